@@ -1,0 +1,57 @@
+# Only set-up needs make; every later command is a plain `sappers-deploy …`.
+
+VENV := .venv/bin
+DEPLOY := $(VENV)/sappers-deploy
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab lab-down test lint unit integration e2e bench clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what is missing: Debian packages, .venv, /usr/local/bin/sappers-deploy
+	@tools/setup
+
+lab: setup ## The main job: three throw-away hosts become a cluster and run a micro-VM
+	$(DEPLOY) lab up
+	$(DEPLOY) image build hello
+	$(DEPLOY) bootstrap inventory/lab.ini
+	$(DEPLOY) run hello --image hello --port 8080
+	$(DEPLOY) status
+	@printf '%s\n' '' 'Three hosts govern themselves and run a micro-VM. Try next:' \
+	    '  sappers-deploy ps                      where the guest runs' \
+	    '  sappers-deploy logs hello              what it prints' \
+	    '  sappers-deploy status --watch          then, in another terminal:' \
+	    '  sappers-deploy lab ssh lab1            log in to a host; `poweroff -f` it and watch' \
+	    '  sappers-deploy lab up                  bring it back' \
+	    '  make lab-down                          remove it all'
+
+lab-down: ## Remove the lab: hosts, bridge, files
+	$(DEPLOY) lab down
+
+# Tests use this tree's own .venv: a checkout that is only tested does not become the command.
+test: ## Everything that CI runs
+	@tools/setup --no-links
+	@$(MAKE) --no-print-directory lint unit integration e2e
+
+lint:
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+unit:
+	$(VENV)/pytest tests/unit
+
+integration:
+	$(VENV)/pytest tests/integration
+
+e2e:
+	$(VENV)/pytest tests/e2e
+
+bench: setup ## Measure what is promised, on a lab of its own; writes docs/benchmarks.md
+	$(VENV)/python -m benchmarks --markdown docs/benchmarks.md
+
+# The machine's cache stays: hosts of running labs lie on its base root.
+clean: ## Remove what was built in this tree (labs, clusters and images stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""What the promises cost, measured on a lab of three real hosts: `make bench`."""

@@ -1,0 +1,77 @@
+"""What was measured, and how it is shown: on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        value: With its unit.
+        aim: What was aimed at, or empty.
+        met: Whether it was; None without an aim.
+    """
+
+    what: str
+    value: str
+    aim: str = ""
+    met: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The aim and whether it was met, for people."""
+        return "" if self.met is None else f"{self.aim}: {'yes' if self.met else 'NO'}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One subject's figures, with what one must know to read them."""
+
+    title: str
+    rows: Sequence[Row]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def at_most(what: str, value: float, limit: float, unit: str, digits: int = 1) -> Row:
+    """A figure that should not exceed a limit."""
+    return Row(what, f"{value:.{digits}f} {unit}", f"≤ {limit:g} {unit}", met=value <= limit)
+
+
+def spread(values: Iterable[float], unit: str = "s", digits: int = 2) -> str:
+    """Smallest, middle and largest of several runs."""
+    kept = sorted(values)
+    low, middle, high = (f"{value:.{digits}f}" for value in (kept[0], median(kept), kept[-1]))
+    return f"{low} / {middle} / {high} {unit}"
+
+
+def show(console: Console, section: Section) -> None:
+    """A table on the terminal."""
+    table = Table(title=section.title, title_justify="left", title_style="bold", box=None)
+    table.add_column("what", overflow="fold")
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("aim", overflow="fold")
+    for row in section.rows:
+        style = "" if row.met is None else "green" if row.met else "bold red"
+        table.add_row(row.what, row.value, Text(row.verdict, style))
+    console.print()
+    console.print(table, highlight=False)
+    for note in section.notes:
+        console.print(f"  {note}", style="dim", highlight=False)
+
+
+def markdown(section: Section) -> str:
+    """The same, for a document."""
+    lines = [f"## {section.title}", "", "| what | measured | aim |", "|---|---:|---|"]
+    lines += [f"| {row.what} | {row.value} | {row.verdict} |" for row in section.rows]
+    if section.notes:
+        lines += ["", *(f"{note}  " for note in section.notes[:-1]), section.notes[-1]]
+    return "\n".join(lines) + "\n"

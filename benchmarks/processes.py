@@ -1,0 +1,93 @@
+"""The processes of a lab host, seen from this machine: whose they are, memory, CPU, start."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by its id on this machine, and the systemd unit of the host that it belongs to."""
+
+    pid: int
+    unit: str
+    command: tuple[str, ...]
+
+    @property
+    def rss_mib(self) -> float:
+        """Memory in MiB, shared pages counted in full."""
+        return self._rollup("Rss")
+
+    @property
+    def pss_mib(self) -> float:
+        """Memory in MiB, shared pages counted by share."""
+        return self._rollup("Pss")
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
+        fields = self._stat()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+    @property
+    def started_at(self) -> float:
+        """When it was forked, by `time.monotonic`; 10 ms exact."""
+        since_boot = int(self._stat()[19]) / _TICKS_PER_SECOND
+        return since_boot - (time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic())
+
+    def _stat(self) -> Sequence[str]:
+        """Fields of `stat`, from the third on: the second may contain blanks."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+
+    def _rollup(self, name: str) -> float:
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) / 1024
+        raise LookupError(name)
+
+
+def processes_of(group: Path) -> Iterator[Process]:
+    """All processes below a control group that belong to a unit of the host."""
+    for procs in group.glob("payload/system.slice/*.service/cgroup.procs"):
+        for pid in map(int, procs.read_text().split()):
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            except FileNotFoundError:
+                continue
+            yield Process(pid, procs.parent.name.removesuffix(".service"), tuple(command))
+
+
+def agent_of(group: Path) -> Process:
+    """The agent's own process."""
+    return _one(group, "sappers", raft=False)
+
+
+def raft_of(group: Path) -> Process:
+    """The agent's raft process."""
+    return _one(group, "sappers", raft=True)
+
+
+def hub_of(group: Path) -> Process:
+    """The hub server."""
+    return _one(group, "sappers-hub", raft=False)
+
+
+def guests_of(group: Path) -> Iterator[Process]:
+    """Guests, from the moment that they are QEMU."""
+    for process in processes_of(group):
+        if process.unit.startswith("sappers-guest-") and "qemu" in process.command[0]:
+            yield process
+
+
+def _one(group: Path, unit: str, *, raft: bool) -> Process:
+    for process in processes_of(group):
+        is_raft = "sappers.consensus.process" in process.command
+        if process.unit == unit and is_raft == raft:
+            return process
+    raise LookupError(f"{group.name}: no process of {unit}")

@@ -1,0 +1,169 @@
+"""The actuator: the only part of the agent that acts on guests and on the hub's server.
+
+Each action runs in a task of its own, one at a time a subject, so a slow boot holds up nothing. An
+action that comes again while its subject is busy is dropped: the loop will ask for it once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import structlog
+
+from sappers.decisions.reconcile_member import hub_peer
+from sappers.errors import ImageError, SappersError
+from sappers.model.actions import (
+    Action,
+    LaunchGuest,
+    ReportStatus,
+    RestartGuest,
+    RunHubServer,
+    StopGuest,
+    StopHubServer,
+)
+from sappers.model.allocation import Allocation
+from sappers.model.commands import Command, ReportAllocation
+from sappers.model.image import Manifest
+from sappers.ports import Clock, HubServer, ImageStore, Launcher
+
+log = structlog.get_logger(__name__)
+
+RESTART_GRACE_SECONDS = 1.0
+
+
+class Actuator:
+    """Executes actions. Failures are kept as observations for the next plan, and logged."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        launcher: Launcher,
+        images: ImageStore,
+        hub_server: HubServer,
+        collect_image: Callable[[str], Awaitable[None]],
+        submit: Callable[[Command], Awaitable[None]],
+    ) -> None:
+        self._clock = clock
+        self._launcher = launcher
+        self._images = images
+        self._hub_server = hub_server
+        self._collect_image = collect_image
+        self._submit = submit
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self.restarts: dict[str, tuple[int, float]] = {}
+        self.failed_launches: dict[str, str] = {}
+        self.hub_peers: tuple[str, ...] = ()
+
+    @property
+    def under_way(self) -> frozenset[str]:
+        """What is being acted on right now."""
+        return frozenset(self._busy)
+
+    def execute(self, actions: Iterable[Action]) -> None:
+        """Start every action whose subject is idle."""
+        for action in actions:
+            subject = _subject(action)
+            if subject in self._busy:
+                continue
+            task = asyncio.create_task(self._run(action), name=f"{type(action).__name__} {subject}")
+            self._busy[subject] = task
+            task.add_done_callback(partial(self._forget, subject))
+
+    async def close(self) -> None:
+        """Cancel what is under way; guests themselves go on."""
+        tasks = list(self._busy.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def keep_only(self, allocation_ids: set[str]) -> None:
+        """Forget allocations that are not of this member any more."""
+        for table in (self.restarts, self.failed_launches):
+            for allocation_id in table.keys() - allocation_ids:
+                del table[allocation_id]
+
+    def _forget(self, subject: str, _: asyncio.Task[None]) -> None:
+        self._busy.pop(subject, None)
+
+    async def _run(self, action: Action) -> None:
+        try:
+            await self._act(action)
+        except SappersError as error:
+            log.warning(
+                "action failed",
+                action=type(action).__name__,
+                subject=_subject(action),
+                error=error.message,
+            )
+        except Exception:
+            log.exception("action broke", action=type(action).__name__, subject=_subject(action))
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case LaunchGuest(allocation=allocation):
+                log.info("launching guest", allocation=allocation.id)
+                await self._launch(allocation)
+            case RestartGuest(allocation=allocation, attempt=attempt, reason=reason):
+                log.warning(
+                    "restarting guest", allocation=allocation.id, attempt=attempt, reason=reason
+                )
+                self.restarts[allocation.id] = (attempt, self._clock.monotonic())
+                await self._launcher.stop(allocation.id, RESTART_GRACE_SECONDS)
+                await self._launch(allocation)
+            case StopGuest(allocation_id=allocation_id, reason=reason, grace_seconds=grace):
+                log.info("stopping guest", allocation=allocation_id, reason=reason)
+                await self._launcher.stop(allocation_id, grace)
+            case ReportStatus():
+                await self._submit(
+                    ReportAllocation(
+                        action.allocation_id, action.status, action.reason, action.restarts
+                    )
+                )
+            case RunHubServer(servers=servers, term=term):
+                await self._hub_server.run(servers, term)
+                self.hub_peers = tuple(hub_peer(server) for server in servers)
+            case StopHubServer(reason=reason):
+                log.info("stopping the hub server", reason=reason)
+                await self._hub_server.stop()
+
+    async def _launch(self, allocation: Allocation) -> None:
+        """Launch, and remember why it failed, so that the plan can restart or give up."""
+        self.failed_launches.pop(allocation.id, None)
+        try:
+            manifest = await self._whole_image(allocation.image.digest)
+            await self._launcher.launch(allocation, manifest)
+        except SappersError as error:
+            self.failed_launches[allocation.id] = error.message
+            raise
+
+    async def _whole_image(self, digest: str) -> Manifest:
+        """The image's manifest; what is missing or damaged here comes from other members.
+
+        Raises:
+            ImageError: Nobody has it.
+        """
+        # Reads every byte; in a thread, so that the loop and its watchdog go on.
+        if damaged := await asyncio.to_thread(self._images.drop_damaged, digest):
+            log.warning("image is damaged, fetching it again", image=digest, blobs=damaged)
+        if self._images.missing(digest):
+            await self._collect_image(digest)
+        manifest = self._images.manifest(digest)
+        if manifest is None:
+            raise ImageError(f"image {digest[:12]} is not on this member")
+        return manifest
+
+
+def _subject(action: Action) -> str:
+    """What an action is about; two about the same are never under way together."""
+    match action:
+        case LaunchGuest(allocation=allocation) | RestartGuest(allocation=allocation):
+            return allocation.id
+        case StopGuest(allocation_id=allocation_id):
+            return allocation_id
+        case ReportStatus(allocation_id=allocation_id):
+            return f"report {allocation_id}"
+        case RunHubServer() | StopHubServer():
+            return "hub server"

@@ -1,0 +1,339 @@
+"""The agent: observe, decide, act, for as long as the host lives.
+
+    adapters -> observations -> decisions -> commands -> replicated log -> state
+                                   state -> decisions -> actions -> adapters
+
+Driven by state: events only wake the loop, so a lost event costs latency and never correctness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from sappers.agent.actuator import Actuator
+from sappers.agent.founding import Founding
+from sappers.agent.genesis import (
+    check_raft_folder,
+    load_genesis,
+    note_raft_started,
+    save_genesis,
+)
+from sappers.agent.inbox import HealthInbox
+from sappers.agent.notify import notify_systemd
+from sappers.agent.observer import Observer
+from sappers.agent.relay import Follower, Publisher
+from sappers.agent.service import Service
+from sappers.config import AgentSettings, StateFolder
+from sappers.decisions.reconcile_cluster import reconcile_cluster
+from sappers.decisions.reconcile_member import reconcile_member
+from sappers.errors import SappersError
+from sappers.model import subjects
+from sappers.model.commands import Command, FoundCluster, Proposal
+from sappers.model.member import Member, MemberState
+from sappers.model.observation import MemberObservation, RaftRole
+from sappers.model.view import Genesis
+from sappers.ports import (
+    Clock,
+    FollowingLog,
+    HubClient,
+    HubServer,
+    ImageStore,
+    Launcher,
+    Membership,
+    PeerClient,
+    ReplicatedLog,
+)
+
+COMMANDS_AT_ONCE = 100
+LEADER_PROPOSAL_SECONDS = 2.0
+REPORT_SECONDS = 10.0
+PAUSE_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
+
+OpenVoterLog = Callable[[Genesis], ReplicatedLog]
+OpenFollowingLog = Callable[[Follower], FollowingLog]
+
+
+class Agent:
+    """One member's life. `service` is what others may ask of it, through the HTTP API."""
+
+    def __init__(
+        self,
+        *,
+        settings: AgentSettings,
+        folder: StateFolder,
+        me: Member,
+        clock: Clock,
+        membership: Membership,
+        hub_client: HubClient,
+        hub_server: HubServer,
+        launcher: Launcher,
+        images: ImageStore,
+        peers: PeerClient,
+        open_voter_log: OpenVoterLog,
+        open_following_log: OpenFollowingLog,
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._me = me
+        self._clock = clock
+        self._membership = membership
+        self._hub_client = hub_client
+        self._hub_server = hub_server
+        self._peers = peers
+        self._open_voter_log = open_voter_log
+        self._open_following_log = open_following_log
+        self._inbox = HealthInbox(clock)
+        self._publisher = Publisher(hub_client)
+        self._follower = Follower(peers, membership.members)
+        self.service = Service(
+            self,
+            cluster=settings.cluster,
+            membership=membership,
+            launcher=launcher,
+            images=images,
+            peers=peers,
+            hub_client=hub_client,
+        )
+        self._actuator = Actuator(
+            clock=clock,
+            launcher=launcher,
+            images=images,
+            hub_server=hub_server,
+            collect_image=self.service.collect_image,
+            submit=self._submit,
+        )
+        self._observer = Observer(
+            clock=clock,
+            membership=membership,
+            launcher=launcher,
+            hub_server=hub_server,
+            hub_client=hub_client,
+            inbox=self._inbox,
+            actuator=self._actuator,
+        )
+        self._log: ReplicatedLog | None = None
+        self._log_watch: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._hub_members: tuple[Member, ...] = ()
+        self._hub_running = False
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join gossip, open the log, listen to the hub.
+
+        Raises:
+            MembershipError, LogDamaged: As the rooms raise them; nothing runs then.
+        """
+        await self._membership.start()
+        genesis = load_genesis(self._folder.genesis)
+        if genesis is None:
+            following = self._open_following_log(self._follower)
+            self._follower.follow(following)
+            await self._use_log(following)
+        else:
+            await self._vote(genesis)
+        await self._hub_client.subscribe(subjects.ENTRIES, self._follower.receive)
+        await self._hub_client.subscribe(subjects.HEARTBEAT, self._follower.receive)
+        await self._hub_client.subscribe(subjects.GUEST_HEALTH_ALL, self._receive_health)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
+        founding = Founding(self, self._settings, self._membership, self._peers)
+        async with _background(
+            founding.run(load_genesis(self._folder.genesis)),
+            self._wake_on(self._membership.changes()),
+        ):
+            notify_systemd("READY=1")
+            while not stopping.is_set():
+                await self._step()
+                notify_systemd("WATCHDOG=1")
+                await self._sleep(stopping)
+        notify_systemd("STOPPING=1")
+        await self._actuator.close()
+        if self._log_watch:
+            self._log_watch.cancel()
+        await self.log.stop()
+        await self._hub_client.close()
+        await self._membership.stop(leave=False)
+
+    async def _step(self) -> None:
+        self._wake.clear()
+        observed = await self._observer.observe(self.log)
+        self._hub_running = observed.hub.server_running
+        state = self.log.state()
+        await self._follow_hub()
+        if self.log.status().role is RaftRole.LEADER:
+            await self._lead(observed)
+            state = self.log.state()
+        self._actuator.execute(
+            reconcile_member(
+                state, observed, self._me.id, self._clock.monotonic(), self._settings.health
+            )
+        )
+        await self._publisher.publish_news(self.log, self._me.id)
+        await self._follower.ask_voters()
+        mine = {allocation.id for allocation in state.allocations_on(self._me.id)}
+        self._inbox.keep_only(mine)
+        self._actuator.keep_only(mine)
+
+    async def _lead(self, observed: MemberObservation) -> None:
+        """Propose what the cluster lacks, in the term it was decided in."""
+        state, status = self.log.state(), self.log.status()
+        commands: Sequence[Command]
+        if state.cluster_id:
+            commands = reconcile_cluster(state, observed, self._clock.now())
+        else:
+            genesis = load_genesis(self._folder.genesis)
+            assert genesis is not None, "only voters lead, and voters have a genesis"
+            commands = [FoundCluster(genesis.cluster_id, genesis.voters)]
+        for start in range(0, len(commands), COMMANDS_AT_ONCE):
+            proposal = self._proposal(
+                *commands[start : start + COMMANDS_AT_ONCE], leader_term=status.term
+            )
+            try:
+                applied = await self.log.propose(proposal, LEADER_PROPOSAL_SECONDS)
+            except SappersError as error:
+                log.warning("plan not committed", error=error.message)
+                return
+            if applied.refused:
+                log.warning("plan refused", reason=applied.refused, index=applied.index)
+
+    async def _follow_hub(self) -> None:
+        """Use the servers that the state names, at the addresses that gossip knows."""
+        state = self.log.state()
+        known = {member.id: member for member in self._membership.members()}
+        servers = tuple(
+            msgspec.structs.replace(
+                known.get(server, state.members[server]), state=MemberState.ALIVE
+            )
+            for server in state.hub_servers
+        )
+        if servers and servers != self._hub_members:
+            self._hub_members = servers
+            await self._hub_client.connect(servers)
+
+    def raft_address_of(self, voter_id: str) -> str | None:
+        """Where a voter's Raft is now by gossip's word, `ip:port`; None when gossip has none."""
+        member = next((one for one in self._membership.members() if one.id == voter_id), None)
+        return f"{member.address}:{member.ports.raft}" if member else None
+
+    def hub_members(self) -> tuple[Member, ...]:
+        """The members that run the hub, as last seen; guests are told these."""
+        return self._hub_members
+
+    async def _sleep(self, stopping: asyncio.Event) -> None:
+        """Until something changed, but not less than a breath and not more than a loop."""
+        await asyncio.sleep(PAUSE_SECONDS)
+        if stopping.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._settings.loop_seconds)
+
+    async def _wake_on(self, changes: AsyncIterator[None]) -> None:
+        async for _ in changes:
+            self._wake.set()
+
+    def wake(self) -> None:
+        """Let the loop go round now."""
+        self._wake.set()
+
+    async def _receive_health(self, subject: str, payload: bytes) -> None:
+        if await self._inbox.receive(subject, payload):
+            self._wake.set()
+
+    # -- the log -------------------------------------------------------------------------------
+
+    async def _use_log(self, replicated: ReplicatedLog) -> None:
+        await replicated.start()
+        if self._log_watch:
+            self._log_watch.cancel()
+        self._log = replicated
+        self._log_watch = asyncio.create_task(self._wake_on(replicated.changes()))
+        self._wake.set()
+
+    async def _vote(self, genesis: Genesis) -> None:
+        """Take part in Raft from now on, and say so."""
+        check_raft_folder(self._folder)
+        await self._use_log(self._open_voter_log(genesis))
+        note_raft_started(self._folder)
+        self._follower.follow(None)
+        if not self._me.has_vote:
+            self._me = msgspec.structs.replace(self._me, has_vote=True)
+            await self._membership.publish(self._me)
+        log.info("voting", cluster_id=genesis.cluster_id, voters=list(genesis.voters))
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        """Become a voter as the founder says.
+
+        Raises:
+            IdentityError: This member has another genesis already, or is not named in it.
+        """
+        already = load_genesis(self._folder.genesis)
+        save_genesis(self._folder.genesis, genesis, self._me.id)
+        if already is None:
+            before = self._log
+            await self._vote(genesis)
+            if before is not None:
+                await before.stop()
+
+    def _proposal(self, *commands: Command, leader_term: int | None = None) -> Proposal:
+        return Proposal(
+            request_id=uuid.uuid4().hex,
+            proposer=self._me.id,
+            time=self._clock.now(),
+            commands=commands,
+            leader_term=leader_term,
+        )
+
+    async def _submit(self, command: Command) -> None:
+        await self.service.propose(self._proposal(command), REPORT_SECONDS)
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+        return self._me
+
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now; another object once this member becomes a voter."""
+        assert self._log is not None, "start() opens the log"
+        return self._log
+
+    @property
+    def has_log(self) -> bool:
+        """Whether `start` has opened the log."""
+        return self._log is not None
+
+    @property
+    def hub_server_runs(self) -> bool:
+        """Whether this member's own nats-server lived at the last look."""
+        return self._hub_running
+
+
+@contextlib.asynccontextmanager
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines beside the body; they end with it, and a failure of one is logged."""
+    tasks = [asyncio.create_task(one) for one in work]
+    for task in tasks:
+        task.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("background work ended", error=repr(error))

@@ -1,0 +1,97 @@
+"""Founding: the founder waits for its first members, decides the voters, and tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Protocol
+
+import structlog
+
+from sappers.config import AgentSettings
+from sappers.decisions.electorate import choose_first_voters
+from sappers.errors import ApiError
+from sappers.model.member import Member
+from sappers.model.view import Genesis
+from sappers.ports import Membership, PeerClient
+
+LOOK_SECONDS = 0.2
+# A founder of few waits a little for the peers it was told of: one of them may have a cluster.
+SETTLE_SECONDS = 3.0
+INVITE_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Voter(Protocol):
+    """What founding needs of the agent."""
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        """Become a voter."""
+
+
+class Founding:
+    """Runs on every agent; does something on the founder alone, until all voters vote."""
+
+    def __init__(
+        self, agent: Voter, settings: AgentSettings, membership: Membership, peers: PeerClient
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._membership = membership
+        self._peers = peers
+
+    async def run(self, genesis: Genesis | None) -> None:
+        """Found the cluster where none is, then invite until every voter votes."""
+        if genesis is None and self._settings.bootstrap:
+            genesis = await self._found()
+        if genesis is not None and genesis.founder == self._agent.me.id:
+            await self._invite(genesis)
+
+    async def _found(self) -> Genesis | None:
+        loop = asyncio.get_running_loop()
+        settled_at = loop.time() + SETTLE_SECONDS
+        while True:
+            members = self._membership.members()
+            everyone_met = len(members) > len(self._settings.peers)
+            if everyone_met or loop.time() > settled_at:
+                voters = choose_first_voters(members, self._agent.me.id, self._settings.bootstrap)
+                if voters is not None:
+                    break
+                if any(member.has_vote for member in members):
+                    log.info("a cluster exists; joining it")
+                    return None
+            await asyncio.sleep(LOOK_SECONDS)
+        genesis = Genesis(
+            cluster_id=uuid.uuid4().hex,
+            founder=self._agent.me.id,
+            voters=tuple(voter.id for voter in voters),
+            addresses={voter.id: f"{voter.address}:{voter.ports.raft}" for voter in voters},
+        )
+        log.info("founding the cluster", voters=[voter.name for voter in voters])
+        await self._agent.accept_genesis(genesis)
+        return genesis
+
+    async def _invite(self, genesis: Genesis) -> None:
+        while waiting := self._not_voting(genesis):
+            await asyncio.gather(*(self._send(member, genesis) for member in waiting))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _not_voting(self, genesis: Genesis) -> list[Member]:
+        return [
+            member
+            for member in self._membership.members()
+            if member.id in genesis.voters and not member.has_vote
+        ]
+
+    async def _send(self, member: Member, genesis: Genesis) -> None:
+        try:
+            await self._peers.call(
+                member, "PUT", "/v1/genesis", body=genesis, timeout_seconds=INVITE_SECONDS
+            )
+        except ApiError as error:
+            log.info("voter not reached yet", voter=member.name, error=error.message)

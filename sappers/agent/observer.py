@@ -1,0 +1,63 @@
+"""The observer: one reading of everything that decisions take."""
+
+from __future__ import annotations
+
+from sappers.agent.actuator import Actuator
+from sappers.agent.inbox import HealthInbox
+from sappers.errors import SappersError
+from sappers.model.observation import HubObservation, MemberObservation
+from sappers.ports import Clock, HubClient, HubServer, Launcher, Membership, ReplicatedLog
+
+
+class Observer:
+    """Reads the world through the ports; changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        membership: Membership,
+        launcher: Launcher,
+        hub_server: HubServer,
+        hub_client: HubClient,
+        inbox: HealthInbox,
+        actuator: Actuator,
+    ) -> None:
+        self._membership = membership
+        self._launcher = launcher
+        self._hub_server = hub_server
+        self._hub_client = hub_client
+        self._inbox = inbox
+        self._actuator = actuator
+        self._caught_up = False
+        self._started_at = clock.monotonic()
+
+    async def observe(self, replicated: ReplicatedLog) -> MemberObservation:
+        """One reading of gossip, log, hub, guests and pushes."""
+        status = replicated.status()
+        state = replicated.state()
+        if state.cluster_id and status.leader_id and status.applied_index >= status.commit_index:
+            self._caught_up = True
+        running_with = await self._hub_server.running_with()
+        try:
+            guests = dict(await self._launcher.observe())
+        except SappersError:
+            # A reading that failed is no reading: better none of the guests' plans this time
+            # than guests that look gone.
+            return MemberObservation(gossip=self._membership.members(), raft=status)
+        return MemberObservation(
+            gossip=self._membership.members(),
+            raft=status,
+            hub=HubObservation(
+                server_running=running_with is not None,
+                server_peers=self._actuator.hub_peers,
+                connected=self._hub_client.connected,
+            ),
+            guests=guests,
+            pushes=dict(self._inbox.last()),
+            restarts=dict(self._actuator.restarts),
+            failed_launches=dict(self._actuator.failed_launches),
+            under_way=self._actuator.under_way,
+            caught_up=self._caught_up,
+            agent_started_at=self._started_at,
+        )

@@ -1,0 +1,156 @@
+"""The relay between the log and the hub: the leader publishes, members without a vote follow.
+
+The hub only makes it quick. What it loses is found by the heartbeat's index, or without a hub by
+asking a voter, and fetched over the HTTP API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from sappers.errors import ApiError
+from sappers.model import subjects
+from sappers.model.commands import Entry
+from sappers.model.member import Member, MemberState
+from sappers.model.observation import RaftRole
+from sappers.model.view import MemberHealth
+from sappers.ports import FollowingLog, HubClient, PeerClient, ReplicatedLog
+
+HEARTBEAT_SECONDS = 1.0
+ENTRIES_AT_ONCE = 500
+CALL_TIMEOUT_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """The leader's word of how far the log is."""
+
+    index: int
+    term: int
+    leader_id: str
+
+
+class Publisher:
+    """Publishes, while this member leads, each entry it applies, the events, and a heartbeat."""
+
+    def __init__(self, hub: HubClient) -> None:
+        self._hub = hub
+        self._published_index = 0
+        self._heartbeat_due = 0.0
+
+    async def publish_news(self, replicated: ReplicatedLog, member_id: str) -> None:
+        """Publish what was applied since the last call; nothing where this member only follows."""
+        status = replicated.status()
+        state = replicated.state()
+        if status.role is not RaftRole.LEADER:
+            self._published_index = state.index
+            return
+        news = replicated.entries_after(self._published_index, ENTRIES_AT_ONCE) or ()
+        before = self._published_index
+        for entry in news:
+            await self._hub.publish(subjects.ENTRIES, msgspec.msgpack.encode(entry))
+            self._published_index = entry.index
+        for event in state.events:
+            if before < event.index <= self._published_index:
+                await self._hub.publish(subjects.event(event.kind), msgspec.json.encode(event))
+        now = asyncio.get_running_loop().time()
+        if news or now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT_SECONDS
+            beat = Heartbeat(status.applied_index, status.term, member_id)
+            await self._hub.publish(subjects.HEARTBEAT, msgspec.json.encode(beat))
+
+
+class Follower:
+    """Keeps a following log as new as the cluster, by the hub, or by asking voters without it."""
+
+    def __init__(self, peers: PeerClient, members: Callable[[], Sequence[Member]]) -> None:
+        self._peers = peers
+        self._members = members
+        self._following: FollowingLog | None = None
+        self._heard_at = 0.0
+
+    def follow(self, following: FollowingLog | None) -> None:
+        """Feed this log from now on; None once the member votes."""
+        self._following = following
+
+    async def receive(self, subject: str, payload: bytes) -> None:
+        """Take one message of the log's subjects; what cannot be read is dropped and logged."""
+        if self._following is None:
+            return
+        try:
+            if subject == subjects.ENTRIES:
+                await self._following.feed(msgspec.msgpack.decode(payload, type=Entry))
+            else:
+                beat = msgspec.json.decode(payload, type=Heartbeat)
+                self._heard_at = asyncio.get_running_loop().time()
+                await self._following.heard(beat.index, beat.term, beat.leader_id)
+        except msgspec.DecodeError as error:
+            log.warning("dropped a message", subject=subject, error=str(error))
+
+    async def ask_voters(self) -> None:
+        """Without a heartbeat for a while, learn from a voter who leads and how far the log is."""
+        if self._following is None:
+            return
+        heard_at = self._heard_at
+        if asyncio.get_running_loop().time() - heard_at < 3 * HEARTBEAT_SECONDS:
+            return
+        for voter in self.voters():
+            try:
+                answer = await self._peers.call(
+                    voter, "GET", "/v1/health", timeout_seconds=CALL_TIMEOUT_SECONDS
+                )
+                health = msgspec.json.decode(answer, type=MemberHealth)
+            except (ApiError, msgspec.DecodeError):
+                continue
+            if health.leader_id is not None:
+                await self._following.heard(health.commit_index, health.term, health.leader_id)
+                return
+        told = self._following.status()
+        if told.leader_id is not None and heard_at == self._heard_at:
+            # The leader is silent, and no voter that answers knows of one.
+            await self._following.heard(told.commit_index, told.term, None)
+
+    async def fetch_snapshot(self) -> bytes:
+        """The state from any living voter.
+
+        Raises:
+            ApiError: No voter answers.
+        """
+        return await self._fetch("/v1/snapshot")
+
+    async def fetch_entries(self, after: int) -> list[Entry] | None:
+        """Committed entries that follow an index; None where they are compacted away.
+
+        Raises:
+            ApiError: No voter answers.
+        """
+        try:
+            answer = await self._fetch(f"/v1/log?after={after}&limit={ENTRIES_AT_ONCE}")
+        except ApiError as error:
+            if error.status == 410:
+                return None
+            raise
+        return msgspec.msgpack.decode(answer, type=list[Entry])
+
+    def voters(self) -> list[Member]:
+        """Members that say that they vote, alive ones first."""
+        voters = [member for member in self._members() if member.has_vote]
+        return sorted(voters, key=lambda member: (member.state is not MemberState.ALIVE, member.id))
+
+    async def _fetch(self, path: str) -> bytes:
+        failure = ApiError("no voter is known", hint="is the cluster founded, and gossip open?")
+        for voter in self.voters():
+            try:
+                return await self._peers.call(
+                    voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS
+                )
+            except ApiError as error:
+                if error.status == 410:
+                    raise
+                failure = error
+        raise failure

@@ -1,0 +1,177 @@
+"""What others may ask of this member, through its HTTP API: readings, proposals, logs, images."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from sappers.agent.collect import collect_image
+from sappers.agent.proposing import Proposer
+from sappers.agent.view import build_view
+from sappers.errors import ApiError, LaunchError
+from sappers.model.commands import Proposal
+from sappers.model.member import Member, MemberState
+from sappers.model.view import ClusterView, Genesis, MemberHealth
+from sappers.ports import (
+    Applied,
+    HubClient,
+    ImageStore,
+    Launcher,
+    Membership,
+    PeerClient,
+    ReplicatedLog,
+)
+
+HEALTH_CALL_SECONDS = 1.0
+LOG_CALL_SECONDS = 10.0
+
+
+class RunningAgent(Protocol):
+    """What the service needs of the agent itself."""
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now."""
+
+    @property
+    def hub_server_runs(self) -> bool:
+        """Whether this member's own nats-server lives."""
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        """Become a voter."""
+
+
+class Service:
+    """Implements `ports.MemberService`."""
+
+    def __init__(
+        self,
+        agent: RunningAgent,
+        *,
+        cluster: str,
+        membership: Membership,
+        launcher: Launcher,
+        images: ImageStore,
+        peers: PeerClient,
+        hub_client: HubClient,
+    ) -> None:
+        self._agent = agent
+        self._cluster = cluster
+        self._membership = membership
+        self._launcher = launcher
+        self._images = images
+        self._peers = peers
+        self._hub_client = hub_client
+        self._proposer = Proposer(self, peers)
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+        return self._agent.me
+
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now; another object once this member becomes a voter."""
+        return self._agent.log
+
+    @property
+    def images(self) -> ImageStore:
+        """The images on this host."""
+        return self._images
+
+    def members(self) -> tuple[Member, ...]:
+        """What gossip says."""
+        return self._membership.members()
+
+    @property
+    def hub_connected(self) -> bool:
+        """Whether this member's client of the hub is connected."""
+        return self._hub_client.connected
+
+    def leader(self) -> Member | None:
+        """Who leads, as far as this member knows."""
+        leader_id = self.log.status().leader_id
+        return next((m for m in self.members() if m.id == leader_id), None)
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        """Propose here if this member leads, else through the leader's API."""
+        return await self._proposer.propose(proposal, timeout_seconds)
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        """Become a voter as the founder says; see `ports.MemberService`."""
+        await self._agent.accept_genesis(genesis)
+
+    async def health(self) -> MemberHealth:
+        """This member's short word about itself, from memory."""
+        status, state = self.log.status(), self.log.state()
+        hub = "-"
+        if self.me.id in state.hub_servers:
+            hub = "running" if self._agent.hub_server_runs else "down"
+        return MemberHealth(
+            member_id=self.me.id,
+            name=self.me.name,
+            version=self.me.version,
+            cluster_id=state.cluster_id,
+            role=status.role,
+            term=status.term,
+            leader_id=status.leader_id,
+            commit_index=status.commit_index,
+            applied_index=status.applied_index,
+            hub=hub,
+            hub_connected=self._hub_client.connected,
+        )
+
+    async def view(self) -> ClusterView:
+        """The cluster for `status`: this member's state, and each living member's own word."""
+        gossip = self.members()
+        living = [m for m in gossip if m.state in (MemberState.ALIVE, MemberState.SUSPECT)]
+        answers = await asyncio.gather(*(self._health_of(member) for member in living))
+        return build_view(
+            cluster=self._cluster,
+            me_id=self.me.id,
+            state=self.log.state(),
+            raft=self.log.status(),
+            gossip=gossip,
+            healths={health.member_id: health for health in answers if health},
+        )
+
+    async def _health_of(self, member: Member) -> MemberHealth | None:
+        if member.id == self.me.id:
+            return await self.health()
+        try:
+            answer = await self._peers.call(
+                member, "GET", "/v1/health", timeout_seconds=HEALTH_CALL_SECONDS
+            )
+            return msgspec.json.decode(answer, type=MemberHealth)
+        except (ApiError, msgspec.DecodeError):
+            return None
+
+    async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
+        """The end of what a guest printed, from whichever member has it."""
+        allocation = self.log.state().allocations.get(allocation_id)
+        if allocation is None:
+            raise LaunchError(f"no allocation {allocation_id}", hint="see sappers-deploy ps -a")
+        if allocation.member_id == self.me.id:
+            return await self._launcher.serial_log(allocation_id, tail_bytes)
+        owner = next((m for m in self.members() if m.id == allocation.member_id), None)
+        if owner is None:
+            raise LaunchError(f"{allocation_id}: its member {allocation.member_id} is gone")
+        path = f"/v1/local-log/{allocation_id}?tail_bytes={tail_bytes}"
+        answer = await self._peers.call(owner, "GET", path, timeout_seconds=LOG_CALL_SECONDS)
+        return answer.decode(errors="replace")
+
+    async def collect_image(self, digest: str) -> None:
+        """Fetch what an image lacks here from other members, verified."""
+        await collect_image(
+            digest,
+            me_id=self.me.id,
+            images=self._images,
+            peers=self._peers,
+            members=self._membership.members,
+        )

@@ -1,0 +1,65 @@
+"""The view that `status` shows, from the state, gossip and each member's own word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sappers.decisions.attention import attention
+from sappers.decisions.scheduler import memory_promised_mib
+from sappers.model.cluster_state import ClusterState
+from sappers.model.member import Member, MemberState
+from sappers.model.observation import RaftStatus
+from sappers.model.view import ClusterView, MemberHealth, MemberView
+
+
+def build_view(
+    *,
+    cluster: str,
+    me_id: str,
+    state: ClusterState,
+    raft: RaftStatus,
+    gossip: Sequence[Member],
+    healths: Mapping[str, MemberHealth],
+) -> ClusterView:
+    """Everything `status` shows; members that did not answer have no index."""
+    electorate = raft.electorate or state.electorate
+    alive = {member.id for member in gossip if member.state is MemberState.ALIVE}
+    voters_alive = sum(voter in alive for voter in electorate)
+    known = {**dict(state.members), **{member.id: member for member in gossip}}
+    members = tuple(
+        _view_member(state, member, healths.get(member.id), raft)
+        for member in sorted(known.values(), key=lambda member: (member.name, member.id))
+    )
+    return ClusterView(
+        cluster=cluster,
+        cluster_id=state.cluster_id,
+        answered_by=me_id,
+        leader_id=raft.leader_id,
+        term=raft.term,
+        commit_index=raft.commit_index,
+        electorate=electorate,
+        voters_alive=voters_alive,
+        has_quorum=raft.leader_id is not None and 2 * voters_alive > len(electorate),
+        hub_servers=state.hub_servers,
+        members=members,
+        workloads=tuple(workload for _, workload in sorted(state.workloads.items())),
+        allocations=tuple(allocation for _, allocation in sorted(state.allocations.items())),
+        attention=attention(state, gossip, raft, healths),
+    )
+
+
+def _view_member(
+    state: ClusterState, member: Member, health: MemberHealth | None, raft: RaftStatus
+) -> MemberView:
+    role = health.role if health else "none"
+    if member.id == raft.leader_id:
+        role = "leader"
+    live = [a for a in state.allocations_on(member.id) if not a.status.is_terminal]
+    return MemberView(
+        member=member,
+        role=role,
+        applied_index=health.applied_index if health else None,
+        guests=len(live),
+        memory_used_mib=memory_promised_mib(state, member.id),
+        hub=health.hub if health else ("down" if member.id in state.hub_servers else "-"),
+    )

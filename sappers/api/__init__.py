@@ -1,0 +1,1 @@
+"""The HTTP API: routes, wire schema, client."""

@@ -1,0 +1,175 @@
+"""The ASGI application: the table of routes, served. Checks who asks and what, then calls.
+
+Invariant: a handler sees only input that its route's types accept, from a role that may ask; and
+whatever goes wrong, the caller gets a `Problem`, never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+import starlette.routing
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+import sappers
+from sappers.api.call import Call
+from sappers.api.openapi import openapi_document
+from sappers.api.problems import problem_of
+from sappers.api.routes import JSON, MSGPACK, ROUTES, Route
+from sappers.api.wire import Problem, RequestId
+from sappers.errors import ApiError
+from sappers.ports import Clock, MemberService
+from sappers.security.tls import PeerIdentity
+
+BODY_BYTES_MAX = 1024 * 1024
+BODY_SECONDS = 15.0
+CHUNK_SECONDS = 30.0
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_log = structlog.get_logger("sappers.api")
+
+
+def build_app(service: MemberService, clock: Clock, routes: Sequence[Route] = ROUTES) -> Starlette:
+    """The application that answers for `service`."""
+    document = msgspec.json.encode(openapi_document(routes, sappers.__version__))
+
+    async def describe(_request: Request) -> Response:
+        return Response(document, media_type=JSON)
+
+    app = Starlette(
+        routes=[
+            starlette.routing.Route("/openapi.json", describe, methods=["GET"]),
+            *(
+                starlette.routing.Route(
+                    route.path, _endpoint(route, service, clock), methods=[route.method]
+                )
+                for route in routes
+            ),
+        ],
+        exception_handlers={HTTPException: _no_such_call},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _endpoint(route: Route, service: MemberService, clock: Clock) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        try:
+            call = await _checked(route, request, service, clock)
+            return _encoded(route, await route.answer(call))
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status == 500:
+                _log.exception("call failed", method=request.method, path=request.url.path)
+            return _refused(problem)
+
+    return endpoint
+
+
+async def _checked(route: Route, request: Request, service: MemberService, clock: Clock) -> Call:
+    peer: PeerIdentity = request.state.peer
+    if peer.role not in route.roles:
+        roles = " or ".join(sorted(route.roles))
+        raise ApiError(
+            f"{route.method} {route.path} is for a certificate of role {roles}", status=403
+        )
+    length = request.headers.get("content-length")
+    return Call(
+        service=service,
+        peer=peer,
+        path=_converted(request.path_params, route.path_type, "path"),
+        query=_converted(dict(request.query_params), route.query, "query"),
+        body=await _body(route, request),
+        content_length=int(length) if length is not None else None,
+        request_id=_request_id(request),
+        now=clock.now(),
+        body_chunks=lambda: _chunks(request, CHUNK_SECONDS),
+    )
+
+
+def _converted(values: dict[str, Any], kind: type, place: str) -> Any:
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ApiError(f"{place}: {error}", status=400) from error
+
+
+def _request_id(request: Request) -> str:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return uuid.uuid4().hex
+    try:
+        return msgspec.convert(key, RequestId)
+    except msgspec.ValidationError as error:
+        raise ApiError(f"Idempotency-Key: {error}", status=400) from error
+
+
+async def _body(route: Route, request: Request) -> Any:
+    if route.body is None or route.body is bytes:
+        return None
+    content = await _read(request)
+    decode = msgspec.msgpack.decode if route.body_media == MSGPACK else msgspec.json.decode
+    try:
+        return decode(content, type=route.body)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise ApiError(f"body: {error}", status=400) from error
+
+
+async def _read(request: Request) -> bytes:
+    content = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > BODY_BYTES_MAX:
+                    raise ApiError(f"a body has at most {BODY_BYTES_MAX} bytes", status=413)
+    except TimeoutError as error:
+        raise ApiError(f"the body took over {BODY_SECONDS:g} s to arrive", status=408) from error
+    return bytes(content)
+
+
+async def _chunks(request: Request, timeout_seconds: float) -> AsyncIterator[bytes]:
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                chunk = await anext(stream, None)
+        except TimeoutError as error:
+            raise ApiError("the body stopped arriving", status=408) from error
+        if chunk is None:
+            return
+        if chunk:
+            yield chunk
+
+
+def _encoded(route: Route, answer: Any) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    if isinstance(answer, str):
+        return Response(answer, media_type=route.media)
+    encode = msgspec.msgpack.encode if route.media == MSGPACK else msgspec.json.encode
+    return Response(encode(answer), media_type=route.media)
+
+
+def _refused(problem: Problem) -> Response:
+    # Nobody reads the rest of a body that was refused half-way, so the connection ends with it.
+    headers = {"connection": "close"} if problem.status in (403, 408, 411, 413) else None
+    return Response(msgspec.json.encode(problem), problem.status, headers=headers, media_type=JSON)
+
+
+async def _no_such_call(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = f"{request.method} {request.url.path}: {error.detail}"
+    hint = "GET /openapi.json lists all calls"
+    return _refused(Problem(text, hint, error.status_code, type(error).__name__))

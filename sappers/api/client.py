@@ -1,0 +1,105 @@
+"""Calls to other members, from inside an agent. One client a process; connections are reused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import msgspec
+
+from sappers.api.problems import error_in
+from sappers.errors import ApiError, MemberUnreachable
+from sappers.model.member import Member
+from sappers.security.tls import Identity, client_context
+
+CONNECT_SECONDS = 2.0
+STREAM_STALL_SECONDS = 30.0
+# Shorter than the server's, so that no call is sent into a connection that is just being closed.
+KEEP_ALIVE_SECONDS = 20.0
+
+
+def base_url(address: str, port: int) -> str:
+    """The URL of a member's API; brackets around IPv6."""
+    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
+
+
+def reason_of(error: Exception) -> str:
+    """Why a call got no answer, for a person."""
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return "no answer in time"
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+
+
+class HttpPeerClient:
+    """Satisfies `ports.PeerClient`; the member dialled must show the certificate of its id."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._client = httpx.AsyncClient(
+            verify=client_context(identity),
+            limits=httpx.Limits(max_connections=200, keepalive_expiry=KEEP_ALIVE_SECONDS),
+            trust_env=False,
+        )
+
+    async def call(
+        self, member: Member, method: str, path: str, *, body: Any = None, timeout_seconds: float
+    ) -> bytes:
+        """One call; the answer's body. `body` is encoded as JSON unless it is bytes.
+
+        Raises:
+            MemberUnreachable: No connection could be made; the call was not sent.
+            ApiError: The member answered an error (its status) or did not answer (status 0).
+        """
+        content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                answer = await self._client.send(
+                    self._request(member, method, path, content, timeout_seconds)
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise _no_answer(member, error, timeout_seconds) from error
+        if not answer.is_success:
+            raise error_in(answer.status_code, answer.content, member.name)
+        return answer.content
+
+    async def stream(self, member: Member, path: str) -> AsyncIterator[bytes]:
+        """A large answer, in chunks. Raises as `call`."""
+        request = self._request(member, "GET", path, None, STREAM_STALL_SECONDS)
+        try:
+            answer = await self._client.send(request, stream=True)
+            try:
+                if not answer.is_success:
+                    raise error_in(answer.status_code, await answer.aread(), member.name)
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+            finally:
+                await answer.aclose()
+        except httpx.HTTPError as error:
+            raise _no_answer(member, error, STREAM_STALL_SECONDS) from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    def _request(
+        self, member: Member, method: str, path: str, content: bytes | None, timeout_seconds: float
+    ) -> httpx.Request:
+        connect = min(CONNECT_SECONDS, timeout_seconds)
+        return self._client.build_request(
+            method,
+            base_url(member.address, member.ports.http) + path,
+            content=content,
+            timeout=httpx.Timeout(timeout_seconds, connect=connect),
+            extensions={"sni_hostname": member.id},
+        )
+
+
+def _no_answer(member: Member, error: Exception, timeout_seconds: float) -> ApiError:
+    where = f"{member.name} ({member.address} port {member.ports.http})"
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        return MemberUnreachable(f"{where} cannot be reached: {reason_of(error)}")
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return ApiError(f"{where} did not answer within {timeout_seconds:g} s")
+    return ApiError(f"{where} broke off: {reason_of(error)}")

@@ -1,0 +1,307 @@
+"""Calls to a cluster from the control machine: to whichever member answers first."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import msgspec
+
+from sappers.api.client import base_url, reason_of
+from sappers.api.problems import error_in
+from sappers.api.wire import (
+    Allocations,
+    Events,
+    WantedWorkload,
+    Workloads,
+    Written,
+)
+from sappers.errors import ApiError, MemberUnreachable, SappersError
+from sappers.model.view import ClusterView, MemberHealth
+from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
+
+CONNECT_SECONDS = 3.0
+CALL_SECONDS = 10.0
+UPLOAD_STALL_SECONDS = 60.0
+# A way that does not answer at once is not waited for; the next one is tried as well.
+NEXT_WAY_SECONDS = 0.25
+
+T = TypeVar("T")
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where a member may answer.
+
+    Attributes:
+        node_id: What its certificate must say, or None when not known.
+        name: What people call it.
+    """
+
+    name: str
+    address: str
+    port: int
+    node_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address} port {self.port})"
+
+
+OpenForward = Callable[[Endpoint], AbstractContextManager[tuple[str, int]]]
+"""Opens another way to a member's API, such as an SSH forward; yields the address and port to dial.
+Raises a SappersError when it cannot."""
+
+
+class OperatorClient:
+    """A cluster's API; every call goes to a living member, another one if that one goes away."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        endpoints: Sequence[Endpoint],
+        *,
+        open_forward: OpenForward | None = None,
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self._open_forward = open_forward
+        self._forwards = ExitStack()
+        self._forwards_lock = threading.Lock()
+        self._client = httpx.Client(verify=client_context(identity), trust_env=False)
+        self._chosen: tuple[Endpoint, str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections and forwards."""
+        self._client.close()
+        with self._forwards_lock:
+            self._forwards.close()
+
+    def view(self) -> ClusterView:
+        """The cluster at a glance. Raises as `call`."""
+        return self._get("/v1/status", ClusterView)
+
+    def health(self) -> MemberHealth:
+        """What the member in use says of itself. Raises as `call`."""
+        return self._get("/v1/health", MemberHealth)
+
+    def state_json(self) -> bytes:
+        """The replicated state as JSON. Raises as `call`."""
+        return self.call("GET", "/v1/state")
+
+    def events(self, *, after: int | None = None, limit: int = 100) -> Events:
+        """Events after a log index, or the newest. Raises as `call`."""
+        query = f"&after={after}" if after is not None else ""
+        return self._get(f"/v1/events?limit={limit}{query}", Events)
+
+    def workloads(self) -> Workloads:
+        """What should run. Raises as `call`."""
+        return self._get("/v1/workloads", Workloads)
+
+    def allocations(self) -> Allocations:
+        """What runs where. Raises as `call`."""
+        return self._get("/v1/allocations", Allocations)
+
+    def put_workload(self, name: str, wanted: WantedWorkload) -> Written:
+        """Run this. Raises as `call`."""
+        return self._write("PUT", f"/v1/workloads/{name}", msgspec.json.encode(wanted))
+
+    def delete_workload(self, name: str) -> Written:
+        """Run it no more. Raises as `call`."""
+        return self._write("DELETE", f"/v1/workloads/{name}", None)
+
+    def guest_log(self, allocation_id: str, tail_bytes: int) -> str:
+        """The end of what a guest printed. Raises as `call`."""
+        path = f"/v1/allocations/{allocation_id}/log?tail_bytes={tail_bytes}"
+        return self.call("GET", path).decode(errors="replace")
+
+    def upload_blob(
+        self, digest: str, path: Path, sent: Callable[[int], None] = lambda _bytes: None
+    ) -> bool:
+        """Store a file on the member in use; whether it was not there yet.
+
+        `sent` is told the size in bytes of each chunk that went out. Raises as `call`.
+        """
+        try:
+            self.call("HEAD", f"/v1/blobs/{digest}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        else:
+            return False
+        self.call("PUT", f"/v1/blobs/{digest}", file=path, sent=sent)
+        return True
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        file: Path | None = None,
+        sent: Callable[[int], None] = lambda _bytes: None,
+        timeout_seconds: float = CALL_SECONDS,
+    ) -> bytes:
+        """One call to a living member; made again, under the same key, if that member goes away.
+
+        Raises:
+            MemberUnreachable: No member answers; says what each of them did.
+            NoQuorum: The cluster cannot commit.
+            ApiError: The member answered an error.
+        """
+        headers = {"idempotency-key": uuid.uuid4().hex} if method != "GET" else {}
+        for last in (False, True):
+            endpoint, url = self._living()
+            body, length = (content, {}) if file is None else _file_body(file, sent)
+            try:
+                answer = self._client.request(
+                    method,
+                    url + path,
+                    content=body,
+                    headers=headers | length,
+                    timeout=_timeout(timeout_seconds if file is None else UPLOAD_STALL_SECONDS),
+                    extensions=_expecting(endpoint),
+                )
+            except httpx.HTTPError as error:
+                self._chosen = None
+                if last:
+                    raise ApiError(f"{endpoint} broke off: {reason_of(error)}") from error
+                continue
+            if not answer.is_success:
+                raise error_in(answer.status_code, answer.content, endpoint.name)
+            return answer.content
+        raise AssertionError("unreachable")
+
+    def _get(self, path: str, kind: type[T]) -> T:
+        return _decoded(self.call("GET", path), kind)
+
+    def _write(self, method: str, path: str, content: bytes | None) -> Written:
+        return _decoded(self.call(method, path, content=content), Written)
+
+    def _living(self) -> tuple[Endpoint, str]:
+        """The member in use, or the first that answers now, directly or through a forward."""
+        if self._chosen is None:
+            self._chosen = self._first_answer(self._ways())
+        return self._chosen
+
+    def _ways(self) -> Iterable[tuple[Endpoint, str, Callable[[], str]]]:
+        """Every way to every member, the direct ones first: whose it is, its name, and its URL."""
+        for endpoint in self._endpoints:
+            yield endpoint, "", partial(base_url, endpoint.address, endpoint.port)
+        if self._open_forward is not None:
+            for endpoint in self._endpoints:
+                yield endpoint, "over SSH: ", partial(self._forward, self._open_forward, endpoint)
+
+    def _forward(self, open_forward: OpenForward, endpoint: Endpoint) -> str:
+        forward = open_forward(endpoint)
+        address, port = forward.__enter__()
+        with self._forwards_lock:
+            self._forwards.push(forward)
+        return base_url(address, port)
+
+    def _first_answer(
+        self, ways: Iterable[tuple[Endpoint, str, Callable[[], str]]]
+    ) -> tuple[Endpoint, str]:
+        """Try one way after the other, without waiting for the slow; the first that answers.
+
+        Raises:
+            MemberUnreachable: None does; says why, for each member.
+        """
+        answers: queue.Queue[tuple[Endpoint, str, str]] = queue.Queue()
+        problems: dict[Endpoint, list[str]] = {endpoint: [] for endpoint in self._endpoints}
+        waiting = 0
+
+        def ask(endpoint: Endpoint, name: str, find_url: Callable[[], str]) -> None:
+            try:
+                url = find_url()
+                problem = self._problem_of(endpoint, url)
+            except SappersError as error:
+                url, problem = "", error.message
+            answers.put((endpoint, url, problem and name + problem))
+
+        remaining = iter(ways)
+        while True:
+            if (way := next(remaining, None)) is not None:
+                # Daemon threads: one that still waits for a dead member must not delay the exit.
+                threading.Thread(target=ask, args=way, daemon=True).start()
+                waiting += 1
+            elif not waiting:
+                raise _nobody(problems)
+            try:
+                wait = NEXT_WAY_SECONDS if way is not None else None
+                endpoint, url, problem = answers.get(timeout=wait)
+            except queue.Empty:
+                continue
+            if not problem:
+                return endpoint, url
+            waiting -= 1
+            problems[endpoint].append(problem)
+
+    def _problem_of(self, endpoint: Endpoint, url: str) -> str:
+        """Why a member does not answer, or empty if it does."""
+        try:
+            answer = self._client.get(
+                f"{url}/v1/health",
+                timeout=_timeout(CONNECT_SECONDS),
+                extensions=_expecting(endpoint),
+            )
+            if not answer.is_success:
+                return error_in(answer.status_code, answer.content, endpoint.name).message
+            msgspec.json.decode(answer.content, type=MemberHealth)
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+            return reason_of(error)
+        except msgspec.DecodeError:
+            return "it answers, but not as an agent does"
+        return ""
+
+
+def _decoded(content: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        raise ApiError(
+            f"the member's answer cannot be read: {error}",
+            hint="are sappers-deploy and the agents of one version? bootstrap updates agents",
+        ) from error
+
+
+def _file_body(file: Path, sent: Callable[[int], None]) -> tuple[Iterable[bytes], dict[str, str]]:
+    def chunks() -> Iterable[bytes]:
+        with file.open("rb") as content:
+            while chunk := content.read(1024 * 1024):
+                yield chunk
+                sent(len(chunk))
+
+    return chunks(), {"content-length": str(file.stat().st_size)}
+
+
+def _expecting(endpoint: Endpoint) -> dict[str, Any]:
+    return {"sni_hostname": endpoint.node_id or AGENT_SERVER_NAME}
+
+
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+
+
+def _nobody(problems: dict[Endpoint, list[str]]) -> MemberUnreachable:
+    each = "; ".join(f"{endpoint}: {'; '.join(why)}" for endpoint, why in problems.items())
+    return MemberUnreachable(
+        f"no member answers: {each or 'none is known'}",
+        hint="is `systemctl status sappers` well on the hosts, and that port, or SSH, reachable?",
+    )

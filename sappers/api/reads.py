@@ -1,0 +1,134 @@
+"""Calls that change nothing. Any member answers from its own replica."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from sappers.api.call import Call
+from sappers.api.metrics import metrics_text
+from sappers.api.wire import (
+    Allocations,
+    EntriesQuery,
+    Events,
+    EventsQuery,
+    LogQuery,
+    Members,
+    Workloads,
+)
+from sappers.errors import ApiError
+from sappers.model.codec import state_as_json
+from sappers.model.commands import Entry
+from sappers.model.event import Event
+from sappers.model.view import ClusterView, MemberHealth
+
+ENTRIES_BYTES_MAX = 8 * 1024 * 1024
+
+
+async def health(call: Call) -> MemberHealth:
+    """GET /v1/health."""
+    return await call.service.health()
+
+
+async def status(call: Call) -> ClusterView:
+    """GET /v1/status."""
+    return await call.service.view()
+
+
+async def members(call: Call) -> Members:
+    """GET /v1/members."""
+    return Members(call.service.members())
+
+
+async def state(call: Call) -> Response:
+    """GET /v1/state."""
+    text = state_as_json(call.service.log.state())
+    return Response(text, media_type="application/json")
+
+
+async def events(call: Call) -> Events:
+    """GET /v1/events."""
+    query: EventsQuery = call.query
+    state = call.service.log.state()
+    return Events(state.index, pick_events(state.events, query.after, query.limit))
+
+
+def pick_events(events: tuple[Event, ...], after: int | None, limit: int) -> tuple[Event, ...]:
+    """The first `limit` events after an index, or the newest; events of one entry stay together."""
+    if after is None:
+        return events[-limit:]
+    later = [event for event in events if event.index > after]
+    end = min(limit, len(later))
+    while 0 < end < len(later) and later[end].index == later[end - 1].index:
+        end += 1
+    return tuple(later[:end])
+
+
+async def workloads(call: Call) -> Workloads:
+    """GET /v1/workloads."""
+    state = call.service.log.state()
+    return Workloads(state.index, tuple(w for _, w in sorted(state.workloads.items())))
+
+
+async def allocations(call: Call) -> Allocations:
+    """GET /v1/allocations."""
+    state = call.service.log.state()
+    return Allocations(state.index, tuple(a for _, a in sorted(state.allocations.items())))
+
+
+async def guest_log(call: Call) -> str:
+    """GET /v1/allocations/{id}/log."""
+    query: LogQuery = call.query
+    _member_of(call)
+    return await call.service.serial_log(call.path.id, query.tail_bytes)
+
+
+async def local_guest_log(call: Call) -> str:
+    """GET /v1/local-log/{id}: never asks another member, so two of them cannot ask each other."""
+    query: LogQuery = call.query
+    if _member_of(call) != call.service.me.id:
+        raise ApiError(f"{call.path.id} is not a guest of this member", status=404)
+    return await call.service.serial_log(call.path.id, query.tail_bytes)
+
+
+def _member_of(call: Call) -> str:
+    allocation = call.service.log.state().allocations.get(call.path.id)
+    if allocation is None:
+        raise ApiError(
+            f"no allocation {call.path.id}", status=404, hint="sappers-deploy ps -a lists them"
+        )
+    return allocation.member_id
+
+
+async def entries(call: Call) -> tuple[Entry, ...]:
+    """GET /v1/log: at most `limit` entries, and no more than about 8 MiB of them."""
+    query: EntriesQuery = call.query
+    found = call.service.log.entries_after(query.after, query.limit)
+    if found is None:
+        raise ApiError(
+            f"entries after {query.after} are compacted away",
+            status=410,
+            hint="start from GET /v1/snapshot",
+        )
+    size = 0
+    for count, entry in enumerate(found, start=1):
+        size += len(entry.payload)
+        if size >= ENTRIES_BYTES_MAX:
+            return tuple(found[:count])
+    return tuple(found)
+
+
+async def snapshot(call: Call) -> Response:
+    """GET /v1/snapshot."""
+    return Response(await call.service.log.snapshot(), media_type="application/msgpack")
+
+
+async def metrics(call: Call) -> str:
+    """GET /metrics."""
+    service = call.service
+    return metrics_text(
+        service.me,
+        service.members(),
+        service.log.status(),
+        service.log.state(),
+        hub_connected=service.hub_connected,
+    )

@@ -1,0 +1,174 @@
+"""The routes of a member's HTTP API: a table. `app` serves it, `openapi` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from sappers.api import blobs, reads, writes
+from sappers.api.call import Call
+from sappers.api.state_document import StateDocument
+from sappers.api.wire import (
+    AllocationPath,
+    Allocations,
+    BlobPath,
+    EntriesQuery,
+    Events,
+    EventsQuery,
+    LogQuery,
+    Members,
+    NoInput,
+    WantedWorkload,
+    WorkloadPath,
+    Workloads,
+    Written,
+)
+from sappers.model.commands import Entry, Proposal
+from sappers.model.view import ClusterView, Genesis, MemberHealth
+from sappers.ports import Applied
+
+Answer = Callable[[Call], Awaitable[Any]]
+Role = Literal["agent", "operator"]
+EVERYONE: frozenset[Role] = frozenset({"agent", "operator"})
+AGENTS: frozenset[Role] = frozenset({"agent"})
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+BYTES = "application/octet-stream"
+TEXT = "text/plain; charset=utf-8"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One call.
+
+    Attributes:
+        path: With `{names}`, which are the fields of `path_type`.
+        answer: Does it; what it returns is encoded as `media`, a Response goes out as it is.
+        response: Type of the answer, or None for bytes and text.
+        media: Media type of the answer.
+        body: Type of the request's body, or None for none; `bytes` is streamed, not read.
+        body_media: Media type of the request's body.
+        errors: Statuses it may answer beside those that any call may.
+    """
+
+    method: str
+    path: str
+    summary: str
+    answer: Answer
+    response: Any = None
+    media: str = JSON
+    path_type: type = NoInput
+    query: type = NoInput
+    body: Any = None
+    body_media: str = JSON
+    roles: frozenset[Role] = EVERYONE
+    errors: tuple[int, ...] = ()
+
+
+def _get(path: str, summary: str, answer: Answer, **more: Any) -> Route:
+    return Route(method="GET", path=path, summary=summary, answer=answer, **more)
+
+
+def _write(method: str, path: str, summary: str, answer: Answer, **more: Any) -> Route:
+    return Route(method=method, path=path, summary=summary, answer=answer, **more)
+
+
+_ALLOCATION: Mapping[str, Any] = {"path_type": AllocationPath, "query": LogQuery, "media": TEXT}
+_BLOB: Mapping[str, Any] = {"path_type": BlobPath, "media": BYTES, "errors": (404,)}
+_WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath, "response": Written}
+
+ROUTES: tuple[Route, ...] = (
+    _get("/v1/health", "Whether this member's agent lives", reads.health, response=MemberHealth),
+    _get("/v1/status", "The cluster at a glance", reads.status, response=ClusterView),
+    _get("/v1/members", "Everyone gossip knows", reads.members, response=Members),
+    _get("/v1/state", "This member's replica of the state", reads.state, response=StateDocument),
+    _get(
+        "/v1/events",
+        "What happened",
+        reads.events,
+        response=Events,
+        query=EventsQuery,
+    ),
+    _get("/v1/workloads", "What should run", reads.workloads, response=Workloads),
+    _write(
+        "PUT",
+        "/v1/workloads/{name}",
+        "Run this, or change it",
+        writes.put_workload,
+        **_WORKLOAD,
+        body=WantedWorkload,
+        errors=(409, 503, 504),
+    ),
+    _write(
+        "DELETE",
+        "/v1/workloads/{name}",
+        "Run it no more",
+        writes.delete_workload,
+        **_WORKLOAD,
+        errors=(404, 409, 503, 504),
+    ),
+    _get("/v1/allocations", "What runs where", reads.allocations, response=Allocations),
+    _get(
+        "/v1/allocations/{id}/log",
+        "The end of what a guest printed",
+        reads.guest_log,
+        **_ALLOCATION,
+        errors=(404,),
+    ),
+    _get(
+        "/v1/local-log/{id}",
+        "The same, for a guest of this member only",
+        reads.local_guest_log,
+        **_ALLOCATION,
+        roles=AGENTS,
+        errors=(404,),
+    ),
+    _write(
+        "POST",
+        "/v1/proposals",
+        "Commit a proposal; only the leader can",
+        writes.propose_here,
+        response=Applied,
+        body=Proposal,
+        body_media=MSGPACK,
+        roles=AGENTS,
+        errors=(503, 504),
+    ),
+    _get(
+        "/v1/log",
+        "Committed entries after an index; 410 when they are compacted away",
+        reads.entries,
+        response=tuple[Entry, ...],
+        media=MSGPACK,
+        query=EntriesQuery,
+        roles=AGENTS,
+        errors=(410,),
+    ),
+    _get("/v1/snapshot", "The state to start from", reads.snapshot, media=MSGPACK, roles=AGENTS),
+    _write(
+        "PUT",
+        "/v1/genesis",
+        "Become a first voter",
+        writes.put_genesis,
+        response=NoInput,
+        body=Genesis,
+        roles=AGENTS,
+        errors=(409,),
+    ),
+    _get("/v1/blobs/{digest}", "A file of an image", blobs.get_blob, **_BLOB),
+    _write("HEAD", "/v1/blobs/{digest}", "Whether a file is here", blobs.head_blob, **_BLOB),
+    _write(
+        "PUT",
+        "/v1/blobs/{digest}",
+        "Store a file of an image; it must match its digest",
+        blobs.put_blob,
+        path_type=BlobPath,
+        response=NoInput,
+        body=bytes,
+        body_media=BYTES,
+        errors=(411, 413),
+    ),
+    _get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
+)

@@ -1,0 +1,162 @@
+"""What goes over the HTTP API: one struct a request, a query, a path and an answer.
+
+The model's own structs are answers as they stand; what a caller sends has structs of its own here,
+with limits, that forbid fields they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from sappers.model.allocation import Allocation
+from sappers.model.event import Event
+from sappers.model.member import Member
+from sappers.model.workload import ImageReference, Workload
+
+# `$` alone also matches before a newline at the end, which a URL can carry.
+_END = r"$(?!\n)"
+_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?" + _END
+
+WorkloadName = Annotated[str, Meta(pattern=_NAME, max_length=40)]
+AllocationId = Annotated[str, Meta(pattern=_NAME, max_length=60)]
+ImageName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?" + _END, max_length=80)]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}" + _END)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Index = Annotated[int, Meta(ge=0, le=2**53)]
+RequestId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}" + _END)]
+
+LOG_TAIL_BYTES_MAX = 1024 * 1024
+
+
+class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a caller sends; a misspelt field is an error, not a silent default."""
+
+
+class NoInput(_Input, frozen=True):
+    """Nothing."""
+
+
+class WorkloadPath(_Input, frozen=True):
+    """A workload by name."""
+
+    name: WorkloadName
+
+
+class AllocationPath(_Input, frozen=True):
+    """An allocation by id."""
+
+    id: AllocationId
+
+
+class BlobPath(_Input, frozen=True):
+    """A blob by the SHA-256 of its content."""
+
+    digest: Digest
+
+
+class EventsQuery(_Input, frozen=True):
+    """Which events: those after a log index, or the newest ones when `after` is not given."""
+
+    after: Index | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class LogQuery(_Input, frozen=True):
+    """How much of a guest's output."""
+
+    tail_bytes: Annotated[int, Meta(ge=1, le=LOG_TAIL_BYTES_MAX)] = 64 * 1024
+
+
+class EntriesQuery(_Input, frozen=True):
+    """Which committed entries."""
+
+    after: Index
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+
+
+class WantedImage(_Input, frozen=True):
+    """An image by name and by content."""
+
+    name: ImageName
+    digest: Digest
+
+
+class WantedWorkload(_Input, frozen=True):
+    """What a workload should be.
+
+    Attributes:
+        memory_mib: Memory of each guest.
+        guest_port: Port the application listens on inside the guest.
+        host_port: Port to publish it at on the member; the same number when not given.
+        count: How many allocations.
+    """
+
+    image: WantedImage
+    memory_mib: Annotated[int, Meta(ge=16, le=1024 * 1024)] = 128
+    guest_port: Port | None = None
+    host_port: Port | None = None
+    count: Annotated[int, Meta(ge=0, le=10_000)] = 1
+
+    def named(self, name: str) -> Workload:
+        """The workload as it is proposed."""
+        return Workload(
+            name=name,
+            image=ImageReference(self.image.name, self.image.digest),
+            memory_mib=self.memory_mib,
+            guest_port=self.guest_port,
+            host_port=self.host_port,
+            count=self.count,
+        )
+
+
+class Members(msgspec.Struct, frozen=True):
+    """Everyone gossip knows, as the answering member sees it."""
+
+    members: tuple[Member, ...]
+
+
+class Workloads(msgspec.Struct, frozen=True):
+    """All workloads, as of log index `index`."""
+
+    index: int
+    workloads: tuple[Workload, ...]
+
+
+class Allocations(msgspec.Struct, frozen=True):
+    """All allocations, as of log index `index`."""
+
+    index: int
+    allocations: tuple[Allocation, ...]
+
+
+class Events(msgspec.Struct, frozen=True):
+    """Events, oldest first, as of log index `index`."""
+
+    index: int
+    events: tuple[Event, ...]
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A write is committed and applied."""
+
+    index: int
+    term: int
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a call failed.
+
+    Attributes:
+        error: What happened, one sentence.
+        hint: What to do about it, or null.
+        status: The HTTP status.
+        cause: Name of the error's class, such as `NoQuorum`.
+    """
+
+    error: str
+    hint: str | None
+    status: int
+    cause: str

@@ -1,0 +1,77 @@
+"""Calls that change the replicated state. Any member takes them; the service finds the leader."""
+
+from __future__ import annotations
+
+from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
+from sappers.api.wire import NoInput, WantedWorkload, Written
+from sappers.errors import ApiError, CommandRefused, ImageError
+from sappers.model.commands import Command, Proposal, PutWorkload, StopWorkload
+from sappers.model.view import Genesis
+from sappers.ports import Applied
+
+
+async def put_workload(call: Call) -> Written:
+    """PUT /v1/workloads/{name}."""
+    wanted: WantedWorkload = call.body
+    _require_free_port(call, wanted)
+    await _require_image(call, wanted.image.name, wanted.image.digest)
+    applied = await _propose(call, PutWorkload(wanted.named(call.path.name)))
+    if applied.refused:
+        raise CommandRefused(applied.refused)
+    return Written(applied.index, applied.term)
+
+
+async def delete_workload(call: Call) -> Written:
+    """DELETE /v1/workloads/{name}."""
+    applied = await _propose(call, StopWorkload(call.path.name))
+    if applied.refused:  # the state machine's only reason is that there is no such workload
+        hint = "sappers-deploy ps lists what runs"
+        raise ApiError(applied.refused, status=404, hint=hint)
+    return Written(applied.index, applied.term)
+
+
+async def propose_here(call: Call) -> Applied:
+    """POST /v1/proposals: not forwarded again, so that members cannot send it round in circles."""
+    proposal: Proposal = call.body
+    return await call.service.log.propose(proposal, PROPOSE_TIMEOUT_SECONDS)
+
+
+async def put_genesis(call: Call) -> NoInput:
+    """PUT /v1/genesis."""
+    genesis: Genesis = call.body
+    await call.service.accept_genesis(genesis)
+    return NoInput()
+
+
+def _require_free_port(call: Call, wanted: WantedWorkload) -> None:
+    """Refuse a port that was asked for and that the agents need: it could never be published."""
+    takers = [m.name for m in call.service.members() if wanted.host_port in m.ports.taken()]
+    if wanted.host_port is not None and takers:
+        raise ApiError(
+            f"$.host_port: port {wanted.host_port} is the agents' own on {', '.join(takers)}",
+            status=400,
+            hint="publish the guest at another port",
+        )
+
+
+async def _require_image(call: Call, name: str, digest: str) -> None:
+    """Refuse a workload whose image nobody has: it could never start."""
+    if not call.service.images.missing(digest):
+        return
+    try:
+        await call.service.collect_image(digest)
+    except ImageError as error:
+        raise ImageError(
+            f"$.image: no member has image {name} ({digest[:12]}): {error.message}",
+            hint="upload it first: sappers-deploy run does, or PUT /v1/blobs/{digest}",
+        ) from error
+
+
+async def _propose(call: Call, command: Command) -> Applied:
+    proposal = Proposal(
+        request_id=call.request_id,
+        proposer=call.service.me.id,
+        time=call.now,
+        commands=(command,),
+    )
+    return await call.service.propose(proposal, PROPOSE_TIMEOUT_SECONDS)

@@ -1,0 +1,181 @@
+"""What the agent is made of: which adapter stands behind each port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sappers import __version__
+from sappers.agent.address import is_local, own_address
+from sappers.agent.agent import Agent
+from sappers.agent.clock import SystemClock
+from sappers.agent.genesis import load_genesis
+from sappers.agent.logs import configure_logs
+from sappers.agent.me import describe_member, load_node_id
+from sappers.agent.relay import Follower
+from sappers.api.client import HttpPeerClient
+from sappers.api.server import ApiServer
+from sappers.config import AgentSettings, StateFolder
+from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.raft_log import RaftLog
+from sappers.errors import ConfigError, IdentityError
+from sappers.hub.client import NatsHubClient
+from sappers.hub.credentials import AgentCredentials
+from sappers.hub.server import NatsHubServer
+from sappers.images.store import FolderImageStore
+from sappers.launchers.accelerator import detect_accelerator
+from sappers.launchers.qemu import QemuLauncher
+from sappers.membership.gossip import KinshipMembership
+from sappers.model.view import Genesis
+from sappers.ports import ReplicatedLog
+from sappers.security.identity import load_identity
+from sappers.security.tls import Identity
+from sappers.supervision import choose_supervisor
+
+ADDRESS_CHECK_SECONDS = 5.0
+
+
+async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str | None) -> None:
+    """Run the agent of this host until SIGTERM or SIGINT.
+
+    Raises:
+        SappersError: It cannot start; says what is missing or wrong.
+    """
+    facts: dict[str, Callable[[], Any]] = {}
+    configure_logs(settings.log_level, lambda: {name: fact() for name, fact in facts.items()})
+    for part in (folder.images, folder.guests, folder.hub, folder.raft):
+        part.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings = msgspec.structs.replace(
+        settings, address=own_address(settings.address, settings.peers)
+    )
+    me_id = load_node_id(folder.node_id, settings.node_name, node_id)
+    identity = load_identity(folder.pki)
+    if identity.node_id != me_id:
+        raise IdentityError(
+            f"{identity.cert} is the certificate of {identity.node_id}, this member is {me_id}",
+            hint="run sappers-deploy bootstrap: it signs one for this id",
+        )
+    peers = HttpPeerClient(identity)
+    agent = _assemble(folder, settings, identity, peers)
+    facts.update(_log_facts(agent))
+    server = ApiServer(
+        agent.service, identity, settings.listen_address, settings.ports.http, clock=SystemClock()
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await agent.start()
+    await server.start()
+    watch = asyncio.create_task(_stop_when_address_is_gone(settings.address, stopping))
+    try:
+        await agent.run(stopping)
+    finally:
+        watch.cancel()
+        await server.stop()
+        await peers.close()
+    if not is_local(settings.address):
+        raise ConfigError(
+            f"address {settings.address} is gone from this host",
+            hint="started again, the agent takes the one it has then",
+        )
+
+
+async def _stop_when_address_is_gone(address: str, stopping: asyncio.Event) -> None:
+    """Every listener is bound to the address; without it only a new start helps."""
+    while is_local(address):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), ADDRESS_CHECK_SECONDS)
+            return
+    stopping.set()
+
+
+def _log_facts(agent: Agent) -> Mapping[str, Callable[[], Any]]:
+    return {
+        "member": lambda: agent.me.id,
+        "term": lambda: agent.log.status().term if agent.has_log else 0,
+        "index": lambda: agent.log.status().applied_index if agent.has_log else 0,
+    }
+
+
+def _assemble(
+    folder: StateFolder, settings: AgentSettings, identity: Identity, peers: HttpPeerClient
+) -> Agent:
+    clock = SystemClock()
+    accelerator = detect_accelerator()
+    me = describe_member(
+        settings,
+        identity.node_id,
+        accelerator,
+        __version__,
+        has_vote=load_genesis(folder.genesis) is not None,
+    )
+    credentials = AgentCredentials(_read_secret(folder.hub_seed))
+    supervisor = choose_supervisor(folder.root / "processes")
+    images = FolderImageStore(folder.images)
+    agent: Agent
+    launcher = QemuLauncher(
+        folder=folder.guests,
+        images=images,
+        supervisor=supervisor,
+        hub=lambda: agent.hub_members(),
+        ca=identity.ca,
+        credentials=credentials,
+        accelerator=accelerator,
+        address=settings.address,
+        clock=clock,
+    )
+
+    def open_voter_log(genesis: Genesis) -> ReplicatedLog:
+        return RaftLog(
+            identity.node_id,
+            genesis,
+            folder.raft,
+            identity,
+            settings.raft,
+            (settings.listen_address, settings.ports.raft),
+            lambda voter: agent.raft_address_of(voter),
+            clock,
+        )
+
+    def open_following_log(follower: Follower) -> FollowerLog:
+        return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.root / "replica")
+
+    agent = Agent(
+        settings=settings,
+        folder=folder,
+        me=me,
+        clock=clock,
+        membership=KinshipMembership(
+            me=me,
+            settings=settings,
+            key=_read_secret(folder.gossip_key),
+            known=folder.known_members,
+        ),
+        hub_client=NatsHubClient(identity, credentials.agent(identity.node_id)),
+        hub_server=NatsHubServer(
+            folder.hub, identity, supervisor, listen_address=settings.listen_address
+        ),
+        launcher=launcher,
+        images=images,
+        peers=peers,
+        open_voter_log=open_voter_log,
+        open_following_log=open_following_log,
+    )
+    return agent
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}",
+            hint="run sappers-deploy bootstrap: it makes what is missing",
+        ) from error

@@ -1,0 +1,1 @@
+"""The two commands: sappers and sappers-deploy."""

@@ -1,0 +1,51 @@
+"""How a command ends: errors become two sentences on stderr and an exit code, here alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sappers.cli.exit_codes import ExitCode, exit_code_for
+from sappers.cli.harmless import harmless
+from sappers.cli.unexpected import keep_traceback
+from sappers.errors import SappersError
+
+
+def run_to_the_end(app: typer.Typer) -> NoReturn:
+    """Run a command line and exit the process; no traceback for what is foreseen."""
+    sys.exit(_exit_code(app))
+
+
+def _exit_code(app: typer.Typer) -> int:
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except SappersError as error:
+        show_error(error)
+        return exit_code_for(error)
+    except BrokenPipeError:
+        # The reader of our output has gone (`… | head`); nothing more can be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERROR
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except typer.TyperException as error:
+        error.show()  # type: ignore[attr-defined]
+        return ExitCode.USAGE
+    except Exception as error:
+        show_error(keep_traceback(error))
+        return ExitCode.ERROR
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def show_error(error: SappersError) -> None:
+    """What happened and what to do, on stderr; red on a terminal."""
+    console = Console(stderr=True)
+    console.print(Text.assemble(("error: ", "bold red"), harmless(error.message)), soft_wrap=True)
+    if error.hint:
+        console.print(Text.assemble(("hint: ", "bold"), harmless(error.hint)), soft_wrap=True)

@@ -1,0 +1,194 @@
+"""`sappers-deploy run`: have the cluster run a workload."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from sappers.api.operator_client import OperatorClient
+from sappers.api.wire import WantedImage, WantedWorkload, Written
+from sappers.cli.session import Address, Cluster, checked_name, open_cluster
+from sappers.cli.waiting import wait_until
+from sappers.config import control_home
+from sappers.errors import ConfigError, ImageError
+from sappers.images.store import FolderImageStore
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.image import Manifest
+from sappers.model.view import ClusterView
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="The workload's name.")],
+    image: Annotated[str, typer.Option("--image", help="An image built here, by name or digest.")],
+    port: Annotated[
+        str | None,
+        typer.Option(
+            "--port", metavar="GUEST[:HOST]", help="Port to publish; the image's if not given."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=0, help="How many copies.")] = 1,
+    memory: Annotated[
+        int | None, typer.Option("--memory", min=16, help="MiB of each; the image's if not given.")
+    ] = None,
+    *,
+    wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,
+    cluster: Cluster = None,
+    addr: Address = None,
+) -> None:
+    """Have the cluster run a workload, wait until it is healthy, and say where it answers."""
+    checked_name(name)
+    console = Console(stderr=True)
+    store = FolderImageStore(control_home(os.environ).images)
+    digest, manifest = find_image(store, image)
+    wanted = wanted_workload(digest, manifest, port=port, count=count, memory_mib=memory)
+    with open_cluster(cluster, addr) as client:
+        upload_image(client, store, digest, manifest, console)
+        written = client.put_workload(name, wanted)
+        if not wait:
+            return
+        revision = committed_revision(client, name, written, console)
+        wait_until(
+            lambda: how_healthy(client.view(), name, revision, count),
+            what=name,
+            timeout_seconds=timeout,
+            hint=f"the cluster goes on trying: sappers-deploy ps, sappers-deploy logs {name}",
+            console=console,
+        )
+        view = client.view()
+    console.print(f"{name} is healthy", style="green", highlight=False)
+    for place in where_it_answers(view, name, revision):
+        typer.echo(place)
+
+
+def find_image(store: FolderImageStore, image: str) -> tuple[str, Manifest]:
+    """Digest and manifest of an image that is whole, by name or digest.
+
+    Raises:
+        ImageError: There is none, or it is damaged.
+    """
+    digest = store.named().get(image, image)
+    if len(digest) != 64:
+        known = ", ".join(store.named()) or "none"
+        raise ImageError(
+            f"no image is called {image}; there are: {known}",
+            hint=f"sappers-deploy image build {image}",
+        )
+    manifest = store.manifest(digest)
+    if manifest is None or store.missing(digest):
+        raise ImageError(f"image {image} is damaged", hint=f"sappers-deploy image build {image}")
+    return digest, manifest
+
+
+def wanted_workload(
+    digest: str, manifest: Manifest, *, port: str | None, count: int, memory_mib: int | None
+) -> WantedWorkload:
+    """What to ask for; the image says what the options do not.
+
+    Raises:
+        ConfigError: The port is none.
+    """
+    guest, host = _ports(port) if port is not None else (manifest.guest_port, None)
+    return WantedWorkload(
+        image=WantedImage(manifest.name, digest),
+        memory_mib=memory_mib or manifest.memory_mib,
+        guest_port=guest,
+        host_port=host,
+        count=count,
+    )
+
+
+def _ports(text: str) -> tuple[int, int | None]:
+    parts = text.split(":")
+    numbers = [int(part) for part in parts if part.isdecimal() and 0 < int(part) < 65_536]
+    if len(numbers) != len(parts) or len(parts) > 2:
+        raise ConfigError(f"--port {text}: expected GUEST or GUEST:HOST, each from 1 to 65535")
+    return numbers[0], numbers[1] if len(numbers) == 2 else None
+
+
+def upload_image(
+    client: OperatorClient,
+    store: FolderImageStore,
+    digest: str,
+    manifest: Manifest,
+    console: Console,
+) -> None:
+    """Give a member what it lacks of an image, the manifest last, so that none is half there."""
+    files = {blob.digest: blob.size_bytes for blob in manifest.blobs()}
+    columns = (TextColumn("image {task.fields[image]}"), BarColumn(), DownloadColumn())
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("", total=sum(files.values()), image=manifest.name)
+        for blob, size in files.items():
+            sent = client.upload_blob(
+                blob, store.blob_path(blob), lambda chunk: progress.advance(task, chunk)
+            )
+            if not sent:
+                progress.advance(task, size)
+        client.upload_blob(digest, store.blob_path(digest))
+
+
+def committed_revision(
+    client: OperatorClient, name: str, written: Written, console: Console
+) -> int:
+    """The workload's revision, from a member that has applied the write."""
+    found: list[int] = []
+
+    def look() -> tuple[bool, str]:
+        answer = client.workloads()
+        found[:] = [one.revision for one in answer.workloads if one.name == name]
+        return answer.index >= written.index and bool(found), "committed"
+
+    wait_until(
+        look, what=name, timeout_seconds=10, hint="see sappers-deploy status", console=console
+    )
+    return found[0]
+
+
+def how_healthy(view: ClusterView, name: str, revision: int, count: int) -> tuple[bool, str]:
+    """Whether `count` copies of the revision are healthy, and how far it is, for a person."""
+    copies = _copies(view, name, revision)
+    healthy = [one for one in copies if one.status is AllocationStatus.HEALTHY]
+    names = {one.member.id: one.member.name for one in view.members}
+    failed = [one for one in copies if one.status is AllocationStatus.FAILED]
+    # A workload that fails again and again has many failed copies; the newest says enough.
+    newest = sorted(failed, key=lambda one: (one.changed_at, one.id))[-1:]
+    others = [one for one in copies if one not in healthy and one not in failed]
+    said = [
+        f"{one.id} on {names.get(one.member_id, one.member_id)} {one.status}"
+        + (f" ({one.reason})" if one.reason else "")
+        for one in (*others, *newest)
+    ] or [text for text in view.attention if f" {name} " in text]
+    progress = "; ".join((f"{len(healthy)} of {count} healthy", *said))
+    return len(healthy) >= count, progress
+
+
+def where_it_answers(view: ClusterView, name: str, revision: int) -> Sequence[str]:
+    """One line a healthy copy: its URL, or its member where no port is published."""
+    members = {one.member.id: one.member for one in view.members}
+    lines = []
+    for one in _copies(view, name, revision):
+        member = members.get(one.member_id)
+        if one.status is not AllocationStatus.HEALTHY or member is None:
+            continue
+        host = f"[{member.address}]" if ":" in member.address else member.address
+        lines.append(
+            f"http://{host}:{one.host_port}" if one.host_port else f"{one.id} on {member.name}"
+        )
+    return lines
+
+
+def _copies(view: ClusterView, name: str, revision: int) -> list[Allocation]:
+    return [
+        one
+        for one in view.allocations
+        if one.workload == name
+        and one.revision == revision
+        and one.wanted
+        and one.status is not AllocationStatus.LOST
+    ]

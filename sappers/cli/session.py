@@ -1,0 +1,133 @@
+"""Which cluster a command works on, and a client for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from sappers.api.operator_client import Endpoint, OpenForward, OperatorClient
+from sappers.api.wire import WorkloadName
+from sappers.config import control_home
+from sappers.errors import ConfigError, HostUnreachable
+from sappers.model.member import Ports
+from sappers.provisioner.cluster_record import (
+    OPERATOR_CERTIFICATE_FILE,
+    OPERATOR_KEY_FILE,
+    ClusterRecord,
+    last_cluster_name,
+    load_record,
+)
+from sappers.security.identity import load_identity
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", help="Which cluster; the last bootstrapped one if not.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--addr", metavar="HOST[:PORT]", help="Ask this member and no other."),
+]
+Form = Annotated[Output, typer.Option("--output", "-o", help="json: pure JSON on stdout.")]
+
+
+@contextmanager
+def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorClient]:
+    """A client of the cluster that the options name.
+
+    Raises:
+        ConfigError: No such cluster is known here, or the address is none.
+        IdentityError: The operator's certificate is missing or damaged.
+    """
+    home = control_home(os.environ)
+    name = cluster or last_cluster_name(home)
+    folder = home.cluster(name)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"this machine knows no cluster {name}",
+            hint=f"clusters bootstrapped from here are in {folder.parent}",
+        )
+    identity = load_identity(folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
+    if address is not None:
+        endpoints, forward = [endpoint_at(address)], None
+    else:
+        record = load_record(folder)
+        endpoints, forward = endpoints_of(record), ssh_forward(record)
+    with OperatorClient(identity, endpoints, open_forward=forward) as client:
+        yield client
+
+
+def checked_name(name: str) -> str:
+    """A workload's name, if it can be one.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    try:
+        return msgspec.convert(name, WorkloadName)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"{name!r} cannot be a workload's name: 1 to 40 lower-case letters, digits and `-`"
+        ) from error
+
+
+def endpoints_of(record: ClusterRecord) -> list[Endpoint]:
+    """Where the cluster's members were when it was bootstrapped."""
+    return [
+        Endpoint(member.name, member.address, member.http_port, member.node_id)
+        for member in record.members
+    ]
+
+
+def endpoint_at(address: str) -> Endpoint:
+    """The member at `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    host, separator, port = address, "", ""
+    if address.startswith("["):
+        host, _, rest = address[1:].partition("]")
+        separator, port = rest[:1], rest[1:]
+    elif address.count(":") == 1:
+        host, separator, port = address.partition(":")
+    number = port if separator == ":" else str(Ports().http) if not separator else ""
+    if not host or not number.isdecimal() or not 0 < int(number) < 65_536:
+        raise ConfigError(f"--addr {address}: expected HOST or HOST:PORT, such as 10.0.0.5:11000")
+    return Endpoint(host, host, int(number))
+
+
+def ssh_forward(record: ClusterRecord) -> OpenForward | None:
+    """Another way to a member whose API port is closed to this machine: SSH to its host."""
+    if not record.inventory:
+        return None
+
+    @contextmanager
+    def forward(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
+        # Imported late: SSH takes a moment to load, and most calls do without.
+        from sappers.provisioner.connection import Connection
+        from sappers.provisioner.inventory import load_inventory
+
+        hosts = {host.name: host for host in load_inventory(Path(record.inventory)).hosts}
+        if endpoint.name not in hosts:
+            raise HostUnreachable(endpoint.name, f"{record.inventory} does not name it any more")
+        with (
+            Connection.open(hosts[endpoint.name]) as connection,
+            connection.open_forward((endpoint.address, endpoint.port)) as local,
+        ):
+            yield local
+
+    return forward

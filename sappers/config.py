@@ -1,0 +1,196 @@
+"""Frozen, typed settings, validated when loaded. One file per agent: `agent.toml`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from sappers.errors import ConfigError
+from sappers.model.member import Ports
+from sappers.model.policy import HealthSettings
+
+NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+# Users that guests run as: between what systemd keeps for containers and the end, nobody's.
+GUEST_USER_IDS = range(0x70000000, 0x71000000)
+
+
+class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Timings and limits of consensus. The reasons stand in docs/adr/."""
+
+    tick_seconds: float = 0.02
+    election_timeout_min_seconds: float = 0.4
+    election_timeout_max_seconds: float = 0.9
+    append_entries_seconds: float = 0.1
+    connection_timeout_seconds: float = 2.0
+    connection_retry_seconds: float = 0.2
+    leader_fallback_seconds: float = 1.5
+    ping_seconds: float = 0.25
+    compaction_min_entries: int = 20_000
+    max_command_bytes: int = 256 * 1024
+
+
+class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything an agent is told from outside.
+
+    Attributes:
+        cluster: The cluster's name; gossip ignores other clusters.
+        node_name: What people call this member.
+        address: IP address that other members reach this one at.
+        bind_address: What to listen on; `address` when empty.
+        peers: `host:port` of gossip to meet first.
+        bootstrap: 0: join only. N: found the cluster once N agents have met.
+        zone: Failure domain, or empty.
+    """
+
+    cluster: str
+    node_name: str
+    address: str
+    bind_address: str = ""
+    ports: Ports = Ports()
+    peers: tuple[str, ...] = ()
+    bootstrap: int = 0
+    voter_tag: bool = False
+    zone: str = ""
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = "INFO"
+    loop_seconds: float = 1.0
+    raft: RaftSettings = RaftSettings()
+    health: HealthSettings = HealthSettings()
+
+    def __post_init__(self) -> None:
+        for field, value in (("cluster", self.cluster), ("node_name", self.node_name)):
+            if not NAME_PATTERN.fullmatch(value):
+                raise ConfigError(
+                    f"{field} = {value!r}: a name has 1 to 63 lower-case letters, digits, `-`, `.`"
+                )
+        if self.bootstrap < 0:
+            raise ConfigError(f"bootstrap = {self.bootstrap}: 0 joins, 1 or more founds a cluster")
+
+    @property
+    def listen_address(self) -> str:
+        """The address that all listeners bind to."""
+        return self.bind_address or self.address
+
+
+class StateFolder(msgspec.Struct, frozen=True):
+    """Where an agent keeps what must survive: the layout of STATE_DIR."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """`agent.toml`, written by the provisioner or by hand."""
+        return self.root / "agent.toml"
+
+    @property
+    def node_id(self) -> Path:
+        """The member's id, one line."""
+        return self.root / "node-id"
+
+    @property
+    def pki(self) -> Path:
+        """`ca.pem`, `cert.pem`, `key.pem`."""
+        return self.root / "pki"
+
+    @property
+    def gossip_key(self) -> Path:
+        """The gossip key, base64, one line."""
+        return self.root / "gossip.key"
+
+    @property
+    def hub_seed(self) -> Path:
+        """The hub account's signing seed (an nkey), one line."""
+        return self.root / "hub.seed"
+
+    @property
+    def genesis(self) -> Path:
+        """The cluster's id and first voters, written once by the founder's word."""
+        return self.root / "genesis.json"
+
+    @property
+    def raft(self) -> Path:
+        """Journal, term and vote, snapshots of a voter."""
+        return self.root / "raft"
+
+    @property
+    def raft_started(self) -> Path:
+        """There once this member's raft folder has been in use."""
+        return self.root / "raft-started"
+
+    @property
+    def known_members(self) -> Path:
+        """Addresses of every member ever met, re-dialled for ever."""
+        return self.root / "known-members.json"
+
+    @property
+    def images(self) -> Path:
+        """The image store."""
+        return self.root / "images"
+
+    @property
+    def guests(self) -> Path:
+        """One folder an allocation: sockets, serial log, credentials."""
+        return self.root / "guests"
+
+    @property
+    def hub(self) -> Path:
+        """The hub server's settings and storage."""
+        return self.root / "hub"
+
+
+def load_agent_settings(path: Path) -> AgentSettings:
+    """Read and check `agent.toml`.
+
+    Raises:
+        ConfigError: The file is missing, is no TOML, or a setting is wrong; says which.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=AgentSettings)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file", hint="run sappers-deploy bootstrap") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+class ControlHome(msgspec.Struct, frozen=True):
+    """Where the control machine keeps what it knows; 0700, one folder a cluster and a lab.
+
+    Attributes:
+        data: Clusters, labs, images; must not be lost.
+        cache: May be deleted at any time.
+    """
+
+    data: Path
+    cache: Path
+
+    def cluster(self, name: str) -> Path:
+        """CA, operator's certificate, gossip key, members of one cluster."""
+        return self.data / "clusters" / name
+
+    def lab(self, name: str) -> Path:
+        """Keys, overlays and processes of one lab."""
+        return self.data / "labs" / name
+
+    @property
+    def images(self) -> Path:
+        """The control machine's image store."""
+        return self.data / "images"
+
+    @property
+    def last_cluster(self) -> Path:
+        """Name of the cluster that was bootstrapped last, one line."""
+        return self.data / "last-cluster"
+
+
+def control_home(environment: Mapping[str, str]) -> ControlHome:
+    """`SAPPERS_HOME` (with its `cache/`), or the XDG folders; an empty variable is no variable."""
+    told = {name: Path(value) for name, value in environment.items() if value}
+    home = told.get("HOME", Path("/root"))
+    if own := told.get("SAPPERS_HOME"):
+        return ControlHome(own, told.get("SAPPERS_CACHE", own / "cache"))
+    data = told.get("XDG_DATA_HOME", home / ".local/share") / "sappers"
+    cache = told.get("XDG_CACHE_HOME", home / ".cache") / "sappers"
+    return ControlHome(data, told.get("SAPPERS_CACHE", cache))

@@ -1,0 +1,1 @@
+"""The replicated log: Raft in a process of its own, the state machine, followers."""

@@ -1,0 +1,204 @@
+"""The replicated log of a member without a vote: fed with committed entries, fills gaps itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from sappers.consensus.news import News
+from sappers.consensus.replica import Replica
+from sappers.consensus.sealed import replace_durably, seal, unseal
+from sappers.consensus.snapshot import load_state
+from sappers.errors import LogDamaged, ProposalRejected, SappersError
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import encode_state
+from sappers.model.commands import Entry, Proposal
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.ports import Applied
+
+FetchSnapshot = Callable[[], Awaitable[bytes]]
+FetchEntries = Callable[[int], Awaitable[list[Entry] | None]]
+
+_KIND = "replica"
+_SAVE_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
+
+_log = structlog.get_logger()
+
+
+class FollowerLog:
+    """A non-voter's `ports.FollowingLog`.
+
+    Args:
+        fetch_snapshot: The encoded state of a voter now.
+        fetch_entries: Committed entries after an index; None where they are compacted away.
+        folder: Where a copy of the replica is kept, to start from. It is only a copy: when it is
+            damaged, a voter's snapshot takes its place.
+    """
+
+    def __init__(
+        self, fetch_snapshot: FetchSnapshot, fetch_entries: FetchEntries, folder: Path
+    ) -> None:
+        self._fetch_snapshot = fetch_snapshot
+        self._fetch_entries = fetch_entries
+        self._path = folder / "replica"
+        self._replica = Replica()
+        self._saved_index = 0
+        self._heard_index = 0
+        self._term = 0
+        self._leader_id: str | None = None
+        self._news = News()
+        self._is_behind = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ports.FollowingLog
+
+    async def start(self) -> None:
+        """Load the kept copy, if it is whole, and begin to catch up in the background."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._load()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._catch_up()), loop.create_task(self._keep_copy())]
+
+    async def stop(self) -> None:
+        """Stop catching up; the copy on disk is as new as the replica when this returns."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._save()
+
+    async def feed(self, entry: Entry) -> None:
+        """A committed entry as the hub brought it; repeated and out of order is fine."""
+        before = self._replica.state.index
+        complete = self._replica.advance([entry])
+        self._note(entry.index, entry.term)
+        if not complete:
+            self._is_behind.set()
+        if self._replica.state.index != before:
+            self._news.tell()
+
+    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+        """How far the cluster is; what is missing is fetched in the background."""
+        self._note(index, term)
+        if term >= self._term and leader_id != self._leader_id:
+            self._leader_id = leader_id
+            self._news.tell()
+        if index > self._replica.state.index:
+            self._is_behind.set()
+
+    def state(self) -> ClusterState:
+        """This member's replica."""
+        return self._replica.state
+
+    def status(self) -> RaftStatus:
+        """As last heard; the role is none."""
+        state = self._replica.state
+        return RaftStatus(
+            RaftRole.NONE,
+            self._term,
+            self._leader_id,
+            max(self._heard_index, state.index),
+            state.index,
+            state.electorate,
+        )
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:  # noqa: ARG002
+        """Always refused: the leader proposes.
+
+        Raises:
+            ProposalRejected: This member has no vote.
+        """
+        raise ProposalRejected("this member has no vote", hint="propose it at the leader")
+
+    async def read_barrier(self, timeout_seconds: float) -> int:  # noqa: ARG002
+        """Always refused: the leader answers linearizable reads.
+
+        Raises:
+            ProposalRejected: This member has no vote.
+        """
+        raise ProposalRejected("this member has no vote", hint="read it at the leader")
+
+    def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
+        """See the port."""
+        return self._replica.entries_after(index, limit)
+
+    async def snapshot(self) -> bytes:
+        """See the port."""
+        return encode_state(self._replica.state)
+
+    async def trigger_snapshot(self) -> int:
+        """Write the copy now; the index it stands at."""
+        await asyncio.to_thread(self._save)
+        return self._saved_index
+
+    def changes(self) -> AsyncIterator[None]:
+        """See the port."""
+        return self._news.listen()
+
+    # Catching up
+
+    def _note(self, index: int, term: int) -> None:
+        self._heard_index = max(self._heard_index, index)
+        self._term = max(self._term, term)
+
+    async def _catch_up(self) -> None:
+        while True:
+            await self._is_behind.wait()
+            self._is_behind.clear()
+            while self._replica.state.index < self._heard_index:
+                before = self._replica.state.index
+                try:
+                    await self._fetch_missing()
+                except (SappersError, OSError, msgspec.DecodeError) as error:
+                    _log.warning("cannot catch up yet", index=before, reason=str(error))
+                if self._replica.state.index == before:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                else:
+                    self._news.tell()
+
+    async def _fetch_missing(self) -> None:
+        index, ours = self._replica.state.index, self._replica.state.cluster_id
+        if index > 1:  # a new member starts from a snapshot, however short the log is
+            entries = await self._fetch_entries(index)
+            if entries is not None and self._replica.advance(entries):
+                return
+        fetched = load_state(await self._fetch_snapshot())
+        if ours and fetched.cluster_id != ours:
+            raise LogDamaged(
+                f"a voter sent the state of cluster {fetched.cluster_id}, this member is of {ours}",
+                hint=f"if it was moved on purpose, delete {self._path}",
+            )
+        self._replica.replace(fetched)
+        _log.info("started from a snapshot", snapshot=fetched.index, after=index)
+
+    # The copy on disk
+
+    def _load(self) -> None:
+        try:
+            content = unseal(_KIND, self._path.read_bytes(), self._path, "a voter's is fetched")
+            self._replica.replace(load_state(content))
+        except FileNotFoundError:
+            return
+        except (LogDamaged, msgspec.DecodeError) as error:
+            _log.warning("the kept copy is of no use, a voter's is fetched", reason=str(error))
+        self._saved_index = self._replica.state.index
+        self._note(self._replica.state.index, self._replica.state.term)
+
+    def _save(self) -> None:
+        state = self._replica.state
+        if state.index > self._saved_index:
+            replace_durably(self._path, seal(_KIND, encode_state(state)))
+            self._saved_index = state.index
+
+    async def _keep_copy(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_SECONDS)
+            try:
+                await asyncio.to_thread(self._save)
+            except OSError as error:
+                _log.warning("the copy was not saved", file=str(self._path), reason=str(error))

@@ -1,0 +1,255 @@
+"""The journal: a voter's log entries, term and vote on disk.
+
+Invariants:
+- What `sync` returned for, and a term and vote once set, survive a power loss.
+- Indexes are contiguous; entry 1 is the log's own beginning.
+- A tail that was never synced may be cut; anything else that does not match its checksum makes
+  the journal refuse to open. Every record says how much of the file was synced when it was
+  written: that is how the two are told apart.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import msgspec
+import structlog
+
+from sappers.consensus.sealed import DAMAGED_HINT, replace_durably, seal, sync_folder, unseal
+from sappers.errors import LogDamaged
+
+LogEntry = tuple[bytes, int, int]  # command with its type byte, index, term: as pysyncobj has it
+
+_log = structlog.get_logger()
+
+_FILE_MAGIC = b"SAPPERS journal1"
+_MARK = b"\xf5Jr\x01"  # begins each record, to find the next one after a damaged one
+_HEAD = struct.Struct("<4sII")  # mark, length of the body, CRC-32 of the body
+_BODY = struct.Struct("<cQQQ")  # kind, index, term, bytes of the file known to be synced
+_APPEND, _CUT, _COMMITTED = b"A", b"T", b"C"
+_TERM_KIND = "term"
+
+
+class _TermAndVote(msgspec.Struct, frozen=True):
+    term: int = 0
+    voted_for: str | None = None
+
+
+class Journal:
+    """A pysyncobj journal (its method names) that keeps what it was given.
+
+    Raises:
+        LogDamaged: A file is missing, changed or does not fit; says which and what to do.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "journal"
+        self._term_path = folder / "term"
+        self._entries: list[LogEntry] = []
+        self._commit_index = 1
+        self._commit_written = 1
+        self._synced_bytes = 0
+        self._dirty = False
+        self.syncs = 0
+        self._term = self._load_term()
+        if not self._path.exists():
+            self._begin()
+        self._size = self._load()
+        self._file = self._path.open("ab")
+
+    # What pysyncobj calls; an `int` or `slice` counts from the first entry that is kept.
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, item: int) -> LogEntry: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[LogEntry]: ...
+
+    def __getitem__(self, item: int | slice) -> LogEntry | list[LogEntry]:
+        return self._entries[item]
+
+    def add(self, command: bytes, idx: int, term: int) -> None:
+        """Append an entry; durable after the next `sync`."""
+        if self._entries and idx != self._entries[-1][1] + 1:
+            raise ValueError(f"entry {idx} does not follow {self._entries[-1][1]}")
+        self._entries.append((command, idx, term))
+        self._write(_APPEND, idx, term, command)
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
+        """Drop the entries from a position on: another leader's log is the true one."""
+        if entryFrom < len(self._entries):
+            self._write(_CUT, self._entries[entryFrom][1], 0)
+            del self._entries[entryFrom:]
+
+    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        """Drop the entries before a position: a durable snapshot covers them."""
+        self.reset(self._entries[entryTo:])
+
+    def reset(self, entries: Sequence[LogEntry]) -> None:
+        """Replace all entries, as a whole and durably."""
+        self._file.close()
+        self._entries = list(entries)
+        self._commit_written = min(self._commit_index, self._entries[-1][1])
+        records = [_FILE_MAGIC]
+        records += [_record(_APPEND, idx, term, 0, command) for command, idx, term in entries]
+        records.append(_record(_COMMITTED, self._commit_written, 0, 0))
+        content = b"".join(records)
+        replace_durably(self._path, content)
+        self._file = self._path.open("ab")
+        self._size = self._synced_bytes = len(content)
+        self._dirty = False
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        """Store term and vote; durable when this returns."""
+        wanted = _TermAndVote(term, votedForNodeId)
+        if wanted != self._term:
+            replace_durably(self._term_path, seal(_TERM_KIND, msgspec.json.encode(wanted)))
+            self._term = wanted
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        """The stored term."""
+        return self._term.term
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        """Whom this voter voted for in the stored term."""
+        return self._term.voted_for
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+        """Remember the commit index; written at most once a second, a lower bound after a crash."""
+        self._commit_index = raftCommitIndex
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        """A lower bound of the commit index."""
+        return self._commit_index
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        """Write the commit index if it changed; the next sync takes it along."""
+        if self._commit_index != self._commit_written:
+            self._commit_written = self._commit_index
+            self._write(_COMMITTED, self._commit_index, 0)
+
+    def _destroy(self) -> None:
+        self.onOneSecondTimer()
+        self.sync()
+        self._file.close()
+
+    def sync(self) -> bool:
+        """Make all that was added durable; whether there was anything.
+
+        Raises:
+            OSError: The disk failed: nothing since the last sync may be relied on, so the process
+                must end and read the journal anew.
+        """
+        if not self._dirty:
+            return False
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self._synced_bytes = self._size
+        self._dirty = False
+        self.syncs += 1
+        return True
+
+    # Reading and writing
+
+    def _write(self, kind: bytes, index: int, term: int, command: bytes = b"") -> None:
+        record = _record(kind, index, term, self._synced_bytes, command)
+        self._file.write(record)
+        self._size += len(record)
+        self._dirty = True
+
+    def _begin(self) -> None:
+        if self._term != _TermAndVote():
+            raise LogDamaged(
+                f"{self._path} is missing, {self._term_path} is not", hint=DAMAGED_HINT
+            )
+        replace_durably(self._term_path, seal(_TERM_KIND, msgspec.json.encode(self._term)))
+        replace_durably(self._path, _FILE_MAGIC)
+
+    def _load_term(self) -> _TermAndVote:
+        try:
+            sealed = self._term_path.read_bytes()
+        except FileNotFoundError:
+            if self._path.exists():
+                raise LogDamaged(
+                    f"{self._term_path} is missing, {self._path} is not", hint=DAMAGED_HINT
+                ) from None
+            return _TermAndVote()
+        content = unseal(_TERM_KIND, sealed, self._term_path, DAMAGED_HINT)
+        return msgspec.json.decode(content, type=_TermAndVote)
+
+    def _load(self) -> int:
+        """Read all records; the file's length after a torn tail was cut off."""
+        data = self._path.read_bytes()
+        if data[: len(_FILE_MAGIC)] != _FILE_MAGIC:
+            raise LogDamaged(f"{self._path} is no journal of this version", hint=DAMAGED_HINT)
+        offset = len(_FILE_MAGIC)
+        while offset < len(data):
+            body = _body_at(data, offset)
+            if body is None:
+                self._cut_torn_tail(data, offset)
+                break
+            self._replay(body, offset)
+            offset += _HEAD.size + len(body)
+        # What was read may sit in the page cache only, after a kill.
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._synced_bytes = offset
+        last = self._entries[-1][1] if self._entries else 1
+        self._commit_index = self._commit_written = min(self._commit_index, last)
+        return offset
+
+    def _replay(self, body: bytes, offset: int) -> None:
+        kind, index, term, _ = _BODY.unpack_from(body)
+        first = self._entries[0][1] if self._entries else index
+        following = first + len(self._entries)
+        if kind == _APPEND and index == following:
+            self._entries.append((body[_BODY.size :], index, term))
+        elif kind == _CUT and first < index < following:
+            del self._entries[index - first :]
+        elif kind == _COMMITTED:
+            self._commit_index = index
+        else:
+            raise LogDamaged(
+                f"{self._path}: the record at byte {offset} ({kind!r}, index {index}) does not fit"
+                f" a log that ends at {following - 1}",
+                hint=DAMAGED_HINT,
+            )
+
+    def _cut_torn_tail(self, data: bytes, offset: int) -> None:
+        at = data.find(_MARK, offset + 1)
+        while at != -1:
+            body = _body_at(data, at)
+            if body is not None and _BODY.unpack_from(body)[3] > offset:
+                raise LogDamaged(
+                    f"{self._path}: the record at byte {offset} of {len(data)} does not match its"
+                    " checksum, and it was on disk already",
+                    hint=DAMAGED_HINT,
+                )
+            at = data.find(_MARK, at + 1)
+        _log.warning("cut a torn tail", file=str(self._path), byte=offset, of=len(data))
+        os.truncate(self._path, offset)
+        sync_folder(self._path.parent)
+
+
+def _record(kind: bytes, index: int, term: int, synced: int, command: bytes = b"") -> bytes:
+    body = _BODY.pack(kind, index, term, synced) + command
+    return _HEAD.pack(_MARK, len(body), zlib.crc32(body)) + body
+
+
+def _body_at(data: bytes, offset: int) -> bytes | None:
+    """The body of the record at `offset`, or None if there is no whole one."""
+    if offset + _HEAD.size > len(data):
+        return None
+    mark, length, checksum = _HEAD.unpack_from(data, offset)
+    body = data[offset + _HEAD.size : offset + _HEAD.size + length]
+    if mark != _MARK or length < _BODY.size or len(body) != length:
+        return None
+    return body if zlib.crc32(body) == checksum else None

@@ -1,0 +1,343 @@
+"""The replicated log of a voter: starts and watches the raft process and keeps a replica of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from sappers.config import RaftSettings
+from sappers.consensus.news import News
+from sappers.consensus.replica import Replica
+from sappers.consensus.snapshot import load_state
+from sappers.consensus.wire import (
+    Committed,
+    Credentials,
+    Done,
+    Failed,
+    FrameConnection,
+    LoadState,
+    Propose,
+    Rejected,
+    SetAddresses,
+    SnapshotTaken,
+    Standing,
+    Start,
+    Stop,
+    TakeSnapshot,
+    Unknown,
+    decode_process_message,
+)
+from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import encode_state
+from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import Genesis
+from sappers.ports import Applied, Clock
+from sappers.security.tls import Identity
+
+_FRAME_LIMIT_BYTES = 2**30
+_RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_STOP_SECONDS = 5.0
+_SNAPSHOT_SECONDS = 60.0
+_RESOLVE_SECONDS = 1.0
+_STEADY_SECONDS = 10.0  # a process that lived so long starts at the first delay again
+
+_log = structlog.get_logger()
+
+
+class RaftLog:
+    """A voter's `ports.ReplicatedLog`.
+
+    Args:
+        folder: Journal, term and vote, snapshot; belongs to the raft process.
+        identity: This member's certificate, checked.
+        listen: IP address and port that other voters connect to.
+        resolve: Where a voter's Raft is now, `ip:port`, or None where nobody knows better than
+            the genesis. Asked once a second.
+    """
+
+    def __init__(
+        self,
+        me_id: str,
+        genesis: Genesis,
+        folder: Path,
+        identity: Identity,
+        settings: RaftSettings,
+        listen: tuple[str, int],
+        resolve: Callable[[str], str | None],
+        clock: Clock,
+    ) -> None:
+        self._me_id = me_id
+        self._genesis = genesis
+        self._folder = folder
+        self._identity = identity
+        self._settings = settings
+        self._listen = listen
+        self._resolve = resolve
+        self._clock = clock
+        self._replica = Replica()
+        self._status = _nobody(genesis)
+        self._news = News()
+        self._requests = itertools.count(1)
+        self._outstanding: dict[int, asyncio.Future[Any]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._agent_end: FrameConnection | None = None
+        self._first_status: asyncio.Future[None] | None = None
+        self._failure: Failed | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def process_id(self) -> int | None:
+        """The raft process, None while there is none."""
+        return self._process.pid if self._process else None
+
+    # ports.ReplicatedLog
+
+    async def start(self) -> None:
+        """Start the raft process; returns once its state on disk is loaded.
+
+        Raises:
+            LogDamaged: A file cannot be trusted; says which and what to do.
+            SappersError: The process cannot start: port taken, certificate wrong, …
+        """
+        await self._spawn()
+        assert self._first_status is not None
+        try:
+            await self._first_status
+        except SappersError:
+            await self._reap()
+            raise
+        self._tasks = [_task(self._watch()), _task(self._keep_addresses())]
+
+    async def stop(self) -> None:
+        """Stop the raft process; its files are synced when this returns."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        await self._reap()
+
+    def state(self) -> ClusterState:
+        """This voter's replica."""
+        return self._replica.state
+
+    def status(self) -> RaftStatus:
+        """As the raft process told last; nobody's role while it is down."""
+        index = self._replica.state.index
+        return msgspec.structs.replace(
+            self._status,
+            applied_index=index,
+            commit_index=max(index, self._status.commit_index),
+        )
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        """See the port."""
+        payload = encode_proposal(proposal)
+        answer = await self._ask(lambda request: Propose(request, payload), timeout_seconds)
+        assert isinstance(answer, Done)
+        return Applied(answer.index, answer.term, answer.refused)
+
+    async def read_barrier(self, timeout_seconds: float) -> int:
+        """See the port: a no-operation goes through the log."""
+        proposal = Proposal(uuid.uuid4().hex, self._me_id, self._clock.now(), (NoOperation(),))
+        return (await self.propose(proposal, timeout_seconds)).index
+
+    def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
+        """See the port."""
+        return self._replica.entries_after(index, limit)
+
+    async def snapshot(self) -> bytes:
+        """See the port."""
+        return encode_state(self._replica.state)
+
+    async def trigger_snapshot(self) -> int:
+        """Compact the log to disk now; the index it covers.
+
+        Raises:
+            ProposalRejected: The raft process is down.
+            OutcomeUnknown: It was not done within a minute: see the raft process's log.
+        """
+        answer = await self._ask(TakeSnapshot, _SNAPSHOT_SECONDS)
+        assert isinstance(answer, SnapshotTaken)
+        return answer.index
+
+    def changes(self) -> AsyncIterator[None]:
+        """See the port."""
+        return self._news.listen()
+
+    # Requests
+
+    async def _ask(self, message: Callable[[int], msgspec.Struct], timeout_seconds: float) -> Any:
+        request = next(self._requests)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._outstanding[request] = answer
+        try:
+            if self._agent_end is None or not self._agent_end.send(message(request)):
+                raise ProposalRejected("the raft process is not running")
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except TimeoutError:
+            raise OutcomeUnknown(f"no answer within {timeout_seconds:g} s") from None
+        finally:
+            del self._outstanding[request]
+
+    def _settle(self, request: int, outcome: Any) -> None:
+        answer = self._outstanding.get(request)
+        if answer is None or answer.done():
+            return
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    # What the process says
+
+    def _receive(self, body: bytes) -> None:
+        message = decode_process_message(body)
+        match message:
+            case LoadState(snapshot=snapshot):
+                if snapshot is not None:
+                    self._replica.replace(load_state(snapshot))
+            case Committed(entries=entries):
+                if not self._replica.advance(entries):
+                    _log.error("an entry is missing", after=self._replica.state.index)
+                    self._kill()
+            case Done() | SnapshotTaken():
+                self._settle(message.request, message)
+            case Rejected(request=request, reason=reason):
+                self._settle(request, ProposalRejected(reason))
+            case Unknown(request=request, reason=reason):
+                self._settle(request, OutcomeUnknown(reason))
+            case Standing(status=status):
+                self._status = status
+                if self._first_status is not None and not self._first_status.done():
+                    self._first_status.set_result(None)
+            case Failed():
+                self._failure = message
+        self._news.tell()
+
+    def _lost(self) -> None:
+        """The process is gone, and with it what it was asked."""
+        self._agent_end = None
+        self._status = _nobody(self._genesis)
+        for request in list(self._outstanding):
+            self._settle(request, OutcomeUnknown("the raft process ended"))
+        if self._first_status is not None and not self._first_status.done():
+            failed = self._failure or Failed("the raft process ended", damaged=False, hint=None)
+            error = LogDamaged if failed.damaged else SappersError
+            self._first_status.set_exception(error(failed.message, hint=failed.hint))
+        self._news.tell()
+
+    # The process itself
+
+    async def _spawn(self) -> None:
+        loop = asyncio.get_running_loop()
+        mine, theirs = socket.socketpair()
+        self._failure = None
+        self._first_status = loop.create_future()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "sappers.consensus.process", str(theirs.fileno())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the agent, which stops it in order
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        end = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
+        await loop.create_unix_connection(lambda: end, sock=mine)
+        self._agent_end = end
+        end.send(
+            Start(
+                self._me_id,
+                self._genesis,
+                str(self._folder),
+                _credentials(self._identity),
+                self._settings,
+                self._listen,
+                self._addresses(),
+            )
+        )
+
+    async def _watch(self) -> None:
+        """Start the process again whenever it ends."""
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            assert self._process is not None
+            since = loop.time()
+            code = await self._process.wait()
+            deaths = 1 if loop.time() - since > _STEADY_SECONDS else deaths + 1
+            delay = _RESTART_SECONDS[min(deaths, len(_RESTART_SECONDS)) - 1]
+            why = self._failure.message if self._failure else ""
+            _log.error("the raft process ended", exit_code=code, reason=why, again_in=delay)
+            await asyncio.sleep(delay)
+            await self._spawn()
+            assert self._first_status is not None
+            with contextlib.suppress(SappersError):
+                await self._first_status
+
+    async def _reap(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if self._agent_end is not None:
+            self._agent_end.send(Stop())
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        if self._agent_end is not None:
+            self._agent_end.close()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    # Addresses
+
+    def _addresses(self) -> dict[str, str]:
+        return {
+            voter: self._resolve(voter) or self._genesis.addresses.get(voter, "")
+            for voter in self._genesis.voters
+        }
+
+    async def _keep_addresses(self) -> None:
+        told = self._addresses()
+        while True:
+            await asyncio.sleep(_RESOLVE_SECONDS)
+            if (now := self._addresses()) != told and self._agent_end is not None:
+                self._agent_end.send(SetAddresses(now))
+                told = now
+
+
+def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+def _nobody(genesis: Genesis) -> RaftStatus:
+    return RaftStatus(RaftRole.NONE, 0, None, 0, 0, genesis.voters)
+
+
+def _credentials(identity: Identity) -> Credentials:
+    return Credentials(
+        ca=str(identity.ca),
+        cert=str(identity.cert),
+        key=str(identity.key),
+        node_id=identity.node_id,
+        role=identity.role,
+        cluster=identity.cluster,
+    )

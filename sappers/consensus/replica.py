@@ -1,0 +1,52 @@
+"""A replica: the state at one log index, and the newest entries that led to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from sappers.consensus.state_machine import apply
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import Entry
+
+ENTRIES_KEPT = 10_000
+
+
+class Replica:
+    """Applies committed entries in order; the state never goes back.
+
+    Attributes:
+        state: An immutable value.
+    """
+
+    def __init__(self, state: ClusterState | None = None) -> None:
+        self.state = state or ClusterState(index=1)  # entry 1 is the log's own beginning
+        self._newest: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
+
+    def advance(self, entries: Iterable[Entry]) -> bool:
+        """Apply the entries that are new; False when one is missing before some of them."""
+        for entry in entries:
+            if entry.index > self.state.index + 1:
+                return False
+            if entry.index == self.state.index + 1:
+                self.state, _ = apply(self.state, entry)
+                self._newest.append(entry)
+        return True
+
+    def replace(self, state: ClusterState) -> bool:
+        """Take over a newer state; False when it is not newer."""
+        if state.index <= self.state.index:
+            return False
+        self.state = state
+        self._newest.clear()
+        return True
+
+    def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
+        """The entries that follow `index`, at most `limit`; None when they are not kept."""
+        if index >= self.state.index:
+            return ()
+        if not self._newest or self._newest[0].index > index + 1:
+            return None
+        start = index + 1 - self._newest[0].index
+        return tuple(islice(self._newest, start, start + limit))

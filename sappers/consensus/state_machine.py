@@ -1,0 +1,316 @@
+"""The state machine: committed entries in, the next state out. Pure; it never raises.
+
+Invariant: the same entries in the same order give the same state on every member. So `apply` reads
+time, ids and randomness from the entry alone, and a command that makes no sense is refused, with
+its reason as the result, rather than raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import immutables
+import msgspec
+
+from sappers.errors import CommandRefused
+from sappers.model.allocation import Allocation
+from sappers.model.cluster_state import EVENTS_KEPT, REQUESTS_KEPT, ClusterState
+from sappers.model.commands import (
+    Command,
+    Entry,
+    ForgetAllocation,
+    FoundCluster,
+    NoOperation,
+    PlaceAllocation,
+    Proposal,
+    PutWorkload,
+    RegisterMember,
+    ReportAllocation,
+    SetHub,
+    SetMemberState,
+    StopAllocation,
+    StopWorkload,
+    decode_proposal,
+)
+from sappers.model.event import Event
+from sappers.model.member import MemberState
+from sappers.model.workload import Workload
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What an entry did.
+
+    Attributes:
+        refused: Why it changed nothing, or empty.
+        events: What it made happen; the newest of the state's events.
+    """
+
+    refused: str = ""
+    events: tuple[Event, ...] = ()
+
+
+class _Happened(msgspec.Struct, frozen=True):
+    """An event before it is stamped and chained."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+_Step = tuple[ClusterState, tuple[_Happened, ...]]
+
+
+def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
+    """The state after a committed entry, and what happened.
+
+    An entry takes effect as a whole or not at all. One that was applied before (same request id),
+    that a leader decided in another term, or that is refused changes only the index.
+    """
+    advanced = msgspec.structs.replace(state, index=entry.index, term=entry.term)
+    try:
+        proposal = decode_proposal(entry.payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return advanced, Outcome(refused=f"entry {entry.index} is no proposal: {error}")
+    if proposal.request_id in state.requests:
+        return advanced, Outcome()
+    if proposal.leader_term is not None and proposal.leader_term != entry.term:
+        return advanced, Outcome(
+            refused=f"decided in term {proposal.leader_term}, committed in term {entry.term}"
+        )
+    try:
+        changed, happened = _apply_all(advanced, proposal)
+    except CommandRefused as refusal:
+        return advanced, Outcome(refused=refusal.message)
+    events = _chain(state, entry, proposal, happened)
+    kept = (*changed.events, *events)[-EVENTS_KEPT:] if events else changed.events
+    requests = _remember(changed.requests, proposal.request_id, entry.index)
+    return (
+        msgspec.structs.replace(changed, events=kept, requests=requests),
+        Outcome(events=events),
+    )
+
+
+def _apply_all(state: ClusterState, proposal: Proposal) -> _Step:
+    happened: tuple[_Happened, ...] = ()
+    for command in proposal.commands:
+        state, more = _apply_command(state, command, proposal.time)
+        happened += more
+    return state, happened
+
+
+def _apply_command(state: ClusterState, command: Command, time: float) -> _Step:
+    match command:
+        case NoOperation():
+            return state, ()
+        case FoundCluster():
+            return _found(state, command)
+        case RegisterMember():
+            return _register(state, command)
+        case SetMemberState():
+            return _set_member_state(state, command, time)
+        case PutWorkload(workload=workload):
+            return _put_workload(state, workload)
+        case StopWorkload(name=name):
+            return _stop_workload(state, name)
+        case PlaceAllocation():
+            return _place(state, command, time)
+        case StopAllocation():
+            return _stop_allocation(state, command)
+        case ReportAllocation():
+            return _report(state, command, time)
+        case ForgetAllocation():
+            return _forget(state, command)
+        case SetHub(servers=servers):
+            return _set_hub(state, servers)
+
+
+def _found(state: ClusterState, command: FoundCluster) -> _Step:
+    if state.cluster_id:
+        if state.cluster_id == command.cluster_id:
+            return state, ()
+        raise CommandRefused(f"the cluster is {state.cluster_id} already")
+    text = f"cluster founded by {len(command.electorate)} voters"
+    return (
+        msgspec.structs.replace(
+            state, cluster_id=command.cluster_id, electorate=command.electorate
+        ),
+        (_Happened("cluster.founded", command.cluster_id, text),),
+    )
+
+
+def _register(state: ClusterState, command: RegisterMember) -> _Step:
+    member = command.member
+    before = state.members.get(member.id)
+    if before == member:
+        return state, ()
+    changed = msgspec.structs.replace(state, members=state.members.set(member.id, member))
+    if before is None:
+        text = f"{member.name} joined from {member.address}"
+        return changed, (_Happened("member.joined", member.id, text),)
+    if before.address != member.address:
+        text = f"{member.name} moved from {before.address} to {member.address}"
+        return changed, (_Happened("member.moved", member.id, text),)
+    return changed, (_Happened("member.changed", member.id, f"{member.name} changed"),)
+
+
+def _set_member_state(state: ClusterState, command: SetMemberState, time: float) -> _Step:
+    member = state.members.get(command.member_id)
+    if member is None:
+        raise CommandRefused(f"no member {command.member_id}")
+    if member.state is command.state:
+        return state, ()
+    changed = msgspec.structs.replace(member, state=command.state, state_since=time)
+    text = f"{member.name} is {command.state}: {command.reason}"
+    return (
+        msgspec.structs.replace(state, members=state.members.set(member.id, changed)),
+        (_Happened(f"member.{command.state}", member.id, text),),
+    )
+
+
+def _put_workload(state: ClusterState, workload: Workload) -> _Step:
+    before = state.workloads.get(workload.name)
+    revision = before.revision if before else 0
+    current = msgspec.structs.replace(workload, revision=revision)
+    if before == current:
+        return state, ()
+    # More or fewer of the same are no other revision: copies that run go on.
+    if before is None or msgspec.structs.replace(before, count=workload.count) != current:
+        current = msgspec.structs.replace(workload, revision=state.index)
+    kind, verb = ("workload.changed", "changed") if before else ("workload.created", "created")
+    text = f"{workload.name} {verb}: {workload.count} × {workload.image.name}"
+    return (
+        msgspec.structs.replace(state, workloads=state.workloads.set(workload.name, current)),
+        (_Happened(kind, workload.name, text),),
+    )
+
+
+def _stop_workload(state: ClusterState, name: str) -> _Step:
+    if name not in state.workloads:
+        raise CommandRefused(f"no workload {name}")
+    return (
+        msgspec.structs.replace(state, workloads=state.workloads.delete(name)),
+        (_Happened("workload.stopped", name, f"{name} is wanted no more"),),
+    )
+
+
+def _place(state: ClusterState, command: PlaceAllocation, time: float) -> _Step:
+    allocation = msgspec.structs.replace(command.allocation, changed_at=time)
+    if allocation.id in state.allocations:
+        return state, ()
+    workload = state.workloads.get(allocation.workload)
+    if workload is None or workload.revision != allocation.revision:
+        raise CommandRefused(f"{allocation.id}: its workload has changed since")
+    member = state.members.get(allocation.member_id)
+    if member is None or member.state in (MemberState.DEAD, MemberState.LEFT):
+        raise CommandRefused(f"{allocation.id}: member {allocation.member_id} is gone")
+    text = f"{allocation.id} placed on {member.name}: {command.reason}"
+    return (
+        _with_allocation(state, allocation),
+        (_Happened("allocation.placed", allocation.id, text),),
+    )
+
+
+def _stop_allocation(state: ClusterState, command: StopAllocation) -> _Step:
+    allocation = _known_allocation(state, command.allocation_id)
+    if not allocation.wanted:
+        return state, ()
+    text = f"{allocation.id} is to stop: {command.reason}"
+    return (
+        _with_allocation(state, msgspec.structs.replace(allocation, wanted=False)),
+        (_Happened("allocation.stopping", allocation.id, text),),
+    )
+
+
+def _report(state: ClusterState, command: ReportAllocation, time: float) -> _Step:
+    before = _known_allocation(state, command.allocation_id)
+    if before.status.is_terminal:
+        if before.status is command.status:
+            return state, ()
+        raise CommandRefused(f"{before.id} is {before.status} already")
+    after = msgspec.structs.replace(
+        before, status=command.status, reason=command.reason, restarts=command.restarts
+    )
+    if after == before:
+        return state, ()
+    if after.status is before.status and after.restarts == before.restarts:
+        return _with_allocation(state, after), ()
+    after = msgspec.structs.replace(after, changed_at=time)
+    text = f"{after.id} is {after.status}: {after.reason}"
+    return (
+        _with_allocation(state, after),
+        (_Happened(f"allocation.{after.status}", after.id, text),),
+    )
+
+
+def _forget(state: ClusterState, command: ForgetAllocation) -> _Step:
+    allocation = state.allocations.get(command.allocation_id)
+    if allocation is None:
+        return state, ()
+    if not allocation.status.is_terminal:
+        raise CommandRefused(f"{allocation.id} is {allocation.status}, not ended")
+    return (
+        msgspec.structs.replace(state, allocations=state.allocations.delete(allocation.id)),
+        (),
+    )
+
+
+def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> _Step:
+    unknown = [server for server in servers if server not in state.members]
+    if unknown:
+        raise CommandRefused(f"no member {', '.join(unknown)}")
+    if servers == state.hub_servers:
+        return state, ()
+    names = ", ".join(state.members[server].name for server in servers)
+    return (
+        msgspec.structs.replace(state, hub_servers=servers, hub_term=state.term),
+        (_Happened("hub.changed", state.cluster_id, f"the hub runs on {names}"),),
+    )
+
+
+def _known_allocation(state: ClusterState, allocation_id: str) -> Allocation:
+    allocation = state.allocations.get(allocation_id)
+    if allocation is None:
+        raise CommandRefused(f"no allocation {allocation_id}")
+    return allocation
+
+
+def _with_allocation(state: ClusterState, allocation: Allocation) -> ClusterState:
+    return msgspec.structs.replace(
+        state, allocations=state.allocations.set(allocation.id, allocation)
+    )
+
+
+def _chain(
+    state: ClusterState, entry: Entry, proposal: Proposal, happened: tuple[_Happened, ...]
+) -> tuple[Event, ...]:
+    previous = event_digest(state.events[-1]) if state.events else ""
+    events: list[Event] = []
+    for one in happened:
+        event = Event(
+            index=entry.index,
+            term=entry.term,
+            time=proposal.time,
+            kind=one.kind,
+            subject=one.subject,
+            text=one.text,
+            member_id=proposal.proposer,
+            previous=previous,
+        )
+        previous = event_digest(event)
+        events.append(event)
+    return tuple(events)
+
+
+def event_digest(event: Event) -> str:
+    """SHA-256 of the event's JSON, hex: the link of the chain."""
+    return hashlib.sha256(msgspec.json.encode(event)).hexdigest()
+
+
+def _remember(
+    requests: immutables.Map[str, int], request_id: str, index: int
+) -> immutables.Map[str, int]:
+    remembered = requests.set(request_id, index)
+    if len(remembered) < 2 * REQUESTS_KEPT:
+        return remembered
+    newest = sorted(remembered.items(), key=lambda item: item[1])[-REQUESTS_KEPT:]
+    return immutables.Map(newest)

@@ -1,0 +1,327 @@
+"""One voter: connects Raft, the links to other voters, the agent's stream and the clock.
+
+Single-threaded: one event loop drives it all. When the agent's end closes, it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from sappers.consensus.journal import Journal
+from sappers.consensus.layer import RaftNode
+from sappers.consensus.library import check_library
+from sappers.consensus.snapshot import Snapshot, SnapshotStore
+from sappers.consensus.transport import PeerTransport
+from sappers.consensus.wire import (
+    Committed,
+    Credentials,
+    Done,
+    Failed,
+    FrameConnection,
+    LoadState,
+    Propose,
+    Rejected,
+    SetAddresses,
+    SnapshotTaken,
+    Standing,
+    Start,
+    Stop,
+    TakeSnapshot,
+    Unknown,
+    decode_agent_message,
+)
+from sappers.errors import LogDamaged, SappersError
+from sappers.model.commands import Entry
+from sappers.model.observation import RaftStatus
+from sappers.security.tls import Identity
+
+AGENT_FRAME_LIMIT_BYTES = 2**30  # from our own agent: a bound against bugs, not against enemies
+_COMMITTED_BYTES = 2**20  # of payload in one message to the agent
+_LOCK_ATTEMPTS, _LOCK_SECONDS = 30, 0.1
+_COMMIT_INDEX_SECONDS = 0.1  # between messages that tell of a new commit index alone
+
+_log = structlog.get_logger()
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    """Carries the outcome of one proposal back to the agent."""
+
+    request: int
+    outbox: list[Any]
+
+    def done(self, index: int, term: int, refused: str) -> None:
+        self.outbox.append(Done(self.request, index, term, refused))
+
+    def rejected(self, reason: str) -> None:
+        self.outbox.append(Rejected(self.request, reason))
+
+    def unknown(self, reason: str) -> None:
+        self.outbox.append(Unknown(self.request, reason))
+
+
+class Voter:
+    """Connects the agent's stream, the voter and the clock."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._facts = facts  # stand in each line of the log
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.agent = FrameConnection(AGENT_FRAME_LIMIT_BYTES, self._receive, self._agent_is_gone)
+        self._loop = asyncio.get_running_loop()
+        self._node: RaftNode | None = None
+        self._addresses: dict[str, str] = {}
+        self._entries: list[Entry] = []
+        self._outbox: list[Any] = []
+        self._told: RaftStatus | None = None
+        self._told_at = 0.0
+        self._is_ticking_soon = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._lock = -1
+        self._opening: asyncio.Task[None] | None = None
+
+    # From the agent
+
+    def _receive(self, body: bytes) -> None:
+        message = decode_agent_message(body)
+        match message:
+            case Start():
+                self._opening = self._loop.create_task(self._open(message))
+            case Stop():
+                self.end(0)
+            case SetAddresses(addresses=addresses):
+                self._addresses.update(addresses)
+            case _ if self._node is None:
+                self.agent.send(Rejected(message.request, "the raft process is starting"))
+            case Propose(request=request, payload=payload):
+                self._node.propose(payload, _Reply(request, self._outbox))
+                self._tick_soon()
+            case TakeSnapshot(request=request):
+                self._node.take_snapshot(
+                    lambda index: self._outbox.append(SnapshotTaken(request, index))
+                )
+                self._tick_soon()
+
+    def _agent_is_gone(self) -> None:
+        self.end(0)
+
+    async def _open(self, start: Start) -> None:
+        try:
+            check_library()
+            self._facts["member"] = start.me_id
+            self._addresses.update(start.addresses)
+            folder = Path(start.folder)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240
+            self._lock = await _lock(folder / "lock")
+            transport = PeerTransport(
+                start.me_id,
+                start.genesis.cluster_id,
+                start.genesis.voters,
+                self._addresses,
+                _identity(start.credentials),
+                start.settings,
+                self._tick_soon,
+                self._fail,
+            )
+            snapshots = SnapshotStore(folder / "snapshot")
+            self.agent.send(LoadState(snapshots.loaded.state if snapshots.loaded else None))
+            self._node = RaftNode(
+                start.me_id,
+                start.genesis.voters,
+                Journal(folder),
+                snapshots,
+                transport,
+                start.settings,
+                self,
+            )
+            await transport.start(start.listen)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._facts["term"] = self._node.status().term
+            self._facts["index"] = self._node.raftLastApplied
+            _log.info("started")
+            self._tick()
+
+    # To the agent
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """See layer.Listener."""
+        self._entries.clear()  # they are in it
+        self._facts["index"] = snapshot.index
+        self.agent.send(LoadState(snapshot.state))
+
+    def on_applied(self, entry: Entry) -> None:
+        """See layer.Listener."""
+        self._entries.append(entry)
+        self._facts["index"] = entry.index
+
+    def _tell(self) -> None:
+        while self._entries:
+            size = count = 0
+            while count < len(self._entries) and size < _COMMITTED_BYTES:
+                size += len(self._entries[count].payload)
+                count += 1
+            self.agent.send(Committed(self._entries[:count]))
+            del self._entries[:count]
+        for message in self._outbox:
+            self.agent.send(message)
+        self._outbox.clear()
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        assert self._node is not None
+        status, now = self._node.status(), self._loop.time()
+        told = self._told
+        if status == told:
+            return
+        is_news = (
+            told is None
+            or (status.role, status.term, status.leader_id)
+            != (told.role, told.term, told.leader_id)
+        )  # fmt: skip
+        if is_news or now - self._told_at >= _COMMIT_INDEX_SECONDS:
+            if is_news:
+                self._facts["term"] = status.term
+                _log.info("standing", role=status.role, leader=status.leader_id)
+            self._told, self._told_at = status, now
+            self.agent.send(Standing(status))
+
+    # The clock
+
+    def _tick_soon(self) -> None:
+        if not self._is_ticking_soon:
+            self._is_ticking_soon = True
+            self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._is_ticking_soon = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._node is None or self.ended.done():
+            return
+        try:
+            again = self._node.tick()
+            self._tell()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._timer = self._loop.call_later(self._node.seconds_until_due(), self._tick)
+        if again:
+            self._tick_soon()
+
+    # The end
+
+    def _fail(self, error: Exception) -> None:
+        hint = error.hint if isinstance(error, SappersError) else None
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            hint = "make room on the disk of the raft folder; it goes on by itself then"
+        _log.error("raft process ends", error=str(error) or repr(error), hint=hint)
+        damaged = isinstance(error, LogDamaged)
+        self.agent.send(Failed(str(error) or repr(error), damaged, hint))
+        self.end(1)
+
+    def end(self, code: int) -> None:
+        """End soon, in order, with this exit code."""
+        if not self.ended.done():
+            self.ended.set_result(code)
+
+    def close(self) -> None:
+        """Make everything durable and close; for an end in order, not after a failure."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._node is not None:
+            node, self._node = self._node, None
+            node.destroy()
+
+
+async def _lock(path: Path) -> int:
+    """Keep every other raft process out of the folder, until this one ends.
+
+    Raises:
+        SappersError: Another one is in it, and does not end either.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # the one of an agent that was just killed ends by itself
+            await asyncio.sleep(_LOCK_SECONDS)
+        else:
+            return descriptor
+    raise SappersError(
+        f"another raft process uses {path.parent}",
+        hint="two agents share one state folder: stop one",
+    )
+
+
+async def _run(descriptor: int, facts: dict[str, Any]) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_exception)
+    voter = Voter(facts)
+    await loop.create_unix_connection(lambda: voter.agent, sock=socket.socket(fileno=descriptor))
+    loop.add_signal_handler(signal.SIGTERM, voter.end, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides, in order
+    code = await voter.ended
+    if code == 0:
+        voter.close()
+    voter.agent.close()
+    return code
+
+
+def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001
+    _log.warning(context["message"], error=repr(context.get("exception")))
+
+
+class _ToStructlog(logging.Handler):
+    """Gives the library's own messages the form of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.log(max(record.levelno, logging.DEBUG), record.getMessage(), library=record.name)
+
+
+def run_voter(descriptor: int) -> int:
+    """Run one voter until the agent says stop or is gone; the exit code.
+
+    Args:
+        descriptor: This process's end of the socket pair with the agent.
+    """
+    facts: dict[str, Any] = {"member": "", "term": 0, "index": 0}
+    structlog.configure(
+        processors=[
+            lambda _, __, event: {**facts, **event},
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # A full collection over a large state takes as long as an election; cycles are rare here.
+    gc.set_threshold(20_000, 50, 1_000)
+    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING)
+    return asyncio.run(_run(descriptor, facts))
+
+
+def _identity(told: Credentials) -> Identity:
+    return Identity(
+        ca=Path(told.ca),
+        cert=Path(told.cert),
+        key=Path(told.key),
+        node_id=told.node_id,
+        role=told.role,
+        cluster=told.cluster,
+    )

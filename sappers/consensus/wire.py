@@ -1,0 +1,304 @@
+"""What the raft process says to its agent and to other voters: msgpack in length-capped frames."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sappers.config import RaftSettings
+from sappers.consensus.journal import LogEntry
+from sappers.consensus.snapshot import Chunk
+from sappers.model.commands import Entry
+from sappers.model.observation import RaftStatus
+from sappers.model.view import Genesis
+from sappers.security.tls import Role
+
+_LENGTH = struct.Struct(">I")
+
+
+class _Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """Between voters; the field names are pysyncobj's."""
+
+
+class Hello(_Peer, frozen=True, tag="hello"):
+    """The first frame, both ways."""
+
+    cluster_id: str
+    node_id: str
+
+
+class Ping(_Peer, frozen=True, tag="ping"):
+    """Keeps idle connections known to be alive."""
+
+
+class PreVote(_Peer, frozen=True, tag="pre_vote"):
+    """Would you vote for me in the next term? Changes nothing at either side."""
+
+    term: int
+    last_log_index: int
+    last_log_term: int
+
+
+class PreVoteGranted(_Peer, frozen=True, tag="pre_vote_granted"):
+    """I would; `term` is the asker's."""
+
+    term: int
+
+
+class NewerTerm(_Peer, frozen=True, tag="newer_term"):
+    """Your term is over."""
+
+    term: int
+
+
+class RequestVote(_Peer, frozen=True, tag="request_vote"):
+    """Raft's RequestVote."""
+
+    term: int
+    last_log_index: int
+    last_log_term: int
+
+
+class ResponseVote(_Peer, frozen=True, tag="response_vote"):
+    """A granted vote."""
+
+    term: int
+
+
+class AppendEntries(_Peer, frozen=True, tag="append_entries"):
+    """Raft's AppendEntries."""
+
+    term: int
+    commit_index: int
+    entries: list[LogEntry]
+    prevLogIdx: int | None  # noqa: N815
+    prevLogTerm: int | None  # noqa: N815
+
+
+class InstallSnapshot(_Peer, frozen=True, tag="install_snapshot"):
+    """A part of a snapshot; None while none can be sent, just to show life."""
+
+    term: int
+    commit_index: int
+    serialized: Chunk | None
+
+
+class NextNodeIndex(_Peer, frozen=True, tag="next_node_idx"):
+    """The answer to AppendEntries and InstallSnapshot; `term` is the one it was said in."""
+
+    term: int
+    next_node_idx: int
+    reset: bool
+    success: bool
+
+
+PeerMessage = (
+    Hello
+    | Ping
+    | PreVote
+    | PreVoteGranted
+    | NewerTerm
+    | RequestVote
+    | ResponseVote
+    | AppendEntries
+    | InstallSnapshot
+    | NextNodeIndex
+)
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """An `Identity` that the agent has checked, as it travels.
+
+    Attributes:
+        ca, cert, key: Paths.
+    """
+
+    ca: str
+    cert: str
+    key: str
+    node_id: str
+    role: Role
+    cluster: str
+
+
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """Agent to process, first: all it must know; nothing stands in its arguments."""
+
+    me_id: str
+    genesis: Genesis
+    folder: str
+    credentials: Credentials
+    settings: RaftSettings
+    listen: tuple[str, int]
+    addresses: dict[str, str]
+
+
+class Propose(msgspec.Struct, frozen=True, tag="propose"):
+    """Agent to process: commit this."""
+
+    request: int
+    payload: bytes
+
+
+class TakeSnapshot(msgspec.Struct, frozen=True, tag="take-snapshot"):
+    """Agent to process: compact now."""
+
+    request: int
+
+
+class SetAddresses(msgspec.Struct, frozen=True, tag="set-addresses"):
+    """Agent to process: where voters are now, `ip:port` by node id."""
+
+    addresses: dict[str, str]
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Agent to process: end in order."""
+
+
+AgentMessage = Start | Propose | TakeSnapshot | SetAddresses | Stop
+
+
+class LoadState(msgspec.Struct, frozen=True, tag="load-state"):
+    """Process to agent: the encoded state that later entries build on; None: the empty one."""
+
+    snapshot: bytes | None
+
+
+class Committed(msgspec.Struct, frozen=True, tag="committed"):
+    """Process to agent: the next committed entries."""
+
+    entries: list[Entry]
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """Process to agent: the proposal is committed and applied; the entry was sent before."""
+
+    request: int
+    index: int
+    term: int
+    refused: str
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """Process to agent: definitely not committed."""
+
+    request: int
+    reason: str
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """Process to agent: nobody can tell any more whether it was committed."""
+
+    request: int
+    reason: str
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True, tag="snapshot-taken"):
+    """Process to agent: a durable snapshot covers the log up to `index`."""
+
+    request: int
+    index: int
+
+
+class Standing(msgspec.Struct, frozen=True, tag="standing"):
+    """Process to agent: the status changed."""
+
+    status: RaftStatus
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """Process to agent: it ends, for this reason; `damaged`: a file cannot be trusted."""
+
+    message: str
+    damaged: bool
+    hint: str | None
+
+
+ProcessMessage = (
+    LoadState | Committed | Done | Rejected | Unknown | SnapshotTaken | Standing | Failed
+)
+
+decode_peer_message = msgspec.msgpack.Decoder(PeerMessage).decode
+decode_agent_message = msgspec.msgpack.Decoder(AgentMessage).decode
+decode_process_message = msgspec.msgpack.Decoder(ProcessMessage).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class FrameTooLong(ValueError):
+    """The other side announced more than it may send."""
+
+
+def frame(message: msgspec.Struct | dict[str, Any]) -> bytes:
+    """A message as it goes on the wire; a dict has its kind in `type`, as pysyncobj's have."""
+    body = _encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts a stream into frames. No I/O."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete now; the limit may be changed between two of them.
+
+        Raises:
+            FrameTooLong: A frame exceeds the limit.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > self.limit_bytes:
+                raise FrameTooLong(f"a frame of {length} bytes, at most {self.limit_bytes} allowed")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            body = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield body
+
+
+class FrameConnection(asyncio.Protocol):
+    """One end of the stream between agent and raft process."""
+
+    def __init__(
+        self, limit_bytes: int, received: Callable[[bytes], None], lost: Callable[[], None]
+    ) -> None:
+        self._frames = Frames(limit_bytes)
+        self._received = received
+        self._lost = lost
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        for body in self._frames.feed(data):
+            self._received(body)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """See asyncio.Protocol."""
+        self._transport = None
+        self._lost()
+
+    def send(self, message: msgspec.Struct) -> bool:
+        """Queue a message; False when the other end is gone."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(frame(message))
+        return True
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,186 @@
+"""What a person must do: the sentences that `status` shows in red. Pure.
+
+What the cluster mends by itself is not among them: a guest that is being restarted, a copy that
+is about to be placed elsewhere, a member that is only suspect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sappers.decisions.scheduler import NoPlacement, place
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.member import Member, MemberState
+from sappers.model.observation import RaftStatus
+from sappers.model.view import MemberHealth
+from sappers.model.workload import Workload
+
+# One restart may be bad luck; from the second on the guest itself is to be looked at.
+RESTARTS_WORTH_A_LOOK = 2
+
+
+def attention(
+    state: ClusterState,
+    gossip: Sequence[Member],
+    raft: RaftStatus,
+    healths: Mapping[str, MemberHealth],
+) -> tuple[str, ...]:
+    """What a person must do something about, worst first; each says what to do.
+
+    Args:
+        state: The answering member's replica.
+        gossip: Every member that gossip knows, with state.
+        raft: How the log stands, seen from the answering member.
+        healths: What members said of themselves just now, by id; those that did not answer lack.
+    """
+    known = {**dict(state.members), **{member.id: member for member in gossip}}
+    voters = raft.electorate or state.electorate
+    return (
+        *_quorum(known, voters, raft, healths),
+        *_members(known, voters, healths),
+        *_hub(state, known, healths),
+        *_workloads(state, known),
+        *_versions(known.values()),
+    )
+
+
+def _quorum(
+    known: Mapping[str, Member],
+    voters: Sequence[str],
+    raft: RaftStatus,
+    healths: Mapping[str, MemberHealth],
+) -> Iterable[str]:
+    """While somebody leads, gossip is believed; else only a voter that answers counts."""
+    if not voters:
+        yield (
+            "the cluster is not founded yet: start as many agents as its bootstrap count says, "
+            "and see journalctl -u sappers if they do not meet"
+        )
+        return
+    missing = [
+        voter
+        for voter in voters
+        if not _is_here(known.get(voter)) or (raft.leader_id is None and voter not in healths)
+    ]
+    here = len(voters) - len(missing)
+    if 2 * here <= len(voters):
+        yield (
+            f"quorum is lost: {here} of {len(voters)} voters are here, {len(voters) // 2 + 1} "
+            f"are needed; start sappers on {_names(known, missing)}"
+        )
+    elif raft.leader_id is None:
+        yield (
+            f"nobody leads, though {here} of {len(voters)} voters are here: if it lasts, see "
+            f"journalctl -u sappers on {_names(known, [v for v in voters if v not in missing])}"
+        )
+
+
+def _members(
+    known: Mapping[str, Member], voters: Sequence[str], healths: Mapping[str, MemberHealth]
+) -> Iterable[str]:
+    living_names = {member.name for member in known.values() if _is_here(member)}
+    for member in sorted(known.values(), key=lambda member: (member.name, member.id)):
+        votes = member.id in voters
+        if member.state is MemberState.DEAD and (votes or member.name not in living_names):
+            what = "a voter, " if votes else ""
+            where = f"{what}{member.address}"
+            yield f"{member.name} ({where}) is dead: start the host, or sappers on it"
+        elif member.state is MemberState.LEFT and votes:
+            yield f"{member.name} left but still has a vote: start sappers on it again"
+        elif member.state is MemberState.ALIVE and member.id not in healths:
+            yield (
+                f"{member.name} is alive but does not answer at {member.address} port "
+                f"{member.ports.http}: see journalctl -u sappers on it, and its firewall"
+            )
+
+
+def _hub(
+    state: ClusterState, known: Mapping[str, Member], healths: Mapping[str, MemberHealth]
+) -> Iterable[str]:
+    down = [server for server in state.hub_servers if _hub_down(healths.get(server))]
+    if down:
+        yield (
+            f"the hub server is down on {_names(known, down)}: see journalctl -u sappers there; "
+            "the agent starts it again"
+        )
+    cut_off = [
+        member_id
+        for member_id, health in healths.items()
+        if state.hub_servers and not health.hub_connected and member_id not in down
+    ]
+    if cut_off:
+        yield (
+            f"no connection to the hub from {_names(known, cut_off)}: is port 4222 of "
+            f"{_names(known, state.hub_servers)} reachable from there?"
+        )
+
+
+def _workloads(state: ClusterState, known: Mapping[str, Member]) -> Iterable[str]:
+    for _, workload in sorted(state.workloads.items()):
+        copies = [
+            allocation
+            for allocation in state.allocations_of(workload.name)
+            if allocation.revision == workload.revision and allocation.wanted
+        ]
+        live = [copy for copy in copies if not copy.status.is_terminal]
+        failed = [copy for copy in copies if copy.status is AllocationStatus.FAILED]
+        if len(live) < workload.count:
+            yield from _missing_copies(state, known, workload, len(live), failed)
+        for copy in live:
+            if copy.restarts >= RESTARTS_WORTH_A_LOOK and (
+                copy.status is not AllocationStatus.HEALTHY
+            ):
+                yield (
+                    f"{copy.id} on {_names(known, [copy.member_id])} was restarted {copy.restarts} "
+                    f"times and is {copy.status}: {copy.reason}; see sappers-deploy logs {copy.id}"
+                )
+
+
+def _missing_copies(
+    state: ClusterState,
+    known: Mapping[str, Member],
+    workload: Workload,
+    live: int,
+    failed: Sequence[Allocation],
+) -> Iterable[str]:
+    running = f"{live} of {workload.count} copies of {workload.name} run"
+    chosen = place(state, workload)
+    if isinstance(chosen, NoPlacement):
+        yield (
+            f"{running}, no room for more: {chosen.reason}; add a host, or run fewer or "
+            "smaller copies"
+        )
+    elif failed:
+        last = max(failed, key=lambda copy: (copy.changed_at, copy.id))
+        yield (
+            f"{running}; {last.id} failed on {_names(known, [last.member_id])}: {last.reason}; "
+            f"see sappers-deploy logs {last.id}"
+        )
+
+
+def _versions(members: Iterable[Member]) -> Iterable[str]:
+    by_version: dict[str, list[str]] = {}
+    for member in members:
+        if _is_here(member):
+            by_version.setdefault(member.version, []).append(member.name)
+    if len(by_version) > 1:
+        mix = ", ".join(f"{v} on {_listed(names)}" for v, names in sorted(by_version.items()))
+        yield f"agents differ in version: {mix}; sappers-deploy bootstrap brings them to one"
+
+
+def _is_here(member: Member | None) -> bool:
+    return member is not None and member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+
+
+def _hub_down(health: MemberHealth | None) -> bool:
+    """Whether a member says so itself; one that does not answer is told of already."""
+    return health is not None and health.hub != "running"
+
+
+def _names(known: Mapping[str, Member], ids: Iterable[str]) -> str:
+    return _listed([known[one].name if one in known else one for one in ids])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names))

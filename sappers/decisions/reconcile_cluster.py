@@ -1,0 +1,216 @@
+"""What the leader proposes: desired state against committed readings, as commands.
+
+Pure, and safe to repeat: the same plan may be proposed twice, because every command is conditional
+and allocation ids follow from the state they were decided on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from sappers.decisions.scheduler import NoPlacement, place
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import (
+    Command,
+    ForgetAllocation,
+    PlaceAllocation,
+    RegisterMember,
+    ReportAllocation,
+    SetHub,
+    SetMemberState,
+    StopAllocation,
+)
+from sappers.model.member import Member, MemberState
+from sappers.model.observation import MemberObservation
+from sappers.model.workload import Workload
+
+FORGET_AFTER_SECONDS = 600.0
+# An agent that is upgraded or crashes looks like a dead host to gossip, while its guests go on.
+LOST_AFTER_SECONDS = 10.0
+RESCHEDULE_DELAY_SECONDS = 5.0
+RESCHEDULE_DELAY_MAX_SECONDS = 300.0
+
+
+def reconcile_cluster(
+    state: ClusterState, observed: MemberObservation, now: float
+) -> tuple[Command, ...]:
+    """The commands that bring the cluster closer to what is wanted; empty when nothing is to do.
+
+    Args:
+        state: The leader's state.
+        observed: What the leader sees.
+        now: Unix time in seconds.
+    """
+    members = _reconcile_members(state, observed.gossip)
+    state = _as_gossip_says(state, members, now)
+    return (
+        *members,
+        *_reconcile_hub(state),
+        *_report_lost(state, now),
+        *_reconcile_workloads(state, now),
+        *_forget_old(state, now),
+    )
+
+
+def _as_gossip_says(state: ClusterState, commands: list[Command], now: float) -> ClusterState:
+    """The state as it will be: nothing may be placed on a member that the same plan calls dead."""
+    members = state.members
+    for command in commands:
+        match command:
+            case RegisterMember(member=member):
+                members = members.set(member.id, member)
+            case SetMemberState(member_id=member_id, state=word):
+                changed = msgspec.structs.replace(members[member_id], state=word, state_since=now)
+                members = members.set(member_id, changed)
+    return msgspec.structs.replace(state, members=members)
+
+
+def _reconcile_members(state: ClusterState, gossip: tuple[Member, ...]) -> list[Command]:
+    commands: list[Command] = []
+    for seen in gossip:
+        known = state.members.get(seen.id)
+        if known is None:
+            if seen.state is MemberState.ALIVE:
+                commands.append(RegisterMember(seen))
+            continue
+        same_state = msgspec.structs.replace(seen, state=known.state, state_since=known.state_since)
+        if seen.state is MemberState.ALIVE and same_state != known:
+            commands.append(RegisterMember(same_state))
+        if seen.state is not known.state:
+            commands.append(SetMemberState(seen.id, seen.state, "gossip says so"))
+    return commands
+
+
+def _reconcile_hub(state: ClusterState) -> list[Command]:
+    """The hub runs on the voters, once all of them are registered."""
+    if state.hub_servers == state.electorate:
+        return []
+    if not all(voter in state.members for voter in state.electorate):
+        return []
+    return [SetHub(state.electorate)]
+
+
+def _gone_members(state: ClusterState, now: float) -> dict[str, Member]:
+    """Members that left, or that have been dead so long that no restart will bring them back."""
+    return {
+        member.id: member
+        for member in state.members.values()
+        if member.state is MemberState.LEFT
+        or (member.state is MemberState.DEAD and now - member.state_since >= LOST_AFTER_SECONDS)
+    }
+
+
+def _report_lost(state: ClusterState, now: float) -> list[Command]:
+    gone = _gone_members(state, now)
+    return [
+        ReportAllocation(
+            allocation.id,
+            AllocationStatus.LOST,
+            f"its member {gone[allocation.member_id].name} is {gone[allocation.member_id].state}",
+            allocation.restarts,
+        )
+        for _, allocation in sorted(state.allocations.items())
+        if allocation.member_id in gone and not allocation.status.is_terminal
+    ]
+
+
+def _reconcile_workloads(state: ClusterState, now: float) -> list[Command]:
+    commands: list[Command] = []
+    for _, allocation in sorted(state.allocations.items()):
+        if allocation.wanted and allocation.workload not in state.workloads:
+            commands.append(StopAllocation(allocation.id, "its workload is wanted no more"))
+    scratch = state
+    for _, workload in sorted(state.workloads.items()):
+        scratch, more = _reconcile_workload(scratch, workload, now)
+        commands.extend(more)
+    return commands
+
+
+def _reconcile_workload(
+    state: ClusterState, workload: Workload, now: float
+) -> tuple[ClusterState, list[Command]]:
+    """One workload's commands, and the state as it will be, for the next one's scheduling."""
+    commands: list[Command] = []
+    gone = _gone_members(state, now)
+    live = [
+        a
+        for a in state.allocations_of(workload.name)
+        if a.wanted and not a.status.is_terminal and a.member_id not in gone
+    ]
+    current = [a for a in live if a.revision == workload.revision]
+    outdated = [a for a in live if a.revision != workload.revision]
+    blocked = False
+    for slot in range(len(current), workload.count):
+        if now < _place_again_at(state, workload):
+            break
+        chosen = place(state, workload)
+        if isinstance(chosen, NoPlacement):
+            blocked = True
+            break
+        allocation = Allocation(
+            id=_allocation_id(state, workload, slot),
+            workload=workload.name,
+            revision=workload.revision,
+            image=workload.image,
+            memory_mib=workload.memory_mib,
+            member_id=chosen.member.id,
+            placed_term=state.term,
+            guest_port=workload.guest_port,
+            host_port=chosen.host_port,
+        )
+        commands.append(PlaceAllocation(allocation, chosen.reason))
+        state = msgspec.structs.replace(
+            state, allocations=state.allocations.set(allocation.id, allocation)
+        )
+    commands.extend(_stop_surplus(workload, current))
+    commands.extend(_stop_outdated(workload, current, outdated, blocked=blocked))
+    return state, commands
+
+
+def _stop_surplus(workload: Workload, current: list[Allocation]) -> list[Command]:
+    """The least healthy and newest go first."""
+    keep_first = sorted(
+        current, key=lambda a: (a.status is not AllocationStatus.HEALTHY, a.changed_at, a.id)
+    )
+    return [
+        StopAllocation(a.id, f"{workload.count} are wanted")
+        for a in sorted(keep_first[workload.count :], key=lambda a: a.id)
+    ]
+
+
+def _stop_outdated(
+    workload: Workload, current: list[Allocation], outdated: list[Allocation], *, blocked: bool
+) -> list[Command]:
+    """Old copies go when new ones are healthy, or at once where they take the new ones' room."""
+    healthy = sum(a.status is AllocationStatus.HEALTHY for a in current)
+    keep = 0 if blocked else max(0, workload.count - healthy)
+    return [StopAllocation(a.id, "its workload has changed") for a in outdated[keep:]]
+
+
+def _place_again_at(state: ClusterState, workload: Workload) -> float:
+    """Unix time before which no new allocation is placed, after ones that failed: no storms."""
+    failures = [
+        a.changed_at
+        for a in state.allocations_of(workload.name)
+        if a.revision == workload.revision and a.status is AllocationStatus.FAILED
+    ]
+    if not failures:
+        return 0.0
+    delay = RESCHEDULE_DELAY_SECONDS * 2.0 ** min(len(failures) - 1, 10)
+    return max(failures) + min(delay, RESCHEDULE_DELAY_MAX_SECONDS)
+
+
+def _allocation_id(state: ClusterState, workload: Workload, slot: int) -> str:
+    seed = f"{state.cluster_id}/{workload.name}/{workload.revision}/{state.index}/{slot}"
+    return f"{workload.name}-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
+
+
+def _forget_old(state: ClusterState, now: float) -> list[Command]:
+    return [
+        ForgetAllocation(allocation.id)
+        for _, allocation in sorted(state.allocations.items())
+        if allocation.status.is_terminal and now - allocation.changed_at > FORGET_AFTER_SECONDS
+    ]

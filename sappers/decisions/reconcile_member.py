@@ -1,0 +1,205 @@
+"""What one agent does on its own host: its allocations against what it observes, as actions.
+
+Invariant: a guest is touched only on the word of a committed entry. So nothing happens to guests
+before this member's state has caught up with the cluster once since the agent started; a stale
+state would stop guests that are wanted, and start some that moved away.
+"""
+
+from __future__ import annotations
+
+from sappers.model.actions import (
+    Action,
+    LaunchGuest,
+    ReportStatus,
+    RestartGuest,
+    RunHubServer,
+    StopGuest,
+    StopHubServer,
+)
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.member import Member
+from sappers.model.observation import GuestProcess, MemberObservation
+from sappers.model.policy import HealthSettings
+
+
+def reconcile_member(
+    state: ClusterState,
+    observed: MemberObservation,
+    member_id: str,
+    now: float,
+    settings: HealthSettings,
+) -> tuple[Action, ...]:
+    """The actions that bring this host closer to what the state wants; empty when nothing is to do.
+
+    Args:
+        state: This member's state.
+        observed: What this agent sees.
+        member_id: This member.
+        now: Monotonic seconds of this host's clock, as in the observations.
+        settings: Deadlines and limits.
+    """
+    if not observed.caught_up:
+        return ()
+    actions: list[Action] = [*_reconcile_hub(state, observed, member_id)]
+    mine = {allocation.id: allocation for allocation in state.allocations_on(member_id)}
+    for allocation in mine.values():
+        actions.extend(_reconcile_allocation(allocation, observed, now, settings))
+    actions.extend(
+        StopGuest(guest_id, "no allocation owns it", grace_seconds=1.0)
+        for guest_id in sorted(observed.guests)
+        if guest_id not in mine
+    )
+    return tuple(actions)
+
+
+def hub_peer(member: Member) -> str:
+    """How a hub server is told apart: by id and by where it listens."""
+    return f"{member.id}@{member.address}:{member.ports.hub_routes}"
+
+
+def _reconcile_hub(
+    state: ClusterState, observed: MemberObservation, member_id: str
+) -> list[Action]:
+    if member_id not in state.hub_servers:
+        if observed.hub.server_running:
+            return [StopHubServer("another member runs it now")]
+        return []
+    servers = tuple(state.members[server] for server in state.hub_servers)
+    wanted = tuple(hub_peer(server) for server in servers)
+    if observed.hub.server_running and observed.hub.server_peers == wanted:
+        return []
+    return [RunHubServer(servers, state.hub_term)]
+
+
+def _reconcile_allocation(
+    allocation: Allocation, observed: MemberObservation, now: float, settings: HealthSettings
+) -> list[Action]:
+    guest = observed.guests.get(allocation.id)
+    if allocation.status.is_terminal:
+        return [StopGuest(allocation.id, f"it is {allocation.status}")] if guest else []
+    if not allocation.wanted:
+        if guest:
+            return [StopGuest(allocation.id, "it is wanted no more")]
+        return [_report(allocation, AllocationStatus.STOPPED, "stopped as asked")]
+    if failure := observed.failed_launches.get(allocation.id):
+        return _after_failure(allocation, observed, now, settings, failure)
+    if guest is None:
+        if allocation.status is AllocationStatus.PENDING:
+            return [LaunchGuest(allocation, attempt=0)]
+        return _after_failure(allocation, observed, now, settings, "its guest is gone")
+    if not guest.running:
+        return _after_failure(allocation, observed, now, settings, guest.reason)
+    return _judge_running(allocation, guest, observed, now, settings)
+
+
+def _judge_running(
+    allocation: Allocation,
+    guest: GuestProcess,
+    observed: MemberObservation,
+    now: float,
+    settings: HealthSettings,
+) -> list[Action]:
+    """Only a push makes a guest healthy, and a push that stops makes it unhealthy."""
+    started_at = guest.started_at if guest.started_at is not None else now
+    push = observed.pushes.get(allocation.id)
+    if push is None or push.received_at < started_at:
+        return _judge_silent_boot(allocation, started_at, observed, now, settings)
+    limit = 2 * settings.push_deadline_seconds
+    if now - push.received_at > limit:
+        reason = f"no health push for over {limit:.0f} s"
+        return _after_failure(allocation, observed, now, settings, reason)
+    if now - push.received_at > settings.push_deadline_seconds:
+        reason = f"no health push for over {settings.push_deadline_seconds:.0f} s"
+        return _reports(allocation, AllocationStatus.UNHEALTHY, reason, observed)
+    if push.healthy:
+        reason = push.reason or "its sidecar says so"
+        return _reports(allocation, AllocationStatus.HEALTHY, reason, observed)
+    if push.healthy_at is None:
+        if now - started_at > settings.boot_deadline_seconds:
+            return _after_failure(allocation, observed, now, settings, push.reason)
+        return _reports(allocation, AllocationStatus.STARTING, push.reason, observed)
+    if now - push.healthy_at > limit:
+        return _after_failure(allocation, observed, now, settings, push.reason)
+    return _reports(allocation, AllocationStatus.UNHEALTHY, push.reason, observed)
+
+
+def _judge_silent_boot(
+    allocation: Allocation,
+    started_at: float,
+    observed: MemberObservation,
+    now: float,
+    settings: HealthSettings,
+) -> list[Action]:
+    """No push of this boot so far, as far as this agent has heard."""
+    # An agent that restarted has heard nothing of a guest that runs for long; it waits one
+    # deadline from its own start before it judges.
+    since = max(started_at, observed.agent_started_at)
+    if now - since > settings.boot_deadline_seconds:
+        reason = f"no health push within {settings.boot_deadline_seconds:.0f} s"
+        return _after_failure(allocation, observed, now, settings, reason)
+    if allocation.status in (AllocationStatus.HEALTHY, AllocationStatus.UNHEALTHY):
+        return []  # the last committed word stands until a deadline passes
+    return _reports(allocation, AllocationStatus.STARTING, "booting", observed)
+
+
+def _after_failure(
+    allocation: Allocation,
+    observed: MemberObservation,
+    now: float,
+    settings: HealthSettings,
+    reason: str,
+) -> list[Action]:
+    """Restart here with growing waits; after too many, fail, and the leader picks a member.
+
+    A guest that is just being restarted is not there yet: that is no failure of the restart.
+    """
+    if allocation.id in observed.under_way:
+        return []
+    count, last_at = _restarts(allocation, observed, now, settings)
+    if count >= settings.restarts_max:
+        actions: list[Action] = []
+        if allocation.id in observed.guests:
+            actions.append(StopGuest(allocation.id, reason, grace_seconds=0.0))
+        why = f"{reason}, after {count} restarts"
+        return [*actions, _report(allocation, AllocationStatus.FAILED, why, count)]
+    delay = min(settings.restart_delay_seconds * 2.0**count, settings.restart_delay_max_seconds)
+    if allocation.id in observed.restarts and now - last_at < delay:
+        return _reports(allocation, AllocationStatus.UNHEALTHY, reason, observed)
+    return [
+        *_reports(allocation, AllocationStatus.UNHEALTHY, reason, observed),
+        RestartGuest(allocation, attempt=count + 1, reason=reason),
+    ]
+
+
+def _restarts(
+    allocation: Allocation, observed: MemberObservation, now: float, settings: HealthSettings
+) -> tuple[int, float]:
+    """Restarts that count, and when the last one was: long health clears them."""
+    count, last_at = observed.restarts.get(allocation.id, (allocation.restarts, now))
+    push = observed.pushes.get(allocation.id)
+    if push and push.healthy_at and push.healthy_at - last_at > settings.restart_reset_seconds:
+        return 0, last_at
+    return count, last_at
+
+
+def _reports(
+    allocation: Allocation, status: AllocationStatus, reason: str, observed: MemberObservation
+) -> list[Action]:
+    """A report when the committed reading differs; a healthy guest's wording does not matter."""
+    count, _ = observed.restarts.get(allocation.id, (allocation.restarts, 0.0))
+    same = allocation.status is status and allocation.restarts == count
+    if same and (status is AllocationStatus.HEALTHY or allocation.reason == reason):
+        return []
+    return [_report(allocation, status, reason, count)]
+
+
+def _report(
+    allocation: Allocation, status: AllocationStatus, reason: str, restarts: int | None = None
+) -> ReportStatus:
+    return ReportStatus(
+        allocation.id,
+        status,
+        reason,
+        allocation.restarts if restarts is None else restarts,
+    )

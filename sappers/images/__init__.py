@@ -1,0 +1,1 @@
+"""Image definitions, builders, the content-addressed store."""

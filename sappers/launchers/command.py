@@ -1,0 +1,128 @@
+"""The QEMU command line of a guest: pure, so that it can be tested as data.
+
+All files are named relative to the guest's own folder, QEMU's working directory: the user it runs
+as may enter no folder above.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import msgspec
+
+from sappers.config import GUEST_USER_IDS
+from sappers.model.member import Accelerator
+
+KERNEL, INITRD = "kernel", "initrd"
+SERIAL_LOG = "serial.log"
+CONTROL_SOCKET, QMP_SOCKET = "control.sock", "qmp.sock"
+EVENTS = "events"  # QEMU reads EVENTS.in and writes EVENTS.out
+CONTROL_PORT = "sappers.control"
+GUEST_ADDRESS, HOST_SEEN_BY_GUEST = "10.0.2.15", "10.0.2.2"
+
+_BINARY = "/usr/bin/qemu-system-x86_64"
+_TRANSLATION_CACHE_MIB = 64  # under 32 boots take twice as long
+_OVERHEAD_MIB = {"tcg": 256, "kvm": 160}
+_PRIVILEGED_PORTS = 1024
+
+
+class GuestSpec(msgspec.Struct, frozen=True):
+    """What the command line depends on.
+
+    Attributes:
+        address: The member's address that the port is published at.
+        tsc_khz: The host's clock rate, or None when not known.
+        user_id: Whom to run as, or None to stay who we are.
+        groups: Groups beside, to open /dev/kvm.
+    """
+
+    allocation_id: str
+    memory_mib: int
+    accelerator: Accelerator
+    address: str
+    guest_port: int | None = None
+    host_port: int | None = None
+    tsc_khz: int | None = None
+    user_id: int | None = None
+    groups: tuple[int, ...] = ()
+
+
+def qemu_command(spec: GuestSpec) -> tuple[str, ...]:
+    """The whole command: drop all privileges, then QEMU."""
+    accel: str = spec.accelerator.kind
+    if accel == "tcg":
+        accel += f",tb-size={_TRANSLATION_CACHE_MIB}"
+    return (
+        *_as_user(spec),
+        *(_BINARY, "-name", f"guest={spec.allocation_id}", "-M", "microvm", "-accel", accel),
+        *("-cpu", "max", "-m", f"{spec.memory_mib}M"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-kernel", KERNEL, "-initrd", INITRD, "-append", kernel_arguments(spec.tsc_khz)),
+        # Opened for appending, so that the log can be cut while the guest runs.
+        *("-chardev", f"file,id=serial,path={SERIAL_LOG},append=on", "-serial", "chardev:serial"),
+        *("-device", "virtio-rng-device"),
+        *("-netdev", f"user,id=net{_published(spec)}", "-device", "virtio-net-device,netdev=net"),
+        *("-device", "virtio-serial-device,max_ports=2"),  # each port takes guest memory
+        *("-chardev", f"socket,id=control,path={CONTROL_SOCKET},server=on,wait=off"),
+        *("-device", f"virtserialport,chardev=control,name={CONTROL_PORT}"),
+        *("-chardev", f"socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        # A second monitor that only writes events to a file: why a guest ended can be read
+        # even when no agent was there to be told.
+        *("-chardev", f"pipe,id=events,path={EVENTS}", "-mon", "chardev=events,mode=control"),
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    )
+
+
+def kernel_arguments(tsc_khz: int | None) -> str:
+    """The guest kernel's command line.
+
+    Without the host's clock rate several boots at once hang for ever while they measure it. A
+    locked-down kernel has no tracing, whose files alone take 9 MiB.
+    """
+    tsc = f" tsc_early_khz={tsc_khz}" if tsc_khz else ""
+    return (
+        f"console=ttyS0 quiet tsc=reliable{tsc} no_timer_check random.trust_cpu=on panic=-1 "
+        "lockdown=confidentiality"
+    )
+
+
+def host_tsc_khz(cpuinfo: str) -> int | None:
+    """The clock rate in `/proc/cpuinfo`, or None when it does not say."""
+    found = re.search(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.M)
+    return int(float(found[1]) * 1000) if found else None
+
+
+def memory_limit_mib(memory_mib: int, accelerator: Accelerator) -> int:
+    """What the guest's processes may use: its memory, the kernel file, QEMU itself."""
+    return memory_mib + _OVERHEAD_MIB[accelerator.kind]
+
+
+def user_id_for(allocation_id: str) -> int:
+    """A user of its own for each guest, that no other program on the host has."""
+    return GUEST_USER_IDS[zlib.crc32(allocation_id.encode()) % len(GUEST_USER_IDS)]
+
+
+def _published(spec: GuestSpec) -> str:
+    if spec.guest_port is None or spec.host_port is None:
+        return ""
+    return f",hostfwd=tcp:{spec.address}:{spec.host_port}-{GUEST_ADDRESS}:{spec.guest_port}"
+
+
+def _as_user(spec: GuestSpec) -> tuple[str, ...]:
+    if spec.user_id is None:
+        return ()
+    low_port = spec.host_port is not None and spec.host_port < _PRIVILEGED_PORTS
+    capabilities = "-all,+net_bind_service" if low_port else "-all"
+    groups = ",".join(str(group) for group in spec.groups)
+    return (
+        *("/usr/bin/setpriv", f"--reuid={spec.user_id}", f"--regid={spec.user_id}"),
+        f"--groups={groups}" if groups else "--clear-groups",
+        "--no-new-privs",
+        f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}",
+        f"--bounding-set={capabilities}",
+        "--",
+    )

@@ -1,0 +1,145 @@
+"""What the launcher says to a guest's sidecar and to its QEMU, over the sockets in its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from qemu.qmp import QMPClient, QMPError
+
+from sappers.errors import LaunchError
+from sappers.launchers import command
+from sappers.launchers.guest_folder import GuestFolder
+
+_SEED_BYTES = 32
+# A socket that does not answer yet is no error; what is one is raised.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+def configuration(
+    allocation_id: str,
+    servers: tuple[str, ...],
+    ca_pem: str,
+    tls_name: str,
+    credentials: str,
+    health_interval_seconds: float,
+    now: float,
+) -> dict[str, Any]:
+    """The message that makes a booted machine this allocation's guest.
+
+    A hub on the host's loopback, as on a developer's machine, has another address from inside.
+    """
+    return {
+        "configure": {
+            "allocation_id": allocation_id,
+            "hub": {
+                "servers": [_seen_by_guest(server) for server in servers],
+                "ca_pem": ca_pem,
+                "tls_name": tls_name,
+                "credentials": credentials,
+            },
+            "health_interval_seconds": health_interval_seconds,
+            "now": now,
+            "seed": secrets.token_hex(_SEED_BYTES),
+        }
+    }
+
+
+async def configure(
+    folder: GuestFolder, message: Callable[[], dict[str, Any]], boot_seconds: float
+) -> None:
+    """Hand a configuration over once the sidecar asks for it, or after `boot_seconds` anyhow.
+
+    A sidecar that was configured before does not ask; one that boots does, and the time in the
+    message must not have waited for it.
+
+    Raises:
+        LaunchError: It does not answer, or refuses.
+    """
+    async with _connection(folder) as (reader, writer):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(boot_seconds):
+                await _next_message(reader)
+        _send(writer, message())
+        await _confirmation(reader, timeout_seconds=5.0)
+
+
+async def ask_to_shut_down(folder: GuestFolder, grace_seconds: float) -> None:
+    """Have the sidecar end the application and switch the guest off.
+
+    Raises:
+        LaunchError: It does not answer.
+    """
+    async with _connection(folder) as (reader, writer):
+        _send(writer, {"shutdown": True, "grace_seconds": grace_seconds})
+        await _confirmation(reader, timeout_seconds=min(grace_seconds, 3.0))
+
+
+async def qmp(folder: GuestFolder, command_name: str) -> Any:
+    """Run one QMP command.
+
+    Raises:
+        LaunchError: QEMU does not answer, or refuses.
+    """
+    client = QMPClient("sappers")
+    try:
+        async with asyncio.timeout(5.0):
+            with folder.socket_path(command.QMP_SOCKET) as path:
+                await client.connect(path)
+            return await client.execute(command_name)
+    except (QMPError, OSError, TimeoutError) as error:
+        raise LaunchError(f"QEMU does not answer {command_name}: {error}") from error
+    finally:
+        with contextlib.suppress(QMPError, OSError, EOFError):
+            await client.disconnect()
+
+
+@contextlib.asynccontextmanager
+async def _connection(
+    folder: GuestFolder,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    try:
+        with folder.socket_path(command.CONTROL_SOCKET) as path:
+            reader, writer = await asyncio.open_unix_connection(path)
+    except OSError as error:
+        raise LaunchError(f"the guest's control socket does not open: {error.strerror}") from error
+    try:
+        yield reader, writer
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+        raise LaunchError("the guest hung up") from error
+    finally:
+        writer.close()
+
+
+def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    writer.write(msgspec.json.encode(message) + b"\n")
+
+
+async def _next_message(reader: asyncio.StreamReader) -> dict[str, Any]:
+    while True:
+        line = await reader.readuntil(b"\n")
+        # Bytes that are no text, and nesting without end, are other errors than bad JSON.
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.decode(line, type=dict[str, Any])
+
+
+async def _confirmation(reader: asyncio.StreamReader, timeout_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while "ok" not in (answer := await _next_message(reader)):
+                pass
+    except TimeoutError as error:
+        raise LaunchError("the guest's sidecar does not answer") from error
+    if answer["ok"] is not True:
+        reason = str(answer.get("reason", ""))[:200]
+        raise LaunchError(f"the guest's sidecar refuses: {reason}")
+
+
+def _seen_by_guest(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    return f"{command.HOST_SEEN_BY_GUEST}:{port}" if host.startswith("127.") else server

@@ -1,0 +1,175 @@
+"""A guest's folder on its host.
+
+    STATE_DIR/guests/<allocation>/             0700, ours
+        record.json                            exists as long as the guest should be looked after
+        serial.log                             what it printed, kept when it is gone
+        run/                                   0700, the guest's own user's; QEMU works here
+
+Whatever is in `run/` may have been put there by a QEMU that a guest took over, so files there are
+never followed through links, and never trusted to be files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from sappers.durable import write_durably
+from sappers.launchers import command
+from sappers.launchers.verdict import Traces
+from sappers.ports import OUTPUT_LOG
+
+_EVENTS_INPUT = b'{"execute": "qmp_capabilities"}\n'
+_TAIL_BYTES = 16 * 1024
+_SERIAL_KEPT_BYTES = 1 << 20
+_SERIAL_LIMIT_BYTES = 8 << 20
+_LOGS_KEPT = 50
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What an agent that restarts must know of a guest; nothing secret.
+
+    Attributes:
+        health_interval_seconds: As its image says.
+        told: Hub servers that its sidecar has confirmed, or None before its first word.
+    """
+
+    allocation_id: str
+    health_interval_seconds: float
+    told: tuple[str, ...] | None = None
+
+
+class GuestFolder:
+    """One guest's files."""
+
+    def __init__(self, root: Path, allocation_id: str) -> None:
+        self.path = root / allocation_id
+        self.run = self.path / "run"
+
+    def prepare(self, record: Record, kernel: Path, initrd: Path, user_id: int | None) -> None:
+        """Make the folder ready for QEMU to start in."""
+        self.clear()
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.run.mkdir(mode=0o700)  # fails where something of an earlier guest could not be removed
+        for name, source in ((command.KERNEL, kernel), (command.INITRD, initrd)):
+            _link(source, self.run / name)
+        for name, content in (
+            (f"{command.EVENTS}.in", _EVENTS_INPUT),
+            (f"{command.EVENTS}.out", b""),
+            (command.SERIAL_LOG, b""),
+        ):
+            (self.run / name).write_bytes(content)
+            (self.run / name).chmod(0o600)
+            if user_id is not None:
+                os.chown(self.run / name, user_id, user_id)
+        if user_id is not None:
+            os.chown(self.run, user_id, user_id)
+        (self.path / command.SERIAL_LOG).unlink(missing_ok=True)
+        self.write(record)
+
+    def record(self) -> Record | None:
+        """The record, or None when there is none or it is damaged."""
+        try:
+            return msgspec.json.decode((self.path / "record.json").read_bytes(), type=Record)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write(self, record: Record) -> None:
+        """Replace the record."""
+        write_durably(self.path / "record.json", msgspec.json.encode(record))
+
+    def traces(self) -> Traces:
+        """The ends of what an ended guest left."""
+        return Traces(
+            events=read_tail(self.run / f"{command.EVENTS}.out", _TAIL_BYTES),
+            serial=read_tail(self.run / command.SERIAL_LOG, _TAIL_BYTES),
+            output=read_tail(self.run / OUTPUT_LOG, _TAIL_BYTES),
+        )
+
+    def serial_log(self, tail_bytes: int) -> str | None:
+        """The end of what the guest printed, or None when there is no log."""
+        for path in (self.run / command.SERIAL_LOG, self.path / command.SERIAL_LOG):
+            if path.exists():
+                return read_tail(path, tail_bytes)
+        return None
+
+    def clear(self) -> None:
+        """Remove everything but the log."""
+        log = self.run / command.SERIAL_LOG
+        if log.exists():
+            kept = read_tail(log, _SERIAL_KEPT_BYTES).encode()
+            with contextlib.suppress(OSError):  # a full disk must not keep the rest from going
+                write_durably(self.path / command.SERIAL_LOG, kept)
+        try:
+            shutil.rmtree(self.run, ignore_errors=True)
+        except RecursionError:  # folders in folders without end, to be kept
+            subprocess.run(["rm", "-rf", "--", str(self.run)], check=False)
+        (self.path / "record.json").unlink(missing_ok=True)
+
+    def trim_log(self) -> None:
+        """Keep a talkative guest from filling the disk."""
+        with contextlib.suppress(OSError), _open(self.run / command.SERIAL_LOG, os.O_RDWR) as log:
+            size = os.fstat(log).st_size
+            if size > _SERIAL_LIMIT_BYTES:
+                tail = os.pread(log, _SERIAL_KEPT_BYTES, size - _SERIAL_KEPT_BYTES)
+                os.ftruncate(log, 0)
+                os.pwrite(log, tail, 0)
+
+    @contextlib.contextmanager
+    def socket_path(self, name: str) -> Iterator[str]:
+        """A path to a socket in `run/` that is short enough for the kernel's 108 bytes."""
+        folder = os.open(self.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            yield f"/proc/self/fd/{folder}/{name}"
+        finally:
+            os.close(folder)
+
+
+def prune_logs(root: Path) -> None:
+    """Forget the oldest logs of guests that are gone."""
+    left = [path for path in root.iterdir() if not (path / "record.json").exists()]
+    left.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in left[_LOGS_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_tail(path: Path, tail_bytes: int) -> str:
+    """The end of a regular file as text; empty when it is none."""
+    try:
+        with _open(path, os.O_RDONLY) as file:
+            size = os.fstat(file).st_size
+            start = max(0, size - max(0, tail_bytes))
+            return os.pread(file, size - start, start).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def _open(path: Path, flags: int) -> Iterator[int]:
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(file)
+        # One of several names: the kernel or initrd, which are the image store's files as well.
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OSError(f"{path} is no file of its own")
+        yield file
+    finally:
+        os.close(file)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The blob under another name: it costs nothing, and no pruning can take it away."""
+    source.chmod(0o444)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+        target.chmod(0o444)

@@ -1,0 +1,56 @@
+"""Actions: what a plan may ask of the actuator, one effect each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.member import Member
+
+
+class LaunchGuest(msgspec.Struct, frozen=True):
+    """Start the guest of an allocation; `attempt` counts from 0."""
+
+    allocation: Allocation
+    attempt: int
+
+
+class StopGuest(msgspec.Struct, frozen=True):
+    """Stop a guest, politely if `grace_seconds` allows, and remove all it left behind."""
+
+    allocation_id: str
+    reason: str
+    grace_seconds: float = 5.0
+
+
+class RestartGuest(msgspec.Struct, frozen=True):
+    """Stop a guest that failed and start it again on the same member."""
+
+    allocation: Allocation
+    attempt: int
+    reason: str
+
+
+class ReportStatus(msgspec.Struct, frozen=True):
+    """Tell the leader how an allocation of this member is."""
+
+    allocation_id: str
+    status: AllocationStatus
+    reason: str
+    restarts: int
+
+
+class RunHubServer(msgspec.Struct, frozen=True):
+    """Run this member's nats-server with these members, itself among them."""
+
+    servers: tuple[Member, ...]
+    term: int
+
+
+class StopHubServer(msgspec.Struct, frozen=True):
+    """Run no nats-server here."""
+
+    reason: str
+
+
+Action = LaunchGuest | StopGuest | RestartGuest | ReportStatus | RunHubServer | StopHubServer

@@ -1,0 +1,58 @@
+"""An allocation: one copy of a workload placed on one member."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from sappers.model.workload import ImageReference
+
+
+class AllocationStatus(StrEnum):
+    """The last committed reading of an allocation."""
+
+    PENDING = "pending"  # placed; its member has not acted yet
+    STARTING = "starting"  # launched; no health push yet
+    HEALTHY = "healthy"  # the guest pushes and says that it is well
+    UNHEALTHY = "unhealthy"  # pushes stopped, or say that it is not well
+    FAILED = "failed"  # ended badly and is not restarted on this member
+    LOST = "lost"  # its member is gone
+    STOPPED = "stopped"  # ended because it should
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing runs any more and nothing will."""
+        return self in (AllocationStatus.FAILED, AllocationStatus.LOST, AllocationStatus.STOPPED)
+
+
+class Allocation(msgspec.Struct, frozen=True):
+    """One copy of a workload on one member: what is desired and what was last observed.
+
+    Attributes:
+        id: Unique for ever; `<workload>-<8 hex digits>`.
+        revision: The workload's revision it was placed for.
+        member_id: Where it runs.
+        host_port: Port on the member that leads to `guest_port`, or None.
+        wanted: False once it should stop.
+        placed_term: Term of the leader that placed it; an older one is refused.
+        status: Last committed reading.
+        reason: Why it has that status, a sentence for a person.
+        restarts: Restarts on this member so far.
+        changed_at: Unix time in seconds of the last change of status.
+    """
+
+    id: str
+    workload: str
+    revision: int
+    image: ImageReference
+    memory_mib: int
+    member_id: str
+    placed_term: int
+    guest_port: int | None = None
+    host_port: int | None = None
+    wanted: bool = True
+    status: AllocationStatus = AllocationStatus.PENDING
+    reason: str = ""
+    restarts: int = 0
+    changed_at: float = 0.0

@@ -1,0 +1,63 @@
+"""The replicated state: what every member agrees on at a given log index."""
+
+from __future__ import annotations
+
+import immutables
+import msgspec
+
+from sappers.model.allocation import Allocation
+from sappers.model.event import Event
+from sappers.model.member import Member, MemberState
+from sappers.model.workload import Workload
+
+EVENTS_KEPT = 1000
+REQUESTS_KEPT = 10_000
+
+
+class ClusterState(msgspec.Struct, frozen=True):
+    """Everything the log has decided, up to and including `index`.
+
+    The tables are persistent maps: a new state shares all that did not change with the old one,
+    so a snapshot is the value itself and costs nothing to take.
+
+    Attributes:
+        cluster_id: Empty until the cluster is founded.
+        electorate: Ids of the members that have a Raft vote.
+        hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
+        events: The newest `EVENTS_KEPT`, oldest first.
+        requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
+    """
+
+    cluster_id: str = ""
+    index: int = 0
+    term: int = 0
+    electorate: tuple[str, ...] = ()
+    hub_servers: tuple[str, ...] = ()
+    hub_term: int = 0
+    members: immutables.Map[str, Member] = immutables.Map()
+    workloads: immutables.Map[str, Workload] = immutables.Map()
+    allocations: immutables.Map[str, Allocation] = immutables.Map()
+    events: tuple[Event, ...] = ()
+    requests: immutables.Map[str, int] = immutables.Map()
+
+    def living_members(self) -> tuple[Member, ...]:
+        """Members that are alive or suspect, by id."""
+        return tuple(
+            member
+            for _, member in sorted(self.members.items())
+            if member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+        )
+
+    def member_named(self, name: str) -> Member | None:
+        """The member people call `name`; the living one if a dead one had the name before."""
+        found = [m for m in self.members.values() if m.name == name or m.id == name]
+        found.sort(key=lambda m: (m.state is not MemberState.ALIVE, m.id))
+        return found[0] if found else None
+
+    def allocations_of(self, workload: str) -> tuple[Allocation, ...]:
+        """The workload's allocations, by id."""
+        return tuple(a for _, a in sorted(self.allocations.items()) if a.workload == workload)
+
+    def allocations_on(self, member_id: str) -> tuple[Allocation, ...]:
+        """The member's allocations, by id."""
+        return tuple(a for _, a in sorted(self.allocations.items()) if a.member_id == member_id)

@@ -1,0 +1,141 @@
+"""Commands: what may be proposed to the replicated log. All are idempotent and conditional."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.member import Member, MemberState
+from sappers.model.workload import Workload
+
+
+class FoundCluster(msgspec.Struct, frozen=True, tag="found-cluster"):
+    """The first command of a cluster: names it and its first voters. Refused a second time."""
+
+    cluster_id: str
+    electorate: tuple[str, ...]
+
+
+class RegisterMember(msgspec.Struct, frozen=True, tag="register-member"):
+    """A member is known, or something about it changed."""
+
+    member: Member
+
+
+class SetMemberState(msgspec.Struct, frozen=True, tag="set-member-state"):
+    """Gossip says something new of a member."""
+
+    member_id: str
+    state: MemberState
+    reason: str
+
+
+class PutWorkload(msgspec.Struct, frozen=True, tag="put-workload"):
+    """The operator wants this run."""
+
+    workload: Workload
+
+
+class StopWorkload(msgspec.Struct, frozen=True, tag="stop-workload"):
+    """The operator wants it run no more."""
+
+    name: str
+
+
+class PlaceAllocation(msgspec.Struct, frozen=True, tag="place-allocation"):
+    """The leader puts one copy of a workload on a member."""
+
+    allocation: Allocation
+    reason: str
+
+
+class StopAllocation(msgspec.Struct, frozen=True, tag="stop-allocation"):
+    """The leader wants one allocation ended."""
+
+    allocation_id: str
+    reason: str
+
+
+class ReportAllocation(msgspec.Struct, frozen=True, tag="report-allocation"):
+    """A member, or the leader for a lost one, says how an allocation is."""
+
+    allocation_id: str
+    status: AllocationStatus
+    reason: str
+    restarts: int = 0
+
+
+class ForgetAllocation(msgspec.Struct, frozen=True, tag="forget-allocation"):
+    """A terminal allocation is old enough to be dropped from the state."""
+
+    allocation_id: str
+
+
+class SetHub(msgspec.Struct, frozen=True, tag="set-hub"):
+    """The leader names the members that run the hub."""
+
+    servers: tuple[str, ...]
+
+
+class NoOperation(msgspec.Struct, frozen=True, tag="no-operation"):
+    """Changes nothing; a linearizable read waits for it."""
+
+
+Command = (
+    FoundCluster
+    | RegisterMember
+    | SetMemberState
+    | PutWorkload
+    | StopWorkload
+    | PlaceAllocation
+    | StopAllocation
+    | ReportAllocation
+    | ForgetAllocation
+    | SetHub
+    | NoOperation
+)
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """One log entry's payload: commands that take effect together, in order.
+
+    Attributes:
+        request_id: Unique per intent; a proposal that is applied already is not applied again.
+        proposer: Member id.
+        time: Unix time in seconds, stamped by the proposer.
+        commands: What to do.
+        leader_term: For what a leader decides: the term it decided in. The entry is refused if it
+            commits in another term. None for what operators and members ask.
+    """
+
+    request_id: str
+    proposer: str
+    time: float
+    commands: tuple[Command, ...]
+    leader_term: int | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A committed log entry. `payload` is an encoded `Proposal`."""
+
+    index: int
+    term: int
+    payload: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Proposal)
+
+
+def encode_proposal(proposal: Proposal) -> bytes:
+    """The wire and disk form of a proposal (msgpack)."""
+    return _encoder.encode(proposal)
+
+
+def decode_proposal(payload: bytes) -> Proposal:
+    """The reverse of `encode_proposal`.
+
+    Raises:
+        msgspec.DecodeError: The bytes are no proposal; also its subclass ValidationError.
+    """
+    return _decoder.decode(payload)

@@ -1,0 +1,72 @@
+"""A member: an agent in the gossip group, as the cluster knows it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class MemberState(StrEnum):
+    """What gossip says of a member."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What a host has to give to guests."""
+
+    cpus: int
+    memory_mib: int
+
+
+class Accelerator(msgspec.Struct, frozen=True):
+    """How guests run on a host, and why."""
+
+    kind: Literal["kvm", "tcg"]
+    reason: str
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """The ports an agent listens on."""
+
+    gossip: int = 7946
+    raft: int = 12000
+    http: int = 11000
+    hub: int = 4222
+    hub_routes: int = 6222
+
+    def taken(self) -> frozenset[int]:
+        """All of them; no guest may publish one of these."""
+        return frozenset({self.gossip, self.raft, self.http, self.hub, self.hub_routes})
+
+
+class Member(msgspec.Struct, frozen=True):
+    """An agent: who it is, where it is, what it has, and what gossip says of it.
+
+    Attributes:
+        id: Stable and unique, kept on the agent's disk; a wiped disk gets a new one.
+        name: What people call it; the inventory's host name.
+        address: IP address that other members reach it at; may change, the id does not.
+        voter_tag: The operator prefers it for consensus.
+        has_vote: It takes part in Raft, by its own word.
+        state: What gossip says of it.
+        state_since: Unix time in seconds when the cluster agreed on `state`; 0 in gossip.
+    """
+
+    id: str
+    name: str
+    address: str
+    ports: Ports
+    resources: Resources
+    accelerator: Accelerator
+    version: str
+    voter_tag: bool = False
+    has_vote: bool = False
+    zone: str = ""
+    state: MemberState = MemberState.ALIVE
+    state_since: float = 0.0

@@ -1,0 +1,109 @@
+"""Observations: last readings of the world, as decisions take them. Never desired state."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from sappers.model.member import Member
+
+
+class RaftRole(StrEnum):
+    """A voter's role; NONE for members that only follow."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    NONE = "none"
+
+
+class RaftStatus(msgspec.Struct, frozen=True):
+    """How the replicated log stands, seen from one member.
+
+    Attributes:
+        leader_id: None while no leader is known.
+        commit_index: Highest index known to be committed.
+        applied_index: Highest index in this member's state.
+        electorate: Ids of the voters in the Raft configuration, empty when not known.
+    """
+
+    role: RaftRole
+    term: int
+    leader_id: str | None
+    commit_index: int
+    applied_index: int
+    electorate: tuple[str, ...] = ()
+
+
+class GuestProcess(msgspec.Struct, frozen=True):
+    """One guest's QEMU as the launcher sees it.
+
+    Attributes:
+        running: Whether the process lives and the guest's kernel has not panicked.
+        reason: Why it is not running: `guest panicked`, `exit code 1: …`.
+        started_at: Monotonic seconds of this host's clock, or None when not known.
+    """
+
+    allocation_id: str
+    running: bool
+    reason: str = ""
+    started_at: float | None = None
+
+
+class HealthPush(msgspec.Struct, frozen=True):
+    """The last word of a guest's sidecar, with the time it came in.
+
+    Attributes:
+        received_at: Monotonic seconds of this host's clock.
+        healthy_at: When it last said that it is well in this boot, or None.
+        boot_id: Changes whenever the guest boots again.
+    """
+
+    allocation_id: str
+    received_at: float
+    healthy: bool
+    reason: str
+    boot_id: str
+    healthy_at: float | None = None
+
+
+class HubObservation(msgspec.Struct, frozen=True):
+    """The hub as one member sees it.
+
+    Attributes:
+        server_running: This member's own nats-server lives.
+        server_peers: What that server was started with, `id@address:port` each.
+        connected: This member's client is connected to the hub.
+    """
+
+    server_running: bool = False
+    server_peers: tuple[str, ...] = ()
+    connected: bool = False
+
+
+class MemberObservation(msgspec.Struct, frozen=True):
+    """What one agent sees of its own host and of the cluster.
+
+    Attributes:
+        gossip: Every member that gossip knows, dead ones too, with state.
+        guests: By allocation id; guests of this host only.
+        pushes: By allocation id.
+        restarts: By allocation id: (count, monotonic seconds of the last one).
+        failed_launches: By allocation id: why the last launch failed.
+        under_way: Allocations that are being launched, restarted or stopped right now.
+        caught_up: This member's state has been as new as the cluster's since the agent started;
+            until then it touches no guest.
+        agent_started_at: Monotonic seconds of this host's clock.
+    """
+
+    gossip: tuple[Member, ...] = ()
+    raft: RaftStatus = RaftStatus(RaftRole.NONE, 0, None, 0, 0)
+    hub: HubObservation = HubObservation()
+    guests: dict[str, GuestProcess] = {}
+    pushes: dict[str, HealthPush] = {}
+    restarts: dict[str, tuple[int, float]] = {}
+    failed_launches: dict[str, str] = {}
+    under_way: frozenset[str] = frozenset()
+    caught_up: bool = False
+    agent_started_at: float = 0.0

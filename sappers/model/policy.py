@@ -1,0 +1,24 @@
+"""Policies: limits and deadlines that decisions are made by."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class HealthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a guest counts as failed, and what follows.
+
+    Attributes:
+        push_deadline_seconds: Silence after which a healthy guest is unhealthy.
+        boot_deadline_seconds: Time from launch to the first push; generous, for TCG.
+        restart_delay_seconds: Wait before the first restart; doubled each time.
+        restarts_max: After so many on one member the allocation fails there.
+        restart_reset_seconds: Health that lasted so long clears the count.
+    """
+
+    push_deadline_seconds: float = 10.0
+    boot_deadline_seconds: float = 90.0
+    restart_delay_seconds: float = 1.0
+    restart_delay_max_seconds: float = 60.0
+    restarts_max: int = 3
+    restart_reset_seconds: float = 300.0

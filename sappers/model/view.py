@@ -1,0 +1,90 @@
+"""The view: what `status` shows, put together by the member that is asked."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sappers.model.allocation import Allocation
+from sappers.model.member import Member
+from sappers.model.workload import Workload
+
+
+class MemberHealth(msgspec.Struct, frozen=True):
+    """One member's short word about itself: the answer of `GET /v1/health`.
+
+    Attributes:
+        cluster_id: Empty until it follows a founded cluster.
+        role: A `model.observation.RaftRole`.
+        hub: `running`, `down`, or `-` where no hub server belongs.
+    """
+
+    member_id: str
+    name: str
+    version: str
+    cluster_id: str
+    role: str
+    term: int
+    leader_id: str | None
+    commit_index: int
+    applied_index: int
+    hub: str
+    hub_connected: bool
+
+
+class MemberView(msgspec.Struct, frozen=True):
+    """One member as the answering member sees it.
+
+    Attributes:
+        role: `leader`, `follower`, `candidate`, or `none` for members without a vote.
+        applied_index: Highest log index in its state, or None when it did not answer.
+        memory_used_mib: What allocations on it were promised.
+        hub: `running`, `down`, or `-` where no hub server belongs.
+    """
+
+    member: Member
+    role: str
+    applied_index: int | None
+    guests: int
+    memory_used_mib: int
+    hub: str
+
+
+class ClusterView(msgspec.Struct, frozen=True):
+    """The cluster as the answering member sees it.
+
+    Attributes:
+        answered_by: Member id.
+        leader_id: None while nobody leads.
+        voters_alive: How many voters gossip says are alive.
+        has_quorum: Whether more than half of the electorate is alive and a leader is known.
+        attention: What a person must do something about, one sentence each with what to do.
+    """
+
+    cluster: str
+    cluster_id: str
+    answered_by: str
+    leader_id: str | None
+    term: int
+    commit_index: int
+    electorate: tuple[str, ...]
+    voters_alive: int
+    has_quorum: bool
+    hub_servers: tuple[str, ...]
+    members: tuple[MemberView, ...]
+    workloads: tuple[Workload, ...]
+    allocations: tuple[Allocation, ...]
+    attention: tuple[str, ...]
+
+
+class Genesis(msgspec.Struct, frozen=True):
+    """The founder's word: the cluster's id and its first voters. Written once, never changed.
+
+    Attributes:
+        voters: Member ids.
+        addresses: Where each voter's Raft listened when the cluster was founded, `ip:port`.
+    """
+
+    cluster_id: str
+    founder: str
+    voters: tuple[str, ...]
+    addresses: dict[str, str]

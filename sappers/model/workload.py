@@ -1,0 +1,40 @@
+"""A workload: what the operator wants run."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ImageReference(msgspec.Struct, frozen=True):
+    """An image by name and by content.
+
+    Attributes:
+        name: What people call it.
+        digest: SHA-256 of the image's manifest, 64 hex digits.
+    """
+
+    name: str
+    digest: str
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """What the operator wants run; desired state only.
+
+    Attributes:
+        name: Unique in the cluster; letters, digits and `-`.
+        image: What to run.
+        memory_mib: Memory of each guest.
+        guest_port: Port the application listens on inside the guest, or None.
+        host_port: Port to publish it at on the member, or None for the same number.
+        count: How many allocations.
+        revision: Raised by the state machine when anything but `count` changes; old copies are
+            replaced.
+    """
+
+    name: str
+    image: ImageReference
+    memory_mib: int = 128
+    guest_port: int | None = None
+    host_port: int | None = None
+    count: int = 1
+    revision: int = 0

@@ -1,0 +1,360 @@
+"""The interfaces between rooms. Adapters satisfy them; `assembly/` puts them together.
+
+Where an adapter needs something of another room it asks for one of these in its constructor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from sappers.model.allocation import Allocation
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import Entry, Proposal
+from sappers.model.image import Manifest
+from sappers.model.member import Member
+from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
+from sappers.model.view import ClusterView, Genesis, MemberHealth
+
+
+class Clock(Protocol):
+    """Time, as an argument."""
+
+    def now(self) -> float:
+        """Unix time in seconds; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never jumps."""
+
+
+class Membership(Protocol):
+    """Gossip: who is there. Owned by `membership/`."""
+
+    async def start(self) -> None:
+        """Bind and begin to dial every known peer, for ever.
+
+        Raises:
+            MembershipError: The port is taken or the key is wrong.
+        """
+
+    async def stop(self, *, leave: bool) -> None:
+        """Close; with `leave` the others are told that this was meant."""
+
+    def members(self) -> tuple[Member, ...]:
+        """Everyone ever met, this member included, with state; by id."""
+
+    async def publish(self, me: Member) -> None:
+        """Tell the others what changed about this member."""
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yields whenever `members()` may differ."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A proposal is committed and applied.
+
+    Attributes:
+        refused: Why the state machine refused it, or empty when it took effect.
+    """
+
+    index: int
+    term: int
+    refused: str = ""
+
+
+class ReplicatedLog(Protocol):
+    """The log and the state it leads to. Voters and followers have one each (`consensus/`)."""
+
+    async def start(self) -> None:
+        """Begin; returns once the last local state is loaded.
+
+        Raises:
+            LogDamaged: A file cannot be trusted; says which and what to do.
+        """
+
+    async def stop(self) -> None:
+        """End, with nothing acknowledged left unsynced."""
+
+    def state(self) -> ClusterState:
+        """This member's replica; an immutable value."""
+
+    def status(self) -> RaftStatus:
+        """Role, term, leader and indexes as last heard."""
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        """Commit a proposal; only the leader can.
+
+        Raises:
+            ProposalRejected: Definitely not committed (not the leader, queue full, too large).
+            OutcomeUnknown: May or may not have been committed; retry with the same request id.
+        """
+
+    async def read_barrier(self, timeout_seconds: float) -> int:
+        """Return once `state()` is at least as new as this call (linearizable); the index.
+
+        Raises:
+            ProposalRejected, OutcomeUnknown: As `propose`.
+        """
+
+    def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
+        """Committed entries that follow `index`, at most `limit`; None when compacted away."""
+
+    async def snapshot(self) -> bytes:
+        """The state, encoded for `ClusterState` replicas elsewhere."""
+
+    async def trigger_snapshot(self) -> int:
+        """Compact the log to disk now; the index it covers."""
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yields whenever `state()` or `status()` may differ."""
+
+
+class FollowingLog(ReplicatedLog, Protocol):
+    """The log of a member without a vote: fed by the agent, gaps filled by itself."""
+
+    async def feed(self, entry: Entry) -> None:
+        """A committed entry as the hub brought it; repeated and out of order is fine."""
+
+    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+        """How far the cluster is, by a heartbeat or a voter's word; fetches what is missing."""
+
+
+class HubServer(Protocol):
+    """This member's nats-server, when it has one (`hub/`)."""
+
+    async def run(self, servers: Sequence[Member], term: int) -> None:
+        """Make the server run with just these members; nothing to do if it does already.
+
+        Raises:
+            HubError: It does not start; carries the end of its log.
+        """
+
+    async def stop(self) -> None:
+        """Make it run no more."""
+
+    async def running_with(self) -> tuple[str, ...] | None:
+        """Member ids that it runs with, or None when it does not run."""
+
+
+Received = Callable[[str, bytes], Awaitable[None]]
+
+
+class HubClient(Protocol):
+    """A client of the hub that reconnects for ever (`hub/`)."""
+
+    async def connect(self, servers: Sequence[Member]) -> None:
+        """Use just these servers from now on; returns at once, connects in the background."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages flow."""
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send; dropped with a debug log while not connected (state is the truth)."""
+
+    async def subscribe(self, subject: str, received: Received) -> None:
+        """Call `received(subject, payload)` for each message, over reconnects too."""
+
+    async def close(self) -> None:
+        """Flush and end."""
+
+
+class GuestCredentials(Protocol):
+    """Mints what a guest shows to the hub (`hub/`)."""
+
+    def mint(self, allocation_id: str) -> str:
+        """A NATS credentials file for the allocation's own subjects only."""
+
+
+class Launcher(Protocol):
+    """Starts and stops guests on one backend (`launchers/`)."""
+
+    async def launch(self, allocation: Allocation, manifest: Manifest) -> None:
+        """Start the guest in a unit of its own and hand its sidecar what it must know.
+
+        Raises:
+            LaunchError: It does not start; carries the end of its log.
+        """
+
+    async def stop(self, allocation_id: str, grace_seconds: float) -> None:
+        """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
+
+    async def observe(self) -> Mapping[str, GuestProcess]:
+        """Every guest on this host that is ours, owned or not, by allocation id."""
+
+    async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
+        """The end of what the guest printed.
+
+        Raises:
+            LaunchError: No such guest on this host.
+        """
+
+
+class ImageStore(Protocol):
+    """Images by content on this machine (`images/`)."""
+
+    def manifest(self, digest: str) -> Manifest | None:
+        """The manifest, or None when it is not here; verified."""
+
+    def missing(self, digest: str) -> tuple[str, ...]:
+        """Digests still needed to run the image, its manifest's own first."""
+
+    def blob_path(self, digest: str) -> Path:
+        """Where a blob is, or will be."""
+
+    def add(self, digest: str, chunks: AsyncIterator[bytes]) -> Awaitable[None]:
+        """Store a blob, written beside, synced and renamed.
+
+        Raises:
+            ImageError: The content does not match the digest, or the disk is full.
+        """
+
+    def verify(self, digest: str) -> None:
+        """Read the image's blobs again.
+
+        Raises:
+            ImageError: Something is missing or does not match.
+        """
+
+    def drop_damaged(self, digest: str) -> tuple[str, ...]:
+        """Read the image's blobs again and remove what does not match; what was removed."""
+
+    def prune(self, in_use: Sequence[str]) -> tuple[str, ...]:
+        """Remove what no image in `in_use` (manifest digests) needs; what was removed."""
+
+
+OUTPUT_LOG = "output.log"  # in a unit's working directory: what the process printed
+
+
+class UnitSpec(msgspec.Struct, frozen=True):
+    """A process to keep apart from the agent. Its output is appended to OUTPUT_LOG.
+
+    Attributes:
+        name: Unique on the host, `sappers-…`, no suffix.
+        command: Absolute program and arguments; nothing secret.
+        memory_max_mib: Limit of its control group, or None.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    working_directory: str
+    memory_max_mib: int | None = None
+    description: str = ""
+
+
+class UnitStatus(msgspec.Struct, frozen=True):
+    """A supervised process, as last seen.
+
+    Attributes:
+        exit_code: When it ended, else None.
+        started_at: Monotonic seconds of this host, or None when not known.
+    """
+
+    name: str
+    running: bool
+    exit_code: int | None = None
+    started_at: float | None = None
+    pid: int | None = None
+
+
+class Supervisor(Protocol):
+    """Runs processes that outlive the agent (`supervision/`): systemd, or detached ones."""
+
+    async def start(self, spec: UnitSpec) -> None:
+        """Start it; an ended unit of the same name is cleared first.
+
+        Raises:
+            SupervisorError: It runs already or cannot be started.
+        """
+
+    async def stop(self, name: str, grace_seconds: float) -> None:
+        """SIGTERM, then SIGKILL; forget it. Nothing to do when it is not known."""
+
+    async def status(self, name: str) -> UnitStatus | None:
+        """How it is, or None when it is not known."""
+
+    async def list(self, prefix: str) -> tuple[UnitStatus, ...]:
+        """All known units whose name begins so."""
+
+
+class HealthInbox(Protocol):
+    """The last health push of each guest on this member (`agent/`)."""
+
+    def last(self) -> Mapping[str, HealthPush]:
+        """By allocation id."""
+
+
+class PeerClient(Protocol):
+    """Calls other members' HTTP API (`api/`)."""
+
+    async def call(
+        self, member: Member, method: str, path: str, *, body: Any = None, timeout_seconds: float
+    ) -> bytes:
+        """One call; the answer's body. `body` is encoded as JSON unless it is bytes.
+
+        Raises:
+            ApiError: The member answered an error (its status) or did not answer (status 0).
+        """
+
+    def stream(self, member: Member, path: str) -> AsyncIterator[bytes]:
+        """A large answer, in chunks. Raises as `call`."""
+
+
+class MemberService(Protocol):
+    """What the HTTP API may ask of this member (`agent/`)."""
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now; another object once this member becomes a voter."""
+
+    @property
+    def images(self) -> ImageStore:
+        """The images on this host."""
+
+    def members(self) -> tuple[Member, ...]:
+        """What gossip says."""
+
+    def leader(self) -> Member | None:
+        """Who leads, as far as this member knows."""
+
+    @property
+    def hub_connected(self) -> bool:
+        """Whether this member's client is connected to the hub."""
+
+    async def health(self) -> MemberHealth:
+        """This member's short word about itself, from memory."""
+
+    async def view(self) -> ClusterView:
+        """The cluster for `status`."""
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        """Propose here if this member leads, else through the leader's API.
+
+        Raises:
+            NoQuorum: No leader is known, or it cannot commit.
+            ProposalRejected, OutcomeUnknown: As `ReplicatedLog.propose`.
+        """
+
+    async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
+        """The end of what a guest printed, from whichever member has it."""
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        """Become a voter as the founder says.
+
+        Raises:
+            IdentityError: This member has another genesis already, or is not named in it.
+        """
+
+    async def collect_image(self, digest: str) -> None:
+        """Fetch what an image lacks here from other members, verified.
+
+        Raises:
+            ImageError: Nobody has it.
+        """

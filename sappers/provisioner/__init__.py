@@ -1,0 +1,1 @@
+"""From SSH hosts to agents: inventory, connection, facts, phases."""

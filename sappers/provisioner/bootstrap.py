@@ -1,0 +1,351 @@
+"""`sappers-deploy bootstrap`: every host goes its way through the phases; nobody waits for a dead
+one. The phases are the list in `_phases`; at the end stands a cluster, or what is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from sappers.config import ControlHome
+from sappers.errors import ConfigError, HostError, HostUnreachable, SappersError
+from sappers.model.view import MemberHealth
+from sappers.provisioner.apt_proxy import AptProxy
+from sappers.provisioner.bundle import Bundle
+from sappers.provisioner.cluster_probe import ClusterProbe
+from sappers.provisioner.cluster_record import (
+    ClusterRecord,
+    RecordedMember,
+    load_record,
+    remember_last_cluster,
+    save_record,
+)
+from sappers.provisioner.control_identity import (
+    HubSecrets,
+    ensure_control_identity,
+    load_control_identity,
+)
+from sappers.provisioner.forming import (
+    DEADLINE_SECONDS,
+    DEADLINE_WITH_HOSTS_MISSING_SECONDS,
+    Answers,
+    await_cluster,
+    cluster_results,
+)
+from sappers.provisioner.founding import Founding, decide_founding
+from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.node_ids import NodeIds
+from sappers.provisioner.phases.agent import AgentFiles
+from sappers.provisioner.phases.connect import Connect
+from sappers.provisioner.phases.identity import Identity
+from sappers.provisioner.phases.images import Images, ImageSource
+from sappers.provisioner.phases.packages import Packages
+from sappers.provisioner.phases.start import Start
+from sappers.provisioner.plan import ClusterPlan
+from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
+from sappers.provisioner.run import HostProblems, HostRun, Meeting, Phase, Watcher
+from sappers.provisioner.run_lock import describe_holder, run_lock
+
+TITLES = (
+    *(p.title for p in (Connect, Packages, Identity, AgentFiles, Images, Start)),
+    CLUSTER_PHASE,
+)
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a person may ask of a run.
+
+    Attributes:
+        forks: How many hosts are worked on at once.
+        check: Change nothing on hosts; say what would change.
+    """
+
+    forks: int = 20
+    check: bool = False
+    connect_timeout_seconds: float = 10.0
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What bootstrap takes from other rooms; the composition root fills it in.
+
+    Attributes:
+        build_bundle: Builds the agent, or finds it built; told whom to tell what goes on.
+        create_hub: New hub secrets for a cluster of that name.
+        probe: Asks agents how they are.
+    """
+
+    build_bundle: Callable[[Callable[[str], None]], Bundle]
+    create_hub: Callable[[str], HubSecrets]
+    images: ImageSource
+    probe: ClusterProbe
+
+
+class Bootstrap:
+    """One run over the hosts of an inventory, or some of them."""
+
+    def __init__(
+        self, home: ControlHome, inventory: Inventory, plan: ClusterPlan, needs: Needs
+    ) -> None:
+        self._home = home
+        self._folder = home.cluster(plan.name)
+        self._inventory = inventory
+        self._plan = plan
+        self._needs = needs
+        self._founding_lock = threading.Lock()
+        self._founding: Founding | None = None
+        self._ended_early: BaseException | None = None
+
+    def run(self, hosts: Sequence[Host], options: Options, watcher: Watcher) -> Recap:
+        """Work on the hosts and wait for their cluster.
+
+        Raises:
+            LockHeld: Another run works on the cluster.
+            SappersError: Something on this machine failed; the hosts stay as they are, and the
+                next run goes on from there.
+        """
+        began = time.monotonic()
+        holder = describe_holder(time.time())
+        with ExitStack() as stack:
+            if not options.check:
+                stack.enter_context(run_lock(self._folder, self._plan.name, holder))
+            proxy = stack.enter_context(AptProxy(self._home.cache / "apt"))
+            runs = [self._host_run(host, options, watcher) for host in hosts]
+            stack.callback(_close_all, runs)
+            meeting = Meeting()
+            phases = self._phases(proxy, meeting, holder, options, watcher, runs)
+            results = self._work(runs, phases, meeting, options.forks, watcher)
+            answers, error = self._form(runs, results, options, watcher)
+            if not options.check:
+                self._record(runs, answers)
+        return Recap(hosts=results, cluster_error=error, seconds=time.monotonic() - began)
+
+    def _phases(
+        self,
+        proxy: AptProxy,
+        meeting: Meeting,
+        holder: str,
+        options: Options,
+        watcher: Watcher,
+        runs: Sequence[HostRun],
+    ) -> tuple[Phase, ...]:
+        images = self._needs.images.files(self._plan.images)
+        bundle = _in_background(lambda: self._build(watcher))
+        identity = (
+            load_control_identity(self._folder)
+            if options.check
+            else ensure_control_identity(self._folder, self._plan.name, self._needs.create_hub)
+        )
+
+        def founding() -> Founding:
+            return self._decide_founding(runs, check=options.check)
+
+        return (
+            Connect(
+                self._plan.ports,
+                meeting,
+                holder=holder,
+                connect_timeout_seconds=options.connect_timeout_seconds,
+            ),
+            Packages(proxy),
+            Identity(self._plan, identity, self._known_ids()),
+            AgentFiles(bundle.result),
+            Images(images),
+            Start(self._plan, founding, self._needs.probe),
+        )
+
+    def _known_ids(self) -> NodeIds:
+        """Of hosts that are in the inventory still; who is not may have been renamed."""
+        try:
+            recorded = load_record(self._folder).members
+        except ConfigError:
+            recorded = ()
+        names = {member.name for member in self._plan.members}
+        return NodeIds({one.node_id: one.name for one in recorded if one.name in names})
+
+    def _build(self, watcher: Watcher) -> Bundle:
+        try:
+            return self._needs.build_bundle(lambda text: watcher.note("", text))
+        finally:
+            watcher.note("", "")
+
+    def _host_run(self, host: Host, options: Options, watcher: Watcher) -> HostRun:
+        return HostRun(
+            host=host,
+            member=self._plan.member(host.name),
+            check=options.check,
+            note=lambda text: watcher.note(host.name, text),
+        )
+
+    def _decide_founding(self, runs: Sequence[HostRun], *, check: bool) -> Founding:
+        with self._founding_lock:
+            if self._founding is None:
+                self._founding = decide_founding(
+                    self._folder,
+                    self._plan,
+                    lambda: [run.name for run in runs if run.fit],
+                    check=check,
+                )
+            return self._founding
+
+    # -- the hosts' ways ---------------------------------------------------------------------------
+
+    def _work(
+        self,
+        runs: Sequence[HostRun],
+        phases: Sequence[Phase],
+        meeting: Meeting,
+        forks: int,
+        watcher: Watcher,
+    ) -> dict[str, list[PhaseResult]]:
+        results: dict[str, list[PhaseResult]] = {run.name: [] for run in runs}
+        places = threading.BoundedSemaphore(forks)
+
+        def go(run: HostRun) -> None:
+            with places:
+                meeting.expect(run.name)
+                try:
+                    self._go_through(run, phases, results[run.name], watcher)
+                finally:
+                    meeting.give_up(run.name)
+
+        # Daemons: a host that hangs must not keep an interrupted run from ending.
+        threads = [threading.Thread(target=go, args=(run,), daemon=True) for run in runs]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt as error:
+            # What becomes of the hosts' connections now is not their doing.
+            self._ended_early = error
+            raise
+        if self._ended_early is not None:
+            raise self._ended_early
+        return results
+
+    def _go_through(
+        self,
+        run: HostRun,
+        phases: Sequence[Phase],
+        results: list[PhaseResult],
+        watcher: Watcher,
+    ) -> None:
+        for phase in phases:
+            if self._ended_early is not None:
+                return
+            watcher.started(run.name, phase.title)
+            try:
+                result = _run_phase(phase, run)
+            except BaseException as error:
+                # Not this host's fault: the run as a whole cannot go on.
+                self._ended_early = self._ended_early or error
+                return
+            if self._ended_early is not None:
+                return
+            results.append(result)
+            watcher.ended(run.name, result)
+            run.fit = result.outcome.is_good
+            if not run.fit:
+                return
+
+    # -- the cluster -------------------------------------------------------------------------------
+
+    def _form(
+        self,
+        runs: Sequence[HostRun],
+        results: dict[str, list[PhaseResult]],
+        options: Options,
+        watcher: Watcher,
+    ) -> tuple[Answers, SappersError | None]:
+        fit = [run for run in runs if run.fit]
+        if not fit:
+            return {}, None
+        if options.check:
+            for run in fit:
+                results[run.name].append(PhaseResult(CLUSTER_PHASE, Outcome.SKIPPED))
+            return {}, None
+        began = time.monotonic()
+        for run in fit:
+            watcher.started(run.name, CLUSTER_PHASE)
+        enough = len(fit) == len(runs) and len(fit) >= self._plan.founding_voters
+        answers, missing = await_cluster(
+            fit,
+            self._needs.probe,
+            lambda text: watcher.note("", text),
+            DEADLINE_SECONDS if enough else DEADLINE_WITH_HOSTS_MISSING_SECONDS,
+        )
+        ended, error = cluster_results(answers, missing, time.monotonic() - began)
+        for name, result in ended.items():
+            results[name].append(result)
+            watcher.ended(name, result)
+        return answers, error
+
+    def _record(self, runs: Sequence[HostRun], answers: Answers) -> None:
+        """Keep who the members are, for the commands that come after; earlier ones stay."""
+        try:
+            before = load_record(self._folder)
+        except ConfigError:
+            before = ClusterRecord(name=self._plan.name, members=())
+        known = {member.name: member for member in before.members}
+        for run in runs:
+            if run.node_id:
+                known[run.name] = RecordedMember(
+                    run.name, run.node_id, run.member.address, self._plan.ports.http
+                )
+        if not known:
+            return
+        ids = [answer.cluster_id for answer in answers.values() if isinstance(answer, MemberHealth)]
+        record = ClusterRecord(
+            name=self._plan.name,
+            members=tuple(known.values()),
+            cluster_id=next(filter(None, ids), before.cluster_id),
+            inventory=str(Path(self._inventory.path).absolute()),
+        )
+        if record != before:
+            save_record(self._folder, record)
+        remember_last_cluster(self._home, self._plan.name)
+
+
+def _run_phase(phase: Phase, run: HostRun) -> PhaseResult:
+    """Raises what is not the host's doing."""
+    began = time.monotonic()
+    run.changes.clear()
+    errors: tuple[SappersError, ...] = ()
+    skipped: str | None = None
+    try:
+        skipped = phase.run(run)
+        outcome = Outcome.CHANGED if run.changes else Outcome.OK
+        if skipped is not None:
+            outcome = Outcome.SKIPPED
+    except HostUnreachable as error:
+        outcome, errors = Outcome.UNREACHABLE, (error,)
+    except HostProblems as error:
+        outcome, errors = Outcome.FAILED, error.problems
+    except HostError as error:
+        outcome, errors = Outcome.FAILED, (error,)
+    return PhaseResult(phase.title, outcome, tuple(run.changes), errors, time.monotonic() - began)
+
+
+def _in_background(build: Callable[[], Bundle]) -> Future[Bundle]:
+    future: Future[Bundle] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(build())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+def _close_all(runs: Sequence[HostRun]) -> None:
+    for run in runs:
+        if run.connection is not None:
+            run.connection.close()

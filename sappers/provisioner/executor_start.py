@@ -1,0 +1,227 @@
+"""Starts the executor on a host without leaving a file there, as root where that is wanted.
+
+The shell looks for a Python, sudo may ask for a password on stdin, and a small loader reads the
+program itself from stdin. Whoever speaks is told apart by a random word: what a login script
+prints is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import time
+import zlib
+from dataclasses import dataclass
+from importlib import resources
+
+import paramiko
+
+from sappers.errors import HostUnfit, HostUnreachable, PrivilegeError
+from sappers.provisioner.host import Host
+from sappers.provisioner.host_values import Secret
+
+PYTHON_MIN = (3, 8)
+PYTHON_WANTED = (3, 11)
+START_SECONDS = 30.0
+READ_BYTES = 64 * 1024
+OUTPUT_BYTES_MAX = 64 * 1024
+_PACKAGE = "sappers.provisioner.remote"
+# In this order: each imports those before it alone.
+_MODULES = ("wire", "commands", "files", "facts", "main")
+
+_ENTRY = "import sys; exec(sys.argv[2])"
+# A Python that is too old for the agent looks for a newer one to take its place.
+_LOADER = """
+import os, sys, zlib
+def read(length):
+    data = b""
+    while len(data) < length:
+        part = os.read(0, length - len(data))
+        if not part:
+            sys.exit(0)
+        data += part
+    return data
+if sys.version_info < (3, 11):
+    again = ["-I", "-S", "-c", "import sys; exec(sys.argv[2])"] + sys.argv[1:3]
+    for name in sys.argv[3:]:
+        try:
+            if name.startswith("python3."):
+                os.execvp(name, [name] + again)
+        except OSError:
+            pass
+os.write(1, ("\\n%s python %d.%d\\n" % ((sys.argv[1],) + sys.version_info[:2])).encode())
+exec(compile(zlib.decompress(read(int(read(8)))), "<executor>", "exec"), {})
+"""
+
+_SHELL = """
+word=$1 user=$2 entry=$3 loader=$4
+shift 4
+found=
+for name in "$@"; do
+  found=$(command -v "$name" 2>/dev/null) && break
+done
+if [ -z "$found" ]; then
+  printf '\\n%s nopython\\n' "$word"
+  exit 0
+fi
+if [ -z "$user" ] || [ "$(id -un)" = "$user" ]; then
+  exec "$found" -I -S -c "$entry" "$word" "$loader" "$@"
+fi
+exec sudo -S -k -H -p "
+$word password
+" -u "$user" -- "$found" -I -S -c "$entry" "$word" "$loader" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class StartedChannel:
+    """The channel of an executor that runs, and what of its first words was read already."""
+
+    channel: paramiko.Channel
+    rest: bytes
+
+
+def start_program(transport: paramiko.Transport, host: Host) -> StartedChannel:
+    """Run the executor on the host.
+
+    Raises:
+        HostUnreachable: The connection is gone, or the host does not answer in time.
+        HostUnfit: It has no Python that is new enough.
+        PrivilegeError: sudo is missing or refuses.
+    """
+    word = f"sappers-{secrets.token_hex(8)}"
+    try:
+        channel = transport.open_session(timeout=START_SECONDS)
+        channel.set_combine_stderr(combine=True)
+        channel.exec_command(_command(host, word))
+        rest = _Dialogue(channel, host, word).until_started()
+        source = bundle()
+        channel.sendall(f"{len(source):08d}".encode() + source)
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        if isinstance(error, HostUnreachable | PrivilegeError):
+            raise
+        raise HostUnreachable(
+            host.name, f"the executor cannot be started: {error or 'the connection ended'}"
+        ) from error
+    return StartedChannel(channel, rest)
+
+
+def _command(host: Host, word: str) -> str:
+    newer = [f"python3.{minor}" for minor in range(PYTHON_WANTED[1] + 4, PYTHON_WANTED[1] - 1, -1)]
+    pythons = [host.python_interpreter] if host.python_interpreter else ["python3", *newer]
+    user = host.become_user if host.become else ""
+    arguments = [word, user, _ENTRY, _LOADER, *pythons]
+    return shlex.join(["/bin/sh", "-c", _SHELL, "sh", *arguments])
+
+
+def bundle() -> bytes:
+    """The executor's modules as one compressed program."""
+    sources = {
+        name: resources.files(_PACKAGE).joinpath(f"{name}.py").read_text("utf-8")
+        for name in _MODULES
+    }
+    return zlib.compress(_PROGRAM.format(package=_PACKAGE, sources=sources).encode(), 9)
+
+
+_PROGRAM = """
+import sys, types
+parts = "{package}".split(".")
+for count in range(1, len(parts) + 1):
+    package = types.ModuleType(".".join(parts[:count]))
+    package.__path__ = []
+    sys.modules[package.__name__] = package
+for name, source in {sources!r}.items():
+    module = types.ModuleType("{package}." + name)
+    sys.modules[module.__name__] = module
+    exec(compile(source, "<executor " + name + ">", "exec"), module.__dict__)
+module.main()
+"""
+
+
+class _Dialogue:
+    """What the host says until the loader speaks."""
+
+    def __init__(self, channel: paramiko.Channel, host: Host, word: str) -> None:
+        self._channel = channel
+        self._host = host
+        self._word = f"\n{word} ".encode()
+        self._password: Secret | None = host.become_password
+        self._seen = b""
+
+    def until_started(self) -> bytes:
+        """Answer sudo, and return what follows the loader's greeting."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            _, found, after = self._seen.partition(self._word)
+            line, ended, rest = after.partition(b"\n")
+            if not (found and ended):
+                self._read(deadline)
+            elif line == b"password":
+                self._seen = rest
+                self._answer()
+            elif line == b"nopython":
+                raise self._no_python("not found")
+            else:
+                greeting = re.fullmatch(rb"python (\d{1,3})\.(\d{1,3})", line)
+                if greeting is None:
+                    raise HostUnreachable(self._host.name, f"no Python answered{self._said()}")
+                version = int(greeting[1]), int(greeting[2])
+                if version < PYTHON_MIN:
+                    raise self._no_python(f"it is Python {'.'.join(map(str, version))}")
+                return rest
+
+    def _read(self, deadline: float) -> None:
+        self._channel.settimeout(max(deadline - time.monotonic(), 0.01))
+        try:
+            data = self._channel.recv(READ_BYTES)
+        except TimeoutError as error:
+            raise HostUnreachable(
+                self._host.name,
+                f"no Python answered within {START_SECONDS:.0f} s{self._said()}",
+                hint="does a login script of this user wait for something?",
+            ) from error
+        if not data:
+            raise self._ended()
+        self._seen = (self._seen + data)[-OUTPUT_BYTES_MAX:]
+
+    def _answer(self) -> None:
+        host = self._host
+        if self._password is None:
+            asked_before = host.become_password is not None
+            raise PrivilegeError(
+                host.name,
+                "sudo refuses the password" if asked_before else "sudo wants a password",
+                hint=f"{'correct' if asked_before else 'set'} ansible_become_password, or let the "
+                "user run sudo without a password (NOPASSWD)",
+            )
+        self._channel.sendall(self._password.reveal().encode() + b"\n")
+        self._password = None
+
+    def _ended(self) -> Exception:
+        code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
+        if b"nknown option: -I" in self._seen:
+            return self._no_python("it is no Python 3")
+        if self._host.become and b"sudo" in self._seen:
+            return PrivilegeError(
+                self._host.name,
+                f"sudo refuses{self._said()}",
+                hint=f"let the user run sudo as {self._host.become_user}, or log in as root",
+            )
+        return HostUnreachable(
+            self._host.name,
+            f"the login shell ended (exit code {code}){self._said()}",
+            hint="may this user run commands over SSH?",
+        )
+
+    def _said(self) -> str:
+        text = self._seen.decode("utf-8", "replace").strip()[-500:]
+        return f": {text}" if text else ""
+
+    def _no_python(self, reason: str) -> HostUnfit:
+        looked_for = self._host.python_interpreter or "python3"
+        return HostUnfit(
+            self._host.name,
+            f"{looked_for}: {reason}; Python 3.11 or newer is needed",
+            hint="install python3 (3.11 or newer), or set ansible_python_interpreter",
+        )

@@ -1,0 +1,71 @@
+"""Connect, gather facts, find every problem, and keep other runs away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sappers.errors import HostUnfit
+from sappers.model.member import Ports
+from sappers.provisioner.connection import Connection
+from sappers.provisioner.fitness import AGENT_UNIT, find_problems, find_shared_problems
+from sappers.provisioner.phases.packages import PACKAGES
+from sappers.provisioner.plan import INSTALL_FOLDER
+from sappers.provisioner.run import HostProblems, HostRun, Meeting
+
+# Not in /run/lock, where anyone may make a file first and hold it.
+LOCK_PATH = "/run/sappers-bootstrap.lock"
+_DISK_PATHS = ("/var", "/opt")
+
+
+class Connect:
+    """Leaves the host with a connection, an executor, facts and the run's lock."""
+
+    title = "connect"
+
+    def __init__(
+        self, ports: Ports, meeting: Meeting, *, holder: str, connect_timeout_seconds: float
+    ) -> None:
+        self._ports = ports
+        self._meeting = meeting
+        self._holder = holder
+        self._connect_timeout_seconds = connect_timeout_seconds
+
+    def run(self, host: HostRun) -> str | None:
+        """Raises HostProblems with all that is wrong, HostUnreachable, or LockHeld."""
+        if host.member.problems:
+            raise HostProblems(host.name, host.member.problems)
+        host.connection = Connection.open(
+            host.host, connect_timeout_seconds=self._connect_timeout_seconds
+        )
+        host.executor = host.connection.start_executor()
+        host.facts = host.executor.gather_facts(disk_paths=_DISK_PATHS, packages=PACKAGES)
+        problems = (*self._own_problems(host), *self._shared_problems(host))
+        if problems:
+            raise HostProblems(host.name, problems)
+        if not host.check:
+            host.executor.acquire_lock(LOCK_PATH, self._holder)
+        return None
+
+    def _own_problems(self, host: HostRun) -> Sequence[HostUnfit]:
+        units = _active_units(host) if host.facts.systemd else ()
+        host.running = AGENT_UNIT in units
+        current = f"{INSTALL_FOLDER}/current"
+        installed = host.executor.stat([current])[current] is not None
+        return find_problems(
+            host.name,
+            host.facts,
+            self._ports,
+            our_units=units,
+            installed=installed and set(PACKAGES) <= set(host.facts.packages),
+        )
+
+    def _shared_problems(self, host: HostRun) -> Sequence[HostUnfit]:
+        return find_shared_problems(host.name, self._meeting.meet(host.name, host.facts))
+
+
+def _active_units(host: HostRun) -> tuple[str, ...]:
+    listed = host.executor.run(
+        ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
+         "sappers*"]
+    )  # fmt: skip
+    return tuple(line.split()[0] for line in listed.stdout.splitlines() if line.split())

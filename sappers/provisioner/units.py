@@ -1,0 +1,74 @@
+"""What stands on a host to start its agent: the systemd unit and `agent.toml`. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+import jinja2
+import msgspec
+
+from sappers.config import GUEST_USER_IDS, AgentSettings
+from sappers.provisioner.founding import Founding
+from sappers.provisioner.plan import INSTALL_FOLDER, STATE_FOLDER, ClusterPlan
+
+WATCHDOG_SECONDS = 30
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("sappers.provisioner"),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701 — no HTML
+)
+
+
+def plan_settings(plan: ClusterPlan, founding: Founding, name: str) -> AgentSettings:
+    """What one agent is told."""
+    member = plan.member(name)
+    return AgentSettings(
+        cluster=plan.name,
+        node_name=name,
+        address=member.address,
+        ports=plan.ports,
+        peers=plan.peers_of(name),
+        bootstrap=founding.voters if founding.founder == name else 0,
+        voter_tag=member.voter_tag,
+        zone=member.zone,
+    )
+
+
+def render_settings(settings: AgentSettings) -> bytes:
+    """`agent.toml`."""
+    return _templates.get_template("agent.toml.j2").render(settings=settings).encode()
+
+
+def render_unit() -> bytes:
+    """`sappers.service`."""
+    template = _templates.get_template("sappers.service.j2")
+    return template.render(
+        install_folder=INSTALL_FOLDER,
+        state_folder=STATE_FOLDER,
+        watchdog_seconds=WATCHDOG_SECONDS,
+        guest_rules=_guest_rules(),
+    ).encode()
+
+
+def _guest_rules() -> str:
+    """What guests may not reach, for nft; set anew as a whole each time."""
+    who = f"meta skuid {GUEST_USER_IDS.start}-{GUEST_USER_IDS.stop - 1}"
+    return (
+        "table inet sappers; flush table inet sappers; table inet sappers { "
+        "chain guests { type filter hook output priority filter; "
+        f"{who} ip daddr {{ 127.0.0.0/8, 169.254.0.0/16 }} reject; "
+        f"{who} ip6 daddr {{ ::1, fe80::/10 }} reject; }}; }}"
+    )
+
+
+def fingerprint(settings: AgentSettings, *, version: str, identity_digest: str) -> str:
+    """What a running agent was started with, as one digest; it restarts when this differs.
+
+    Peers are left out: they matter to a first meeting only, and a host that joins the inventory
+    must not restart all others.
+    """
+    told = msgspec.json.encode(msgspec.structs.replace(settings, peers=()))
+    parts = (told, render_unit(), version.encode(), identity_digest.encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -1,0 +1,1 @@
+"""Cluster CA, certificates, TLS contexts."""

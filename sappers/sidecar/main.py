@@ -1,0 +1,105 @@
+"""PID 1 of a guest. It never returns: should it fail, the kernel panics and the member sees it.
+
+The order is for speed: the application is forked first and imports while the hub's client, half a
+second of imports, is still to come.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+
+from sappers.sidecar import machine
+from sappers.sidecar.application import ApplicationProcess
+from sappers.sidecar.control import ControlPort, find_port
+from sappers.sidecar.log import say
+from sappers.sidecar.settings import (
+    Configuration,
+    ImageSettings,
+    load_image_settings,
+    read_configuration,
+)
+
+# QEMU's user-mode network always looks like this from inside.
+_ADDRESS, _NETMASK, _GATEWAY = "10.0.2.15", "255.255.255.0", "10.0.2.2"
+
+
+def main() -> None:
+    """Boot the guest, serve, switch off."""
+    machine.mount_system_folders()
+    settings = load_image_settings()
+    machine.load_modules(settings.modules)
+    machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY)
+    process = None if settings.in_process else ApplicationProcess(settings.application)
+    port = ControlPort(find_port())
+    say("waiting-for-configuration")
+    configuration = _wait_for_configuration(port)
+    machine.set_clock(configuration.now)
+    machine.reseed(configuration.seed)
+    environment = _environment(settings, configuration)
+    if process is not None:
+        process.start(environment)
+    os.environ.update(environment)
+    say("configured", allocation=configuration.allocation_id)
+    _serve(settings, configuration, port, process)
+    machine.power_off()
+
+
+def _wait_for_configuration(port: ControlPort) -> Configuration:
+    while True:
+        for message in port.wait_for_message():
+            if message.get("shutdown"):
+                port.send({"ok": True})
+                machine.power_off()
+            try:
+                configuration = read_configuration(message["configure"])
+            except (KeyError, TypeError, ValueError) as error:
+                reason = f"not a configuration: {type(error).__name__}: {error}"
+                port.send({"ok": False, "reason": reason})
+            else:
+                port.send({"ok": True})
+                return configuration
+
+
+def _environment(settings: ImageSettings, configuration: Configuration) -> Mapping[str, str]:
+    return {
+        "PATH": "/usr/bin",
+        "HOME": "/app",
+        "LANG": "C.UTF-8",
+        "SAPPERS_PORT": str(settings.check.port),
+        **settings.environment,
+        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
+    }
+
+
+def _serve(
+    settings: ImageSettings,
+    configuration: Configuration,
+    port: ControlPort,
+    process: ApplicationProcess | None,
+) -> None:
+    import asyncio  # late on purpose
+
+    from sappers.sidecar.guest import Guest  # late on purpose: imports nats
+
+    async def serve() -> float:
+        return await Guest(settings, configuration, port, process).serve()
+
+    grace_seconds = asyncio.run(serve())
+    say("shutting-down")
+    if process is not None:
+        _end(process, grace_seconds)
+
+
+def _end(process: ApplicationProcess, grace_seconds: float) -> None:
+    deadline = time.monotonic() + grace_seconds
+    process.send_signal(signal.SIGTERM)
+    while process.alive and time.monotonic() < deadline:
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended == process.pid:
+            process.ended(status)
+        elif not ended:
+            time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)

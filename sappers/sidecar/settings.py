@@ -1,0 +1,94 @@
+"""What a guest is told: by its image when it was built, and by its member when it starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SETTINGS_PATH = "/etc/sappers/guest.json"
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """What must hold for the guest to call itself healthy.
+
+    Attributes:
+        kind: `http`: the path answers a status below 400; `tcp`: the port accepts; `process`: the
+            application lives, and it says itself how it is if it runs in the sidecar's process.
+    """
+
+    kind: Literal["http", "tcp", "process"] = "process"
+    port: int = 0
+    path: str = "/"
+    timeout_seconds: float = 2.0
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """What the image fixes.
+
+    Attributes:
+        modules: Kernel modules to load, in order.
+        application: Importable module name.
+        in_process: Run it inside the sidecar (`async def run(guest)`), not as a process of its own.
+    """
+
+    application: str
+    in_process: bool = False
+    modules: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    check: HealthCheck = HealthCheck()
+
+
+@dataclass(frozen=True)
+class HubAccess:
+    """How to reach the hub.
+
+    Attributes:
+        servers: `ip:port` of each.
+        ca_pem: The cluster's CA; without one the connection is not encrypted (tests only).
+        credentials: A NATS credentials file's text.
+    """
+
+    servers: tuple[str, ...] = ()
+    ca_pem: str = ""
+    tls_name: str = ""
+    credentials: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What only the member knows; comes over the control port, is kept in memory alone."""
+
+    allocation_id: str
+    hub: HubAccess
+    health_interval_seconds: float = 1.0
+    now: float = 0.0
+    seed: bytes = field(default=b"", repr=False)
+
+
+def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
+    """What the builder wrote into the image."""
+    raw = json.loads(Path(path).read_bytes())
+    raw["check"] = HealthCheck(**raw.pop("check", {}))
+    return ImageSettings(**raw | {"modules": tuple(raw.get("modules", ()))})
+
+
+def read_configuration(raw: dict[str, Any]) -> Configuration:
+    """A `configure` message's content.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is not one.
+    """
+    hub = raw["hub"]
+    return Configuration(
+        allocation_id=str(raw["allocation_id"]),
+        hub=HubAccess(
+            tuple(hub["servers"]), hub["ca_pem"], hub["tls_name"], hub.get("credentials", "")
+        ),
+        health_interval_seconds=float(raw.get("health_interval_seconds", 1.0)),
+        now=float(raw["now"]),
+        seed=bytes.fromhex(raw["seed"]),
+    )

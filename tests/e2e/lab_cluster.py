@@ -1,0 +1,253 @@
+"""A bootstrapped cluster on lab hosts: what tests ask of it and do to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import httpx
+
+from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.config import ControlHome
+from sappers.errors import ApiError
+from sappers.images.store import FolderImageStore
+from sappers.lab.lab import Lab
+from sappers.lab.plan import HostSpec
+from sappers.lab.record import load_record
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.member import MemberState
+from sappers.model.view import ClusterView, MemberHealth
+from sappers.provisioner.cluster_record import (
+    OPERATOR_CERTIFICATE_FILE,
+    OPERATOR_KEY_FILE,
+    last_cluster_name,
+)
+from sappers.security.identity import load_identity
+from sappers.security.tls import Identity
+
+LOOK_SECONDS = 0.1
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], seconds: float, what: str) -> T:
+    """What `look` returns once it is true; AssertionErrors and ApiErrors mean: not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        why: object = "it is false"
+        try:
+            found = look()
+            if found:
+                return found
+        except (AssertionError, ApiError, httpx.HTTPError, OSError) as error:
+            why = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}: {why}")
+        time.sleep(LOOK_SECONDS)
+
+
+class LabCluster:
+    """The cluster of a lab. Hosts are named as in the lab."""
+
+    def __init__(self, lab: Lab, home: ControlHome) -> None:
+        self.lab = lab
+        self.home = home
+        self.folder = home.cluster(last_cluster_name(home))
+        self._store = FolderImageStore(home.images)
+
+    @property
+    def identity(self) -> Identity:
+        """The operator's."""
+        return load_identity(self.folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
+
+    def address(self, host: str) -> str:
+        """Where a host is now."""
+        return next(one.address for one in self._specs() if one.name == host)
+
+    def new_address(self) -> str:
+        """One that no host has."""
+        network = self.lab.plan.network
+        taken = {one.address for one in self._specs()}
+        return next(str(network[n]) for n in range(99, 11, -1) if str(network[n]) not in taken)
+
+    def hosts(self) -> tuple[str, ...]:
+        """Those that run."""
+        running = (
+            one for one in self._specs() if self.lab._container(one.machine).group.populated()
+        )
+        return tuple(one.name for one in running)
+
+    def _specs(self) -> tuple[HostSpec, ...]:
+        # Not by the lab's status: it knocks at each host's sshd.
+        record = load_record(self.lab.folder / "lab.json")
+        assert record is not None
+        return record.hosts
+
+    def client(self, *hosts: str) -> OperatorClient:
+        """A client of these hosts (of all that run, if none is named)."""
+        asked = hosts or self.hosts()
+        endpoints = [Endpoint(host, self.address(host), 11000) for host in asked]
+        return OperatorClient(self.identity, endpoints)
+
+    def view(self, *hosts: str) -> ClusterView:
+        """The cluster as one of these hosts sees it."""
+        with self.client(*hosts) as client:
+            return client.view()
+
+    def health(self, host: str) -> MemberHealth:
+        """What a host's agent says of itself."""
+        with self.client(host) as client:
+            return client.health()
+
+    def member_id(self, host: str) -> str:
+        """The id on a host's disk."""
+        return self.run(host, "cat /var/lib/sappers/node-id")
+
+    def leader(self, *hosts: str) -> str:
+        """The host that leads."""
+
+        def look() -> str:
+            view = self.view(*hosts)
+            return next(m.member.name for m in view.members if m.member.id == view.leader_id)
+
+        return until(lambda: _quietly(look), 15, "somebody leads")
+
+    def run(self, host: str, command: str) -> str:
+        """What a command prints on a host, as root; it must end well."""
+        done = subprocess.run(
+            self.lab.ssh_command(host, (command,)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def main_pid(self, host: str, unit: str) -> int:
+        """The process of a unit, as its host counts; 0 when it does not run."""
+        return int(self.run(host, f"systemctl show {unit} -p MainPID --value"))
+
+    def raft_pid(self, host: str) -> int:
+        """The raft process: the agent's only child."""
+        agent = self.main_pid(host, "sappers")
+        children = self.run(host, f"cat /proc/{agent}/task/*/children")
+        assert children, f"{host}: no raft process"
+        return int(children.split()[0])
+
+    def kill(self, host: str, pid: int) -> float:
+        """kill -9; when it was done, in Unix time (hosts share this machine's clock)."""
+        assert pid > 1
+        return float(self.run(host, f"date +%s.%N; kill -9 {pid}"))
+
+    def wanted(self, *, count: int = 1, port: int | None = 8080) -> WantedWorkload:
+        """The hello image as a workload, to be written with a client."""
+        digest = self._store.named()["hello"]
+        return WantedWorkload(WantedImage("hello", digest), guest_port=port, count=count)
+
+    def guest(self, workload: str, *hosts: str) -> Allocation:
+        """The one copy of a workload that should run."""
+        copies = [
+            one
+            for one in self.view(*hosts).allocations
+            if one.workload == workload and one.wanted and not one.status.is_terminal
+        ]
+        assert len(copies) == 1, f"{workload}: {copies}"
+        return copies[0]
+
+    def healthy_guest(
+        self, workload: str, seconds: float = 60, *, not_on: str = "", hosts: Sequence[str] = ()
+    ) -> Allocation:
+        """The one copy, once it is healthy (on another member than `not_on`)."""
+
+        def look() -> Allocation | None:
+            guest = self.guest(workload, *hosts)
+            assert guest.status is AllocationStatus.HEALTHY, guest
+            assert guest.member_id != not_on, guest
+            return guest
+
+        found = until(look, seconds, f"{workload} is healthy")
+        assert found is not None
+        return found
+
+    def host_of(self, member_id: str) -> str:
+        """The host of a member."""
+        return next(m.member.name for m in self.view().members if m.member.id == member_id)
+
+    def greeting(self, guest: Allocation) -> str:
+        """What the guest answers over its published port."""
+        url = f"http://{self.address(self.host_of(guest.member_id))}:{guest.host_port}/"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode().strip())
+
+    def journal(self, host: str) -> list[tuple[int, str]]:
+        """What the agent and its raft process logged on a host: (pid, line)."""
+        text = self.run(
+            host, "journalctl -u sappers -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID"
+        )
+        lines = [json.loads(line) for line in text.splitlines()]
+        return [
+            (int(line["_PID"]), line["MESSAGE"])
+            for line in lines
+            if line.get("SYSLOG_IDENTIFIER") != "systemd"
+        ]
+
+    def await_whole(self, seconds: float = 40) -> ClusterView:
+        """The cluster once every host's agent lives, follows one leader, has all there is, and
+        the hub runs everywhere it belongs; nothing needs a person."""
+        names = self.hosts()
+
+        def look() -> ClusterView:
+            healths = [self.health(name) for name in names]
+            assert len({one.leader_id for one in healths}) == 1, healths
+            assert healths[0].leader_id, healths
+            assert len({one.cluster_id for one in healths}) == 1, healths
+            assert len({one.applied_index for one in healths}) == 1, healths
+            assert {one.hub for one in healths} <= {"running", "-"}, healths
+            assert all(one.hub_connected for one in healths), healths
+            view = self.view()
+            assert {m.member.name for m in view.members} == set(names), view.members
+            assert all(m.member.state is MemberState.ALIVE for m in view.members), view.members
+            assert all(m.member.address == self.address(m.member.name) for m in view.members)
+            assert not view.attention, view.attention
+            return view
+
+        return until(look, seconds, "the cluster is whole")
+
+
+def no_traceback(text: str) -> str:
+    """The text, which is for a person."""
+    assert "Traceback" not in text, text
+    return text
+
+
+def write_until(client: OperatorClient, name: str, wanted: WantedWorkload, seconds: float) -> float:
+    """Put a workload again and again; when it was acknowledged, in Unix time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            client.put_workload(name, wanted)
+        except ApiError as error:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no write within {seconds:g} s: {error}") from error
+            time.sleep(0.02)
+        else:
+            return time.time()
+
+
+def one_line(text: str) -> str:
+    """Words apart by one space, as rich may have wrapped them."""
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _quietly(look: Callable[[], str]) -> str:
+    with contextlib.suppress(StopIteration):
+        return look()
+    return ""

@@ -1,0 +1,237 @@
+"""A member without an agent: the real state machine behind a log that commits at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sappers.consensus.state_machine import apply
+from sappers.errors import ImageError, LaunchError, SappersError
+from sappers.model.allocation import Allocation
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import encode_state
+from sappers.model.commands import Entry, Proposal, encode_proposal
+from sappers.model.image import Manifest
+from sappers.model.member import Accelerator, Member, Ports, Resources
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import ClusterView, Genesis, MemberHealth, MemberView
+from sappers.model.workload import ImageReference
+from sappers.ports import Applied
+
+
+def make_member(name: str, address: str = "127.0.0.1", http_port: int = 11000) -> Member:
+    return Member(
+        id=name,
+        name=name,
+        address=address,
+        ports=Ports(http=http_port),
+        resources=Resources(cpus=2, memory_mib=2048),
+        accelerator=Accelerator("tcg", "the processor shows neither vmx nor svm"),
+        version="0.1.0",
+        has_vote=True,
+    )
+
+
+class InstantLog:
+    """Commits every proposal at once, through the real state machine."""
+
+    def __init__(self, me: Member) -> None:
+        self.me = me
+        self.current = ClusterState()
+        self.entries: list[Entry] = []
+        self.compacted_to = 0
+        self.fails_with: SappersError | None = None
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def state(self) -> ClusterState:
+        return self.current
+
+    def status(self) -> RaftStatus:
+        index = self.current.index
+        return RaftStatus(RaftRole.LEADER, 1, self.me.id, index, index, (self.me.id,))
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        if self.fails_with is not None:
+            raise self.fails_with
+        entry = Entry(self.current.index + 1, 1, encode_proposal(proposal))
+        self.current, outcome = apply(self.current, entry)
+        self.entries.append(entry)
+        return Applied(entry.index, 1, outcome.refused)
+
+    async def read_barrier(self, timeout_seconds: float) -> int:
+        return self.current.index
+
+    def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
+        if index < self.compacted_to:
+            return None
+        return [entry for entry in self.entries if entry.index > index][:limit]
+
+    async def snapshot(self) -> bytes:
+        return encode_state(self.current)
+
+    async def trigger_snapshot(self) -> int:
+        return self.current.index
+
+    async def changes(self) -> AsyncIterator[None]:
+        return
+        yield
+
+
+class FolderStore:
+    """Blobs in a folder, checked against their digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def manifest(self, digest: str) -> Manifest | None:
+        path = self.blob_path(digest)
+        return msgspec.json.decode(path.read_bytes(), type=Manifest) if path.exists() else None
+
+    def missing(self, digest: str) -> tuple[str, ...]:
+        manifest = self.manifest(digest)
+        if manifest is None:
+            return (digest,)
+        return tuple(b.digest for b in manifest.blobs() if not self.blob_path(b.digest).exists())
+
+    def blob_path(self, digest: str) -> Path:
+        return self.folder / digest
+
+    async def add(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
+        content = b"".join([chunk async for chunk in chunks])
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ImageError(f"the content does not match {digest[:12]}")
+        self.blob_path(digest).write_bytes(content)
+
+    def verify(self, digest: str) -> None: ...
+
+    def prune(self, in_use: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
+    def keep(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        self.blob_path(digest).write_bytes(content)
+        return digest
+
+
+class FakeMember:
+    """Satisfies `ports.MemberService`."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._me = make_member(name)
+        self.instant_log = InstantLog(self._me)
+        self.store = FolderStore(folder)
+        self.genesis: Genesis | None = None
+        self.serial_logs: dict[str, str] = {}
+        self.breaks = False
+
+    @property
+    def me(self) -> Member:
+        return self._me
+
+    @property
+    def log(self) -> InstantLog:
+        return self.instant_log
+
+    @property
+    def images(self) -> FolderStore:
+        return self.store
+
+    @property
+    def hub_connected(self) -> bool:
+        return True
+
+    def members(self) -> tuple[Member, ...]:
+        return (self._me,)
+
+    def leader(self) -> Member | None:
+        return self._me
+
+    async def health(self) -> MemberHealth:
+        status = self.log.status()
+        return make_health(
+            self._me.id, commit_index=status.commit_index, applied_index=status.applied_index
+        )
+
+    async def view(self) -> ClusterView:
+        if self.breaks:
+            raise RuntimeError("a secret that no caller should read")
+        state = self.log.state()
+        return make_view(
+            (MemberView(self._me, "leader", state.index, 0, 0, "running"),),
+            commit_index=state.index,
+            workloads=tuple(state.workloads.values()),
+            allocations=tuple(state.allocations.values()),
+        )
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        return await self.log.propose(proposal, timeout_seconds)
+
+    async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
+        if allocation_id not in self.serial_logs:
+            raise LaunchError(f"no guest {allocation_id} on {self._me.name}")
+        return self.serial_logs[allocation_id][-tail_bytes:]
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        self.genesis = genesis
+
+    async def collect_image(self, digest: str) -> None:
+        if self.store.missing(digest):
+            raise ImageError(f"nobody has {digest[:12]}")
+
+
+def make_health(name: str, **changes: object) -> MemberHealth:
+    health = MemberHealth(
+        member_id=name,
+        name=name,
+        version="0.1.0",
+        cluster_id="c0ffee",
+        role="follower",
+        term=3,
+        leader_id="n1",
+        commit_index=42,
+        applied_index=42,
+        hub="running",
+        hub_connected=True,
+    )
+    return msgspec.structs.replace(health, **changes)
+
+
+def make_view(members: tuple[MemberView, ...], **changes: object) -> ClusterView:
+    """A healthy cluster of these members, the first of which leads, with `changes`."""
+    ids = tuple(one.member.id for one in members)
+    view = ClusterView(
+        cluster="lab",
+        cluster_id="c0ffee",
+        answered_by=ids[0],
+        leader_id=ids[0],
+        term=3,
+        commit_index=42,
+        electorate=ids,
+        voters_alive=len(ids),
+        has_quorum=True,
+        hub_servers=ids,
+        members=members,
+        workloads=(),
+        allocations=(),
+        attention=(),
+    )
+    return msgspec.structs.replace(view, **changes)
+
+
+def make_allocation(workload: str, member_id: str, **changes: object) -> Allocation:
+    allocation = Allocation(
+        id=f"{workload}-0a1b2c3d",
+        workload=workload,
+        revision=1,
+        image=ImageReference(workload, "0" * 64),
+        memory_mib=128,
+        member_id=member_id,
+        placed_term=1,
+    )
+    return msgspec.structs.replace(allocation, **changes)

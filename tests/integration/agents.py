@@ -1,0 +1,149 @@
+"""Whole agents on loopback addresses, as real processes, without systemd or a provisioner."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.config import StateFolder
+from sappers.errors import SappersError
+from sappers.hub.credentials import create_hub_account
+from sappers.model.member import Ports
+from sappers.model.view import ClusterView
+from sappers.security.authority import create_authority
+from sappers.supervision import DetachedSupervisor
+from tests.identities import make_cluster_identities, make_operator_identity
+
+PORTS = Ports(gossip=17946, raft=22000, http=21000, hub=14222, hub_routes=16222)
+
+
+def wait_until(what: str, check: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not check():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+class Agents:
+    """A cluster's agents; one loopback address each."""
+
+    def __init__(
+        self, folder: Path, names: list[str], *, bootstrap: int = 3, network: str | None = None
+    ) -> None:
+        # Loopback addresses of their own, so that runs side by side do not meet.
+        network = network or f"127.{os.getpid() // 250 % 200 + 20}.{os.getpid() % 250}."
+        self.folder = folder
+        self.names = names
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        authority = create_authority("test")
+        self.addresses = {name: f"{network}{10 + n}" for n, name in enumerate(names, 1)}
+        make_cluster_identities(
+            folder, names, authority=authority, addresses=list(self.addresses.values())
+        )
+        operator = make_operator_identity(folder, authority)
+        self.client = OperatorClient(
+            operator, [Endpoint(n, a, PORTS.http, n) for n, a in self.addresses.items()]
+        )
+        self.operator = operator
+        gossip_key = base64.b64encode(secrets.token_bytes(32))
+        account = create_hub_account("test")
+        for name in names:
+            state = StateFolder(folder / name)
+            state.hub.mkdir(mode=0o700)
+            _secret(state.gossip_key, gossip_key)
+            _secret(state.hub_seed, account.account_seed.encode())
+            (state.hub / "operator.jwt").write_text(account.operator_jwt)
+            (state.hub / "account.jwt").write_text(account.account_jwt)
+            _secret(state.node_id, name.encode())
+            state.settings.write_text(self._settings_of(name, bootstrap))
+
+    def _settings_of(self, name: str, bootstrap: int) -> str:
+        settings = {
+            "cluster": "test",
+            "node_name": name,
+            "address": self.addresses[name],
+            "peers": [f"{address}:{PORTS.gossip}" for address in self.addresses.values()],
+            "bootstrap": bootstrap if name == self.names[0] else 0,
+        }
+        ports = msgspec.to_builtins(PORTS)
+        lines = [
+            f"{key} = {msgspec.json.encode(value).decode()}" for key, value in settings.items()
+        ]
+        return "\n".join([*lines, "[ports]", *(f"{key} = {port}" for key, port in ports.items())])
+
+    def start(self, *names: str) -> None:
+        for name in names or self.names:
+            log = (self.folder / f"{name}.log").open("ab")
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "sappers.cli.agent", str(self.folder / name)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            log.close()
+
+    def kill(self, name: str) -> None:
+        """Kill -9 of the agent; its raft process ends with it."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self, name: str) -> int:
+        process = self._processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(20)
+
+    def view(self) -> ClusterView | None:
+        try:
+            return self.client.view()
+        except SappersError:
+            return None
+
+    def log_of(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def is_whole(self) -> bool:
+        """Every member alive, one leader, hub up, all on one index."""
+        view = self.view()
+        if view is None or not view.has_quorum or len(view.members) != len(self.names):
+            return False
+        indexes = {one.applied_index for one in view.members}
+        hubs = {one.hub for one in view.members if one.member.id in view.hub_servers}
+        return len(indexes) == 1 and None not in indexes and hubs == {"running"}
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes.values():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.client.close()
+
+    async def sweep(self) -> None:
+        """Stop what outlives agents on purpose: hub servers and guests."""
+        for name in self.names:
+            folder = self.folder / name / "processes"
+            if folder.exists():
+                supervisor = DetachedSupervisor(folder)
+                for unit in await supervisor.list("sappers-"):
+                    await supervisor.stop(unit.name, 1.0)
+
+
+def _secret(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,155 @@
+"""A launcher on this machine with a real hub on loopback, for tests with real guests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+import sappers
+from sappers.agent.clock import SystemClock
+from sappers.images.definition import load_definition
+from sappers.images.microvm import MicrovmBuilder
+from sappers.images.store import FolderImageStore
+from sappers.launchers.accelerator import detect_accelerator
+from sappers.launchers.qemu import QemuLauncher
+from sappers.model import subjects
+from sappers.model.allocation import Allocation
+from sappers.model.image import Manifest
+from sappers.model.workload import ImageReference
+from sappers.ports import Supervisor
+from sappers.supervision import choose_supervisor
+from tests.integration.hubs import Hub, eventually, free_port
+
+PROJECT = Path(sappers.__file__).parents[1]
+BOOT_SECONDS = 90.0
+
+
+def image_cache() -> Path:
+    """Where packages, kernels and roots stay from one run to the next."""
+    own = os.environ.get("SAPPERS_TEST_CACHE")
+    return Path(own) if own else Path.home() / ".cache" / "sappers" / "images"
+
+
+def build_image(store: FolderImageStore, name: str, folder: Path | None = None) -> str:
+    folder = folder or PROJECT / "unikernels"
+    builder = MicrovmBuilder(store, image_cache(), PROJECT / "requirements" / "agent.lock")
+    digest, _ = builder.build(name, load_definition(folder, name), folder / name, lambda _: None)
+    return digest
+
+
+class GuestHost:
+    """One host: an image store, a hub of one server, a launcher, and what guests pushed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = FolderImageStore(folder / "images")
+        self.supervisor: Supervisor = choose_supervisor(folder / "units")
+        self.hub = Hub(folder / "hub-members", {"n1": "127.0.0.1"})
+        self.hub_members = [self.hub.members["n1"]]
+        self.pushes: dict[str, list[dict]] = {}
+        self.messages: list[str] = []
+        self.launcher = self.make_launcher()
+
+    def make_launcher(self) -> QemuLauncher:
+        return QemuLauncher(
+            folder=self.folder / "guests",
+            images=self.store,
+            supervisor=self.supervisor,
+            hub=lambda: self.hub_members,
+            ca=self.hub.identities["n1"].ca,
+            credentials=self.hub.credentials,
+            accelerator=detect_accelerator(),
+            address="127.0.0.1",
+            clock=SystemClock(),
+        )
+
+    async def start(self) -> None:
+        await self.hub.run("n1")
+        client = await self.hub.client("n1")
+        await client.subscribe("sappers.guest.>", self._received)
+
+    async def _received(self, subject: str, payload: bytes) -> None:
+        self.messages.append(subject)
+        if subject.endswith(".health"):
+            push = msgspec.json.decode(payload) | {"at": time.monotonic()}
+            self.pushes.setdefault(subjects.allocation_of(subject), []).append(push)
+
+    async def stop(self) -> None:
+        for allocation_id in await self.launcher.observe():
+            await self.launcher.stop(allocation_id, 0.0)
+        await self.hub.down()
+
+    def allocation(self, name: str, digest: str, number: int = 0) -> Allocation:
+        manifest = self.manifest(digest)
+        return Allocation(
+            id=f"{name}-{number:08x}",
+            workload=name,
+            revision=1,
+            image=ImageReference(name, digest),
+            memory_mib=manifest.memory_mib,
+            member_id="n1",
+            placed_term=1,
+            guest_port=manifest.guest_port,
+            host_port=free_port() if manifest.guest_port else None,
+        )
+
+    def manifest(self, digest: str) -> Manifest:
+        manifest = self.store.manifest(digest)
+        assert manifest is not None
+        return manifest
+
+    async def launch(self, allocation: Allocation) -> None:
+        await self.launcher.launch(allocation, self.manifest(allocation.image.digest))
+
+    async def healthy(self, allocation: Allocation, since: float = 0.0) -> dict:
+        """The first push since then that says it is well."""
+        found: list[dict] = []
+
+        def look() -> bool:
+            pushes = self.pushes.get(allocation.id, [])
+            found[:] = [push for push in pushes if push["healthy"] and push["at"] > since]
+            return bool(found)
+
+        try:
+            await eventually(look, BOOT_SECONDS)
+        except TimeoutError:
+            log = await self.launcher.serial_log(allocation.id, 5000)
+            raise AssertionError(f"no push of {allocation.id}; it printed:\n{log}") from None
+        return found[0]
+
+    async def ended(self, allocation: Allocation) -> str:
+        """Why it ended, once it has."""
+        reason = ""
+
+        async def look() -> bool:
+            nonlocal reason
+            guest = (await self.launcher.observe())[allocation.id]
+            reason = guest.reason
+            return not guest.running
+
+        await eventually(look, BOOT_SECONDS)
+        return reason
+
+
+async def get(port: int, path: str = "/", seconds: float = BOOT_SECONDS) -> str:
+    """What the guest answers; tried with new connections, for early ones stall."""
+    answer = ""
+
+    async def attempt() -> bool:
+        nonlocal answer
+        try:
+            async with asyncio.timeout(1.0):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+                answer = (await reader.read()).decode()
+                writer.close()
+        except (OSError, TimeoutError):
+            return False
+        return bool(answer)
+
+    await eventually(attempt, seconds)
+    return answer

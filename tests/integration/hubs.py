@@ -1,0 +1,173 @@
+"""Real hub clusters on loopback addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from sappers.hub.client import NatsHubClient
+from sappers.hub.credentials import AgentCredentials, HubAccount, create_hub_account
+from sappers.hub.server import UNIT, NatsHubServer
+from sappers.model.member import Accelerator, Member, Ports, Resources
+from sappers.ports import UnitSpec, UnitStatus
+from sappers.security.authority import Authority, create_authority
+from sappers.security.tls import Identity
+from tests.identities import make_cluster_identities
+
+
+async def eventually(
+    condition: Callable[[], object] | Callable[[], Awaitable[object]], seconds: float = 40.0
+) -> None:
+    """Wait until it is true, at most so long."""
+    async with asyncio.timeout(seconds):
+        while True:
+            result = condition()
+            if await result if asyncio.iscoroutine(result) else result:
+                return
+            await asyncio.sleep(0.02)
+
+
+class ProcessSupervisor:
+    """Runs units as children of the test."""
+
+    def __init__(self) -> None:
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self.starts = 0
+
+    async def start(self, spec: UnitSpec) -> None:
+        self.starts += 1
+        self.processes[spec.name] = await asyncio.create_subprocess_exec(
+            *spec.command, cwd=spec.working_directory
+        )
+
+    async def stop(self, name: str, grace_seconds: float) -> None:
+        process = self.processes.pop(name, None)
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), grace_seconds)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def status(self, name: str) -> UnitStatus | None:
+        process = self.processes.get(name)
+        if process is None:
+            return None
+        return UnitStatus(
+            name, process.returncode is None, exit_code=process.returncode, pid=process.pid
+        )
+
+    async def list(self, prefix: str) -> tuple[UnitStatus, ...]:
+        found = [await self.status(name) for name in self.processes if name.startswith(prefix)]
+        return tuple(one for one in found if one)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Hub:
+    """Some members' hub servers; each listens on a loopback address of its own."""
+
+    def __init__(self, folder: Path, addresses: dict[str, str]) -> None:
+        self.folder = folder
+        self.authority: Authority = create_authority("test")
+        self.account: HubAccount = create_hub_account("test")
+        self.credentials = AgentCredentials(self.account.account_seed)
+        # Certificates name no address: what counts is who a server is, not where.
+        self.identities: dict[str, Identity] = make_cluster_identities(
+            folder, list(addresses), addresses=(), authority=self.authority
+        )
+        ports = Ports(hub=free_port(), hub_routes=free_port())
+        self.members = {
+            name: Member(name, name, address, ports, Resources(1, 512), Accelerator("tcg", ""), "0")
+            for name, address in addresses.items()
+        }
+        self.supervisors = {name: ProcessSupervisor() for name in addresses}
+        self.servers = {name: self.server(name) for name in addresses}
+        self.clients: list[NatsHubClient] = []
+
+    def server(self, name: str) -> NatsHubServer:
+        hub = self.folder / name / "hub"
+        hub.mkdir(exist_ok=True)
+        (hub / "operator.jwt").write_text(self.account.operator_jwt)
+        (hub / "account.jwt").write_text(self.account.account_jwt)
+        return NatsHubServer(
+            hub,
+            self.identities[name],
+            self.supervisors[name],
+            listen_address=self.members[name].address,
+        )
+
+    def log(self, name: str) -> str:
+        return (self.folder / name / "hub" / "nats-server.log").read_text()
+
+    async def run(self, *names: str, term: int = 1) -> None:
+        """Make the hub run on just these members."""
+        members = [self.members[name] for name in names]
+        await asyncio.gather(*(self.servers[name].run(members, term) for name in names))
+
+    async def client(
+        self,
+        *servers: str,
+        credentials: str | None = None,
+        identity: Identity | None = None,
+        wait: bool = True,
+    ) -> NatsHubClient:
+        client = NatsHubClient(
+            identity or next(iter(self.identities.values())),
+            credentials or self.credentials.agent("test"),
+        )
+        self.clients.append(client)
+        await client.connect([self.members[name] for name in servers])
+        if wait:
+            await eventually(lambda: client.connected)
+        return client
+
+    async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        process = self.supervisors[name].processes[UNIT]
+        process.send_signal(number)
+        if number is signal.SIGKILL:
+            await process.wait()
+
+    async def down(self) -> None:
+        for client in self.clients:
+            await client.close()
+        for supervisor in self.supervisors.values():
+            await self._resume(supervisor)
+            await supervisor.stop(UNIT, 3.0)
+
+    @staticmethod
+    async def _resume(supervisor: ProcessSupervisor) -> None:
+        process = supervisor.processes.get(UNIT)
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+
+
+class Inbox:
+    """What a subscription received."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+
+    async def __call__(self, subject: str, payload: bytes) -> None:
+        self.messages.append((subject, payload))
+
+
+async def hears(sender: NatsHubClient, inbox: Inbox, subject: str, seconds: float = 8.0) -> None:
+    """Publish until the inbox has it: interest needs a moment to spread."""
+    seen = len(inbox.messages)
+
+    async def arrived() -> bool:
+        await sender.publish(subject, b"x")
+        await asyncio.sleep(0.05)
+        return len(inbox.messages) > seen
+
+    await eventually(arrived, seconds)

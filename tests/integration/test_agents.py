@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.config import StateFolder
+from sappers.images.store import FolderImageStore
+from sappers.model.image import Manifest
+from tests.integration.agents import Agents, wait_until
+
+pytestmark = pytest.mark.timeout(400)
+# On an idle machine it takes 5 s; gossip that loses its first packets tries again after 30.
+WHOLE_SECONDS = 90.0
+
+
+@pytest.fixture
+def agents(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agents]:
+    names = request.param if hasattr(request, "param") else ["n1", "n2", "n3", "n4"]
+    cluster = Agents(tmp_path, names, bootstrap=min(3, len(names)))
+    cluster.start()
+    yield cluster
+    cluster.close()
+    asyncio.run(cluster.sweep())
+
+
+def image_on(cluster: Agents, name: str) -> WantedImage:
+    """An image in one member's store alone; it is never launched here."""
+    store = FolderImageStore(StateFolder(cluster.folder / name).images)
+    blob = store.put(iter([b"nothing to boot"]))
+    digest = store.put_manifest(Manifest("empty", "microvm", "x86_64", kernel=blob, initrd=blob))
+    return WantedImage("empty", digest)
+
+
+def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents) -> None:
+    wait_until("four members on one index with a hub", agents.is_whole, WHOLE_SECONDS)
+    view = agents.view()
+    assert view is not None
+    assert len(view.electorate) == 3
+    assert set(view.hub_servers) == set(view.electorate)
+    leader = view.leader_id
+    assert leader is not None
+    wanted = WantedWorkload(image_on(agents, "n4"), count=0)
+
+    agents.kill(leader)
+    killed_at = time.monotonic()
+    agents.client.put_workload("waiting", wanted)
+    print(f"next write {time.monotonic() - killed_at:.2f} s after kill -9 of the leader")
+    others = [name for name in agents.names if name != leader]
+
+    def another_leads() -> bool:
+        now = agents.view()
+        return now is not None and now.leader_id in others
+
+    wait_until("another leads", another_leads, 5)
+    agents.start(leader)
+    wait_until("the killed member is itself again", agents.is_whole, WHOLE_SECONDS)
+    again = agents.view()
+    assert again is not None
+    assert again.cluster_id == view.cluster_id
+    assert [workload.name for workload in again.workloads] == ["waiting"]
+
+
+@pytest.mark.parametrize("agents", [["only"]], indirect=True)
+def test_one_agent_alone_is_a_cluster(agents: Agents) -> None:
+    wait_until("a cluster of one", agents.is_whole, WHOLE_SECONDS)
+    assert agents.stop("only") == 0
+    agents.start()
+    wait_until("the same cluster again", agents.is_whole, WHOLE_SECONDS)

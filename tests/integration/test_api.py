@@ -1,0 +1,564 @@
+"""The HTTP API on real TLS sockets, asked by the clients that agents and operators use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ssl
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import structlog
+
+from sappers.agent.clock import SystemClock
+from sappers.api import server as server_module
+from sappers.api.client import HttpPeerClient
+from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.server import ApiServer
+from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.errors import (
+    ApiError,
+    MemberUnreachable,
+    NoQuorum,
+    OutcomeUnknown,
+    ProposalRejected,
+)
+from sappers.model.codec import decode_state
+from sappers.model.commands import (
+    Entry,
+    NoOperation,
+    Proposal,
+    RegisterMember,
+    encode_proposal,
+)
+from sappers.model.member import Member
+from sappers.model.view import Genesis
+from sappers.ports import Applied
+from sappers.security.authority import create_authority
+from sappers.security.tls import Identity, client_context
+from tests.fake_member import FakeMember, make_allocation, make_member
+from tests.identities import make_cluster_identities, make_operator_identity
+
+
+class Cluster:
+    """One served member `n1`, an agent `n2` and an operator who call it."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = create_authority("test")
+        identities = make_cluster_identities(folder, ["n1", "n2"], authority=authority)
+        self.operator = make_operator_identity(folder, authority)
+        self.agent: Identity = identities["n2"]
+        (folder / "images").mkdir()
+        self.member = FakeMember("n1", folder / "images")
+        self.server = ApiServer(self.member, identities["n1"], "127.0.0.1", 0, clock=SystemClock())
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("n1", "127.0.0.1", self.server.port, "n1")
+
+    @property
+    def as_member(self) -> Member:
+        return make_member("n1", http_port=self.server.port)
+
+    def http(self, identity: Identity) -> httpx.AsyncClient:
+        url = f"https://127.0.0.1:{self.server.port}"
+        return httpx.AsyncClient(verify=client_context(identity), base_url=url, trust_env=False)
+
+    async def operate(self, do):
+        def run():
+            with OperatorClient(self.operator, [self.endpoint]) as client:
+                return do(client)
+
+        return await asyncio.to_thread(run)
+
+    def keep_image(self) -> str:
+        blob = {"digest": self.member.store.keep(b"kernel"), "size_bytes": 6}
+        return self.member.store.keep(
+            msgspec.json.encode(
+                {
+                    "name": "hello",
+                    "kind": "microvm",
+                    "architecture": "x86_64",
+                    "kernel": blob,
+                    "initrd": blob,
+                }
+            )
+        )
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    one = Cluster(tmp_path)
+    await one.server.start()
+    yield one
+    await one.server.stop()
+
+
+def operation(request_id: str = "r1") -> Proposal:
+    return Proposal(request_id, "n2", 1.0, (NoOperation(),))
+
+
+async def test_a_workload_is_put_seen_and_deleted(cluster: Cluster) -> None:
+    wanted = WantedWorkload(WantedImage("hello", cluster.keep_image()), guest_port=8080)
+
+    written = await cluster.operate(lambda client: client.put_workload("web", wanted))
+    assert written.index == cluster.member.log.state().index
+    (workload,) = await cluster.operate(lambda client: client.workloads().workloads)
+    assert (workload.name, workload.guest_port, workload.count) == ("web", 8080, 1)
+    assert (await cluster.operate(lambda client: client.view())).workloads == (workload,)
+    events = (await cluster.operate(lambda client: client.events())).events
+    assert [event.kind for event in events] == ["workload.created"]
+
+    await cluster.operate(lambda client: client.delete_workload("web"))
+    assert await cluster.operate(lambda client: client.workloads().workloads) == ()
+    with pytest.raises(ApiError, match="no workload web") as caught:
+        await cluster.operate(lambda client: client.delete_workload("web"))
+    assert caught.value.status == 404
+    assert caught.value.hint
+
+
+async def test_an_image_that_nobody_has_is_refused(cluster: Cluster) -> None:
+    wanted = WantedWorkload(WantedImage("hello", "0" * 64))
+    with pytest.raises(ApiError, match="no member has image hello") as caught:
+        await cluster.operate(lambda client: client.put_workload("web", wanted))
+    assert caught.value.status == 400
+    assert not cluster.member.log.entries
+
+
+async def test_a_port_that_the_agents_need_is_refused(cluster: Cluster) -> None:
+    wanted = WantedWorkload(WantedImage("hello", cluster.keep_image()), guest_port=80)
+    taken = msgspec.structs.replace(wanted, host_port=cluster.as_member.ports.hub)
+    with pytest.raises(ApiError, match=r"\$\.host_port: port .* is the agents' own") as caught:
+        await cluster.operate(lambda client: client.put_workload("web", taken))
+    assert caught.value.status == 400
+    assert await cluster.operate(lambda client: client.workloads().workloads) == ()
+
+
+async def test_the_same_idempotency_key_writes_once(cluster: Cluster) -> None:
+    body = {"image": {"name": "hello", "digest": cluster.keep_image()}}
+    headers = {"idempotency-key": "one-intent"}
+    async with cluster.http(cluster.operator) as http:
+        for count in (1, 5):
+            answer = await http.put(
+                "/v1/workloads/web",
+                json=body | {"count": count},
+                headers=headers,
+                extensions={"sni_hostname": "n1"},
+            )
+            assert answer.status_code == 200
+    assert cluster.member.log.state().workloads["web"].count == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "body"),
+        (b'{"image": {"name": "hello", "digest": "xyz"}}', "$.image.digest"),
+        (b'{"image": {"name": "h", "digest": "%s"}, "count": -1}' % (b"0" * 64), "$.count"),
+        (b'{"image": {"name": "h", "digest": "%s"}, "cuont": 1}' % (b"0" * 64), "cuont"),
+        (b"[" * 100_000, "body"),
+    ],
+)
+async def test_bad_input_is_400_and_says_where(cluster: Cluster, body: bytes, said: str) -> None:
+    async with cluster.http(cluster.operator) as http:
+        answer = await http.put("/v1/workloads/web", content=body, extensions=SNI)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+    assert answer.json()["status"] == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/events?limit=0",
+        "/v1/events?after=-1",
+        "/v1/events?after=x",
+        "/v1/events?afterr=1",
+        "/v1/blobs/..%2fpki%2fkey.pem",
+        "/v1/blobs/" + "0" * 64 + "%0a",
+        "/v1/allocations/A%00/log",
+    ],
+)
+async def test_bad_queries_and_paths_are_refused(cluster: Cluster, path: str) -> None:
+    async with cluster.http(cluster.operator) as http:
+        answer = await http.get(path, extensions=SNI)
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]
+
+
+SNI = {"sni_hostname": "agent.sappers"}
+
+
+async def test_unknown_calls_get_a_problem_not_a_page(cluster: Cluster) -> None:
+    async with cluster.http(cluster.operator) as http:
+        missing = await http.get("/v2/nothing", extensions=SNI)
+        wrong = await http.post("/v1/health", extensions=SNI)
+    assert (missing.status_code, wrong.status_code) == (404, 405)
+    assert missing.json()["hint"] == "GET /openapi.json lists all calls"
+    assert wrong.json()["status"] == 405
+
+
+async def test_what_is_for_agents_is_closed_to_operators(cluster: Cluster) -> None:
+    async with cluster.http(cluster.operator) as http:
+        for method, path in [
+            ("POST", "/v1/proposals"),
+            ("GET", "/v1/log?after=0"),
+            ("GET", "/v1/snapshot"),
+            ("PUT", "/v1/genesis"),
+            ("GET", "/v1/local-log/web-0a1b2c3d"),
+        ]:
+            answer = await http.request(method, path, extensions=SNI)
+            assert answer.status_code == 403, path
+            assert "agent" in answer.json()["error"]
+
+
+async def test_an_agent_proposes_follows_and_founds(cluster: Cluster) -> None:
+    client, n1 = HttpPeerClient(cluster.agent), cluster.as_member
+    body = encode_proposal(operation())
+    said = await client.call(n1, "POST", "/v1/proposals", body=body, timeout_seconds=5)
+    assert msgspec.json.decode(said, type=Applied) == Applied(1, 1)
+
+    said = await client.call(n1, "GET", "/v1/log?after=0", timeout_seconds=5)
+    assert msgspec.msgpack.decode(said, type=list[Entry]) == cluster.member.log.entries
+
+    snapshot = b"".join([chunk async for chunk in client.stream(n1, "/v1/snapshot")])
+    assert decode_state(snapshot) == cluster.member.log.state()
+
+    genesis = Genesis("c1", "n2", ("n1", "n2"), {"n1": "127.0.0.1:1", "n2": "127.0.0.1:2"})
+    await client.call(n1, "PUT", "/v1/genesis", body=genesis, timeout_seconds=5)
+    assert cluster.member.genesis == genesis
+    await client.close()
+
+
+async def test_answers_on_a_reused_connection_do_not_wait_for_acknowledgements(
+    cluster: Cluster,
+) -> None:
+    client, n1 = HttpPeerClient(cluster.agent), cluster.as_member
+    seconds = []
+    for _ in range(20):
+        started = time.monotonic()
+        await client.call(n1, "GET", "/v1/health", timeout_seconds=5)
+        seconds.append(time.monotonic() - started)
+    assert sorted(seconds)[10] < 0.035  # a delayed acknowledgement alone takes 0.04 s
+    await client.close()
+
+
+async def test_compacted_entries_are_410(cluster: Cluster) -> None:
+    cluster.member.log.compacted_to = 7
+    client = HttpPeerClient(cluster.agent)
+    with pytest.raises(ApiError, match="compacted") as caught:
+        await client.call(cluster.as_member, "GET", "/v1/log?after=3", timeout_seconds=5)
+    assert caught.value.status == 410
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoQuorum("no leader is known", hint="start more voters"), 503),
+        (ProposalRejected("not the leader"), 503),
+        (OutcomeUnknown("the leader changed"), 504),
+    ],
+)
+async def test_failed_writes_have_their_status(
+    cluster: Cluster, error: Exception, status: int
+) -> None:
+    cluster.member.log.fails_with = error
+    wanted = WantedWorkload(WantedImage("hello", cluster.keep_image()))
+    with pytest.raises(ApiError, match=str(error)) as caught:
+        await cluster.operate(lambda client: client.put_workload("web", wanted))
+    assert caught.value.status == status
+    assert isinstance(caught.value, NoQuorum) == (status == 503)
+
+
+async def test_what_nobody_foresaw_is_500_and_tells_nothing(cluster: Cluster) -> None:
+    cluster.member.breaks = True
+    async with cluster.http(cluster.operator) as http:
+        answer = await http.get("/v1/status", extensions=SNI)
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "journalctl" in answer.json()["hint"]
+
+
+async def test_blobs_travel_and_are_checked(cluster: Cluster, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20_000  # 5 MB: over every buffer on the way
+    digest = hashlib.sha256(content).hexdigest()
+    file = tmp_path / "blob"
+    file.write_bytes(content)
+    sent: list[int] = []
+
+    def upload(client: OperatorClient) -> bool:
+        return client.upload_blob(digest, file, sent.append)
+
+    assert await cluster.operate(upload)
+    assert sum(sent) == len(content)
+    assert not await cluster.operate(upload)  # it is there already
+
+    client = HttpPeerClient(cluster.agent)
+    got = b"".join([c async for c in client.stream(cluster.as_member, f"/v1/blobs/{digest}")])
+    assert got == content
+    with pytest.raises(ApiError, match="no blob") as caught:
+        async for _ in client.stream(cluster.as_member, "/v1/blobs/" + "1" * 64):
+            pass
+    assert caught.value.status == 404
+    await client.close()
+
+    with pytest.raises(ApiError, match="does not match") as caught:
+        await cluster.operate(lambda client: client.upload_blob("2" * 64, file))
+    assert caught.value.status == 400
+    assert not (tmp_path / "images" / ("2" * 64)).exists()
+
+
+async def test_a_guest_log_and_its_absence(cluster: Cluster) -> None:
+    allocation = make_allocation("web", "n1")
+    cluster.member.serial_logs[allocation.id] = "booting\nready\n"
+    with pytest.raises(ApiError, match="no allocation") as caught:
+        await cluster.operate(lambda client: client.guest_log(allocation.id, 100))
+    assert caught.value.status == 404
+
+    state = cluster.member.log.current
+    cluster.member.log.current = msgspec.structs.replace(
+        state, allocations=state.allocations.set(allocation.id, allocation)
+    )
+    assert await cluster.operate(lambda client: client.guest_log(allocation.id, 6)) == "ready\n"
+
+    elsewhere = msgspec.structs.replace(allocation, member_id="n9")
+    cluster.member.log.current = msgspec.structs.replace(
+        state, allocations=state.allocations.set(allocation.id, elsewhere)
+    )
+    client = HttpPeerClient(cluster.agent)
+    path = f"/v1/local-log/{allocation.id}"
+    with pytest.raises(ApiError, match="not a guest of this member"):
+        await client.call(cluster.as_member, "GET", path, timeout_seconds=5)
+    await client.close()
+
+
+async def test_metrics_and_description(cluster: Cluster) -> None:
+    async with cluster.http(cluster.operator) as http:
+        metrics = await http.get("/metrics", extensions=SNI)
+        document = (await http.get("/openapi.json", extensions=SNI)).json()
+        state = (await http.get("/v1/state", extensions=SNI)).json()
+    assert 'sappers_members{state="alive"} 1.0' in metrics.text
+    assert "sappers_hub_connected 1.0" in metrics.text
+    assert "sappers_raft_leader 1.0" in metrics.text
+    assert document["openapi"].startswith("3.1")
+    put = document["paths"]["/v1/workloads/{name}"]["put"]
+    assert put["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith(
+        "Wanted" + "Workload"
+    )
+    assert set(document["components"]["schemas"]["ClusterState"]["properties"]) == set(state)
+
+
+async def test_strangers_are_not_let_in(cluster: Cluster, tmp_path: Path) -> None:
+    other = make_operator_identity(tmp_path / "other", create_authority("other"))
+    with pytest.raises(MemberUnreachable, match="certificate"):
+        await asyncio.to_thread(OperatorClient(other, [cluster.endpoint]).view)
+
+    anonymous = ssl.create_default_context(cafile=str(cluster.operator.ca))
+    async with httpx.AsyncClient(verify=anonymous, trust_env=False) as http:
+        with pytest.raises(httpx.TransportError):
+            await http.get(f"https://127.0.0.1:{cluster.server.port}/v1/health", extensions=SNI)
+
+
+async def test_a_member_under_another_name_is_not_spoken_to(cluster: Cluster) -> None:
+    client = HttpPeerClient(cluster.agent)
+    impostor = msgspec.structs.replace(cluster.as_member, id="n3", name="n3")
+    with pytest.raises(MemberUnreachable, match="n3"):
+        await client.call(impostor, "GET", "/v1/health", timeout_seconds=5)
+    await client.close()
+
+
+async def test_unfinished_handshakes_of_one_address_do_not_lock_out_another(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "HANDSHAKES_MAX", 2)
+    port = cluster.server.port
+    hanging = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    assert await read_to_end(cluster, b"", tls=False) == b""  # a third is closed at once
+    _, elsewhere = await asyncio.open_connection(
+        "127.0.0.1",
+        port,
+        ssl=client_context(cluster.operator),
+        server_hostname="n1",
+        local_addr=("127.0.0.9", 0),
+    )
+    for writer in (elsewhere, *(writer for _, writer in hanging)):
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 64, b"\x16\x03\x01\x02\x00" + b"x" * 600],
+)
+async def test_garbage_closes_cleanly_with_one_debug_line(cluster: Cluster, garbage: bytes) -> None:
+    with structlog.testing.capture_logs() as lines:
+        reader, writer = await asyncio.open_connection("127.0.0.1", cluster.server.port)
+        writer.write(garbage)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+        await until(lambda: lines)
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("debug", "connection refused")
+    ]
+    await cluster.operate(lambda client: client.view())  # still answers
+
+
+async def until(true) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def read_to_end(cluster: Cluster, sent: bytes, *, tls: bool) -> bytes:
+    context = client_context(cluster.operator) if tls else None
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1",
+        cluster.server.port,
+        ssl=context,
+        server_hostname="n1" if tls else None,
+    )
+    writer.write(sent)
+    try:
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                return await reader.read()
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_slow_peers_are_cut_off(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.2)
+    assert await read_to_end(cluster, b"\x16", tls=False) == b""  # never finishes its handshake
+    assert await read_to_end(cluster, b"GET /v1/hea", tls=True) == b""  # nor its headers
+    # A second request on one connection is held to the deadline like the first.
+    context = client_context(cluster.operator)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", cluster.server.port, ssl=context, server_hostname="n1"
+    )
+    writer.write(b"GET /v1/health HTTP/1.1\r\nHost: n1\r\n\r\n")
+    assert b" 200 " in await reader.readuntil(b"\r\n")
+    writer.write(b"GET /v1")
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await reader.read()
+    writer.close()
+
+
+async def test_a_slow_body_is_cut_off(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sappers.api.app.BODY_SECONDS", 0.2)
+    head = b"PUT /v1/workloads/web HTTP/1.1\r\nHost: n1\r\nContent-Length: 100\r\n\r\n{"
+    assert b" 408 " in await read_to_end(cluster, head, tls=True)
+
+
+async def test_large_bodies_and_headers_are_refused(cluster: Cluster) -> None:
+    async with cluster.http(cluster.operator) as http:
+        answer = await http.put(
+            "/v1/workloads/web", content=b" " * (1024 * 1024 + 1), extensions=SNI
+        )
+        assert answer.status_code == 413
+    huge = b"GET / HTTP/1.1\r\nHost: n1\r\nX: " + b"x" * 20_000
+    assert b" 400 " in await read_to_end(cluster, huge, tls=True)
+
+
+async def test_one_connection_too_many_is_closed(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 1)
+    _, first = await asyncio.open_connection("127.0.0.1", cluster.server.port)
+    assert await read_to_end(cluster, b"", tls=False) == b""
+    first.close()
+
+
+async def test_a_taken_port_is_an_error_a_person_understands(cluster: Cluster) -> None:
+    second = ApiServer(
+        cluster.member, cluster.agent, "127.0.0.1", cluster.server.port, clock=SystemClock()
+    )
+    with pytest.raises(ApiError, match="cannot listen on"):
+        await second.start()
+    await second.stop()
+
+
+async def test_stop_lets_a_call_finish_and_leaves_no_task(cluster: Cluster) -> None:
+    before = asyncio.all_tasks()
+    await cluster.operate(lambda client: client.view())
+    _, idle = await asyncio.open_connection("127.0.0.1", cluster.server.port)
+    await cluster.server.stop()
+    await until(lambda: asyncio.all_tasks() <= before)
+    idle.close()
+
+
+async def test_stop_does_not_wait_for_peers_that_ask_nothing(cluster: Cluster) -> None:
+    with OperatorClient(cluster.operator, [cluster.endpoint]) as client:
+        await asyncio.to_thread(client.view)
+        began = time.monotonic()
+        await cluster.server.stop()
+        assert time.monotonic() - began < server_module.STOP_SECONDS / 2
+
+
+async def test_the_operator_finds_a_living_member_among_dead_ones(cluster: Cluster) -> None:
+    dead = Endpoint("n0", "127.0.0.1", 1, "n0")
+    with OperatorClient(cluster.operator, [dead, dead, cluster.endpoint]) as client:
+        assert (await asyncio.to_thread(client.view)).cluster == "lab"
+    with (
+        OperatorClient(cluster.operator, [dead]) as client,
+        pytest.raises(MemberUnreachable, match=r"n0 .*refused") as caught,
+    ):
+        await asyncio.to_thread(client.view)
+    assert caught.value.hint
+
+
+async def test_the_operator_goes_through_a_forward_when_the_port_is_closed(
+    cluster: Cluster,
+) -> None:
+    closed: list[str] = []
+
+    @contextlib.contextmanager
+    def forward(endpoint: Endpoint):
+        yield "127.0.0.1", cluster.server.port
+        closed.append(endpoint.name)
+
+    unreachable = Endpoint("n1", "127.0.0.1", 1, "n1")
+    with OperatorClient(cluster.operator, [unreachable], open_forward=forward) as client:
+        assert (await asyncio.to_thread(client.view)).cluster == "lab"
+        assert closed == []
+    assert closed == ["n1"]
+
+
+async def test_the_operator_moves_on_when_its_member_goes_away(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    spare = Cluster.__new__(Cluster)
+    spare.member = cluster.member
+    spare.server = ApiServer(
+        cluster.member, cluster.agent, "127.0.0.1", 0, clock=SystemClock()
+    )  # certificate of n2
+    await spare.server.start()
+    second = Endpoint("n2", "127.0.0.1", spare.server.port, "n2")
+    with OperatorClient(cluster.operator, [cluster.endpoint, second]) as client:
+        await asyncio.to_thread(client.view)
+        await cluster.server.stop()
+        await asyncio.to_thread(client.view)
+    await spare.server.stop()
+
+
+async def test_members_register_and_events_are_cut_between_entries(cluster: Cluster) -> None:
+    commands = tuple(RegisterMember(make_member(f"m{n}")) for n in range(3))
+    await cluster.member.log.propose(Proposal("a", "n1", 1.0, commands), 1)
+    await cluster.member.log.propose(
+        Proposal("b", "n1", 2.0, (RegisterMember(make_member("m9")),)), 1
+    )
+    all_of_one = await cluster.operate(lambda client: client.events(after=0, limit=1))
+    assert [event.subject for event in all_of_one.events] == ["m0", "m1", "m2"]
+    rest = await cluster.operate(lambda client: client.events(after=1, limit=10))
+    assert [event.subject for event in rest.events] == ["m9"]
+    newest = await cluster.operate(lambda client: client.events(limit=1))
+    assert [event.subject for event in newest.events] == ["m9"]

@@ -1,0 +1,477 @@
+"""Voters as they run on hosts: real raft processes, real TLS on loopback, real kills."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import ssl
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from sappers.config import RaftSettings
+from sappers.consensus.raft_log import RaftLog
+from sappers.consensus.wire import Frames, Hello, frame
+from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
+from sappers.model.commands import FoundCluster, NoOperation, Proposal, PutWorkload
+from sappers.model.observation import RaftRole
+from sappers.model.view import Genesis
+from sappers.model.workload import ImageReference, Workload
+from sappers.security.authority import Authority, create_authority, create_request, sign_request
+from sappers.security.identity import load_identity
+from sappers.security.tls import client_context
+
+CLUSTER_ID = "cluster-under-test"
+
+
+class WallClock:
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def write_identity(authority: Authority, node_id: str, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    key, request = create_request(node_id)
+    cert = sign_request(authority, request, node_id=node_id, role="agent", addresses=())
+    for name, content in (("ca", authority.cert_pem), ("cert", cert), ("key", key)):
+        (folder / f"{name}.pem").write_bytes(content)
+        (folder / f"{name}.pem").chmod(0o600)
+    return folder
+
+
+class Cluster:
+    def __init__(self, root: Path, voters: int, settings: RaftSettings) -> None:
+        self.root = root
+        self.settings = settings
+        self.authority = create_authority("lab")
+        ids = [f"node-{number}" for number in range(voters)]
+        self.ports = dict(zip(ids, free_ports(voters), strict=True))
+        addresses = {node: f"127.0.0.1:{port}" for node, port in self.ports.items()}
+        self.genesis = Genesis(CLUSTER_ID, ids[0], tuple(ids), addresses)
+        self.moved: dict[str, str] = {}
+        for node in ids:
+            write_identity(self.authority, node, root / node / "pki")
+        self.logs = {node: self.log_of(node) for node in ids}
+        self.proposed = 0
+
+    def log_of(self, node: str) -> RaftLog:
+        return RaftLog(
+            node,
+            self.genesis,
+            self.root / node / "raft",
+            load_identity(self.root / node / "pki"),
+            self.settings,
+            ("127.0.0.1", self.ports[node]),
+            self.moved.get,
+            WallClock(),
+        )
+
+    async def start(self) -> None:
+        await asyncio.gather(*(log.start() for log in self.logs.values()))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(log.stop() for log in self.logs.values()))
+
+    async def restart(self, node: str) -> RaftLog:
+        await self.logs[node].stop()
+        self.logs[node] = self.log_of(node)
+        await self.logs[node].start()
+        return self.logs[node]
+
+    async def leader(self, but: Iterable[str] = ()) -> RaftLog:
+        def leading() -> list[RaftLog]:
+            return [
+                log
+                for node, log in self.logs.items()
+                if node not in but and log.status().role is RaftRole.LEADER
+            ]
+
+        await until(lambda: bool(leading()), self.logs.values())
+        return leading()[0]
+
+    def name_of(self, log: RaftLog) -> str:
+        return next(node for node, one in self.logs.items() if one is log)
+
+    def proposal(self) -> Proposal:
+        """Creates a workload named as the request, so that the state shows that it took effect."""
+        self.proposed += 1
+        name = f"w{self.proposed}"
+        workload = Workload(name, ImageReference("hello", "0" * 64))
+        return Proposal(name, "node-0", time.time(), (PutWorkload(workload),))
+
+    async def agree(self, nodes: Iterable[str] | None = None) -> None:
+        """Wait until all have applied the same index, and check that the states are equal."""
+        logs = [self.logs[node] for node in nodes or self.logs]
+        index = 0
+        while not index:
+            with contextlib.suppress(ProposalRejected, OutcomeUnknown):
+                index = await (await self.leader()).read_barrier(2.0)
+        await until(lambda: all(log.state().index >= index for log in logs), logs)
+        assert all(log.state().workloads == logs[0].state().workloads for log in logs)
+
+
+async def until(
+    condition: Callable[[], bool], logs: Iterable[RaftLog], timeout_seconds: float = 15.0
+) -> None:
+    """Wait for a condition that can only change when a log tells of a change."""
+    news = asyncio.Event()
+
+    async def listen(log: RaftLog) -> None:
+        async for _ in log.changes():
+            news.set()
+
+    async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(listen(log)) for log in logs]
+        await asyncio.sleep(0)  # let them begin to listen
+        while not condition():
+            news.clear()
+            await news.wait()
+        for task in tasks:
+            task.cancel()
+
+
+StartCluster = Callable[..., Awaitable[Cluster]]
+
+
+@pytest.fixture
+async def start_cluster(tmp_path: Path) -> AsyncIterator[StartCluster]:
+    started: list[Cluster] = []
+
+    async def start(voters: int = 3, settings: RaftSettings | None = None) -> Cluster:
+        cluster = Cluster(tmp_path, voters, settings or RaftSettings())
+        started.append(cluster)
+        await cluster.start()
+        return cluster
+
+    yield start
+    for cluster in started:
+        await cluster.stop()
+
+
+def kill(log: RaftLog, number: signal.Signals = signal.SIGKILL) -> None:
+    assert log.process_id is not None
+    with contextlib.suppress(ProcessLookupError):  # it may be down from the kill before
+        os.kill(log.process_id, number)
+
+
+def resident_kib(log: RaftLog) -> int:
+    lines = Path(f"/proc/{log.process_id}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+async def test_three_elect_one_and_replicate(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    leader = await cluster.leader()
+    found = Proposal("f", "node-0", 1.0, (FoundCluster(CLUSTER_ID, cluster.genesis.voters),))
+    applied = await leader.propose(found, 5.0)
+    assert applied.refused == ""
+    assert leader.state().cluster_id == CLUSTER_ID
+    assert (applied.index, applied.term) == (leader.state().index, leader.status().term)
+    await cluster.agree()
+    assert [log.status().role for log in cluster.logs.values()].count(RaftRole.LEADER) == 1
+    again = await leader.propose(found, 5.0)
+    assert again.index > applied.index
+    assert len(leader.state().events) == 1, "the same request is not applied twice"
+    entries = leader.entries_after(applied.index - 1, 10)
+    assert entries is not None
+    assert entries[0].index == applied.index
+    follower = next(log for log in cluster.logs.values() if log is not leader)
+    with pytest.raises(ProposalRejected, match="does not lead"):
+        await follower.propose(cluster.proposal(), 5.0)
+
+
+async def test_one_voter_alone_works(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(voters=1)
+    leader = await cluster.leader()
+    for _ in range(20):
+        await leader.propose(cluster.proposal(), 5.0)
+    before = leader.state()
+    again = await cluster.restart("node-0")
+    await cluster.leader()
+    await again.read_barrier(5.0)
+    assert again.state().workloads == before.workloads
+
+
+async def test_a_killed_leader_is_succeeded_ten_times(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    outages = []
+    for _ in range(10):
+        leader = await cluster.leader()
+        await cluster.agree()
+        dead, since = cluster.name_of(leader), time.monotonic()
+        kill(leader)
+        await cluster.logs[dead]._process.wait()  # type: ignore[union-attr]
+        while True:
+            successor = await cluster.leader()
+            with contextlib.suppress(ProposalRejected, OutcomeUnknown):
+                await successor.propose(cluster.proposal(), 2.0)
+                break
+        outages.append((time.monotonic() - since) * 1000)
+    await cluster.agree()
+    print(f"failover ms: median {statistics.median(outages):.0f}, max {max(outages):.0f}")
+    assert max(outages) < 2000
+
+
+async def test_kill_of_all_loses_nothing_acknowledged(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(settings=RaftSettings(compaction_min_entries=40))
+    acknowledged: set[str] = set()
+    stopping = asyncio.Event()
+
+    async def write() -> None:
+        while not stopping.is_set():
+            leader, proposal = await cluster.leader(), cluster.proposal()
+            with contextlib.suppress(ProposalRejected, OutcomeUnknown):
+                await leader.propose(proposal, 2.0)
+                acknowledged.add(proposal.request_id)
+
+    async with asyncio.TaskGroup() as writers:
+        for _ in range(8):
+            writers.create_task(write())
+        for enough in (300, 600, 900, 1200):
+            await until(lambda: len(acknowledged) >= enough, cluster.logs.values())  # noqa: B023
+            for log in cluster.logs.values():
+                kill(log)
+        stopping.set()
+    await cluster.agree()
+    for log in cluster.logs.values():
+        assert acknowledged <= set(log.state().workloads)
+    # And all of it is on disk: new adapters read it back from snapshot and journal.
+    for node in cluster.logs:
+        assert (cluster.root / node / "raft" / "snapshot").exists()
+        await cluster.restart(node)
+    await cluster.agree()
+    for log in cluster.logs.values():
+        assert acknowledged <= set(log.state().workloads)
+    print(f"{len(acknowledged)} acknowledged writes through 4 kills of all")
+
+
+async def test_a_stopped_leader_says_nothing_false(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    old = await cluster.leader()
+    name = cluster.name_of(old)
+    await old.propose(cluster.proposal(), 5.0)
+    kill(old, signal.SIGSTOP)
+    frozen = [cluster.proposal() for _ in range(5)]
+    asked = [asyncio.create_task(old.propose(p, 6.0)) for p in frozen]
+    new = await cluster.leader(but=[name])
+    await new.propose(cluster.proposal(), 5.0)
+    await asyncio.sleep(3.0)  # longer than any time-out of the others
+    kill(old, signal.SIGCONT)
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(o, OutcomeUnknown | ProposalRejected) for o in outcomes), outcomes
+    await cluster.agree()
+    for proposal, outcome in zip(frozen, outcomes, strict=True):
+        if isinstance(outcome, ProposalRejected):
+            assert proposal.request_id not in old.state().workloads
+    assert old.status().term == new.status().term
+
+
+async def test_a_lagging_voter_catches_up_by_snapshot(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(settings=RaftSettings(compaction_min_entries=50))
+    leader = await cluster.leader()
+    lagging = next(node for node in cluster.logs if cluster.logs[node] is not leader)
+    await cluster.logs[lagging].stop()
+    for _ in range(200):
+        await leader.propose(cluster.proposal(), 5.0)
+    assert await leader.trigger_snapshot() > 200
+    late = cluster.logs[lagging] = cluster.log_of(lagging)
+    await late.start()
+    process = late.process_id
+    while late.state().index < 200:  # it must fit entries to the snapshot that come with it
+        await leader.propose(cluster.proposal(), 5.0)
+    await cluster.agree()
+    assert late.process_id == process
+    assert late.entries_after(10, 5) is None
+
+
+async def test_a_host_that_moved_is_found_again(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    leader = await cluster.leader()
+    moved = max(node for node in cluster.logs if cluster.logs[node] is not leader)
+    await cluster.logs[moved].stop()
+    (cluster.ports[moved],) = free_ports(1)
+    cluster.moved[moved] = f"127.0.0.1:{cluster.ports[moved]}"
+    cluster.logs[moved] = cluster.log_of(moved)
+    await cluster.logs[moved].start()
+    await leader.propose(cluster.proposal(), 5.0)
+    await cluster.agree()
+
+
+async def test_damaged_files_are_refused_by_name(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(voters=1)
+    leader = await cluster.leader()
+    for _ in range(10):
+        await leader.propose(cluster.proposal(), 5.0)
+    await leader.trigger_snapshot()
+    await leader.stop()
+    snapshot = cluster.root / "node-0" / "raft" / "snapshot"
+    snapshot.write_bytes(snapshot.read_bytes()[:-1])
+    with pytest.raises(LogDamaged, match="snapshot") as caught:
+        await cluster.log_of("node-0").start()
+    assert caught.value.hint
+
+
+async def test_a_taken_port_is_told(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(voters=3)
+    other = cluster.log_of("node-0")
+    other._folder = cluster.root / "elsewhere"
+    with pytest.raises(SappersError, match=r"cannot listen.*: Address already in use"):
+        await other.start()
+
+
+async def test_strangers_are_refused(start_cluster: StartCluster, tmp_path: Path) -> None:
+    cluster = await start_cluster()
+    leader = await cluster.leader()
+    address = ("127.0.0.1", cluster.ports["node-2"])
+    rogue = write_identity(create_authority("lab"), "node-0", tmp_path / "rogue")
+    outsider = write_identity(cluster.authority, "node-9", tmp_path / "outsider")
+    elder = load_identity(cluster.root / "node-1" / "pki")
+
+    async def converse(context: ssl.SSLContext | None, *sent: bytes) -> bytes:
+        """What node-2 answers before it hangs up."""
+        try:
+            reader, writer = await asyncio.open_connection(
+                *address, ssl=context, server_hostname="node-2" if context else None
+            )
+            for part in sent:
+                writer.write(part)
+            async with asyncio.timeout(8):
+                return await reader.read()
+        except OSError:
+            return b""
+
+    vote = frame({"type": "request_vote", "term": 99, "last_log_index": 999, "last_log_term": 99})
+    pickle = b"\x80\x04cposix\nsystem\n(S'touch /tmp/owned'\ntR."
+    hello = frame(Hello(CLUSTER_ID, "node-0"))
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    nobody.load_verify_locations(outsider / "ca.pem")
+    theirs = client_context(load_identity(rogue))
+    theirs.check_hostname, theirs.verify_mode = False, ssl.CERT_NONE
+    assert await converse(None, pickle, os.urandom(5000)) == b""
+    assert await converse(nobody, hello, vote) == b""
+    assert await converse(theirs, hello, vote) == b""
+    assert await converse(client_context(load_identity(outsider)), hello, vote) == b""
+    # A voter's own certificate, but another's name, another cluster, no hello, a giant, a pickle.
+    for first in (
+        hello,
+        frame(Hello("another cluster", "node-1")),
+        vote,
+        b"\x7f\xff\xff\xff",
+        len(pickle).to_bytes(4, "big") + pickle,
+    ):
+        answer = await converse(client_context(elder), first, vote)
+        assert all(b"hello" in body for body in Frames(4096).feed(answer))
+    await cluster.agree()
+    assert leader.status().term < 99
+    assert all(log.status().term < 99 for log in cluster.logs.values())
+
+
+async def test_out_of_descriptors_is_survived(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    await cluster.agree()
+    target = cluster.logs["node-2"].process_id
+    assert target is not None
+    in_use = len(os.listdir(f"/proc/{target}/fd"))  # noqa: PTH208
+    resource.prlimit(target, resource.RLIMIT_NOFILE, (in_use + 3, in_use + 3))
+    address = ("127.0.0.1", cluster.ports["node-2"])
+    strangers = [await asyncio.open_connection(*address) for _ in range(20)]
+    await (await cluster.leader()).propose(cluster.proposal(), 5.0)
+    for _, writer in strangers:
+        writer.close()
+    await cluster.restart("node-0")  # it must get through to node-2
+    await cluster.agree()
+    assert cluster.logs["node-2"].process_id == target
+
+
+async def test_strangers_that_say_nothing_block_nobody(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    await cluster.agree()
+    folder = f"/proc/{cluster.logs['node-2'].process_id}/fd"
+    in_use = len(os.listdir(folder))  # noqa: PTH208
+    address = ("127.0.0.1", cluster.ports["node-2"])
+    strangers = [await asyncio.open_connection(*address) for _ in range(300)]
+    await (await cluster.leader()).propose(cluster.proposal(), 5.0)
+    assert len(os.listdir(folder)) <= in_use + 256  # noqa: PTH208
+    await cluster.restart("node-0")  # its turn comes when the time of the strangers is up
+    await cluster.agree()
+    for _, writer in strangers:
+        writer.close()
+
+
+async def test_two_processes_never_share_a_folder(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(voters=1)
+    await cluster.leader()
+    second = cluster.log_of("node-0")
+    with pytest.raises(SappersError, match="another raft process uses"):
+        await second.start()
+
+
+AGENT = """
+import asyncio, sys
+from pathlib import Path
+from test_consensus_processes import Cluster, RaftSettings
+async def main():
+    cluster = Cluster(Path(sys.argv[1]), 1, RaftSettings())
+    await cluster.start()
+    print(cluster.logs["node-0"].process_id, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_the_process_ends_with_its_agent(tmp_path: Path) -> None:
+    agent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", AGENT, str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+    )
+    assert agent.stdout is not None
+    descriptor = os.pidfd_open(int(await agent.stdout.readline()))
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(descriptor, ended.set)
+    agent.kill()
+    await agent.wait()
+    async with asyncio.timeout(5):
+        await ended.wait()
+    asyncio.get_running_loop().remove_reader(descriptor)
+    os.close(descriptor)
+
+
+async def test_writes_a_second(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    leader = await cluster.leader()
+    for in_flight, count in ((1, 200), (64, 3000)):
+        turns = asyncio.Semaphore(in_flight)
+
+        async def write(number: int, turns: asyncio.Semaphore = turns) -> None:
+            async with turns:
+                proposal = Proposal(f"{turns}-{number}", "node-0", 1.0, (NoOperation(),))
+                await leader.propose(proposal, 10.0)
+
+        since = time.monotonic()
+        await asyncio.gather(*(write(number) for number in range(count)))
+        print(f"{in_flight} in flight: {count / (time.monotonic() - since):.0f} writes/s")
+    for log in cluster.logs.values():
+        print(f"{cluster.name_of(log)}: {resident_kib(log)} KiB")
+    await cluster.agree()

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from sappers.agent.address import is_local, own_address
+from sappers.errors import ConfigError
+
+
+def test_a_local_address_is_kept() -> None:
+    assert is_local("127.0.0.1")
+    assert not is_local("192.0.2.250")
+    assert own_address("127.0.0.7", []) == "127.0.0.7"
+
+
+def test_a_lost_address_is_replaced_by_the_one_that_reaches_the_peers() -> None:
+    assert own_address("192.0.2.250", ["192.0.2.250:7946", "127.0.0.1:7946"]) == "127.0.0.1"
+
+
+def test_no_address_and_no_peer_is_an_error_that_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.250: this host does not have it"):
+        own_address("192.0.2.250", ["nonsense"])

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sappers.agent.relay import Follower, Heartbeat, Publisher
+from sappers.errors import ApiError
+from sappers.model import subjects
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import Entry, NoOperation, PutWorkload
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import MemberHealth
+from tests.unit.worlds import commit, founded, member, workload
+
+
+class FakeHub:
+    connected = True
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        self.sent.append((subject, payload))
+
+
+class FakeLog:
+    """A log whose role and entries the test sets."""
+
+    def __init__(self, state: ClusterState, role: RaftRole) -> None:
+        self.now = state
+        self.role = role
+        self.entries: list[Entry] = []
+        self.heard_of: list[tuple[int, int, str | None]] = []
+        self.fed: list[Entry] = []
+
+    def state(self) -> ClusterState:
+        return self.now
+
+    def status(self) -> RaftStatus:
+        return RaftStatus(self.role, 3, "m1", self.now.index, self.now.index)
+
+    def entries_after(self, index: int, limit: int) -> list[Entry]:
+        return [entry for entry in self.entries if entry.index > index][:limit]
+
+    async def feed(self, entry: Entry) -> None:
+        self.fed.append(entry)
+
+    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+        self.heard_of.append((index, term, leader_id))
+
+
+class FakePeers:
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    async def call(self, member, method, path, *, body=None, timeout_seconds) -> bytes:
+        self.asked.append(member.id)
+        answer = self.answers.get(member.id, ApiError("down"))
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
+
+
+def health_of(member_id: str, leader_id: str | None) -> bytes:
+    return msgspec.json.encode(
+        MemberHealth(member_id, "n", "v", "c1", "follower", 4, leader_id, 9, 9, "-", True)
+    )
+
+
+async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
+    hub = FakeHub()
+    publisher = Publisher(hub)
+    log = FakeLog(founded(), RaftRole.FOLLOWER)
+    await publisher.publish_news(log, "m1")
+    assert hub.sent == []
+    log.role = RaftRole.LEADER
+    log.now, _ = commit(log.now, PutWorkload(workload()))
+    log.entries = [Entry(log.now.index, 3, b"payload")]
+    await publisher.publish_news(log, "m1")
+    assert [subject for subject, _ in hub.sent] == [
+        subjects.ENTRIES,
+        "sappers.events.workload.created",
+        subjects.HEARTBEAT,
+    ]
+    hub.sent.clear()
+    await publisher.publish_news(log, "m1")
+    assert hub.sent == []
+
+
+async def test_entries_and_heartbeats_reach_the_following_log_and_garbage_does_not() -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    follower = Follower(FakePeers({}), list)
+    follower.follow(log)
+    entry = Entry(5, 1, b"payload")
+    await follower.receive(subjects.ENTRIES, msgspec.msgpack.encode(entry))
+    await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(Heartbeat(5, 1, "m1")))
+    await follower.receive(subjects.ENTRIES, b"\xff\xff")
+    await follower.receive(subjects.HEARTBEAT, b"nonsense")
+    assert log.fed == [entry]
+    assert log.heard_of == [(5, 1, "m1")]
+
+
+async def test_without_a_heartbeat_voters_are_asked_until_one_knows_a_leader() -> None:
+    voters = [member(n, has_vote=True) for n in (1, 2, 3)]
+    peers = FakePeers({"m2": health_of("m2", None), "m3": health_of("m3", "m2")})
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    follower = Follower(peers, lambda: [*voters, member(4)])
+    follower.follow(log)
+    follower._heard_at = float("-inf")
+    await follower.ask_voters()
+    assert peers.asked == ["m1", "m2", "m3"]
+    assert log.heard_of == [(9, 4, "m2")]
+
+
+async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    follower = Follower(
+        FakePeers({"m2": health_of("m2", None)}), lambda: [member(n, has_vote=True) for n in (1, 2)]
+    )
+    follower.follow(log)
+    await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(Heartbeat(5, 3, "m1")))
+    await follower.ask_voters()
+    assert log.heard_of == [(5, 3, "m1")]
+    follower._heard_at = float("-inf")
+    await follower.ask_voters()
+    assert log.heard_of[1:] == [(0, 3, None)]
+
+
+async def test_compacted_entries_are_told_from_unreachable_voters() -> None:
+    voter = member(1, has_vote=True)
+    follower = Follower(FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter])
+    assert await follower.fetch_entries(3) is None
+    entries = [Entry(4, 1, b"x")]
+    follower = Follower(FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter])
+    assert await follower.fetch_entries(3) == entries
+
+
+def test_the_no_operation_changes_nothing() -> None:
+    before = founded()
+    after, outcome = commit(before, NoOperation())
+    assert outcome.refused == ""
+    assert after.members == before.members

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.replica import Replica
+from sappers.errors import ApiError, ProposalRejected
+from sappers.model.codec import encode_state
+from sappers.model.commands import (
+    Entry,
+    FoundCluster,
+    NoOperation,
+    Proposal,
+    encode_proposal,
+)
+
+
+def entry(index: int, cluster: str = "c") -> Entry:
+    command = FoundCluster(cluster, ("a",)) if index == 3 else NoOperation()
+    payload = encode_proposal(Proposal(f"r{index}", "me", 1.0, (command,)))
+    return Entry(index, 1, payload if index != 2 else b"")
+
+
+class Cluster:
+    """A voter that answers from its own replica; entries before `compacted` are gone."""
+
+    def __init__(self, size: int, compacted: int = 1, cluster: str = "c") -> None:
+        self.entries = [entry(index, cluster) for index in range(2, size + 1)]
+        self.replica = Replica()
+        self.replica.advance(self.entries)
+        self.compacted = compacted
+        self.snapshots = 0
+        self.fetches = 0
+        self.failures = 0
+        self.asked_twice = asyncio.Event()
+
+    def _answer(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ApiError("no voter answers")
+
+    async def snapshot(self) -> bytes:
+        self._answer()
+        self.snapshots += 1
+        if self.snapshots == 2:
+            self.asked_twice.set()
+        return encode_state(self.replica.state)
+
+    async def after(self, index: int) -> list[Entry] | None:
+        self.fetches += 1
+        self._answer()
+        if index < self.compacted:
+            return None
+        return [e for e in self.entries if e.index > index][:4]
+
+
+async def reached(log: FollowerLog, index: int) -> None:
+    async with asyncio.timeout(5):
+        if log.state().index < index:
+            async for _ in log.changes():
+                if log.state().index >= index:
+                    return
+
+
+async def following(cluster: Cluster, folder: Path) -> FollowerLog:
+    log = FollowerLog(cluster.snapshot, cluster.after, folder)
+    await log.start()
+    return log
+
+
+async def test_fed_in_order_it_follows(tmp_path: Path) -> None:
+    cluster = Cluster(20)
+    log = await following(cluster, tmp_path)
+    for one in cluster.entries:
+        await log.feed(one)
+        await log.feed(one)
+    assert log.state() == cluster.replica.state
+    assert (cluster.fetches, cluster.snapshots) == (0, 0)
+    assert log.entries_after(18, 10) == (entry(19), entry(20))
+    await log.stop()
+
+
+async def test_a_gap_is_filled_with_entries(tmp_path: Path) -> None:
+    cluster = Cluster(20)
+    log = await following(cluster, tmp_path)
+    await log.feed(entry(2))
+    await log.feed(entry(20))
+    await reached(log, 20)
+    assert log.state() == cluster.replica.state
+    assert cluster.snapshots == 0
+    await log.stop()
+
+
+async def test_what_is_compacted_away_comes_as_a_snapshot(tmp_path: Path) -> None:
+    cluster = Cluster(20, compacted=10)
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    assert log.state() == cluster.replica.state
+    assert cluster.snapshots == 1
+    assert log.entries_after(5, 10) is None
+    assert log.status().leader_id == "a"
+    await log.stop()
+
+
+async def test_it_tries_until_a_voter_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.01)
+    cluster = Cluster(20)
+    cluster.failures = 3
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    assert cluster.failures == 0
+    await log.stop()
+
+
+async def test_a_new_member_starts_from_a_snapshot(tmp_path: Path) -> None:
+    cluster = Cluster(20)
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    assert (cluster.fetches, cluster.snapshots) == (0, 1)
+    await log.stop()
+
+
+async def test_it_starts_from_its_copy(tmp_path: Path) -> None:
+    cluster = Cluster(20)
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    await log.stop()
+    again = await following(Cluster(2), tmp_path)
+    assert again.state() == cluster.replica.state
+    await again.stop()
+
+
+async def test_a_damaged_copy_is_replaced(tmp_path: Path) -> None:
+    cluster = Cluster(20, compacted=10)
+    (tmp_path / "replica").write_bytes(b"damaged")
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    await log.stop()
+
+
+async def test_another_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.01)
+    log = await following(ours := Cluster(5), tmp_path)
+    await log.heard(5, 1, "a")
+    await reached(log, 5)
+    theirs = Cluster(20, compacted=10, cluster="other")
+    log._fetch_entries, log._fetch_snapshot = theirs.after, theirs.snapshot
+    await log.heard(20, 1, "a")
+    async with asyncio.timeout(5):
+        await theirs.asked_twice.wait()
+    assert log.state() == ours.replica.state
+    await log.stop()
+
+
+async def test_it_has_no_vote(tmp_path: Path) -> None:
+    log = await following(Cluster(5), tmp_path)
+    with pytest.raises(ProposalRejected):
+        await log.propose(Proposal("r", "me", 1.0, ()), 1.0)
+    with pytest.raises(ProposalRejected):
+        await log.read_barrier(1.0)
+    await log.stop()

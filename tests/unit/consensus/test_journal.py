@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sappers.consensus.journal import Journal
+from sappers.errors import LogDamaged
+
+FIRST = (b"\x01", 1, 0)
+
+
+def filled(folder: Path, count: int, *, sync_each: bool = True) -> Journal:
+    journal = Journal(folder)
+    journal.add(*FIRST)
+    for index in range(2, count + 1):
+        journal.add(b"\0command %d" % index, index, 1)
+        if sync_each:
+            journal.sync()
+    journal.sync()
+    return journal
+
+
+def entries(journal: Journal) -> list[tuple[bytes, int, int]]:
+    return list(journal[:])
+
+
+def test_what_was_synced_is_there_again(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 20)
+    journal.setCurrentTerm(7, "other")
+    journal.setRaftCommitIndex(12)
+    journal.onOneSecondTimer()
+    journal.sync()
+    again = Journal(tmp_path)
+    assert entries(again) == entries(journal)
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (7, "other")
+    assert again.getRaftCommitIndex() == 12
+
+
+def test_nothing_reaches_the_file_before_sync(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 3)
+    size = (tmp_path / "journal").stat().st_size
+    journal.add(b"\0more", 4, 1)
+    assert (tmp_path / "journal").stat().st_size == size
+    assert journal.sync()
+    assert not journal.sync()
+    assert (tmp_path / "journal").stat().st_size > size
+
+
+def test_an_entry_must_follow_the_last(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 3)
+    with pytest.raises(ValueError, match="5 does not follow 3"):
+        journal.add(b"\0", 5, 1)
+
+
+def test_a_torn_tail_is_cut_wherever_it_tears(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 5)
+    whole = (tmp_path / "journal").read_bytes()
+    journal.add(b"\0torn", 6, 1)
+    journal.sync()
+    longer = (tmp_path / "journal").read_bytes()
+    for length in range(len(whole), len(longer)):
+        (tmp_path / "journal").write_bytes(longer[:length])
+        again = Journal(tmp_path)
+        assert len(again) == 5
+        assert (tmp_path / "journal").read_bytes() == whole
+        again._destroy()
+    (tmp_path / "journal").write_bytes(longer)
+    assert len(Journal(tmp_path)) == 6
+
+
+def test_a_cut_journal_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path, 5)._destroy()
+    with (tmp_path / "journal").open("ab") as file:
+        file.write(b"\xf5Jr\x01 garbage that was half written")
+    journal = Journal(tmp_path)
+    journal.add(b"\0six", 6, 2)
+    journal.sync()
+    assert entries(Journal(tmp_path))[-1] == (b"\0six", 6, 2)
+
+
+def test_an_unsynced_group_may_be_torn_anywhere(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 5)
+    synced = (tmp_path / "journal").stat().st_size
+    for index in range(6, 12):
+        journal.add(b"\0group", index, 1)
+    journal._file.flush()  # the kernel wrote some of it when the power went
+    data = bytearray((tmp_path / "journal").read_bytes())
+    data[synced + 40 : synced + 60] = bytes(20)
+    (tmp_path / "journal").write_bytes(data)
+    assert len(Journal(tmp_path)) == 5
+
+
+def test_a_bad_entry_in_the_middle_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path, 20)._destroy()
+    data = bytearray((tmp_path / "journal").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "journal").write_bytes(data)
+    with pytest.raises(LogDamaged, match=r"journal.*checksum") as caught:
+        Journal(tmp_path)
+    assert "remove this member" in str(caught.value.hint)
+    assert (tmp_path / "journal").read_bytes() == data, "evidence must not be touched"
+
+
+@pytest.mark.parametrize("missing", ["journal", "term"])
+def test_a_missing_file_is_refused(tmp_path: Path, missing: str) -> None:
+    journal = filled(tmp_path, 3)
+    journal.setCurrentTerm(2, None)
+    journal._destroy()
+    (tmp_path / missing).unlink()
+    with pytest.raises(LogDamaged, match=f"{missing} is missing"):
+        Journal(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\0" * 64])
+def test_an_unreadable_term_is_refused(tmp_path: Path, content: bytes) -> None:
+    filled(tmp_path, 3)._destroy()
+    (tmp_path / "term").write_bytes(content)
+    with pytest.raises(LogDamaged, match="term"):
+        Journal(tmp_path)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path, 3)._destroy()
+    (tmp_path / "journal").write_bytes(b"PYSYNCOBJ" + bytes(100))
+    with pytest.raises(LogDamaged, match="no journal of this version"):
+        Journal(tmp_path)
+
+
+def test_trimming_keeps_the_rest_and_survives(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 20)
+    kept = entries(journal)[14:]
+    journal.deleteEntriesTo(14)
+    journal.add(b"\0more", 21, 2)
+    journal.sync()
+    assert entries(Journal(tmp_path)) == [*kept, (b"\0more", 21, 2)]
+
+
+def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 3)
+    journal.deleteEntriesTo(1)
+    for name in ("journal", "term"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.binary(max_size=40)),
+        st.tuples(st.just("cut"), st.integers(1, 30)),
+        st.tuples(st.just("trim"), st.integers(0, 30)),
+        st.tuples(st.just("sync"), st.none()),
+        st.tuples(st.just("crash"), st.none()),
+        st.tuples(st.just("commit"), st.integers(1, 40)),
+    ),
+    max_size=60,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(operations=operations)
+def test_it_behaves_like_a_list_that_survives(
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, object]]
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    journal = Journal(folder)
+    journal.add(*FIRST)
+    journal.sync()
+    now, durable = [FIRST], [FIRST]
+    for operation, argument in operations:
+        match operation, argument:
+            case "add", bytes(command):
+                entry = (b"\0" + command, now[-1][1] + 1, 1)
+                journal.add(*entry)
+                now.append(entry)
+            case "cut", int(position):
+                journal.deleteEntriesFrom(position)
+                del now[position:]
+            case "trim", int(position) if position < len(now):
+                journal.deleteEntriesTo(position)
+                now = now[position:]
+                durable = list(now)
+            case "sync", _:
+                journal.sync()
+                durable = list(now)
+            case "commit", int(index):
+                journal.setRaftCommitIndex(index)
+                journal.onOneSecondTimer()
+            case "crash", _:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, journal._file.fileno())
+                os.close(nowhere)
+                journal = Journal(folder)
+                now = list(durable)
+        assert entries(journal) == now
+    journal._destroy()
+    assert entries(Journal(folder)) == now

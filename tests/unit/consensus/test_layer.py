@@ -1,0 +1,330 @@
+"""One voter and hand-made messages from its peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pysyncobj.serializer
+import pysyncobj.syncobj
+import pytest
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from sappers.config import RaftSettings
+from sappers.consensus import layer, library
+from sappers.consensus.journal import Journal
+from sappers.consensus.layer import RaftNode
+from sappers.consensus.snapshot import SnapshotStore
+from sappers.errors import ConfigError, LogDamaged
+from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
+from sappers.model.observation import RaftRole
+
+PAYLOAD = encode_proposal(Proposal("r", "me", 1.0, (NoOperation(),)))
+
+
+class Wire(Transport):
+    def __init__(self) -> None:
+        super().__init__(None, None, [])
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def send(self, node: Any, message: dict[str, Any]) -> bool:
+        self.sent.append((node.id, message))
+        return True
+
+    def has_room(self, node: Any) -> bool:
+        return True
+
+    def take(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        found = [(peer, m) for peer, m in self.sent if m["type"] == kind]
+        self.sent.clear()
+        return found
+
+
+class Answers:
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def done(self, *what: Any) -> None:
+        self.heard.append(("done", *what))
+
+    def rejected(self, reason: str) -> None:
+        self.heard.append(("rejected", reason))
+
+    def unknown(self, reason: str) -> None:
+        self.heard.append(("unknown", reason))
+
+
+class Voter:
+    """`me` of the electorate me, a, b, at a time that the test sets."""
+
+    def __init__(self, folder: Path, clock: dict[str, float], voters: tuple[str, ...]) -> None:
+        self.clock = clock
+        self.wire = Wire()
+        self.journal = Journal(folder)
+        self.applied: list[Entry] = []
+        store = SnapshotStore(folder / "snapshot")
+        self.node = RaftNode("me", voters, self.journal, store, self.wire, RaftSettings(), self)
+        for peer in voters[1:]:
+            self.wire._onNodeConnected(Node(peer))
+
+    def on_applied(self, entry: Entry) -> None:
+        self.applied.append(entry)
+
+    def on_snapshot(self, snapshot: Any) -> None:
+        raise AssertionError
+
+    def hears(self, peer: str, kind: str, **fields: Any) -> None:
+        self.wire._onMessageReceived(Node(peer), {"type": kind, **fields})
+
+    def tick_after(self, seconds: float) -> None:
+        self.clock["now"] += seconds
+        self.node.tick()
+
+    def becomes_leader(self) -> int:
+        self.tick_after(1.0)
+        self.hears("a", "pre_vote_granted", term=self.node.raftCurrentTerm)
+        self.tick_after(0.01)
+        self.hears("a", "response_vote", term=self.node.raftCurrentTerm)
+        assert self.node.status().role is RaftRole.LEADER
+        return int(self.node.raftCurrentTerm)
+
+    def append(self, term: int, previous: tuple[int, int], *entries: Any, commit: int = 1) -> None:
+        self.hears(
+            "a",
+            "append_entries",
+            term=term,
+            commit_index=commit,
+            entries=list(entries),
+            prevLogIdx=previous[0],
+            prevLogTerm=previous[1],
+        )
+
+
+@pytest.fixture
+def new_voter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    clock = {"now": 100.0}
+    monkeypatch.setattr(layer, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(pysyncobj.syncobj, "monotonicTime", lambda: clock["now"])
+    return lambda voters=("me", "a", "b"): Voter(tmp_path, clock, voters)
+
+
+@pytest.fixture
+def voter(new_voter: Any) -> Any:
+    return new_voter()
+
+
+def entry(index: int, term: int) -> tuple[bytes, int, int]:
+    return b"\0" + PAYLOAD, index, term
+
+
+def test_an_acknowledgement_of_an_older_term_does_not_count(voter: Any) -> None:
+    term = voter.becomes_leader()
+    answers = Answers()
+    voter.node.propose(PAYLOAD, answers)
+    voter.tick_after(0.01)
+    ack = {"next_node_idx": 4, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term - 1, **ack)
+    voter.tick_after(0.01)
+    assert answers.heard == []
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.01)
+    assert answers.heard == [("done", 3, term, "")]
+    assert [e.index for e in voter.applied] == [2, 3]
+
+
+def test_it_acknowledges_after_the_sync_only(voter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    voter.append(1, (1, 0), entry(2, 1))
+    assert voter.wire.take("next_node_idx") == []
+    order = []
+    sync, send = voter.journal.sync, voter.wire.send
+    monkeypatch.setattr(voter.journal, "sync", lambda: order.append("sync") or sync())
+    monkeypatch.setattr(voter.wire, "send", lambda *a: order.append("ack") or send(*a))
+    voter.tick_after(0.01)
+    assert order[:2] == ["sync", "ack"]
+    ((_, ack),) = voter.wire.take("next_node_idx")
+    assert (ack["term"], ack["next_node_idx"], ack["success"]) == (1, 3, True)
+
+
+def test_an_acknowledgement_dies_with_its_term(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1))
+    voter.hears("b", "request_vote", term=2, last_log_index=9, last_log_term=1)
+    voter.tick_after(0.01)
+    assert voter.wire.take("next_node_idx") == []
+
+
+def test_a_late_message_cuts_nothing_that_matches(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1), entry(3, 1), entry(4, 1))
+    voter.append(1, (1, 0), entry(2, 1), commit=4)
+    assert len(voter.journal) == 4
+    voter.tick_after(0.01)
+    assert voter.node.raftCommitIndex == 2, "beyond the message nothing is known to match"
+    ((_, ack),) = voter.wire.take("next_node_idx")
+    assert ack["next_node_idx"] == 3
+
+
+def test_another_leaders_entry_takes_the_place_of_ours(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1), entry(3, 1))
+    voter.append(2, (2, 1), entry(3, 2))
+    assert [e[1:] for e in voter.journal[:]] == [(1, 0), (2, 1), (3, 2)]
+
+
+def test_a_committed_entry_is_never_replaced(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
+    with pytest.raises(LogDamaged, match="another entry"):
+        voter.append(2, (2, 1), entry(3, 2))
+
+
+def test_a_snapshot_chunk_commits_nothing(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1), entry(3, 1))
+    voter.hears("a", "append_entries", term=1, commit_index=3, serialized=(b"x", True, False))
+    assert voter.node.raftCommitIndex == 1
+    (_, ack) = voter.wire.take("next_node_idx")[-1]
+    assert (ack["success"], ack["reset"]) == (False, False), "it shows that it lives"
+
+
+def test_who_hears_a_leader_grants_no_pre_vote(voter: Any) -> None:
+    voter.append(1, (1, 0))
+    wish = {"term": 1, "last_log_index": 9, "last_log_term": 9}
+    voter.hears("b", "pre_vote", **wish)
+    assert voter.wire.take("pre_vote_granted") == []
+    voter.wire._onNodeDisconnected(Node("a"))
+    voter.hears("b", "pre_vote", **wish)
+    assert len(voter.wire.take("pre_vote_granted")) == 1
+
+
+def test_a_leader_that_falls_silent_is_the_leader_no_more(voter: Any) -> None:
+    voter.append(2, (1, 0))
+    assert voter.node.status().leader_id == "a"
+    voter.tick_after(1.0)
+    status = voter.node.status()
+    assert (status.role, status.leader_id) == (RaftRole.FOLLOWER, None)
+    voter.append(2, (1, 0))
+    assert voter.node.status().leader_id == "a"
+
+
+def test_a_shorter_log_gets_no_pre_vote(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1))
+    voter.clock["now"] += 5
+    voter.hears("b", "pre_vote", term=1, last_log_index=1, last_log_term=0)
+    assert voter.wire.take("pre_vote_granted") == []
+
+
+def test_without_pre_votes_the_term_stays(voter: Any) -> None:
+    for _ in range(20):
+        voter.tick_after(1.0)
+    assert voter.node.raftCurrentTerm == 0
+    assert len(voter.wire.take("pre_vote")) == 40
+
+
+def test_a_stale_leader_learns_of_the_newer_term(voter: Any) -> None:
+    voter.append(5, (1, 0))
+    voter.append(3, (1, 0))
+    assert voter.wire.take("newer_term") == [("a", {"type": "newer_term", "term": 5})]
+    term = voter.becomes_leader()
+    voter.hears("b", "newer_term", term=term + 4)
+    status = voter.node.status()
+    assert (status.role, status.term, status.leader_id) == (RaftRole.FOLLOWER, term + 4, None)
+
+
+def test_a_leader_without_answers_steps_down(voter: Any) -> None:
+    voter.becomes_leader()
+    answers = Answers()
+    voter.node.propose(PAYLOAD, answers)
+    for _ in range(20):
+        voter.tick_after(0.1)
+    assert voter.node.status().role is not RaftRole.LEADER
+    voter.node.propose(PAYLOAD, answers)
+    voter.tick_after(0.01)
+    assert [kind for kind, *_ in answers.heard] == ["rejected"], "the first one is undecided"
+
+
+def test_a_poison_command_stops_nothing(new_voter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    voter = new_voter(("me",))
+    apply = layer.apply
+
+    def raises(state: Any, one: Entry) -> Any:
+        if one.payload == b"poison":
+            raise RuntimeError("poison")
+        return apply(state, one)
+
+    monkeypatch.setattr(layer, "apply", raises)
+    answers = Answers()
+    voter.tick_after(1.0)
+    for payload in (b"poison", b"no proposal", PAYLOAD):
+        voter.node.propose(payload, answers)
+    for _ in range(3):
+        voter.tick_after(0.01)
+    refusals = [refused for _, _, _, refused in answers.heard]
+    assert "state machine failed" in refusals[0]
+    assert "no proposal" in refusals[1]
+    assert refusals[2] == ""
+    assert voter.node.state.index == 5
+
+
+def test_too_large_and_too_many_are_rejected(voter: Any) -> None:
+    answers = Answers()
+    voter.node.propose(bytes(256 * 1024 + 1), answers)
+    assert answers.heard[0][0] == "rejected"
+    for _ in range(10_001):
+        voter.node.propose(b"x", answers)
+    assert [kind for kind, *_ in answers.heard] == ["rejected", "rejected"]
+
+
+def with_snapshot(new_voter: Any, tmp_path: Path) -> Any:
+    voter = new_voter(("me",))
+    voter.tick_after(1.0)
+    for number in range(10):
+        voter.node.propose(encode_proposal(Proposal(f"r{number}", "me", 1.0, ())), Answers())
+        voter.tick_after(0.01)
+    voter.tick_after(0.01)
+    taken: list[int] = []
+    voter.node.take_snapshot(taken.append)
+    while not taken:
+        voter.tick_after(0.01)
+    for number in range(10, 15):
+        voter.node.propose(encode_proposal(Proposal(f"r{number}", "me", 1.0, ())), Answers())
+        voter.tick_after(0.01)
+    voter.tick_after(1.0)
+    voter.node.tick()
+    voter.node.destroy()
+    assert taken == [12]
+    assert (tmp_path / "snapshot").exists()
+    return voter
+
+
+def test_it_starts_from_snapshot_and_journal(new_voter: Any, tmp_path: Path) -> None:
+    before = with_snapshot(new_voter, tmp_path)
+    assert before.journal[0][1] == 11
+    after = new_voter(("me",))
+    after.node.tick()
+    assert after.node.state == before.node.state
+    assert [e.index for e in after.applied] == [13, 14, 15, 16, 17]
+
+
+def test_a_journal_without_its_snapshot_is_refused(new_voter: Any, tmp_path: Path) -> None:
+    with_snapshot(new_voter, tmp_path)
+    (tmp_path / "snapshot").unlink()
+    with pytest.raises(LogDamaged, match="begins at index 11, but there is no snapshot"):
+        new_voter(("me",))
+
+
+def test_a_snapshot_without_its_journal_is_refused(new_voter: Any, tmp_path: Path) -> None:
+    with_snapshot(new_voter, tmp_path)
+    (tmp_path / "journal").unlink()
+    (tmp_path / "term").unlink()
+    with pytest.raises(LogDamaged, match="is empty, but the snapshot ends at 12"):
+        new_voter(("me",))
+
+
+def test_nothing_is_unpickled() -> None:
+    for module in (pysyncobj.syncobj, pysyncobj.serializer):
+        with pytest.raises(ValueError, match="pickle"):
+            module.pickle.loads(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def test_another_version_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    library.check_library()
+    monkeypatch.setitem(library._SOURCES, "node.py", "0" * 64)
+    with pytest.raises(ConfigError, match=r"node\.py"):
+        library.check_library()

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from sappers.decisions.reconcile_member import hub_peer, reconcile_member
+from sappers.model.actions import (
+    LaunchGuest,
+    ReportStatus,
+    RestartGuest,
+    RunHubServer,
+    StopGuest,
+    StopHubServer,
+)
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import SetHub
+from sappers.model.observation import (
+    GuestProcess,
+    HealthPush,
+    HubObservation,
+    MemberObservation,
+)
+from sappers.model.policy import HealthSettings
+from tests.unit.worlds import IMAGE, commit, founded
+
+SETTINGS = HealthSettings()
+
+
+def world(**changes: object) -> tuple[ClusterState, Allocation]:
+    allocation = Allocation(
+        id="hello-1",
+        workload="hello",
+        revision=1,
+        image=IMAGE,
+        memory_mib=128,
+        member_id="m1",
+        placed_term=1,
+    )
+    allocation = msgspec.structs.replace(allocation, **changes)
+    state = founded()
+    return (
+        msgspec.structs.replace(
+            state, allocations=state.allocations.set(allocation.id, allocation)
+        ),
+        allocation,
+    )
+
+
+def plan(state: ClusterState, now: float = 100.0, **seen: object) -> tuple:
+    observed = MemberObservation(**{"caught_up": True, **seen})
+    return reconcile_member(state, observed, "m1", now, SETTINGS)
+
+
+def guest(started_at: float = 0.0, **changes: object) -> dict:
+    made = GuestProcess("hello-1", running=True, started_at=started_at)
+    return {"hello-1": msgspec.structs.replace(made, **changes)}
+
+
+def push(received_at: float, *, healthy: bool = True, healthy_at: float | None = None) -> dict:
+    at = received_at if healthy else healthy_at
+    return {"hello-1": HealthPush("hello-1", received_at, healthy, "says so", "b1", at)}
+
+
+def test_nothing_is_touched_before_the_state_has_caught_up() -> None:
+    state, _ = world()
+    assert (
+        plan(state, caught_up=False, guests=guest() | {"x": GuestProcess("x", running=True)}) == ()
+    )
+
+
+def test_a_pending_allocation_is_launched() -> None:
+    state, allocation = world()
+    assert plan(state) == (LaunchGuest(allocation, attempt=0),)
+
+
+def test_only_a_push_makes_it_healthy() -> None:
+    state, _ = world()
+    assert plan(state, guests=guest(90.0)) == (
+        ReportStatus("hello-1", AllocationStatus.STARTING, "booting", 0),
+    )
+    assert plan(state, guests=guest(90.0), pushes=push(95.0)) == (
+        ReportStatus("hello-1", AllocationStatus.HEALTHY, "says so", 0),
+    )
+
+
+def test_a_push_from_before_this_boot_does_not_count() -> None:
+    state, _ = world()
+    (report,) = plan(state, guests=guest(90.0), pushes=push(80.0))
+    assert report.status is AllocationStatus.STARTING
+
+
+def test_a_healthy_guest_needs_nothing() -> None:
+    state, _ = world(status=AllocationStatus.HEALTHY)
+    assert plan(state, guests=guest(0.0), pushes=push(99.0)) == ()
+
+
+def test_silence_makes_it_unhealthy_then_restarts_it() -> None:
+    state, allocation = world(status=AllocationStatus.HEALTHY)
+    (report,) = plan(state, guests=guest(0.0), pushes=push(89.0))
+    assert report.status is AllocationStatus.UNHEALTHY
+    actions = plan(state, guests=guest(0.0), pushes=push(79.0))
+    assert RestartGuest(allocation, 1, "no health push for over 20 s") in actions
+
+
+def test_an_unhealthy_word_that_lasts_restarts_it() -> None:
+    state, allocation = world(status=AllocationStatus.HEALTHY)
+    pushes = push(99.0, healthy=False, healthy_at=95.0)
+    (report,) = plan(state, guests=guest(0.0), pushes=pushes)
+    assert report.status is AllocationStatus.UNHEALTHY
+    pushes = push(99.0, healthy=False, healthy_at=70.0)
+    assert RestartGuest(allocation, 1, "says so") in plan(state, guests=guest(0.0), pushes=pushes)
+
+
+def test_a_guest_that_never_pushes_is_restarted_at_the_boot_deadline() -> None:
+    state, allocation = world(status=AllocationStatus.STARTING, reason="booting")
+    assert plan(state, guests=guest(20.0)) == ()
+    actions = plan(state, guests=guest(5.0))
+    assert RestartGuest(allocation, 1, "no health push within 90 s") in actions
+
+
+def test_an_agent_that_restarted_waits_before_it_judges_silence() -> None:
+    state, _ = world(status=AllocationStatus.HEALTHY)
+    assert plan(state, guests=guest(0.0), agent_started_at=99.0) == ()
+
+
+@pytest.mark.parametrize(
+    "seen", [{}, {"guests": guest(0.0, running=False, reason="guest panicked")}]
+)
+def test_a_guest_that_ended_is_restarted_with_growing_waits(seen: dict) -> None:
+    state, _ = world(status=AllocationStatus.HEALTHY)
+    assert [type(a) for a in plan(state, **seen)] == [ReportStatus, RestartGuest]
+    after_two = {"hello-1": (2, 98.0)}
+    assert not any(isinstance(a, RestartGuest) for a in plan(state, restarts=after_two, **seen))
+    later = plan(state, now=103.0, restarts=after_two, **seen)
+    assert [a.attempt for a in later if isinstance(a, RestartGuest)] == [3]
+
+
+def test_too_many_restarts_fail_the_allocation() -> None:
+    state, _ = world(status=AllocationStatus.UNHEALTHY)
+    dead = guest(0.0, running=False, reason="guest panicked")
+    actions = plan(state, guests=dead, restarts={"hello-1": (3, 0.0)})
+    assert actions == (
+        StopGuest("hello-1", "guest panicked", grace_seconds=0.0),
+        ReportStatus("hello-1", AllocationStatus.FAILED, "guest panicked, after 3 restarts", 3),
+    )
+
+
+def test_the_last_restart_gets_its_chance() -> None:
+    state, _ = world(status=AllocationStatus.UNHEALTHY, restarts=2)
+    restarts = {"hello-1": (3, 99.0)}
+    assert plan(state, restarts=restarts, under_way=frozenset({"hello-1"})) == ()
+    (report,) = plan(state, restarts=restarts)
+    assert report.status is AllocationStatus.FAILED
+
+
+def test_long_health_clears_the_restarts() -> None:
+    state, _ = world(status=AllocationStatus.HEALTHY)
+    dead = guest(1.0, running=False, reason="guest panicked")
+    actions = plan(
+        state, now=500.0, guests=dead, pushes=push(499.0), restarts={"hello-1": (3, 1.0)}
+    )
+    assert [a.attempt for a in actions if isinstance(a, RestartGuest)] == [1]
+
+
+def test_an_unwanted_guest_is_stopped_and_then_reported() -> None:
+    state, _ = world(wanted=False, status=AllocationStatus.HEALTHY)
+    assert [type(a) for a in plan(state, guests=guest())] == [StopGuest]
+    assert plan(state) == (
+        ReportStatus("hello-1", AllocationStatus.STOPPED, "stopped as asked", 0),
+    )
+
+
+def test_guests_that_nobody_owns_are_swept() -> None:
+    state, _ = world(status=AllocationStatus.LOST)
+    orphan = {"old-1": GuestProcess("old-1", running=True)}
+    assert {a.allocation_id for a in plan(state, guests=guest() | orphan)} == {"hello-1", "old-1"}
+
+
+def test_a_failed_launch_counts_as_a_failure() -> None:
+    state, allocation = world()
+    actions = plan(state, failed_launches={"hello-1": "port 8080 is taken"})
+    assert RestartGuest(allocation, 1, "port 8080 is taken") in actions
+
+
+def test_the_hub_server_runs_where_the_state_says() -> None:
+    state, _ = commit(founded(), SetHub(("m1", "m2")), term=1)
+    servers = (state.members["m1"], state.members["m2"])
+    peers = tuple(hub_peer(server) for server in servers)
+    (run,) = plan(state)
+    assert run == RunHubServer(servers, 1)
+    assert plan(state, hub=HubObservation(server_running=True, server_peers=peers)) == ()
+    state, _ = commit(state, SetHub(("m2", "m3")), term=1)
+    (stop,) = plan(state, hub=HubObservation(server_running=True, server_peers=peers))
+    assert isinstance(stop, StopHubServer)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import msgspec
+
+from sappers.decisions.scheduler import NoPlacement, Placement, place
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.member import MemberState, Resources
+from tests.unit.worlds import IMAGE, founded, member, workload
+
+
+def with_members(*members: object) -> ClusterState:
+    state = founded(0)
+    for one in members:
+        state = msgspec.structs.replace(state, members=state.members.set(one.id, one))
+    return state
+
+
+def with_allocation(
+    state: ClusterState, allocation_id: str, member_id: str, **changes: object
+) -> ClusterState:
+    made = Allocation(
+        id=allocation_id,
+        workload="hello",
+        revision=0,
+        image=IMAGE,
+        memory_mib=128,
+        member_id=member_id,
+        placed_term=1,
+        guest_port=8080,
+        host_port=8080,
+    )
+    made = msgspec.structs.replace(made, **changes)
+    return msgspec.structs.replace(state, allocations=state.allocations.set(made.id, made))
+
+
+def test_copies_spread_over_members() -> None:
+    state = with_members(member(1), member(2))
+    state = with_allocation(state, "a1", "m1")
+    chosen = place(state, workload())
+    assert isinstance(chosen, Placement)
+    assert chosen.member.id == "m2"
+
+
+def test_the_member_with_most_free_memory_is_taken() -> None:
+    state = with_members(member(1), member(2, resources=Resources(2, 4096)))
+    chosen = place(state, workload())
+    assert isinstance(chosen, Placement)
+    assert chosen.member.id == "m2"
+
+
+def test_a_member_where_it_failed_comes_last() -> None:
+    state = with_members(member(1, resources=Resources(2, 8192)), member(2))
+    state = with_allocation(state, "a1", "m1", status=AllocationStatus.FAILED)
+    chosen = place(state, workload())
+    assert isinstance(chosen, Placement)
+    assert chosen.member.id == "m2"
+
+
+def test_a_taken_port_is_replaced_by_a_spare_one() -> None:
+    state = with_allocation(with_members(member(1)), "a1", "m1")
+    chosen = place(state, workload("other"))
+    assert isinstance(chosen, Placement)
+    assert chosen.host_port == 20_000
+
+
+def test_an_agents_own_port_is_never_published() -> None:
+    chosen = place(with_members(member(1)), workload(guest_port=11000))
+    assert isinstance(chosen, Placement)
+    assert chosen.host_port == 20_000
+
+
+def test_no_place_says_what_each_member_lacks() -> None:
+    state = with_members(
+        member(1, resources=Resources(2, 200)),
+        member(2, state=MemberState.SUSPECT),
+        member(3, state=MemberState.DEAD),
+    )
+    chosen = place(state, workload())
+    assert chosen == NoPlacement("host1 has 200 MiB free of 298 MiB needed; host2 is suspect")

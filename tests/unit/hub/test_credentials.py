@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import nkeys
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sappers.errors import HubError
+from sappers.hub.credentials import AgentCredentials, account_id, create_hub_account
+
+
+def decode(part: str) -> dict:
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def claims(jwt: str) -> dict:
+    return decode(jwt.split(".")[1])
+
+
+def user_jwt(credentials: str) -> str:
+    return re.search(r"BEGIN NATS USER JWT-----\n(\S+)\n", credentials)[1]
+
+
+@pytest.fixture(scope="module")
+def minter() -> AgentCredentials:
+    return AgentCredentials(create_hub_account("lab").account_seed)
+
+
+def test_the_operator_signs_the_account_and_is_forgotten() -> None:
+    account = create_hub_account("lab")
+    operator, own = claims(account.operator_jwt), claims(account.account_jwt)
+    assert operator["iss"] == operator["sub"] == own["iss"]
+    assert own["sub"] == account_id(account.account_jwt)
+    assert nkeys.from_seed(account.account_seed.encode()).public_key.decode() == own["sub"]
+    assert account.account_seed not in repr(account)
+    assert account.account_seed not in account.operator_jwt + account.account_jwt
+
+
+def test_every_user_is_signed_by_the_account_and_new(minter: AgentCredentials) -> None:
+    jwts = [user_jwt(text) for text in (minter.agent("n1"), minter.agent("n1"))]
+    first, second = map(claims, jwts)
+    assert first["iss"] == second["iss"]
+    assert first["sub"] != second["sub"]
+    signed, _, signature = jwts[0].rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    assert minter._account.verify(signed.encode(), raw)
+    assert decode(jwts[0].split(".")[0]) == {"typ": "JWT", "alg": "ed25519-nkey"}
+
+
+def test_a_guest_may_use_its_own_subjects_only(minter: AgentCredentials) -> None:
+    permissions = claims(user_jwt(minter.mint("hello-1")))["nats"]
+    assert permissions["pub"] == permissions["sub"] == {"allow": ["sappers.guest.hello-1.>"]}
+
+
+def test_an_operator_says_nothing(minter: AgentCredentials) -> None:
+    permissions = claims(user_jwt(minter.operator()))["nats"]
+    assert permissions["pub"] == {"deny": [">"]}
+    assert permissions["sub"] == {"allow": [">"]}
+
+
+@given(st.text(max_size=8).filter(lambda text: re.search(r"[^A-Za-z0-9_-]", text) or not text))
+def test_an_id_that_could_widen_a_subject_is_refused(text: str) -> None:
+    minter = AgentCredentials(create_hub_account("lab").account_seed)
+    with pytest.raises(HubError):
+        minter.mint(text)
+
+
+@pytest.mark.parametrize("seed", ["", "garbage", "SUAGNKC24", "\udcff"])
+def test_a_damaged_seed_is_refused_without_showing_it(seed: str) -> None:
+    with pytest.raises(HubError) as caught:
+        AgentCredentials(seed)
+    assert not seed or seed not in caught.value.message
+
+
+def test_a_seed_of_another_kind_is_refused() -> None:
+    user = nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER).decode()
+    with pytest.raises(HubError, match="another kind"):
+        AgentCredentials(user)
+
+
+@pytest.mark.parametrize("jwt", ["", "a.b.c", "a.e30.c", "a"])
+def test_an_account_that_is_no_jwt_is_refused(jwt: str) -> None:
+    with pytest.raises(HubError):
+        account_id(jwt)

@@ -1,0 +1,85 @@
+"""The QEMU command line, as data."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from sappers.launchers.command import (
+    GuestSpec,
+    host_tsc_khz,
+    kernel_arguments,
+    memory_limit_mib,
+    qemu_command,
+    user_id_for,
+)
+from sappers.model.member import Accelerator
+
+TCG, KVM = Accelerator("tcg", ""), Accelerator("kvm", "")
+SPEC = GuestSpec("hello-0a1b2c3d", 128, TCG, "10.0.0.7", guest_port=8080, host_port=80)
+
+
+def changed(**values: object) -> tuple[str, ...]:
+    return qemu_command(msgspec.structs.replace(SPEC, **values))
+
+
+def value_after(command: tuple[str, ...], option: str) -> str:
+    return command[command.index(option) + 1]
+
+
+def test_the_port_is_published_at_the_members_address_only() -> None:
+    netdev = value_after(qemu_command(SPEC), "-netdev")
+    assert netdev == "user,id=net,hostfwd=tcp:10.0.0.7:80-10.0.2.15:8080"
+    assert value_after(changed(guest_port=None), "-netdev") == "user,id=net"
+
+
+@pytest.mark.parametrize(("accelerator", "words"), [(TCG, "tcg,tb-size=64"), (KVM, "kvm")])
+def test_accelerator(accelerator: Accelerator, words: str) -> None:
+    assert value_after(changed(accelerator=accelerator), "-accel") == words
+
+
+def test_every_guest_is_boxed_in() -> None:
+    sandbox = value_after(qemu_command(SPEC), "-sandbox")
+    assert sandbox.split(",")[0] == "on"
+    for what in ("obsolete", "elevateprivileges", "spawn", "resourcecontrol"):
+        assert f"{what}=deny" in sandbox
+
+
+def test_it_runs_as_a_user_of_its_own_without_capabilities() -> None:
+    command = changed(user_id=1879048200, host_port=8080)
+    before = command[: command.index("--")]
+    assert before[0] == "/usr/bin/setpriv"
+    assert {"--reuid=1879048200", "--regid=1879048200", "--clear-groups"} <= set(before)
+    assert {"--no-new-privs", "--bounding-set=-all", "--ambient-caps=-all"} <= set(before)
+
+
+def test_a_low_port_needs_one_capability_and_kvm_one_group() -> None:
+    command = changed(user_id=1879048200, host_port=80, groups=(108,))
+    assert "--bounding-set=-all,+net_bind_service" in command
+    assert "--groups=108" in command and "--clear-groups" not in command
+
+
+def test_without_a_user_nothing_stands_before_qemu() -> None:
+    assert qemu_command(SPEC)[0] == "/usr/bin/qemu-system-x86_64"
+
+
+def test_paths_are_relative_to_the_guests_folder() -> None:
+    assert not [word for word in qemu_command(SPEC)[1:] if "path=/" in word]
+
+
+def test_the_clock_rate_is_told_to_the_kernel() -> None:
+    assert "tsc_early_khz=2596120 " in kernel_arguments(2596120)
+    assert "tsc_early_khz" not in kernel_arguments(None)
+    assert host_tsc_khz("model name : x\ncpu MHz\t\t: 2596.120\ncpu MHz\t: 1.0\n") == 2596120
+    assert host_tsc_khz("Hardware : arm") is None
+
+
+def test_guests_have_users_of_their_own_outside_of_all_ranges() -> None:
+    users = {user_id_for(f"hello-{number:08x}") for number in range(500)}
+    assert len(users) == 500
+    assert all(0x70000000 <= user < 0x7FFFFFFF for user in users)
+
+
+def test_emulation_takes_more_memory() -> None:
+    assert memory_limit_mib(128, TCG) == 384
+    assert memory_limit_mib(128, KVM) < memory_limit_mib(128, TCG)

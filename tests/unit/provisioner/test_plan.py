@@ -1,0 +1,96 @@
+"""The inventory as a cluster: names, addresses, voters, images; what cannot be is said per host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sappers.errors import InventoryError
+from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.plan import ClusterPlan, plan_cluster
+from sappers.provisioner.ssh_config import host_name, read_ssh_config
+
+
+def planned(folder: Path, text: str, name: str = "lab.ini") -> ClusterPlan:
+    path = folder / name
+    path.write_text(text)
+    return plan_cluster(load_inventory(path), resolve)
+
+
+def resolve(name: str) -> str:
+    if name == "nowhere":
+        raise OSError("Name or service not known")
+    return {"named": "10.0.0.9"}.get(name, name)
+
+
+def test_named_after_the_file_or_the_variable(tmp_path):
+    assert planned(tmp_path, "a ansible_host=10.0.0.1\n", "My Lab.ini").name == "my-lab"
+    text = "a ansible_host=10.0.0.1\n[all:vars]\nsappers_cluster=green\n"
+    assert planned(tmp_path, text).name == "green"
+
+
+def test_voters_by_group_or_variable_and_zone(tmp_path):
+    plan = planned(
+        tmp_path,
+        "a ansible_host=10.0.0.1 sappers_zone=east\nb ansible_host=10.0.0.2 sappers_voter=true\n"
+        "[voters]\nc ansible_host=10.0.0.3\n",
+    )
+    assert {one.name: one.voter_tag for one in plan.members} == {"a": False, "b": True, "c": True}
+    assert plan.member("a").zone == "east"
+    assert set(plan.founders()[:2]) == {"b", "c"}
+
+
+@pytest.mark.parametrize(("hosts", "voters"), [(1, 1), (2, 1), (3, 3), (4, 3), (9, 3)])
+def test_an_odd_number_founds(tmp_path, hosts, voters):
+    text = "".join(f"h{n} ansible_host=10.0.0.{n}\n" for n in range(1, hosts + 1))
+    assert planned(tmp_path, text).founding_voters == voters
+
+
+def test_peers_are_all_others(tmp_path):
+    plan = planned(
+        tmp_path,
+        "a ansible_host=10.0.0.1\nb ansible_host=named\nc ansible_host=x sappers_address=fd00::3\n",
+    )
+    assert plan.peers_of("a") == ("10.0.0.9:7946", "[fd00::3]:7946")
+
+
+def test_an_alias_of_ssh_has_the_address_that_ssh_connects_to(tmp_path):
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(
+        "Host nick other\n  HostName named\nHost 10.*\n  HostName nowhere\n"
+    )
+    config = read_ssh_config(tmp_path)
+    inventory = tmp_path / "lab.ini"
+    inventory.write_text("nick\nb ansible_host=other sappers_address=10.0.0.1\nc\n")
+    plan = plan_cluster(
+        load_inventory(inventory), resolve, lambda name: host_name(name, config, tmp_path)
+    )
+    assert plan.member("nick").address == "10.0.0.9"
+    assert plan.member("b").address == "10.0.0.1"
+    assert "no IP address for c" in plan.member("c").problems[0].message
+
+
+def test_every_impossible_host_is_named(tmp_path):
+    plan = planned(
+        tmp_path,
+        "Big ansible_host=10.0.0.1\na ansible_host=nowhere\nb ansible_host=10.0.0.2\n"
+        "c ansible_host=10.0.0.2\nd ansible_host=10.0.0.3\n",
+    )
+    problems = {one.name: [p.message for p in one.problems] for one in plan.members}
+    assert "lower-case" in problems["Big"][0]
+    assert "no IP address for nowhere" in problems["a"][0]
+    assert "c has the same address" in problems["b"][0]
+    assert "b has the same address" in problems["c"][0]
+    assert problems["d"] == []
+
+
+def test_images_as_a_list_or_text(tmp_path):
+    host = "a ansible_host=10.0.0.1"
+    assert planned(tmp_path, f"{host}\n").images is None
+    assert planned(tmp_path, f"{host} sappers_images=hello,healer\n").images == ("hello", "healer")
+
+
+def test_no_host_is_an_error(tmp_path):
+    with pytest.raises(InventoryError, match="no host"):
+        planned(tmp_path, "[voters]\n")

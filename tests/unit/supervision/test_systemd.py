@@ -1,0 +1,81 @@
+"""What is asked of systemd and how its answers are read; real systemd is tried on the lab."""
+
+from __future__ import annotations
+
+import pytest
+
+from sappers.ports import UnitSpec, UnitStatus
+from sappers.supervision.systemd import read_properties, run_command
+
+
+def show(**values: str) -> str:
+    base = {
+        "Id": "sappers-guest-a.service",
+        "LoadState": "loaded",
+        "ActiveState": "active",
+        "SubState": "running",
+        "MainPID": "42",
+        "ExecMainCode": "0",
+        "ExecMainStatus": "0",
+        "ExecMainStartTimestampMonotonic": "12500000",
+    }
+    return "\n".join(f"{key}={value}" for key, value in (base | values).items())
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (show(), UnitStatus("sappers-guest-a", running=True, started_at=12.5, pid=42)),
+        (
+            show(SubState="exited", MainPID="0", ExecMainCode="1"),
+            UnitStatus("sappers-guest-a", running=False, exit_code=0, started_at=12.5),
+        ),
+        (
+            show(
+                ActiveState="failed",
+                SubState="failed",
+                ExecMainCode="1",
+                ExecMainStatus="3",
+                MainPID="0",
+            ),
+            UnitStatus("sappers-guest-a", running=False, exit_code=3, started_at=12.5),
+        ),
+        (
+            show(
+                ActiveState="failed",
+                SubState="failed",
+                ExecMainCode="2",
+                ExecMainStatus="9",
+                MainPID="0",
+            ),
+            UnitStatus("sappers-guest-a", running=False, exit_code=137, started_at=12.5),
+        ),
+        (show(LoadState="not-found", ActiveState="inactive", SubState="dead"), None),
+    ],
+)
+def test_answers(text: str, status: UnitStatus | None) -> None:
+    assert read_properties(text) == status
+
+
+def test_the_unit_is_limited_never_restarted_and_gets_its_words_unchanged() -> None:
+    command = run_command(
+        UnitSpec("sappers-guest-a", ("/bin/x", "$HOME", "a b"), "/var/lib/x", memory_max_mib=300)
+    )
+    assert "--unit=sappers-guest-a.service" in command
+    assert "--property=MemoryMax=300M" in command
+    assert "--property=Restart=no" in command
+    assert "--property=WorkingDirectory=/var/lib/x" in command
+    assert command[command.index("--") + 1 :] == ("/bin/x", "$$HOME", "a b")
+
+
+def test_a_process_is_alone_in_its_unit() -> None:
+    command = run_command(UnitSpec("sappers-guest-a", ("/bin/true",), "/var/lib/a/run"))
+    for line in (
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "ReadWritePaths=/var/lib/a/run",
+        "ProtectProc=invisible",
+        "SystemCallFilter=@system-service seccomp",
+        "LimitFSIZE=256M",
+    ):
+        assert f"--property={line}" in command

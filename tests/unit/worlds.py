@@ -1,0 +1,66 @@
+"""Small worlds for tests of decisions: members, workloads, states, observations."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sappers.consensus.state_machine import Outcome, apply
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import (
+    Command,
+    Entry,
+    FoundCluster,
+    Proposal,
+    RegisterMember,
+    encode_proposal,
+)
+from sappers.model.member import Accelerator, Member, Ports, Resources
+from sappers.model.workload import ImageReference, Workload
+
+IMAGE = ImageReference("hello", "d" * 64)
+
+
+def member(number: int, **changes: object) -> Member:
+    made = Member(
+        id=f"m{number}",
+        name=f"host{number}",
+        address=f"10.0.0.{number}",
+        ports=Ports(),
+        resources=Resources(cpus=2, memory_mib=2048),
+        accelerator=Accelerator("tcg", "no vmx"),
+        version="0.1.0",
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def workload(name: str = "hello", **changes: object) -> Workload:
+    made = Workload(name=name, image=IMAGE, memory_mib=128, guest_port=8080)
+    return msgspec.structs.replace(made, **changes)
+
+
+def commit(
+    state: ClusterState,
+    *commands: Command,
+    term: int = 1,
+    time: float = 0.0,
+    leader_term: int | None = None,
+    request_id: str | None = None,
+) -> tuple[ClusterState, Outcome]:
+    index = state.index + 1
+    proposal = Proposal(
+        request_id=request_id or f"r{index}",
+        proposer="m1",
+        time=time,
+        commands=commands,
+        leader_term=leader_term,
+    )
+    return apply(state, Entry(index, term, encode_proposal(proposal)))
+
+
+def founded(count: int = 3) -> ClusterState:
+    """A cluster of `count` members, the first three of which vote."""
+    voters = tuple(f"m{number}" for number in range(1, min(count, 3) + 1))
+    state, _ = commit(ClusterState(), FoundCluster("c1", voters))
+    for number in range(1, count + 1):
+        state, _ = commit(state, RegisterMember(member(number)))
+    return state

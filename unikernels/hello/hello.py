@@ -1,0 +1,31 @@
+"""A web server that says hello: the smallest thing worth running as a guest."""
+
+from __future__ import annotations
+
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Hello(BaseHTTPRequestHandler):
+    """Greets on every path; `/health` is for the sidecar."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer in one line of text."""
+        name = os.environ.get("SAPPERS_ALLOCATION_ID", "nobody")
+        text = "ok\n" if self.path == "/health" else f"Hello from {name}\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+        """Log what people ask for; the health check would fill the log."""
+        if self.path != "/health":
+            super().log_message(format, *args)
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("", int(os.environ.get("SAPPERS_PORT", "8080"))), Hello).serve_forever()

@@ -136,11 +136,15 @@ class LabCluster:
         return int(self.run(host, f"systemctl show {unit} -p MainPID --value"))
 
     def raft_pid(self, host: str) -> int:
-        """The raft process: the agent's only child."""
+        """The raft process, a child of the agent beside short-lived ones."""
         agent = self.main_pid(host, "sappers")
-        children = self.run(host, f"cat /proc/{agent}/task/*/children")
-        assert children, f"{host}: no raft process"
-        return int(children.split()[0])
+        look = (
+            f"for pid in $(cat /proc/{agent}/task/*/children 2>/dev/null); do"
+            " grep -qs sappers.consensus.process /proc/$pid/cmdline && echo $pid; done; true"
+        )
+        pids = self.run(host, look).split()
+        assert pids, f"{host}: no raft process"
+        return int(pids[0])
 
     def kill(self, host: str, pid: int) -> float:
         """kill -9; when it was done, in Unix time (hosts share this machine's clock)."""

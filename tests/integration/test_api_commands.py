@@ -95,8 +95,6 @@ class Control:
             env=self.environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            # A run in the background of a shell hands down that interrupts are ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.begun.append(process)
         return process

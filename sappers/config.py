@@ -10,12 +10,16 @@ from typing import Literal
 import msgspec
 
 from sappers.errors import ConfigError
+from sappers.model.image import ImageKey
 from sappers.model.member import Ports
-from sappers.model.policy import HealthSettings
+from sappers.model.policy import HealthSettings, ImageSettings
 
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Users that guests run as: between what systemd keeps for containers and the end, nobody's.
 GUEST_USER_IDS = range(0x70000000, 0x71000000)
+
+
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +48,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         peers: `host:port` of gossip to meet first.
         bootstrap: 0: join only. N: found the cluster once N agents have met.
         zone: Failure domain, or empty.
+        image_keys: Whose images run here while no replicated state says so; a founder's begin it.
     """
 
     cluster: str
@@ -59,6 +64,8 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loop_seconds: float = 1.0
     raft: RaftSettings = RaftSettings()
     health: HealthSettings = HealthSettings()
+    images: ImageSettings = ImageSettings()
+    image_keys: tuple[ImageKey, ...] = ()
 
     def __post_init__(self) -> None:
         for field, value in (("cluster", self.cluster), ("node_name", self.node_name)):
@@ -68,6 +75,17 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
         if self.bootstrap < 0:
             raise ConfigError(f"bootstrap = {self.bootstrap}: 0 joins, 1 or more founds a cluster")
+        for field, least in (
+            ("uploads_at_once", 1),
+            ("downloads_at_once", 1),
+            ("download_mbit_per_second", 0),
+            ("upload_mbit_per_second", 0),
+        ):
+            if (value := getattr(self.images, field)) < least:
+                raise ConfigError(f"images.{field} = {value}: it is {least} or more")
+        for one in self.image_keys:
+            if not _PUBLIC_KEY.fullmatch(one.key):
+                raise ConfigError(f"image_keys: {one.key!r} is no public key: 64 hex digits are")
 
     @property
     def listen_address(self) -> str:
@@ -178,6 +196,11 @@ class ControlHome(msgspec.Struct, frozen=True):
     def images(self) -> Path:
         """The control machine's image store."""
         return self.data / "images"
+
+    @property
+    def image_signing_key(self) -> Path:
+        """The key that signs images built here; made with the first build."""
+        return self.data / "image-signing.key"
 
     @property
     def last_cluster(self) -> Path:

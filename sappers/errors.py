@@ -103,6 +103,32 @@ class ImageError(SappersError):
     """An image is missing, damaged or cannot be built."""
 
 
+class ImageUntrusted(ImageError):
+    """No trusted key signed an image.
+
+    Attributes:
+        keys: The public keys that truly signed it, 64 hex digits each.
+    """
+
+    def __init__(
+        self, message: str, *, keys: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.keys = keys
+
+
+class ImageIncomplete(ImageError):
+    """Chunks of an image are not here, or were damaged and are dropped.
+
+    Attributes:
+        missing: Digests of all chunks that must be fetched.
+    """
+
+    def __init__(self, message: str, *, missing: tuple[str, ...], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
+
+
 class LaunchError(SappersError):
     """A guest could not be started or reached."""
 

@@ -5,7 +5,8 @@ Where an adapter needs something of another room it asks for one of these in its
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import msgspec
 from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry, Proposal
-from sappers.model.image import Manifest
+from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
 from sappers.model.view import ClusterView, Genesis, MemberHealth
@@ -194,36 +195,79 @@ class Launcher(Protocol):
 
 
 class ImageStore(Protocol):
-    """Images by content on this machine (`images/`)."""
+    """Images by content on this machine (`images/`); nothing untrusted or damaged comes out.
+
+    All of it may read or write the disk: call it from threads. Whatever takes a digest raises
+    `ImageError` where it is none.
+    """
+
+    def signed(self, digest: str) -> SignedManifest | None:
+        """The signed manifest; None when it is not here, damaged, or signed by nobody trusted."""
 
     def manifest(self, digest: str) -> Manifest | None:
-        """The manifest, or None when it is not here; verified."""
+        """As `signed`: what is signed."""
 
-    def missing(self, digest: str) -> tuple[str, ...]:
-        """Digests still needed to run the image, its manifest's own first."""
+    def put_signed(self, signed: SignedManifest) -> str:
+        """Store a manifest; the image's digest.
+
+        Raises:
+            ImageUntrusted: No trusted key signed it.
+            ImageError: It makes no sense; the disk is full.
+        """
+
+    def missing_chunks(self, digest: str) -> tuple[str, ...]:
+        """Chunks of an image that are not here, in the order of first use; nothing is read.
+
+        Raises:
+            ImageError: There is no manifest, or (`ImageUntrusted`) nobody trusted signed it.
+        """
+
+    def has_chunk(self, chunk: str) -> bool:
+        """Whether a chunk is here; one that a crash has torn counts until it is read."""
+
+    def read_chunk(self, chunk: str) -> bytes | None:
+        """A chunk as it travels, a zstd frame; None when it is not here or was damaged."""
+
+    def write_chunk(self, chunk: str, frame: bytes) -> None:
+        """Store a chunk as somebody sent it.
+
+        Raises:
+            ImageError: The frame is not of this chunk; the disk is full.
+        """
+
+    def assemble(self, digest: str) -> Manifest:
+        """Make every file of an image whole and verified, from its chunks where need be.
+
+        Raises:
+            ImageIncomplete: Chunks are missing, or were damaged and are dropped.
+            ImageError: There is no manifest, or (`ImageUntrusted`) nobody trusted signed it; the
+                disk is full.
+        """
 
     def blob_path(self, digest: str) -> Path:
-        """Where a blob is, or will be."""
-
-    def add(self, digest: str, chunks: AsyncIterator[bytes]) -> Awaitable[None]:
-        """Store a blob, written beside, synced and renamed.
-
-        Raises:
-            ImageError: The content does not match the digest, or the disk is full.
-        """
+        """Where a file of an image is once it is assembled; shared: link it, change nothing."""
 
     def verify(self, digest: str) -> None:
-        """Read the image's blobs again.
+        """Read all that is here of an image again; what is damaged is removed.
 
         Raises:
-            ImageError: Something is missing or does not match.
+            ImageIncomplete: Chunks are missing, or were damaged and are dropped.
+            ImageError: As `assemble`; a file was damaged and is removed.
         """
 
-    def drop_damaged(self, digest: str) -> tuple[str, ...]:
-        """Read the image's blobs again and remove what does not match; what was removed."""
+    def prune(self, keep: Collection[str], *, spare_seconds: float = 0.0) -> tuple[str, ...]:
+        """Remove what no image in `keep` (manifest digests) needs; digests of all removed.
 
-    def prune(self, in_use: Sequence[str]) -> tuple[str, ...]:
-        """Remove what no image in `in_use` (manifest digests) needs; what was removed."""
+        Args:
+            keep: Digests of manifests.
+            spare_seconds: Images whose manifest is younger stay.
+
+        Raises:
+            ImageError: Others have been writing for too long; the disk refuses.
+        """
+
+    def holding(self) -> AbstractContextManager[None]:
+        """A block in which nothing is pruned."""
 
 
 OUTPUT_LOG = "output.log"  # in a unit's working directory: what the process printed

@@ -36,7 +36,8 @@ from sappers.images.python_root import (
     locked_requirements,
 )
 from sappers.images.store import FolderImageStore
-from sappers.model.image import Manifest
+from sappers.model.image import Manifest, MicrovmBoot
+from sappers.security.signing import SigningKey
 
 Progress = Callable[[str], None]
 
@@ -65,12 +66,16 @@ class MicrovmBuilder:
         store: Where images go.
         cache: Folder for packages, kernels and roots; may be deleted at any time.
         lock: The hashed lock file that pins the sidecar's packages.
+        signing_key: Signs what is built; the store must trust it.
     """
 
-    def __init__(self, store: FolderImageStore, cache: Path, lock: Path) -> None:
+    def __init__(
+        self, store: FolderImageStore, cache: Path, lock: Path, signing_key: SigningKey
+    ) -> None:
         self._store = store
         self._cache = cache
         self._lock = lock
+        self._signing_key = signing_key
 
     def build(
         self, name: str, definition: ImageDefinition, folder: Path, progress: Progress
@@ -87,7 +92,7 @@ class MicrovmBuilder:
             ImageError: It cannot be built; nothing half done is left.
         """
         try:
-            with self._alone():
+            with self._alone(), self._store.holding():
                 return self._build(name, definition, folder, progress)
         except OSError as error:
             where = error.filename or self._cache
@@ -115,10 +120,11 @@ class MicrovmBuilder:
             ),
         )
         record = self._cache / "builds" / inputs
-        if record.exists() and not self._store.missing(digest := record.read_text().strip()):
+        if record.exists():
+            digest = record.read_text().strip()
             manifest = self._store.manifest(digest)
-            if manifest is not None:
-                self._store.put_manifest(manifest)
+            if manifest is not None and not self._store.missing_chunks(digest):
+                self._store.put_manifest(manifest, self._signing_key)
                 return digest, False
         vmlinux, modules = self._kernel(kernel, progress)
         root = self._root(packages, requirements, progress)
@@ -130,14 +136,13 @@ class MicrovmBuilder:
         digest = self._store.put_manifest(
             Manifest(
                 name=name,
-                kind=definition.kind,
                 architecture=ARCHITECTURE,
-                kernel=self._store.put_file(vmlinux),
-                initrd=initrd,
+                boot=MicrovmBoot(self._store.put_file(vmlinux), initrd),
                 memory_mib=definition.memory_mib,
                 guest_port=definition.port,
                 health_interval_seconds=definition.health.interval_seconds,
-            )
+            ),
+            self._signing_key,
         )
         record.parent.mkdir(exist_ok=True)
         record.write_text(f"{digest}\n")

@@ -1,228 +1,414 @@
-"""Images by content: `blobs/sha256/<digest>`, written beside, synced, renamed.
+"""Images by content, in chunks, signed; the same class on the control machine and on members.
 
-Invariant: what stands under a digest has that digest. A manifest is a blob like any other; its
-digest is the image's. Names are the control machine's own: `names/<name>` holds a digest.
+    manifests/<digest>         signed manifests; synced
+    chunks/<2 hex>/<digest>    what travels, see `images.chunks`; not synced
+    blobs/sha256/<digest>      whole files, put together for guests to start from; synced
+    names/<name>               digests of the control machine's own images; synced
+    lock                       held shared by whoever writes, alone by whoever prunes
+
+Invariant: nothing that is read is believed. A manifest must match its digest and bear a trusted
+signature each time; chunks and blobs are hashed, again whenever their file has changed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import os
-import re
-import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
-from sappers.durable import sync_folder
-from sappers.errors import ImageError, SappersError
-from sappers.model.image import Blob, Manifest
+from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
+from sappers.images.blobs import assemble_blob, cut, hashed, in_order
+from sappers.images.chunks import ChunkFolder, check_digest, digest_of, is_digest
+from sappers.images.files import (
+    VerifiedFiles,
+    alone,
+    holding,
+    look,
+    read_limited,
+    refusing,
+    write_at,
+    writing,
+)
+from sappers.images.manifests import (
+    SIGNED_BYTES_MAX,
+    check_name,
+    decode_manifest,
+    decode_signed,
+    encode_manifest,
+)
+from sappers.model.image import CHUNK_BYTES, Blob, Manifest, SignedManifest
+from sappers.security.signing import SIGNATURES_MAX, SigningKey, signers
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_CHUNK_BYTES = 1 << 20
-_UNFINISHED = ".new-"
-_ABANDONED_SECONDS = 3600.0
-_MANIFEST_BYTES_MAX = 1 << 20
+_PRUNE_PATIENCE_SECONDS = 10.0
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, so that equal manifests have equal digests."""
-    return msgspec.json.encode(manifest, order="sorted")
+class _Read(msgspec.Struct, frozen=True):
+    """A manifest that matches its digest, and who truly signed it; trust is asked each time."""
+
+    seen: tuple[int, ...]
+    signed: SignedManifest
+    manifest: Manifest
+    signers: tuple[str, ...]
 
 
 class FolderImageStore:
-    """An image store in one folder; implements `ports.ImageStore`."""
+    """An image store in one folder; implements `ports.ImageStore`. For any number of threads.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Made when it is first used; no other user may write to it.
+        trusted: Asked at every read: public keys (64 hex digits) whose images may be used.
+    """
+
+    def __init__(self, folder: Path, trusted: Callable[[], Collection[str]]) -> None:
         self._folder = folder
+        self._trusted = trusted
+        self._manifests = folder / "manifests"
         self._blobs = folder / "blobs" / "sha256"
         self._names = folder / "names"
+        self._chunks = ChunkFolder(folder / "chunks", folder)
+        self._whole = VerifiedFiles()
+        self._read: dict[str, _Read] = {}
+        self._assembling = threading.Lock()
+        self._signing = threading.Lock()
 
-    def manifest(self, digest: str) -> Manifest | None:
-        """The manifest, or None when it is not here or is not what its digest says."""
-        path = self.blob_path(digest)
-        try:
-            if path.stat().st_size > _MANIFEST_BYTES_MAX:
-                return None
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        if hashlib.sha256(content).hexdigest() != digest:
-            return None
-        try:
-            return msgspec.json.decode(content, type=Manifest)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+    def holding(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which nothing is pruned: around a build, from its first `put` to its end."""
+        return holding(self._folder)
 
-    def missing(self, digest: str) -> tuple[str, ...]:
-        """Digests still needed to run the image, its manifest's own first."""
-        manifest = self.manifest(digest)
-        if manifest is None:
-            return (digest,)
-        return tuple(blob.digest for blob in manifest.blobs() if not self._has(blob))
+    # Manifests
 
-    def blob_path(self, digest: str) -> Path:
-        """Where a blob is, or will be.
+    def signed(self, digest: str) -> SignedManifest | None:
+        """The signed manifest; None when it is not here, is damaged, or nobody trusted signed it.
 
         Raises:
             ImageError: That is no digest.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise ImageError(f"{digest!r} is no digest: 64 hex digits are")
-        return self._blobs / digest
+        found = self._look_up(digest)
+        return found.signed if found and self._is_trusted(found) else None
 
-    async def add(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store a blob that comes in pieces.
+    def manifest(self, digest: str) -> Manifest | None:
+        """The manifest; None when it is not here, is damaged, or nobody trusted signed it.
 
         Raises:
-            ImageError: The content does not match the digest, or the disk is full.
+            ImageError: That is no digest.
         """
-        target = self.blob_path(digest)
-        with self._writing() as file:
-            found = hashlib.sha256()
-            async for chunk in chunks:
-                found.update(chunk)
-                file.write(chunk)
-            if found.hexdigest() != digest:
-                raise ImageError(f"content of blob {digest[:12]} does not match its digest")
-            _settle(file, target)
+        found = self._look_up(digest)
+        return found.manifest if found and self._is_trusted(found) else None
 
-    def put(self, content: Iterator[bytes]) -> Blob:
-        """Store new content under its digest.
+    def put_signed(self, signed: SignedManifest) -> str:
+        """Store a manifest; the image's digest. Signatures of one that is here are joined.
+
+        Raises:
+            ImageUntrusted: No trusted key signed it.
+            ImageError: It makes no sense; the disk is full.
+        """
+        manifest = decode_manifest(signed.manifest)
+        keys = signers(signed)
+        if not set(keys) & set(self._trusted()):
+            raise untrusted(manifest.name, keys)
+        digest = digest_of(signed.manifest)
+        with self.holding(), self._signing:
+            here = self._look_up(digest)
+            signatures = {one.key: one for one in signed.signatures if one.key in keys}
+            if here:
+                signatures |= {one.key: one for one in here.signed.signatures}
+            kept = sorted(signatures.values(), key=lambda one: (one.key not in keys, one.key))
+            joined = SignedManifest(signed.manifest, tuple(kept[:SIGNATURES_MAX]))
+            if here is None or joined != here.signed:
+                self._write(self._manifests / digest, msgspec.json.encode(joined))
+        return digest
+
+    def put_manifest(self, manifest: Manifest, signing_key: SigningKey) -> str:
+        """Sign and store the manifest of an image made here, and give it its name; its digest.
+
+        Raises:
+            ImageIncomplete: Chunks of it are not here (somebody removed them meanwhile).
+            ImageUntrusted: The key is not among those that this store trusts.
+            ImageError: It makes no sense; the disk is full.
+        """
+        content = encode_manifest(manifest)
+        with self.holding():
+            missing = tuple(one for one in manifest.chunks() if not self.has_chunk(one))
+            if missing:
+                raise ImageIncomplete(
+                    f"{len(missing)} chunks of {manifest.name} are gone already",
+                    missing=missing,
+                    hint="build it again",
+                )
+            digest = self.put_signed(SignedManifest(content, (signing_key.sign(content),)))
+            self.give_name(manifest.name, digest)
+        return digest
+
+    def missing_chunks(self, digest: str) -> tuple[str, ...]:
+        """Chunks of an image that are not here, in the order of first use; nothing is read.
+
+        Raises:
+            ImageUntrusted: Nobody trusted signed it.
+            ImageError: There is no manifest.
+        """
+        manifest = self._trusted_manifest(digest)
+        return tuple(chunk for chunk in manifest.chunks() if not self.has_chunk(chunk))
+
+    # Chunks
+
+    def has_chunk(self, chunk: str) -> bool:
+        """Whether a chunk is here; one that a crash has torn counts until it is read."""
+        return self._chunks.has(chunk)
+
+    def read_chunk(self, chunk: str) -> bytes | None:
+        """A chunk as it travels, a zstd frame; None when it is not here or was damaged.
+
+        Raises:
+            ImageError: That is no digest; the disk cannot be read.
+        """
+        return self._chunks.read(chunk)
+
+    def write_chunk(self, chunk: str, frame: bytes) -> None:
+        """Store a chunk as somebody sent it.
+
+        Raises:
+            ImageError: The frame is not of this chunk; the disk is full.
+        """
+        with self.holding():
+            self._chunks.write(chunk, frame)
+
+    # Files
+
+    def put(self, content: Iterable[bytes]) -> Blob:
+        """Store new content in chunks.
 
         Raises:
             ImageError: The disk is full.
         """
-        with self._writing() as file:
-            found, size = hashlib.sha256(), 0
-            for chunk in content:
-                found.update(chunk)
-                size += len(chunk)
-                file.write(chunk)
-            blob = Blob(found.hexdigest(), size)
-            _settle(file, self.blob_path(blob.digest))
-        return blob
+        with self.holding():
+            return cut(content, self._chunks)
 
     def put_file(self, path: Path) -> Blob:
-        """Store a copy of a file."""
-        with path.open("rb") as file:
-            return self.put(iter(lambda: file.read(_CHUNK_BYTES), b""))
-
-    def put_manifest(self, manifest: Manifest) -> str:
-        """Store a manifest and give its name to it; the image's digest."""
-        digest = self.put(iter([encode_manifest(manifest)])).digest
-        with self._writing(self._names) as file:
-            file.write(f"{digest}\n".encode())
-            _settle(file, self._names / manifest.name)
-        return digest
-
-    def named(self) -> dict[str, str]:
-        """Digests by name, of images built here."""
-        if not self._names.is_dir():
-            return {}
-        files = (path for path in sorted(self._names.iterdir()) if not path.name.startswith("."))
-        return {path.name: path.read_text().strip() for path in files}
-
-    def verify(self, digest: str) -> None:
-        """Read the image's blobs again.
+        """Store a file's content in chunks.
 
         Raises:
-            ImageError: Something is missing or does not match.
+            OSError: It cannot be read.
+            ImageError: The disk is full.
         """
-        manifest = self.manifest(digest)
-        if manifest is None:
-            raise ImageError(f"image {digest[:12]} is not here, or its manifest is damaged")
-        for blob in manifest.blobs():
-            found = self._digest_of(blob)
-            if found is None:
-                raise ImageError(f"image {manifest.name}: blob {blob.digest[:12]} is missing")
-            if found != blob.digest:
-                raise ImageError(f"image {manifest.name}: blob {blob.digest[:12]} is damaged")
+        with path.open("rb", buffering=0) as file:
+            return self.put(iter(lambda: file.read(CHUNK_BYTES), b""))
 
-    def drop_damaged(self, digest: str) -> tuple[str, ...]:
-        """Read the image's blobs again and remove what does not match; what was removed."""
-        manifest = self.manifest(digest)
-        damaged = [
-            blob.digest
-            for blob in (manifest.blobs() if manifest else ())
-            if self._digest_of(blob) not in (blob.digest, None)
-        ]
-        for each in damaged:
-            self.blob_path(each).unlink(missing_ok=True)
-        return tuple(damaged)
+    def blob_path(self, digest: str) -> Path:
+        """Where a file of an image is once it is assembled. It is shared: link it, change nothing.
 
-    def _digest_of(self, blob: Blob) -> str | None:
-        """What a blob's content says, or None when it is not here."""
-        try:
-            with self.blob_path(blob.digest).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            return None
+        Raises:
+            ImageError: That is no digest.
+        """
+        return self._blobs / check_digest(digest)
 
-    def prune(self, in_use: Sequence[str]) -> tuple[str, ...]:
-        """Remove what no image in `in_use`, and no name, needs; what was removed."""
-        keep: set[str] = set()
-        for digest in (*in_use, *self.named().values()):
-            manifest = self.manifest(digest)
-            keep.add(digest)
-            keep.update(blob.digest for blob in (manifest.blobs() if manifest else ()))
-        if not self._blobs.is_dir():
-            return ()
-        unused = [
-            path
-            for path in sorted(self._blobs.iterdir())
-            if (_DIGEST.fullmatch(path.name) or _is_abandoned(path)) and path.name not in keep
-        ]
-        for path in unused:
-            path.unlink(missing_ok=True)
-        return tuple(path.name for path in unused if _DIGEST.fullmatch(path.name))
+    def assemble(self, digest: str) -> Manifest:
+        """Make every file of an image whole and verified, from its chunks where need be.
 
-    def _has(self, blob: Blob) -> bool:
-        path = self.blob_path(blob.digest)
-        return path.exists() and path.stat().st_size == blob.size_bytes
-
-    @contextlib.contextmanager
-    def _writing(self, folder: Path | None = None) -> Iterator[BinaryIO]:
-        """A file beside its later place; gone again unless it was settled."""
-        folder = folder or self._blobs
-        try:
-            for part in (self._folder, self._folder / "blobs", folder):
-                part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=_UNFINISHED, delete=False) as file:
+        Raises:
+            ImageIncomplete: Chunks are missing, or were damaged and are dropped.
+            ImageUntrusted: Nobody trusted signed it.
+            ImageError: There is no manifest; the disk is full.
+        """
+        manifest = self._trusted_manifest(digest)
+        if all(self._is_whole(blob) for blob in manifest.blobs()):
+            return manifest
+        missing: list[str] = []
+        with self.holding(), self._assembling:
+            for blob in manifest.blobs():
                 try:
-                    yield file  # type: ignore[misc]
-                finally:
-                    Path(file.name).unlink(missing_ok=True)
-        except SappersError:
-            raise  # of whoever brings the content; a member that is out of reach is an OSError too
-        except ConnectionError:
-            raise  # it is the sender's, not the disk's
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ImageError(
-                    f"no room for an image in {self._folder}", hint="free some space and repeat"
-                ) from error
+                    self._make_whole(blob)
+                except ImageIncomplete as error:
+                    missing += error.missing
+        if missing:
+            raise _incomplete(manifest.name, missing)
+        return manifest
+
+    def verify(self, digest: str) -> None:
+        """Read all that is here of an image again; what is damaged is removed.
+
+        Raises:
+            ImageIncomplete: Chunks are missing, or were damaged and are dropped.
+            ImageUntrusted: Nobody trusted signed it.
+            ImageError: There is no manifest; a file was damaged and is removed.
+        """
+        manifest = self._trusted_manifest(digest)
+        chunks = manifest.chunks()
+        contents = in_order(lambda chunk: self._chunks.content(chunk) is not None, chunks)
+        missing = [chunk for chunk, whole in zip(chunks, contents, strict=True) if not whole]
+        damaged = [
+            blob.digest[:12]
+            for blob in manifest.blobs()
+            if self._exists(blob) and not self._is_whole(blob, again=True)
+        ]
+        if missing:
+            raise _incomplete(manifest.name, missing)
+        if damaged:
             raise ImageError(
-                f"cannot write to {self._folder}: {error.strerror or error}"
-            ) from error
+                f"image {manifest.name}: {', '.join(damaged)} was damaged and is removed",
+                hint="its chunks are whole: it is put together again when it is needed",
+            )
+
+    # Names
+
+    def named(self) -> dict[str, str]:
+        """Digests by name, of images built or imported here."""
+        with refusing(self._folder):
+            paths = sorted(self._names.iterdir()) if self._names.is_dir() else []
+            found = {path.name: read_limited(path, 128) for path in paths}
+        texts = {name: read[0].decode("ascii", "replace") for name, read in found.items() if read}
+        return {name: text.strip() for name, text in texts.items() if is_digest(text.strip())}
+
+    def give_name(self, name: str, digest: str) -> None:
+        """Call an image so; another one of that name loses it.
+
+        Raises:
+            ImageError: Images are not called so; the disk is full.
+        """
+        content = f"{check_digest(digest)}\n".encode()
+        self._write(self._names / check_name(name), content)
+
+    def remove_name(self, name: str) -> None:
+        """Take a name from its image, which the next `prune` then removes.
+
+        Raises:
+            ImageError: No image is called so.
+        """
+        try:
+            with refusing(self._folder):
+                (self._names / check_name(name)).unlink()
+        except ImageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise ImageError(
+                    f"no image is called {name}", hint="see sappers-deploy image ls"
+                ) from None
+            raise
+
+    # Garbage
+
+    def prune(self, keep: Collection[str], *, spare_seconds: float = 0.0) -> tuple[str, ...]:
+        """Remove what no image in `keep`, and none with a name, needs; digests of all removed.
+
+        Never while somebody writes (`holding`), so that what is unfinished then is abandoned and
+        goes too. A file that a guest has linked stays.
+
+        Args:
+            keep: Digests of manifests.
+            spare_seconds: Images whose manifest is younger stay.
+
+        Raises:
+            ImageError: Others have been writing for too long; the disk refuses.
+        """
+        with alone(self._folder, _PRUNE_PATIENCE_SECONDS), refusing(self._folder):
+            images = {*keep, *self.named().values(), *self._younger_than(spare_seconds)}
+            needed: set[str] = set(images)
+            for digest in images:
+                found = self._look_up(digest) if is_digest(digest) else None
+                for blob in found.manifest.blobs() if found else ():
+                    needed |= {blob.digest, *blob.chunks}
+            removed = [path for path in self._files() if path.name not in needed]
+            for path in removed:
+                path.unlink(missing_ok=True)
+                self._whole.forget(path)
+            return tuple(dict.fromkeys(path.name for path in removed if is_digest(path.name)))
+
+    def _files(self) -> Iterator[Path]:
+        """All that pruning may take."""
+        yield from self._chunks.files()
+        for folder in (self._manifests, self._blobs, self._names):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                found = path.lstat()
+                lent = folder == self._blobs and found.st_nlink > 1
+                if not lent and (folder != self._names or path.name.startswith(".")):
+                    yield path
+
+    def _younger_than(self, seconds: float) -> Iterator[str]:
+        since = time.time() - seconds
+        for path in self._manifests.iterdir() if self._manifests.is_dir() else ():
+            if seconds and path.lstat().st_mtime > since:
+                yield path.name
+
+    # Inside
+
+    def _look_up(self, digest: str) -> _Read | None:
+        """What stands under a digest and has it, whoever signed it."""
+        path = self._manifests / check_digest(digest)
+        known = self._read.get(digest)
+        if known and known.seen == look(path):
+            return known
+        with refusing(self._folder):
+            found = read_limited(path, SIGNED_BYTES_MAX)
+        if found is None:
+            self._read.pop(digest, None)
+            return None
+        try:
+            signed = decode_signed(found[0])
+            manifest = decode_manifest(signed.manifest)
+        except ImageError:
+            return None
+        if digest_of(signed.manifest) != digest:
+            return None
+        read = self._read[digest] = _Read(found[1], signed, manifest, signers(signed))
+        return read
+
+    def _is_trusted(self, found: _Read) -> bool:
+        return not set(found.signers).isdisjoint(self._trusted())
+
+    def _trusted_manifest(self, digest: str) -> Manifest:
+        found = self._look_up(digest)
+        if found is None:
+            raise ImageError(f"image {digest[:12]} is not here, or its manifest is damaged")
+        if not self._is_trusted(found):
+            raise untrusted(found.manifest.name, found.signers)
+        return found.manifest
+
+    def _exists(self, blob: Blob) -> bool:
+        return look(self.blob_path(blob.digest)) is not None
+
+    def _is_whole(self, blob: Blob, *, again: bool = False) -> bool:
+        """Whether a file is here and has its digest; a damaged one is removed."""
+        path = self.blob_path(blob.digest)
+        if not again and self._whole.knows(path):
+            return True
+        try:
+            digest, seen = hashed(path)
+        except OSError:
+            return False  # if a link or a folder stands there, writing says so
+        if digest == blob.digest:
+            self._whole.add(path, seen)
+            return True
+        self._whole.forget(path)
+        with refusing(self._folder):
+            path.unlink(missing_ok=True)
+        return False
+
+    def _make_whole(self, blob: Blob) -> None:
+        if not self._is_whole(blob):
+            path = self.blob_path(blob.digest)
+            assemble_blob(blob, self._chunks, path, self._folder)
+            self._whole.add(path, look(path))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with self.holding(), writing(path, self._folder, durable=True) as file:
+            write_at(file.fileno(), content, 0)
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Whether it is half a blob whose writer was killed."""
-    return (
-        path.name.startswith(_UNFINISHED)
-        and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+def untrusted(name: str, keys: tuple[str, ...]) -> ImageUntrusted:
+    """The refusal of an image that no trusted key signed."""
+    if not keys:
+        return ImageUntrusted(f"image {name} is not signed, or its signature is wrong")
+    return ImageUntrusted(
+        f"image {name} is not signed by a trusted key",
+        keys=keys,
+        hint=f"it is signed by {', '.join(keys)}; trust that key only if you know whose it is",
     )
 
 
-def _settle(file: BinaryIO, target: Path) -> None:
-    file.flush()
-    os.fchmod(file.fileno(), 0o444)  # guests read it under another name, as other users
-    os.fsync(file.fileno())
-    Path(file.name).rename(target)
-    sync_folder(target.parent)
+def _incomplete(name: str, missing: Iterable[str]) -> ImageIncomplete:
+    chunks = tuple(dict.fromkeys(missing))
+    return ImageIncomplete(
+        f"{len(chunks)} chunks of image {name} are missing or were damaged", missing=chunks
+    )

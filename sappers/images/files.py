@@ -1,0 +1,205 @@
+"""Files of the image store: written beside and renamed, read without following links, and
+remembered once they were verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sappers.durable import sync_folder
+from sappers.errors import ImageError
+
+UNFINISHED = ".new-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class VerifiedFiles:
+    """Files that this process has hashed and that have not changed since, by their stat.
+
+    Change times do not count: a guest's hard link to a blob alters them, and its content is the
+    same. Whoever can set a modification time back owns the file, and is this process's user.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, ...]] = {}
+        self._lock = threading.Lock()
+
+    def knows(self, path: Path) -> bool:
+        """Whether the file was verified and is the same."""
+        with self._lock:
+            known = self._known.get(path)
+        return known is not None and known == look(path)
+
+    def add(self, path: Path, seen: tuple[int, ...] | None) -> None:
+        """Remember a file whose content was verified after `seen` was looked at."""
+        with self._lock:
+            if seen is not None:
+                self._known[path] = seen
+
+    def forget(self, path: Path) -> None:
+        """It is gone or damaged."""
+        with self._lock:
+            self._known.pop(path, None)
+
+
+def look(path: Path) -> tuple[int, ...] | None:
+    """What tells a regular file from another one, its length third; None when there is none."""
+    try:
+        return identity(path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def identity(found: os.stat_result) -> tuple[int, ...] | None:
+    """As `look`, of an open file's stat."""
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def read_limited(path: Path, limit: int) -> tuple[bytes, tuple[int, ...]] | None:
+    """A regular file's content and its `look`; None when there is none or it is too long."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        seen = identity(os.fstat(descriptor))
+        if seen is None or seen[2] > limit:
+            return None
+        return file.read(limit + 1), seen
+
+
+@contextlib.contextmanager
+def writing(target: Path, root: Path, *, durable: bool) -> Iterator[BinaryIO]:
+    """A file that takes the place of `target` when the block ends well, and else is gone.
+
+    Args:
+        target: Where it goes, below `root`; folders are made.
+        root: The store's folder, for errors.
+        durable: Whether it must survive a crash once it stands there.
+
+    Raises:
+        ImageError: The disk is full or cannot be written.
+    """
+    with refusing(root):
+        make_folder(target.parent, root)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
+        beside = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                yield file
+                os.fchmod(descriptor, 0o444)  # guests read blobs by another name, as other users
+                if durable:
+                    os.fsync(descriptor)
+            beside.rename(target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        if durable:
+            sync_folder(target.parent)
+
+
+def write_at(descriptor: int, content: bytes, offset: int) -> None:
+    """All of it: a plain write may write less, just before the disk is full."""
+    rest = memoryview(content)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
+@contextlib.contextmanager
+def refusing(root: Path) -> Iterator[None]:
+    """Errors of the disk as `ImageError`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ConnectionError):
+            raise  # it is the sender's, not the disk's
+        if error.errno in _FULL:
+            raise ImageError(
+                f"no room for an image in {root}", hint="free some space and repeat"
+            ) from error
+        what = f"{error.strerror or error}"
+        raise ImageError(f"cannot use {error.filename or root}: {what}") from error
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Make a folder at or below `root`; none of its parts from `root` on may be a link.
+
+    Raises:
+        ImageError: One is, or others may write to it.
+    """
+    below = folder.relative_to(root).parts
+    for depth in range(len(below) + 1):
+        part = root.joinpath(*below[:depth])
+        try:
+            found = part.lstat()
+        except FileNotFoundError:
+            part.mkdir(mode=0o700, parents=depth == 0, exist_ok=True)
+            found = part.lstat()
+        if not stat.S_ISDIR(found.st_mode) and depth:
+            raise ImageError(f"{part} is no folder", hint="remove it; images are fetched again")
+        if depth == 0:
+            found = part.stat()  # the store itself may be reached by a link
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise ImageError(
+                f"other users may change {part}",
+                hint=f"it must belong to the user of this process: chmod 700 {part}",
+            )
+
+
+@contextlib.contextmanager
+def holding(root: Path) -> Iterator[None]:
+    """Nothing is pruned meanwhile; any number may hold, in any process, one inside another."""
+    with _locked(root) as descriptor:
+        with refusing(root):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def alone(root: Path, patience_seconds: float) -> Iterator[None]:
+    """Nobody holds meanwhile.
+
+    Raises:
+        ImageError: Somebody holds for longer than the patience lasts.
+    """
+    deadline = time.monotonic() + patience_seconds
+    with _locked(root) as descriptor:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ImageError(
+                        f"images are being built or fetched in {root}",
+                        hint="repeat when that is done",
+                    ) from None
+                time.sleep(0.02)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[int]:
+    with refusing(root):
+        make_folder(root, root)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(root / "lock", flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

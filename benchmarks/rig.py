@@ -43,10 +43,11 @@ class Rig:
         home: The control machine's files of this run alone; the cache is the machine's.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, name: str, say: Callable[[str], None]) -> None:
         self.home = ControlHome(folder, control_home(os.environ).cache)
-        self.lab = Lab(LAB_NAME, self.home)
+        self.lab = Lab(name, self.home)
         self.say = say
+        self.hosts = 0
         self._environment = os.environ | {
             "SAPPERS_HOME": str(self.home.data),
             "SAPPERS_CACHE": str(self.home.cache),
@@ -55,19 +56,26 @@ class Rig:
 
     @classmethod
     @contextmanager
-    def open(cls, say: Callable[[str], None]) -> Iterator[Self]:
+    def open(
+        cls, say: Callable[[str], None], name: str = LAB_NAME, hosts: int = HOSTS
+    ) -> Iterator[Self]:
         """A rig with fresh hosts; all of it is removed at the end, whatever happens."""
-        folder = Path(tempfile.gettempdir()) / f"sappers-{LAB_NAME}"
+        folder = Path(tempfile.gettempdir()) / f"sappers-{name}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        rig = cls(folder, say)
+        rig = cls(folder, name, say)
         try:
             rig.lab.down()  # what a killed run left
-            say("starting three hosts")
-            rig.lab.up(HOSTS)
+            rig.grow(hosts)
             yield rig
         finally:
             rig.lab.down()
             shutil.rmtree(folder, ignore_errors=True)
+
+    def grow(self, hosts: int) -> None:
+        """Have at least so many hosts; new ones are bare until the next bootstrap."""
+        self.say(f"starting {hosts} hosts")
+        self.lab.up(hosts)
+        self.hosts = hosts
 
     # -- commands ----------------------------------------------------------------------------------
 
@@ -140,7 +148,7 @@ class Rig:
         while True:
             try:
                 view = client.view()
-                if _is_whole(view):
+                if _is_whole(view, self.hosts):
                     return view
                 wrong = "; ".join(view.attention) or "members differ in what they have applied"
             except ApiError as error:
@@ -150,13 +158,15 @@ class Rig:
             time.sleep(0.1)
 
 
-def _is_whole(view: ClusterView) -> bool:
+def _is_whole(view: ClusterView, hosts: int) -> bool:
     indexes = {one.applied_index for one in view.members}
+    servers = {one.member.id: one.hub for one in view.members}
     return (
         not view.attention
         and view.leader_id is not None
-        and len(view.members) == HOSTS
-        and view.voters_alive == len(view.electorate) == HOSTS
-        and all(one.hub == "running" for one in view.members)
+        and len(view.members) == hosts
+        and view.voters_alive == len(view.electorate)
+        and all(servers.get(server) == "running" for server in view.hub_servers)
+        and len(view.hub_servers) > 0
         and len(indexes) == 1
     )

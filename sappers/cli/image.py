@@ -18,6 +18,7 @@ from sappers.errors import ImageError
 from sappers.images.definition import load_definition
 from sappers.images.microvm import MicrovmBuilder
 from sappers.images.store import FolderImageStore
+from sappers.security.signing import load_or_create_signing_key
 
 image_app = typer.Typer(help="Build images and see what is built.", no_args_is_help=True)
 
@@ -28,7 +29,9 @@ Definitions = Annotated[
 
 
 def _store() -> FolderImageStore:
-    return FolderImageStore(control_home(os.environ).images)
+    home = control_home(os.environ)
+    key = load_or_create_signing_key(home.image_signing_key).public
+    return FolderImageStore(home.images, lambda: (key,))
 
 
 @image_app.command()
@@ -42,7 +45,8 @@ def build(name: str, definitions: Definitions = None) -> None:
     definition = load_definition(folder, name)
     store = _store()
     lock = _PROJECT / "requirements" / "agent.lock"
-    builder = MicrovmBuilder(store, home.cache / "images", lock)
+    key = load_or_create_signing_key(home.image_signing_key)
+    builder = MicrovmBuilder(store, home.cache / "images", lock, key)
     with console.status(f"building {name}") as status:
         digest, built = builder.build(
             name, definition, folder / name, lambda text: status.update(f"{name}: {text}")
@@ -66,7 +70,7 @@ def list_images() -> None:
     table = Table(*columns, box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for name, digest in store.named().items():
         manifest = store.manifest(digest)
-        if manifest is None or store.missing(digest):
+        if manifest is None or store.missing_chunks(digest):
             table.add_row(name, digest[:12], "[red]damaged: build it again[/]", "", "", "")
             continue
         size_mib = sum(blob.size_bytes for blob in manifest.blobs()) / 2**20

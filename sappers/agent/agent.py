@@ -195,7 +195,7 @@ class Agent:
         else:
             genesis = load_genesis(self._folder.genesis)
             assert genesis is not None, "only voters lead, and voters have a genesis"
-            commands = [FoundCluster(genesis.cluster_id, genesis.voters)]
+            commands = [FoundCluster(genesis.cluster_id, genesis.voters, genesis.image_keys)]
         for start in range(0, len(commands), COMMANDS_AT_ONCE):
             proposal = self._proposal(
                 *commands[start : start + COMMANDS_AT_ONCE], leader_term=status.term
@@ -214,7 +214,7 @@ class Agent:
         known = {member.id: member for member in self._membership.members()}
         servers = tuple(
             msgspec.structs.replace(
-                known.get(server, state.members[server]), state=MemberState.ALIVE
+                known.get(server, state.members[server]).lasting(), state=MemberState.ALIVE
             )
             for server in state.hub_servers
         )

@@ -71,6 +71,7 @@ class Founding:
             founder=self._agent.me.id,
             voters=tuple(voter.id for voter in voters),
             addresses={voter.id: f"{voter.address}:{voter.ports.raft}" for voter in voters},
+            image_keys=self._settings.image_keys,
         )
         log.info("founding the cluster", voters=[voter.name for voter in voters])
         await self._agent.accept_genesis(genesis)

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from sappers.model.allocation import Allocation
 from sappers.model.event import Event
+from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.workload import ImageReference, Workload
 
@@ -29,6 +30,7 @@ Index = Annotated[int, Meta(ge=0, le=2**53)]
 RequestId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}" + _END)]
 
 LOG_TAIL_BYTES_MAX = 1024 * 1024
+NEWS_WAIT_SECONDS_MAX = 30.0
 
 
 class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +57,43 @@ class BlobPath(_Input, frozen=True):
     """A blob by the SHA-256 of its content."""
 
     digest: Digest
+
+
+class ImagePath(_Input, frozen=True):
+    """An image by the SHA-256 of its manifest."""
+
+    digest: Digest
+
+
+class ChunkPath(_Input, frozen=True):
+    """A chunk by the SHA-256 of its content, uncompressed."""
+
+    digest: Digest
+
+
+class ImageKeyPath(_Input, frozen=True):
+    """A public key (Ed25519), 64 hex digits."""
+
+    key: Digest
+
+
+class ChunksQuery(_Input, frozen=True):
+    """When to answer.
+
+    Attributes:
+        seen: How many chunks of the image the caller knows this member to have. With `wait_seconds`
+            the answer waits until it is another number.
+        wait_seconds: But not longer than this.
+    """
+
+    seen: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    wait_seconds: Annotated[float, Meta(ge=0, le=NEWS_WAIT_SECONDS_MAX)] = 0.0
+
+
+class WantedImageKey(_Input, frozen=True):
+    """Whose key it is, for people."""
+
+    owner: Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[ -~]+" + _END)]
 
 
 class EventsQuery(_Input, frozen=True):
@@ -92,6 +131,7 @@ class WantedWorkload(_Input, frozen=True):
         guest_port: Port the application listens on inside the guest.
         host_port: Port to publish it at on the member; the same number when not given.
         count: How many allocations.
+        cold: Each guest boots from the beginning, never from a checkpoint.
     """
 
     image: WantedImage
@@ -99,6 +139,7 @@ class WantedWorkload(_Input, frozen=True):
     guest_port: Port | None = None
     host_port: Port | None = None
     count: Annotated[int, Meta(ge=0, le=10_000)] = 1
+    cold: bool = False
 
     def named(self, name: str) -> Workload:
         """The workload as it is proposed."""
@@ -109,6 +150,7 @@ class WantedWorkload(_Input, frozen=True):
             guest_port=self.guest_port,
             host_port=self.host_port,
             count=self.count,
+            cold=self.cold,
         )
 
 
@@ -137,6 +179,45 @@ class Events(msgspec.Struct, frozen=True):
 
     index: int
     events: tuple[Event, ...]
+
+
+class HeldImage(msgspec.Struct, frozen=True):
+    """An image that the cluster keeps, and how much of it the answering member has.
+
+    Attributes:
+        chunks: How many chunks it is made of, 0 while this member does not know.
+        chunks_here: How many of them this member has.
+        reason: Why it is not whole here, or empty.
+    """
+
+    image: ClusterImage
+    chunks: int
+    chunks_here: int
+    reason: str = ""
+
+
+class Images(msgspec.Struct, frozen=True):
+    """All images of the cluster, as of log index `index`."""
+
+    index: int
+    images: tuple[HeldImage, ...]
+
+
+class Warmed(msgspec.Struct, frozen=True):
+    """A member's checkpoint of an image is ready.
+
+    Attributes:
+        text: What was done, or why nothing had to be, one sentence.
+    """
+
+    text: str
+
+
+class ImageKeys(msgspec.Struct, frozen=True):
+    """Whose images the cluster runs, as of log index `index`."""
+
+    index: int
+    keys: tuple[ImageKey, ...]
 
 
 class Written(msgspec.Struct, frozen=True):

@@ -12,14 +12,17 @@ import hashlib
 import immutables
 import msgspec
 
+from sappers.consensus.image_steps import apply_image_command, require_image
+from sappers.consensus.step import Happened, Step
 from sappers.errors import CommandRefused
 from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import EVENTS_KEPT, REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
-    Command,
+    ClusterCommand,
     Entry,
     ForgetAllocation,
     FoundCluster,
+    ImageCommand,
     NoOperation,
     PlaceAllocation,
     Proposal,
@@ -47,17 +50,6 @@ class Outcome(msgspec.Struct, frozen=True):
 
     refused: str = ""
     events: tuple[Event, ...] = ()
-
-
-class _Happened(msgspec.Struct, frozen=True):
-    """An event before it is stamped and chained."""
-
-    kind: str
-    subject: str
-    text: str
-
-
-_Step = tuple[ClusterState, tuple[_Happened, ...]]
 
 
 def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
@@ -90,15 +82,18 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
     )
 
 
-def _apply_all(state: ClusterState, proposal: Proposal) -> _Step:
-    happened: tuple[_Happened, ...] = ()
+def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
+    happened: tuple[Happened, ...] = ()
     for command in proposal.commands:
-        state, more = _apply_command(state, command, proposal.time)
+        if isinstance(command, ImageCommand):
+            state, more = apply_image_command(state, command)
+        else:
+            state, more = _apply_command(state, command, proposal.time)
         happened += more
     return state, happened
 
 
-def _apply_command(state: ClusterState, command: Command, time: float) -> _Step:
+def _apply_command(state: ClusterState, command: ClusterCommand, time: float) -> Step:
     match command:
         case NoOperation():
             return state, ()
@@ -124,7 +119,7 @@ def _apply_command(state: ClusterState, command: Command, time: float) -> _Step:
             return _set_hub(state, servers)
 
 
-def _found(state: ClusterState, command: FoundCluster) -> _Step:
+def _found(state: ClusterState, command: FoundCluster) -> Step:
     if state.cluster_id:
         if state.cluster_id == command.cluster_id:
             return state, ()
@@ -132,13 +127,16 @@ def _found(state: ClusterState, command: FoundCluster) -> _Step:
     text = f"cluster founded by {len(command.electorate)} voters"
     return (
         msgspec.structs.replace(
-            state, cluster_id=command.cluster_id, electorate=command.electorate
+            state,
+            cluster_id=command.cluster_id,
+            electorate=command.electorate,
+            image_keys=command.image_keys,
         ),
-        (_Happened("cluster.founded", command.cluster_id, text),),
+        (Happened("cluster.founded", command.cluster_id, text),),
     )
 
 
-def _register(state: ClusterState, command: RegisterMember) -> _Step:
+def _register(state: ClusterState, command: RegisterMember) -> Step:
     member = command.member
     before = state.members.get(member.id)
     if before == member:
@@ -146,14 +144,14 @@ def _register(state: ClusterState, command: RegisterMember) -> _Step:
     changed = msgspec.structs.replace(state, members=state.members.set(member.id, member))
     if before is None:
         text = f"{member.name} joined from {member.address}"
-        return changed, (_Happened("member.joined", member.id, text),)
+        return changed, (Happened("member.joined", member.id, text),)
     if before.address != member.address:
         text = f"{member.name} moved from {before.address} to {member.address}"
-        return changed, (_Happened("member.moved", member.id, text),)
-    return changed, (_Happened("member.changed", member.id, f"{member.name} changed"),)
+        return changed, (Happened("member.moved", member.id, text),)
+    return changed, (Happened("member.changed", member.id, f"{member.name} changed"),)
 
 
-def _set_member_state(state: ClusterState, command: SetMemberState, time: float) -> _Step:
+def _set_member_state(state: ClusterState, command: SetMemberState, time: float) -> Step:
     member = state.members.get(command.member_id)
     if member is None:
         raise CommandRefused(f"no member {command.member_id}")
@@ -163,16 +161,17 @@ def _set_member_state(state: ClusterState, command: SetMemberState, time: float)
     text = f"{member.name} is {command.state}: {command.reason}"
     return (
         msgspec.structs.replace(state, members=state.members.set(member.id, changed)),
-        (_Happened(f"member.{command.state}", member.id, text),),
+        (Happened(f"member.{command.state}", member.id, text),),
     )
 
 
-def _put_workload(state: ClusterState, workload: Workload) -> _Step:
+def _put_workload(state: ClusterState, workload: Workload) -> Step:
     before = state.workloads.get(workload.name)
     revision = before.revision if before else 0
     current = msgspec.structs.replace(workload, revision=revision)
     if before == current:
         return state, ()
+    require_image(state, workload)
     # More or fewer of the same are no other revision: copies that run go on.
     if before is None or msgspec.structs.replace(before, count=workload.count) != current:
         current = msgspec.structs.replace(workload, revision=state.index)
@@ -180,20 +179,20 @@ def _put_workload(state: ClusterState, workload: Workload) -> _Step:
     text = f"{workload.name} {verb}: {workload.count} × {workload.image.name}"
     return (
         msgspec.structs.replace(state, workloads=state.workloads.set(workload.name, current)),
-        (_Happened(kind, workload.name, text),),
+        (Happened(kind, workload.name, text),),
     )
 
 
-def _stop_workload(state: ClusterState, name: str) -> _Step:
+def _stop_workload(state: ClusterState, name: str) -> Step:
     if name not in state.workloads:
         raise CommandRefused(f"no workload {name}")
     return (
         msgspec.structs.replace(state, workloads=state.workloads.delete(name)),
-        (_Happened("workload.stopped", name, f"{name} is wanted no more"),),
+        (Happened("workload.stopped", name, f"{name} is wanted no more"),),
     )
 
 
-def _place(state: ClusterState, command: PlaceAllocation, time: float) -> _Step:
+def _place(state: ClusterState, command: PlaceAllocation, time: float) -> Step:
     allocation = msgspec.structs.replace(command.allocation, changed_at=time)
     if allocation.id in state.allocations:
         return state, ()
@@ -206,22 +205,22 @@ def _place(state: ClusterState, command: PlaceAllocation, time: float) -> _Step:
     text = f"{allocation.id} placed on {member.name}: {command.reason}"
     return (
         _with_allocation(state, allocation),
-        (_Happened("allocation.placed", allocation.id, text),),
+        (Happened("allocation.placed", allocation.id, text),),
     )
 
 
-def _stop_allocation(state: ClusterState, command: StopAllocation) -> _Step:
+def _stop_allocation(state: ClusterState, command: StopAllocation) -> Step:
     allocation = _known_allocation(state, command.allocation_id)
     if not allocation.wanted:
         return state, ()
     text = f"{allocation.id} is to stop: {command.reason}"
     return (
         _with_allocation(state, msgspec.structs.replace(allocation, wanted=False)),
-        (_Happened("allocation.stopping", allocation.id, text),),
+        (Happened("allocation.stopping", allocation.id, text),),
     )
 
 
-def _report(state: ClusterState, command: ReportAllocation, time: float) -> _Step:
+def _report(state: ClusterState, command: ReportAllocation, time: float) -> Step:
     before = _known_allocation(state, command.allocation_id)
     if before.status.is_terminal:
         if before.status is command.status:
@@ -238,11 +237,11 @@ def _report(state: ClusterState, command: ReportAllocation, time: float) -> _Ste
     text = f"{after.id} is {after.status}: {after.reason}"
     return (
         _with_allocation(state, after),
-        (_Happened(f"allocation.{after.status}", after.id, text),),
+        (Happened(f"allocation.{after.status}", after.id, text),),
     )
 
 
-def _forget(state: ClusterState, command: ForgetAllocation) -> _Step:
+def _forget(state: ClusterState, command: ForgetAllocation) -> Step:
     allocation = state.allocations.get(command.allocation_id)
     if allocation is None:
         return state, ()
@@ -254,7 +253,7 @@ def _forget(state: ClusterState, command: ForgetAllocation) -> _Step:
     )
 
 
-def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> _Step:
+def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> Step:
     unknown = [server for server in servers if server not in state.members]
     if unknown:
         raise CommandRefused(f"no member {', '.join(unknown)}")
@@ -263,7 +262,7 @@ def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> _Step:
     names = ", ".join(state.members[server].name for server in servers)
     return (
         msgspec.structs.replace(state, hub_servers=servers, hub_term=state.term),
-        (_Happened("hub.changed", state.cluster_id, f"the hub runs on {names}"),),
+        (Happened("hub.changed", state.cluster_id, f"the hub runs on {names}"),),
     )
 
 
@@ -281,7 +280,7 @@ def _with_allocation(state: ClusterState, allocation: Allocation) -> ClusterStat
 
 
 def _chain(
-    state: ClusterState, entry: Entry, proposal: Proposal, happened: tuple[_Happened, ...]
+    state: ClusterState, entry: Entry, proposal: Proposal, happened: tuple[Happened, ...]
 ) -> tuple[Event, ...]:
     previous = event_digest(state.events[-1]) if state.events else ""
     events: list[Event] = []

@@ -74,9 +74,11 @@ def _reconcile_members(state: ClusterState, gossip: tuple[Member, ...]) -> list[
         known = state.members.get(seen.id)
         if known is None:
             if seen.state is MemberState.ALIVE:
-                commands.append(RegisterMember(seen))
+                commands.append(RegisterMember(seen.lasting()))
             continue
-        same_state = msgspec.structs.replace(seen, state=known.state, state_since=known.state_since)
+        same_state = msgspec.structs.replace(
+            seen.lasting(), state=known.state, state_since=known.state_since
+        )
         if seen.state is MemberState.ALIVE and same_state != known:
             commands.append(RegisterMember(same_state))
         if seen.state is not known.state:
@@ -160,6 +162,7 @@ def _reconcile_workload(
             placed_term=state.term,
             guest_port=workload.guest_port,
             host_port=chosen.host_port,
+            cold=workload.cold,
         )
         commands.append(PlaceAllocation(allocation, chosen.reason))
         state = msgspec.structs.replace(

@@ -22,10 +22,15 @@ TAGS_MAX_BYTES = 512
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXT_MAX = 128
 _REASON_MAX_BYTES = 120
+_IMAGE_DIGITS = 8
+_IMAGES = re.compile(rf"([0-9a-f]{{{_IMAGE_DIGITS}}})*")
 
 
 def encode_tags(member: Member) -> dict[str, str]:
     """The tags of a member; its accelerator's reason is cut where there is no room.
+
+    Images get what room the rest leaves, the first ones first. They never change the reason: that
+    is registered in the log, and images come and go.
 
     Raises:
         MembershipError: Zone and version leave no room for the rest.
@@ -48,6 +53,9 @@ def encode_tags(member: Member) -> dict[str, str]:
             hint="shorten its zone",
         )
     tags["w"] = member.accelerator.reason.encode()[:room].decode(errors="ignore")
+    left = TAGS_MAX_BYTES - _size({**tags, "i": ""})
+    if fitting := member.images[: max(0, left // _IMAGE_DIGITS)]:
+        tags["i"] = "".join(fitting)
     return tags
 
 
@@ -71,6 +79,7 @@ def decode_tags(tags: Mapping[str, str], gossip_address: str, state: MemberState
             has_vote="v" in tags.get("f", ""),
             zone=_text(tags, "z"),
             state=state,
+            images=_image_digests(tags.get("i", "")),
         )
     except (KeyError, ValueError, TypeError):
         return None
@@ -81,6 +90,13 @@ def _numbers(text: str, largest: int) -> list[int]:
     if not all(0 < number <= largest for number in numbers):
         raise ValueError(text)
     return numbers
+
+
+def _image_digests(text: str) -> tuple[str, ...]:
+    if len(text) > TAGS_MAX_BYTES or not _IMAGES.fullmatch(text):
+        return ()
+    places = range(0, len(text), _IMAGE_DIGITS)
+    return tuple(text[place : place + _IMAGE_DIGITS] for place in places)
 
 
 def _text(tags: Mapping[str, str], key: str) -> str:

@@ -39,6 +39,7 @@ class Allocation(msgspec.Struct, frozen=True):
         status: Last committed reading.
         reason: Why it has that status, a sentence for a person.
         restarts: Restarts on this member so far.
+        cold: It boots from the beginning, never from a checkpoint.
         changed_at: Unix time in seconds of the last change of status.
     """
 
@@ -56,3 +57,4 @@ class Allocation(msgspec.Struct, frozen=True):
     reason: str = ""
     restarts: int = 0
     changed_at: float = 0.0
+    cold: bool = False

@@ -7,6 +7,7 @@ import msgspec
 
 from sappers.model.allocation import Allocation
 from sappers.model.event import Event
+from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
 from sappers.model.workload import Workload
 
@@ -24,6 +25,8 @@ class ClusterState(msgspec.Struct, frozen=True):
         cluster_id: Empty until the cluster is founded.
         electorate: Ids of the members that have a Raft vote.
         hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
+        images: Every image that the members keep, by digest.
+        image_keys: Whose images may be launched; never empty once there was one.
         events: The newest `EVENTS_KEPT`, oldest first.
         requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
     """
@@ -37,6 +40,8 @@ class ClusterState(msgspec.Struct, frozen=True):
     members: immutables.Map[str, Member] = immutables.Map()
     workloads: immutables.Map[str, Workload] = immutables.Map()
     allocations: immutables.Map[str, Allocation] = immutables.Map()
+    images: immutables.Map[str, ClusterImage] = immutables.Map()
+    image_keys: tuple[ImageKey, ...] = ()
     events: tuple[Event, ...] = ()
     requests: immutables.Map[str, int] = immutables.Map()
 

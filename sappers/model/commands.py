@@ -5,15 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
 from sappers.model.workload import Workload
 
 
 class FoundCluster(msgspec.Struct, frozen=True, tag="found-cluster"):
-    """The first command of a cluster: names it and its first voters. Refused a second time."""
+    """The first command of a cluster: its id, its voters, whose images run. Refused once done."""
 
     cluster_id: str
     electorate: tuple[str, ...]
+    image_keys: tuple[ImageKey, ...] = ()
 
 
 class RegisterMember(msgspec.Struct, frozen=True, tag="register-member"):
@@ -77,11 +79,36 @@ class SetHub(msgspec.Struct, frozen=True, tag="set-hub"):
     servers: tuple[str, ...]
 
 
+class PutImage(msgspec.Struct, frozen=True, tag="put-image"):
+    """The operator wants the members to keep this image."""
+
+    image: ClusterImage
+
+
+class RemoveImage(msgspec.Struct, frozen=True, tag="remove-image"):
+    """The operator wants this image kept no more. Refused while something runs it."""
+
+    digest: str
+
+
+class TrustImageKey(msgspec.Struct, frozen=True, tag="trust-image-key"):
+    """Images that this key signed may be launched from now on."""
+
+    key: ImageKey
+
+
+class DistrustImageKey(msgspec.Struct, frozen=True, tag="distrust-image-key"):
+    """What this key alone signed is launched no more. The last key cannot go."""
+
+    key: str
+
+
 class NoOperation(msgspec.Struct, frozen=True, tag="no-operation"):
     """Changes nothing; a linearizable read waits for it."""
 
 
-Command = (
+ImageCommand = PutImage | RemoveImage | TrustImageKey | DistrustImageKey
+ClusterCommand = (
     FoundCluster
     | RegisterMember
     | SetMemberState
@@ -94,6 +121,7 @@ Command = (
     | SetHub
     | NoOperation
 )
+Command = ClusterCommand | ImageCommand
 
 
 class Proposal(msgspec.Struct, frozen=True):

@@ -55,6 +55,8 @@ class Member(msgspec.Struct, frozen=True):
         voter_tag: The operator prefers it for consensus.
         has_vote: It takes part in Raft, by its own word.
         state: What gossip says of it.
+        images: First 8 hex digits of the images it holds, wholly or in part, newest first and
+            as many as gossip carries. Too fleeting for the log, which has none.
         state_since: Unix time in seconds when the cluster agreed on `state`; 0 in gossip.
     """
 
@@ -70,3 +72,8 @@ class Member(msgspec.Struct, frozen=True):
     zone: str = ""
     state: MemberState = MemberState.ALIVE
     state_since: float = 0.0
+    images: tuple[str, ...] = ()
+
+    def lasting(self) -> Member:
+        """The member without what only gossip knows: as it is registered in the log."""
+        return msgspec.structs.replace(self, images=()) if self.images else self

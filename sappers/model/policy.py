@@ -5,6 +5,22 @@ from __future__ import annotations
 import msgspec
 
 
+class ImageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a member's network images may take.
+
+    Attributes:
+        uploads_at_once: Chunks that are sent to others at one time; further ones are told to wait.
+        downloads_at_once: Chunks that are fetched at one time.
+        download_mbit_per_second: Bound on fetching from other members; 0 is none.
+        upload_mbit_per_second: Bound on sending to others; 0 is none.
+    """
+
+    uploads_at_once: int = 8
+    downloads_at_once: int = 8
+    download_mbit_per_second: float = 0.0
+    upload_mbit_per_second: float = 0.0
+
+
 class HealthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a guest counts as failed, and what follows.
 

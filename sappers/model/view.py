@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.model.allocation import Allocation
+from sappers.model.image import ImageKey
 from sappers.model.member import Member
 from sappers.model.workload import Workload
 
@@ -81,6 +82,7 @@ class Genesis(msgspec.Struct, frozen=True):
 
     Attributes:
         voters: Member ids.
+        image_keys: Whose images the cluster runs from its beginning.
         addresses: Where each voter's Raft listened when the cluster was founded, `ip:port`.
     """
 
@@ -88,3 +90,4 @@ class Genesis(msgspec.Struct, frozen=True):
     founder: str
     voters: tuple[str, ...]
     addresses: dict[str, str]
+    image_keys: tuple[ImageKey, ...] = ()

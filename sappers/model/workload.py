@@ -27,6 +27,7 @@ class Workload(msgspec.Struct, frozen=True):
         guest_port: Port the application listens on inside the guest, or None.
         host_port: Port to publish it at on the member, or None for the same number.
         count: How many allocations.
+        cold: Each guest boots from the beginning, never from a checkpoint.
         revision: Raised by the state machine when anything but `count` changes; old copies are
             replaced.
     """
@@ -38,3 +39,4 @@ class Workload(msgspec.Struct, frozen=True):
     host_port: int | None = None
     count: int = 1
     revision: int = 0
+    cold: bool = False

@@ -21,7 +21,8 @@ from sappers.config import RaftSettings
 from sappers.consensus.raft_log import RaftLog
 from sappers.consensus.wire import Frames, Hello, frame
 from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
-from sappers.model.commands import FoundCluster, NoOperation, Proposal, PutWorkload
+from sappers.model.commands import FoundCluster, NoOperation, Proposal, PutImage, PutWorkload
+from sappers.model.image import ClusterImage
 from sappers.model.observation import RaftRole
 from sappers.model.view import Genesis
 from sappers.model.workload import ImageReference, Workload
@@ -117,8 +118,10 @@ class Cluster:
         """Creates a workload named as the request, so that the state shows that it took effect."""
         self.proposed += 1
         name = f"w{self.proposed}"
-        workload = Workload(name, ImageReference("hello", "0" * 64))
-        return Proposal(name, "node-0", time.time(), (PutWorkload(workload),))
+        image = ClusterImage("hello", "0" * 64, "microvm", 1, 0.0)
+        workload = Workload(name, ImageReference(image.name, image.digest))
+        commands = (PutImage(image), PutWorkload(workload))
+        return Proposal(name, "node-0", time.time(), commands)
 
     async def agree(self, nodes: Iterable[str] | None = None) -> None:
         """Wait until all have applied the same index, and check that the states are equal."""

@@ -11,13 +11,16 @@ from sappers.model.commands import (
     Entry,
     FoundCluster,
     Proposal,
+    PutImage,
     RegisterMember,
     encode_proposal,
 )
+from sappers.model.image import ClusterImage
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.workload import ImageReference, Workload
 
 IMAGE = ImageReference("hello", "d" * 64)
+CLUSTER_IMAGE = ClusterImage("hello", IMAGE.digest, "microvm", 20_000_000, 1.0)
 
 
 def member(number: int, **changes: object) -> Member:
@@ -58,9 +61,10 @@ def commit(
 
 
 def founded(count: int = 3) -> ClusterState:
-    """A cluster of `count` members, the first three of which vote."""
+    """A cluster of `count` members that has an image; the first three vote."""
     voters = tuple(f"m{number}" for number in range(1, min(count, 3) + 1))
     state, _ = commit(ClusterState(), FoundCluster("c1", voters))
+    state, _ = commit(state, PutImage(CLUSTER_IMAGE))
     for number in range(1, count + 1):
         state, _ = commit(state, RegisterMember(member(number)))
     return state

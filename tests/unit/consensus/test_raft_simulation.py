@@ -19,7 +19,8 @@ from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.snapshot import SnapshotStore
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Entry, Proposal, PutWorkload, encode_proposal
+from sappers.model.commands import Entry, Proposal, PutImage, PutWorkload, encode_proposal
+from sappers.model.image import ClusterImage
 from sappers.model.observation import RaftRole
 from sappers.model.workload import ImageReference, Workload
 
@@ -206,8 +207,10 @@ class World:
         if leaders:
             self.proposed += 1
             name = f"w{self.proposed}"
-            workload = Workload(name, ImageReference("i", "0" * 64))
-            payload = encode_proposal(Proposal(name, "me", 0.0, (PutWorkload(workload),)))
+            image = ClusterImage("i", "0" * 64, "microvm", 1, 0.0)
+            workload = Workload(name, ImageReference(image.name, image.digest))
+            commands = (PutImage(image), PutWorkload(workload))
+            payload = encode_proposal(Proposal(name, "me", 0.0, commands))
             self.chance.choice(leaders).node.propose(payload, Answered(self, name))
 
     def states(self) -> list[ClusterState]:

@@ -9,23 +9,30 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state, state_as_json, state_from_json
 from sappers.model.commands import (
+    DistrustImageKey,
     Entry,
     ForgetAllocation,
     FoundCluster,
     NoOperation,
     PlaceAllocation,
     Proposal,
+    PutImage,
     PutWorkload,
     RegisterMember,
+    RemoveImage,
     ReportAllocation,
     SetHub,
     SetMemberState,
     StopAllocation,
     StopWorkload,
+    TrustImageKey,
     encode_proposal,
 )
+from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import MemberState
-from tests.unit.worlds import IMAGE, commit, founded, member, workload
+from tests.unit.worlds import CLUSTER_IMAGE, IMAGE, commit, founded, member, workload
+
+CLUSTER_OTHER = ClusterImage("other", "e" * 64, "nanos", 1, 0.0)
 
 
 def placed(state: ClusterState, allocation_id: str = "a1") -> ClusterState:
@@ -185,6 +192,10 @@ _commands = st.one_of(
     ),
     st.builds(ForgetAllocation, st.sampled_from(["a1", "a2"])),
     st.builds(SetHub, st.sampled_from([("m1",), ("m1", "m9")])),
+    st.builds(PutImage, st.sampled_from([CLUSTER_IMAGE, CLUSTER_OTHER])),
+    st.builds(RemoveImage, st.sampled_from([CLUSTER_IMAGE.digest, "0" * 64])),
+    st.builds(TrustImageKey, st.builds(ImageKey, st.sampled_from("ab"), st.just("somebody"))),
+    st.builds(DistrustImageKey, st.sampled_from("ab")),
     st.just(NoOperation()),
 )
 _proposals = st.builds(

@@ -26,6 +26,7 @@ members = st.builds(
     has_vote=st.booleans(),
     zone=names,
     state=st.sampled_from(MemberState),
+    images=st.lists(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), max_size=80).map(tuple),
 )
 
 
@@ -39,9 +40,29 @@ def test_what_is_encoded_comes_back_but_for_the_end_of_the_reason(member: Member
     back = decode_tags(encode_tags(member), gossip_address(member), member.state)
     assert back is not None
     cut = back.accelerator.reason
-    assert msgspec.structs.replace(back, accelerator=member.accelerator) == member
+    assert back.images == member.images[: len(back.images)]
+    whole = msgspec.structs.replace(back, accelerator=member.accelerator, images=member.images)
+    assert whole == member
     printable = "".join(char for char in member.accelerator.reason if char.isprintable())
     assert printable.startswith(cut)
+
+
+@given(members)
+def test_images_take_only_the_room_that_is_left(member: Member) -> None:
+    without = encode_tags(msgspec.structs.replace(member, images=()))
+    tags = encode_tags(member)
+    images = tags.pop("i", "")
+    assert tags == without
+    room = TAGS_MAX_BYTES - sum(len(k.encode()) + len(v.encode()) + 4 for k, v in tags.items())
+    assert len(images) == 8 * len(member.images) or room - 5 - len(images) < 8
+
+
+@given(members, st.text() | st.from_regex(r"[0-9a-f]*", fullmatch=True))
+def test_images_that_make_no_sense_are_none(member: Member, text: str) -> None:
+    tags = {**encode_tags(member), "i": text}
+    back = decode_tags(tags, gossip_address(member), member.state)
+    assert back is not None
+    assert "".join(back.images) in (text, "")
 
 
 @given(members)

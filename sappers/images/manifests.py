@@ -57,12 +57,17 @@ def check_name(name: str) -> str:
     Raises:
         ImageError: Images are not called so.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ImageError(
             f"{name!r} is no name of an image",
             hint="lower-case letters, digits and hyphens, at most 63 of them",
         )
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether images may be called so."""
+    return bool(_NAME.fullmatch(text))
 
 
 def _check_blob(blob: Blob) -> None:

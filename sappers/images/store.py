@@ -24,6 +24,7 @@ from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
 from sappers.images.blobs import assemble_blob, cut, hashed, in_order
 from sappers.images.chunks import ChunkFolder, check_digest, digest_of, is_digest
 from sappers.images.files import (
+    UNFINISHED,
     VerifiedFiles,
     alone,
     holding,
@@ -35,11 +36,11 @@ from sappers.images.files import (
 )
 from sappers.images.manifests import (
     SIGNED_BYTES_MAX,
-    check_name,
     decode_manifest,
     decode_signed,
     encode_manifest,
 )
+from sappers.images.names import NameFolder
 from sappers.model.image import CHUNK_BYTES, Blob, Manifest, SignedManifest
 from sappers.security.signing import SIGNATURES_MAX, SigningKey, signers
 
@@ -69,6 +70,7 @@ class FolderImageStore:
         self._manifests = folder / "manifests"
         self._blobs = folder / "blobs" / "sha256"
         self._names = folder / "names"
+        self._called = NameFolder(self._names, folder)
         self._chunks = ChunkFolder(folder / "chunks", folder)
         self._whole = VerifiedFiles()
         self._read: dict[str, _Read] = {}
@@ -106,10 +108,8 @@ class FolderImageStore:
             ImageUntrusted: No trusted key signed it.
             ImageError: It makes no sense; the disk is full.
         """
-        manifest = decode_manifest(signed.manifest)
+        self.check_signed(signed)
         keys = signers(signed)
-        if not set(keys) & set(self._trusted()):
-            raise untrusted(manifest.name, keys)
         digest = digest_of(signed.manifest)
         with self.holding(), self._signing:
             here = self._look_up(digest)
@@ -121,6 +121,14 @@ class FolderImageStore:
             if here is None or joined != here.signed:
                 self._write(self._manifests / digest, msgspec.json.encode(joined))
         return digest
+
+    def check_signed(self, signed: SignedManifest) -> Manifest:
+        """What is signed, when `put_signed` would take it; raises as that."""
+        manifest = decode_manifest(signed.manifest)
+        keys = signers(signed)
+        if set(keys).isdisjoint(self._trusted()):
+            raise untrusted(manifest.name, keys)
+        return manifest
 
     def put_manifest(self, manifest: Manifest, signing_key: SigningKey) -> str:
         """Sign and store the manifest of an image made here, and give it its name; its digest.
@@ -214,11 +222,12 @@ class FolderImageStore:
             ImageError: There is no manifest; the disk is full.
         """
         manifest = self._trusted_manifest(digest)
-        if all(self._is_whole(blob) for blob in manifest.blobs()):
-            return manifest
-        missing: list[str] = []
+        files = [blob for blob in manifest.blobs() if not self._is_whole(blob)]
+        missing = [chunk for blob in files for chunk in blob.chunks if not self.has_chunk(chunk)]
+        if missing:
+            raise _incomplete(manifest.name, missing)
         with self.holding(), self._assembling:
-            for blob in manifest.blobs():
+            for blob in files:
                 try:
                     self._make_whole(blob)
                 except ImageIncomplete as error:
@@ -256,11 +265,7 @@ class FolderImageStore:
 
     def named(self) -> dict[str, str]:
         """Digests by name, of images built or imported here."""
-        with refusing(self._folder):
-            paths = sorted(self._names.iterdir()) if self._names.is_dir() else []
-            found = {path.name: read_limited(path, 128) for path in paths}
-        texts = {name: read[0].decode("ascii", "replace") for name, read in found.items() if read}
-        return {name: text.strip() for name, text in texts.items() if is_digest(text.strip())}
+        return self._called.all()
 
     def give_name(self, name: str, digest: str) -> None:
         """Call an image so; another one of that name loses it.
@@ -268,8 +273,8 @@ class FolderImageStore:
         Raises:
             ImageError: Images are not called so; the disk is full.
         """
-        content = f"{check_digest(digest)}\n".encode()
-        self._write(self._names / check_name(name), content)
+        with self.holding():
+            self._called.give(name, digest)
 
     def remove_name(self, name: str) -> None:
         """Take a name from its image, which the next `prune` then removes.
@@ -277,15 +282,7 @@ class FolderImageStore:
         Raises:
             ImageError: No image is called so.
         """
-        try:
-            with refusing(self._folder):
-                (self._names / check_name(name)).unlink()
-        except ImageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise ImageError(
-                    f"no image is called {name}", hint="see sappers-deploy image ls"
-                ) from None
-            raise
+        self._called.remove(name)
 
     # Garbage
 
@@ -309,7 +306,9 @@ class FolderImageStore:
                 found = self._look_up(digest) if is_digest(digest) else None
                 for blob in found.manifest.blobs() if found else ():
                     needed |= {blob.digest, *blob.chunks}
-            removed = [path for path in self._files() if path.name not in needed]
+            removed = [
+                path for path in self._files() if path.name not in needed and not path.is_dir()
+            ]
             for path in removed:
                 path.unlink(missing_ok=True)
                 self._whole.forget(path)
@@ -320,9 +319,8 @@ class FolderImageStore:
         yield from self._chunks.files()
         for folder in (self._manifests, self._blobs, self._names):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                found = path.lstat()
-                lent = folder == self._blobs and found.st_nlink > 1
-                if not lent and (folder != self._names or path.name.startswith(".")):
+                lent = folder == self._blobs and path.lstat().st_nlink > 1
+                if not lent and (folder != self._names or path.name.startswith(UNFINISHED)):
                     yield path
 
     def _younger_than(self, seconds: float) -> Iterator[str]:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import time
 from pathlib import Path
 from typing import Any
@@ -82,15 +83,17 @@ class ControlPort:
 
     def wait_for_message(self) -> list[dict[str, Any]]:
         """Block until messages come, before there is an event loop; says that it waits."""
-        announced_at = 0.0
+        arrivals = select.poll()
+        arrivals.register(self._fd, select.POLLIN)
         while True:
             messages, connected = self.receive()
             if messages:
                 return messages
-            if connected and time.monotonic() - announced_at > _ANNOUNCE_SECONDS:
+            if connected:
                 self.send({"waiting": True})
-                announced_at = time.monotonic()
-            time.sleep(_POLL_SECONDS)
+                arrivals.poll(_ANNOUNCE_SECONDS * 1000)
+            else:  # the port is as if hung up: poll would not wait
+                time.sleep(_POLL_SECONDS)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -5,9 +5,11 @@ Nothing but Python is in a guest; what `mount`, `insmod` and `ip` would do is do
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
 import socket
 import struct
@@ -17,10 +19,12 @@ from pathlib import Path
 
 _SYS_FINIT_MODULE = 313  # x86-64
 _RB_POWER_OFF = 0x4321FEDC
-_RNDRESEEDCRNG = 0x5207
+_RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCADDRT = 0x8914, 0x8916, 0x891C, 0x890B
+_SIOCSIFHWADDR, _ARPHRD_ETHER = 0x8924, 1
 _IFF_UP, _RTF_UP, _RTF_GATEWAY = 1, 1, 2
 _MS_NOSUID_NODEV = 2 | 4
+_HOST_NAME_BYTES = 64
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,9 +53,19 @@ def load_modules(paths: Iterable[str]) -> None:
                     raise OSError(number, os.strerror(number), path)
 
 
-def configure_network(address: str, netmask: str, gateway: str, interface: str = "eth0") -> None:
-    """Bring up the loopback and one interface with a static address and a default route."""
+def configure_network(
+    address: str, netmask: str, gateway: str, mac: str = "", interface: str = "eth0"
+) -> None:
+    """Bring up the loopback and one interface with a static address and a default route.
+
+    The interface gets its MAC address, when one is given, while it is still down: not one packet
+    leaves with that of another guest.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        if mac:
+            hardware = struct.pack("H6s8x", _ARPHRD_ETHER, bytes.fromhex(mac.replace(":", "")))
+            named = struct.pack("16s16s8x", interface.encode(), hardware)
+            fcntl.ioctl(control, _SIOCSIFHWADDR, named)
         _interface_up(control, "lo")
         for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, netmask)):
             fcntl.ioctl(control, request, struct.pack("16s16s8x", interface.encode(), _inet(value)))
@@ -80,8 +94,18 @@ def set_clock(unix_time: float) -> None:
 def reseed(seed: bytes) -> None:
     """Stir `seed` into the kernel's randomness and use it at once: no two guests share numbers."""
     with Path("/dev/urandom").open("wb", buffering=0) as device:
-        device.write(seed)
+        pool = struct.pack(f"ii{len(seed)}s", len(seed) * 8, len(seed), seed)
+        fcntl.ioctl(device, _RNDADDENTROPY, pool)
         fcntl.ioctl(device, _RNDRESEEDCRNG)
+
+
+def take_name(name: str, machine_id_path: str = "/etc/machine-id") -> None:
+    """Be called `name`; an image's machine id, the same in every guest of it, is replaced too."""
+    socket.sethostname(name[:_HOST_NAME_BYTES])
+    path = Path(machine_id_path)
+    if path.exists():
+        with contextlib.suppress(OSError):  # a root that cannot be written: every guest's is so
+            path.write_text(f"{hashlib.sha256(name.encode()).hexdigest()[:32]}\n")
 
 
 def power_off() -> None:

@@ -2,10 +2,18 @@
 
 The order is for speed: the application is forked first and imports while the hub's client, half a
 second of imports, is still to come.
+
+It is for checkpoints too: until the configuration comes there is no address, no socket and no
+number that another guest must not have. A member that makes a checkpoint sends `prepare` instead of
+a configuration; everything is then imported, and the machine is saved as it waits. A guest that
+starts from there first gets a clock, randomness and a name of its own, and its network last.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import os
 import signal
 import time
@@ -15,6 +23,7 @@ from sappers.sidecar import machine
 from sappers.sidecar.application import ApplicationProcess
 from sappers.sidecar.control import ControlPort, find_port
 from sappers.sidecar.log import say
+from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
     ImageSettings,
@@ -22,6 +31,7 @@ from sappers.sidecar.settings import (
     read_configuration,
 )
 
+_IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.guest")
 # QEMU's user-mode network always looks like this from inside.
 _ADDRESS, _NETMASK, _GATEWAY = "10.0.2.15", "255.255.255.0", "10.0.2.2"
 
@@ -31,13 +41,17 @@ def main() -> None:
     machine.mount_system_folders()
     settings = load_image_settings()
     machine.load_modules(settings.modules)
-    machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY)
-    process = None if settings.in_process else ApplicationProcess(settings.application)
+    process = None
+    if not settings.in_process:
+        process = ApplicationProcess(settings.application, settings.preload)
     port = ControlPort(find_port())
     say("waiting-for-configuration")
-    configuration = _wait_for_configuration(port)
-    machine.set_clock(configuration.now)
+    configuration = _wait_for_configuration(settings, port, process)
     machine.reseed(configuration.seed)
+    reseed_process()
+    machine.set_clock(configuration.now)
+    machine.take_name(configuration.allocation_id)
+    machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY, configuration.mac)
     environment = _environment(settings, configuration)
     if process is not None:
         process.start(environment)
@@ -47,12 +61,18 @@ def main() -> None:
     machine.power_off()
 
 
-def _wait_for_configuration(port: ControlPort) -> Configuration:
+def _wait_for_configuration(
+    settings: ImageSettings, port: ControlPort, process: ApplicationProcess | None
+) -> Configuration:
     while True:
         for message in port.wait_for_message():
             if message.get("shutdown"):
                 port.send({"ok": True})
                 machine.power_off()
+            if message.get("prepare"):
+                _prepare(settings, process)
+                port.send({"ok": True, "prepared": True})
+                continue
             try:
                 configuration = read_configuration(message["configure"])
             except (KeyError, TypeError, ValueError) as error:
@@ -61,6 +81,20 @@ def _wait_for_configuration(port: ControlPort) -> Configuration:
             else:
                 port.send({"ok": True})
                 return configuration
+
+
+def _prepare(settings: ImageSettings, process: ApplicationProcess | None) -> None:
+    """Do now what every guest of this image would do later; then hold still."""
+    for module in _IMPORTED_LATE:
+        importlib.import_module(module)
+    if process is None:
+        with contextlib.suppress(Exception):  # the guest itself will say what is wrong
+            importlib.import_module(settings.application)
+    else:
+        process.wait_until_ready()
+    gc.collect()
+    gc.freeze()  # later collections leave these pages alone, so that clones go on sharing them
+    say("prepared")
 
 
 def _environment(settings: ImageSettings, configuration: Configuration) -> Mapping[str, str]:

@@ -33,10 +33,13 @@ class ImageSettings:
         modules: Kernel modules to load, in order.
         application: Importable module name.
         in_process: Run it inside the sidecar (`async def run(guest)`), not as a process of its own.
+        preload: Modules that the application's process imports before it is told who it is, so that
+            a checkpoint holds them. They must open nothing and draw no secrets.
     """
 
     application: str
     in_process: bool = False
+    preload: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     check: HealthCheck = HealthCheck()
@@ -60,20 +63,28 @@ class HubAccess:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What only the member knows; comes over the control port, is kept in memory alone."""
+    """What only the member knows; comes over the control port, is kept in memory alone.
+
+    Attributes:
+        now: Unix time in seconds.
+        seed: For the kernel's randomness.
+        mac: The interface's address, `02:…`; its own when empty.
+    """
 
     allocation_id: str
     hub: HubAccess
     health_interval_seconds: float = 1.0
     now: float = 0.0
     seed: bytes = field(default=b"", repr=False)
+    mac: str = ""
 
 
 def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
     """What the builder wrote into the image."""
     raw = json.loads(Path(path).read_bytes())
     raw["check"] = HealthCheck(**raw.pop("check", {}))
-    return ImageSettings(**raw | {"modules": tuple(raw.get("modules", ()))})
+    lists = {name: tuple(raw.get(name, ())) for name in ("modules", "preload")}
+    return ImageSettings(**raw | lists)
 
 
 def read_configuration(raw: dict[str, Any]) -> Configuration:
@@ -91,4 +102,5 @@ def read_configuration(raw: dict[str, Any]) -> Configuration:
         health_interval_seconds=float(raw.get("health_interval_seconds", 1.0)),
         now=float(raw["now"]),
         seed=bytes.fromhex(raw["seed"]),
+        mac=str(raw.get("mac", "")),
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import bootstrap, failover, footprint, guest_start
 from benchmarks.document import write_block
-from benchmarks.figures import Section, show
+from benchmarks.figures import Section, any_missed, show
 from benchmarks.machine import facts
 from benchmarks.rig import Rig
 
@@ -45,7 +45,7 @@ def main() -> int:
                     sections.append(section)
         if arguments.markdown:
             write_block(arguments.markdown, "bench", INTRO, told, sections)
-    return int(any(row.met is False for section in sections for row in section.rows))
+    return int(any_missed(sections))
 
 
 def _arguments() -> argparse.Namespace:

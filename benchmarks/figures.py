@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
-from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -114,6 +115,17 @@ def bars(rows: Sequence[Row], width: int = 40) -> list[str]:
     ]
 
 
-def as_data(sections: Iterable[Section]) -> list[dict[str, Any]]:
-    """The same, for machines."""
-    return [{"title": one.title, "rows": [asdict(row) for row in one.rows]} for one in sections]
+def any_missed(sections: Iterable[Section]) -> bool:
+    """Whether an aim was not met."""
+    return any(row.met is False for section in sections for row in section.rows)
+
+
+def write_data(path: Path, facts: Sequence[str], sections: Iterable[Section]) -> None:
+    """Write the same as JSON, for machines."""
+    data = {
+        "facts": list(facts),
+        "sections": [
+            {"title": one.title, "rows": [asdict(row) for row in one.rows]} for one in sections
+        ],
+    }
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")

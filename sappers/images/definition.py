@@ -1,57 +1,159 @@
-"""Image definitions: `unikernels/NAME/image.toml`, read strictly; mistakes have a line."""
+"""Image definitions: `image.toml` in a folder of its own, read strictly; mistakes have a line."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from sappers.errors import ImageDefinitionError
 
 DEFINITION_FILE = "image.toml"
+SCHEMA_FILE = "image.schema.json"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+_MICROVM_MIB_MIN = 96
+_PROGRAMS = ("module", "script", "binary", "command", "container")
+
+Kind = Literal["microvm", "nanos", "appliance"]
+Package = Annotated[str, Meta(pattern=_PACKAGE)]
+Seconds = Annotated[float, Meta(ge=0.1, le=60)]
 
 
 class ApplicationDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The program of the image.
+    """What the guest runs: exactly one of module, script, binary, command, container."""
 
-    Attributes:
-        module: Name to run it by: `hello` for hello.py, or a package with a `__main__`.
-        files: Files and folders beside the definition that make it up.
-        in_process: Run `async def run(guest)` inside the sidecar, with its link to the hub.
-    """
+    module: Annotated[
+        str | None,
+        Meta(
+            description="Python module to run: `hello` for hello.py, or a package with __main__.py."
+        ),
+    ] = None
+    script: Annotated[
+        str | None, Meta(description="Python file beside the definition, run as `__main__`.")
+    ] = None
+    binary: Annotated[
+        str | None,
+        Meta(
+            description="ELF program for x86-64 beside the definition, static or dynamic; its "
+            "libraries come from Debian's `packages`."
+        ),
+    ] = None
+    command: Annotated[
+        Annotated[tuple[str, ...], Meta(min_length=1)] | None,
+        Meta(description="Program of the Debian `packages`, and its arguments."),
+    ] = None
+    container: Annotated[
+        str | None,
+        Meta(
+            description="OCI image: a layout folder or tar, or what `docker save` writes; relative "
+            "to the definition. Its entry point runs, or `arguments` in place of its command."
+        ),
+    ] = None
+    arguments: Annotated[
+        tuple[str, ...],
+        Meta(description="Arguments of the module, script, binary or container's entry point."),
+    ] = ()
+    files: Annotated[
+        tuple[str, ...],
+        Meta(description="Files and folders beside the definition; they are in /app of the guest."),
+    ] = ()
+    packages: Annotated[
+        tuple[Package, ...],
+        Meta(
+            description="Debian packages, with all they depend on; unpacked, their maintainer "
+            "scripts do not run."
+        ),
+    ] = ()
+    in_process: Annotated[
+        bool,
+        Meta(
+            description="Run the module's `async def run(guest)` inside the sidecar, with its link "
+            "to the hub."
+        ),
+    ] = False
 
-    module: str
-    files: tuple[str, ...]
-    in_process: bool = False
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Which of the five ways to name a program are used; one, once it is checked."""
+        return tuple(name for name in _PROGRAMS if getattr(self, name) is not None)
 
 
 class HealthDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What must hold for a guest to call itself healthy; see `sidecar.settings.HealthCheck`."""
+    """What must hold for a guest to call itself healthy."""
 
-    check: Literal["http", "tcp", "process"] = "process"
-    path: str = "/"
-    interval_seconds: float = 1.0
-    timeout_seconds: float = 2.0
+    check: Annotated[
+        Literal["http", "tcp", "process"],
+        Meta(
+            description="http: the path answers a status below 400; tcp: the port accepts; "
+            "process: the application lives."
+        ),
+    ] = "process"
+    path: Annotated[str, Meta(description="What an http check asks for.")] = "/"
+    interval_seconds: Annotated[Seconds, Meta(description="How often health is pushed.")] = 1.0
+    timeout_seconds: Annotated[Seconds, Meta(description="How long an answer may take.")] = 2.0
+
+
+class ApplianceDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host image: Debian with the agent installed."""
+
+    packages: Annotated[
+        tuple[Package, ...], Meta(description="Debian packages beside those an agent needs.")
+    ] = ()
+    kernel: Annotated[Package, Meta(description="Debian package of the kernel.")] = (
+        "linux-image-cloud-amd64"
+    )
+    disk_mib: Annotated[int, Meta(ge=1024, le=1048576, description="Size of the disk.")] = 3072
 
 
 class ImageDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One image as a person describes it.
+    """One image as a person describes it; the folder's name is the image's."""
 
-    Attributes:
-        port: Port the application listens on, or None.
-        environment: Variables of the application.
-    """
-
-    kind: Literal["microvm"]
-    application: ApplicationDefinition
-    memory_mib: int = 128
-    port: int | None = None
+    kinds: Annotated[
+        tuple[Kind, ...],
+        Meta(
+            min_length=1,
+            description="What it can be built as; the first is built unless --kind says otherwise.",
+        ),
+    ]
+    application: ApplicationDefinition | None = None
+    appliance: ApplianceDefinition | None = None
+    memory_mib: Annotated[
+        int,
+        Meta(ge=64, le=65536, description="What a guest gets unless `run` says otherwise."),
+    ] = 128
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(description="TCP port the application listens on."),
+    ] = None
+    stateful: Annotated[
+        bool, Meta(description="Whether the guest holds state that its end would lose.")
+    ] = False
     health: HealthDefinition = HealthDefinition()
-    environment: dict[str, str] = {}
+    environment: Annotated[
+        dict[str, str], Meta(description="Environment variables of the application.")
+    ] = {}
+
+    @property
+    def program(self) -> ApplicationDefinition:
+        """The application; every definition that may become a guest has one."""
+        assert self.application is not None
+        return self.application
+
+
+def definition_schema() -> dict[str, Any]:
+    """JSON Schema of `image.toml`, for editors."""
+    schema = msgspec.json.schema(ImageDefinition)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A Sappers image definition",
+        **schema,
+    }
 
 
 def load_definition(folder: Path, name: str) -> ImageDefinition:
@@ -69,13 +171,13 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _toml_error(path, error) from error
+        raise _toml_error(path, text, error) from error
     try:
         definition = msgspec.convert(raw, ImageDefinition)
     except msgspec.ValidationError as error:
         raise _shape_error(path, text, error) from error
     for key, message in _mistakes(definition, path.parent):
-        raise ImageDefinitionError(message, path=str(path), line=_line_of(text, key))
+        raise _error(path, text, key, message)
     return definition
 
 
@@ -95,48 +197,105 @@ def _read(path: Path, folder: Path) -> str:
         raise ImageDefinitionError(f"cannot be read: {error.strerror}", path=str(path)) from error
 
 
-def _mistakes(definition: ImageDefinition, folder: Path) -> list[tuple[str, str]]:
+def _mistakes(definition: ImageDefinition, folder: Path) -> Iterator[tuple[str, str]]:
     """What types alone do not catch: (key, message)."""
-    found: list[tuple[str, str]] = []
-    if not 96 <= definition.memory_mib <= 65536:
-        found.append(("memory_mib", "memory_mib must be 96 to 65536; less does not boot"))
-    if definition.port is not None and not 1 <= definition.port <= 65535:
-        found.append(("port", "port must be 1 to 65535"))
-    if definition.health.check != "process" and definition.port is None:
-        found.append(("health.check", f"check = {definition.health.check!r} needs a `port`"))
+    guest_kinds = [kind for kind in definition.kinds if kind != "appliance"]
+    if len(set(definition.kinds)) != len(definition.kinds):
+        yield "kinds", "a kind is named twice"
+    if guest_kinds and definition.application is None:
+        yield "kinds", f"kind {guest_kinds[0]!r} needs an [application]"
+    if definition.appliance is not None and "appliance" not in definition.kinds:
+        yield "appliance", "[appliance] is for kind 'appliance', which `kinds` does not name"
+    if "microvm" in definition.kinds and definition.memory_mib < _MICROVM_MIB_MIN:
+        yield "memory_mib", f"memory_mib must be at least {_MICROVM_MIB_MIN}; less does not boot"
+    if definition.application is not None:
+        yield from _application_mistakes(definition, definition.application, folder)
     if not definition.health.path.startswith("/") or not definition.health.path.isprintable():
-        found.append(("health.path", "path must begin with `/` and have no control characters"))
-    if not 0.1 <= definition.health.interval_seconds <= 60:
-        found.append(("health.interval_seconds", "interval_seconds must be 0.1 to 60"))
-    if not 0.1 <= definition.health.timeout_seconds <= 60:
-        found.append(("health.timeout_seconds", "timeout_seconds must be 0.1 to 60"))
-    if not all(part.isidentifier() for part in definition.application.module.split(".")):
-        found.append(("application.module", f"{definition.application.module!r} is no module name"))
-    for file in definition.application.files:
-        inside = (folder / file).resolve().is_relative_to(folder.resolve())
-        if not inside or not (folder / file).exists():
-            found.append(("application.files", f"{file!r} is not beside the definition"))
-    return found
+        yield "health.path", "path must begin with `/` and have no control characters"
+    for variable, value in definition.environment.items():
+        if not variable or "=" in variable or "\0" in variable + value:
+            yield f"environment.{variable}", f"{variable!r} cannot be an environment variable"
 
 
-def _toml_error(path: Path, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
-    place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+def _application_mistakes(
+    definition: ImageDefinition, program: ApplicationDefinition, folder: Path
+) -> Iterator[tuple[str, str]]:
+    used = program.programs
+    if len(used) != 1:
+        found = f"found {', '.join(used)}" if used else "found none"
+        yield "application", f"application: exactly one of {', '.join(_PROGRAMS)}; {found}"
+        return
+    yield from _combination_mistakes(program)
+    if program.container is not None:
+        yield from _container_mistakes(definition, program, folder)
+    elif definition.health.check != "process" and definition.port is None:
+        yield "health.check", f"check = {definition.health.check!r} needs a `port`"
+    for key in ("script", "binary"):
+        name = getattr(program, key)
+        if name is not None and not _is_beside(folder, name, only_file=True):
+            yield f"application.{key}", f"{name!r} is no file beside the definition"
+    for name in program.files:
+        if not _is_beside(folder, name):
+            yield "application.files", f"{name!r} is not beside the definition"
+
+
+def _combination_mistakes(program: ApplicationDefinition) -> Iterator[tuple[str, str]]:
+    if program.module is not None:
+        if not all(part.isidentifier() for part in program.module.split(".")):
+            yield "application.module", f"{program.module!r} is no module name"
+        if not program.files:
+            yield "application.files", "`files` must name what the module is made of"
+    elif program.in_process:
+        yield "application.in_process", "in_process needs a `module`"
+    if program.in_process and program.arguments:
+        yield "application.arguments", "an application in the sidecar's process has no arguments"
+    if program.command is not None and program.arguments:
+        yield "application.arguments", "`command` has its arguments itself"
+
+
+def _container_mistakes(
+    definition: ImageDefinition, program: ApplicationDefinition, folder: Path
+) -> Iterator[tuple[str, str]]:
+    if set(definition.kinds) != {"microvm"}:
+        yield "kinds", "a container can be a microvm only"
+    if program.packages:
+        yield "application.packages", "a container brings its own packages"
+    if program.container is not None and not (folder / program.container).exists():
+        yield "application.container", f"{program.container!r} does not exist"
+
+
+def _is_beside(folder: Path, name: str, *, only_file: bool = False) -> bool:
+    path = folder / name
+    inside = path.resolve().is_relative_to(folder.resolve()) and ".." not in Path(name).parts
+    return inside and (path.is_file() if only_file else path.exists())
+
+
+def _toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
     message = re.sub(r" \(at .*\)$", "", str(error))
-    line, column = (int(place[1]), int(place[2])) if place else (None, None)
-    return ImageDefinitionError(message, path=str(path), line=line, column=column)
+    if place := re.search(r"\(at line (\d+), column (\d+)\)", str(error)):
+        return ImageDefinitionError(
+            message, path=str(path), line=int(place[1]), column=int(place[2])
+        )
+    if "end of document" in str(error):
+        return ImageDefinitionError(message, path=str(path), line=len(text.splitlines()))
+    return ImageDefinitionError(message, path=str(path))
 
 
 def _shape_error(path: Path, text: str, error: msgspec.ValidationError) -> ImageDefinitionError:
-    message, _, place = str(error).partition(" - at `$")
-    key = place.strip("`").lstrip(".").split("[")[0]
+    message, _, place = str(error).partition(" - at `")
+    key = place.strip("`").removeprefix("key in ").lstrip("$").lstrip(".").split("[")[0]
     if unknown := re.search(r"unknown field `(\w+)`", message):
         key = f"{key}.{unknown[1]}".lstrip(".")
-    label = f"{key}: " if key else ""
-    return ImageDefinitionError(f"{label}{message}", path=str(path), line=_line_of(text, key))
+    return _error(path, text, key, f"{key}: {message}" if key else message)
 
 
-def _line_of(text: str, dotted_key: str) -> int | None:
-    """The line that sets `table.key`, or where the table begins, or None."""
+def _error(path: Path, text: str, key: str, message: str) -> ImageDefinitionError:
+    line, column = _place_of(text, key)
+    return ImageDefinitionError(message, path=str(path), line=line, column=column)
+
+
+def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:
+    """Line and column that set `table.key`; or where the table begins; or None."""
     table, _, key = dotted_key.rpartition(".")
     current, table_line = "", None
     for number, line in enumerate(text.splitlines(), start=1):
@@ -144,6 +303,9 @@ def _line_of(text: str, dotted_key: str) -> int | None:
             current = header[1].strip()
             if current in (dotted_key, table):
                 table_line = number
-        elif current == table and re.match(rf"\s*{re.escape(key)}\s*=", line):
-            return number
-    return table_line
+            continue
+        for name, where in ((key, table), (dotted_key, "")):
+            found = re.match(rf"""(\s*)["']?{re.escape(name)}["']?\s*=""", line)
+            if found and current == where:
+                return number, len(found[1]) + 1
+    return table_line, None

@@ -241,7 +241,7 @@ def _sources(definition: ImageDefinition, folder: Path) -> list[tuple[str, Path]
     own = Path(str(resources.files("sappers")))
     names = (*_SIDECAR, *(f"sidecar/{path.name}" for path in (own / "sidecar").glob("*.py")))
     found = [(f"{SITE}/sappers/{name}", own / name) for name in names]
-    for name in definition.application.files:
+    for name in definition.program.files:
         path = folder / name
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         found += [
@@ -255,8 +255,8 @@ def _sources(definition: ImageDefinition, folder: Path) -> list[tuple[str, Path]
 def _guest_settings(definition: ImageDefinition, modules: list[str]) -> dict[str, Any]:
     """What `sidecar.settings.load_image_settings` reads."""
     return {
-        "application": definition.application.module,
-        "in_process": definition.application.in_process,
+        "application": definition.program.module or "",
+        "in_process": definition.program.in_process,
         "modules": modules,
         "environment": definition.environment,
         "check": {
@@ -271,7 +271,7 @@ def _guest_settings(definition: ImageDefinition, modules: list[str]) -> dict[str
 def _trial(site: str, root: Path, new: Path, definition: ImageDefinition) -> str:
     """A program for the guest's Python: what PID 1 will import must be there."""
     folders = [str(new / site), str(root / site), str(new / "app")]
-    module = definition.application.module
+    module = definition.program.module or ""
     return (
         f"import sys; sys.path += {folders!r}\n"
         "import sappers.sidecar.main, sappers.sidecar.hub, sappers.sidecar.guest\n"

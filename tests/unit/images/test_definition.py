@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sappers.errors import ImageDefinitionError
-from sappers.images.definition import load_definition
+from sappers.images.definition import SCHEMA_FILE, definition_schema, load_definition
+
+PROJECT = Path(__file__).parents[3]
+DEFINITIONS = sorted((PROJECT / "unikernels").glob("*/image.toml"))
+APPLIANCES = sorted((PROJECT / "images" / "packer").glob("*/image.toml"))
 
 GOOD = """\
-kind = "microvm"
+kinds = ["microvm"]
 memory_mib = 256
 port = 8080
 
@@ -28,33 +33,72 @@ def written(folder: Path, text: str, name: str = "web") -> Path:
     (folder / name).mkdir()
     (folder / name / "image.toml").write_text(text)
     (folder / name / "app.py").write_text("")
+    (folder / name / "app.tar").write_text("")
     return folder
 
 
 def test_a_good_one_is_read(tmp_path: Path) -> None:
     definition = load_definition(written(tmp_path, GOOD), "web")
     assert definition.memory_mib == 256
-    assert definition.application.files == ("app.py",)
+    assert definition.program.files == ("app.py",)
     assert definition.health.check == "http"
+
+
+MODULE = 'module = "app"\nfiles = ["app.py"]'
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        'script = "app.py"',
+        'binary = "app.py"\narguments = ["--port", "8080"]\npackages = ["libpq5"]',
+        'command = ["redis-server", "--port", "8080"]\npackages = ["redis-server"]',
+        'container = "app.tar"',
+    ],
+)
+def test_there_are_five_ways_to_name_a_program(tmp_path: Path, program: str) -> None:
+    definition = load_definition(written(tmp_path, GOOD.replace(MODULE, program)), "web")
+    assert definition.program.programs == (program.partition(" ")[0],)
+
+
+def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
+    text = GOOD.replace(MODULE, 'container = "app.tar"').replace("port = 8080\n", "")
+    assert load_definition(written(tmp_path, text), "web").port is None
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ('kind = "microvm"', 'kind = "container"', 1, "kind: Invalid enum value"),
+        ('kinds = ["microvm"]', 'kinds = ["container"]', 1, "kinds: Invalid enum value"),
+        ('kinds = ["microvm"]', "kinds = []", 1, "length >= 1"),
+        ('kinds = ["microvm"]', 'kinds = ["microvm", "microvm"]', 1, "named twice"),
+        ('kinds = ["microvm"]', 'kind = "microvm"', 1, "unknown field `kind`"),
         ("memory_mib = 256", "memory_mib = 256 MiB", 2, "Expected newline"),
         ("memory_mib = 256", 'memory_mib = "256"', 2, "memory_mib: Expected `int`"),
-        ("memory_mib = 256", "memory_mib = 32", 2, "must be 96 to 65536"),
+        ("memory_mib = 256", "memory_mib = 32", 2, ">= 64"),
+        ("memory_mib = 256", "memory_mib = 64", 2, "at least 96"),
         ("memory_mib = 256", "memroy_mib = 256", 2, "unknown field `memroy_mib`"),
-        ("port = 8080", "port = 99999", 3, "port must be 1 to 65535"),
+        ("port = 8080", "port = 99999", 3, "port: Expected `int` <= 65535"),
         ("port = 8080", "", 10, "needs a `port`"),
-        ('module = "app"', "", 5, "application: Object missing required field `module`"),
+        ('module = "app"', "", 5, "exactly one of module, script"),
+        ('module = "app"', 'module = "app"\nscript = "app.py"', 5, "found module, script"),
         ('module = "app"', 'module = "rm -rf"', 6, "no module name"),
+        ('module = "app"', 'script = "gone.py"', 6, "no file beside"),
+        ('module = "app"', 'binary = "../web/app.py"', 6, "no file beside"),
+        ('module = "app"', 'container = "gone.tar"', 6, "does not exist"),
+        ('module = "app"', "command = []", 6, "length >= 1"),
+        ('files = ["app.py"]', 'packages = ["UPPER"]', 7, "application.packages: Expected `str`"),
+        ('files = ["app.py"]', "", 5, "`files` must name"),
         ('files = ["app.py"]', 'files = ["gone.py"]', 7, "'gone.py' is not beside"),
         ('files = ["app.py"]', 'files = ["../../etc/passwd"]', 7, "is not beside"),
         ('files = ["app.py"]', "files = [1]", 7, "application.files: Expected `str`"),
         ('check = "http"', 'check = "ping"', 10, "health.check: Invalid enum value"),
+        ('check = "http"', 'check = "http"\ntimeout_seconds = 0', 11, ">= 0.1"),
         ('path = "/health"', 'path = "/a\\r\\nb"', 11, "no control characters"),
+        ('path = "/health"', "path = [", 11, "nvalid"),
+        ('[health]\ncheck = "http"', '[environment]\n"A=B" = "1"\n[health]', 10, "variable"),
+        ('[health]\ncheck = "http"', "[environment]\nA = 1\n[health]", 9, "environment"),
+        ('[health]\ncheck = "http"', "[appliance]\ndisk_mib = 3000\n[health]", 9, "for kind"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
@@ -86,7 +130,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         load_definition(folder, "web")
 
 
-@pytest.mark.parametrize("name", ["hello", "healer"])
-def test_ours_are_good(name: str) -> None:
-    project = Path(__file__).parents[3]
-    assert load_definition(project / "unikernels", name).kind == "microvm"
+@pytest.mark.parametrize("path", [*DEFINITIONS, *APPLIANCES], ids=lambda path: path.parent.name)
+def test_ours_are_good_and_name_their_schema(path: Path) -> None:
+    definition = load_definition(path.parents[1], path.parent.name)
+    assert definition.kinds == (("microvm", "nanos") if path in DEFINITIONS else ("appliance",))
+    schema = path.read_text().splitlines()[0].removeprefix("#:schema ")
+    assert (path.parent / schema).resolve() == PROJECT / "unikernels" / SCHEMA_FILE
+
+
+def test_the_schema_for_editors_is_the_one_that_is_checked() -> None:
+    committed = json.loads((PROJECT / "unikernels" / SCHEMA_FILE).read_text())
+    assert committed == json.loads(json.dumps(definition_schema()))

@@ -62,12 +62,7 @@ class Guest:
 
     async def serve(self) -> float:
         """Run until the member asks for the end; the seconds left for the application to end."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        loop.add_signal_handler(signal.SIGIO, self._listen)
-        self._port.signal_changes()
-        self._listen()
-        self._reap()
+        self._attend()
         await self._hub.use(self._configuration.hub)
         tasks = [asyncio.create_task(self._push_health())]
         if self._settings.in_process:
@@ -82,6 +77,15 @@ class Guest:
         if self._process is not None and not self._process.alive:
             return self._process.exit_text
         return self._own_word or await check(self._settings.check)
+
+    def _attend(self) -> None:
+        """Be told from now on when the member speaks and when a process ends."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        loop.add_signal_handler(signal.SIGIO, self._listen)
+        self._port.signal_changes()
+        self._listen()
+        self._reap()
 
     async def _push_health(self) -> None:
         """Push every interval; look more often while the guest starts: good news comes early."""

@@ -19,7 +19,7 @@ from sappers.model.actions import (
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member
-from sappers.model.observation import GuestProcess, MemberObservation
+from sappers.model.observation import GuestProcess, ImageReading, MemberObservation
 from sappers.model.policy import HealthSettings
 
 
@@ -82,6 +82,9 @@ def _reconcile_allocation(
         if guest:
             return [StopGuest(allocation.id, "it is wanted no more")]
         return [_report(allocation, AllocationStatus.STOPPED, "stopped as asked")]
+    image = observed.images.get(allocation.image.digest)
+    if guest is None and image is not None and not image.whole:
+        return _await_image(allocation, image, observed, now, settings)
     if failure := observed.failed_launches.get(allocation.id):
         return _after_failure(allocation, observed, now, settings, failure)
     if guest is None:
@@ -91,6 +94,21 @@ def _reconcile_allocation(
     if not guest.running:
         return _after_failure(allocation, observed, now, settings, guest.reason)
     return _judge_running(allocation, guest, observed, now, settings)
+
+
+def _await_image(
+    allocation: Allocation,
+    image: ImageReading,
+    observed: MemberObservation,
+    now: float,
+    settings: HealthSettings,
+) -> list[Action]:
+    """An image on its way is no failure of the guest, however long it takes."""
+    if allocation.id in observed.under_way:
+        return []
+    if image.hopeless:
+        return _after_failure(allocation, observed, now, settings, image.reason)
+    return _reports(allocation, AllocationStatus.PENDING, image.reason, observed)
 
 
 def _judge_running(

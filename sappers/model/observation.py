@@ -68,6 +68,20 @@ class HealthPush(msgspec.Struct, frozen=True):
     healthy_at: float | None = None
 
 
+class ImageReading(msgspec.Struct, frozen=True):
+    """How an image that a guest of this host needs is here.
+
+    Attributes:
+        whole: All of it is here.
+        reason: Why it is not, one sentence: `image hello: 37 of 52 chunks`.
+        hopeless: It cannot come here by waiting: it is not trusted, or the disk is full.
+    """
+
+    whole: bool
+    reason: str = ""
+    hopeless: bool = False
+
+
 class HubObservation(msgspec.Struct, frozen=True):
     """The hub as one member sees it.
 
@@ -91,6 +105,7 @@ class MemberObservation(msgspec.Struct, frozen=True):
         pushes: By allocation id.
         restarts: By allocation id: (count, monotonic seconds of the last one).
         failed_launches: By allocation id: why the last launch failed.
+        images: By digest: images of this host's allocations; one that lacks counts as whole.
         under_way: Allocations that are being launched, restarted or stopped right now.
         caught_up: This member's state has been as new as the cluster's since the agent started;
             until then it touches no guest.
@@ -104,6 +119,7 @@ class MemberObservation(msgspec.Struct, frozen=True):
     pushes: dict[str, HealthPush] = {}
     restarts: dict[str, tuple[int, float]] = {}
     failed_launches: dict[str, str] = {}
+    images: dict[str, ImageReading] = {}
     under_way: frozenset[str] = frozenset()
     caught_up: bool = False
     agent_started_at: float = 0.0

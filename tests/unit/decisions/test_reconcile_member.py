@@ -19,6 +19,7 @@ from sappers.model.observation import (
     GuestProcess,
     HealthPush,
     HubObservation,
+    ImageReading,
     MemberObservation,
 )
 from sappers.model.policy import HealthSettings
@@ -72,6 +73,43 @@ def test_nothing_is_touched_before_the_state_has_caught_up() -> None:
 def test_a_pending_allocation_is_launched() -> None:
     state, allocation = world()
     assert plan(state) == (LaunchGuest(allocation, attempt=0),)
+
+
+def image(reason: str, *, whole: bool = False, hopeless: bool = False) -> dict:
+    return {IMAGE.digest: ImageReading(whole, reason, hopeless)}
+
+
+@pytest.mark.parametrize("status", [AllocationStatus.PENDING, AllocationStatus.UNHEALTHY])
+def test_a_launch_waits_for_its_image_and_says_so(status: AllocationStatus) -> None:
+    state, _ = world(status=status, restarts=2)
+    assert plan(state, images=image("image hello: 37 of 52 chunks")) == (
+        ReportStatus("hello-1", AllocationStatus.PENDING, "image hello: 37 of 52 chunks", 2),
+    )
+    state, _ = world(reason="image hello: 37 of 52 chunks")
+    assert plan(state, images=image("image hello: 37 of 52 chunks")) == ()
+
+
+def test_waiting_for_an_image_outweighs_an_earlier_failure_and_uses_up_no_restart() -> None:
+    state, allocation = world()
+    seen = {"failed_launches": {"hello-1": "it was damaged"}}
+    assert plan(state, images=image("1 of 2 chunks"), **seen) == (
+        ReportStatus("hello-1", AllocationStatus.PENDING, "1 of 2 chunks", 0),
+    )
+    assert plan(state, images=image("", whole=True)) == (LaunchGuest(allocation, attempt=0),)
+
+
+def test_an_image_that_cannot_come_here_fails_the_launch() -> None:
+    state, allocation = world()
+    assert plan(state, images=image("no room", hopeless=True)) == (
+        ReportStatus("hello-1", AllocationStatus.UNHEALTHY, "no room", 0),
+        RestartGuest(allocation, attempt=1, reason="no room"),
+    )
+
+
+def test_a_running_guest_does_not_care_about_its_image() -> None:
+    state, _ = world(status=AllocationStatus.HEALTHY)
+    seen = {"guests": guest(0.0), "pushes": push(99.0)}
+    assert plan(state, images=image("1 of 2 chunks"), **seen) == ()
 
 
 def test_only_a_push_makes_it_healthy() -> None:

@@ -133,6 +133,10 @@ class LaunchError(SappersError):
     """A guest could not be started or reached."""
 
 
+class TemplateError(SappersError):
+    """No guest can start from a checkpoint, or none can be made; a cold start can do without."""
+
+
 class SupervisorError(SappersError):
     """A process could not be started, stopped or looked up."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -112,9 +113,8 @@ def _create(path: Path) -> None:
         serialization.NoEncryption(),
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600
+    beside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(pem)

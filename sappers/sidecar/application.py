@@ -12,10 +12,10 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 
+from sappers.sidecar import jail
+from sappers.sidecar.log import say
 from sappers.sidecar.randomness import reseed_process
-
-APPLICATION_FOLDER = "/app"
-_USER_ID = 1000
+from sappers.sidecar.settings import Launch
 
 
 class ApplicationProcess:
@@ -26,18 +26,21 @@ class ApplicationProcess:
     What it imports while it waits, a checkpoint holds already.
 
     Args:
-        module: Run as `__main__`.
+        application: Module to run as `__main__`, or the path of a script or program.
         preload: Modules to import before the configuration comes.
+        launch: How to run it.
     """
 
-    def __init__(self, module: str, preload: Iterable[str] = ()) -> None:
+    def __init__(
+        self, application: str, preload: Iterable[str] = (), launch: Launch | None = None
+    ) -> None:
         reader, self._writer = os.pipe()
         self._ready, ready = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._writer)
             os.close(self._ready)
-            _run_child(module, tuple(preload), reader, ready)
+            _run_child(application, tuple(preload), launch or Launch(), reader, ready)
         os.close(reader)
         os.close(ready)
         self.exit_text = ""
@@ -71,16 +74,16 @@ class ApplicationProcess:
             os.killpg(self.pid, number)
 
 
-def _run_child(module: str, preload: tuple[str, ...], reader: int, ready: int) -> None:
-    """Never returns. Drops root, waits for the environment, runs the module as `__main__`."""
+def _run_child(
+    application: str, preload: tuple[str, ...], launch: Launch, reader: int, ready: int
+) -> None:
+    """Never returns. Drops root, waits for the environment, runs the application."""
     status = 1
     try:
         os.setsid()
-        os.setgroups([])
-        os.setgid(_USER_ID)
-        os.setuid(_USER_ID)
-        os.chdir(APPLICATION_FOLDER)
-        _preload(preload)
+        _enter(launch)
+        if launch.kind != "program":
+            _preload(preload)
         os.write(ready, b".")
         os.close(ready)
         with os.fdopen(reader, "rb") as pipe:
@@ -88,10 +91,11 @@ def _run_child(module: str, preload: tuple[str, ...], reader: int, ready: int) -
         reseed_process()
         os.environ.clear()
         os.environ.update(environment)
-        import runpy  # loaded already; only this process needs it
-
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-        status = 0
+        if launch.kind == "program":
+            status = _execute(application, launch.arguments)
+        else:
+            _run_python(application, launch)
+            status = 0
     except SystemExit as request:
         status = request.code if isinstance(request.code, int) else int(request.code is not None)
     except BaseException:
@@ -100,6 +104,41 @@ def _run_child(module: str, preload: tuple[str, ...], reader: int, ready: int) -
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _enter(launch: Launch) -> None:
+    """Be where the application runs, as whom it runs."""
+    jail.open_low_ports()
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    if launch.root != "/":
+        jail.furnish(launch.root)
+        os.chroot(launch.root)
+        os.chdir("/")
+    jail.drop_powers(launch.user_id, launch.group_id, launch.groups)
+    os.chdir(launch.folder)
+
+
+def _run_python(application: str, launch: Launch) -> None:
+    import runpy  # loaded already; only this process needs it
+
+    sys.argv = [application, *launch.arguments]
+    if launch.kind == "script":
+        runpy.run_path(application, run_name="__main__")
+    else:
+        runpy.run_module(application, run_name="__main__", alter_sys=True)
+
+
+def _execute(program: str, arguments: tuple[str, ...]) -> int:
+    """Never returns, but when the program cannot be run: the exit code a shell would give."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and would bequeath that
+    try:
+        os.execvp(program, (program, *arguments))  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        say("application-cannot-run", program=program, reason=error.strerror)
+        return 127 if isinstance(error, FileNotFoundError) else 126
 
 
 def _preload(modules: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ def main() -> None:
     machine.load_modules(settings.modules)
     process = None
     if not settings.in_process:
-        process = ApplicationProcess(settings.application, settings.preload)
+        process = ApplicationProcess(settings.application, settings.preload, settings.launch)
     port = ControlPort(find_port())
     say("waiting-for-configuration")
     configuration = _wait_for_configuration(settings, port, process)

@@ -26,12 +26,32 @@ class HealthCheck:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """How the application's process is run.
+
+    Attributes:
+        kind: `module`, by name; `script`, a Python file; `program`, whatever the kernel executes.
+        root: The folder that becomes its root.
+        folder: Where it starts, below its root.
+        groups: Supplementary groups.
+    """
+
+    kind: Literal["module", "script", "program"] = "module"
+    arguments: tuple[str, ...] = ()
+    root: str = "/"
+    folder: str = "/app"
+    user_id: int = 1000
+    group_id: int = 1000
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImageSettings:
     """What the image fixes.
 
     Attributes:
         modules: Kernel modules to load, in order.
-        application: Importable module name.
+        application: Module name, or the path of a script or program.
         in_process: Run it inside the sidecar (`async def run(guest)`), not as a process of its own.
         preload: Modules that the application's process imports before it is told who it is, so that
             a checkpoint holds them. They must open nothing and draw no secrets.
@@ -43,6 +63,7 @@ class ImageSettings:
     modules: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     check: HealthCheck = HealthCheck()
+    launch: Launch = Launch()
 
 
 @dataclass(frozen=True)
@@ -82,9 +103,13 @@ class Configuration:
 def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
     """What the builder wrote into the image."""
     raw = json.loads(Path(path).read_bytes())
-    raw["check"] = HealthCheck(**raw.pop("check", {}))
-    lists = {name: tuple(raw.get(name, ())) for name in ("modules", "preload")}
-    return ImageSettings(**raw | lists)
+    launch = raw.get("launch", {})
+    lists = {key: tuple(launch.get(key, ())) for key in ("arguments", "groups")}
+    return ImageSettings(
+        **raw
+        | {key: tuple(raw.get(key, ())) for key in ("modules", "preload")}
+        | {"check": HealthCheck(**raw.get("check", {})), "launch": Launch(**launch | lists)}
+    )
 
 
 def read_configuration(raw: dict[str, Any]) -> Configuration:

@@ -300,19 +300,26 @@ class FolderImageStore:
             ImageError: Others have been writing for too long; the disk refuses.
         """
         with alone(self._folder, _PRUNE_PATIENCE_SECONDS), refusing(self._folder):
-            images = {*keep, *self.named().values(), *self._younger_than(spare_seconds)}
-            needed: set[str] = set(images)
-            for digest in images:
-                found = self._look_up(digest) if is_digest(digest) else None
-                for blob in found.manifest.blobs() if found else ():
-                    needed |= {blob.digest, *blob.chunks}
-            removed = [
-                path for path in self._files() if path.name not in needed and not path.is_dir()
-            ]
+            removed = list(self.unneeded(keep, spare_seconds=spare_seconds))
             for path in removed:
                 path.unlink(missing_ok=True)
                 self._whole.forget(path)
             return tuple(dict.fromkeys(path.name for path in removed if is_digest(path.name)))
+
+    def unneeded(self, keep: Collection[str], *, spare_seconds: float = 0.0) -> dict[Path, int]:
+        """What `prune` would remove now, and how many bytes each file takes."""
+        images = {*keep, *self.named().values(), *self._younger_than(spare_seconds)}
+        needed: set[str] = set(images)
+        for digest in images:
+            found = self._look_up(digest) if is_digest(digest) else None
+            for blob in found.manifest.blobs() if found else ():
+                needed |= {blob.digest, *blob.chunks}
+        with refusing(self._folder):
+            return {
+                path: path.lstat().st_blocks * 512
+                for path in self._files()
+                if path.name not in needed and not path.is_dir()
+            }
 
     def _files(self) -> Iterator[Path]:
         """All that pruning may take."""

@@ -1,0 +1,127 @@
+"""The files that an appliance begins with: a Debian root as one tar, made by mmdebstrap.
+
+Invariant: a root that is there is whole, and named for all that it is made of. It is the same, byte
+for byte, whenever the same packages are put together again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from sappers.errors import ImageError
+from sappers.images.debian import Package
+
+SUITE = "bookworm"
+# Every file is this old at most (2023-11-14), so that when a root was made does not show.
+EPOCH_SECONDS = 1_700_000_000
+# What an appliance needs to boot, to be reached and to be prepared; the agent's come beside it.
+PACKAGES = (
+    "apt", "ca-certificates", "dbus", "e2fsprogs", "fdisk", "initramfs-tools", "iproute2", "kmod",
+    "libpam-systemd", "lz4", "netbase", "openssh-server", "procps", "python3", "systemd",
+    "systemd-boot-efi", "systemd-resolved", "systemd-sysv", "systemd-timesyncd", "udev",
+)  # fmt: skip
+_NO_DOCUMENTS = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+)
+# LZ4 unpacks fastest; set before the kernel's package makes its initramfs.
+_BEFORE = """set -eu
+mkdir -p "$1/etc/initramfs-tools/conf.d"
+echo COMPRESS=lz4 > "$1/etc/initramfs-tools/conf.d/sappers"
+"""
+# What belongs to one machine goes, for it is random: each makes its own.
+_AFTER = """set -eu
+chroot "$1" systemctl --quiet enable systemd-networkd.service systemd-resolved.service \
+    systemd-timesyncd.service ssh.service
+rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/*-
+: > "$1/etc/machine-id"
+echo appliance > "$1/etc/hostname"
+printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost\\n' > "$1/etc/hosts"
+ln -sfn ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
+"""
+_RECIPE = (SUITE, EPOCH_SECONDS, _NO_DOCUMENTS, _BEFORE, _AFTER)
+
+_URI_LINE = re.compile(r"^'[^']+' (?P<file>\S+) \d+ ?(?P<digest>\S*)", re.MULTILINE)
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """Where this machine's apt gets Debian from.
+
+    Attributes:
+        sources: `deb …` lines of the suite.
+        apt_options: Lines of an apt.conf that decide whether it can be reached and believed.
+    """
+
+    sources: tuple[str, ...]
+    apt_options: tuple[str, ...] = ()
+
+
+def resolve_closure(names: Sequence[str]) -> tuple[Package, ...]:
+    """Every package that a new root with these would get now, dependencies too, by file.
+
+    Raises:
+        ImageError: apt does not know one, or knows nothing.
+    """
+    done = _run(
+        "apt-get", "-q", "--print-uris", "-o", "Dir::State::status=/dev/null",
+        "--no-install-recommends", "install", "?essential", *names,
+    )  # fmt: skip
+    found = {match["file"]: match["digest"] for match in _URI_LINE.finditer(done)}
+    return tuple(Package(file, digest) for file, digest in sorted(found.items()))
+
+
+def root_recipe(packages: Sequence[Package]) -> tuple[object, ...]:
+    """All that decides what a root is, for a digest."""
+    return (*_RECIPE, *packages)
+
+
+def build_root(names: Sequence[str], archive: Archive, target: Path) -> None:
+    """Make `target` the root with these packages, as a tar.
+
+    Raises:
+        ImageError: mmdebstrap cannot; carries the end of what it said.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".root-") as work:
+        sources, made = Path(work) / "sources.list", Path(work) / "root.tar"
+        sources.write_text("".join(f"{line}\n" for line in archive.sources))
+        _run(
+            *_bootstrap_command(), "--variant=minbase", "--quiet", f"--include={','.join(names)}",
+            *(f"--aptopt={line}" for line in archive.apt_options),
+            *(f"--dpkgopt={line}" for line in _NO_DOCUMENTS),
+            f"--essential-hook={_BEFORE}", f"--customize-hook={_AFTER}",
+            SUITE, str(made), str(sources),
+        )  # fmt: skip
+        made.rename(target)
+
+
+def _bootstrap_command() -> tuple[str, ...]:
+    if os.geteuid() == 0:
+        # Its own mount namespace: a build that is killed leaves no mount behind.
+        return ("unshare", "--mount", "--propagation", "private", "mmdebstrap", "--mode=root")
+    return ("mmdebstrap", "--mode=unshare")
+
+
+def _run(*command: str) -> str:
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH_SECONDS), "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise ImageError(f"{error.filename} is not here", hint="run `make setup`") from error
+    if done.returncode != 0:
+        program = next(word for word in command if word in ("mmdebstrap", "apt-get"))
+        tail = (done.stderr.strip() or done.stdout.strip())[-1000:]
+        raise ImageError(f"{program} failed: {tail}", hint="can this machine's apt reach Debian?")
+    return done.stdout

@@ -1,0 +1,364 @@
+"""Builds appliances: Packer boots a Debian disk, installs the agent over SSH and keeps the disk.
+
+A disk that has booted is never the same twice, byte for byte; so what it was made from (packages,
+agent, files, template) keys the cache, and the same inputs give the image that was stored first.
+The root before Packer is reproducible; see `appliance_root`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sappers.errors import ImageError
+from sappers.images import appliance_disk, appliance_root
+from sappers.images.appliance_root import Archive
+from sappers.images.builder import Report
+from sappers.images.debian import Package
+from sappers.images.definition import ApplianceDefinition, ImageDefinition
+from sappers.images.store import FolderImageStore
+from sappers.model.image import ApplianceBoot, Manifest
+from sappers.security.signing import SigningKey
+
+RECIPE = "1"  # raise it when this builder's output changes for the same inputs
+ARCHITECTURE = "x86_64"
+TEMPLATES = "*.pkr.hcl"
+PLUGINS = "plugins"  # folder of templates that only Packer 1.7 and newer read
+OVERLAY = "root"
+_PLUGINS_SINCE = (1, 7)
+_BUILD_SECONDS = 900.0
+_END_SECONDS = 60.0
+_ROOTS_KEPT = 3
+_STEP = re.compile(r"^(?:==> |    )[\w.]+: (?P<text>.+)$")
+
+
+class AgentKit(msgspec.Struct, frozen=True):
+    """What installs the agent on a host, as bootstrap does it.
+
+    Attributes:
+        bundle: The agent as one file.
+        version: The folder below the install folder that it is unpacked to.
+        unit: Its systemd unit.
+        unpack: Shell script that unpacks it: interpreter, bundle, folder.
+        packages: Debian packages that it needs.
+    """
+
+    bundle: Path
+    version: str
+    unit: bytes
+    unpack: str
+    packages: tuple[str, ...]
+
+
+class ApplianceBuilder:
+    """Builds appliances into a store; satisfies `builder.Builder`.
+
+    Args:
+        store: Where images go.
+        signing_key: Signs them.
+        cache: Folder for roots and scratch; may be deleted at any time.
+        agent: The agent to install; waits until its bundle is built.
+        archive: Where this machine's apt gets Debian from.
+        accelerator: QEMU's, for the boot during the build.
+    """
+
+    def __init__(
+        self,
+        store: FolderImageStore,
+        signing_key: SigningKey,
+        cache: Path,
+        *,
+        agent: Callable[[Report], AgentKit],
+        archive: Callable[[], Archive],
+        accelerator: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._signing_key = signing_key
+        self._cache = cache
+        self._agent = agent
+        self._archive = archive
+        self._accelerator = accelerator
+
+    def build(
+        self, name: str, definition: ImageDefinition, folder: Path, report: Report
+    ) -> tuple[str, bool]:
+        """As `Builder.build` says; the first build takes minutes, most of them Debian's and QEMU's.
+
+        Raises:
+            ImageError: A tool is missing or fails, or the disk is full.
+        """
+        if definition.appliance is None:
+            raise ImageError(f"{name}: an appliance's definition needs an [appliance] table")
+        try:
+            with self._alone():
+                return self._build(name, definition, definition.appliance, folder, report)
+        except OSError as error:
+            where = error.filename or self._cache
+            raise ImageError(
+                f"cannot build {name}: {where}: {error.strerror or error}",
+                hint="free some space and repeat" if error.errno == 28 else None,
+            ) from error
+
+    def _build(
+        self,
+        name: str,
+        definition: ImageDefinition,
+        appliance: ApplianceDefinition,
+        folder: Path,
+        report: Report,
+    ) -> tuple[str, bool]:
+        agent = self._agent(report)
+        report("asking apt for versions")
+        names = wanted_packages(appliance, agent)
+        packages = appliance_root.resolve_closure(names)
+        inputs = _input_digest(name, definition, folder, packages, agent)
+        record = self._cache / "builds" / inputs
+        if record.exists() and self._is_stored(digest := record.read_text().strip()):
+            self._store.give_name(name, digest)
+            return digest, False
+        version = packer_version()
+        root = self._root(names, packages, report)
+        with tempfile.TemporaryDirectory(
+            dir=self._scratch, prefix="appliance-", ignore_cleanup_errors=True
+        ) as scratch:
+            work = Path(scratch)
+            (work / "disk").mkdir()
+            report("making a disk of it")
+            disk = appliance_disk.build_disk(
+                root, folder / OVERLAY, appliance.disk_mib, inputs, work / "disk"
+            )
+            report("booting it")
+            template = prepare_template(folder, work / "template", version)
+            made = self._run_packer(template, disk, work, agent, definition.memory_mib, report)
+            report("storing")
+            digest = self._store.put_manifest(
+                Manifest(
+                    name=name,
+                    architecture=ARCHITECTURE,
+                    boot=ApplianceBoot(disk=self._store.put_file(made)),
+                    memory_mib=definition.memory_mib,
+                ),
+                self._signing_key,
+            )
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(f"{digest}\n")
+        return digest, True
+
+    def _is_stored(self, digest: str) -> bool:
+        """Whether the image is here, signed by a key that counts, and whole as far as one sees."""
+        try:
+            return not self._store.missing_chunks(digest)
+        except ImageError:
+            return False
+
+    def _root(self, names: Sequence[str], packages: Sequence[Package], report: Report) -> Path:
+        """The root's tar, made once for each set of packages."""
+        key = _digest(appliance_root.root_recipe(packages))
+        ready = self._cache / "appliance-roots" / f"{key}.tar"
+        if not ready.exists():
+            report("putting Debian packages together (minutes, once)")
+            appliance_root.build_root(names, self._archive(), ready)
+            roots = sorted(ready.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)
+            for old in roots[:-_ROOTS_KEPT]:
+                old.unlink()
+        return ready
+
+    def _run_packer(
+        self,
+        template: Path,
+        disk: Path,
+        work: Path,
+        agent: AgentKit,
+        memory_mib: int,
+        report: Report,
+    ) -> Path:
+        """The disk that Packer leaves."""
+        (work / "sappers.service").write_bytes(agent.unit)
+        (work / "unpack").write_text(agent.unpack)
+        key, credential = _make_key(work)
+        values = {
+            "disk": str(disk),
+            "output": str(work / "made"),
+            "agent": str(agent.bundle),
+            "version": agent.version,
+            "unit": str(work / "sappers.service"),
+            "unpack": str(work / "unpack"),
+            "key": str(key),
+            "credential": credential,
+            "accelerator": self._accelerator(),
+            "memory_mib": str(memory_mib),
+        }
+        command = ["packer", "build", "-color=false", *variable_options(values), "."]
+        environment = packer_environment(work)
+        ended, output = _follow(command, template, environment, report)
+        made = work / "made" / "disk.raw"
+        if ended != 0 or not made.exists():
+            serial = template / "serial.log"
+            console = serial.read_text(errors="replace")[-500:] if serial.exists() else ""
+            raise ImageError(
+                f"packer ended with exit code {ended}: {output[-1500:].strip()}",
+                hint=f"the machine's console said last: {console.strip()}" if console else None,
+            )
+        return made
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One build at a time in a cache; what a killed one left is swept first."""
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._cache / "appliance.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in self._scratch.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+    @property
+    def _scratch(self) -> Path:
+        return self._cache / "appliance-scratch"
+
+
+def wanted_packages(appliance: ApplianceDefinition, agent: AgentKit) -> tuple[str, ...]:
+    """Every package asked for, once, by name."""
+    asked = {*appliance_root.PACKAGES, *agent.packages, appliance.kernel, *appliance.packages}
+    return tuple(sorted(asked))
+
+
+def packer_version() -> tuple[int, ...]:
+    """Packer's version, `(1, 6, 6)`.
+
+    Raises:
+        ImageError: It is not installed.
+    """
+    try:
+        done = subprocess.run(["packer", "version"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise ImageError(
+            "packer is not here", hint="run `make setup`, or put a newer one into PATH"
+        ) from error
+    found = re.search(r"Packer v(\d+)\.(\d+)\.(\d+)", done.stdout)
+    if found is None:
+        # A file server's and a password library's programs have the same name.
+        raise ImageError("`packer version` does not say what Packer says", hint="is it Packer?")
+    return tuple(int(part) for part in found.groups())
+
+
+def prepare_template(folder: Path, target: Path, version: tuple[int, ...]) -> Path:
+    """A copy of a definition's template as this version of Packer reads it.
+
+    Raises:
+        ImageError: There is no template.
+    """
+    templates = sorted(folder.glob(TEMPLATES))
+    if not templates:
+        raise ImageError(f"{folder} has no {TEMPLATES}", hint="images/packer/appliance has one")
+    target.mkdir(parents=True)
+    if version >= _PLUGINS_SINCE:
+        templates += sorted((folder / PLUGINS).glob(TEMPLATES))
+    for template in templates:
+        shutil.copyfile(template, target / template.name)
+    if (folder / "provision").is_dir():
+        shutil.copytree(folder / "provision", target / "provision")
+    return target
+
+
+def variable_options(values: Mapping[str, str]) -> list[str]:
+    """Packer's options that set the template's variables."""
+    return [part for name, value in values.items() for part in ("-var", f"{name}={value}")]
+
+
+def packer_environment(work: Path) -> dict[str, str]:
+    """What Packer runs with: its cache in `work`, and no question to its makers for updates."""
+    return os.environ | {
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        "TMPDIR": str(work),
+    }
+
+
+def _follow(
+    command: list[str], folder: Path, environment: Mapping[str, str], report: Report
+) -> tuple[int, str]:
+    """Run Packer; its exit code and the end of what it said. It ends, with its QEMU, as we do."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        ["timeout", "--signal=INT", f"--kill-after={_END_SECONDS}", str(_BUILD_SECONDS), *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as packer:
+        assert packer.stdout is not None
+        try:
+            for line in packer.stdout:
+                lines = [*lines[-60:], line]
+                if step := _STEP.match(line.rstrip()):
+                    report(step["text"][:70])
+        except BaseException:
+            # Asked so, Packer ends QEMU and removes what it made.
+            packer.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                packer.wait(_END_SECONDS)
+            packer.kill()
+            raise
+        return packer.wait(), "".join(lines)
+
+
+def _make_key(work: Path) -> tuple[Path, str]:
+    """A key pair for one build: the private half's file, the public half in base64."""
+    key = work / "key"
+    # Packer 1.6.6 logs in with RSA or NIST curves as well; a P-256 key suits old and new.
+    command = ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "256", "-m", "PEM", "-N", "", "-C", "build"]
+    done = subprocess.run([*command, "-f", str(key)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ImageError(f"ssh-keygen failed: {done.stderr.strip()[-300:]}")
+    return key, base64.b64encode(key.with_suffix(".pub").read_bytes()).decode()
+
+
+def _input_digest(
+    name: str,
+    definition: ImageDefinition,
+    folder: Path,
+    packages: Sequence[Package],
+    agent: AgentKit,
+) -> str:
+    files = [
+        (str(path.relative_to(folder)), path.stat().st_mode & 0o111, _content(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    ]
+    return _digest(
+        RECIPE,
+        name,
+        definition,
+        appliance_root.root_recipe(packages),
+        (agent.version, agent.unit, agent.unpack, agent.packages),
+        files,
+    )
+
+
+def _content(path: Path) -> str:
+    if path.is_symlink():
+        return f"-> {path.readlink()}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(*parts: object) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        block = msgspec.json.encode(part, order="sorted")
+        found.update(b"%d:" % len(block) + block)
+    return found.hexdigest()

@@ -6,31 +6,34 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 import msgspec
 
+from sappers.api.chunk_calls import ChunkPeer
 from sappers.api.client import base_url, reason_of
 from sappers.api.problems import error_in
 from sappers.api.wire import (
     Allocations,
     Events,
+    Members,
     WantedWorkload,
     Workloads,
     Written,
 )
 from sappers.errors import ApiError, MemberUnreachable, SappersError
+from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
 
 CONNECT_SECONDS = 3.0
 CALL_SECONDS = 10.0
-UPLOAD_STALL_SECONDS = 60.0
+REACHING_AT_ONCE = 32
 # A way that does not answer at once is not waited for; the next one is tried as well.
 NEXT_WAY_SECONDS = 0.25
 
@@ -54,6 +57,27 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"{self.name} ({self.address} port {self.port})"
 
 
+class Reached(msgspec.Struct, frozen=True):
+    """A member, and the URL by which it answered."""
+
+    endpoint: Endpoint
+    url: str
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.endpoint.name
+
+    def chunk_peer(self) -> ChunkPeer:
+        """The same way, for chunks."""
+        url = httpx.URL(self.url)
+        server_name = self.endpoint.node_id or AGENT_SERVER_NAME
+        return ChunkPeer(self.name, url.host, url.port or 443, server_name)
+
+
+Way = tuple[Endpoint, str, Callable[[], str]]
+"""Whose it is, what it is called in errors, and what finds its URL."""
+
 OpenForward = Callable[[Endpoint], AbstractContextManager[tuple[str, int]]]
 """Opens another way to a member's API, such as an SSH forward; yields the address and port to dial.
 Raises a SappersError when it cannot."""
@@ -68,9 +92,13 @@ class OperatorClient:
         endpoints: Sequence[Endpoint],
         *,
         open_forward: OpenForward | None = None,
+        alone: bool = False,
     ) -> None:
+        """`alone`: these endpoints are asked and no other member, even if they name some."""
         self._endpoints = tuple(endpoints)
         self._open_forward = open_forward
+        self._alone = alone
+        self.identity = identity
         self._forwards = ExitStack()
         self._forwards_lock = threading.Lock()
         self._client = httpx.Client(verify=client_context(identity), trust_env=False)
@@ -131,31 +159,12 @@ class OperatorClient:
         path = f"/v1/allocations/{allocation_id}/log?tail_bytes={tail_bytes}"
         return self.call("GET", path).decode(errors="replace")
 
-    def upload_blob(
-        self, digest: str, path: Path, sent: Callable[[int], None] = lambda _bytes: None
-    ) -> bool:
-        """Store a file on the member in use; whether it was not there yet.
-
-        `sent` is told the size in bytes of each chunk that went out. Raises as `call`.
-        """
-        try:
-            self.call("HEAD", f"/v1/blobs/{digest}")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-        else:
-            return False
-        self.call("PUT", f"/v1/blobs/{digest}", file=path, sent=sent)
-        return True
-
     def call(
         self,
         method: str,
         path: str,
         *,
         content: bytes | None = None,
-        file: Path | None = None,
-        sent: Callable[[int], None] = lambda _bytes: None,
         timeout_seconds: float = CALL_SECONDS,
     ) -> bytes:
         """One call to a living member; made again, under the same key, if that member goes away.
@@ -165,19 +174,11 @@ class OperatorClient:
             NoQuorum: The cluster cannot commit.
             ApiError: The member answered an error.
         """
-        headers = {"idempotency-key": uuid.uuid4().hex} if method != "GET" else {}
+        key = uuid.uuid4().hex
         for last in (False, True):
             endpoint, url = self._living()
-            body, length = (content, {}) if file is None else _file_body(file, sent)
             try:
-                answer = self._client.request(
-                    method,
-                    url + path,
-                    content=body,
-                    headers=headers | length,
-                    timeout=_timeout(timeout_seconds if file is None else UPLOAD_STALL_SECONDS),
-                    extensions=_expecting(endpoint),
-                )
+                answer = self._send(endpoint, url, method, path, content, key, timeout_seconds)
             except httpx.HTTPError as error:
                 self._chosen = None
                 if last:
@@ -188,6 +189,80 @@ class OperatorClient:
             return answer.content
         raise AssertionError("unreachable")
 
+    def everyone(self) -> tuple[Reached, ...]:
+        """All living members that can be reached from here, each by the first way that answers.
+
+        A client that asks one member and no other reaches that one.
+
+        Raises:
+            MemberUnreachable, ApiError: As `call`; not for members beside the first.
+        """
+        endpoint, url = self._living()
+        if self._alone:
+            return (Reached(endpoint, url),)
+        members = _decoded(self.call("GET", "/v1/members"), Members).members
+        endpoints = [
+            Endpoint(member.name, member.address, member.ports.http, member.id)
+            for member in members
+            if member.state is MemberState.ALIVE
+        ]
+        known = {(endpoint.address, endpoint.port): Reached(endpoint, url)}
+
+        def reach(one: Endpoint) -> Reached | None:
+            return known.get((one.address, one.port)) or self._reach(one)
+
+        with ThreadPoolExecutor(max_workers=min(len(endpoints), REACHING_AT_ONCE) or 1) as pool:
+            return tuple(found for found in pool.map(reach, endpoints) if found)
+
+    def call_at(
+        self,
+        reached: Reached,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        timeout_seconds: float = CALL_SECONDS,
+    ) -> bytes:
+        """One call to this very member.
+
+        Raises:
+            NoQuorum: The cluster cannot commit.
+            ApiError: The member answered an error (its status), or did not answer (status 0).
+        """
+        endpoint, key = reached.endpoint, uuid.uuid4().hex
+        try:
+            answer = self._send(endpoint, reached.url, method, path, content, key, timeout_seconds)
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+            raise ApiError(f"{endpoint} broke off: {reason_of(error)}") from error
+        if not answer.is_success:
+            raise error_in(answer.status_code, answer.content, endpoint.name)
+        return answer.content
+
+    def _send(
+        self,
+        endpoint: Endpoint,
+        url: str,
+        method: str,
+        path: str,
+        content: bytes | None,
+        key: str,
+        timeout_seconds: float,
+    ) -> httpx.Response:
+        return self._client.request(
+            method,
+            url + path,
+            content=content,
+            headers={"idempotency-key": key} if method != "GET" else {},
+            timeout=_timeout(timeout_seconds),
+            extensions=_expecting(endpoint),
+        )
+
+    def _reach(self, endpoint: Endpoint) -> Reached | None:
+        try:
+            return Reached(*self._first_answer(self._ways((endpoint,))))
+        except MemberUnreachable:
+            return None
+
     def _get(self, path: str, kind: type[T]) -> T:
         return _decoded(self.call("GET", path), kind)
 
@@ -197,15 +272,15 @@ class OperatorClient:
     def _living(self) -> tuple[Endpoint, str]:
         """The member in use, or the first that answers now, directly or through a forward."""
         if self._chosen is None:
-            self._chosen = self._first_answer(self._ways())
+            self._chosen = self._first_answer(self._ways(self._endpoints))
         return self._chosen
 
-    def _ways(self) -> Iterable[tuple[Endpoint, str, Callable[[], str]]]:
-        """Every way to every member, the direct ones first: whose it is, its name, and its URL."""
-        for endpoint in self._endpoints:
+    def _ways(self, endpoints: Sequence[Endpoint]) -> Iterable[Way]:
+        """Every way to these members, the direct ones first."""
+        for endpoint in endpoints:
             yield endpoint, "", partial(base_url, endpoint.address, endpoint.port)
         if self._open_forward is not None:
-            for endpoint in self._endpoints:
+            for endpoint in endpoints:
                 yield endpoint, "over SSH: ", partial(self._forward, self._open_forward, endpoint)
 
     def _forward(self, open_forward: OpenForward, endpoint: Endpoint) -> str:
@@ -215,16 +290,14 @@ class OperatorClient:
             self._forwards.push(forward)
         return base_url(address, port)
 
-    def _first_answer(
-        self, ways: Iterable[tuple[Endpoint, str, Callable[[], str]]]
-    ) -> tuple[Endpoint, str]:
+    def _first_answer(self, ways: Iterable[Way]) -> tuple[Endpoint, str]:
         """Try one way after the other, without waiting for the slow; the first that answers.
 
         Raises:
             MemberUnreachable: None does; says why, for each member.
         """
         answers: queue.Queue[tuple[Endpoint, str, str]] = queue.Queue()
-        problems: dict[Endpoint, list[str]] = {endpoint: [] for endpoint in self._endpoints}
+        problems: dict[Endpoint, list[str]] = {}
         waiting = 0
 
         def ask(endpoint: Endpoint, name: str, find_url: Callable[[], str]) -> None:
@@ -251,7 +324,7 @@ class OperatorClient:
             if not problem:
                 return endpoint, url
             waiting -= 1
-            problems[endpoint].append(problem)
+            problems.setdefault(endpoint, []).append(problem)
 
     def _problem_of(self, endpoint: Endpoint, url: str) -> str:
         """Why a member does not answer, or empty if it does."""
@@ -279,16 +352,6 @@ def _decoded(content: bytes, kind: type[T]) -> T:
             f"the member's answer cannot be read: {error}",
             hint="are sappers-deploy and the agents of one version? bootstrap updates agents",
         ) from error
-
-
-def _file_body(file: Path, sent: Callable[[int], None]) -> tuple[Iterable[bytes], dict[str, str]]:
-    def chunks() -> Iterable[bytes]:
-        with file.open("rb") as content:
-            while chunk := content.read(1024 * 1024):
-                yield chunk
-                sent(len(chunk))
-
-    return chunks(), {"content-length": str(file.stat().st_size)}
 
 
 def _expecting(endpoint: Endpoint) -> dict[str, Any]:

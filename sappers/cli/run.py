@@ -8,15 +8,18 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
 from sappers.api.wire import WantedImage, WantedWorkload, Written
+from sappers.assembly.images import LocalImages
+from sappers.cli.image_names import cluster_image, local_digest
+from sappers.cli.image_transfer import push_image
 from sappers.cli.session import Address, Cluster, checked_name, open_cluster
 from sappers.cli.waiting import wait_until
 from sappers.config import control_home
 from sappers.errors import ConfigError, ImageError
-from sappers.images.store import FolderImageStore
+from sappers.images.manifests import decode_manifest
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.image import Manifest
 from sappers.model.view import ClusterView
@@ -24,7 +27,10 @@ from sappers.model.view import ClusterView
 
 def run(
     name: Annotated[str, typer.Argument(help="The workload's name.")],
-    image: Annotated[str, typer.Option("--image", help="An image built here, by name or digest.")],
+    image: Annotated[
+        str,
+        typer.Option("--image", help="An image of this machine or the cluster, by name or digest."),
+    ],
     port: Annotated[
         str | None,
         typer.Option(
@@ -36,6 +42,9 @@ def run(
         int | None, typer.Option("--memory", min=16, help="MiB of each; the image's if not given.")
     ] = None,
     *,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Boot each copy from the beginning, from no checkpoint.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,
     cluster: Cluster = None,
@@ -44,11 +53,15 @@ def run(
     """Have the cluster run a workload, wait until it is healthy, and say where it answers."""
     checked_name(name)
     console = Console(stderr=True)
-    store = FolderImageStore(control_home(os.environ).images)
-    digest, manifest = find_image(store, image)
-    wanted = wanted_workload(digest, manifest, port=port, count=count, memory_mib=memory)
+    images = LocalImages(control_home(os.environ))
     with open_cluster(cluster, addr) as client:
-        upload_image(client, store, digest, manifest, console)
+        digest, manifest, here = find_image(client, images, image)
+        wanted = wanted_workload(
+            digest, manifest, port=port, count=count, memory_mib=memory, cold=cold
+        )
+        if here:
+            # What was pushed before costs a question; the members spread the rest themselves.
+            push_image(client, images, digest, wait=False, quiet=True)
         written = client.put_workload(name, wanted)
         if not wait:
             return
@@ -66,27 +79,43 @@ def run(
         typer.echo(place)
 
 
-def find_image(store: FolderImageStore, image: str) -> tuple[str, Manifest]:
-    """Digest and manifest of an image that is whole, by name or digest.
+def find_image(
+    client: OperatorClient, images: LocalImages, image: str
+) -> tuple[str, Manifest, bool]:
+    """Digest and manifest of an image, and whether this machine has it; else the cluster does.
 
     Raises:
-        ImageError: There is none, or it is damaged.
+        ImageError: There is none.
+        ApiError: The cluster must be asked, and does not answer.
     """
-    digest = store.named().get(image, image)
-    if len(digest) != 64:
-        known = ", ".join(store.named()) or "none"
+    named = images.store.named()
+    try:
+        digest = local_digest(named, image)
+    except ImageError:
+        digest = ""
+    manifest = images.store.manifest(digest) if digest else None
+    if manifest is not None:
+        return digest, manifest, True
+    calls = ImageCalls(client)
+    try:
+        digest = cluster_image(calls.images().images, image).image.digest
+    except ImageError as error:
+        known = ", ".join(named) or "none"
         raise ImageError(
-            f"no image is called {image}; there are: {known}",
+            f"no image is called {image}; built here: {known}; {error.message}",
             hint=f"sappers-deploy image build {image}",
-        )
-    manifest = store.manifest(digest)
-    if manifest is None or store.missing(digest):
-        raise ImageError(f"image {image} is damaged", hint=f"sappers-deploy image build {image}")
-    return digest, manifest
+        ) from error
+    return digest, decode_manifest(calls.signed(digest).manifest), False
 
 
 def wanted_workload(
-    digest: str, manifest: Manifest, *, port: str | None, count: int, memory_mib: int | None
+    digest: str,
+    manifest: Manifest,
+    *,
+    port: str | None,
+    count: int,
+    memory_mib: int | None,
+    cold: bool = False,
 ) -> WantedWorkload:
     """What to ask for; the image says what the options do not.
 
@@ -100,6 +129,7 @@ def wanted_workload(
         guest_port=guest,
         host_port=host,
         count=count,
+        cold=cold,
     )
 
 
@@ -109,28 +139,6 @@ def _ports(text: str) -> tuple[int, int | None]:
     if len(numbers) != len(parts) or len(parts) > 2:
         raise ConfigError(f"--port {text}: expected GUEST or GUEST:HOST, each from 1 to 65535")
     return numbers[0], numbers[1] if len(numbers) == 2 else None
-
-
-def upload_image(
-    client: OperatorClient,
-    store: FolderImageStore,
-    digest: str,
-    manifest: Manifest,
-    console: Console,
-) -> None:
-    """Give a member what it lacks of an image, the manifest last, so that none is half there."""
-    files = {blob.digest: blob.size_bytes for blob in manifest.blobs()}
-    columns = (TextColumn("image {task.fields[image]}"), BarColumn(), DownloadColumn())
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        task = progress.add_task("", total=sum(files.values()), image=manifest.name)
-        for blob, size in files.items():
-            sent = client.upload_blob(
-                blob, store.blob_path(blob), lambda chunk: progress.advance(task, chunk)
-            )
-            if not sent:
-                progress.advance(task, size)
-        client.upload_blob(digest, store.blob_path(digest))
 
 
 def committed_revision(

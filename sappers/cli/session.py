@@ -66,7 +66,8 @@ def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorC
     else:
         record = load_record(folder)
         endpoints, forward = endpoints_of(record), ssh_forward(record)
-    with OperatorClient(identity, endpoints, open_forward=forward) as client:
+    alone = address is not None
+    with OperatorClient(identity, endpoints, open_forward=forward, alone=alone) as client:
         yield client
 
 

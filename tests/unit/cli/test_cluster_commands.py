@@ -18,7 +18,7 @@ from sappers.config import ControlHome
 from sappers.errors import ApiError, ConfigError
 from sappers.model.allocation import AllocationStatus
 from sappers.model.event import Event
-from sappers.model.image import Blob, Manifest
+from sappers.model.image import Blob, Manifest, MicrovmBoot
 from sappers.model.view import MemberView
 from sappers.provisioner.cluster_record import (
     ClusterRecord,
@@ -33,7 +33,11 @@ from tests.fake_member import make_allocation, make_member, make_view
 HEALTHY, STARTING = AllocationStatus.HEALTHY, AllocationStatus.STARTING
 MEMBER = MemberView(make_member("lab1", "10.0.0.1"), "leader", 42, 0, 0, "running")
 MANIFEST = Manifest(
-    "hello", "microvm", "x86_64", Blob("1" * 64, 1), Blob("2" * 64, 1), 96, guest_port=8080
+    "hello",
+    "x86_64",
+    MicrovmBoot(Blob("1" * 64, 1, ("3" * 64,)), Blob("2" * 64, 1, ("4" * 64,))),
+    96,
+    guest_port=8080,
 )
 
 

@@ -1,0 +1,57 @@
+"""A raw disk out of an image, as a file of its own: for a hypervisor, or a real machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from sappers.durable import sync_folder
+from sappers.errors import ImageError
+from sappers.images.files import refusing
+from sappers.images.store import FolderImageStore
+from sappers.model.image import ApplianceBoot, NanosBoot
+
+_PIECE_BYTES = 1 << 16
+
+
+def export_disk(store: FolderImageStore, digest: str, path: Path) -> int:
+    """Write an image's disk to a file, which takes no room for zeros; its length in bytes.
+
+    Raises:
+        ImageError: The image has no disk, is not whole, or the file cannot be written.
+    """
+    manifest = store.manifest(digest)
+    if manifest is not None and not isinstance(manifest.boot, ApplianceBoot | NanosBoot):
+        raise ImageError(
+            f"image {manifest.name} is a {manifest.kind}: it has no disk",
+            hint="export it without --disk",
+        )
+    if path.exists() and not path.is_file():
+        raise ImageError(f"{path} is no plain file", hint="name a file to write to")
+    with store.holding():
+        boot = store.assemble(digest).boot
+        assert isinstance(boot, ApplianceBoot | NanosBoot)
+        with refusing(path.parent):
+            _copy(store.blob_path(boot.disk.digest), path)
+    return boot.disk.size_bytes
+
+
+def _copy(source: Path, target: Path) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file, source.open("rb") as content:
+            while piece := content.read(_PIECE_BYTES):
+                if piece.strip(b"\0"):
+                    file.write(piece)
+                else:
+                    file.seek(len(piece), os.SEEK_CUR)
+            file.truncate()
+            os.fchmod(descriptor, 0o644)
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).rename(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)

@@ -154,6 +154,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "guests"
 
     @property
+    def templates(self) -> Path:
+        """Machines saved as they wait, that guests start from; may be removed at any time."""
+        return self.root / "templates"
+
+    @property
     def hub(self) -> Path:
         """The hub server's settings and storage."""
         return self.root / "hub"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from sappers.model.allocation import Allocation
+from sappers.model.chunks_here import ChunksHere
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry, Proposal
 from sappers.model.image import Manifest, SignedManifest
@@ -180,6 +182,13 @@ class Launcher(Protocol):
             LaunchError: It does not start; carries the end of its log.
         """
 
+    async def warm(self, manifest: Manifest, digest: str) -> str:
+        """Have what lets further guests of an image start quickly; what happened, for a person.
+
+        Raises:
+            TemplateError: It cannot be had; says why.
+        """
+
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
 
@@ -280,6 +289,7 @@ class UnitSpec(msgspec.Struct, frozen=True):
         name: Unique on the host, `sappers-…`, no suffix.
         command: Absolute program and arguments; nothing secret.
         memory_max_mib: Limit of its control group, or None.
+        standard_input: Path that is opened for reading before any privilege is dropped, or empty.
     """
 
     name: str
@@ -287,6 +297,7 @@ class UnitSpec(msgspec.Struct, frozen=True):
     working_directory: str
     memory_max_mib: int | None = None
     description: str = ""
+    standard_input: str = ""
 
 
 class UnitStatus(msgspec.Struct, frozen=True):
@@ -343,8 +354,93 @@ class PeerClient(Protocol):
             ApiError: The member answered an error (its status) or did not answer (status 0).
         """
 
-    def stream(self, member: Member, path: str) -> AsyncIterator[bytes]:
-        """A large answer, in chunks. Raises as `call`."""
+
+class ChunkSource(Protocol):
+    """Fetches chunks from other members over blocking sockets (`api/`); for threads."""
+
+    def get(self, member: Member, chunk: str) -> bytes:
+        """A chunk's frame as it came, not checked.
+
+        Raises:
+            ApiError: The member answered an error (its status) or did not answer (status 0).
+        """
+
+
+class ImageFigures(msgspec.Struct, frozen=True):
+    """What images have cost a member since its agent started.
+
+    Attributes:
+        bytes_fetched: Frames that came from other members and were stored.
+        bytes_received: Frames that an operator sent and were stored.
+        bytes_sent: Frames that went to others.
+        chunks_damaged: Frames that came and did not match.
+        uploads_refused: Calls for a chunk that were told to come later.
+        whole: How many of the wanted images are whole here.
+        wanted: How many this member is to have.
+    """
+
+    bytes_fetched: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    chunks_damaged: int = 0
+    uploads_refused: int = 0
+    whole: int = 0
+    wanted: int = 0
+
+
+class MemberImages(Protocol):
+    """The images on this member, as others see and feed them (`agent/`)."""
+
+    def held(self, digest: str) -> tuple[int, int]:
+        """How many chunks are here, of how many; (0, 0) while that is not known."""
+
+    def why_not(self, digest: str) -> str:
+        """Why an image is not whole here, or empty."""
+
+    def figures(self) -> ImageFigures:
+        """What images have cost so far."""
+
+    async def signed(self, digest: str) -> SignedManifest | None:
+        """The signed manifest; None when it is not here, damaged, or signed by nobody trusted."""
+
+    async def accept(self, digest: str, signed: SignedManifest) -> Manifest:
+        """Keep a manifest; its chunks are accepted, and fetched, from now on.
+
+        Raises:
+            ImageUntrusted: No trusted key signed it.
+            ImageError: It is another image's, or makes no sense; the disk is full.
+        """
+
+    async def chunks_here(self, digest: str, seen: int, wait_seconds: float) -> ChunksHere | None:
+        """Which chunks are here; None without a manifest.
+
+        With `wait_seconds` the answer waits, but not longer, until there are not `seen` of them.
+        """
+
+    async def accept_chunk(self, chunk: str, frame: bytes) -> None:
+        """Keep a chunk that an image whose manifest is here needs.
+
+        Raises:
+            ImageError: None needs it; it is damaged; the disk is full.
+        """
+
+    def uploading(self) -> AbstractAsyncContextManager[None]:
+        """A slot for sending one chunk, for the block.
+
+        Raises:
+            MemberBusy: There is none, and none comes free soon.
+        """
+
+    async def give_chunk(self, chunk: str) -> bytes | None:
+        """A chunk's frame, once the bandwidth allows it to go; None when it is not here."""
+
+    async def warm(self, digest: str) -> str:
+        """Have what lets guests of an image start quickly; what happened, for a person.
+
+        Raises:
+            ImageError: The image is not whole here.
+            SappersError: It cannot be had; says why.
+        """
 
 
 class MemberService(Protocol):
@@ -359,7 +455,7 @@ class MemberService(Protocol):
         """The log as it is now; another object once this member becomes a voter."""
 
     @property
-    def images(self) -> ImageStore:
+    def images(self) -> MemberImages:
         """The images on this host."""
 
     def members(self) -> tuple[Member, ...]:
@@ -394,11 +490,4 @@ class MemberService(Protocol):
 
         Raises:
             IdentityError: This member has another genesis already, or is not named in it.
-        """
-
-    async def collect_image(self, digest: str) -> None:
-        """Fetch what an image lacks here from other members, verified.
-
-        Raises:
-            ImageError: Nobody has it.
         """

@@ -122,6 +122,7 @@ def _assemble(
     agent: Agent
     launcher = QemuLauncher(
         folder=folder.guests,
+        templates=folder.templates,
         images=images,
         supervisor=supervisor,
         hub=lambda: agent.hub_members(),

@@ -122,7 +122,8 @@ def _judge_running(
     started_at = guest.started_at if guest.started_at is not None else now
     push = observed.pushes.get(allocation.id)
     if push is None or push.received_at < started_at:
-        return _judge_silent_boot(allocation, started_at, observed, now, settings)
+        how = guest.reason or "booting"
+        return _judge_silent_boot(allocation, started_at, how, observed, now, settings)
     limit = 2 * settings.push_deadline_seconds
     if now - push.received_at > limit:
         reason = f"no health push for over {limit:.0f} s"
@@ -145,6 +146,7 @@ def _judge_running(
 def _judge_silent_boot(
     allocation: Allocation,
     started_at: float,
+    how: str,
     observed: MemberObservation,
     now: float,
     settings: HealthSettings,
@@ -158,7 +160,7 @@ def _judge_silent_boot(
         return _after_failure(allocation, observed, now, settings, reason)
     if allocation.status in (AllocationStatus.HEALTHY, AllocationStatus.UNHEALTHY):
         return []  # the last committed word stands until a deadline passes
-    return _reports(allocation, AllocationStatus.STARTING, "booting", observed)
+    return _reports(allocation, AllocationStatus.STARTING, how, observed)
 
 
 def _after_failure(

@@ -6,23 +6,32 @@ as may enter no folder above.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
+from collections.abc import Mapping
 
 import msgspec
 
 from sappers.config import GUEST_USER_IDS
+from sappers.model.image import Blob, MicrovmBoot
 from sappers.model.member import Accelerator
 
-KERNEL, INITRD = "kernel", "initrd"
+KERNEL, INITRD, ROOT = "kernel", "initrd", "root"
+MEMORY = "/proc/self/fd/0"  # a template's memory comes as QEMU's standard input
 SERIAL_LOG = "serial.log"
 CONTROL_SOCKET, QMP_SOCKET = "control.sock", "qmp.sock"
 EVENTS = "events"  # QEMU reads EVENTS.in and writes EVENTS.out
 CONTROL_PORT = "sappers.control"
+TEMPLATE_MAC = "02:00:00:00:00:01"  # each guest sets its own before its interface comes up
 GUEST_ADDRESS, HOST_SEEN_BY_GUEST = "10.0.2.15", "10.0.2.2"
 
-_BINARY = "/usr/bin/qemu-system-x86_64"
+QEMU = "/usr/bin/qemu-system-x86_64"
 _TRANSLATION_CACHE_MIB = 64  # under 32 boots take twice as long
+_ROOT_DISK = (
+    *("-drive", f"if=none,id=root,format=raw,readonly=on,file={ROOT}"),
+    *("-device", "virtio-blk-device,drive=root"),
+)
 _OVERHEAD_MIB = {"tcg": 256, "kvm": 160}
 _PRIVILEGED_PORTS = 1024
 
@@ -32,6 +41,8 @@ class GuestSpec(msgspec.Struct, frozen=True):
 
     Attributes:
         address: The member's address that the port is published at.
+        mac: The network card's address.
+        has_root: Its root file system is a disk of its own.
         tsc_khz: The host's clock rate, or None when not known.
         user_id: Whom to run as, or None to stay who we are.
         groups: Groups beside, to open /dev/kvm.
@@ -46,23 +57,75 @@ class GuestSpec(msgspec.Struct, frozen=True):
     tsc_khz: int | None = None
     user_id: int | None = None
     groups: tuple[int, ...] = ()
+    mac: str = TEMPLATE_MAC
+    has_root: bool = False
+
+
+def boot_files(boot: MicrovmBoot) -> Mapping[str, Blob]:
+    """What must be in the guest's folder, by name."""
+    files = {KERNEL: boot.kernel, INITRD: boot.initrd}
+    return files if boot.root is None else files | {ROOT: boot.root}
 
 
 def qemu_command(spec: GuestSpec) -> tuple[str, ...]:
-    """The whole command: drop all privileges, then QEMU."""
+    """A guest that boots: drop all privileges, then QEMU."""
+    return (*_as_user(spec), *_qemu(spec), *_kernel(spec), *_devices(spec))
+
+
+def template_command(spec: GuestSpec) -> tuple[str, ...]:
+    """A guest that boots to be saved: its memory is a file, it is cut off from every network."""
+    memory = _memory(spec, share="on")
+    spec = msgspec.structs.replace(spec, host_port=None)
+    gentle = ("/usr/bin/nice", "-n", "15")
+    return (
+        *gentle,
+        *_as_user(spec),
+        *_qemu(spec, memory),
+        *_kernel(spec),
+        *_devices(spec, cut_off=True),
+    )
+
+
+def clone_command(spec: GuestSpec) -> tuple[str, ...]:
+    """A guest that begins where a template was saved, with its memory copied as it is written to.
+
+    Kernel and initramfs are in that memory.
+    """
+    memory = _memory(spec, share="off")
+    return (*_as_user(spec), *_qemu(spec, memory), *_devices(spec), "-incoming", "defer")
+
+
+def _memory(spec: GuestSpec, share: str) -> tuple[str, ...]:
+    file = f"memory-backend-file,id=memory,size={spec.memory_mib}M,mem-path={MEMORY},share={share}"
+    return ("-object", file)
+
+
+def _qemu(spec: GuestSpec, memory: tuple[str, ...] = ()) -> tuple[str, ...]:
     accel: str = spec.accelerator.kind
     if accel == "tcg":
         accel += f",tb-size={_TRANSLATION_CACHE_MIB}"
+    machine = "microvm,memory-backend=memory" if memory else "microvm"
     return (
-        *_as_user(spec),
-        *(_BINARY, "-name", f"guest={spec.allocation_id}", "-M", "microvm", "-accel", accel),
-        *("-cpu", "max", "-m", f"{spec.memory_mib}M"),
+        *(QEMU, "-name", f"guest={spec.allocation_id}", "-M", machine, *memory),
+        *("-accel", accel, "-cpu", "max", "-m", f"{spec.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-kernel", KERNEL, "-initrd", INITRD, "-append", kernel_arguments(spec.tsc_khz)),
+    )
+
+
+def _kernel(spec: GuestSpec) -> tuple[str, ...]:
+    return ("-kernel", KERNEL, "-initrd", INITRD, "-append", kernel_arguments(spec.tsc_khz))
+
+
+def _devices(spec: GuestSpec, *, cut_off: bool = False) -> tuple[str, ...]:
+    """Everything that a template and its clones must have alike."""
+    network = ",restrict=on" if cut_off else _published(spec)
+    return (
         # Opened for appending, so that the log can be cut while the guest runs.
         *("-chardev", f"file,id=serial,path={SERIAL_LOG},append=on", "-serial", "chardev:serial"),
         *("-device", "virtio-rng-device"),
-        *("-netdev", f"user,id=net{_published(spec)}", "-device", "virtio-net-device,netdev=net"),
+        *("-netdev", f"user,id=net{network}"),
+        *("-device", f"virtio-net-device,netdev=net,mac={spec.mac}"),
+        *(_ROOT_DISK if spec.has_root else ()),
         *("-device", "virtio-serial-device,max_ports=2"),  # each port takes guest memory
         *("-chardev", f"socket,id=control,path={CONTROL_SOCKET},server=on,wait=off"),
         *("-device", f"virtserialport,chardev=control,name={CONTROL_PORT}"),
@@ -103,6 +166,12 @@ def memory_limit_mib(memory_mib: int, accelerator: Accelerator) -> int:
 def user_id_for(allocation_id: str) -> int:
     """A user of its own for each guest, that no other program on the host has."""
     return GUEST_USER_IDS[zlib.crc32(allocation_id.encode()) % len(GUEST_USER_IDS)]
+
+
+def mac_for(allocation_id: str) -> str:
+    """A locally administered MAC address that no other guest has."""
+    own = hashlib.sha256(b"mac:" + allocation_id.encode()).digest()[:6]
+    return ":".join(f"{byte:02x}" for byte in (own[0] & 0xFC | 0x02, *own[1:]))
 
 
 def _published(spec: GuestSpec) -> str:

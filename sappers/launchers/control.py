@@ -1,24 +1,24 @@
-"""What the launcher says to a guest's sidecar and to its QEMU, over the sockets in its folder."""
+"""What the launcher says to a guest's sidecar, over the control port's socket in its folder."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
-from qemu.qmp import QMPClient, QMPError
 
 from sappers.errors import LaunchError
 from sappers.launchers import command
 from sappers.launchers.guest_folder import GuestFolder
 
 _SEED_BYTES = 32
-# A socket that does not answer yet is no error; what is one is raised.
-logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+_PREPARE_SECONDS = 120.0  # it imports a lot, and whoever waits for it is not in a hurry
+_CLONE_SECONDS = 15.0
+
+Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def configuration(
@@ -45,6 +45,7 @@ def configuration(
             },
             "health_interval_seconds": health_interval_seconds,
             "now": now,
+            "mac": command.mac_for(allocation_id),
             "seed": secrets.token_hex(_SEED_BYTES),
         }
     }
@@ -61,12 +62,39 @@ async def configure(
     Raises:
         LaunchError: It does not answer, or refuses.
     """
-    async with _connection(folder) as (reader, writer):
+    async with connection(folder) as (reader, writer):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(boot_seconds):
                 await _next_message(reader)
         _send(writer, message())
         await _confirmation(reader, timeout_seconds=5.0)
+
+
+async def configure_clone(connected: Connected, message: dict[str, Any]) -> None:
+    """Tell a machine that has just been restored who it is.
+
+    Raises:
+        LaunchError: It does not answer, or refuses.
+    """
+    reader, writer = connected
+    _send(writer, message)
+    await _confirmation(reader, timeout_seconds=_CLONE_SECONDS)
+
+
+async def prepare(connected: Connected, boot_seconds: float) -> None:
+    """Have a machine that boots get ready to be saved; returns once it holds still.
+
+    Raises:
+        LaunchError: It does not come up, or cannot be saved.
+    """
+    reader, writer = connected
+    try:
+        async with asyncio.timeout(boot_seconds):
+            await _next_message(reader)
+    except TimeoutError as error:
+        raise LaunchError("the guest's sidecar does not come up") from error
+    _send(writer, {"prepare": True})
+    await _confirmation(reader, timeout_seconds=_PREPARE_SECONDS)
 
 
 async def ask_to_shut_down(folder: GuestFolder, grace_seconds: float) -> None:
@@ -75,34 +103,18 @@ async def ask_to_shut_down(folder: GuestFolder, grace_seconds: float) -> None:
     Raises:
         LaunchError: It does not answer.
     """
-    async with _connection(folder) as (reader, writer):
+    async with connection(folder) as (reader, writer):
         _send(writer, {"shutdown": True, "grace_seconds": grace_seconds})
         await _confirmation(reader, timeout_seconds=min(grace_seconds, 3.0))
 
 
-async def qmp(folder: GuestFolder, command_name: str) -> Any:
-    """Run one QMP command.
+@contextlib.asynccontextmanager
+async def connection(folder: GuestFolder) -> AsyncIterator[Connected]:
+    """A conversation with the sidecar; with what breaks in it as `LaunchError`.
 
     Raises:
-        LaunchError: QEMU does not answer, or refuses.
+        LaunchError: Its socket does not open, or it hangs up.
     """
-    client = QMPClient("sappers")
-    try:
-        async with asyncio.timeout(5.0):
-            with folder.socket_path(command.QMP_SOCKET) as path:
-                await client.connect(path)
-            return await client.execute(command_name)
-    except (QMPError, OSError, TimeoutError) as error:
-        raise LaunchError(f"QEMU does not answer {command_name}: {error}") from error
-    finally:
-        with contextlib.suppress(QMPError, OSError, EOFError):
-            await client.disconnect()
-
-
-@contextlib.asynccontextmanager
-async def _connection(
-    folder: GuestFolder,
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     try:
         with folder.socket_path(command.CONTROL_SOCKET) as path:
             reader, writer = await asyncio.open_unix_connection(path)

@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -39,11 +39,15 @@ class Record(msgspec.Struct, frozen=True):
     Attributes:
         health_interval_seconds: As its image says.
         told: Hub servers that its sidecar has confirmed, or None before its first word.
+        start: How it was started, and when it booted although clones start faster, why.
+        template: Key of the template it was cloned from, or empty.
     """
 
     allocation_id: str
     health_interval_seconds: float
     told: tuple[str, ...] | None = None
+    start: str = ""
+    template: str = ""
 
 
 class GuestFolder:
@@ -53,13 +57,19 @@ class GuestFolder:
         self.path = root / allocation_id
         self.run = self.path / "run"
 
-    def prepare(self, record: Record, kernel: Path, initrd: Path, user_id: int | None) -> None:
-        """Make the folder ready for QEMU to start in."""
+    def prepare(self, record: Record, files: Mapping[str, Path], user_id: int | None) -> None:
+        """Make the folder ready for QEMU to start in.
+
+        Args:
+            record: What to remember of the guest.
+            files: The image's, by the name that QEMU is told.
+            user_id: Whom QEMU runs as, or None for us.
+        """
         self.clear()
         for folder in (self.path.parent, self.path):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.run.mkdir(mode=0o700)  # fails where something of an earlier guest could not be removed
-        for name, source in ((command.KERNEL, kernel), (command.INITRD, initrd)):
+        for name, source in files.items():
             _link(source, self.run / name)
         for name, content in (
             (f"{command.EVENTS}.in", _EVENTS_INPUT),

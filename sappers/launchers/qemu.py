@@ -19,13 +19,17 @@ from typing import Any
 import msgspec
 import structlog
 
-from sappers.errors import LaunchError, SappersError
+from sappers.errors import LaunchError, SappersError, TemplateError
 from sappers.launchers import command, control
+from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs
 from sappers.launchers.host_port import check_free
+from sappers.launchers.monitor import Monitor, first_monitor, monitor
+from sappers.launchers.template_maker import descriptor_path
+from sappers.launchers.templates import Held
 from sappers.launchers.verdict import Traces, judge
 from sappers.model.allocation import Allocation
-from sappers.model.image import Manifest
+from sappers.model.image import Manifest, MicrovmBoot
 from sappers.model.member import Accelerator, Member
 from sappers.model.observation import GuestProcess
 from sappers.ports import Clock, GuestCredentials, ImageStore, Supervisor, UnitSpec
@@ -35,10 +39,10 @@ log = structlog.get_logger(__name__)
 
 UNIT_PREFIX = "sappers-guest-"
 _ALLOCATION_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,70}[a-z0-9])?")
-_QEMU_START_SECONDS = 15.0
 _BOOT_SECONDS = 60.0
 _QUIT_SECONDS = 2.0
 _POLL_SECONDS = 0.05
+_CLONES_PER_CORE = 4
 
 
 class QemuLauncher:
@@ -46,16 +50,19 @@ class QemuLauncher:
 
     Args:
         folder: `STATE_DIR/guests`.
+        templates: `STATE_DIR/templates`.
         hub: The members that run the hub now.
         ca: Certificate of the cluster's authority; None where the hub has no TLS (tests).
         address: This member's address; published ports are there.
-        cold_boots: How many guests may boot at once; the cores when None.
+        cold_boots: How many guests may boot at once; the cores when None. Four times as many may
+            start from templates.
     """
 
     def __init__(
         self,
         *,
         folder: Path,
+        templates: Path,
         images: ImageStore,
         supervisor: Supervisor,
         hub: Callable[[], Sequence[Member]],
@@ -75,15 +82,27 @@ class QemuLauncher:
         self._accelerator = accelerator
         self._address = address
         self._clock = clock
-        self._boots = asyncio.Semaphore(cold_boots or os.cpu_count() or 1)
+        cold_boots = cold_boots or os.cpu_count() or 1
+        self._boots = asyncio.Semaphore(cold_boots)
+        self._clones = asyncio.Semaphore(_CLONES_PER_CORE * cold_boots)
         self._starting: set[str] = set()
+        self._booting = 0
         self._handovers: dict[str, asyncio.Task[None]] = {}
+        self._checkpoints = Checkpoints(
+            root=templates,
+            images=images,
+            supervisor=supervisor,
+            spec_of=self._spec_of_nobody,
+            is_quiet=lambda: not self._starting and not self._booting,
+        )
 
     async def launch(self, allocation: Allocation, manifest: Manifest) -> None:
         """Start the guest in a unit of its own and hand its sidecar what it must know.
 
-        Waits for its turn when as many guests boot as there are cores; returns once QEMU runs. The
-        configuration follows in the background. Nothing to do when the guest runs already.
+        A guest starts from a template of its image where there is one, and is told who it is before
+        this returns. Otherwise it boots, when fewer guests do than there are cores; then this
+        returns once QEMU runs, and the configuration follows in the background. Nothing to do when
+        the guest runs already.
 
         Raises:
             LaunchError: It does not start; carries the end of its log.
@@ -94,15 +113,19 @@ class QemuLauncher:
             return
         self._starting.add(allocation.id)
         try:
-            await self._boots.acquire()
-            try:
-                await self._start(folder, allocation, manifest)
-            except BaseException:
-                self._boots.release()
-                raise
-            self._hand_over(folder, release_boot=True)
+            why_cold = await self._clone(folder, allocation, manifest)
+            if why_cold:
+                await self._boot(folder, allocation, manifest, why_cold)
         finally:
             self._starting.discard(allocation.id)
+
+    async def warm(self, manifest: Manifest, digest: str) -> str:
+        """Have a template of the image; what happened, for a person.
+
+        Raises:
+            TemplateError: None can be made; says why.
+        """
+        return await self._checkpoints.make_now(digest, manifest)
 
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
@@ -117,7 +140,8 @@ class QemuLauncher:
                 await self._ended(unit, grace_seconds)
             if await self._runs(unit):
                 with contextlib.suppress(Exception):
-                    await control.qmp(folder, "quit")
+                    async with monitor(folder) as qemu:
+                        await qemu.execute("quit")
                     await self._ended(unit, _QUIT_SECONDS)
         await self._supervisor.stop(unit, min(grace_seconds, 1.0))
         if folder.path.exists():
@@ -137,16 +161,22 @@ class QemuLauncher:
             for path in self._root.glob(f"*/{trace}")
         }
         found: dict[str, GuestProcess] = {}
+        templates: set[str] = set()
         for allocation_id in sorted(known | units.keys() | self._starting):
             folder, unit = GuestFolder(self._root, allocation_id), units.get(allocation_id)
             if allocation_id in self._starting:
-                found[allocation_id] = GuestProcess(allocation_id, running=True, reason="starting")
+                found[allocation_id] = GuestProcess(allocation_id, running=True)
             elif unit is not None and unit.running:
+                record = folder.record()
                 found[allocation_id] = judge(allocation_id, unit, Traces())
                 folder.trim_log()
-                self._keep_informed(folder)
+                if record is not None:
+                    found[allocation_id] = _started(found[allocation_id], record)
+                    templates.add(record.template)
+                    self._keep_informed(folder, record)
             else:
                 found[allocation_id] = judge(allocation_id, unit, folder.traces())
+        await self._checkpoints.look_after(templates)
         return found
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
@@ -160,91 +190,180 @@ class QemuLauncher:
             raise LaunchError(f"no guest {allocation_id} on this host")
         return text
 
-    async def _start(self, folder: GuestFolder, allocation: Allocation, manifest: Manifest) -> None:
-        if missing := self._images.missing(allocation.image.digest):
-            raise LaunchError(f"image {allocation.image.name} lacks blob {missing[0][:12]} here")
-        spec = self._spec(allocation)
+    async def _clone(self, folder: GuestFolder, allocation: Allocation, manifest: Manifest) -> str:
+        """Start the guest from a template; why it must boot instead, or empty when it runs."""
+        async with self._clones:
+            try:
+                held = await self._checkpoints.template_for(allocation, manifest)
+            except TemplateError as error:
+                return error.message
+            record = Record(
+                allocation.id,
+                manifest.health_interval_seconds,
+                start="started from a template",
+                template=held.template.key,
+            )
+            spec = self._spec(allocation, manifest)
+            await self._prepare(folder, spec, record, allocation.image.digest, held)
+            try:
+                await self._start(folder, spec, record, held)
+            except LaunchError as error:
+                await self._checkpoints.discard(held, error.message)
+                return f"its template did not come up: {error.message}"
+        log.info("guest started", allocation=allocation.id, start=record.start)
+        return ""
+
+    async def _boot(
+        self, folder: GuestFolder, allocation: Allocation, manifest: Manifest, why_cold: str
+    ) -> None:
+        record = Record(
+            allocation.id, manifest.health_interval_seconds, start=f"booting cold: {why_cold}"
+        )
+        spec = self._spec(allocation, manifest)
+        await self._boots.acquire()
+        try:
+            await self._prepare(folder, spec, record, allocation.image.digest)
+            await self._start(folder, spec, record)
+        except BaseException:
+            self._boots.release()
+            raise
+        log.info("guest started", allocation=allocation.id, start=record.start)
+        self._hand_over(folder, release_boot=True)
+        if not allocation.cold:
+            self._checkpoints.make_later(allocation.image.digest, manifest, allocation.memory_mib)
+
+    async def _prepare(
+        self,
+        folder: GuestFolder,
+        spec: command.GuestSpec,
+        record: Record,
+        image: str,
+        held: Held | None = None,
+    ) -> None:
+        """Fill the guest's folder with what of its image is trusted and verified now.
+
+        Raises:
+            LaunchError: The image is not whole, or the guest's port is taken; nothing is left.
+        """
+
+        def fill() -> None:
+            with self._images.holding():
+                boot = self._images.assemble(image).boot
+                if not isinstance(boot, MicrovmBoot):
+                    raise LaunchError(f"image {image[:12]} is no micro-VM")
+                files = {
+                    name: self._images.blob_path(blob.digest)
+                    for name, blob in command.boot_files(boot).items()
+                    if held is None or name == command.ROOT
+                }
+                folder.prepare(record, files, spec.user_id)
+
         if spec.guest_port is not None and spec.host_port is not None:
             check_free(self._address, spec.host_port)
         try:
-            record = Record(allocation.id, manifest.health_interval_seconds)
-            kernel, initrd = (
-                self._images.blob_path(blob.digest) for blob in (manifest.kernel, manifest.initrd)
-            )
-            await asyncio.to_thread(folder.prepare, record, kernel, initrd, spec.user_id)
+            await asyncio.to_thread(fill)
+        except (SappersError, OSError) as error:
+            await asyncio.to_thread(folder.clear)
+            raise LaunchError(f"guest {spec.allocation_id} does not start: {error}") from error
+
+    async def _start(
+        self,
+        folder: GuestFolder,
+        spec: command.GuestSpec,
+        record: Record,
+        held: Held | None = None,
+    ) -> None:
+        """Start QEMU; with a template, return once the guest knows who it is.
+
+        Raises:
+            LaunchError: It does not come up; nothing is left but its log.
+        """
+        unit = _unit(spec.allocation_id)
+        try:
             await self._supervisor.start(
                 UnitSpec(
-                    name=_unit(allocation.id),
-                    command=command.qemu_command(spec),
+                    name=unit,
+                    command=command.clone_command(spec) if held else command.qemu_command(spec),
                     working_directory=str(folder.run),
-                    memory_max_mib=command.memory_limit_mib(
-                        allocation.memory_mib, self._accelerator
-                    ),
-                    description=f"Sappers guest {allocation.id}",
+                    memory_max_mib=command.memory_limit_mib(spec.memory_mib, self._accelerator),
+                    description=f"Sappers guest {spec.allocation_id}",
+                    standard_input=descriptor_path(held.memory) if held else "",
                 )
             )
-            await self._qemu_answers(folder, _unit(allocation.id))
+            async with first_monitor(folder, lambda: self._runs(unit)) as qemu:
+                if held:
+                    await self._restore(folder, qemu, record, held)
         except (SappersError, OSError) as error:
             traces = folder.traces()
-            await self._supervisor.stop(_unit(allocation.id), 0.0)
+            await self._supervisor.stop(unit, 0.0)
             await asyncio.to_thread(folder.clear)
             tail = traces.output.strip()[-500:]
             raise LaunchError(
-                f"guest {allocation.id} does not start: {error}" + (f": {tail}" if tail else "")
+                f"guest {spec.allocation_id} does not start: {error}"
+                + (f": {tail}" if tail else "")
             ) from error
 
-    def _spec(self, allocation: Allocation) -> command.GuestSpec:
+    async def _restore(
+        self, folder: GuestFolder, qemu: Monitor, record: Record, held: Held
+    ) -> None:
+        """Fill QEMU with the template, let it go, and tell it first of all who it is."""
+        servers = self._servers()
+        # The guest knows its member as connected, as it was when it was saved.
+        async with control.connection(folder) as connected:
+            with held.device_file() as device:
+                await qemu.restore(device)
+            await qemu.execute("cont")
+            await control.configure_clone(connected, self._message(record, servers))
+        folder.write(msgspec.structs.replace(record, told=servers))
+
+    def _spec(self, allocation: Allocation, manifest: Manifest) -> command.GuestSpec:
+        guest_port = allocation.guest_port
+        nobody = self._spec_of_nobody(manifest, allocation.memory_mib)
+        return msgspec.structs.replace(
+            nobody,
+            allocation_id=allocation.id,
+            address=self._address,
+            guest_port=guest_port,
+            host_port=guest_port if allocation.host_port is None else allocation.host_port,
+            mac=command.mac_for(allocation.id),
+            user_id=None if nobody.user_id is None else command.user_id_for(allocation.id),
+        )
+
+    def _spec_of_nobody(self, manifest: Manifest, memory_mib: int) -> command.GuestSpec:
+        """What all guests of an image with so much memory have alike on this host."""
         root = os.geteuid() == 0
         groups: tuple[int, ...] = ()
         if root and self._accelerator.kind == "kvm":
             groups = (Path("/dev/kvm").stat().st_gid,)
-        guest_port = allocation.guest_port
         return command.GuestSpec(
-            allocation_id=allocation.id,
-            memory_mib=allocation.memory_mib,
+            allocation_id="template",
+            memory_mib=memory_mib,
             accelerator=self._accelerator,
-            address=self._address,
-            guest_port=guest_port,
-            host_port=guest_port if allocation.host_port is None else allocation.host_port,
+            address="",
             tsc_khz=command.host_tsc_khz(Path("/proc/cpuinfo").read_text()),
-            user_id=command.user_id_for(allocation.id) if root else None,
+            user_id=command.user_id_for(f"template {manifest.name}") if root else None,
             groups=groups,
+            has_root=isinstance(manifest.boot, MicrovmBoot) and manifest.boot.root is not None,
         )
 
-    async def _qemu_answers(self, folder: GuestFolder, unit: str) -> None:
-        """Return once QEMU has set up everything, ports included, and runs the guest."""
-        deadline = time.monotonic() + _QEMU_START_SECONDS
-        while True:
-            if (folder.run / command.QMP_SOCKET).exists():
-                try:
-                    await control.qmp(folder, "query-status")
-                except LaunchError:
-                    if time.monotonic() > deadline:
-                        raise
-                else:
-                    return
-            if not await self._runs(unit):
-                raise LaunchError("QEMU ended at once")
-            if time.monotonic() > deadline:
-                raise LaunchError("QEMU does not answer")
-            await asyncio.sleep(_POLL_SECONDS)
-
-    def _keep_informed(self, folder: GuestFolder) -> None:
+    def _keep_informed(self, folder: GuestFolder, record: Record) -> None:
         """Start a handover when the guest has not confirmed what holds now."""
         if folder.path.name in self._handovers:
             return
-        record = folder.record()
         servers = self._servers()
-        if record is None or record.told == servers or (record.told is not None and not servers):
+        if record.told == servers or (record.told is not None and not servers):
             return
         self._hand_over(folder, release_boot=False)
 
     def _hand_over(self, folder: GuestFolder, *, release_boot: bool) -> None:
         allocation_id = folder.path.name
 
+        self._booting += release_boot
+
         def done(task: asyncio.Task[None]) -> None:
             if release_boot:
                 self._boots.release()
+                self._booting -= 1
             if self._handovers.get(allocation_id) is task:
                 del self._handovers[allocation_id]
             if not task.cancelled() and (error := task.exception()):
@@ -314,3 +433,7 @@ class QemuLauncher:
 
 def _unit(allocation_id: str) -> str:
     return f"{UNIT_PREFIX}{allocation_id}"
+
+
+def _started(guest: GuestProcess, record: Record) -> GuestProcess:
+    return msgspec.structs.replace(guest, reason=record.start)

@@ -99,11 +99,12 @@ def reseed(seed: bytes) -> None:
         fcntl.ioctl(device, _RNDRESEEDCRNG)
 
 
-def take_name(name: str, machine_id_path: str = "/etc/machine-id") -> None:
+def take_name(name: str, roots: Iterable[str] = ("/",)) -> None:
     """Be called `name`; an image's machine id, the same in every guest of it, is replaced too."""
     socket.sethostname(name[:_HOST_NAME_BYTES])
-    path = Path(machine_id_path)
-    if path.exists():
+    for path in {Path(root) / "etc" / "machine-id" for root in roots}:
+        if not path.is_file() or path.is_symlink():
+            continue
         with contextlib.suppress(OSError):  # a root that cannot be written: every guest's is so
             path.write_text(f"{hashlib.sha256(name.encode()).hexdigest()[:32]}\n")
 

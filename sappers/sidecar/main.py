@@ -50,7 +50,7 @@ def main() -> None:
     machine.reseed(configuration.seed)
     reseed_process()
     machine.set_clock(configuration.now)
-    machine.take_name(configuration.allocation_id)
+    machine.take_name(configuration.allocation_id, ("/", settings.launch.root))
     machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY, configuration.mac)
     environment = _environment(settings, configuration)
     if process is not None:

@@ -25,7 +25,9 @@ from sappers.ports import OUTPUT_LOG, UnitSpec, UnitStatus
 # A command that ends at once stays a zombie until `wait`, so its identity can be read in any case.
 _SCRIPT = """
 identity=$1 ended=$2; shift 2
-"$@" &
+exec 3<&0
+"$@" <&3 3<&- &
+exec 3<&- </dev/null
 read -r boot </proc/sys/kernel/random/boot_id
 read -r stat </proc/$!/stat
 read -r own </proc/$$/stat
@@ -126,6 +128,7 @@ class DetachedSupervisor:
         log = Path(spec.working_directory) / OUTPUT_LOG
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         output = os.open(log, flags, 0o600)
+        given = os.open(spec.standard_input or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             # setsid forks: the process becomes nobody's child, and leaves no zombie with us.
             launcher = await asyncio.create_subprocess_exec(
@@ -133,13 +136,14 @@ class DetachedSupervisor:
                 *(str(self._identity_path(spec.name)), str(self._exit_path(spec.name))),
                 *spec.command,
                 cwd=spec.working_directory,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=output,
                 umask=0o077,
             )
         finally:
             os.close(output)
+            os.close(given)
         if await launcher.wait() != 0:
             raise SupervisorError(f"cannot start {spec.name}: setsid failed")
 

@@ -144,6 +144,8 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
         "StandardError": log,
         **_SANDBOX,
     }
+    if spec.standard_input:
+        properties |= {"StandardInput": f"file:{spec.standard_input}"}
     if spec.memory_max_mib is not None:
         properties |= {"MemoryMax": f"{spec.memory_max_mib}M", "MemorySwapMax": "0"}
     return (

@@ -14,12 +14,16 @@ from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs, read
 RECORD = Record("hello-1", 1.0)
 
 
+def files(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in ("kernel", "initrd")}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> GuestFolder:
     for name in ("kernel", "initrd"):
         (tmp_path / name).write_text(name)
     it = GuestFolder(tmp_path / "guests", "hello-1")
-    it.prepare(RECORD, tmp_path / "kernel", tmp_path / "initrd", None)
+    it.prepare(RECORD, files(tmp_path), None)
     return it
 
 
@@ -47,7 +51,7 @@ def test_a_new_start_begins_a_new_log(folder: GuestFolder, tmp_path: Path) -> No
     (folder.run / SERIAL_LOG).write_text("old")
     folder.clear()
     (tmp_path / "kernel").touch()
-    folder.prepare(RECORD, tmp_path / "kernel", tmp_path / "initrd", None)
+    folder.prepare(RECORD, files(tmp_path), None)
     assert folder.serial_log(100) == ""
 
 
@@ -107,7 +111,7 @@ def test_nothing_starts_among_what_an_earlier_guest_left(
     (folder.run / "events.in").symlink_to(secret)
     monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as on a file system with errors
     with pytest.raises(FileExistsError):
-        folder.prepare(RECORD, tmp_path / "kernel", tmp_path / "initrd", None)
+        folder.prepare(RECORD, files(tmp_path), None)
     assert secret.read_text() == "key"
 
 

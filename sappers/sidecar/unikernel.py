@@ -1,0 +1,220 @@
+"""The sidecar of a unikernel: one process, in which the application runs as well.
+
+Nanos has no fork, so there is no process to keep apart from: the application is a coroutine of the
+sidecar's own loop, or a program in the main thread with the sidecar's loop in another. It can read
+all that the sidecar has, the guest's hub credentials included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import random
+import runpy
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sappers.sidecar.log import say
+from sappers.sidecar.settings import (
+    Configuration,
+    ImageSettings,
+    load_image_settings,
+    read_configuration,
+)
+from sappers.sidecar.unikernel_control import TcpControlPort
+
+if TYPE_CHECKING:
+    from sappers.sidecar.guest import Guest
+
+APPLICATION_FOLDER = "/app"
+_IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.guest")
+
+
+class Program:
+    """An application that is a program of its own, in this process.
+
+    Attributes:
+        exit_text: How it ended; empty as long as it runs.
+    """
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self._settings = settings
+        self.exit_text = ""
+
+    def run(self) -> None:
+        """Run it in this thread until it ends."""
+        name, launch = self._settings.application, self._settings.launch
+        sys.argv = [name, *launch.arguments]
+        code: Any = 0
+        try:
+            if launch.kind == "module":
+                runpy.run_module(name, run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(name, run_name="__main__")
+        except SystemExit as request:
+            code = request.code
+            if code is not None and not isinstance(code, int):
+                sys.stderr.write(f"{code}\n")
+                code = 1
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        self.exit_text = f"the application ended with exit code {code or 0}"
+        say("application-ended", reason=self.exit_text)
+
+    def end(self, grace_seconds: float) -> None:
+        """Ask it to end, if it listens to SIGTERM, and give it that long."""
+        listens = callable(signal.getsignal(signal.SIGTERM))
+        main = threading.main_thread().ident
+        if self.exit_text or not listens or main is None:
+            return
+        deadline = time.monotonic() + grace_seconds
+        with contextlib.suppress(OSError):
+            signal.pthread_kill(main, signal.SIGTERM)
+        while not self.exit_text and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def main() -> NoReturn:
+    """Be configured, serve, end; the machine switches itself off with its only process."""
+    mend_sockets()
+    settings = load_image_settings()
+    port = TcpControlPort()
+    say("waiting-for-configuration")
+    configuration = _wait_for_configuration(settings, port)
+    _take(configuration)
+    os.environ.update(_environment(settings, configuration))
+    say("configured", allocation=configuration.allocation_id)
+    if settings.in_process:
+        _serve(settings, configuration, port, None)
+    program = Program(settings)
+    sidecar = threading.Thread(
+        target=_serve, args=(settings, configuration, port, program), name="sidecar", daemon=True
+    )
+    sidecar.start()
+    with contextlib.suppress(OSError):
+        os.chdir(settings.launch.folder)
+    program.run()
+    sidecar.join()
+    os._exit(1)
+
+
+def mend_sockets() -> None:
+    """Have unconnected sockets say that they are.
+
+    Nanos names `0.0.0.0`, port 0, as the peer of one, and asyncio then believes its UDP sockets
+    connected and sends to nobody.
+    """
+    told = socket.socket.getpeername
+
+    def getpeername(self: socket.socket) -> Any:
+        peer = told(self)
+        if isinstance(peer, tuple) and peer[1] == 0:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return peer
+
+    socket.socket.getpeername = getpeername  # type: ignore[method-assign, assignment]
+
+
+def _wait_for_configuration(settings: ImageSettings, port: TcpControlPort) -> Configuration:
+    while True:
+        for message in port.wait_for_message():
+            if message.get("shutdown"):
+                port.send({"ok": True})
+                _switch_off()
+            if message.get("prepare"):
+                _prepare(settings)
+                port.send({"ok": True, "prepared": True})
+                continue
+            try:
+                configuration = read_configuration(message["configure"])
+            except (KeyError, TypeError, ValueError) as error:
+                reason = f"not a configuration: {type(error).__name__}: {error}"
+                port.send({"ok": False, "reason": reason})
+            else:
+                port.send({"ok": True})
+                return configuration
+
+
+def _prepare(settings: ImageSettings) -> None:
+    """Import now what every guest of this image imports later."""
+    for module in _IMPORTED_LATE:
+        importlib.import_module(module)
+    if settings.in_process:
+        with contextlib.suppress(Exception):  # the guest itself will say what is wrong
+            importlib.import_module(settings.application)
+    say("prepared")
+
+
+def _take(configuration: Configuration) -> None:
+    """Take the clock and the randomness that the member gives."""
+    with contextlib.suppress(OSError):
+        time.clock_settime(time.CLOCK_REALTIME, configuration.now)
+    random.seed(configuration.seed + os.urandom(32))
+    if tls := sys.modules.get("_ssl"):
+        tls.RAND_add(configuration.seed, float(len(configuration.seed)))
+
+
+def _environment(settings: ImageSettings, configuration: Configuration) -> Mapping[str, str]:
+    return {
+        "PATH": "/usr/bin",
+        "HOME": APPLICATION_FOLDER,
+        "LANG": "C.UTF-8",
+        "SAPPERS_PORT": str(settings.check.port),
+        **settings.environment,
+        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
+    }
+
+
+def _serve(
+    settings: ImageSettings,
+    configuration: Configuration,
+    port: TcpControlPort,
+    program: Program | None,
+) -> NoReturn:
+    """Run the sidecar until the member asks for the end, then end the machine."""
+    try:
+        import asyncio  # late on purpose
+
+        async def serve() -> float:
+            return await _guest(settings, configuration, port, program).serve()
+
+        grace_seconds = asyncio.run(serve())
+        say("shutting-down")
+        if program is not None:
+            program.end(grace_seconds)
+    except BaseException:
+        traceback.print_exc()
+        _end(1)
+    _switch_off()
+
+
+def _guest(
+    settings: ImageSettings,
+    configuration: Configuration,
+    port: TcpControlPort,
+    program: Program | None,
+) -> Guest:
+    from sappers.sidecar.unikernel_guest import UnikernelGuest  # late on purpose: imports nats
+
+    return UnikernelGuest(settings, configuration, port, program)
+
+
+def _switch_off() -> NoReturn:
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """End the only process, at once, whatever its threads do."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

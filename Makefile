@@ -4,7 +4,7 @@ VENV := .venv/bin
 DEPLOY := $(VENV)/sappers-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab lab-down test lint unit integration e2e bench clean
+.PHONY: help setup lab lab-down test lint unit integration e2e bench bench-images bench-guests clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,12 @@ e2e:
 
 bench: setup ## Measure what is promised, on a lab of its own; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks --markdown docs/benchmarks.md
+
+bench-images: setup ## Measure how images travel, beside scp; writes docs/benchmarks.md
+	$(VENV)/python -m benchmarks.images --markdown docs/benchmarks.md
+
+bench-guests: setup ## Measure how guests start, beside bare QEMU; writes docs/benchmarks.md
+	$(VENV)/python -m benchmarks.guests --markdown docs/benchmarks.md
 
 # The machine's cache stays: hosts of running labs lie on its base root.
 clean: ## Remove what was built in this tree (labs, clusters and images stay)

@@ -84,4 +84,5 @@ def _write_in_later_term(
 
 def _image(rig: Rig) -> dict[str, str]:
     digest, _ = rig.deploy("image", "build", "hello")
+    rig.deploy("image", "push", "hello")
     return {"name": "hello", "digest": digest.strip()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
+import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,23 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from benchmarks.answers import first_answers
+from benchmarks.bare_guest import BareGuests
 from benchmarks.figures import Row, Section, spread
 from benchmarks.hub_ear import HubEar
 from benchmarks.processes import Process, guests_of
 from benchmarks.rig import REST_SECONDS, Rig
 from sappers.images.store import FolderImageStore
-from sappers.launchers import command
 from sappers.launchers.accelerator import detect_accelerator
-from sappers.launchers.control import configuration
 from sappers.model.view import ClusterView
+from sappers.security.signing import load_or_create_signing_key
 
 RUNS = 5
 DEADLINE_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 _GUEST_PORT, _HOST_PORT = 8080, 8080
-_BARE_PORT = 18080
 
 
 @dataclass(frozen=True)
@@ -48,13 +44,14 @@ def measure(rig: Rig) -> list[Section]:
     bare: list[float] = []
     memory: list[float] = []
     servers = [one.member for one in view.members if one.hub == "running"]
-    with HubEar(rig, servers) as ear:
+    with HubEar(rig, servers) as ear, _bare_guests(rig) as by_hand:
         for number in range(RUNS):
             rig.say(f"guest {number + 1} of {RUNS}")
             started, pss = _ours(rig, view, ear, f"bench-{number}")
             ours.append(started)
             memory.append(pss)
-            bare.append(_bare(rig))
+            time.sleep(REST_SECONDS)
+            bare += by_hand.cold(1)
     answers = [one.exec_to_answer for one in ours]
     rows = [
         Row("`run` to healthy", spread(one.run_to_healthy for one in ours)),
@@ -76,11 +73,11 @@ def _ours(rig: Rig, view: ClusterView, ear: HubEar, name: str) -> tuple[Started,
     groups = {one.member.address: rig.lab.control_group(one.member.name) for one in view.members}
     time.sleep(REST_SECONDS)
     began = time.monotonic()
-    with rig.deploying("run", name, "--image", "hello", "--port", str(_GUEST_PORT)) as process:
+    asked = ("--image", "hello", "--port", str(_GUEST_PORT), "--cold")
+    with rig.deploying("run", name, *asked) as process:
         address, guest = _await_guest(groups)
         executed = guest.started_at
-        _await_answer(address, _HOST_PORT)
-        answered = time.monotonic()
+        answered = _await_answer(address, _HOST_PORT)
         process.communicate(timeout=DEADLINE_SECONDS)
         ended = time.monotonic()
         if process.returncode:
@@ -101,86 +98,17 @@ def _await_guest(groups: dict[str, Path]) -> tuple[str, Process]:
     raise RuntimeError("no guest started")
 
 
-def _await_answer(address: str, port: int) -> None:
-    """Until the application answers; QEMU accepts before it does, so each try is a new one."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with socket.create_connection((address, port), 0.2) as connection:
-                connection.settimeout(0.2)
-                connection.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
-                if connection.recv(12) == b"HTTP/1.1 200":
-                    return
-        except OSError:
-            pass
-        time.sleep(_POLL_SECONDS)
-    raise RuntimeError(f"{address} port {port} did not answer")
-
-
-# -- the peer --------------------------------------------------------------------------------------
-
-
-def _bare(rig: Rig) -> float:
-    """QEMU by hand. The guest waits to be told who it is, so we tell it at once."""
-    time.sleep(REST_SECONDS)
-    store = FolderImageStore(rig.home.images)
-    manifest = store.manifest(store.named()["hello"])
-    assert manifest is not None
-    spec = command.GuestSpec(
-        allocation_id="bare",
-        memory_mib=manifest.memory_mib,
-        accelerator=detect_accelerator(),
-        address="127.0.0.1",
-        guest_port=_GUEST_PORT,
-        host_port=_BARE_PORT,
-        tsc_khz=command.host_tsc_khz(Path("/proc/cpuinfo").read_text()),
-    )
-    with tempfile.TemporaryDirectory(prefix="sappers-bare-") as name:
-        folder = Path(name)
-        (folder / command.KERNEL).symlink_to(store.blob_path(manifest.kernel.digest))
-        (folder / command.INITRD).symlink_to(store.blob_path(manifest.initrd.digest))
-        for suffix in ("in", "out"):
-            os.mkfifo(folder / f"{command.EVENTS}.{suffix}")
-        events = os.open(folder / f"{command.EVENTS}.out", os.O_RDWR)
-        try:
-            with _qemu(command.qemu_command(spec), folder) as began:
-                _configure(folder / command.CONTROL_SOCKET)
-                _await_answer(spec.address, _BARE_PORT)
-                return time.monotonic() - began
-        finally:
-            os.close(events)
+def _await_answer(address: str, port: int) -> float:
+    """When the application answered, by `time.monotonic`."""
+    answers = asyncio.run(first_answers({"guest": (address, port)}))
+    if not answers:
+        raise RuntimeError(f"{address} port {port} did not answer")
+    return answers["guest"]
 
 
 @contextmanager
-def _qemu(argv: tuple[str, ...], folder: Path) -> Iterator[float]:
-    began = time.monotonic()
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        yield began
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _configure(path: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    message = configuration("bare", (), "", "", "", 1.0, time.time())
-    with socket.socket(socket.AF_UNIX) as control:
-        while True:
-            try:
-                control.connect(str(path))
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)
-        control.settimeout(DEADLINE_SECONDS)
-        with control.makefile("rwb") as lines:
-            lines.readline()  # it says that it waits
-            lines.write(msgspec.json.encode(message) + b"\n")
-            lines.flush()
-            while b'"ok"' not in lines.readline():
-                pass
+def _bare_guests(rig: Rig) -> Iterator[BareGuests]:
+    key = load_or_create_signing_key(rig.home.image_signing_key)
+    store = FolderImageStore(rig.home.images, lambda: (key.public,))
+    with tempfile.TemporaryDirectory(prefix="sappers-bare-") as folder:
+        yield BareGuests(store, store.named()["hello"], Path(folder))

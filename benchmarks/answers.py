@@ -1,0 +1,53 @@
+"""When applications answer for the first time, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+
+ANSWER_SECONDS = 120.0
+# QEMU accepts before the guest is there, and such a connection may stall for seconds. So a new one
+# is opened all the time, without waiting for those before.
+_EVERY_SECONDS = 0.02
+_OPEN_AT_ONCE = 25
+_REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+
+Place = tuple[str, int]
+
+
+async def first_answers(places: Mapping[str, Place]) -> dict[str, float]:
+    """By name: `time.monotonic` of the first answer. Those that never answer are left out."""
+    found = await asyncio.gather(*(_first_answer(place) for place in places.values()))
+    return {name: at for name, at in zip(places, found, strict=True) if at is not None}
+
+
+async def _first_answer(place: Place) -> float | None:
+    answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    tries: list[asyncio.Task[None]] = []
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while not answered.done():
+                tries.append(asyncio.create_task(_try(place, answered)))
+                if len(tries) > _OPEN_AT_ONCE:
+                    tries.pop(0).cancel()
+                await asyncio.wait([answered], timeout=_EVERY_SECONDS)
+            return answered.result()
+    except TimeoutError:
+        return None
+    finally:
+        for each in tries:
+            each.cancel()
+        await asyncio.gather(*tries, return_exceptions=True)
+
+
+async def _try(place: Place, answered: asyncio.Future[float]) -> None:
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        reader, writer = await asyncio.open_connection(*place)
+        try:
+            writer.write(_REQUEST)
+            if await reader.readexactly(12) == b"HTTP/1.1 200" and not answered.done():
+                answered.set_result(time.monotonic())
+        finally:
+            writer.close()

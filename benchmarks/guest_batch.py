@@ -1,0 +1,131 @@
+"""Guests that one lab host is asked to start at the same time, timed from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks.answers import ANSWER_SECONDS, first_answers
+from benchmarks.processes import Process, guests_of
+from benchmarks.rig import REST_SECONDS, Rig
+from sappers.api.operator_client import OperatorClient
+from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.errors import ApiError
+
+_FIRST_PORT = 18100
+_GONE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """One guest's.
+
+    Attributes:
+        asked_seconds: From the call that asked for it to its first answer.
+        exec_seconds: From its QEMU's exec, 10 ms exact.
+        cloned: Whether it started from a checkpoint.
+    """
+
+    asked_seconds: float
+    exec_seconds: float
+    cloned: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Guests that ran at one time.
+
+    Attributes:
+        all_seconds: From the first call until the last of them answered.
+        processes: Their QEMUs, while the batch lasts.
+        silent: How many never answered.
+    """
+
+    starts: Sequence[Start]
+    all_seconds: float
+    processes: Sequence[Process]
+    silent: int
+
+
+@contextmanager
+def batch(
+    rig: Rig, image: WantedImage, guest_port: int, count: int, *, cold: bool
+) -> Iterator[Batch]:
+    """So many guests of an image on the only host, each asked for at once; gone afterwards."""
+    (host,) = rig.endpoints()
+    places = {
+        f"bench-{number}": (rig.endpoints()[host].address, _FIRST_PORT + number)
+        for number in range(count)
+    }
+    time.sleep(REST_SECONDS)
+    with rig.client() as client:
+        client.health()  # the connection is open before the clock starts
+        try:
+            asked, answers = asyncio.run(_start(client, image, guest_port, places, cold=cold))
+            yield _batch(rig, host, asked, answers)
+        finally:
+            for name in places:
+                _delete(client, name)
+            _await_gone(rig, host)
+
+
+async def _start(
+    client: OperatorClient,
+    image: WantedImage,
+    guest_port: int,
+    places: dict[str, tuple[str, int]],
+    *,
+    cold: bool,
+) -> tuple[dict[str, float], dict[str, float]]:
+    asked: dict[str, float] = {}
+
+    def ask() -> None:
+        for name, (_, port) in places.items():
+            asked[name] = time.monotonic()
+            wanted = WantedWorkload(image, guest_port=guest_port, host_port=port, cold=cold)
+            client.put_workload(name, wanted)
+
+    answers = asyncio.create_task(first_answers(places))
+    await asyncio.to_thread(ask)
+    return asked, await answers
+
+
+def _batch(rig: Rig, host: str, asked: dict[str, float], answers: dict[str, float]) -> Batch:
+    processes = {_workload_of(one): one for one in guests_of(rig.lab.control_group(host))}
+    starts = [
+        Start(
+            at - asked[name],
+            at - processes[name].started_at,
+            cloned="-incoming" in processes[name].command,
+        )
+        for name, at in answers.items()
+    ]
+    last = max(answers.values(), default=ANSWER_SECONDS)
+    return Batch(
+        starts, last - min(asked.values()), list(processes.values()), len(asked) - len(answers)
+    )
+
+
+def _workload_of(process: Process) -> str:
+    """`bench-3` of `-name guest=bench-3-<id>`."""
+    name = process.command[process.command.index("-name") + 1]
+    return name.removeprefix("guest=").split(",")[0].rpartition("-")[0]
+
+
+def _delete(client: OperatorClient, name: str) -> None:
+    try:
+        client.delete_workload(name)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+def _await_gone(rig: Rig, host: str) -> None:
+    deadline = time.monotonic() + _GONE_SECONDS
+    while any(guests_of(rig.lab.control_group(host))):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"guests on {host} do not end")
+        time.sleep(0.1)

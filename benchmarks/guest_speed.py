@@ -1,0 +1,178 @@
+"""How fast guests start, cold and from a checkpoint, one and ten at a time, beside bare QEMU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.bare_guest import BareGuests
+from benchmarks.figures import Row, Section, at_least, at_most, figure, spread
+from benchmarks.guest_batch import Batch, batch
+from benchmarks.rig import Rig
+from sappers.api.wire import WantedImage
+from sappers.images.store import FolderImageStore
+from sappers.launchers.accelerator import detect_accelerator
+from sappers.model.image import Manifest
+from sappers.security.signing import load_or_create_signing_key
+
+RUNS = 7
+AT_ONCE = 10
+IDLE_GUESTS = 20
+IDLE_SECONDS = 10.0
+WARM_SECONDS = 300.0
+FASTER_MIN = 10.0
+OVERHEAD_MAX = 1.10
+IDLE_MIB_MAX = 1024.0
+
+
+class GuestSpeed:
+    """One image on the rig's only host, and the same image started by hand beside it."""
+
+    def __init__(self, rig: Rig, name: str, kind: str) -> None:
+        self._rig = rig
+        self._what = f"{name} ({kind})"
+        key = load_or_create_signing_key(rig.home.image_signing_key)
+        store = FolderImageStore(rig.home.images, lambda: (key.public,))
+        digest = store.named()[name]
+        self._manifest = _found(store.manifest(digest))
+        self._image = WantedImage(name, digest)
+        folder = Path(rig.home.data) / f"bare-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # What QEMU by hand is compared with needs no cluster, but a boot that it knows.
+        self._bare = BareGuests(store, digest, folder) if kind == "microvm" else None
+
+    def measure(self) -> list[Section]:
+        """All of it; the image is pushed and warmed first."""
+        self._rig.say(f"{self._what}: pushing, making the checkpoint")
+        self._rig.deploy("image", "push", self._image.name)
+        with self._rig.client() as client:
+            path = f"/v1/images/{self._image.digest}/warm"
+            client.call("POST", path, timeout_seconds=WARM_SECONDS)
+        return [self._one_by_one(), self._at_once(), self._idle()]
+
+    def _one_by_one(self) -> Section:
+        cold: list[Batch] = []
+        cloned: list[Batch] = []
+        bare_cold: list[float] = []
+        bare_cloned: list[float] = []
+        for number in range(RUNS):
+            self._rig.say(f"{self._what}: one at a time, {number + 1} of {RUNS}")
+            cold.append(self._batch(1, cold=True))
+            cloned.append(self._batch(1, cold=False))
+            if self._bare is not None:
+                bare_cold += self._bare.cold(1)
+                bare_cloned += self._bare.cloned(1)
+        rows = [
+            *_rows("cold", [one.starts[0].exec_seconds for one in cold], bare_cold),
+            *_rows("clone", [one.starts[0].exec_seconds for one in cloned], bare_cloned),
+        ]
+        middle = {
+            "cold": median(one.starts[0].exec_seconds for one in cold),
+            "clone": median(one.starts[0].exec_seconds for one in cloned),
+        }
+        rows += [
+            at_least(
+                "a clone is so much faster", middle["cold"] / middle["clone"], FASTER_MIN, "times"
+            ),
+            Row(
+                "cold: from asking the cluster", spread(one.starts[0].asked_seconds for one in cold)
+            ),
+            Row(
+                "clone: from asking the cluster",
+                spread(one.starts[0].asked_seconds for one in cloned),
+            ),
+        ]
+        bars = [figure(f"{name}, ours", value, "s", 2) for name, value in middle.items()]
+        if bare_cold:
+            bars.insert(1, figure("cold, bare QEMU", median(bare_cold), "s", 2))
+            bars.append(figure("clone, bare QEMU", median(bare_cloned), "s", 2))
+        notes = (
+            f"QEMU's exec to the first HTTP answer, {RUNS} runs each, in turn: min / median / max. "
+            "From asking the cluster: the API call that asks for the workload begins; consensus, "
+            "placement and the member's loop are in it.",
+            "Bare: the same image, QEMU options and QMP steps, by hand, without a cluster.",
+            f"Accelerator: {detect_accelerator().kind}.",
+        )
+        return Section(f"Guests one at a time: {self._what}", rows, notes, bars)
+
+    def _at_once(self) -> Section:
+        rows: list[Row] = []
+        for name, is_cold in (("cold", True), ("clone", False)):
+            self._rig.say(f"{self._what}: {AT_ONCE} at once, {name}")
+            ours = self._batch(AT_ONCE, cold=is_cold)
+            rows += [
+                at_least(f"{name}: came up", AT_ONCE - ours.silent, AT_ONCE, "guests", 0),
+                Row(f"{name}: each", spread(one.exec_seconds for one in ours.starts)),
+                figure(
+                    f"{name}: from asking for the first to the last answer",
+                    ours.all_seconds,
+                    "s",
+                    2,
+                ),
+            ]
+            if self._bare is not None:
+                bare = self._bare.cold(AT_ONCE) if is_cold else self._bare.cloned(AT_ONCE)
+                rows += [
+                    Row(f"{name}, bare QEMU: came up", f"{len(bare)} guests"),
+                    Row(f"{name}, bare QEMU: each", spread(bare)),
+                ]
+        notes = (
+            "Ours boot as many at a time as there are cores, the others wait their turn before "
+            "exec; bare QEMUs are all started at the same moment.",
+        )
+        return Section(f"{AT_ONCE} guests at once: {self._what}", rows, notes)
+
+    def _idle(self) -> Section:
+        self._rig.say(f"{self._what}: {IDLE_GUESTS} idle guests")
+        before = _available_mib()
+        with batch(
+            self._rig, self._image, self._manifest.guest_port or 0, IDLE_GUESTS, cold=False
+        ) as idle:
+            time.sleep(IDLE_SECONDS)
+            each = [process.pss_mib for process in idle.processes]
+            taken = before - _available_mib()
+        rows = [
+            at_most(f"{len(each)} idle guests, proportional", sum(each), IDLE_MIB_MAX, "MiB", 0),
+            Row("each", spread(each, "MiB", 0)),
+            figure("what the machine had less available meanwhile", taken, "MiB", 0),
+        ]
+        notes = (
+            f"PSS of their QEMUs ({self._manifest.memory_mib} MiB guests, from the checkpoint), "
+            f"{IDLE_SECONDS:.0f} s after the last one answered.",
+        )
+        return Section(f"Memory of idle guests: {self._what}", rows, notes)
+
+    def _batch(self, count: int, *, cold: bool) -> Batch:
+        with batch(self._rig, self._image, self._manifest.guest_port or 0, count, cold=cold) as one:
+            others = [start for start in one.starts if start.cloned == cold]
+            if others or not one.starts:
+                wanted = "cold" if cold else "from the checkpoint"
+                raise RuntimeError(
+                    f"{len(others)} of {count} guests did not start {wanted}, {one.silent} never"
+                )
+            return one
+
+
+def _rows(name: str, ours: Sequence[float], bare: Sequence[float]) -> list[Row]:
+    rows = [Row(f"{name}: ours", spread(ours))]
+    if bare:
+        ratio = median(ours) / median(bare)
+        rows += [
+            Row(f"{name}: bare QEMU", spread(bare)),
+            at_most(f"{name}: ours beside bare, medians", ratio, OVERHEAD_MAX, "times", 2),
+        ]
+    return rows
+
+
+def _found(manifest: Manifest | None) -> Manifest:
+    assert manifest is not None
+    return manifest
+
+
+def _available_mib() -> float:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError("MemAvailable")

@@ -1,0 +1,68 @@
+"""`python -m benchmarks.guests`: how fast guests start, on a lab of one host."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.document import write_block
+from benchmarks.figures import Section, any_missed, show, write_data
+from benchmarks.guest_speed import GuestSpeed
+from benchmarks.machine import facts
+from benchmarks.rig import Rig
+
+LAB_NAME = "bench-guests"
+INTRO = "One run of `make bench-guests`, on a lab of one host. Written by the run itself."
+NO_NANOS = "No nanos: NANOS_DIR names no Nanos kernel."
+
+
+def main() -> int:
+    """Measure, print, and say by the exit code whether every aim was met."""
+    arguments = _arguments()
+    console, progress = Console(), Console(stderr=True)
+    told = facts(commands=["qemu-system-x86_64"])
+    if not os.environ.get("NANOS_DIR"):
+        told.append(NO_NANOS)
+    console.print("\n".join(told), highlight=False)
+    sections: list[Section] = []
+
+    def say(text: str) -> None:
+        progress.print(text, style="dim", highlight=False)
+
+    with Rig.open(say, arguments.lab, 1) as rig:
+        rig.bootstrap()
+        for name, kind in _images(rig):
+            for section in GuestSpeed(rig, name, kind).measure():
+                show(console, section)
+                sections.append(section)
+    if arguments.json:
+        write_data(arguments.json, told, sections)
+    if arguments.markdown:
+        write_block(arguments.markdown, "bench-guests", INTRO, told, sections)
+    return int(any_missed(sections))
+
+
+def _images(rig: Rig) -> list[tuple[str, str]]:
+    """Builds hello; stored name and kind of each."""
+    rig.say("building hello, or finding it built")
+    rig.deploy("image", "build", "hello")
+    if not os.environ.get("NANOS_DIR"):
+        return [("hello", "microvm")]
+    rig.deploy("image", "build", "hello", "--kind", "nanos")
+    return [("hello", "microvm"), ("hello-nanos", "nanos")]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guests", description=__doc__)
+    parser.add_argument("--lab", default=LAB_NAME, help="what to call the lab")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -163,47 +162,3 @@ def make_folder(folder: Path, root: Path) -> None:
                 f"other users may change {part}",
                 hint=f"it must belong to the user of this process: chmod 700 {part}",
             )
-
-
-@contextlib.contextmanager
-def holding(root: Path) -> Iterator[None]:
-    """Nothing is pruned meanwhile; any number may hold, in any process, one inside another."""
-    with _locked(root) as descriptor:
-        with refusing(root):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def alone(root: Path, patience_seconds: float) -> Iterator[None]:
-    """Nobody holds meanwhile.
-
-    Raises:
-        ImageError: Somebody holds for longer than the patience lasts.
-    """
-    deadline = time.monotonic() + patience_seconds
-    with _locked(root) as descriptor:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ImageError(
-                        f"images are being built or fetched in {root}",
-                        hint="repeat when that is done",
-                    ) from None
-                time.sleep(0.02)
-        yield
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[int]:
-    with refusing(root):
-        make_folder(root, root)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(root / "lock", flags, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -26,14 +26,13 @@ from sappers.images.chunks import ChunkFolder, check_digest, digest_of, is_diges
 from sappers.images.files import (
     UNFINISHED,
     VerifiedFiles,
-    alone,
-    holding,
     look,
     read_limited,
     refusing,
     write_at,
     writing,
 )
+from sappers.images.lock import alone, holding
 from sappers.images.manifests import (
     SIGNED_BYTES_MAX,
     decode_manifest,

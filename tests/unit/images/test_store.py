@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
+from sappers.images.chunks import digest_of, pack
 from sappers.images.files import refusing
 from sappers.images.manifests import encode_manifest
 from sappers.images.store import FolderImageStore
@@ -544,6 +545,46 @@ def test_nothing_is_pruned_during_a_build(store: FolderImageStore, tmp_path: Pat
             digest = store.put_manifest(Manifest("web", "x86_64", NanosBoot(kernel)), KEY)
         assert pruning.result(5) == ()
     store.verify(digest)
+
+
+def test_holds_of_one_thread_may_end_in_any_order(
+    store: FolderImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.images.store._PRUNE_PATIENCE_SECONDS", 0.05)
+    first, second = store.holding(), store.holding()
+    with ThreadPoolExecutor(1) as threads:
+        for step in ("begin", "begin another", "end the first"):
+            if step == "end the first":
+                first.__exit__(None, None, None)
+            else:
+                (second if "another" in step else first).__enter__()
+            with pytest.raises(ImageError, match="being built or fetched"):
+                threads.submit(store.prune, []).result()
+        second.__exit__(None, None, None)
+        threads.submit(store.prune, []).result()
+
+
+def test_pruning_gets_its_turn_though_writing_never_pauses(store: FolderImageStore) -> None:
+    stop = threading.Event()
+    frame, chunk = pack(b"wanted by many"), digest_of(b"wanted by many")
+
+    def write() -> None:
+        while not stop.is_set():
+            with store.holding():
+                store.write_chunk(chunk, frame)
+                time.sleep(0.02)  # as a larger one takes
+
+    with ThreadPoolExecutor(6) as threads:
+        writers = [threads.submit(write) for _ in range(6)]
+        try:
+            for _ in range(3):
+                begin = time.monotonic()
+                store.prune([])
+                assert time.monotonic() - begin < 5
+        finally:
+            stop.set()
+    for writer in writers:
+        writer.result()
 
 
 def test_pruning_does_not_wait_for_ever(

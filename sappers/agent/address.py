@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from sappers.errors import ConfigError
 
+# In place of an address: the host has one by DHCP, and nobody knew it beforehand.
+AUTO = "auto"
+
 
 def is_local(address: str) -> bool:
     """Whether this host has the IP address right now."""
@@ -23,13 +26,13 @@ def own_address(configured: str, peers: Sequence[str]) -> str:
     """The configured address while this host has it, else the one it reaches its peers from.
 
     Args:
-        configured: IP address of the settings.
+        configured: IP address of the settings, or `AUTO`.
         peers: `address:port` of other members; nothing is sent to them.
 
     Raises:
         ConfigError: The host has neither.
     """
-    if is_local(configured):
+    if configured != AUTO and is_local(configured):
         return configured
     for peer in peers:
         host, _, port = peer.rpartition(":")
@@ -45,6 +48,8 @@ def own_address(configured: str, peers: Sequence[str]) -> str:
         except (OSError, ValueError):
             continue
     raise ConfigError(
-        f"address = {configured}: this host does not have it, and no route to any peer",
+        f"address = {configured}: this host does not have it, and no route to any peer"
+        if configured != AUTO
+        else "this host has no route to any peer yet",
         hint="wait for the network, or correct the address and run sappers-deploy bootstrap",
     )

@@ -102,8 +102,15 @@ def _microvm(store: FolderImageStore, cache: Path, key: SigningKey) -> Builder[I
     return MicrovmBuilder(store, cache, _PROJECT / "requirements" / "agent.lock", key)
 
 
+def _appliance(store: FolderImageStore, cache: Path, key: SigningKey) -> Builder[ImageDefinition]:
+    from sappers.assembly.appliance import appliance_builder
+
+    return appliance_builder(store, cache, key)
+
+
 _BUILDERS: Mapping[
     str, Callable[[FolderImageStore, Path, SigningKey], Builder[ImageDefinition]]
 ] = {
     "microvm": _microvm,
+    "appliance": _appliance,
 }

@@ -7,6 +7,7 @@ import typer
 from sappers.cli.image_build import build, schema
 from sappers.cli.image_keep import export, import_, prune, remove, verify
 from sappers.cli.image_list import inspect, list_images
+from sappers.cli.image_seed import seed
 from sappers.cli.image_transfer import pull, push, warm
 from sappers.cli.image_trust import trust_app
 
@@ -26,4 +27,5 @@ image_app.command()(prune)
 image_app.command()(export)
 image_app.command("import")(import_)
 image_app.add_typer(trust_app, name="trust")
+image_app.command()(seed)
 image_app.command()(schema)

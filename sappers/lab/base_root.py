@@ -106,7 +106,7 @@ def _build(root: Path, lock: int) -> None:
                 "unshare", "--mount", "--propagation", "private",
                 "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
                 f"--include={','.join(PACKAGES)}",
-                *(f"--aptopt={line}" for line in _apt_settings(_APT_NETWORK + _APT_TIME)),
+                *(f"--aptopt={line}" for line in archive_settings()),
                 *(f"--dpkgopt={line}" for line in _NO_DOCUMENTS),
                 f"--customize-hook={hook}",
                 SUITE, str(target), str(sources),
@@ -140,9 +140,14 @@ def debian_sources() -> tuple[str, ...]:
     if not found:
         raise LabError(
             f"this machine's apt knows no Debian {SUITE} archive",
-            hint=f"the lab needs Debian's own {SUITE} main in /etc/apt, and `apt-get update`",
+            hint=f"Debian's own {SUITE} main must be in /etc/apt; then `apt-get update`",
         )
     return found
+
+
+def archive_settings() -> tuple[str, ...]:
+    """What lets this machine's apt reach and believe the archive, as lines of an apt.conf."""
+    return _apt_settings(_APT_NETWORK + _APT_TIME)
 
 
 def _indexed_sources() -> tuple[str, ...]:

@@ -16,8 +16,8 @@ CURRENT = f"{INSTALL_FOLDER}/current"
 _UNPACK_SECONDS = 300.0
 # $1 Python, $2 bundle, $3 folder. The folder is made where it stays: its scripts name it.
 # PEX needs no ensurepip, which Debian ships apart. What a killed run left of its cache would
-# mislead it. Compiled now: the unit cannot write there later.
-_UNPACK = """\
+# mislead it. Compiled now: the unit cannot write there later. Appliances are made with it, too.
+UNPACK = """\
 set -e
 rm -rf "$3" "$PEX_ROOT"
 PEX_TOOLS=1 "$1" -I "$2" venv --collisions-ok --compile "$3" >&2
@@ -81,7 +81,7 @@ class AgentFiles:
         host.note("unpacking")
         folder = f"{INSTALL_FOLDER}/{version}"
         done = host.executor.run(
-            ["sh", "-c", _UNPACK, "sh", host.facts.python_path, there, folder],
+            ["sh", "-c", UNPACK, "sh", host.facts.python_path, there, folder],
             environment={"PEX_ROOT": f"{INSTALL_FOLDER}/.pex-root"},
             timeout_seconds=_UNPACK_SECONDS,
         )

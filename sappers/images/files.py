@@ -125,7 +125,7 @@ def write_at(descriptor: int, content: bytes, offset: int) -> None:
 
 @contextlib.contextmanager
 def refusing(root: Path) -> Iterator[None]:
-    """Errors of the disk as `ImageError`."""
+    """Errors of the disk as `ImageError`, whose cause they are: callers tell them from damage."""
     try:
         yield
     except OSError as error:
@@ -154,11 +154,13 @@ def make_folder(folder: Path, root: Path) -> None:
             part.mkdir(mode=0o700, parents=depth == 0, exist_ok=True)
             found = part.lstat()
         if not stat.S_ISDIR(found.st_mode) and depth:
-            raise ImageError(f"{part} is no folder", hint="remove it; images are fetched again")
+            raise ImageError(
+                f"{part} is no folder", hint="remove it; images are fetched again"
+            ) from NotADirectoryError(part)
         if depth == 0:
             found = part.stat()  # the store itself may be reached by a link
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise ImageError(
                 f"other users may change {part}",
                 hint=f"it must belong to the user of this process: chmod 700 {part}",
-            )
+            ) from PermissionError(part)

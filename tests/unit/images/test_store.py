@@ -409,6 +409,7 @@ def test_a_folder_that_others_may_write_to_is_refused(
     with pytest.raises(ImageError, match="other users may change") as refused:
         store.assemble(put_image(store, kernel=b"another"))
     assert "chmod 700" in (refused.value.hint or "")
+    assert isinstance(refused.value.__cause__, OSError)  # nobody who sent something is to blame
 
 
 def test_a_store_may_be_reached_by_a_link(tmp_path: Path) -> None:

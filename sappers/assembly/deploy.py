@@ -12,11 +12,14 @@ from typing import Self
 import msgspec
 
 import sappers
+from sappers.api.image_calls import ImageCalls, ask_all
+from sappers.api.image_push import ImagePush, MemberShare
 from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.errors import ApiError, ImageError, MemberUnreachable
 from sappers.hub.credentials import create_hub_account
-from sappers.images.store import FolderImageStore
+from sappers.model.image import ImageKey
 from sappers.model.view import MemberHealth
 from sappers.provisioner.bootstrap import Needs
 from sappers.provisioner.bundle import Bundle, build_bundle, find_sources
@@ -25,6 +28,7 @@ from sappers.provisioner.control_identity import HubSecrets
 from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.run import HostRun
 from sappers.security.identity import load_identity
+from sappers.security.tls import Identity
 
 _HEALTH_SECONDS = 5.0
 
@@ -37,11 +41,13 @@ def deploy_wiring(home: ControlHome, plan: ClusterPlan) -> Iterator[Needs]:
         sources = find_sources(Path(sappers.__file__).parent)
         return build_bundle(sources, home.cache / "bundles", report)
 
-    with ApiProbe(home.cluster(plan.name), plan.ports.http) as probe:
+    folder, port = home.cluster(plan.name), plan.ports.http
+    local = LocalImages(home)
+    with ApiProbe(folder, port) as probe, PushedImages(local, folder, port) as images:
         yield Needs(
             build_bundle=build,
             create_hub=_create_hub,
-            images=StoredImages(FolderImageStore(home.images)),
+            images=images,
             probe=probe,
         )
 
@@ -51,39 +57,119 @@ def _create_hub(cluster: str) -> HubSecrets:
     return HubSecrets(account.operator_jwt, account.account_jwt, account.account_seed)
 
 
-class StoredImages:
-    """The control machine's image store as bootstrap's source of images."""
+class PushedImages:
+    """This machine's images and the cluster's API; satisfies bootstrap's `ClusterImages`."""
 
-    def __init__(self, store: FolderImageStore) -> None:
-        self._store = store
+    def __init__(self, local: LocalImages, folder: Path, port: int) -> None:
+        """`folder` is the cluster's, with the operator's certificate once a run has made it."""
+        self._local = local
+        self._folder = folder
+        self._port = port
+        self._clients: dict[tuple[str, ...], OperatorClient] = {}
 
-    def files(self, names: Sequence[str] | None) -> Mapping[str, Path]:
-        """Manifests and blobs by their place below a store's folder.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            ImageError: There is no image of such a name, or a file of it is missing.
-        """
-        named = self._store.named()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for client in self._clients.values():
+            client.close()
+
+    def own_key(self, *, create: bool) -> ImageKey | None:
+        """As the port says."""
+        return self._local.own_key(create=create)
+
+    def wanted(self, names: Sequence[str] | None) -> Mapping[str, str]:
+        """As the port says."""
+        store = self._local.store
+        named = store.named()
         unknown = sorted(set(names or ()) - set(named))
         if unknown:
             raise ImageError(
                 f"no image {', '.join(unknown)}, which sappers_images names",
                 hint=f"sappers-deploy image build {unknown[0]}",
             )
-        found: dict[str, Path] = {}
+        found: dict[str, str] = {}
         for name, digest in named.items():
+            manifest = store.manifest(digest)
             if names is not None and name not in names:
                 continue
-            if lacking := self._store.missing(digest):
+            if manifest is None or store.missing_chunks(digest):
                 raise ImageError(
-                    f"image {name} lacks {', '.join(one[:12] for one in lacking)}",
-                    hint=f"sappers-deploy image build {name}",
+                    f"image {name} is damaged here", hint=f"sappers-deploy image build {name}"
                 )
-            manifest = self._store.manifest(digest)
-            assert manifest is not None
-            for one in (*(blob.digest for blob in manifest.blobs()), digest):
-                found[f"blobs/sha256/{one}"] = self._store.blob_path(one)
+            # A host's image becomes a member: the members have no use for it themselves.
+            if names is not None or manifest.kind != "appliance":
+                found[name] = digest
         return found
+
+    def is_trusted(self, hosts: Sequence[HostRun], key: ImageKey) -> bool:
+        """As the port says."""
+        keys = ImageCalls(self._client(hosts)).keys().keys
+        return key.key in {one.key for one in keys}
+
+    def trust(self, hosts: Sequence[HostRun], key: ImageKey) -> None:
+        """As the port says."""
+        ImageCalls(self._client(hosts)).trust(key)
+
+    def lacking(self, hosts: Sequence[HostRun], digests: Sequence[str]) -> Sequence[str]:
+        """As the port says."""
+        client = self._client(hosts)
+        calls = ImageCalls(client)
+        whole = set(digests)
+        for answer in ask_all(client.everyone(), calls.images_at).values():
+            if isinstance(answer, ApiError):
+                raise answer
+            whole &= {
+                one.image.digest
+                for one in answer.images
+                if one.chunks and one.chunks_here >= one.chunks
+            }
+        return [digest for digest in digests if digest not in whole]
+
+    def push(self, hosts: Sequence[HostRun], digest: str, note: Callable[[str], None]) -> None:
+        """As the port says."""
+        ImagePush(self._client(hosts), self._local.store, _Notes(note)).push(digest)
+
+    def _client(self, hosts: Sequence[HostRun]) -> OperatorClient:
+        names = tuple(host.name for host in hosts)
+        if names not in self._clients:
+            self._clients[names] = self._open({host.name: host for host in hosts})
+        return self._clients[names]
+
+    def _open(self, hosts: Mapping[str, HostRun]) -> OperatorClient:
+        def forward(endpoint: Endpoint) -> AbstractContextManager[tuple[str, int]]:
+            host = hosts.get(endpoint.name)
+            if host is None or host.connection is None:
+                raise MemberUnreachable(f"{endpoint.name} has no SSH connection")
+            return host.connection.open_forward((endpoint.address, endpoint.port))
+
+        endpoints = [
+            Endpoint(host.name, host.member.address, self._port, host.node_id)
+            for host in hosts.values()
+        ]
+        return OperatorClient(_operator(self._folder), endpoints, open_forward=forward)
+
+
+class _Notes:
+    """A push as bootstrap's one line; satisfies `PushWatcher`."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+
+    def sending(self, content_bytes: int) -> None:
+        self._note(f"sending {content_bytes / 2**20:.1f} MiB of images")
+
+    def sent(self, content_bytes: int) -> None:
+        pass
+
+    def spread(self, members: Sequence[MemberShare]) -> None:
+        whole = sum(one.is_whole for one in members)
+        self._note(f"images: {whole} of {len(members)} members have them whole")
 
 
 class ApiProbe:
@@ -130,8 +216,9 @@ class ApiProbe:
         def forward(endpoint: Endpoint) -> AbstractContextManager[tuple[str, int]]:
             return connection.open_forward((endpoint.address, endpoint.port))
 
-        identity = load_identity(
-            self._folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE
-        )
         endpoint = Endpoint(host.name, host.member.address, self._port, host.node_id)
-        return OperatorClient(identity, [endpoint], open_forward=forward)
+        return OperatorClient(_operator(self._folder), [endpoint], open_forward=forward)
+
+
+def _operator(folder: Path) -> Identity:
+    return load_identity(folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)

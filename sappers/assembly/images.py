@@ -20,6 +20,7 @@ from sappers.model.image import ImageKey
 from sappers.security.signing import SigningKey, load_or_create_signing_key
 
 _PROJECT = Path(sappers.__file__).resolve().parents[1]
+_OWNER_MAX = 80
 TRUSTED_KEYS_FILE = "trusted-image-keys.json"
 
 
@@ -51,7 +52,7 @@ class LocalImages:
             if not create and not self._home.image_signing_key.exists():
                 return None
             self._signing_key = load_or_create_signing_key(self._home.image_signing_key)
-        return ImageKey(self._signing_key.public, f"{getpass.getuser()}@{socket.gethostname()}")
+        return ImageKey(self._signing_key.public, _owner())
 
     def trust(self, *keys: ImageKey) -> None:
         """Let images that others signed be used here, too.
@@ -86,6 +87,12 @@ class LocalImages:
                 f"{self._keys_path}: {error}",
                 hint="remove it, and trust those keys again with image import --trust",
             ) from error
+
+
+def _owner() -> str:
+    """This user on this machine; as members keep it, in plain ASCII."""
+    text = f"{getpass.getuser()}@{socket.gethostname()}"
+    return "".join(one if " " <= one <= "~" else "?" for one in text)[:_OWNER_MAX]
 
 
 def definitions_folders(current: Path) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +18,12 @@ from sappers.errors import ConfigError, HostError, HostUnreachable, SappersError
 from sappers.model.view import MemberHealth
 from sappers.provisioner.apt_proxy import AptProxy
 from sappers.provisioner.bundle import Bundle
+from sappers.provisioner.cluster_images import (
+    IMAGES_PHASE,
+    ClusterImages,
+    plan_images,
+    spread_images,
+)
 from sappers.provisioner.cluster_probe import ClusterProbe
 from sappers.provisioner.cluster_record import (
     ClusterRecord,
@@ -44,7 +50,6 @@ from sappers.provisioner.node_ids import NodeIds
 from sappers.provisioner.phases.agent import AgentFiles
 from sappers.provisioner.phases.connect import Connect
 from sappers.provisioner.phases.identity import Identity
-from sappers.provisioner.phases.images import Images, ImageSource
 from sappers.provisioner.phases.packages import Packages
 from sappers.provisioner.phases.start import Start
 from sappers.provisioner.plan import ClusterPlan
@@ -53,8 +58,9 @@ from sappers.provisioner.run import HostProblems, HostRun, Meeting, Phase, Watch
 from sappers.provisioner.run_lock import describe_holder, run_lock
 
 TITLES = (
-    *(p.title for p in (Connect, Packages, Identity, AgentFiles, Images, Start)),
+    *(p.title for p in (Connect, Packages, Identity, AgentFiles, Start)),
     CLUSTER_PHASE,
+    IMAGES_PHASE,
 )
 
 
@@ -82,7 +88,7 @@ class Needs(msgspec.Struct, frozen=True):
 
     build_bundle: Callable[[Callable[[str], None]], Bundle]
     create_hub: Callable[[str], HubSecrets]
-    images: ImageSource
+    images: ClusterImages
     probe: ClusterProbe
 
 
@@ -111,6 +117,7 @@ class Bootstrap:
         """
         began = time.monotonic()
         holder = describe_holder(time.time())
+        wanted = self._needs.images.wanted(self._plan.images)
         with ExitStack() as stack:
             if not options.check:
                 stack.enter_context(run_lock(self._folder, self._plan.name, holder))
@@ -121,6 +128,7 @@ class Bootstrap:
             phases = self._phases(proxy, meeting, holder, options, watcher, runs)
             results = self._work(runs, phases, meeting, options.forks, watcher)
             answers, error = self._form(runs, results, options, watcher)
+            error = error or self._spread(runs, results, wanted, options, watcher)
             if not options.check:
                 self._record(runs, answers)
         return Recap(hosts=results, cluster_error=error, seconds=time.monotonic() - began)
@@ -134,7 +142,7 @@ class Bootstrap:
         watcher: Watcher,
         runs: Sequence[HostRun],
     ) -> tuple[Phase, ...]:
-        images = self._needs.images.files(self._plan.images)
+        image_key = self._needs.images.own_key(create=not options.check)
         bundle = _in_background(lambda: self._build(watcher))
         identity = (
             load_control_identity(self._folder)
@@ -155,8 +163,7 @@ class Bootstrap:
             Packages(proxy),
             Identity(self._plan, identity, self._known_ids()),
             AgentFiles(bundle.result),
-            Images(images),
-            Start(self._plan, founding, self._needs.probe),
+            Start(self._plan, founding, self._needs.probe, image_key),
         )
 
     def _known_ids(self) -> NodeIds:
@@ -285,6 +292,31 @@ class Bootstrap:
             results[name].append(result)
             watcher.ended(name, result)
         return answers, error
+
+    def _spread(
+        self,
+        runs: Sequence[HostRun],
+        results: dict[str, list[PhaseResult]],
+        wanted: Mapping[str, str],
+        options: Options,
+        watcher: Watcher,
+    ) -> SappersError | None:
+        """Give the images to a cluster that is whole; what went wrong."""
+        fit = [run for run in runs if run.fit]
+        if not fit or any(not results[run.name][-1].outcome.is_good for run in fit):
+            return None
+        images, error = self._needs.images, None
+        for run in fit:
+            watcher.started(run.name, IMAGES_PHASE)
+        if options.check:
+            ended = plan_images(fit, images, wanted)
+        else:
+            ended, error = spread_images(fit, images, wanted, lambda text: watcher.note("", text))
+        watcher.note("", "")
+        for name, result in ended.items():
+            results[name].append(result)
+            watcher.ended(name, result)
+        return error
 
     def _record(self, runs: Sequence[HostRun], answers: Answers) -> None:
         """Keep who the members are, for the commands that come after; earlier ones stay."""

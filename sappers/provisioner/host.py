@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sappers.model.policy import ImageSettings
 from sappers.provisioner.host_values import HostValues, Secret, read_boolean
 from sappers.provisioner.inventory_ini import Settings
 from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_port
@@ -15,6 +16,7 @@ from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_por
 _PASSWORD = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 _BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
 _SSH_ARGS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+_AT_ONCE_MAX = 64
 _SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
 
 
@@ -29,6 +31,7 @@ class Host:
         address: `ansible_host`, or the name; `~/.ssh/config` may turn it into another (HostName).
         port: None: as `~/.ssh/config` says, else 22. `user` likewise, else the one running this.
         python_interpreter: A path on the host, or None to look for one.
+        images: How much of the host's network images may take.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Host:
     become_method: str = "sudo"
     become_password: Secret | None = None
     python_interpreter: str | None = None
+    images: ImageSettings = field(default_factory=ImageSettings)
     common_args: SshOptions = field(default_factory=SshOptions)
 
 
@@ -76,8 +80,41 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         become_method="sudo",
         become_password=values.secret(*_BECOME_PASSWORD),
         python_interpreter=None if (python or "auto").startswith("auto") else python,
+        images=_image_settings(values),
         common_args=_ssh_options(values),
     )
+
+
+def _image_settings(values: HostValues) -> ImageSettings:
+    """The agent's own settings where the inventory says nothing."""
+    read = {field: values.read(reader, name) for name, (field, reader) in _IMAGE_VARIABLES.items()}
+    return ImageSettings(**{field: value for field, value in read.items() if value is not None})
+
+
+def _rate(value: Any) -> float:
+    """Mbit a second; 0 is no bound."""
+    try:
+        rate = float(str(value))
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < 1e6:
+        raise ValueError(f"{value!r} is no rate: Mbit a second, 0 for no bound")
+    return rate
+
+
+def _at_once(value: Any) -> int:
+    text = str(value).strip()
+    if not text.isdecimal() or not 1 <= int(text) <= _AT_ONCE_MAX:
+        raise ValueError(f"{value!r} is no number from 1 to {_AT_ONCE_MAX}")
+    return int(text)
+
+
+_IMAGE_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "sappers_image_download_mbit": ("download_mbit_per_second", _rate),
+    "sappers_image_upload_mbit": ("upload_mbit_per_second", _rate),
+    "sappers_image_downloads_at_once": ("downloads_at_once", _at_once),
+    "sappers_image_uploads_at_once": ("uploads_at_once", _at_once),
+}
 
 
 def _ssh_options(values: HostValues) -> SshOptions:

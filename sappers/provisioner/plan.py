@@ -14,6 +14,7 @@ import msgspec
 from sappers.config import NAME_PATTERN
 from sappers.errors import HostUnfit, InventoryError
 from sappers.model.member import Ports
+from sappers.model.policy import ImageSettings
 from sappers.provisioner.inventory import Host, Inventory
 
 STATE_FOLDER = "/var/lib/sappers"
@@ -33,6 +34,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
 
     Attributes:
         address: IP address that other members reach it at.
+        images: How much of its network images may take.
         problems: What the inventory says of it that cannot be; it is not worked on then.
     """
 
@@ -40,6 +42,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     address: str
     voter_tag: bool
     zone: str = ""
+    images: ImageSettings = ImageSettings()
     problems: tuple[HostUnfit, ...] = ()
 
 
@@ -48,7 +51,7 @@ class ClusterPlan(msgspec.Struct, frozen=True):
 
     Attributes:
         members: In inventory order.
-        images: Names of the images that hosts should have, or None for all.
+        images: Names of the images that the cluster should have, or None for all.
     """
 
     name: str
@@ -145,6 +148,7 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         voter_tag=VOTERS_GROUP in host.groups
         or _text(host.variables, "sappers_voter").lower() in _TRUE,
         zone=_text(host.variables, "sappers_zone") or _text(host.variables, "zone"),
+        images=host.images,
         problems=tuple(problems),
     )
 

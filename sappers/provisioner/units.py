@@ -8,6 +8,7 @@ import jinja2
 import msgspec
 
 from sappers.config import GUEST_USER_IDS, AgentSettings
+from sappers.model.image import ImageKey
 from sappers.provisioner.founding import Founding
 from sappers.provisioner.plan import INSTALL_FOLDER, STATE_FOLDER, ClusterPlan
 
@@ -21,7 +22,9 @@ _templates = jinja2.Environment(
 )
 
 
-def plan_settings(plan: ClusterPlan, founding: Founding, name: str) -> AgentSettings:
+def plan_settings(
+    plan: ClusterPlan, founding: Founding, name: str, image_keys: tuple[ImageKey, ...] = ()
+) -> AgentSettings:
     """What one agent is told."""
     member = plan.member(name)
     return AgentSettings(
@@ -33,6 +36,8 @@ def plan_settings(plan: ClusterPlan, founding: Founding, name: str) -> AgentSett
         bootstrap=founding.voters if founding.founder == name else 0,
         voter_tag=member.voter_tag,
         zone=member.zone,
+        images=member.images,
+        image_keys=image_keys,
     )
 
 
@@ -66,9 +71,10 @@ def _guest_rules() -> str:
 def fingerprint(settings: AgentSettings, *, version: str, identity_digest: str) -> str:
     """What a running agent was started with, as one digest; it restarts when this differs.
 
-    Peers are left out: they matter to a first meeting only, and a host that joins the inventory
-    must not restart all others.
+    Peers and image keys are left out: they matter to a first meeting only, and a host that joins
+    the inventory, or another control machine, must not restart all others.
     """
-    told = msgspec.json.encode(msgspec.structs.replace(settings, peers=()))
+    lasting = msgspec.structs.replace(settings, peers=(), image_keys=())
+    told = msgspec.json.encode(lasting)
     parts = (told, render_unit(), version.encode(), identity_digest.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()

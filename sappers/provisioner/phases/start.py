@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from sappers.errors import ApiError, CommandFailed, HostError
+from sappers.model.image import ImageKey
 from sappers.provisioner.cluster_probe import ClusterProbe
 from sappers.provisioner.founding import Founding
 from sappers.provisioner.plan import STATE_FOLDER, UNIT_NAME, ClusterPlan
@@ -28,16 +29,22 @@ class Start:
     title = "start"
 
     def __init__(
-        self, plan: ClusterPlan, founding: Callable[[], Founding], probe: ClusterProbe
+        self,
+        plan: ClusterPlan,
+        founding: Callable[[], Founding],
+        probe: ClusterProbe,
+        image_key: ImageKey | None,
     ) -> None:
+        """`image_key`: whose images the cluster runs from its beginning, if anyone's."""
         self._plan = plan
         self._founding = founding
         self._probe = probe
+        self._image_keys = (image_key,) if image_key else ()
         self._one_at_a_time = threading.Lock()
 
     def run(self, host: HostRun) -> str | None:
         """Raises CommandFailed with the end of the agent's log when it does not start."""
-        settings = plan_settings(self._plan, self._founding(), host.name)
+        settings = plan_settings(self._plan, self._founding(), host.name, self._image_keys)
         wanted = fingerprint(settings, version=host.version, identity_digest=host.identity_digest)
         host.write_file(_SETTINGS_PATH, render_settings(settings), mode=0o600)
         host.write_file(_UNIT_PATH, render_unit())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import InventoryError
+from sappers.model.policy import ImageSettings
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.plan import ClusterPlan, plan_cluster
 from sappers.provisioner.ssh_config import host_name, read_ssh_config
@@ -94,3 +95,28 @@ def test_images_as_a_list_or_text(tmp_path):
 def test_no_host_is_an_error(tmp_path):
     with pytest.raises(InventoryError, match="no host"):
         planned(tmp_path, "[voters]\n")
+
+
+def test_how_much_network_images_may_take(tmp_path):
+    plan = planned(
+        tmp_path,
+        "a ansible_host=10.0.0.1 sappers_image_download_mbit=2.5 sappers_image_uploads_at_once=3\n"
+        "b ansible_host=10.0.0.2\n",
+    )
+    assert plan.member("a").images == ImageSettings(download_mbit_per_second=2.5, uploads_at_once=3)
+    assert plan.member("b").images == ImageSettings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("sappers_image_download_mbit", "fast"),
+        ("sappers_image_upload_mbit", "-1"),
+        ("sappers_image_upload_mbit", "nan"),
+        ("sappers_image_downloads_at_once", "0"),
+        ("sappers_image_uploads_at_once", "1.5"),
+    ],
+)
+def test_a_wrong_limit_is_said_where_it_stands(tmp_path, variable, value):
+    with pytest.raises(InventoryError, match=rf"lab\.ini:2:\d+: {variable} of host a"):
+        planned(tmp_path, f"[voters]\na ansible_host=10.0.0.1 {variable}={value}\n")

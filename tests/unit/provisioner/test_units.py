@@ -6,6 +6,8 @@ import msgspec
 
 from sappers.config import load_agent_settings
 from sappers.launchers.command import user_id_for
+from sappers.model.image import ImageKey
+from sappers.model.policy import ImageSettings
 from sappers.provisioner.founding import Founding, decide_founding, load_founding
 from sappers.provisioner.plan import ClusterPlan, PlannedMember
 from sappers.provisioner.units import fingerprint, plan_settings, render_settings, render_unit
@@ -64,3 +66,20 @@ def test_the_founder_never_changes(tmp_path):
 def test_check_mode_decides_nothing(tmp_path):
     assert decide_founding(tmp_path, PLAN, lambda: ["a"], check=True) == Founding("a", 3)
     assert load_founding(tmp_path) is None
+
+
+def test_image_settings_and_keys_are_told_and_keys_restart_nobody(tmp_path):
+    limited = ImageSettings(download_mbit_per_second=2.5, uploads_at_once=3)
+    members = tuple(msgspec.structs.replace(one, images=limited) for one in MEMBERS)
+    plan = msgspec.structs.replace(PLAN, members=members)
+    key = ImageKey("a" * 64, 'root@"quoted"')
+    settings = plan_settings(plan, Founding("b", 3), "b", (key,))
+    path = tmp_path / "agent.toml"
+    path.write_bytes(render_settings(settings))
+    read = load_agent_settings(path)
+    assert (read.images, read.image_keys) == (limited, (key,))
+    without = plan_settings(plan, Founding("b", 3), "b")
+    same = fingerprint(settings, version="1", identity_digest="x")
+    assert fingerprint(without, version="1", identity_digest="x") == same
+    unlimited = plan_settings(PLAN, Founding("b", 3), "b")
+    assert fingerprint(unlimited, version="1", identity_digest="x") != same

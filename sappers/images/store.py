@@ -313,20 +313,22 @@ class FolderImageStore:
             found = self._look_up(digest) if is_digest(digest) else None
             for blob in found.manifest.blobs() if found else ():
                 needed |= {blob.digest, *blob.chunks}
+        found: dict[Path, int] = {}
         with refusing(self._folder):
-            return {
-                path: path.lstat().st_blocks * 512
-                for path in self._files()
-                if path.name not in needed and not path.is_dir()
-            }
+            for path in self._files():
+                if path.name not in needed and not path.is_dir():
+                    with contextlib.suppress(FileNotFoundError):  # its writer has just ended
+                        found[path] = path.lstat().st_blocks * 512
+        return found
 
     def _files(self) -> Iterator[Path]:
         """All that pruning may take."""
         yield from self._chunks.files()
         for folder in (self._manifests, self._blobs, self._names):
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                lent = folder == self._blobs and path.lstat().st_nlink > 1
-                if not lent and (folder != self._names or path.name.startswith(UNFINISHED)):
+                if folder == self._blobs and _is_lent(path):
+                    continue
+                if folder != self._names or path.name.startswith(UNFINISHED):
                     yield path
 
     def _younger_than(self, seconds: float) -> Iterator[str]:
@@ -398,6 +400,14 @@ class FolderImageStore:
     def _write(self, path: Path, content: bytes) -> None:
         with self.holding(), writing(path, self._folder, durable=True) as file:
             write_at(file.fileno(), content, 0)
+
+
+def _is_lent(path: Path) -> bool:
+    """Whether a guest has a link to a file."""
+    try:
+        return path.lstat().st_nlink > 1
+    except FileNotFoundError:
+        return False
 
 
 def untrusted(name: str, keys: tuple[str, ...]) -> ImageUntrusted:

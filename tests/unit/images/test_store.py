@@ -505,6 +505,16 @@ def test_pruning_keeps_images_that_came_just_now_if_asked(store: FolderImageStor
     assert digest in store.prune([])
 
 
+def test_what_pruning_would_remove_is_known_before(store: FolderImageStore) -> None:
+    used, unused = put_image(store, kernel=b"used"), put_image(store, kernel=b"unused")
+    store.give_name("web", used)
+    would = store.unneeded([])
+    assert sum(would.values()) > 0
+    assert store.manifest(unused) is not None
+    assert set(store.prune([])) == {path.name for path in would}
+    assert store.unneeded([]) == {}
+
+
 def test_pruning_sweeps_what_killed_writers_left(store: FolderImageStore, tmp_path: Path) -> None:
     digest = put_image(store)
     store.assemble(digest)

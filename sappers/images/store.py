@@ -313,13 +313,13 @@ class FolderImageStore:
             found = self._look_up(digest) if is_digest(digest) else None
             for blob in found.manifest.blobs() if found else ():
                 needed |= {blob.digest, *blob.chunks}
-        found: dict[Path, int] = {}
+        sizes: dict[Path, int] = {}
         with refusing(self._folder):
             for path in self._files():
                 if path.name not in needed and not path.is_dir():
                     with contextlib.suppress(FileNotFoundError):  # its writer has just ended
-                        found[path] = path.lstat().st_blocks * 512
-        return found
+                        sizes[path] = path.lstat().st_blocks * 512
+        return sizes
 
     def _files(self) -> Iterator[Path]:
         """All that pruning may take."""

@@ -155,8 +155,10 @@ def images_table(listed: Sequence[ListedImage], *, asked: bool) -> Table:
     columns = ["NAME", "DIGEST", "KIND", "SIZE", "MEMORY", "PORT", "HERE"]
     columns += ["MEMBERS"] if asked else []
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis" if column == "NAME" else "fold")
+    # Rich narrows what may wrap before all else, and a name has no place to wrap at.
+    table.add_column("NAME", overflow="ellipsis")
+    for column in columns[1:]:
+        table.add_column(column, no_wrap=True)
     for one in listed:
         table.add_row(*(_cells(one)[: len(columns)]))
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sappers.config import control_home
-from sappers.lab.lab import Lab, LabStatus
 from sappers.lab.plan import DEFAULT_LAB
+
+if TYPE_CHECKING:
+    from sappers.lab.lab import Lab, LabStatus
 
 lab_app = typer.Typer(
     name="lab",
@@ -85,6 +87,9 @@ def ssh(
 
 
 def _lab(name: str) -> Lab:
+    # Imported late: netlink takes a moment to load, and other commands do without.
+    from sappers.lab.lab import Lab
+
     progress = Console(stderr=True)
     return Lab(
         name,

@@ -169,6 +169,18 @@ class MemberUnreachable(ApiError, ConnectionError):
     """No connection to a member could be made, so nothing was asked of it."""
 
 
+class MemberBusy(ApiError):
+    """A member does as much for others as it may; it will have time again soon.
+
+    Attributes:
+        retry_after_seconds: When to ask again.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message, status=503)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class NoQuorum(ApiError):
     """No leader can be found, or the leader cannot commit."""
 

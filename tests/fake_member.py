@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from sappers.agent.clock import SystemClock
+from sappers.agent.spread import Spread
 from sappers.consensus.state_machine import apply
-from sappers.errors import ImageError, LaunchError, SappersError
+from sappers.errors import LaunchError, MemberUnreachable, SappersError
 from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
@@ -17,9 +19,11 @@ from sappers.model.commands import Entry, Proposal, encode_proposal
 from sappers.model.image import Manifest
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.policy import ImageSettings
 from sappers.model.view import ClusterView, Genesis, MemberHealth, MemberView
 from sappers.model.workload import ImageReference
 from sappers.ports import Applied
+from tests.image_stores import make_store
 
 
 def make_member(name: str, address: str = "127.0.0.1", http_port: int = 11000) -> Member:
@@ -83,49 +87,47 @@ class InstantLog:
         yield
 
 
-class FolderStore:
-    """Blobs in a folder, checked against their digest."""
+class NoPeers:
+    """A cluster of one: nobody to ask, nothing to fetch."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    async def call(
+        self, member: Member, method: str, path: str, *, body: Any = None, timeout_seconds: float
+    ) -> bytes:
+        raise MemberUnreachable(f"{member.name} is not there")
 
-    def manifest(self, digest: str) -> Manifest | None:
-        path = self.blob_path(digest)
-        return msgspec.json.decode(path.read_bytes(), type=Manifest) if path.exists() else None
+    def get(self, member: Member, chunk: str) -> bytes:
+        raise MemberUnreachable(f"{member.name} is not there")
 
-    def missing(self, digest: str) -> tuple[str, ...]:
-        manifest = self.manifest(digest)
-        if manifest is None:
-            return (digest,)
-        return tuple(b.digest for b in manifest.blobs() if not self.blob_path(b.digest).exists())
 
-    def blob_path(self, digest: str) -> Path:
-        return self.folder / digest
+class WarmLauncher:
+    """Warms everything at once."""
 
-    async def add(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
-        content = b"".join([chunk async for chunk in chunks])
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ImageError(f"the content does not match {digest[:12]}")
-        self.blob_path(digest).write_bytes(content)
-
-    def verify(self, digest: str) -> None: ...
-
-    def prune(self, in_use: Sequence[str]) -> tuple[str, ...]:
-        return ()
-
-    def keep(self, content: bytes) -> str:
-        digest = hashlib.sha256(content).hexdigest()
-        self.blob_path(digest).write_bytes(content)
-        return digest
+    async def warm(self, manifest: Manifest, digest: str) -> str:
+        return f"{manifest.name} starts quickly now"
 
 
 class FakeMember:
     """Satisfies `ports.MemberService`."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        settings: ImageSettings = ImageSettings(),  # noqa: B008
+    ) -> None:
         self._me = make_member(name)
         self.instant_log = InstantLog(self._me)
-        self.store = FolderStore(folder)
+        self.store = make_store(folder)
+        self.spread = Spread(
+            me_id=name,
+            store=self.store,
+            launcher=WarmLauncher(),
+            peers=NoPeers(),
+            chunks=NoPeers(),
+            members=self.members,
+            settings=settings,
+            clock=SystemClock(),
+        )
         self.genesis: Genesis | None = None
         self.serial_logs: dict[str, str] = {}
         self.breaks = False
@@ -139,8 +141,8 @@ class FakeMember:
         return self.instant_log
 
     @property
-    def images(self) -> FolderStore:
-        return self.store
+    def images(self) -> Spread:
+        return self.spread
 
     @property
     def hub_connected(self) -> bool:
@@ -179,10 +181,6 @@ class FakeMember:
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         self.genesis = genesis
-
-    async def collect_image(self, digest: str) -> None:
-        if self.store.missing(digest):
-            raise ImageError(f"nobody has {digest[:12]}")
 
 
 def make_health(name: str, **changes: object) -> MemberHealth:

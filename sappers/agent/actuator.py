@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from sappers.decisions.reconcile_member import hub_peer
-from sappers.errors import ImageError, SappersError
+from sappers.errors import ImageIncomplete, SappersError
 from sappers.model.actions import (
     Action,
     LaunchGuest,
@@ -26,7 +26,7 @@ from sappers.model.actions import (
 from sappers.model.allocation import Allocation
 from sappers.model.commands import Command, ReportAllocation
 from sappers.model.image import Manifest
-from sappers.ports import Clock, HubServer, ImageStore, Launcher
+from sappers.ports import Clock, HubServer, Launcher
 
 log = structlog.get_logger(__name__)
 
@@ -41,16 +41,14 @@ class Actuator:
         *,
         clock: Clock,
         launcher: Launcher,
-        images: ImageStore,
+        whole_image: Callable[[str], Awaitable[Manifest]],
         hub_server: HubServer,
-        collect_image: Callable[[str], Awaitable[None]],
         submit: Callable[[Command], Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._launcher = launcher
-        self._images = images
+        self._whole_image = whole_image
         self._hub_server = hub_server
-        self._collect_image = collect_image
         self._submit = submit
         self._busy: dict[str, asyncio.Task[None]] = {}
         self.restarts: dict[str, tuple[int, float]] = {}
@@ -110,9 +108,7 @@ class Actuator:
                 log.warning(
                     "restarting guest", allocation=allocation.id, attempt=attempt, reason=reason
                 )
-                self.restarts[allocation.id] = (attempt, self._clock.monotonic())
-                await self._launcher.stop(allocation.id, RESTART_GRACE_SECONDS)
-                await self._launch(allocation)
+                await self._restart(allocation, attempt)
             case StopGuest(allocation_id=allocation_id, reason=reason, grace_seconds=grace):
                 log.info("stopping guest", allocation=allocation_id, reason=reason)
                 await self._launcher.stop(allocation_id, grace)
@@ -130,30 +126,32 @@ class Actuator:
                 await self._hub_server.stop()
 
     async def _launch(self, allocation: Allocation) -> None:
-        """Launch, and remember why it failed, so that the plan can restart or give up."""
+        """Launch, and remember why it failed, so that the plan can restart or give up.
+
+        An image that turns out not to be whole is no failure: the plan waits for it.
+        """
         self.failed_launches.pop(allocation.id, None)
         try:
             manifest = await self._whole_image(allocation.image.digest)
             await self._launcher.launch(allocation, manifest)
+        except ImageIncomplete:
+            raise
         except SappersError as error:
             self.failed_launches[allocation.id] = error.message
             raise
 
-    async def _whole_image(self, digest: str) -> Manifest:
-        """The image's manifest; what is missing or damaged here comes from other members.
-
-        Raises:
-            ImageError: Nobody has it.
-        """
-        # Reads every byte; in a thread, so that the loop and its watchdog go on.
-        if damaged := await asyncio.to_thread(self._images.drop_damaged, digest):
-            log.warning("image is damaged, fetching it again", image=digest, blobs=damaged)
-        if self._images.missing(digest):
-            await self._collect_image(digest)
-        manifest = self._images.manifest(digest)
-        if manifest is None:
-            raise ImageError(f"image {digest[:12]} is not on this member")
-        return manifest
+    async def _restart(self, allocation: Allocation, attempt: int) -> None:
+        before = self.restarts.get(allocation.id)
+        self.restarts[allocation.id] = (attempt, self._clock.monotonic())
+        await self._launcher.stop(allocation.id, RESTART_GRACE_SECONDS)
+        try:
+            await self._launch(allocation)
+        except ImageIncomplete:
+            if before is None:
+                del self.restarts[allocation.id]
+            else:
+                self.restarts[allocation.id] = before
+            raise
 
 
 def _subject(action: Action) -> str:

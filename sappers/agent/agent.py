@@ -30,6 +30,7 @@ from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
 from sappers.agent.relay import Follower, Publisher
 from sappers.agent.service import Service
+from sappers.agent.spread import Spread
 from sappers.config import AgentSettings, StateFolder
 from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.decisions.reconcile_member import reconcile_member
@@ -40,6 +41,7 @@ from sappers.model.member import Member, MemberState
 from sappers.model.observation import MemberObservation, RaftRole
 from sappers.model.view import Genesis
 from sappers.ports import (
+    ChunkSource,
     Clock,
     FollowingLog,
     HubClient,
@@ -78,6 +80,7 @@ class Agent:
         launcher: Launcher,
         images: ImageStore,
         peers: PeerClient,
+        chunks: ChunkSource,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -94,21 +97,30 @@ class Agent:
         self._inbox = HealthInbox(clock)
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
+        self._spread = Spread(
+            me_id=me.id,
+            store=images,
+            launcher=launcher,
+            peers=peers,
+            chunks=chunks,
+            members=membership.members,
+            settings=settings.images,
+            clock=clock,
+        )
         self.service = Service(
             self,
             cluster=settings.cluster,
             membership=membership,
             launcher=launcher,
-            images=images,
+            images=self._spread,
             peers=peers,
             hub_client=hub_client,
         )
         self._actuator = Actuator(
             clock=clock,
             launcher=launcher,
-            images=images,
+            whole_image=self._spread.ready,
             hub_server=hub_server,
-            collect_image=self.service.collect_image,
             submit=self._submit,
         )
         self._observer = Observer(
@@ -119,6 +131,8 @@ class Agent:
             hub_client=hub_client,
             inbox=self._inbox,
             actuator=self._actuator,
+            spread=self._spread,
+            me_id=me.id,
         )
         self._log: ReplicatedLog | None = None
         self._log_watch: asyncio.Task[None] | None = None
@@ -152,6 +166,7 @@ class Agent:
         async with _background(
             founding.run(load_genesis(self._folder.genesis)),
             self._wake_on(self._membership.changes()),
+            self._spread.run(),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -172,6 +187,7 @@ class Agent:
         self._hub_running = observed.hub.server_running
         state = self.log.state()
         await self._follow_hub()
+        await self._follow_images(caught_up=observed.caught_up)
         if self.log.status().role is RaftRole.LEADER:
             await self._lead(observed)
             state = self.log.state()
@@ -221,6 +237,19 @@ class Agent:
         if servers and servers != self._hub_members:
             self._hub_members = servers
             await self._hub_client.connect(servers)
+
+    async def _follow_images(self, *, caught_up: bool) -> None:
+        """Keep the images that the state names, and tell the others which ones are here."""
+        self._spread.follow(self.log.state(), caught_up=caught_up)
+        announced = self._spread.announced()
+        if announced != self._me.images:
+            self._me = msgspec.structs.replace(self._me, images=announced)
+            await self._membership.publish(self._me)
+
+    def trusted_image_keys(self) -> frozenset[str]:
+        """Public keys whose images may be launched: the state's, or while it has none our own."""
+        agreed = self._log.state().image_keys if self._log is not None else ()
+        return frozenset(one.key for one in agreed or self._settings.image_keys)
 
     def raft_address_of(self, voter_id: str) -> str | None:
         """Where a voter's Raft is now by gossip's word, `ip:port`; None when gossip has none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sappers.agent.actuator import Actuator
 from sappers.agent.inbox import HealthInbox
+from sappers.agent.spread import Spread
 from sappers.errors import SappersError
 from sappers.model.observation import HubObservation, MemberObservation
 from sappers.ports import Clock, HubClient, HubServer, Launcher, Membership, ReplicatedLog
@@ -22,6 +23,8 @@ class Observer:
         hub_client: HubClient,
         inbox: HealthInbox,
         actuator: Actuator,
+        spread: Spread,
+        me_id: str,
     ) -> None:
         self._membership = membership
         self._launcher = launcher
@@ -29,6 +32,8 @@ class Observer:
         self._hub_client = hub_client
         self._inbox = inbox
         self._actuator = actuator
+        self._spread = spread
+        self._me_id = me_id
         self._caught_up = False
         self._started_at = clock.monotonic()
 
@@ -57,6 +62,7 @@ class Observer:
             pushes=dict(self._inbox.last()),
             restarts=dict(self._actuator.restarts),
             failed_launches=dict(self._actuator.failed_launches),
+            images=self._spread.readings(state.allocations_on(self._me_id)),
             under_way=self._actuator.under_way,
             caught_up=self._caught_up,
             agent_started_at=self._started_at,

@@ -7,18 +7,18 @@ from typing import Protocol
 
 import msgspec
 
-from sappers.agent.collect import collect_image
 from sappers.agent.proposing import Proposer
 from sappers.agent.view import build_view
 from sappers.errors import ApiError, LaunchError
+from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal
 from sappers.model.member import Member, MemberState
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import (
     Applied,
     HubClient,
-    ImageStore,
     Launcher,
+    MemberImages,
     Membership,
     PeerClient,
     ReplicatedLog,
@@ -57,7 +57,7 @@ class Service:
         cluster: str,
         membership: Membership,
         launcher: Launcher,
-        images: ImageStore,
+        images: MemberImages,
         peers: PeerClient,
         hub_client: HubClient,
     ) -> None:
@@ -81,7 +81,7 @@ class Service:
         return self._agent.log
 
     @property
-    def images(self) -> ImageStore:
+    def images(self) -> MemberImages:
         """The images on this host."""
         return self._images
 
@@ -125,7 +125,16 @@ class Service:
             applied_index=status.applied_index,
             hub=hub,
             hub_connected=self._hub_client.connected,
+            images_whole=self._images.figures().whole,
+            image_trouble=self._image_trouble(state),
         )
+
+    def _image_trouble(self, state: ClusterState) -> str:
+        """Why the first image that does not come does not, or empty."""
+        for _, image in sorted(state.images.items()):
+            if why_not := self._images.why_not(image.digest):
+                return f"image {image.name}: {why_not}"
+        return ""
 
     async def view(self) -> ClusterView:
         """The cluster for `status`: this member's state, and each living member's own word."""
@@ -165,13 +174,3 @@ class Service:
         path = f"/v1/local-log/{allocation_id}?tail_bytes={tail_bytes}"
         answer = await self._peers.call(owner, "GET", path, timeout_seconds=LOG_CALL_SECONDS)
         return answer.decode(errors="replace")
-
-    async def collect_image(self, digest: str) -> None:
-        """Fetch what an image lacks here from other members, verified."""
-        await collect_image(
-            digest,
-            me_id=self.me.id,
-            images=self._images,
-            peers=self._peers,
-            members=self._membership.members,
-        )

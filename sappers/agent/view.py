@@ -45,6 +45,7 @@ def build_view(
         workloads=tuple(workload for _, workload in sorted(state.workloads.items())),
         allocations=tuple(allocation for _, allocation in sorted(state.allocations.items())),
         attention=attention(state, gossip, raft, healths),
+        images=tuple(sorted(state.images.values(), key=lambda one: (one.name, one.digest))),
     )
 
 
@@ -62,4 +63,5 @@ def _view_member(
         guests=len(live),
         memory_used_mib=memory_promised_mib(state, member.id),
         hub=health.hub if health else ("down" if member.id in state.hub_servers else "-"),
+        images_whole=health.images_whole if health else None,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,13 +25,12 @@ from sappers.api.openapi import openapi_document
 from sappers.api.problems import problem_of
 from sappers.api.routes import JSON, MSGPACK, ROUTES, Route
 from sappers.api.wire import Problem, RequestId
-from sappers.errors import ApiError
+from sappers.errors import ApiError, MemberBusy
 from sappers.ports import Clock, MemberService
 from sappers.security.tls import PeerIdentity
 
-BODY_BYTES_MAX = 1024 * 1024
 BODY_SECONDS = 15.0
-CHUNK_SECONDS = 30.0
+STALL_SECONDS = 30.0
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -72,7 +71,7 @@ def _endpoint(route: Route, service: MemberService, clock: Clock) -> Endpoint:
             problem = problem_of(error)
             if problem.status == 500:
                 _log.exception("call failed", method=request.method, path=request.url.path)
-            return _refused(problem)
+            return _refused(problem, error)
 
     return endpoint
 
@@ -84,17 +83,14 @@ async def _checked(route: Route, request: Request, service: MemberService, clock
         raise ApiError(
             f"{route.method} {route.path} is for a certificate of role {roles}", status=403
         )
-    length = request.headers.get("content-length")
     return Call(
         service=service,
         peer=peer,
         path=_converted(request.path_params, route.path_type, "path"),
         query=_converted(dict(request.query_params), route.query, "query"),
         body=await _body(route, request),
-        content_length=int(length) if length is not None else None,
         request_id=_request_id(request),
         now=clock.now(),
-        body_chunks=lambda: _chunks(request, CHUNK_SECONDS),
     )
 
 
@@ -116,9 +112,11 @@ def _request_id(request: Request) -> str:
 
 
 async def _body(route: Route, request: Request) -> Any:
-    if route.body is None or route.body is bytes:
+    if route.body is None:
         return None
-    content = await _read(request)
+    content = await _read(request, route)
+    if route.body is bytes:
+        return content
     decode = msgspec.msgpack.decode if route.body_media == MSGPACK else msgspec.json.decode
     try:
         return decode(content, type=route.body)
@@ -126,31 +124,24 @@ async def _body(route: Route, request: Request) -> Any:
         raise ApiError(f"body: {error}", status=400) from error
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, route: Route) -> bytes:
+    """The whole body: soon, or where slow uplinks send much, as long as it keeps arriving."""
     content = bytearray()
+    too_long = ApiError(f"a body has at most {route.body_bytes_max} bytes", status=413)
+    if int(request.headers.get("content-length", "0")) > route.body_bytes_max:
+        raise too_long
+    seconds = STALL_SECONDS if route.body is bytes else BODY_SECONDS
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > BODY_BYTES_MAX:
-                    raise ApiError(f"a body has at most {BODY_BYTES_MAX} bytes", status=413)
+        async with asyncio.timeout(seconds) as patience:
+            async for piece in request.stream():
+                content += piece
+                if len(content) > route.body_bytes_max:
+                    raise too_long
+                if route.body is bytes:
+                    patience.reschedule(asyncio.get_running_loop().time() + seconds)
     except TimeoutError as error:
-        raise ApiError(f"the body took over {BODY_SECONDS:g} s to arrive", status=408) from error
+        raise ApiError(f"the body did not arrive within {seconds:g} s", status=408) from error
     return bytes(content)
-
-
-async def _chunks(request: Request, timeout_seconds: float) -> AsyncIterator[bytes]:
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                chunk = await anext(stream, None)
-        except TimeoutError as error:
-            raise ApiError("the body stopped arriving", status=408) from error
-        if chunk is None:
-            return
-        if chunk:
-            yield chunk
 
 
 def _encoded(route: Route, answer: Any) -> Response:
@@ -162,9 +153,11 @@ def _encoded(route: Route, answer: Any) -> Response:
     return Response(encode(answer), media_type=route.media)
 
 
-def _refused(problem: Problem) -> Response:
+def _refused(problem: Problem, error: Exception | None = None) -> Response:
     # Nobody reads the rest of a body that was refused half-way, so the connection ends with it.
-    headers = {"connection": "close"} if problem.status in (403, 408, 411, 413) else None
+    headers = {"connection": "close"} if problem.status in (403, 408, 413) else {}
+    if isinstance(error, MemberBusy):
+        headers["retry-after"] = str(error.retry_after_seconds)
     return Response(msgspec.json.encode(problem), problem.status, headers=headers, media_type=JSON)
 
 

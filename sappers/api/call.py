@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -18,10 +17,8 @@ class Call(msgspec.Struct, frozen=True):
 
     Attributes:
         path, query, body: Values of the types that the route names.
-        content_length: What the caller says of the body's length in bytes, or None.
         request_id: The caller's `Idempotency-Key`, or an id made for this call.
         now: Unix time in seconds.
-        body_chunks: The body, for routes that stream it.
     """
 
     service: MemberService
@@ -29,7 +26,5 @@ class Call(msgspec.Struct, frozen=True):
     path: Any
     query: Any
     body: Any
-    content_length: int | None
     request_id: str
     now: float
-    body_chunks: Callable[[], AsyncIterator[bytes]]

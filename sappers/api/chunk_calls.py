@@ -8,6 +8,7 @@ times the processor time, and everything else that the loop does waits meanwhile
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -20,6 +21,7 @@ from sappers.api.client import reason_of
 from sappers.api.problems import error_in
 from sappers.errors import ApiError, MemberUnreachable
 from sappers.model.image import CHUNK_BYTES
+from sappers.model.member import Member
 from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
 
 # Content that does not compress becomes a little longer than it was.
@@ -58,6 +60,7 @@ class ChunkCalls:
     def __init__(self, identity: Identity) -> None:
         self._tls = client_context(identity)
         self._idle: dict[ChunkPeer, list[_Connection]] = {}
+        self._busy: set[_Connection] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -72,10 +75,13 @@ class ChunkCalls:
         self._call(peer, "PUT", chunk, frame, timeout_seconds)
 
     def close(self) -> None:
-        """Close what is idle now, and the rest when its call ends."""
+        """Close what is idle, and break off the calls under way: nobody waits for them."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, {}
+            busy = tuple(self._busy)
+        for connection in busy:
+            connection.break_off()
         for connections in idle.values():
             for connection in connections:
                 connection.close()
@@ -109,6 +115,8 @@ class ChunkCalls:
         stall_seconds: float,
     ) -> bytes:
         whole = False
+        with self._lock:
+            self._busy.add(connection)
         try:
             connection.sock.settimeout(stall_seconds)
             connection.request(method, f"/v1/chunks/{chunk}", body=frame)
@@ -120,6 +128,8 @@ class ChunkCalls:
                 raise http.client.HTTPException("the answer ended early")
             whole = not answer.will_close
         finally:
+            with self._lock:
+                self._busy.discard(connection)
             if whole:
                 self._give_back(connection)
             else:
@@ -150,6 +160,18 @@ class ChunkCalls:
         connection.close()
 
 
+class MemberChunks:
+    """Satisfies `ports.ChunkSource`; the member dialled must show the certificate of its id."""
+
+    def __init__(self, calls: ChunkCalls) -> None:
+        self._calls = calls
+
+    def get(self, member: Member, chunk: str) -> bytes:
+        """A chunk's frame as it came, not checked. Raises as `ChunkCalls`."""
+        peer = ChunkPeer(member.name, member.address, member.ports.http, member.id)
+        return self._calls.get(peer, chunk)
+
+
 class _Connection(http.client.HTTPConnection):
     """One connection to a member, over TLS with certificates of the cluster."""
 
@@ -158,6 +180,11 @@ class _Connection(http.client.HTTPConnection):
         self.peer = peer
         self.good_until = 0.0
         self._tls = tls
+
+    def break_off(self) -> None:
+        """End the call that another thread waits for."""
+        with contextlib.suppress(OSError, AttributeError):
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # not TLS's own, which would wait
 
     def connect(self) -> None:
         """Connect and shake hands."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -16,7 +15,6 @@ from sappers.model.member import Member
 from sappers.security.tls import Identity, client_context
 
 CONNECT_SECONDS = 2.0
-STREAM_STALL_SECONDS = 30.0
 # Shorter than the server's, so that no call is sent into a connection that is just being closed.
 KEEP_ALIVE_SECONDS = 20.0
 
@@ -63,21 +61,6 @@ class HttpPeerClient:
         if not answer.is_success:
             raise error_in(answer.status_code, answer.content, member.name)
         return answer.content
-
-    async def stream(self, member: Member, path: str) -> AsyncIterator[bytes]:
-        """A large answer, in chunks. Raises as `call`."""
-        request = self._request(member, "GET", path, None, STREAM_STALL_SECONDS)
-        try:
-            answer = await self._client.send(request, stream=True)
-            try:
-                if not answer.is_success:
-                    raise error_in(answer.status_code, await answer.aread(), member.name)
-                async for chunk in answer.aiter_raw():
-                    yield chunk
-            finally:
-                await answer.aclose()
-        except httpx.HTTPError as error:
-            raise _no_answer(member, error, STREAM_STALL_SECONDS) from error
 
     async def close(self) -> None:
         """Close all connections."""

@@ -6,20 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole, RaftStatus
+from sappers.ports import ImageFigures
 
 
 class _Families(Collector):
-    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
+    def __init__(self, families: Iterable[Metric]) -> None:
         self._families = tuple(families)
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         return self._families
 
 
@@ -30,6 +31,7 @@ def metrics_text(
     state: ClusterState,
     *,
     hub_connected: bool,
+    images: ImageFigures,
 ) -> str:
     """All figures of one member."""
     registry = CollectorRegistry(auto_describe=False)
@@ -56,10 +58,24 @@ def metrics_text(
                 _plain("sappers_raft_leader", "1 on the leader", raft.role is RaftRole.LEADER),
                 _plain("sappers_raft_leader_known", "1 if a leader is known", bool(raft.leader_id)),
                 _plain("sappers_hub_connected", "1 if connected to the hub", hub_connected),
+                *_images(images),
             )
         )
     )
     return generate_latest(registry).decode()
+
+
+def _images(figures: ImageFigures) -> Iterable[Metric]:
+    yield _plain("sappers_images_wanted", "Images this member is to have", figures.wanted)
+    yield _plain("sappers_images_whole", "Images that are whole here", figures.whole)
+    for name, text, value in (
+        ("bytes_fetched", "Bytes of chunks fetched from other members", figures.bytes_fetched),
+        ("bytes_received", "Bytes of chunks that operators sent", figures.bytes_received),
+        ("bytes_sent", "Bytes of chunks sent to others", figures.bytes_sent),
+        ("chunks_damaged", "Chunks that came and did not match", figures.chunks_damaged),
+        ("uploads_refused", "Calls for chunks told to come later", figures.uploads_refused),
+    ):
+        yield CounterMetricFamily(f"sappers_image_{name}", text, value=float(value))
 
 
 def _plain(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -10,6 +10,8 @@ from sappers.errors import (
     CommandRefused,
     IdentityError,
     ImageError,
+    ImageIncomplete,
+    ImageUntrusted,
     LaunchError,
     NoQuorum,
     OutcomeUnknown,
@@ -25,6 +27,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TimeoutError, 504),
     (CommandRefused, 409),
     (IdentityError, 409),
+    (ImageUntrusted, 403),
+    (ImageIncomplete, 409),
     (ImageError, 400),
     (LaunchError, 404),
     # msgspec recurses into nested input; both mean that it is not what was asked for.

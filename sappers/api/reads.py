@@ -131,4 +131,5 @@ async def metrics(call: Call) -> str:
         service.log.status(),
         service.log.state(),
         hub_connected=service.hub_connected,
+        images=service.images.figures(),
     )

@@ -7,25 +7,34 @@ from typing import Any, Literal
 
 import msgspec
 
-from sappers.api import blobs, reads, writes
+from sappers.api import images, reads, writes
 from sappers.api.call import Call
 from sappers.api.state_document import StateDocument
 from sappers.api.wire import (
     AllocationPath,
     Allocations,
-    BlobPath,
+    ChunkPath,
+    ChunksQuery,
     EntriesQuery,
     Events,
     EventsQuery,
+    ImageKeyPath,
+    ImageKeys,
+    ImagePath,
+    Images,
     LogQuery,
     Members,
     NoInput,
+    WantedImageKey,
     WantedWorkload,
+    Warmed,
     WorkloadPath,
     Workloads,
     Written,
 )
+from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import Entry, Proposal
+from sappers.model.image import CHUNK_BYTES, SignedManifest
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import Applied
 
@@ -33,6 +42,13 @@ Answer = Callable[[Call], Awaitable[Any]]
 Role = Literal["agent", "operator"]
 EVERYONE: frozenset[Role] = frozenset({"agent", "operator"})
 AGENTS: frozenset[Role] = frozenset({"agent"})
+OPERATORS: frozenset[Role] = frozenset({"operator"})
+
+BODY_BYTES_MAX = 1024 * 1024
+# What does not compress becomes a little longer than it was.
+CHUNK_BODY_BYTES_MAX = CHUNK_BYTES + 64 * 1024
+# In base64 one of 16 GiB has 1.5 MB.
+MANIFEST_BODY_BYTES_MAX = 4 * 1024 * 1024
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -48,7 +64,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         answer: Does it; what it returns is encoded as `media`, a Response goes out as it is.
         response: Type of the answer, or None for bytes and text.
         media: Media type of the answer.
-        body: Type of the request's body, or None for none; `bytes` is streamed, not read.
+        body: Type of the request's body, or None for none; `bytes` as it comes.
+        body_bytes_max: A longer one is refused.
         body_media: Media type of the request's body.
         errors: Statuses it may answer beside those that any call may.
     """
@@ -62,6 +79,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     path_type: type = NoInput
     query: type = NoInput
     body: Any = None
+    body_bytes_max: int = BODY_BYTES_MAX
     body_media: str = JSON
     roles: frozenset[Role] = EVERYONE
     errors: tuple[int, ...] = ()
@@ -76,7 +94,9 @@ def _write(method: str, path: str, summary: str, answer: Answer, **more: Any) ->
 
 
 _ALLOCATION: Mapping[str, Any] = {"path_type": AllocationPath, "query": LogQuery, "media": TEXT}
-_BLOB: Mapping[str, Any] = {"path_type": BlobPath, "media": BYTES, "errors": (404,)}
+_IMAGE: Mapping[str, Any] = {"path_type": ImagePath}
+_CHUNK: Mapping[str, Any] = {"path_type": ChunkPath}
+_KEY: Mapping[str, Any] = {"path_type": ImageKeyPath, "response": Written, "roles": OPERATORS}
 _WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath, "response": Written}
 
 ROUTES: tuple[Route, ...] = (
@@ -157,18 +177,94 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=(409,),
     ),
-    _get("/v1/blobs/{digest}", "A file of an image", blobs.get_blob, **_BLOB),
-    _write("HEAD", "/v1/blobs/{digest}", "Whether a file is here", blobs.head_blob, **_BLOB),
+    _get("/v1/images", "The cluster's images", images.images, response=Images),
+    _get(
+        "/v1/images/{digest}",
+        "An image's signed manifest",
+        images.get_image,
+        **_IMAGE,
+        response=SignedManifest,
+        errors=(404,),
+    ),
     _write(
         "PUT",
-        "/v1/blobs/{digest}",
-        "Store a file of an image; it must match its digest",
-        blobs.put_blob,
-        path_type=BlobPath,
+        "/v1/images/{digest}",
+        "Keep an image on every member; it must be signed by a trusted key",
+        images.put_image,
+        **_IMAGE,
+        response=Written,
+        body=SignedManifest,
+        body_bytes_max=MANIFEST_BODY_BYTES_MAX,
+        roles=OPERATORS,
+        errors=(409, 413, 503, 504),
+    ),
+    _write(
+        "DELETE",
+        "/v1/images/{digest}",
+        "Keep it no more",
+        images.delete_image,
+        **_IMAGE,
+        response=Written,
+        roles=OPERATORS,
+        errors=(404, 409, 503, 504),
+    ),
+    _get(
+        "/v1/images/{digest}/chunks",
+        "Which chunks of an image are on this member",
+        images.image_chunks,
+        **_IMAGE,
+        response=ChunksHere,
+        query=ChunksQuery,
+        errors=(404,),
+    ),
+    _write(
+        "POST",
+        "/v1/images/{digest}/warm",
+        "Make what lets guests of an image start quickly on this member",
+        images.warm_image,
+        **_IMAGE,
+        response=Warmed,
+        roles=OPERATORS,
+        errors=(404, 409),
+    ),
+    _get(
+        "/v1/chunks/{digest}",
+        "A chunk, compressed with zstd; 503 while too many are being sent",
+        images.get_chunk,
+        **_CHUNK,
+        media=BYTES,
+        errors=(404, 503),
+    ),
+    _write(
+        "PUT",
+        "/v1/chunks/{digest}",
+        "Store a chunk that an image on this member needs; it must match its digest",
+        images.put_chunk,
+        **_CHUNK,
         response=NoInput,
         body=bytes,
+        body_bytes_max=CHUNK_BODY_BYTES_MAX,
         body_media=BYTES,
-        errors=(411, 413),
+        roles=OPERATORS,
+        errors=(413, 507),
+    ),
+    _get("/v1/image-keys", "Whose images may run", images.image_keys, response=ImageKeys),
+    _write(
+        "PUT",
+        "/v1/image-keys/{key}",
+        "Run what this key signed",
+        images.put_image_key,
+        **_KEY,
+        body=WantedImageKey,
+        errors=(409, 503, 504),
+    ),
+    _write(
+        "DELETE",
+        "/v1/image-keys/{key}",
+        "Run no more what this key alone signed; the last key stays",
+        images.delete_image_key,
+        **_KEY,
+        errors=(404, 409, 503, 504),
     ),
     _get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
 )

@@ -53,12 +53,6 @@ class AllocationPath(_Input, frozen=True):
     id: AllocationId
 
 
-class BlobPath(_Input, frozen=True):
-    """A blob by the SHA-256 of its content."""
-
-    digest: Digest
-
-
 class ImagePath(_Input, frozen=True):
     """An image by the SHA-256 of its manifest."""
 

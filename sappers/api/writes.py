@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.wire import NoInput, WantedWorkload, Written
-from sappers.errors import ApiError, CommandRefused, ImageError
+from sappers.errors import ApiError, CommandRefused
 from sappers.model.commands import Command, Proposal, PutWorkload, StopWorkload
 from sappers.model.view import Genesis
 from sappers.ports import Applied
@@ -14,10 +14,9 @@ async def put_workload(call: Call) -> Written:
     """PUT /v1/workloads/{name}."""
     wanted: WantedWorkload = call.body
     _require_free_port(call, wanted)
-    await _require_image(call, wanted.image.name, wanted.image.digest)
     applied = await _propose(call, PutWorkload(wanted.named(call.path.name)))
     if applied.refused:
-        raise CommandRefused(applied.refused)
+        raise _no_image(call, wanted) or CommandRefused(applied.refused)
     return Written(applied.index, applied.term)
 
 
@@ -54,17 +53,14 @@ def _require_free_port(call: Call, wanted: WantedWorkload) -> None:
         )
 
 
-async def _require_image(call: Call, name: str, digest: str) -> None:
-    """Refuse a workload whose image nobody has: it could never start."""
-    if not call.service.images.missing(digest):
-        return
-    try:
-        await call.service.collect_image(digest)
-    except ImageError as error:
-        raise ImageError(
-            f"$.image: no member has image {name} ({digest[:12]}): {error.message}",
-            hint="upload it first: sappers-deploy run does, or PUT /v1/blobs/{digest}",
-        ) from error
+def _no_image(call: Call, wanted: WantedWorkload) -> CommandRefused | None:
+    """Better words than the state machine's where the image is what lacks."""
+    if wanted.image.digest in call.service.log.state().images:
+        return None
+    return CommandRefused(
+        f"$.image: the cluster has no image {wanted.image.name} ({wanted.image.digest[:12]})",
+        hint=f"sappers-deploy image push {wanted.image.name}",
+    )
 
 
 async def _propose(call: Call, command: Command) -> Applied:

@@ -19,6 +19,7 @@ from sappers.agent.genesis import load_genesis
 from sappers.agent.logs import configure_logs
 from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.relay import Follower
+from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
 from sappers.api.server import ApiServer
 from sappers.config import AgentSettings, StateFolder
@@ -62,7 +63,8 @@ async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str |
             hint="run sappers-deploy bootstrap: it signs one for this id",
         )
     peers = HttpPeerClient(identity)
-    agent = _assemble(folder, settings, identity, peers)
+    chunks = ChunkCalls(identity)
+    agent = _assemble(folder, settings, identity, peers, chunks)
     facts.update(_log_facts(agent))
     server = ApiServer(
         agent.service, identity, settings.listen_address, settings.ports.http, clock=SystemClock()
@@ -79,6 +81,7 @@ async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str |
     finally:
         watch.cancel()
         await server.stop()
+        chunks.close()
         await peers.close()
     if not is_local(settings.address):
         raise ConfigError(
@@ -105,7 +108,11 @@ def _log_facts(agent: Agent) -> Mapping[str, Callable[[], Any]]:
 
 
 def _assemble(
-    folder: StateFolder, settings: AgentSettings, identity: Identity, peers: HttpPeerClient
+    folder: StateFolder,
+    settings: AgentSettings,
+    identity: Identity,
+    peers: HttpPeerClient,
+    chunks: ChunkCalls,
 ) -> Agent:
     clock = SystemClock()
     accelerator = detect_accelerator()
@@ -118,8 +125,8 @@ def _assemble(
     )
     credentials = AgentCredentials(_read_secret(folder.hub_seed))
     supervisor = choose_supervisor(folder.root / "processes")
-    images = FolderImageStore(folder.images)
     agent: Agent
+    images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys())
     launcher = QemuLauncher(
         folder=folder.guests,
         templates=folder.templates,
@@ -166,6 +173,7 @@ def _assemble(
         launcher=launcher,
         images=images,
         peers=peers,
+        chunks=MemberChunks(chunks),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

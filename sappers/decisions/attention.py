@@ -40,6 +40,7 @@ def attention(
         *_quorum(known, voters, raft, healths),
         *_members(known, voters, healths),
         *_hub(state, known, healths),
+        *_images(known, healths),
         *_workloads(state, known),
         *_versions(known.values()),
     )
@@ -113,6 +114,19 @@ def _hub(
         yield (
             f"no connection to the hub from {_names(known, cut_off)}: is port 4222 of "
             f"{_names(known, state.hub_servers)} reachable from there?"
+        )
+
+
+def _images(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    """One sentence for each reason, however many members have it."""
+    suffering: dict[str, list[str]] = {}
+    for member_id, health in healths.items():
+        if health.image_trouble:
+            suffering.setdefault(health.image_trouble, []).append(member_id)
+    for trouble, members in sorted(suffering.items()):
+        yield (
+            f"{_names(known, members)} cannot get {trouble}; free some room there, or "
+            "sappers-deploy image push it again"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.model.allocation import Allocation
-from sappers.model.image import ImageKey
+from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.workload import Workload
 
@@ -17,6 +17,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
         cluster_id: Empty until it follows a founded cluster.
         role: A `model.observation.RaftRole`.
         hub: `running`, `down`, or `-` where no hub server belongs.
+        images_whole: How many of the cluster's images it has.
+        image_trouble: Why one that it lacks does not come, or empty.
     """
 
     member_id: str
@@ -30,6 +32,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
     applied_index: int
     hub: str
     hub_connected: bool
+    images_whole: int = 0
+    image_trouble: str = ""
 
 
 class MemberView(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class MemberView(msgspec.Struct, frozen=True):
         applied_index: Highest log index in its state, or None when it did not answer.
         memory_used_mib: What allocations on it were promised.
         hub: `running`, `down`, or `-` where no hub server belongs.
+        images_whole: How many of the cluster's images it has, or None when it did not answer.
     """
 
     member: Member
@@ -48,6 +53,7 @@ class MemberView(msgspec.Struct, frozen=True):
     guests: int
     memory_used_mib: int
     hub: str
+    images_whole: int | None = None
 
 
 class ClusterView(msgspec.Struct, frozen=True):
@@ -59,6 +65,7 @@ class ClusterView(msgspec.Struct, frozen=True):
         voters_alive: How many voters gossip says are alive.
         has_quorum: Whether more than half of the electorate is alive and a leader is known.
         attention: What a person must do something about, one sentence each with what to do.
+        images: What every member keeps, by name.
     """
 
     cluster: str
@@ -75,6 +82,7 @@ class ClusterView(msgspec.Struct, frozen=True):
     workloads: tuple[Workload, ...]
     allocations: tuple[Allocation, ...]
     attention: tuple[str, ...]
+    images: tuple[ClusterImage, ...] = ()
 
 
 class Genesis(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from sappers.model.commands import Proposal, RegisterMember
 from sappers.model.event import Event
 from sappers.model.member import MemberState
 from sappers.model.observation import RaftRole, RaftStatus
+from sappers.ports import ImageFigures
 from sappers.security.tls import PeerIdentity
 from tests.fake_member import FakeMember, make_allocation, make_member
 
@@ -176,7 +177,12 @@ def test_metrics_count_members_and_own_guests() -> None:
         state, allocations=state.allocations.update({"a": mine, "b": other})
     )
     raft = RaftStatus(RaftRole.FOLLOWER, 7, "n2", 12, 11)
-    lines = metrics_text(me, (me, dead), raft, state, hub_connected=False).splitlines()
+    images = ImageFigures(bytes_fetched=7, wanted=3, whole=2)
+    lines = metrics_text(
+        me, (me, dead), raft, state, hub_connected=False, images=images
+    ).splitlines()
+    assert "sappers_image_bytes_fetched_total 7.0" in lines
+    assert "sappers_images_whole 2.0" in lines
     for line in (
         'sappers_members{state="alive"} 1.0',
         'sappers_members{state="dead"} 1.0',

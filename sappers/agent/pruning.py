@@ -1,0 +1,68 @@
+"""Pruning: what neither the cluster's images nor this member's guests need goes, after a while."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from sappers.agent.holdings import Holdings
+from sappers.agent.image_threads import ImageThreads
+from sappers.errors import ImageError
+from sappers.ports import Clock, ImageStore
+
+LOOK_SECONDS = 30.0
+ANYWAY_SECONDS = 1200.0
+# A manifest comes before it is committed, and its chunks after it: neither is garbage meanwhile.
+SPARE_SECONDS = 900.0
+
+log = structlog.get_logger(__name__)
+
+
+class Pruning:
+    """Looks now and then; does nothing before it was told what to keep."""
+
+    def __init__(
+        self, store: ImageStore, holdings: Holdings, threads: ImageThreads, clock: Clock
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._threads = threads
+        self._clock = clock
+        self._keep: frozenset[str] | None = None
+        self._pruned_for: frozenset[str] | None = None
+        self._pruned_at = 0.0
+
+    def keep(self, digests: frozenset[str]) -> None:
+        """Images to keep from now on."""
+        self._keep = digests
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._keep is not None and self._is_due(self._keep):
+                try:
+                    await self.prune(self._keep)
+                except ImageError as error:
+                    log.warning("images not pruned", error=error.message)
+
+    async def prune(self, keep: frozenset[str]) -> None:
+        """Remove what no image of these needs.
+
+        Raises:
+            ImageError: The disk refuses.
+        """
+        removed = await self._threads.run(self._store.prune, keep, spare_seconds=SPARE_SECONDS)
+        self._pruned_for, self._pruned_at = keep, self._clock.monotonic()
+        if removed:
+            log.info("images pruned", removed=len(removed))
+        self._holdings.lose(removed)
+        for digest in removed:
+            self._holdings.drop(digest)
+
+    def _is_due(self, keep: frozenset[str]) -> bool:
+        """When less is wanted than at the last time, and now and then for what was spared then."""
+        if self._pruned_for is None or self._pruned_for - keep:
+            return True
+        return self._clock.monotonic() - self._pruned_at > ANYWAY_SECONDS

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 _PAD = 4
+_PIECE_BYTES = 1 << 20
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One file of an archive; all belong to root and have no time.
+    """One file of an archive; none has a time.
 
     Attributes:
         path: Where it goes, relative, no leading slash.
         mode: Type and permission bits.
         content: A file on disk, bytes, or the target of a symbolic link as bytes.
         device: Major and minor number of a device file.
+        link: Files with the same number other than 0 are one, under several names.
     """
 
     path: str
     mode: int
     content: Path | bytes = b""
     device: tuple[int, int] = (0, 0)
+    user_id: int = 0
+    group_id: int = 0
+    link: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the content."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        return self.content.stat().st_size
 
 
 def file_entry(path: str, content: Path | bytes, *, executable: bool = False) -> Entry:
@@ -51,29 +64,52 @@ def tree_entries(root: Path, prefix: str = "") -> list[Entry]:
     return found
 
 
-def cpio(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The archive in pieces: sorted, with every parent folder, no times, root's.
-
-    Two entries for one path: the later wins.
-    """
+def with_parents(entries: Iterable[Entry]) -> list[Entry]:
+    """Sorted, with every parent folder; of two entries for one path the later stays."""
     table = {entry.path: entry for entry in entries}
     for path in list(table):
         for parent in Path(path).parents:
             if str(parent) != ".":
                 table.setdefault(str(parent), folder_entry(str(parent)))
-    for inode, path in enumerate(sorted(table), start=1):
-        yield from _member(inode, table[path])
-    yield from _member(0, Entry("TRAILER!!!", 0))
+    return [table[path] for path in sorted(table)]
 
 
-def _member(inode: int, entry: Entry) -> Iterator[bytes]:
-    content = entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
-    name = entry.path.encode() + b"\0"
-    links = 2 if stat.S_ISDIR(entry.mode) else 1
-    fields = (inode, entry.mode, 0, 0, links, 0, len(content), 0, 0, *entry.device, len(name), 0)
+def cpio(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The archive in pieces: sorted, with every parent folder, no times.
+
+    Two entries for one path: the later wins.
+    """
+    members = with_parents(entries)
+    names = Counter(entry.link for entry in members)
+    inodes: dict[int, int] = {}
+    for number, entry in enumerate(members, start=1):
+        if entry.link and names[entry.link] > 1:
+            again = entry.link in inodes  # the first name carries the content
+            inode = inodes.setdefault(entry.link, number)
+            yield from _member(inode, entry, links=names[entry.link], empty=again)
+        else:
+            yield from _member(number, entry, links=2 if stat.S_ISDIR(entry.mode) else 1)
+    yield from _member(0, Entry("TRAILER!!!", 0), links=1)
+
+
+def _member(inode: int, entry: Entry, *, links: int, empty: bool = False) -> Iterator[bytes]:
+    size = 0 if empty else entry.size_bytes
+    name = entry.path.encode("utf-8", "surrogateescape") + b"\0"
+    owner = (entry.user_id, entry.group_id)
+    fields = (inode, entry.mode, *owner, links, 0, size, 0, 0, *entry.device, len(name), 0)
     header = b"070701" + b"".join(b"%08X" % field for field in fields)
     yield _padded(header + name)
-    yield _padded(content)
+    if not empty:
+        yield from _content(entry.content)
+    yield b"\0" * (-size % _PAD)
+
+
+def _content(content: Path | bytes) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as file:
+        yield from iter(lambda: file.read(_PIECE_BYTES), b"")
 
 
 def _padded(block: bytes) -> bytes:

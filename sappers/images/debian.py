@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -67,6 +69,43 @@ def resolve(names: Sequence[str]) -> tuple[Package, ...]:
     return tuple(packages[file] for file in sorted(packages))
 
 
+def with_dependencies(names: Sequence[str], work: Path) -> tuple[str, ...]:
+    """The names of these packages and of all they depend on, as apt would install them.
+
+    What only maintainer scripts need is taken for installed, for these do not run.
+
+    Args:
+        names: Packages.
+        work: A folder for scratch.
+
+    Raises:
+        ImageError: apt does not know one, or they exclude each other.
+    """
+    installed = work / "status"
+    installed.write_text("".join(_as_installed(name) for name in _SCRIPTED if name not in names))
+    text = _run(
+        *("apt-get", *_OPTIONS, "-o", f"Dir::State::status={installed}"),
+        *("-o", "Debug::NoLocking=1", "-o", "APT::Install-Recommends=false"),
+        *("-o", f"Dir::State::extended_states={work}/extended", "--print-uris", "install", *names),
+    )
+    found = (_URI_LINE.match(line) for line in text.splitlines())
+    return tuple(sorted({Package(match["file"], "").name for match in found if match}))
+
+
+_SCRIPTED = (
+    *("adduser", "debconf", "dpkg", "init-system-helpers", "lsb-base", "mount", "passwd"),
+    *("procps", "sysvinit-utils", "tar", "ucf", "usrmerge"),
+)
+
+
+def _as_installed(name: str) -> str:
+    provides = "Provides: debconf-2.0\n" if name == "debconf" else ""
+    return (
+        f"Package: {name}\nStatus: install ok installed\nVersion: 99:99\nArchitecture: all\n"
+        f"Multi-Arch: foreign\n{provides}Maintainer: none <none@localhost>\nDescription: -\n\n"
+    )
+
+
 def fetch(packages: Sequence[Package], folder: Path) -> None:
     """Make every package file be in `folder`; apt checks their hashes.
 
@@ -86,6 +125,26 @@ def fetch(packages: Sequence[Package], folder: Path) -> None:
             (partial / package.file).rename(folder / package.file)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_content(package: Path) -> Iterator[BinaryIO]:
+    """A package file's content as an uncompressed tar, owners and permissions in it.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(package)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as unpacking:
+        assert unpacking.stdout is not None
+        yield cast("BinaryIO", unpacking.stdout)
+        while unpacking.stdout.read(1 << 20):
+            pass
+    if unpacking.returncode != 0:
+        raise ImageError(f"{package.name} is damaged", hint="remove it from the cache and repeat")
 
 
 def unpack(package: Path, folder: Path) -> None:

@@ -16,6 +16,8 @@ from sappers.errors import ImageError
 
 # In a guest: network, the control port, randomness. Their dependencies are found in the files.
 MODULES = ("virtio_mmio", "virtio_net", "virtio_console", "virtio_rng")
+# To reach a root file system on a disk.
+DISK_MODULES = ("virtio_mmio", "virtio_blk", "erofs", "overlay")
 
 _SETUP_MAGIC, _SETUP_MAGIC_AT, _SETUP_SECTORS_AT, _PAYLOAD_AT = b"HdrS", 0x202, 0x1F1, 0x248
 _LZ4_LEGACY_MAGIC = b"\x02\x21\x4c\x18"

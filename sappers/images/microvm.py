@@ -1,56 +1,51 @@
-"""Builds Linux micro-VM images: Debian's cloud kernel and a Python root as an lz4 initramfs.
+"""Builds Linux micro-VM images: a cloud kernel, a Python root for the sidecar, a program.
 
 The same inputs give the same bytes: package and wheel hashes, definition, sidecar and application
 sources. The digest of all of them keys the cache, so that a build with nothing new costs a look.
+Small roots are an initramfs of several segments; large ones are a disk (`images.erofs`), with an
+initramfs that only mounts it. Either way a file that changes changes one layer (`images.layers`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import json
 import shutil
 import stat
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from sappers.errors import ImageError
-from sappers.images import debian
 from sappers.images import kernel as kernels
-from sappers.images.archive import Entry, cpio, file_entry, folder_entry, tree_entries
-from sappers.images.definition import ImageDefinition
-from sappers.images.python_root import (
-    INTERPRETER,
-    PACKAGES,
-    SITE,
-    GuestPython,
-    build_root,
-    fetch_wheels,
-    locked_requirements,
+from sappers.images.application import (
+    MERGED,
+    Application,
+    Filled,
+    inputs_of,
+    merged_entries,
 )
+from sappers.images.archive import Entry, cpio, file_entry, folder_entry, tree_entries
+from sappers.images.builder import Report
+from sappers.images.definition import ImageDefinition
+from sappers.images.erofs import LAYERS_MAX, write_root_disk
+from sappers.images.layers import ALIGNMENT_BYTES, layers, power_of_two
+from sappers.images.parts import Kernel, Parts, Versions, digest_of
+from sappers.images.python_root import INTERPRETER, SITE, GuestPython
 from sappers.images.store import FolderImageStore
+from sappers.images.tree import Tree
 from sappers.model.image import Manifest, MicrovmBoot
 from sappers.security.signing import SigningKey
 
-Progress = Callable[[str], None]
-
-RECIPE = "2"  # raise it when this builder's output changes for the same inputs
+RECIPE = "3"  # raise it when this builder's output changes for the same inputs
 ARCHITECTURE = "x86_64"
+INITRAMFS_MAX_BYTES = 48 << 20  # unpacked; it takes the guest's memory for as long as it runs
+INITRAMFS_PACKED_MAX_BYTES = 30 << 20  # and this much more while it boots
+_SEGMENT_BYTES = 2 << 20
+_DISK_LAYER_BYTES_MIN = 4 << 20
+_DISK_LAYERS = 32
 _SIDECAR = ("__init__.py", "model/__init__.py", "model/subjects.py")
-_INIT = f"""#!/{INTERPRETER} -IS
-import sys
-sys.path[:0] = ["/{SITE}"]
-sys.path.append("/app")
-from sappers.sidecar.main import main
-main()
-"""
 _FILES = {
     "etc/passwd": "root:x:0:0::/:/\napp:x:1000:1000::/app:/\n",
     "etc/group": "root:x:0:\napp:x:1000:\n",
@@ -60,7 +55,7 @@ _FILES = {
 
 
 class MicrovmBuilder:
-    """Builds images into a store.
+    """Builds images into a store; implements `images.builder.Builder`.
 
     Args:
         store: Where images go.
@@ -73,238 +68,245 @@ class MicrovmBuilder:
         self, store: FolderImageStore, cache: Path, lock: Path, signing_key: SigningKey
     ) -> None:
         self._store = store
-        self._cache = cache
-        self._lock = lock
+        self._parts = Parts(cache, lock)
         self._signing_key = signing_key
 
     def build(
-        self, name: str, definition: ImageDefinition, folder: Path, progress: Progress
+        self, name: str, definition: ImageDefinition, folder: Path, report: Report
     ) -> tuple[str, bool]:
         """The image's digest, and whether anything had to be built.
-
-        Args:
-            name: The image's name.
-            definition: What to build.
-            folder: Where the definition's files are.
-            progress: Told what is going on, for people.
 
         Raises:
             ImageError: It cannot be built; nothing half done is left.
         """
         try:
-            with self._alone(), self._store.holding():
-                return self._build(name, definition, folder, progress)
+            with self._parts.alone(), self._store.holding():
+                return self._build(name, definition, folder, report)
         except OSError as error:
-            where = error.filename or self._cache
+            where = error.filename or self._parts.cache
             raise ImageError(
                 f"cannot build {name}: {where}: {error.strerror or error}",
                 hint="free some space and repeat" if error.errno == 28 else None,
             ) from error
 
     def _build(
-        self, name: str, definition: ImageDefinition, folder: Path, progress: Progress
+        self, name: str, definition: ImageDefinition, folder: Path, report: Report
     ) -> tuple[str, bool]:
-        progress("asking apt for versions")
-        kernel, *packages = self._resolve()
-        requirements = locked_requirements(self._lock.read_text())
-        inputs = _digest(
-            RECIPE,
-            name,
-            msgspec.json.encode(definition),
-            kernel,
-            packages,
-            requirements,
-            *(
-                f"{label}\0".encode() + path.read_bytes()
-                for label, path in _sources(definition, folder)
-            ),
+        report("asking apt for versions")
+        versions = self._parts.versions(definition.program.packages)
+        inputs = digest_of(
+            *(RECIPE, name, definition, versions),
+            *(label.encode() + path.read_bytes() for label, path in _sidecar()),
+            *inputs_of(definition, folder),
         )
-        record = self._cache / "builds" / inputs
+        record = self._parts.cache / "builds" / inputs
         if record.exists():
             digest = record.read_text().strip()
             manifest = self._store.manifest(digest)
             if manifest is not None and not self._store.missing_chunks(digest):
                 self._store.put_manifest(manifest, self._signing_key)
                 return digest, False
-        vmlinux, modules = self._kernel(kernel, progress)
-        root = self._root(packages, requirements, progress)
-        progress("packing the root file system")
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="image-") as work:
-            entries = self._entries(definition, folder, root, modules, Path(work))
-            initrd = self._store.put(_compressed(cpio(entries), Path(work) / "initrd"))
-        progress("storing")
-        digest = self._store.put_manifest(
-            Manifest(
-                name=name,
-                architecture=ARCHITECTURE,
-                boot=MicrovmBoot(self._store.put_file(vmlinux), initrd),
-                memory_mib=definition.memory_mib,
-                guest_port=definition.port,
-                health_interval_seconds=definition.health.interval_seconds,
-            ),
-            self._signing_key,
-        )
+        with self._parts.scratch("image") as work:
+            manifest = self._make(name, definition, folder, versions, report, work)
+        digest = self._store.put_manifest(manifest, self._signing_key)
         record.parent.mkdir(exist_ok=True)
         record.write_text(f"{digest}\n")
         return digest, True
 
-    def _resolve(self) -> list[debian.Package]:
-        """The kernel's package first."""
-        name = debian.kernel_package()
-        found = debian.resolve((name, *PACKAGES))
-        return sorted(found, key=lambda package: (package.name != name, package.file))
+    def _make(
+        self,
+        name: str,
+        definition: ImageDefinition,
+        folder: Path,
+        versions: Versions,
+        report: Report,
+        work: Path,
+    ) -> Manifest:
+        kernel = self._parts.kernel(versions.kernel, report)
+        root = self._parts.python_root(versions, report)
+        base, fixed = merged_entries(tree_entries(root)), _fixed_entries()
+        application = Application(definition, folder, self._parts, versions, report)
+        report("preparing the application")
+        (work / "application").mkdir()
+        present = frozenset(entry.path for entry in (*base, *fixed))
+        filled = application.fill(root, present, work / "application")
+        modules = kernel.in_order(kernels.MODULES)
+        groups = [
+            base,
+            [*_sidecar_entries(root, work), *_module_entries(modules), *fixed],
+            filled.stable,
+            [*filled.own, *_settings_entries(definition, filled, modules)],
+        ]
+        boot = self._boot(kernel, groups, versions, report, work)
+        return Manifest(
+            name=name,
+            architecture=ARCHITECTURE,
+            boot=boot,
+            memory_mib=definition.memory_mib,
+            guest_port=filled.port,
+            health_interval_seconds=definition.health.interval_seconds,
+            stateful=definition.stateful,
+        )
 
-    def _kernel(self, package: debian.Package, progress: Progress) -> tuple[Path, Path]:
-        """The uncompressed kernel and its folder of modules, made once per package."""
-        ready = self._cache / "kernels" / package.file.removesuffix(".deb")
-        if not ready.exists():
-            progress(f"fetching and unpacking {package.name}")
-            debian.fetch([package], self._packages)
-            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="kernel-") as work:
-                raw, made = Path(work) / "raw", Path(work) / "made"
-                made.mkdir()
-                debian.unpack(self._packages / package.file, raw)
-                (vmlinuz,) = (raw / "boot").glob("vmlinuz-*")
-                kernels.unpack_kernel(vmlinuz, made / "vmlinux")
-                files = kernels.module_files(raw / "lib" / "modules")
-                order = kernels.load_order(files)
-                (made / "modules").mkdir()
-                for number, name in enumerate(order):
-                    shutil.copy(files[name], made / "modules" / f"{number:02}-{name}.ko")
-                ready.parent.mkdir(exist_ok=True)
-                made.rename(ready)
-        return ready / "vmlinux", ready / "modules"
+    def _boot(
+        self,
+        kernel: Kernel,
+        groups: list[list[Entry]],
+        versions: Versions,
+        report: Report,
+        work: Path,
+    ) -> MicrovmBoot:
+        size = sum(entry.size_bytes for group in groups for entry in group)
+        initrd, disk = work / "initrd", work / "root"
+        if size <= INITRAMFS_MAX_BYTES:
+            report("packing the root file system")
+            _write_segments(layers(groups, _SEGMENT_BYTES, whole=2), initrd)
+        if size > INITRAMFS_MAX_BYTES or initrd.stat().st_size > INITRAMFS_PACKED_MAX_BYTES:
+            layer_bytes = max(_DISK_LAYER_BYTES_MIN, power_of_two(size // _DISK_LAYERS))
+            parts = layers(groups, layer_bytes, whole=2)
+            while len(parts) > LAYERS_MAX:
+                layer_bytes *= 2
+                parts = layers(groups, layer_bytes, whole=2)
+            write_root_disk(parts, disk, work, report)
+            _write_segments([self._mounting(kernel, versions, len(parts), report, work)], initrd)
+        report("storing")
+        return MicrovmBoot(
+            kernel=self._store.put_file(kernel.vmlinux),
+            initrd=self._store.put_file(initrd),
+            root=self._store.put_file(disk) if disk.exists() else None,
+        )
 
-    def _root(self, packages: list[debian.Package], requirements: str, progress: Progress) -> Path:
-        """The Python root that all images share, made once per set of packages and wheels."""
-        ready = self._cache / "roots" / _digest(RECIPE, packages, requirements)
-        if not ready.exists():
-            progress("fetching Python for guests")
-            debian.fetch(packages, self._packages)
-            wheels = fetch_wheels(requirements, self._cache / "wheels" / _digest(requirements))
-            progress("compiling Python for guests")
-            files = [self._packages / package.file for package in packages]
-            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="root-") as work:
-                root = Path(work) / "root"
-                build_root(files, wheels, Path(work), root)
-                ready.parent.mkdir(exist_ok=True)
-                root.rename(ready)
-        return ready
-
-    def _entries(
-        self, definition: ImageDefinition, folder: Path, root: Path, modules: Path, work: Path
+    def _mounting(
+        self, kernel: Kernel, versions: Versions, count: int, report: Report, work: Path
     ) -> list[Entry]:
-        """Everything in the image's root file system."""
-        for label, path in _sources(definition, folder):
-            target = work / "new" / label
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        python = GuestPython(root)
-        python.compile(work / "new" / SITE, f"/{SITE}")
-        python.compile(work / "new" / "app", "/app", optimise=0)
-        python.run("-BIS", "-c", _trial(SITE, root, work / "new", definition))
-        files = sorted(modules.iterdir())
-        settings = json.dumps(_guest_settings(definition, [f"/modules/{f.name}" for f in files]))
+        """An initramfs that mounts the disk's layers over each other and goes there."""
+        (work / "busybox").mkdir()
+        tree = Tree(work / "busybox", "busybox")
+        self._parts.unpack([versions.busybox], tree, report)
+        busybox = tree.find("bin/busybox")
+        if busybox is None:
+            raise ImageError(f"{versions.busybox.file} has no bin/busybox")
+        modules = kernel.in_order(kernels.DISK_MODULES)
+        script = resources.files("sappers.images").joinpath("mount_root.sh").read_text()
         return [
-            *tree_entries(root),
-            *tree_entries(work / "new"),
-            *(file_entry(f"modules/{file.name}", file) for file in files),
-            *(file_entry(path, text.encode()) for path, text in _FILES.items()),
-            file_entry("etc/sappers/guest.json", settings.encode()),
-            file_entry("init", _INIT.encode(), executable=True),
-            *(folder_entry(path) for path in ("proc", "sys", "dev", "app")),
-            folder_entry("tmp", 0o1777),
+            *_module_entries(modules),
+            file_entry("bin/busybox", busybox.content, executable=True),
+            file_entry("init", script.replace("@LAYERS@", str(count)).encode(), executable=True),
+            *(folder_entry(path) for path in ("dev", "layers", "writable", "root")),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         ]
 
-    @property
-    def _packages(self) -> Path:
-        return self._cache / "packages"
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One build at a time in a cache; what a killed one left is swept first."""
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._cache / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in self._scratch.iterdir():
-                shutil.rmtree(left, ignore_errors=True)
-            yield
-
-    @property
-    def _scratch(self) -> Path:
-        return self._cache / "scratch"
-
-
-def _sources(definition: ImageDefinition, folder: Path) -> list[tuple[str, Path]]:
-    """(place in the guest, file) of the sidecar and of the application, sorted."""
+def _sidecar() -> list[tuple[str, Path]]:
+    """(place in the guest, file) of the sidecar's sources, sorted."""
     own = Path(str(resources.files("sappers")))
     names = (*_SIDECAR, *(f"sidecar/{path.name}" for path in (own / "sidecar").glob("*.py")))
-    found = [(f"{SITE}/sappers/{name}", own / name) for name in names]
-    for name in definition.program.files:
-        path = folder / name
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [
-            (f"app/{file.relative_to(folder)}", file)
-            for file in files
-            if file.is_file() and "__pycache__" not in file.parts
-        ]
-    return sorted(found)
+    return sorted((f"{SITE}/sappers/{name}", own / name) for name in names)
 
 
-def _guest_settings(definition: ImageDefinition, modules: list[str]) -> dict[str, Any]:
+def _sidecar_entries(root: Path, work: Path) -> list[Entry]:
+    """The sidecar, compiled; what PID 1 will import is there."""
+    new = work / "sidecar"
+    for label, path in _sidecar():
+        target = new / label
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    python = GuestPython(root)
+    python.compile(new / SITE, f"/{SITE}")
+    folders = [str(new / SITE), str(root / SITE)]
+    python.run(
+        "-BIS",
+        "-c",
+        f"import sys; sys.path += {folders!r}\n"
+        "import sappers.sidecar.main, sappers.sidecar.hub, sappers.sidecar.guest\n",
+    )
+    return tree_entries(new)
+
+
+def _module_entries(modules: Sequence[Path]) -> list[Entry]:
+    return [file_entry(place, file) for place, file in _module_places(modules)]
+
+
+def _module_places(modules: Sequence[Path]) -> list[tuple[str, Path]]:
+    return [(f"modules/{number:02}-{file.name}", file) for number, file in enumerate(modules)]
+
+
+def _fixed_entries() -> list[Entry]:
+    """What is the same in every image."""
+    return [
+        *(file_entry(path, text.encode()) for path, text in _FILES.items()),
+        *(folder_entry(path) for path in ("proc", "sys", "dev", "app", "run", "var")),
+        *(folder_entry(f"usr/{name}") for name in MERGED),
+        *(Entry(name, stat.S_IFLNK | 0o777, f"usr/{name}".encode()) for name in MERGED),
+        folder_entry("tmp", 0o1777),
+        Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+    ]
+
+
+def _settings_entries(
+    definition: ImageDefinition, filled: Filled, modules: Sequence[Path]
+) -> list[Entry]:
+    """What makes the guest run this application."""
+    settings = json.dumps(_guest_settings(definition, filled, modules), sort_keys=True)
+    folders = ["/app", *filled.module_folders]
+    init = (
+        f"#!/{INTERPRETER} -IS\nimport sys\n"
+        f'sys.path[:0] = ["/{SITE}"]\nsys.path += {folders!r}\n'
+        "from sappers.sidecar.main import main\nmain()\n"
+    )
+    return [
+        file_entry("etc/sappers/guest.json", settings.encode()),
+        file_entry("init", init.encode(), executable=True),
+    ]
+
+
+def _guest_settings(
+    definition: ImageDefinition, filled: Filled, modules: Sequence[Path]
+) -> dict[str, Any]:
     """What `sidecar.settings.load_image_settings` reads."""
     return {
-        "application": definition.program.module or "",
+        "application": filled.name,
         "in_process": definition.program.in_process,
-        "modules": modules,
-        "environment": definition.environment,
+        "preload": filled.preload,
+        "modules": [f"/{place}" for place, _ in _module_places(modules)],
+        "environment": {**filled.environment, **definition.environment},
         "check": {
             "kind": definition.health.check,
-            "port": definition.port or 0,
+            "port": filled.port or 0,
             "path": definition.health.path,
             "timeout_seconds": definition.health.timeout_seconds,
         },
+        "launch": filled.launch,
     }
 
 
-def _trial(site: str, root: Path, new: Path, definition: ImageDefinition) -> str:
-    """A program for the guest's Python: what PID 1 will import must be there."""
-    folders = [str(new / site), str(root / site), str(new / "app")]
-    module = definition.program.module or ""
-    return (
-        f"import sys; sys.path += {folders!r}\n"
-        "import sappers.sidecar.main, sappers.sidecar.hub, sappers.sidecar.guest\n"
-        f"import importlib.util\nif importlib.util.find_spec({module!r}) is None:\n"
-        f"    sys.exit('the application has no module ' + {module!r})\n"
-    )
+def _write_segments(parts: Iterable[list[Entry]], path: Path) -> None:
+    """Each part as an archive of its own, packed on its own, at the beginning of a chunk.
 
-
-def _compressed(archive: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    """The archive in the LZ4 frame that kernels take, through a file beside."""
+    The kernel unpacks one after the other and skips the zeros between.
+    """
     with path.open("wb") as output:
-        packer = subprocess.Popen(
-            ["lz4", "-l", "-9", "-q", "-", "-"],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.PIPE,
-        )
-        assert packer.stdin is not None and packer.stderr is not None
-        try:
-            for block in archive:
-                packer.stdin.write(block)
-            packer.stdin.close()
-        except BrokenPipeError:
-            pass  # it says why below
-        if packer.wait() != 0:
-            raise ImageError(f"lz4 failed: {packer.stderr.read().decode().strip()[-300:]}")
-    with path.open("rb") as file:
-        yield from iter(lambda: file.read(1 << 20), b"")
+        for part in parts:
+            output.seek(-output.tell() % ALIGNMENT_BYTES, 1)
+            output.truncate()
+            _compress(cpio(part), output.fileno())
+            output.seek(0, 2)
 
 
-def _digest(*parts: Any) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        block = part if isinstance(part, bytes) else msgspec.json.encode(part)
-        found.update(b"%d:" % len(block) + block)
-    return found.hexdigest()
+def _compress(archive: Iterator[bytes], output: int) -> None:
+    """Write the archive in the LZ4 frame that kernels take."""
+    packer = subprocess.Popen(
+        ["lz4", "-l", "-9", "-q", "-", "-"],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.PIPE,
+    )
+    assert packer.stdin is not None and packer.stderr is not None
+    try:
+        for block in archive:
+            packer.stdin.write(block)
+        packer.stdin.close()
+    except BrokenPipeError:
+        pass  # it says why below
+    if packer.wait() != 0:
+        raise ImageError(f"lz4 failed: {packer.stderr.read().decode().strip()[-300:]}")

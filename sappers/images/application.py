@@ -1,0 +1,341 @@
+"""What a definition's application becomes in a Linux guest: files, and how the sidecar runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sappers.errors import ImageError
+from sappers.images.archive import Entry, file_entry, tree_entries
+from sappers.images.builder import Report
+from sappers.images.container_process import CONTAINER_ROOT, container_launch
+from sappers.images.definition import ImageDefinition
+from sappers.images.elf import libraries_of, read_program
+from sappers.images.oci import ContainerImage, open_container
+from sappers.images.parts import Parts, Versions
+from sappers.images.preload import preload_of
+from sappers.images.python_root import LIBRARY, SITE, GuestPython
+from sappers.images.tree import Folder, Inode, Tree
+
+USER_ID = 1000
+APP = "app"
+SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MERGED = ("bin", "lib", "lib64", "sbin")  # links into /usr
+_PACKAGED_MODULES = "usr/lib/python3/dist-packages"
+_LEFT_OUT = frozenset(
+    f"usr/share/{name}" for name in ("bug", "doc", "doc-base", "info", "lintian", "locale", "man")
+)
+
+
+class Filled(msgspec.Struct, frozen=True):
+    """An application, ready to be laid into a root.
+
+    Attributes:
+        stable: Files that others made (packages, a container), which seldom change.
+        own: The definition's own files.
+        name: What the sidecar runs: a module, or a path.
+        launch: How it runs it; `sidecar.settings.Launch`.
+        module_folders: Where Python looks for the application's modules, in the guest.
+        port: What it listens on, or None.
+    """
+
+    stable: list[Entry]
+    own: list[Entry]
+    name: str
+    launch: dict[str, Any]
+    environment: dict[str, str] = {}
+    preload: tuple[str, ...] = ()
+    module_folders: tuple[str, ...] = ()
+    port: int | None = None
+
+
+class Application:
+    """Turns one definition's application into files.
+
+    Args:
+        definition: Read and checked.
+        folder: Where its files are.
+        parts: For packages.
+        versions: Which packages.
+        report: Told what is going on.
+    """
+
+    def __init__(
+        self,
+        definition: ImageDefinition,
+        folder: Path,
+        parts: Parts,
+        versions: Versions,
+        report: Report,
+    ) -> None:
+        self._definition = definition
+        self._program = definition.program
+        self._folder = folder
+        self._parts = parts
+        self._versions = versions
+        self._report = report
+
+    def fill(self, root: Path, base: frozenset[str], work: Path) -> Filled:
+        """The application's files.
+
+        Args:
+            root: The sidecar's Python root.
+            base: Paths that the guest's root has without the application.
+            work: An empty folder that lives until the image is packed.
+
+        Raises:
+            ImageError: The application lacks something.
+        """
+        if self._program.container is not None:
+            return self._container(work)
+        tree = self._packages(work / "packages")
+        if self._program.module is not None or self._program.script is not None:
+            return self._python(root, base, tree, work)
+        return self._elf(base, tree, work)
+
+    def _python(self, root: Path, base: frozenset[str], tree: Tree, work: Path) -> Filled:
+        program, files = self._program, work / "new" / APP
+        self._copy_files(files)
+        python = GuestPython(root)
+        own = _own_modules(files)
+        main = program.module or (program.script or "").removesuffix(".py").replace("/", ".")
+        library = root / LIBRARY
+        preload = preload_of(main, own, (library, library / "lib-dynload", root / SITE))
+        python.compile(files, f"/{APP}", optimise=0)
+        packaged = tree.find(_PACKAGED_MODULES) is not None
+        if program.module is not None:
+            name, kind = program.module, "module"
+            python.run("-BIS", "-c", _trial(name, files))
+        else:
+            assert program.script is not None
+            compiled = program.script.endswith(".py")
+            name, kind = f"/{APP}/{program.script}{'c' if compiled else ''}", "script"
+        return Filled(
+            stable=_new_in(base, tree),
+            own=tree_entries(work / "new"),
+            name=name,
+            launch={"kind": kind, "arguments": program.arguments},
+            preload=preload,
+            module_folders=(f"/{_PACKAGED_MODULES}",) if packaged else (),
+            port=self._definition.port,
+        )
+
+    def _elf(self, base: frozenset[str], tree: Tree, work: Path) -> Filled:
+        program, files = self._program, work / "new" / APP
+        self._copy_files(files)
+        stable = _new_in(base, tree)
+        if program.binary is not None:
+            name, arguments = f"/{APP}/{program.binary}", program.arguments
+            (files / program.binary).chmod(0o755)
+            content = (files / program.binary).read_bytes()
+            stable += self._libraries(content, program.binary, base, tree, work)
+        else:
+            assert program.command is not None
+            arguments = program.command[1:]
+            name = find_program(tree, program.command[0], SEARCHED, files)
+            stable = [_writable(entry) for entry in stable]
+        return Filled(
+            stable=stable,
+            own=tree_entries(work / "new"),
+            name=name,
+            launch={"kind": "program", "arguments": arguments},
+            environment={"PATH": SEARCHED},
+            port=self._definition.port,
+        )
+
+    def _container(self, work: Path) -> Filled:
+        spool = work / "container"
+        spool.mkdir()
+        with open_container(self._folder / str(self._program.container)) as image:
+            tree = Tree(spool, image.name)
+            for step in image.unpack(tree):
+                self._report(step)
+            for path in tree.dropped_capabilities:
+                self._report(f"{path} loses its file capabilities")
+            return self._contained(image, tree, work)
+
+    def _contained(self, image: ContainerImage, tree: Tree, work: Path) -> Filled:
+        launch = container_launch(image, tree, self._definition)
+        files = work / "new"
+        self._copy_files(files / APP)
+        root = tree.root
+        prefix = f"{CONTAINER_ROOT}/"
+        return Filled(
+            stable=[
+                Entry(CONTAINER_ROOT, root.mode, user_id=root.user_id, group_id=root.group_id),
+                *(
+                    msgspec.structs.replace(entry, path=prefix + entry.path)
+                    for entry in tree.entries()
+                ),
+            ],
+            own=tree_entries(files, prefix) if self._program.files else [],
+            name=launch.program,
+            launch={
+                "kind": "program",
+                "arguments": launch.arguments,
+                "root": f"/{CONTAINER_ROOT}",
+                "folder": launch.folder,
+                "user_id": launch.user_id,
+                "group_id": launch.group_id,
+                "groups": launch.groups,
+            },
+            environment=launch.environment,
+            port=launch.port,
+        )
+
+    def _packages(self, spool: Path) -> Tree:
+        """The definition's packages, laid out as on a Debian with a merged /usr."""
+        spool.mkdir()
+        tree = Tree(spool, "a Debian package")
+        for name in MERGED:
+            tree.put(f"usr/{name}", Folder())
+            tree.put(name, Inode(stat.S_IFLNK | 0o777, f"usr/{name}".encode()))
+        if self._versions.application:
+            self._parts.unpack(self._versions.application, tree, self._report)
+        return tree
+
+    def _libraries(
+        self, content: bytes, name: str, base: frozenset[str], tree: Tree, work: Path
+    ) -> list[Entry]:
+        """What a program needs beyond the base and its packages, from the sidecar's packages."""
+        program = read_program(content, name)
+        if not program.interpreter and not program.needed:
+            return []
+        (work / "spare").mkdir()
+        spare = Tree(work / "spare", "a Debian package")
+        for merged in MERGED:
+            spare.put(f"usr/{merged}", Folder())
+            spare.put(merged, Inode(stat.S_IFLNK | 0o777, f"usr/{merged}".encode()))
+        self._parts.unpack(self._versions.python, spare, self._report)
+        own = posixpath.dirname(f"{APP}/{name}")
+
+        def read(path: str) -> bytes | None:
+            beside = self._folder / posixpath.relpath(path, APP)
+            if path.startswith(f"{own}/") and beside.is_file():
+                return beside.read_bytes()
+            for place in (tree, spare):
+                if (found := place.read(path, limit_bytes=-1)) is not None:
+                    return found
+            return None
+
+        found = libraries_of(content, f"{APP}/{name}", read)
+        missing = {merged_path(path) for path in found} - base
+        return [
+            file_entry(path, library, executable=True)
+            for path in sorted(missing)
+            if not path.startswith(f"{APP}/")
+            and tree.find(path) is None
+            and (library := spare.read(path, limit_bytes=-1)) is not None
+        ]
+
+    def _copy_files(self, target: Path) -> None:
+        target.mkdir(parents=True)
+        for label, source in application_files(self._definition, self._folder):
+            place = target / label
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+            place.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def application_files(definition: ImageDefinition, folder: Path) -> list[tuple[str, Path]]:
+    """(place below /app, file) of all that the definition names beside itself, sorted.
+
+    Raises:
+        ImageError: A link leads elsewhere.
+    """
+    program = definition.program
+    names = [*program.files, *(name for name in (program.script, program.binary) if name)]
+    found: dict[str, Path] = {}
+    for name in names:
+        path = folder / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not file.is_file() or "__pycache__" in file.parts:
+                continue
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise ImageError(f"{file} is a link that leads out of the definition's folder")
+            found[str(file.relative_to(folder))] = file
+    return sorted(found.items())
+
+
+def inputs_of(definition: ImageDefinition, folder: Path) -> Iterator[bytes]:
+    """All that the definition's own files put into the image, for its digest."""
+    for label, path in application_files(definition, folder):
+        executable = bool(path.stat().st_mode & stat.S_IXUSR)
+        yield f"{label}\0{executable}\0".encode() + path.read_bytes()
+    if (container := definition.program.container) is not None:
+        with open_container(folder / container) as image:
+            yield from (each.encode() for each in image.inputs)
+
+
+def merged_path(path: str) -> str:
+    """Where a path is once /bin, /lib, /lib64 and /sbin are links into /usr."""
+    return f"usr/{path}" if path.split("/")[0] in MERGED else path
+
+
+def merged_entries(entries: list[Entry]) -> list[Entry]:
+    """The same files with /usr merged, without the folders that become links."""
+    return [
+        msgspec.structs.replace(entry, path=merged_path(entry.path))
+        for entry in entries
+        if entry.path not in MERGED
+    ]
+
+
+def find_program(tree: Tree, name: str, searched: str, files: Path | None = None) -> str:
+    """The path of a program in the guest.
+
+    Raises:
+        ImageError: It is nowhere.
+    """
+    places = [name] if "/" in name else [f"{folder}/{name}" for folder in searched.split(":")]
+    for place in places:
+        found = tree.find(place)
+        if found is not None and stat.S_ISREG(found.mode):
+            return place
+    if files is not None and name.startswith(f"/{APP}/") and (files / name[5:]).is_file():
+        return name
+    raise ImageError(
+        f"no file of the image is the program {name}",
+        hint="add the Debian package that has it to `packages`" if files else None,
+    )
+
+
+def _new_in(base: frozenset[str], tree: Tree) -> list[Entry]:
+    """What the packages bring that the base lacks, so that all images share the base."""
+    return [
+        entry
+        for entry in tree.entries(lambda path: path not in _LEFT_OUT)
+        if entry.path not in base or stat.S_ISDIR(entry.mode)
+    ]
+
+
+def _writable(entry: Entry) -> Entry:
+    """Below /var and /run everything is the application's: no script made it a user."""
+    if entry.path.split("/")[0] not in ("var", "run"):
+        return entry
+    return msgspec.structs.replace(entry, user_id=USER_ID, group_id=USER_ID)
+
+
+def _own_modules(files: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in files.rglob("*.py"):
+        name = str(path.relative_to(files).with_suffix("")).replace("/", ".")
+        with contextlib.suppress(UnicodeDecodeError):
+            found[name.removesuffix(".__init__")] = path.read_text("utf-8")
+    return found
+
+
+def _trial(module: str, files: Path) -> str:
+    """A program for the guest's Python: the application's module must be there."""
+    return (
+        f"import sys, importlib.util; sys.path.append({str(files)!r})\n"
+        f"if importlib.util.find_spec({module!r}) is None:\n"
+        f"    sys.exit('the application has no module ' + {module!r})\n"
+    )

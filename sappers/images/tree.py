@@ -1,0 +1,321 @@
+"""A guest's file system before there is one: built in memory from tar archives and files.
+
+Invariant: nothing is ever extracted to a path that an archive names. Names are resolved inside this
+tree alone, where every parent is a folder, and contents lie in a spool under numbers; so no archive
+can reach a file of the machine that builds, whatever its links say. Owners and permissions are
+kept as data, which is why no build needs root.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import stat
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sappers.errors import ImageError
+from sappers.images.archive import Entry
+
+_LINKS_MAX = 40
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_CAPABILITY = "SCHILY.xattr.security.capability"
+_SPOOLED_ABOVE_BYTES = 4096
+
+
+class Inode:
+    """A file, link or device; several paths may name one."""
+
+    __slots__ = ("content", "group_id", "mode", "user_id")
+
+    def __init__(
+        self, mode: int, content: Path | bytes = b"", user_id: int = 0, group_id: int = 0
+    ) -> None:
+        self.mode = mode
+        self.content = content
+        self.user_id = user_id
+        self.group_id = group_id
+
+
+class Folder(Inode):
+    """A folder and what is in it."""
+
+    __slots__ = ("children",)
+
+    def __init__(self, mode: int = 0o755, user_id: int = 0, group_id: int = 0) -> None:
+        super().__init__(stat.S_IFDIR | mode, b"", user_id, group_id)
+        self.children: dict[str, Inode] = {}
+
+
+class Tree:
+    """Folders, files and links of a guest.
+
+    Args:
+        spool: An empty folder for contents.
+        name: What it is, for errors.
+    """
+
+    def __init__(self, spool: Path, name: str) -> None:
+        self.root = Folder()
+        self.name = name
+        self.dropped_capabilities: list[str] = []
+        self._spool = spool
+        self._numbers = itertools.count()
+
+    def find(self, path: str) -> Inode | None:
+        """What a path leads to, links followed, or None."""
+        try:
+            return self._walk(_parts(path), make=False)
+        except (LookupError, ImageError):
+            return None
+
+    def read(self, path: str, limit_bytes: int = 1 << 20) -> bytes | None:
+        """A small file's content, or None where no file is."""
+        found = self.find(path)
+        if found is None or not stat.S_ISREG(found.mode):
+            return None
+        content = found.content
+        if isinstance(content, bytes):
+            return content
+        with content.open("rb") as file:
+            return file.read(limit_bytes)
+
+    def put(self, path: str, inode: Inode) -> None:
+        """Place something; folders above are made, what was there goes.
+
+        A folder over a folder keeps what is in it.
+        """
+        folder, name = self._parent(_parts(path), make=True)
+        if not name:
+            self._retouch(self.root, inode)
+            return
+        present = folder.children.get(name)
+        if isinstance(present, Folder) and isinstance(inode, Folder):
+            self._retouch(present, inode)
+        else:
+            folder.children[name] = inode
+
+    def remove(self, path: str) -> None:
+        """Make nothing be there."""
+        try:
+            folder, name = self._parent(_parts(path), make=False)
+        except LookupError:
+            return
+        folder.children.pop(name, None)
+
+    def add_tar(self, stream: BinaryIO, *, folders_follow_links: bool = False) -> None:
+        """Lay the files of an archive over the tree; deletions as OCI layers mark them.
+
+        Args:
+            stream: An uncompressed tar.
+            folders_follow_links: A folder goes where a link in its place leads, as dpkg does it,
+                instead of replacing the link.
+
+        Raises:
+            ImageError: The archive is damaged, or a name leads outside.
+        """
+        fresh: set[int] = set()  # what this very layer brought, which its own deletions spare
+        kept: list[Inode] = []  # no id is used twice while the layer is read
+        try:
+            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as archive:
+                for member in archive:
+                    if folders_follow_links and member.isdir() and self._is_link(member.name):
+                        continue
+                    inode = self._add_member(archive, member, fresh)
+                    if inode is not None:
+                        fresh.add(id(inode))
+                        kept.append(inode)
+        except (tarfile.TarError, EOFError) as error:
+            raise ImageError(f"{self.name}: an archive is damaged: {error}") from error
+
+    def entries(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
+        """Everything in it, parents first, in the order of names.
+
+        Args:
+            keep: Asked for each path; a folder that it does not keep is left out with all below.
+        """
+
+        def walk(folder: Folder, prefix: str) -> Iterator[Entry]:
+            for name in sorted(folder.children):
+                inode, path = folder.children[name], f"{prefix}{name}"
+                if keep is not None and not keep(path):
+                    continue
+                yield Entry(
+                    path,
+                    inode.mode,
+                    inode.content,
+                    user_id=inode.user_id,
+                    group_id=inode.group_id,
+                    link=id(inode) if stat.S_ISREG(inode.mode) else 0,
+                )
+                if isinstance(inode, Folder):
+                    yield from walk(inode, f"{path}/")
+
+        return walk(self.root, "")
+
+    def _add_member(
+        self, archive: tarfile.TarFile, member: tarfile.TarInfo, fresh: set[int]
+    ) -> Inode | None:
+        parts = self._checked(member.name)
+        name = parts[-1] if parts else ""
+        if name.startswith(_WHITEOUT):
+            self._delete(parts, fresh)
+            return None
+        path = "/".join(parts)
+        if _CAPABILITY in member.pax_headers:
+            self.dropped_capabilities.append(path)
+        if member.islnk():
+            inode = self._linked(path, member.linkname)
+        else:
+            found = self._inode(archive, member)
+            if found is None:
+                return None
+            inode = found
+        self.put(path, inode)
+        placed = self.find_exactly(path)
+        return placed if placed is not None else inode
+
+    def _is_link(self, name: str) -> bool:
+        found = self.find_exactly("/".join(self._checked(name)))
+        return found is not None and stat.S_ISLNK(found.mode)
+
+    def find_exactly(self, path: str) -> Inode | None:
+        """What stands at a path itself, a link as a link; or None."""
+        try:
+            folder, name = self._parent(_parts(path), make=False)
+        except LookupError:
+            return None
+        return folder.children.get(name) if name else folder
+
+    def _linked(self, path: str, target: str) -> Inode:
+        found = self.find_exactly("/".join(self._checked(target)))
+        if found is None or isinstance(found, Folder):
+            raise ImageError(f"{self.name}: {path} is a hard link to {target}, which is no file")
+        return found
+
+    def _inode(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Inode | None:
+        """The member as a node; None for what a guest makes itself (devices)."""
+        permissions = member.mode & 0o7777
+        owner = (member.uid, member.gid)
+        if member.isdir():
+            return Folder(permissions, *owner)
+        if member.issym():
+            link = member.linkname.encode("utf-8", "surrogateescape")
+            return Inode(stat.S_IFLNK | 0o777, link, *owner)
+        if member.isfifo():
+            return Inode(stat.S_IFIFO | permissions, b"", *owner)
+        if not member.isreg():
+            return None
+        return Inode(stat.S_IFREG | permissions, self._content(archive, member), *owner)
+
+    def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Path | bytes:
+        source = archive.extractfile(member)
+        assert source is not None
+        if member.size <= _SPOOLED_ABOVE_BYTES:
+            return source.read()
+        path = self._spool / str(next(self._numbers))
+        with path.open("xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        if path.stat().st_size != member.size:
+            raise ImageError(f"{self.name}: an archive ends within {member.name}")
+        return path
+
+    def _delete(self, parts: list[str], fresh: set[int]) -> None:
+        """Do what a whiteout says: to one name, or to all a folder had before this layer."""
+        where, name = "/".join(parts[:-1]), parts[-1]
+        if name == _OPAQUE:
+            folder = self.find_exactly(where)
+            if isinstance(folder, Folder):
+                _keep_only(folder, fresh)
+            return
+        gone = name.removeprefix(_WHITEOUT)
+        if gone in ("", ".", ".."):
+            raise ImageError(f"{self.name}: {name!r} deletes nothing that has a name")
+        if gone.startswith(_WHITEOUT):
+            return  # older storage drivers' own bookkeeping
+        path = f"{where}/{gone}"
+        found = self.find_exactly(path)
+        if isinstance(found, Folder):
+            _keep_only(found, fresh)
+            if found.children or id(found) in fresh:
+                return
+        if found is not None and id(found) not in fresh:
+            self.remove(path)
+
+    def _checked(self, name: str) -> list[str]:
+        """The parts of a member's name.
+
+        Raises:
+            ImageError: It would lead outside.
+        """
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise ImageError(f"{self.name}: an archive names {name!r}, which leads outside of it")
+        return _parts(name)
+
+    def _parent(self, parts: list[str], *, make: bool) -> tuple[Folder, str]:
+        if not parts:
+            return self.root, ""
+        found = self._walk(parts[:-1], make=make)
+        if not isinstance(found, Folder):
+            raise LookupError("/".join(parts))
+        return found, parts[-1]
+
+    def _walk(self, parts: list[str], *, make: bool) -> Inode:
+        """Follow a path and the links in it.
+
+        Raises:
+            LookupError: It leads to nothing (and nothing is to be made).
+            ImageError: It leads above the root, or links go round.
+        """
+        trail: list[Folder] = [self.root]
+        todo, links = list(reversed(parts)), 0
+        current: Inode = self.root
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                if len(trail) == 1:
+                    raise ImageError(f"{self.name}: {'/'.join(parts)} leads outside through a link")
+                trail.pop()
+                current = trail[-1]
+                continue
+            folder = trail[-1]
+            child = folder.children.get(part)
+            if child is not None and stat.S_ISLNK(child.mode):
+                links += 1
+                if links > _LINKS_MAX:
+                    raise ImageError(f"{self.name}: the links of {'/'.join(parts)} go round")
+                assert isinstance(child.content, bytes)
+                target = child.content.decode("utf-8", "surrogateescape")
+                if target.startswith("/"):
+                    del trail[1:]
+                    current = self.root
+                todo.extend(reversed(_parts(target)))
+                continue
+            if not isinstance(child, Folder) and (make or child is None or todo):
+                if not make:
+                    raise LookupError("/".join(parts))
+                child = folder.children[part] = Folder()
+            current = child
+            if isinstance(child, Folder):
+                trail.append(child)
+        return current
+
+    @staticmethod
+    def _retouch(folder: Folder, as_in: Inode) -> None:
+        folder.mode, folder.user_id, folder.group_id = as_in.mode, as_in.user_id, as_in.group_id
+
+
+def _keep_only(folder: Folder, fresh: set[int]) -> None:
+    for name, child in list(folder.children.items()):
+        if isinstance(child, Folder):
+            _keep_only(child, fresh)
+            if child.children:
+                continue
+        if id(child) not in fresh:
+            del folder.children[name]
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]

@@ -1,11 +1,14 @@
 """Why a guest does not run: from how its unit ended and from the events QEMU left behind.
 
-A guest that panics ends its QEMU with exit code 0, so the code alone says nothing.
+A Linux guest that panics ends its QEMU with exit code 0, so the code alone says nothing. A Nanos
+guest ends it with no event, and makes its own code n QEMU's code 2n + 1; what QEMU itself ends with
+is 1, and then it says why.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 
 import msgspec
 
@@ -20,6 +23,8 @@ _REASONS = {
     "host-signal": "QEMU was ended by a signal",
     "host-error": "QEMU met an error",
 }
+_KERNEL_STOPPED = {0x7D: "its debugger", 0x7E: "a fault", 0x7F: "a halt"}
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 
 
@@ -57,10 +62,27 @@ def reason_of(unit: UnitStatus | None, traces: Traces) -> str:
         return _REASONS[why]
     if unit is None or unit.exit_code is None:
         return "its process is gone"
+    if unit.exit_code >> 1 in _KERNEL_STOPPED:
+        return _unikernel_panic(_KERNEL_STOPPED[unit.exit_code >> 1], traces.serial)
     if unit.exit_code > _KILLED:
         return f"QEMU was killed by signal {unit.exit_code - _KILLED}"
     output = traces.output.strip().splitlines()
+    if unit.exit_code % 2 and not output:
+        return _unikernel_end(unit.exit_code >> 1)
     return f"QEMU ended with exit code {unit.exit_code}" + (f": {output[-1]}" if output else "")
+
+
+def _unikernel_end(code: int) -> str:
+    """How the only program of a unikernel ended."""
+    if code == 0:
+        return _REASONS["guest-shutdown"]
+    ended = f"the guest's program ended with exit code {code}"
+    return f"{ended}, {_SIGNALS[code]}" if code in _SIGNALS else ended
+
+
+def _unikernel_panic(why: str, serial: str) -> str:
+    said = [line for line in serial.splitlines() if line.strip() and not line.startswith("{")]
+    return f"the guest panicked: {why}" + (f": {said[-1].strip()[-200:]}" if said else "")
 
 
 def _shutdown_reason(events: str) -> str:

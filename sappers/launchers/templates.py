@@ -192,10 +192,11 @@ def copy_blocks(source: int, target: int) -> str:
     found.update(b"%d" % size)
     while position < size:
         try:
-            start = os.lseek(source, position, os.SEEK_DATA) // _BLOCK_BYTES * _BLOCK_BYTES
+            data_at = os.lseek(source, position, os.SEEK_DATA)
         except OSError:  # nothing but a hole is left
             break
-        end = os.lseek(source, max(start, position), os.SEEK_HOLE)
+        end = os.lseek(source, data_at, os.SEEK_HOLE)
+        start = max(position, data_at // _BLOCK_BYTES * _BLOCK_BYTES)
         position = min(size, -(-end // _BLOCK_BYTES) * _BLOCK_BYTES)
         for part in range(start, position, _PART_BYTES):
             data = os.pread(source, min(_PART_BYTES, position - part), part)

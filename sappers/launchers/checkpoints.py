@@ -25,7 +25,7 @@ from sappers.ports import ImageStore, Supervisor
 
 log = structlog.get_logger(__name__)
 
-CLONABLE = ("microvm",)
+CLONABLE = ("microvm", "nanos")
 _RETRY_SECONDS = 600.0  # after a template that could not be made
 _SWEEP_SECONDS = 60.0
 _QUIET_POLL_SECONDS = 0.5

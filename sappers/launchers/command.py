@@ -10,11 +10,14 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from sappers.config import GUEST_USER_IDS
-from sappers.model.image import Blob, MicrovmBoot
+from sappers.errors import LaunchError
+from sappers.launchers import nanos_command
+from sappers.model.image import Blob, Boot, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator
 
 KERNEL, INITRD, ROOT = "kernel", "initrd", "root"
@@ -43,6 +46,7 @@ class GuestSpec(msgspec.Struct, frozen=True):
         address: The member's address that the port is published at.
         mac: The network card's address.
         has_root: Its root file system is a disk of its own.
+        kind: Of machine.
         tsc_khz: The host's clock rate, or None when not known.
         user_id: Whom to run as, or None to stay who we are.
         groups: Groups beside, to open /dev/kvm.
@@ -59,12 +63,22 @@ class GuestSpec(msgspec.Struct, frozen=True):
     groups: tuple[int, ...] = ()
     mac: str = TEMPLATE_MAC
     has_root: bool = False
+    kind: Literal["microvm", "nanos"] = "microvm"
 
 
-def boot_files(boot: MicrovmBoot) -> Mapping[str, Blob]:
-    """What must be in the guest's folder, by name."""
-    files = {KERNEL: boot.kernel, INITRD: boot.initrd}
-    return files if boot.root is None else files | {ROOT: boot.root}
+def boot_files(boot: Boot, *, clone: bool = False) -> Mapping[str, Blob]:
+    """What must be in the guest's folder, by name; a clone has its kernel in memory.
+
+    Raises:
+        LaunchError: It is a whole host's, which no guest can be.
+    """
+    match boot:
+        case NanosBoot(disk):
+            return {nanos_command.DISK: disk}
+        case MicrovmBoot(kernel, initrd, root):
+            files = {} if clone else {KERNEL: kernel, INITRD: initrd}
+            return files if root is None else files | {ROOT: root}
+    raise LaunchError("the image is a host's, which runs as a member and never as a guest")
 
 
 def qemu_command(spec: GuestSpec) -> tuple[str, ...]:
@@ -104,8 +118,11 @@ def _qemu(spec: GuestSpec, memory: tuple[str, ...] = ()) -> tuple[str, ...]:
     accel: str = spec.accelerator.kind
     if accel == "tcg":
         accel += f",tb-size={_TRANSLATION_CACHE_MIB}"
-    machine = "microvm,memory-backend=memory" if memory else "microvm"
+    nanos = spec.kind == "nanos"
+    machine = nanos_command.MACHINE if nanos else "microvm"
+    machine += ",memory-backend=memory" if memory else ""
     return (
+        *(nanos_command.TEMPORARY_FILES_HERE if nanos else ()),
         *(QEMU, "-name", f"guest={spec.allocation_id}", "-M", machine, *memory),
         *("-accel", accel, "-cpu", "max", "-m", f"{spec.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
@@ -113,6 +130,8 @@ def _qemu(spec: GuestSpec, memory: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 
 def _kernel(spec: GuestSpec) -> tuple[str, ...]:
+    if spec.kind == "nanos":
+        return ()  # it is on the disk
     return ("-kernel", KERNEL, "-initrd", INITRD, "-append", kernel_arguments(spec.tsc_khz))
 
 
@@ -122,13 +141,12 @@ def _devices(spec: GuestSpec, *, cut_off: bool = False) -> tuple[str, ...]:
     return (
         # Opened for appending, so that the log can be cut while the guest runs.
         *("-chardev", f"file,id=serial,path={SERIAL_LOG},append=on", "-serial", "chardev:serial"),
-        *("-device", "virtio-rng-device"),
-        *("-netdev", f"user,id=net{network}"),
-        *("-device", f"virtio-net-device,netdev=net,mac={spec.mac}"),
-        *(_ROOT_DISK if spec.has_root else ()),
-        *("-device", "virtio-serial-device,max_ports=2"),  # each port takes guest memory
         *("-chardev", f"socket,id=control,path={CONTROL_SOCKET},server=on,wait=off"),
-        *("-device", f"virtserialport,chardev=control,name={CONTROL_PORT}"),
+        *(
+            nanos_command.devices(network, spec.mac, "control")
+            if spec.kind == "nanos"
+            else _microvm_devices(network, spec)
+        ),
         *("-chardev", f"socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
         # A second monitor that only writes events to a file: why a guest ended can be read
@@ -136,6 +154,17 @@ def _devices(spec: GuestSpec, *, cut_off: bool = False) -> tuple[str, ...]:
         *("-chardev", f"pipe,id=events,path={EVENTS}", "-mon", "chardev=events,mode=control"),
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    )
+
+
+def _microvm_devices(network: str, spec: GuestSpec) -> tuple[str, ...]:
+    return (
+        *("-device", "virtio-rng-device"),
+        *("-netdev", f"user,id=net{network}"),
+        *("-device", f"virtio-net-device,netdev=net,mac={spec.mac}"),
+        *(_ROOT_DISK if spec.has_root else ()),
+        *("-device", "virtio-serial-device,max_ports=2"),  # each port takes guest memory
+        *("-device", f"virtserialport,chardev=control,name={CONTROL_PORT}"),
     )
 
 

@@ -29,7 +29,7 @@ from sappers.launchers.template_maker import descriptor_path
 from sappers.launchers.templates import Held
 from sappers.launchers.verdict import Traces, judge
 from sappers.model.allocation import Allocation
-from sappers.model.image import Manifest, MicrovmBoot
+from sappers.model.image import Manifest, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator, Member
 from sappers.model.observation import GuestProcess
 from sappers.ports import Clock, GuestCredentials, ImageStore, Supervisor, UnitSpec
@@ -249,12 +249,9 @@ class QemuLauncher:
         def fill() -> None:
             with self._images.holding():
                 boot = self._images.assemble(image).boot
-                if not isinstance(boot, MicrovmBoot):
-                    raise LaunchError(f"image {image[:12]} is no micro-VM")
                 files = {
                     name: self._images.blob_path(blob.digest)
-                    for name, blob in command.boot_files(boot).items()
-                    if held is None or name == command.ROOT
+                    for name, blob in command.boot_files(boot, clone=held is not None).items()
                 }
                 folder.prepare(record, files, spec.user_id)
 
@@ -344,6 +341,7 @@ class QemuLauncher:
             user_id=command.user_id_for(f"template {manifest.name}") if root else None,
             groups=groups,
             has_root=isinstance(manifest.boot, MicrovmBoot) and manifest.boot.root is not None,
+            kind="nanos" if isinstance(manifest.boot, NanosBoot) else "microvm",
         )
 
     def _keep_informed(self, folder: GuestFolder, record: Record) -> None:

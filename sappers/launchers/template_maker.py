@@ -15,7 +15,6 @@ from sappers.launchers.command import GuestSpec
 from sappers.launchers.guest_folder import GuestFolder, Record
 from sappers.launchers.monitor import first_monitor
 from sappers.launchers.templates import TemplateFolder, new_memory
-from sappers.model.image import MicrovmBoot
 from sappers.ports import ImageStore, Supervisor, UnitSpec
 
 UNIT_PREFIX = "sappers-template-"
@@ -91,7 +90,6 @@ class TemplateMaker:
         def prepare() -> None:
             with self._images.holding():
                 boot = self._images.assemble(image).boot
-                assert isinstance(boot, MicrovmBoot)
                 files = {
                     name: self._images.blob_path(blob.digest)
                     for name, blob in command.boot_files(boot).items()

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.operator_client import Endpoint, OperatorClient, Reached
 from sappers.config import StateFolder
 from sappers.errors import SappersError
 from sappers.hub.credentials import create_hub_account
@@ -23,6 +23,7 @@ from sappers.model.view import ClusterView
 from sappers.security.authority import create_authority
 from sappers.supervision import DetachedSupervisor
 from tests.identities import make_cluster_identities, make_operator_identity
+from tests.image_stores import KEY
 
 PORTS = Ports(gossip=17946, raft=22000, http=21000, hub=14222, hub_routes=16222)
 
@@ -39,12 +40,20 @@ class Agents:
     """A cluster's agents; one loopback address each."""
 
     def __init__(
-        self, folder: Path, names: list[str], *, bootstrap: int = 3, network: str | None = None
+        self,
+        folder: Path,
+        names: list[str],
+        *,
+        bootstrap: int = 3,
+        network: str | None = None,
+        images: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
+        """`images` has settings for images by name of an agent."""
         # Loopback addresses of their own, so that runs side by side do not meet.
         network = network or f"127.{os.getpid() // 250 % 200 + 20}.{os.getpid() % 250}."
         self.folder = folder
         self.names = names
+        self._images = images or {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         authority = create_authority("test")
         self.addresses = {name: f"{network}{10 + n}" for n, name in enumerate(names, 1)}
@@ -80,7 +89,11 @@ class Agents:
         lines = [
             f"{key} = {msgspec.json.encode(value).decode()}" for key, value in settings.items()
         ]
-        return "\n".join([*lines, "[ports]", *(f"{key} = {port}" for key, port in ports.items())])
+        lines += ["[ports]", *(f"{key} = {port}" for key, port in ports.items())]
+        images = self._images.get(name, {})
+        lines += ["[images]", *(f"{key} = {value}" for key, value in images.items())]
+        lines += ["[[image_keys]]", f'key = "{KEY.public}"', 'owner = "test"']
+        return "\n".join(lines)
 
     def start(self, *names: str) -> None:
         for name in names or self.names:
@@ -109,6 +122,11 @@ class Agents:
             return self.client.view()
         except SappersError:
             return None
+
+    def at(self, name: str) -> Reached:
+        """One agent, for calls to it alone."""
+        endpoint = Endpoint(name, self.addresses[name], PORTS.http, name)
+        return Reached(endpoint, f"https://{self.addresses[name]}:{PORTS.http}")
 
     def log_of(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

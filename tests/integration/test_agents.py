@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sappers.api.image_calls import ImageCalls
 from sappers.api.wire import WantedImage, WantedWorkload
-from sappers.config import StateFolder
-from sappers.images.store import FolderImageStore
-from sappers.model.image import Manifest
+from tests.image_stores import make_store, put_image
 from tests.integration.agents import Agents, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -28,11 +27,13 @@ def agents(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agents]:
     asyncio.run(cluster.sweep())
 
 
-def image_on(cluster: Agents, name: str) -> WantedImage:
-    """An image in one member's store alone; it is never launched here."""
-    store = FolderImageStore(StateFolder(cluster.folder / name).images)
-    blob = store.put(iter([b"nothing to boot"]))
-    digest = store.put_manifest(Manifest("empty", "microvm", "x86_64", kernel=blob, initrd=blob))
+def image_at(cluster: Agents, name: str) -> WantedImage:
+    """An image whose chunks nobody has; it is never launched here."""
+    store = make_store(cluster.folder / "control")
+    digest = put_image(store, "empty")
+    signed = store.signed(digest)
+    assert signed is not None
+    ImageCalls(cluster.client).put_at(cluster.at(name), digest, signed)
     return WantedImage("empty", digest)
 
 
@@ -44,7 +45,7 @@ def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents)
     assert set(view.hub_servers) == set(view.electorate)
     leader = view.leader_id
     assert leader is not None
-    wanted = WantedWorkload(image_on(agents, "n4"), count=0)
+    wanted = WantedWorkload(image_at(agents, "n4"), count=0)
 
     agents.kill(leader)
     killed_at = time.monotonic()

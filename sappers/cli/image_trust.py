@@ -37,12 +37,13 @@ def list_keys(*, cluster: Cluster = None, addr: Address = None, output: Form = O
         return
     own = LocalImages(control_home(os.environ)).own_key()
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("KEY", no_wrap=True, overflow="ellipsis", min_width=16)
-    table.add_column("OWNER", overflow="fold")
+    # Whole, so that it can be copied; what is short of room is the owner.
+    table.add_column("KEY", no_wrap=True)
+    table.add_column("OWNER", overflow="ellipsis")
+    table.add_column("", no_wrap=True)
     for one in keys.keys:
         mine = own is not None and own.key == one.key
-        owner = plain(one.owner).append(" (this machine)" if mine else "", "green")
-        table.add_row(Text(one.key), owner)
+        table.add_row(Text(one.key), plain(one.owner), Text("here" if mine else "", "green"))
     Console().print(table)
 
 

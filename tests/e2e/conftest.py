@@ -63,19 +63,23 @@ def _sweep(home: ControlHome) -> None:
 
 @pytest.fixture(scope="session")
 def deploy(home: ControlHome) -> Deploy:
-    """Runs `sappers-deploy ARGS…`; its exit code, stdout and stderr."""
+    """Runs `sappers-deploy ARGS…`; its exit code, stdout and stderr.
+
+    `at` is another home than this run's, as if it were another machine's.
+    """
     program = Path(sys.executable).with_name("sappers-deploy")
     environment = os.environ | {
-        "SAPPERS_HOME": str(home.data),
         "SAPPERS_CACHE": str(home.cache),
         "NO_COLOR": "1",
         "COLUMNS": "120",
     }
 
-    def run(*arguments: str, timeout_seconds: float = COMMAND_SECONDS) -> Finished:
+    def run(
+        *arguments: str, timeout_seconds: float = COMMAND_SECONDS, at: Path = home.data
+    ) -> Finished:
         return subprocess.run(
             [program, *arguments],
-            env=environment,
+            env=environment | {"SAPPERS_HOME": str(at)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -13,11 +13,12 @@ from typing import TypeVar
 
 import httpx
 
+from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import Endpoint, OperatorClient
 from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.errors import ApiError
-from sappers.images.store import FolderImageStore
 from sappers.lab.lab import Lab
 from sappers.lab.plan import HostSpec
 from sappers.lab.record import load_record
@@ -59,7 +60,7 @@ class LabCluster:
         self.lab = lab
         self.home = home
         self.folder = home.cluster(last_cluster_name(home))
-        self._store = FolderImageStore(home.images)
+        self.images = LocalImages(home)
 
     @property
     def identity(self) -> Identity:
@@ -153,8 +154,14 @@ class LabCluster:
 
     def wanted(self, *, count: int = 1, port: int | None = 8080) -> WantedWorkload:
         """The hello image as a workload, to be written with a client."""
-        digest = self._store.named()["hello"]
+        digest = self.images.store.named()["hello"]
         return WantedWorkload(WantedImage("hello", digest), guest_port=port, count=count)
+
+    def chunks_on(self, host: str, digest: str) -> int:
+        """How many chunks of an image a host's member says that it has."""
+        with self.client(host) as client:
+            found = ImageCalls(client).images().images
+        return next((one.chunks_here for one in found if one.image.digest == digest), 0)
 
     def guest(self, workload: str, *hosts: str) -> Allocation:
         """The one copy of a workload that should run."""

@@ -17,6 +17,10 @@ from sappers.sidecar.log import say
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import Launch
 
+_PREPARE = b"prepare\n"
+# What runs it; and what Python needs for the name of any host.
+_PRELOADED = ("runpy", "encodings.idna")
+
 
 class ApplicationProcess:
     """The application as a child of PID 1.
@@ -43,16 +47,20 @@ class ApplicationProcess:
             _run_child(application, tuple(preload), launch or Launch(), reader, ready)
         os.close(reader)
         os.close(ready)
+        self._prepared = False
         self.exit_text = ""
 
-    def wait_until_ready(self) -> None:
-        """Return once it has imported what it may before it is told who it is."""
+    def prepare(self) -> None:
+        """Have it get ready to be saved; returns once it holds still."""
+        self._prepared = True
+        os.write(self._writer, _PREPARE)
         os.read(self._ready, 1)  # or it ended: then this is the end of the pipe
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Let it run with just this environment."""
+        word = {"environment": dict(environment), "reseed": self._prepared}
         with os.fdopen(self._writer, "wb") as pipe:
-            pipe.write(json.dumps(dict(environment)).encode())
+            pipe.write(json.dumps(word).encode())
 
     @property
     def alive(self) -> bool:
@@ -84,13 +92,18 @@ def _run_child(
         _enter(launch)
         if launch.kind != "program":
             _preload(preload)
-        os.write(ready, b".")
-        os.close(ready)
         with os.fdopen(reader, "rb") as pipe:
-            environment = json.loads(pipe.read())
-        reseed_process()
+            if (line := pipe.readline()) == _PREPARE:
+                reseed_process()  # the first time takes a tenth of a second
+                gc.freeze()  # clones of a checkpoint go on sharing these pages
+                os.write(ready, b".")
+                line = pipe.readline()
+        os.close(ready)
+        word = json.loads(line)
+        if word["reseed"]:
+            reseed_process()
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update(word["environment"])
         if launch.kind == "program":
             status = _execute(application, launch.arguments)
         else:
@@ -142,7 +155,6 @@ def _execute(program: str, arguments: tuple[str, ...]) -> int:
 
 
 def _preload(modules: tuple[str, ...]) -> None:
-    for module in ("runpy", *modules):
+    for module in (*_PRELOADED, *modules):
         with contextlib.suppress(Exception):  # the application will say it better
             importlib.import_module(module)
-    gc.freeze()  # clones of a checkpoint go on sharing these pages

@@ -18,6 +18,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from sappers.sidecar import machine
 from sappers.sidecar.application import ApplicationProcess
@@ -31,6 +32,7 @@ from sappers.sidecar.settings import (
     read_configuration,
 )
 
+_MODEST, _MODEST_SECONDS = 19, 0.5
 _IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.guest")
 # QEMU's user-mode network always looks like this from inside.
 _ADDRESS, _NETMASK, _GATEWAY = "10.0.2.15", "255.255.255.0", "10.0.2.2"
@@ -41,6 +43,7 @@ def main() -> None:
     machine.mount_system_folders()
     settings = load_image_settings()
     machine.load_modules(settings.modules)
+    machine.bring_up_loopback()
     process = None
     if not settings.in_process:
         process = ApplicationProcess(settings.application, settings.preload, settings.launch)
@@ -48,13 +51,13 @@ def main() -> None:
     say("waiting-for-configuration")
     configuration = _wait_for_configuration(settings, port, process)
     machine.reseed(configuration.seed)
-    reseed_process()
     machine.set_clock(configuration.now)
     machine.take_name(configuration.allocation_id, ("/", settings.launch.root))
     machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY, configuration.mac)
     environment = _environment(settings, configuration)
     if process is not None:
         process.start(environment)
+    reseed_process()  # the application's process does the same
     os.environ.update(environment)
     say("configured", allocation=configuration.allocation_id)
     _serve(settings, configuration, port, process)
@@ -91,7 +94,8 @@ def _prepare(settings: ImageSettings, process: ApplicationProcess | None) -> Non
         with contextlib.suppress(Exception):  # the guest itself will say what is wrong
             importlib.import_module(settings.application)
     else:
-        process.wait_until_ready()
+        process.prepare()
+    reseed_process()  # the first time takes a tenth of a second
     gc.collect()
     gc.freeze()  # later collections leave these pages alone, so that clones go on sharing them
     say("prepared")
@@ -119,6 +123,10 @@ def _serve(
     from sappers.sidecar.guest import Guest  # late on purpose: imports nats
 
     async def serve() -> float:
+        # The application goes first for a moment: there is one processor.
+        os.setpriority(os.PRIO_PROCESS, 0, _MODEST)
+        restore = partial(os.setpriority, os.PRIO_PROCESS, 0, 0)
+        asyncio.get_running_loop().call_later(_MODEST_SECONDS, restore)
         return await Guest(settings, configuration, port, process).serve()
 
     grace_seconds = asyncio.run(serve())

@@ -17,7 +17,7 @@ _SEED_BYTES = 64
 def reseed_process() -> None:
     """Give this process's generators new seeds of the kernel; imports none of them."""
     if random := sys.modules.get("random"):
-        random.seed(os.urandom(_SEED_BYTES))
+        random.seed()
     if ssl := sys.modules.get("_ssl"):
         # OpenSSL mixes it in, and draws from the kernel anew before it gives out another byte.
         ssl.RAND_add(os.urandom(_SEED_BYTES), float(_SEED_BYTES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,6 +110,13 @@ def _microvm(store: FolderImageStore, cache: Path, key: SigningKey) -> Builder[I
     return MicrovmBuilder(store, cache, _PROJECT / "requirements" / "agent.lock", key)
 
 
+def _nanos(store: FolderImageStore, cache: Path, key: SigningKey) -> Builder[ImageDefinition]:
+    from sappers.images.nanos import NanosBuilder
+
+    lock, tools = _PROJECT / "requirements" / "agent.lock", cache.parent / "tools"
+    return NanosBuilder(store, cache, lock, key, os.environ, tools)
+
+
 def _appliance(store: FolderImageStore, cache: Path, key: SigningKey) -> Builder[ImageDefinition]:
     from sappers.assembly.appliance import appliance_builder
 
@@ -119,5 +127,6 @@ _BUILDERS: Mapping[
     str, Callable[[FolderImageStore, Path, SigningKey], Builder[ImageDefinition]]
 ] = {
     "microvm": _microvm,
+    "nanos": _nanos,
     "appliance": _appliance,
 }

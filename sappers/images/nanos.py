@@ -6,33 +6,21 @@ sources of sidecar and application. `ops` does not; `nanos_disk` puts what it ma
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from sappers.errors import ImageError
-from sappers.images import debian, ops
+from sappers.images import ops
+from sappers.images.application import Application, Filled, inputs_of
 from sappers.images.builder import Report
 from sappers.images.definition import ImageDefinition
 from sappers.images.nanos_disk import write_in_order
-from sappers.images.python_root import (
-    INTERPRETER,
-    PACKAGES,
-    SITE,
-    GuestPython,
-    build_root,
-    fetch_wheels,
-    locked_requirements,
-)
+from sappers.images.parts import Parts, Versions, digest_of
+from sappers.images.python_root import INTERPRETER, SITE, GuestPython
 from sappers.images.store import FolderImageStore
 from sappers.model.image import Manifest, NanosBoot
 from sappers.security.signing import SigningKey
@@ -55,13 +43,13 @@ _FILES = {
 
 
 class NanosBuilder:
-    """Builds images into a store; a `builder.Builder`.
+    """Builds images into a store; implements `images.builder.Builder`.
 
     Args:
         store: Where images go.
-        signing_key: Vouches for them.
-        cache: Folder for packages, roots and tools; may be deleted at any time.
+        cache: Folder for packages and roots; may be deleted at any time.
         lock: The hashed lock file that pins the sidecar's packages.
+        signing_key: Signs what is built; the store must trust it.
         environment: Where `PATH`, `OPS_HOME` and `NANOS_DIR` are looked up.
         tools: Folder for an `ops` that Go brings.
     """
@@ -69,23 +57,22 @@ class NanosBuilder:
     def __init__(
         self,
         store: FolderImageStore,
-        signing_key: SigningKey,
         cache: Path,
         lock: Path,
+        signing_key: SigningKey,
         environment: Mapping[str, str],
         tools: Path,
     ) -> None:
         self._store = store
-        self._key = signing_key
-        self._cache = cache
-        self._lock = lock
+        self._parts = Parts(cache, lock)
+        self._signing_key = signing_key
         self._environment = environment
         self._tools = tools
 
     def build(
         self, name: str, definition: ImageDefinition, folder: Path, report: Report
     ) -> tuple[str, bool]:
-        """The image's digest, and whether anything had to be built; see `builder.Builder`.
+        """The image's digest, and whether anything had to be built.
 
         Raises:
             ImageError: It cannot be built; nothing half done is left.
@@ -93,10 +80,11 @@ class NanosBuilder:
         refuse_what_nanos_cannot_run(name, definition)
         kernel = ops.find_kernel(self._environment)
         try:
-            with self._alone():
-                return self._build(name, definition, folder, kernel, report)
+            program = ops.find_ops(self._environment, self._tools, report)
+            with self._parts.alone(), self._store.holding():
+                return self._build(name, definition, folder, kernel, program, report)
         except OSError as error:
-            where = error.filename or self._cache
+            where = error.filename or self._parts.cache
             raise ImageError(
                 f"cannot build {name}: {where}: {error.strerror or error}",
                 hint="free some space and repeat" if error.errno == 28 else None,
@@ -108,106 +96,73 @@ class NanosBuilder:
         definition: ImageDefinition,
         folder: Path,
         kernel: ops.NanosKernel,
+        program: Path,
         report: Report,
     ) -> tuple[str, bool]:
-        program = ops.find_ops(self._environment, self._tools, report)
         report("asking apt for versions")
-        packages = debian.resolve(PACKAGES)
-        requirements = locked_requirements(self._lock.read_text())
-        sources = _sources(definition, folder)
-        inputs = _digest(
-            RECIPE,
-            name,
-            msgspec.json.encode(definition),
-            packages,
-            requirements,
+        versions = self._parts.versions(())
+        inputs = digest_of(
+            *(RECIPE, "nanos", name, definition, versions.python, versions.requirements),
             *(path.read_bytes() for path in (program, kernel.kernel, kernel.boot)),
-            *(f"{place}\0".encode() + path.read_bytes() for place, path in sources),
+            *(label.encode() + path.read_bytes() for label, path in _sidecar()),
+            *inputs_of(definition, folder),
         )
-        record = self._cache / "builds" / inputs
-        if (known := self._known(record)) is not None:
-            return known, False
-        root = self._root(packages, requirements, report)
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="nanos-") as work:
-            disk = self._disk(program, kernel, definition, sources, root, Path(work), report)
+        record = self._parts.cache / "builds" / inputs
+        if record.exists():
+            digest = record.read_text().strip()
+            manifest = self._store.manifest(digest)
+            if manifest is not None and not self._store.missing_chunks(digest):
+                self._store.put_manifest(manifest, self._signing_key)
+                return digest, False
+        with self._parts.scratch("nanos") as work:
+            home = work / "home"
+            self._fill(home, definition, folder, versions, report, work)
+            report("running ops")
+            made = ops.create_disk(program, kernel, package_manifest(), home)
+            write_in_order(made, work / "disk")
             report("storing")
-            blob = self._store.put_file(disk)
+            disk = self._store.put_file(work / "disk")
         manifest = Manifest(
             name=name,
             architecture=ARCHITECTURE,
-            boot=NanosBoot(blob),
+            boot=NanosBoot(disk),
             memory_mib=definition.memory_mib,
             guest_port=definition.port,
             health_interval_seconds=definition.health.interval_seconds,
             stateful=definition.stateful,
         )
-        digest = self._store.put_manifest(manifest, self._key)
+        digest = self._store.put_manifest(manifest, self._signing_key)
         record.parent.mkdir(exist_ok=True)
         record.write_text(f"{digest}\n")
         return digest, True
 
-    def _known(self, record: Path) -> str | None:
-        """The digest of an image built before of the same inputs, when all of it is here."""
-        if not record.exists():
-            return None
-        digest = record.read_text().strip()
-        manifest = self._store.manifest(digest)
-        if manifest is None or self._store.missing_chunks(digest):
-            return None
-        return self._store.put_manifest(manifest, self._key)
-
-    def _disk(
+    def _fill(
         self,
-        program: Path,
-        kernel: ops.NanosKernel,
+        home: Path,
         definition: ImageDefinition,
-        sources: list[tuple[str, Path]],
-        root: Path,
-        work: Path,
+        folder: Path,
+        versions: Versions,
         report: Report,
-    ) -> Path:
-        report("compiling the application")
-        home = work / "home"
+        work: Path,
+    ) -> None:
+        """Make a home for `ops` with the guest's files: Python, sidecar, application, settings."""
+        root = self._parts.python_root(versions, report)
+        report("preparing the application")
+        application = work / "application"
+        application.mkdir()
+        filled = Application(definition, folder, self._parts, versions, report).fill(
+            root, frozenset(), application
+        )
         ops.prepare_home(home)
         files = ops.files_folder(home)
-        files.rmdir()
-        shutil.copytree(root, files, symlinks=True)
-        _add(files, definition, sources, work / "new", GuestPython(root))
-        report("running ops")
-        made = ops.create_disk(program, kernel, package_manifest(), home)
-        ordered = work / "disk"
-        write_in_order(made, ordered)
-        return ordered
-
-    def _root(self, packages: Sequence[debian.Package], requirements: str, report: Report) -> Path:
-        """The Python root that all images share, made once per set of packages and wheels."""
-        ready = self._cache / "nanos-roots" / _digest(RECIPE, packages, requirements)
-        if not ready.exists():
-            report("fetching Python for guests")
-            debian.fetch(packages, self._cache / "packages")
-            wheels = fetch_wheels(requirements, self._cache / "wheels" / _digest(requirements))
-            report("compiling Python for guests")
-            files = [self._cache / "packages" / package.file for package in packages]
-            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="root-") as work:
-                root = Path(work) / "root"
-                build_root(files, wheels, Path(work), root)
-                ready.parent.mkdir(exist_ok=True)
-                root.rename(ready)
-        return ready
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One build at a time in a cache; what a killed one left is swept first."""
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._cache / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in self._scratch.iterdir():
-                shutil.rmtree(left, ignore_errors=True)
-            yield
-
-    @property
-    def _scratch(self) -> Path:
-        return self._cache / "scratch"
+        for source in (root, application / "new"):
+            shutil.copytree(source, files, symlinks=True, dirs_exist_ok=True)
+        _add_sidecar(files, GuestPython(root), work / "sidecar")
+        settings = json.dumps(guest_settings(definition, filled), sort_keys=True)
+        for place, text in {**_FILES, "etc/sappers/guest.json": settings}.items():
+            (files / place).parent.mkdir(parents=True, exist_ok=True)
+            (files / place).write_text(text)
+        (files / "tmp").mkdir()
 
 
 def refuse_what_nanos_cannot_run(name: str, definition: ImageDefinition) -> None:
@@ -243,90 +198,40 @@ def package_manifest() -> dict[str, Any]:
     }
 
 
-def guest_settings(definition: ImageDefinition) -> dict[str, Any]:
+def guest_settings(definition: ImageDefinition, filled: Filled) -> dict[str, Any]:
     """What `sidecar.settings.load_image_settings` reads in the guest."""
-    program = definition.program
     return {
-        "application": program.module or f"/app/{program.script}c",
-        "in_process": program.in_process,
-        "environment": definition.environment,
+        "application": filled.name,
+        "in_process": definition.program.in_process,
+        "preload": filled.preload,
+        "environment": {**filled.environment, **definition.environment},
         "check": {
             "kind": definition.health.check,
-            "port": definition.port or 0,
+            "port": filled.port or 0,
             "path": definition.health.path,
             "timeout_seconds": definition.health.timeout_seconds,
         },
-        "launch": {
-            "kind": "module" if program.module else "script",
-            "arguments": program.arguments,
-        },
+        "launch": filled.launch,
     }
 
 
-def _sources(definition: ImageDefinition, folder: Path) -> list[tuple[str, Path]]:
-    """(place in the guest, file) of the sidecar and of the application, sorted."""
+def _sidecar() -> list[tuple[str, Path]]:
+    """(place in the guest, file) of the sidecar's sources, sorted."""
     own = Path(str(resources.files("sappers")))
     names = (*_SIDECAR, *(f"sidecar/{path.name}" for path in (own / "sidecar").glob("*.py")))
-    found = [(f"{SITE}/sappers/{name}", own / name) for name in names]
-    program = definition.program
-    wanted = (*program.files, program.script) if program.script else program.files
-    for name in dict.fromkeys(wanted):
-        path = folder / name
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [
-            (f"app/{file.relative_to(folder)}", file)
-            for file in files
-            if file.is_file() and "__pycache__" not in file.parts
-        ]
-    return sorted(set(found))
+    return sorted((f"{SITE}/sappers/{name}", own / name) for name in names)
 
 
-def _add(
-    files: Path,
-    definition: ImageDefinition,
-    sources: list[tuple[str, Path]],
-    new: Path,
-    python: GuestPython,
-) -> None:
-    """Put sidecar, application and settings into the guest's files, compiled."""
-    for place, source in sources:
-        (new / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, new / place)
-    (new / "app").mkdir(exist_ok=True)
+def _add_sidecar(files: Path, python: GuestPython, new: Path) -> None:
+    for label, path in _sidecar():
+        (new / label).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, new / label)
     python.compile(new / SITE, f"/{SITE}")
-    python.compile(new / "app", "/app", optimise=0)
-    _check(definition, new, python)
     shutil.copytree(new, files, dirs_exist_ok=True)
-    settings = json.dumps(guest_settings(definition), sort_keys=True)
-    for place, text in {**_FILES, "etc/sappers/guest.json": settings}.items():
-        (files / place).parent.mkdir(parents=True, exist_ok=True)
-        (files / place).write_text(text)
-    for place in ("tmp", "app"):
-        (files / place).mkdir(exist_ok=True)
-
-
-def _check(definition: ImageDefinition, new: Path, python: GuestPython) -> None:
-    """See to it that the guest will find its application.
-
-    Raises:
-        ImageError: It will not.
-    """
-    program = definition.program
-    if program.script is not None:
-        if not (new / "app" / f"{program.script}c").exists():
-            raise ImageError(f"{program.script} is no Python file")
-        return
+    folders = [str(files / SITE)]
     python.run(
-        *("-BIS", "-c"),
-        f"import sys, importlib.util; sys.path.append({str(new / 'app')!r})\n"
-        f"if importlib.util.find_spec({program.module!r}) is None:\n"
-        f"    sys.exit('the application has no module ' + {program.module!r})\n",
+        "-BIS",
+        "-c",
+        f"import sys; sys.path += {folders!r}\n"
+        "import sappers.sidecar.unikernel, sappers.sidecar.unikernel_guest\n",
     )
-
-
-def _digest(*parts: Any) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        block = part if isinstance(part, bytes) else msgspec.json.encode(part)
-        found.update(b"%d:" % len(block) + block)
-    return found.hexdigest()

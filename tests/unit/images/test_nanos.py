@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from sappers.errors import ImageError
+from sappers.images.application import Filled
 from sappers.images.definition import ApplicationDefinition, HealthDefinition, ImageDefinition
 from sappers.images.nanos import guest_settings, package_manifest, refuse_what_nanos_cannot_run
 from sappers.sidecar.settings import load_image_settings
@@ -42,21 +43,15 @@ def test_modules_and_scripts_are_taken(application):
     refuse_what_nanos_cannot_run("web", definition(**application))
 
 
-@pytest.mark.parametrize(
-    ("application", "name", "kind", "inside"),
-    [
-        ({"module": "hello"}, "hello", "module", False),
-        ({"module": "healer", "in_process": True}, "healer", "module", True),
-        ({"script": "bin/run.py", "arguments": ("-v",)}, "/app/bin/run.pyc", "script", False),
-    ],
-)
-def test_the_guest_reads_what_the_builder_wrote(application, name, kind, inside, tmp_path):
+def test_the_guest_reads_what_the_builder_wrote(tmp_path):
     path = tmp_path / "guest.json"
-    path.write_bytes(msgspec.json.encode(guest_settings(definition(**application))))
+    launch = {"kind": "script", "arguments": ("-v",)}
+    filled = Filled([], [], "/app/run.pyc", launch, preload=("json",), port=8080)
+    path.write_bytes(msgspec.json.encode(guest_settings(definition(script="run.py"), filled)))
     settings = load_image_settings(str(path))
-    assert (settings.application, settings.in_process) == (name, inside)
-    assert (settings.launch.kind, settings.check.port) == (kind, 8080)
-    assert settings.launch.arguments == tuple(application.get("arguments", ()))
+    assert (settings.application, settings.in_process) == ("/app/run.pyc", False)
+    assert (settings.launch.kind, settings.launch.arguments) == ("script", ("-v",))
+    assert (settings.preload, settings.check.port) == (("json",), 8080)
     assert settings.environment == {"A": "b"}
 
 

@@ -32,7 +32,7 @@ _LOADER = "default sappers.conf\ntimeout 0\neditor no\n"
 _ENTRY = "title Sappers\nlinux /vmlinuz\ninitrd /initrd\noptions {line}\n"
 _FSTAB = """\
 UUID={root} / ext4 errors=remount-ro,x-systemd.growfs 0 1
-PARTUUID={boot} /efi vfat umask=0077,nofail,x-systemd.device-timeout=10 0 2
+PARTUUID={boot} /efi vfat umask=0077,nofail 0 2
 """
 # $1 tar, $2 overlay, $3 fstab, $4 tree, $5 time, $6 disk, $7 offset, $8 blocks, $9 UUID. The tree
 # is made and read by one process tree: as somebody else than root, under one fakeroot.

@@ -42,6 +42,7 @@ echo COMPRESS=lz4 > "$1/etc/initramfs-tools/conf.d/sappers"
 _AFTER = """set -eu
 chroot "$1" systemctl --quiet enable systemd-networkd.service systemd-resolved.service \
     systemd-timesyncd.service ssh.service
+chroot "$1" systemctl --quiet mask e2scrub_all.timer e2scrub_reap.service
 rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/*-
 : > "$1/etc/machine-id"
 echo appliance > "$1/etc/hostname"

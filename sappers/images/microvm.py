@@ -40,8 +40,10 @@ from sappers.security.signing import SigningKey
 
 RECIPE = "3"  # raise it when this builder's output changes for the same inputs
 ARCHITECTURE = "x86_64"
-INITRAMFS_MAX_BYTES = 48 << 20  # unpacked; it takes the guest's memory for as long as it runs
-INITRAMFS_PACKED_MAX_BYTES = 30 << 20  # and this much more while it boots
+_INITRAMFS_MAX_BYTES = 48 << 20  # unpacked: it takes the guest's memory for as long as it runs
+_INITRAMFS_PACKED_MAX_BYTES = 30 << 20
+_KERNEL_BYTES = 33 << 20  # of the guest's memory
+_PAGE_BYTES = 4096
 _SEGMENT_BYTES = 2 << 20
 _DISK_LAYER_BYTES_MIN = 4 << 20
 _DISK_LAYERS = 32
@@ -137,7 +139,7 @@ class MicrovmBuilder:
             filled.stable,
             [*filled.own, *_settings_entries(definition, filled, modules)],
         ]
-        boot = self._boot(kernel, groups, versions, report, work)
+        boot = self._boot(kernel, groups, definition.memory_mib, versions, report, work)
         return Manifest(
             name=name,
             architecture=ARCHITECTURE,
@@ -152,16 +154,17 @@ class MicrovmBuilder:
         self,
         kernel: Kernel,
         groups: list[list[Entry]],
+        memory_mib: int,
         versions: Versions,
         report: Report,
         work: Path,
     ) -> MicrovmBoot:
-        size = sum(entry.size_bytes for group in groups for entry in group)
+        size = sum(_in_memory(entry) for group in groups for entry in group)
         initrd, disk = work / "initrd", work / "root"
-        if size <= INITRAMFS_MAX_BYTES:
+        if size <= _INITRAMFS_MAX_BYTES:
             report("packing the root file system")
             _write_segments(layers(groups, _SEGMENT_BYTES, whole=2), initrd)
-        if size > INITRAMFS_MAX_BYTES or initrd.stat().st_size > INITRAMFS_PACKED_MAX_BYTES:
+        if not initrd.exists() or not _fits(size, initrd.stat().st_size, memory_mib):
             layer_bytes = max(_DISK_LAYER_BYTES_MIN, power_of_two(size // _DISK_LAYERS))
             parts = layers(groups, layer_bytes, whole=2)
             while len(parts) > LAYERS_MAX:
@@ -195,6 +198,20 @@ class MicrovmBuilder:
             *(folder_entry(path) for path in ("dev", "layers", "writable", "root")),
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         ]
+
+
+def _in_memory(entry: Entry) -> int:
+    return -(-entry.size_bytes // _PAGE_BYTES) * _PAGE_BYTES
+
+
+def _fits(unpacked_bytes: int, packed_bytes: int, memory_mib: int) -> bool:
+    """Whether a root can be an initramfs.
+
+    The kernel unpacks it into at most half of the memory that is left beside itself and the packed
+    archive; some of that is for whoever writes files.
+    """
+    half = ((memory_mib << 20) - _KERNEL_BYTES - packed_bytes) / 2
+    return packed_bytes <= _INITRAMFS_PACKED_MAX_BYTES and unpacked_bytes <= 0.9 * half
 
 
 def _sidecar() -> list[tuple[str, Path]]:

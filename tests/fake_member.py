@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sappers.model.policy import ImageSettings
 from sappers.model.view import ClusterView, Genesis, MemberHealth, MemberView
 from sappers.model.workload import ImageReference
 from sappers.ports import Applied
-from tests.image_stores import make_store
+from tests.image_stores import KEY, make_store
 
 
 def make_member(name: str, address: str = "127.0.0.1", http_port: int = 11000) -> Member:
@@ -113,11 +113,13 @@ class FakeMember:
         self,
         name: str,
         folder: Path,
+        *,
         settings: ImageSettings = ImageSettings(),  # noqa: B008
+        trusted: Callable[[], Collection[str]] = lambda: (KEY.public,),
     ) -> None:
         self._me = make_member(name)
         self.instant_log = InstantLog(self._me)
-        self.store = make_store(folder)
+        self.store = make_store(folder, trusted)
         self.spread = Spread(
             me_id=name,
             store=self.store,
@@ -135,6 +137,11 @@ class FakeMember:
     @property
     def me(self) -> Member:
         return self._me
+
+    def listens_at(self, http_port: int) -> None:
+        """Say so by gossip, to clients that call each member."""
+        ports = msgspec.structs.replace(self._me.ports, http=http_port)
+        self._me = msgspec.structs.replace(self._me, ports=ports)
 
     @property
     def log(self) -> InstantLog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -17,8 +17,10 @@ import structlog
 
 from sappers.agent.clock import SystemClock
 from sappers.api import server as server_module
+from sappers.api.chunk_calls import ChunkCalls, ChunkPeer
 from sappers.api.client import HttpPeerClient
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.image_calls import ImageCalls
+from sappers.api.operator_client import Endpoint, OperatorClient, Reached
 from sappers.api.server import ApiServer
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.errors import (
@@ -36,13 +38,16 @@ from sappers.model.commands import (
     RegisterMember,
     encode_proposal,
 )
+from sappers.model.image import CHUNK_BYTES, ClusterImage
 from sappers.model.member import Member
+from sappers.model.policy import ImageSettings
 from sappers.model.view import Genesis
 from sappers.ports import Applied
 from sappers.security.authority import create_authority
 from sappers.security.tls import Identity, client_context
 from tests.fake_member import FakeMember, make_allocation, make_member
 from tests.identities import make_cluster_identities, make_operator_identity
+from tests.image_stores import make_store, put_image
 
 
 class Cluster:
@@ -77,18 +82,13 @@ class Cluster:
         return await asyncio.to_thread(run)
 
     def keep_image(self) -> str:
-        blob = {"digest": self.member.store.keep(b"kernel"), "size_bytes": 6}
-        return self.member.store.keep(
-            msgspec.json.encode(
-                {
-                    "name": "hello",
-                    "kind": "microvm",
-                    "architecture": "x86_64",
-                    "kernel": blob,
-                    "initrd": blob,
-                }
-            )
-        )
+        """An image that the cluster has; its digest."""
+        digest = put_image(self.member.store, "hello")
+        image = ClusterImage("hello", digest, "microvm", 12, 1.0)
+        state = self.member.log.current
+        images = state.images.set(digest, image)
+        self.member.log.current = msgspec.structs.replace(state, images=images)
+        return digest
 
 
 @pytest.fixture
@@ -122,12 +122,15 @@ async def test_a_workload_is_put_seen_and_deleted(cluster: Cluster) -> None:
     assert caught.value.hint
 
 
-async def test_an_image_that_nobody_has_is_refused(cluster: Cluster) -> None:
+async def test_an_image_that_the_cluster_lacks_is_refused_with_what_to_do(
+    cluster: Cluster,
+) -> None:
     wanted = WantedWorkload(WantedImage("hello", "0" * 64))
-    with pytest.raises(ApiError, match="no member has image hello") as caught:
+    with pytest.raises(ApiError, match="the cluster has no image hello") as caught:
         await cluster.operate(lambda client: client.put_workload("web", wanted))
-    assert caught.value.status == 400
-    assert not cluster.member.log.entries
+    assert caught.value.status == 409
+    assert caught.value.hint == "sappers-deploy image push hello"
+    assert not cluster.member.log.state().workloads
 
 
 async def test_a_port_that_the_agents_need_is_refused(cluster: Cluster) -> None:
@@ -179,8 +182,10 @@ async def test_bad_input_is_400_and_says_where(cluster: Cluster, body: bytes, sa
         "/v1/events?after=-1",
         "/v1/events?after=x",
         "/v1/events?afterr=1",
-        "/v1/blobs/..%2fpki%2fkey.pem",
-        "/v1/blobs/" + "0" * 64 + "%0a",
+        "/v1/chunks/..%2fpki%2fkey.pem",
+        "/v1/chunks/" + "0" * 64 + "%0a",
+        "/v1/images/" + "0" * 64 + "/chunks?wait_seconds=1e9",
+        "/v1/images/" + "0" * 64 + "/chunks?seen=-1",
         "/v1/allocations/A%00/log",
     ],
 )
@@ -226,7 +231,7 @@ async def test_an_agent_proposes_follows_and_founds(cluster: Cluster) -> None:
     said = await client.call(n1, "GET", "/v1/log?after=0", timeout_seconds=5)
     assert msgspec.msgpack.decode(said, type=list[Entry]) == cluster.member.log.entries
 
-    snapshot = b"".join([chunk async for chunk in client.stream(n1, "/v1/snapshot")])
+    snapshot = await client.call(n1, "GET", "/v1/snapshot", timeout_seconds=5)
     assert decode_state(snapshot) == cluster.member.log.state()
 
     genesis = Genesis("c1", "n2", ("n1", "n2"), {"n1": "127.0.0.1:1", "n2": "127.0.0.1:2"})
@@ -285,33 +290,70 @@ async def test_what_nobody_foresaw_is_500_and_tells_nothing(cluster: Cluster) ->
     assert "journalctl" in answer.json()["hint"]
 
 
-async def test_blobs_travel_and_are_checked(cluster: Cluster, tmp_path: Path) -> None:
-    content = bytes(range(256)) * 20_000  # 5 MB: over every buffer on the way
-    digest = hashlib.sha256(content).hexdigest()
-    file = tmp_path / "blob"
-    file.write_bytes(content)
-    sent: list[int] = []
+async def test_an_image_is_put_and_its_chunks_travel_and_are_checked(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    store = make_store(tmp_path / "control")
+    digest = put_image(store, initrd=os.urandom(2 * CHUNK_BYTES))
+    signed, manifest = store.signed(digest), store.manifest(digest)
+    assert signed is not None
+    assert manifest is not None
+    chunk = manifest.chunks()[1]
+    frame = store.read_chunk(chunk)
+    assert frame is not None
+    assert len(frame) > CHUNK_BYTES  # what does not compress gets longer
+    peer = ChunkPeer("n1", "127.0.0.1", cluster.server.port, "n1")
+    operator, agent = ChunkCalls(cluster.operator), ChunkCalls(cluster.agent)
 
-    def upload(client: OperatorClient) -> bool:
-        return client.upload_blob(digest, file, sent.append)
-
-    assert await cluster.operate(upload)
-    assert sum(sent) == len(content)
-    assert not await cluster.operate(upload)  # it is there already
-
-    client = HttpPeerClient(cluster.agent)
-    got = b"".join([c async for c in client.stream(cluster.as_member, f"/v1/blobs/{digest}")])
-    assert got == content
-    with pytest.raises(ApiError, match="no blob") as caught:
-        async for _ in client.stream(cluster.as_member, "/v1/blobs/" + "1" * 64):
-            pass
-    assert caught.value.status == 404
-    await client.close()
-
-    with pytest.raises(ApiError, match="does not match") as caught:
-        await cluster.operate(lambda client: client.upload_blob("2" * 64, file))
+    with pytest.raises(ApiError, match="no image on this member has chunk") as caught:
+        await asyncio.to_thread(operator.put, peer, chunk, frame)
     assert caught.value.status == 400
-    assert not (tmp_path / "images" / ("2" * 64)).exists()
+    await cluster.operate(lambda client: ImageCalls(client).put(digest, signed))
+    assert await cluster.operate(lambda client: ImageCalls(client).signed(digest)) == signed
+    await asyncio.to_thread(operator.put, peer, chunk, frame)
+    await asyncio.to_thread(operator.put, peer, chunk, frame)  # it is there already
+    assert await asyncio.to_thread(agent.get, peer, chunk) == frame
+
+    with pytest.raises(ApiError, match="no chunk") as caught:
+        await asyncio.to_thread(agent.get, peer, "1" * 64)
+    assert caught.value.status == 404
+    with pytest.raises(ApiError, match="operator") as caught:
+        await asyncio.to_thread(agent.put, peer, chunk, frame)
+    assert caught.value.status == 403
+    with pytest.raises(ApiError, match="damaged") as caught:
+        await asyncio.to_thread(operator.put, peer, manifest.chunks()[2], frame)
+    assert caught.value.status == 400
+    with pytest.raises(ApiError, match="at most") as caught:
+        await asyncio.to_thread(operator.put, peer, chunk, b"x" * (CHUNK_BYTES + 100_000))
+    assert caught.value.status == 413
+
+    (held,) = (await cluster.operate(lambda client: ImageCalls(client).images())).images
+    assert (held.image.name, held.chunks_here, held.chunks) == ("web", 1, len(manifest.chunks()))
+    member = Reached(cluster.endpoint, f"https://127.0.0.1:{cluster.server.port}")
+    with pytest.raises(ApiError, match="chunks") as caught:
+        await cluster.operate(lambda client: ImageCalls(client).warm_at(member, digest))
+    assert caught.value.status == 409
+    operator.close()
+    agent.close()
+
+
+async def test_a_full_member_says_so_and_when_to_come_again(cluster: Cluster) -> None:
+    digest = cluster.keep_image()
+    manifest = cluster.member.store.manifest(digest)
+    assert manifest is not None
+    (chunk, *_) = manifest.chunks()
+    at_once = ImageSettings().uploads_at_once
+    async with contextlib.AsyncExitStack() as taken:
+        for _ in range(at_once):
+            await taken.enter_async_context(cluster.member.images.uploading())
+        async with cluster.http(cluster.operator) as http:
+            answer = await http.get(f"/v1/chunks/{chunk}", extensions=SNI)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+    async with cluster.http(cluster.operator) as http:
+        for _ in range(2 * at_once):  # a slot is free again after each
+            answer = await http.get(f"/v1/chunks/{chunk}", extensions=SNI)
+            assert answer.status_code == 200
 
 
 async def test_a_guest_log_and_its_absence(cluster: Cluster) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from sappers.agent.clock import SystemClock
 from sappers.api.server import ApiServer
+from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.errors import NoQuorum
-from sappers.images.store import FolderImageStore
 from sappers.model.allocation import AllocationStatus
 from sappers.model.commands import (
     PlaceAllocation,
@@ -25,7 +25,7 @@ from sappers.model.commands import (
     RegisterMember,
     ReportAllocation,
 )
-from sappers.model.image import Manifest
+from sappers.model.image import Manifest, MicrovmBoot
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView
 from sappers.provisioner.cluster_record import (
@@ -35,6 +35,7 @@ from sappers.provisioner.cluster_record import (
     save_record,
 )
 from sappers.security.authority import create_authority, create_operator
+from sappers.security.signing import load_or_create_signing_key
 from tests.fake_member import FakeMember, make_allocation
 from tests.identities import make_cluster_identities
 
@@ -62,13 +63,17 @@ class Control:
         authority = create_authority("lab")
         (identity,) = make_cluster_identities(folder, ["n1"], authority=authority).values()
         (folder / "images").mkdir()
-        self.member = FakeMember("n1", folder / "images")
+        self.images = LocalImages(self.home)
+        own = self.images.own_key(create=True)
+        assert own is not None
+        self.member = FakeMember("n1", folder / "images", trusted=lambda: (own.key,))
         self.server = ApiServer(self.member, identity, "127.0.0.1", 0, clock=SystemClock())
         self._authority = authority
         self.begun: list[asyncio.subprocess.Process] = []
 
     async def start(self) -> None:
         await self.server.start()
+        self.member.listens_at(self.server.port)
         folder = self.home.cluster("lab")
         self.record(self.server.port)
         remember_last_cluster(self.home, "lab")
@@ -114,11 +119,11 @@ class Control:
         return Ended(process.returncode, out, err)
 
     def keep_image(self) -> str:
-        store = FolderImageStore(self.home.images)
-        kernel, initrd = store.put(iter([b"kernel" * 1000])), store.put(iter([b"initrd" * 1000]))
-        return store.put_manifest(
-            Manifest("hello", "microvm", "x86_64", kernel, initrd, guest_port=8080)
-        )
+        """Built on the control machine; `run` pushes it."""
+        boot = MicrovmBoot(self.images.store.put([b"kernel" * 1000]), self.images.store.put([b"i"]))
+        key = load_or_create_signing_key(self.home.image_signing_key)
+        manifest = Manifest("hello", "x86_64", boot, guest_port=8080)
+        return self.images.store.put_manifest(manifest, key)
 
 
 @pytest.fixture
@@ -159,7 +164,7 @@ async def test_run_ps_logs_status_events_stop(control: Control) -> None:
     assert (ran.code, ran.out) == (0, "http://127.0.0.1:8080\n"), ran
     assert "web is healthy" in ran.err
     assert control.member.log.state().workloads["web"].image.digest == digest
-    assert not control.member.images.missing(digest)
+    assert control.member.images.held(digest) == (2, 2)
 
     ps, logs, status, events = await asyncio.gather(
         control.deploy("ps"),

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sappers.agent.address import is_local, own_address
+from sappers.agent.address import AUTO, is_local, own_address
 from sappers.errors import ConfigError
+from sappers.provisioner.seed import ADDRESS_BY_DHCP
 
 
 def test_a_local_address_is_kept() -> None:
@@ -19,3 +20,10 @@ def test_a_lost_address_is_replaced_by_the_one_that_reaches_the_peers() -> None:
 def test_no_address_and_no_peer_is_an_error_that_says_so() -> None:
     with pytest.raises(ConfigError, match=r"192\.0\.2\.250: this host does not have it"):
         own_address("192.0.2.250", ["nonsense"])
+
+
+def test_a_seed_without_an_address_means_the_one_that_reaches_the_peers() -> None:
+    assert AUTO == ADDRESS_BY_DHCP, "what a seed says is what the agent understands"
+    assert own_address(AUTO, ["nonsense", "127.0.0.1:7946"]) == "127.0.0.1"
+    with pytest.raises(ConfigError, match="no route to any peer yet"):
+        own_address(AUTO, [])

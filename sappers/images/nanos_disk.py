@@ -5,7 +5,7 @@
 `ops` gives each file system a random id and lays files out in the order of Go's maps, which differs
 from run to run: the same inputs make another disk each time. So both file systems (TFS, version 5)
 are read and written again: names sorted, files in their order, ids made of the content.
-What a guest sees in them stays the same.
+What a guest sees in them stays the same, and it has room to write.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import BinaryIO
 from sappers.errors import ImageError
 
 SECTOR = 512
+FREE_SECTORS = (32 << 20) // SECTOR  # for what a guest writes; zeros, which cost next to nothing
 _MAGIC, _VERSION = b"NVMTFS", 5
 _LOG_SECTORS = 1024
 _END, _TUPLE, _TUPLE_GOES_ON, _SEGMENT_END, _LINK = 1, 2, 3, 4, 5
@@ -48,9 +49,9 @@ def write_in_order(source: Path, target: Path) -> None:
                 used = _rewrite(disk, out, start * SECTOR)
                 if number == 0 and used > sectors:
                     raise ImageError(f"the kernel does not fit into its {sectors} sectors")
-            out.truncate((root[0] + used) * SECTOR)
+            out.truncate((root[0] + used + FREE_SECTORS) * SECTOR)
             out.seek(_TABLE)
-            out.write(_table(head, root[0], used))
+            out.write(_table(head, root[0], used + FREE_SECTORS))
     except (IndexError, KeyError, ValueError, struct.error, AttributeError, TypeError) as error:
         raise ImageError(f"{source.name} is no disk as this version of ops makes it") from error
 

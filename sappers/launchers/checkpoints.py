@@ -67,8 +67,8 @@ class Checkpoints:
         """
         if allocation.cold:
             raise TemplateError("as it was asked for")
-        if manifest.kind not in CLONABLE:
-            raise TemplateError(f"a {manifest.kind} guest has no templates")
+        if why_not := self._why_not(manifest):
+            raise TemplateError(why_not)
         if allocation.restarts:
             raise TemplateError("it was restarted before, so nothing old is used")
         key = self._key(allocation.image.digest, manifest, allocation.memory_mib)
@@ -85,7 +85,7 @@ class Checkpoints:
 
     def make_later(self, image: str, manifest: Manifest, memory_mib: int) -> None:
         """Have a template made in the background, unless there is one or it failed lately."""
-        if manifest.kind not in CLONABLE:
+        if self._why_not(manifest):
             return
         key = self._key(image, manifest, memory_mib)
         failed_at, _ = self._failures.get(key, (float("-inf"), ""))
@@ -99,8 +99,8 @@ class Checkpoints:
         Raises:
             TemplateError: None can be made; says why.
         """
-        if manifest.kind not in CLONABLE:
-            raise TemplateError(f"{manifest.name}: a {manifest.kind} guest has no templates")
+        if why_not := self._why_not(manifest):
+            raise TemplateError(f"{manifest.name}: {why_not}")
         key, begin = self._key(image, manifest, manifest.memory_mib), time.monotonic()
         if self._templates.has(key):
             return "a template is there already"
@@ -159,6 +159,15 @@ class Checkpoints:
             if manifest := self._images.manifest(template.image):
                 return template.key == self._key(template.image, manifest, template.memory_mib)
         return False
+
+    def _why_not(self, manifest: Manifest) -> str:
+        """Why guests of this image never start from templates, or empty."""
+        if manifest.kind not in CLONABLE:
+            return f"a {manifest.kind} guest has no templates"
+        spec = self._spec_of(manifest, manifest.memory_mib)
+        if manifest.kind == "nanos" and not spec.processor_random:
+            return "the processor has no RDRAND, and clones would share random numbers"
+        return ""
 
     def _key(self, image: str, manifest: Manifest, memory_mib: int) -> str:
         spec = self._spec_of(manifest, memory_mib)

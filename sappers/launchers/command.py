@@ -47,6 +47,7 @@ class GuestSpec(msgspec.Struct, frozen=True):
         mac: The network card's address.
         has_root: Its root file system is a disk of its own.
         kind: Of machine.
+        processor_random: Whether the guest's processor gives random numbers.
         tsc_khz: The host's clock rate, or None when not known.
         user_id: Whom to run as, or None to stay who we are.
         groups: Groups beside, to open /dev/kvm.
@@ -64,6 +65,7 @@ class GuestSpec(msgspec.Struct, frozen=True):
     mac: str = TEMPLATE_MAC
     has_root: bool = False
     kind: Literal["microvm", "nanos"] = "microvm"
+    processor_random: bool = True
 
 
 def boot_files(boot: Boot, *, clone: bool = False) -> Mapping[str, Blob]:
@@ -143,7 +145,9 @@ def _devices(spec: GuestSpec, *, cut_off: bool = False) -> tuple[str, ...]:
         *("-chardev", f"file,id=serial,path={SERIAL_LOG},append=on", "-serial", "chardev:serial"),
         *("-chardev", f"socket,id=control,path={CONTROL_SOCKET},server=on,wait=off"),
         *(
-            nanos_command.devices(network, spec.mac, "control")
+            nanos_command.devices(
+                network, spec.mac, "control", processor_random=spec.processor_random
+            )
             if spec.kind == "nanos"
             else _microvm_devices(network, spec)
         ),
@@ -185,6 +189,12 @@ def host_tsc_khz(cpuinfo: str) -> int | None:
     """The clock rate in `/proc/cpuinfo`, or None when it does not say."""
     found = re.search(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.M)
     return int(float(found[1]) * 1000) if found else None
+
+
+def gives_random_numbers(accelerator: Accelerator, cpuinfo: str) -> bool:
+    """Whether a guest's processor does: QEMU's own always, the host's where it has RDRAND."""
+    flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.M)
+    return accelerator.kind == "tcg" or (flags is not None and "rdrand" in flags[1].split())
 
 
 def memory_limit_mib(memory_mib: int, accelerator: Accelerator) -> int:

@@ -16,19 +16,21 @@ DEVICES_END = "isa-debug-exit,iobase=0x501,iosize=4"
 TEMPORARY_FILES_HERE = ("/usr/bin/env", "TMPDIR=.")
 
 
-def devices(network: str, mac: str, control: str) -> tuple[str, ...]:
+def devices(network: str, mac: str, control: str, *, processor_random: bool) -> tuple[str, ...]:
     """The disk, the network with the control port in it, randomness, the exit code.
 
     Args:
         network: Options of the user-mode network, with a comma before each.
         mac: The network card's address.
         control: The character device that is the control port's end on the host.
+        processor_random: Whether the guest's processor gives random numbers. Then it gets no other
+            source: Nanos keeps much of that one's in memory, which clones would use as well.
     """
     forward = f",guestfwd=tcp:{CONTROL_ADDRESS}-chardev:{control}"
     return (
         *("-drive", f"if=none,id={DISK},format=raw,snapshot=on,file={DISK}"),
         *("-device", f"virtio-blk-pci,drive={DISK}"),
-        *("-device", "virtio-rng-pci"),
+        *(() if processor_random else ("-device", "virtio-rng-pci")),
         *("-netdev", f"user,id=net{network}{forward}"),
         *("-device", f"virtio-net-pci,netdev=net,mac={mac},romfile="),
         *("-device", DEVICES_END),

@@ -332,16 +332,18 @@ class QemuLauncher:
         groups: tuple[int, ...] = ()
         if root and self._accelerator.kind == "kvm":
             groups = (Path("/dev/kvm").stat().st_gid,)
+        cpuinfo = Path("/proc/cpuinfo").read_text()
         return command.GuestSpec(
             allocation_id="template",
             memory_mib=memory_mib,
             accelerator=self._accelerator,
             address="",
-            tsc_khz=command.host_tsc_khz(Path("/proc/cpuinfo").read_text()),
+            tsc_khz=command.host_tsc_khz(cpuinfo),
             user_id=command.user_id_for(f"template {manifest.name}") if root else None,
             groups=groups,
             has_root=isinstance(manifest.boot, MicrovmBoot) and manifest.boot.root is not None,
             kind="nanos" if isinstance(manifest.boot, NanosBoot) else "microvm",
+            processor_random=command.gives_random_numbers(self._accelerator, cpuinfo),
         )
 
     def _keep_informed(self, folder: GuestFolder, record: Record) -> None:

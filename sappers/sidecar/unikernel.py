@@ -12,7 +12,6 @@ import errno
 import gc
 import importlib
 import os
-import random
 import runpy
 import signal
 import socket
@@ -24,6 +23,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sappers.sidecar.log import say
+from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
     ImageSettings,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sappers.sidecar.guest import Guest
 
 APPLICATION_FOLDER = "/app"
+_BYTES_BEFORE_NEW_SEED = 1 << 17  # twice as many as it takes
 _IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.unikernel_guest")
 
 
@@ -159,10 +160,15 @@ def _prepare(settings: ImageSettings) -> None:
 
 
 def _take(configuration: Configuration) -> None:
-    """Take the clock and the randomness that the member gives."""
+    """Take the clock and the randomness that the member gives.
+
+    Nanos seeds itself anew from the processor once it has given out so many bytes, and takes no
+    seed of ours. Until then guests that started from one checkpoint draw the same numbers.
+    """
     with contextlib.suppress(OSError):
         time.clock_settime(time.CLOCK_REALTIME, configuration.now)
-    random.seed(configuration.seed + os.urandom(32))
+    os.urandom(_BYTES_BEFORE_NEW_SEED)
+    reseed_process()
     if tls := sys.modules.get("_ssl"):
         tls.RAND_add(configuration.seed, float(len(configuration.seed)))
 

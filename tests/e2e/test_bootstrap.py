@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.lab.lab import Lab
 from tests.e2e.conftest import Deploy, OnHost
+from tests.e2e.noise_image import make_image, noise
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -32,8 +34,15 @@ KILL_POINTS = (
     "unpacking",
     "agent      changed",
     "start      changed",
+    "cluster    ok",
 )
 SECOND_RUN_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image(home: ControlHome) -> str:
+    """One that bootstrap gives to the cluster."""
+    return make_image(LocalImages(home), "ballast", noise(2))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +91,7 @@ def test_check_changes_nothing(lab, deploy: Deploy, on_host: OnHost, inventory):
     changes = [c for phase in told["hosts"][names(lab)[0]]["phases"] for c in phase["changes"]]
     assert "package qemu-system-x86" in changes
     assert "agent started" in changes
+    assert "image ballast" in changes
     for name in ("pki/key.pem", "pki/cert.pem", "pki/ca.pem", "gossip.key", "hub.seed"):
         assert f"file /var/lib/sappers/{name}" in changes
     assert traces(lab, on_host) == before
@@ -139,7 +149,7 @@ def killed(bootstrap_command) -> Iterator[list[str]]:
     yield reached
 
 
-def test_killed_at_each_phase_the_next_run_finishes(killed, lab, deploy: Deploy, inventory):
+def test_killed_at_each_phase_the_next_run_finishes(killed, lab, deploy: Deploy, inventory, image):
     assert killed == list(KILL_POINTS)
     done = deploy("bootstrap", str(inventory), "-o", "json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -149,6 +159,10 @@ def test_killed_at_each_phase_the_next_run_finishes(killed, lab, deploy: Deploy,
     assert len(status["members"]) == len(names(lab))
     assert status["leader_id"] is not None
     assert {member["hub"] for member in status["members"]} == {"running"}
+    listed = deploy("image", "ls", "--cluster", status["cluster"], "-o", "json")
+    (ballast,) = json.loads(listed.stdout)["images"]
+    assert ballast["digest"] == image
+    assert [one["chunks"] for one in ballast["members"]] == [2, 2, 2]
 
 
 def test_nothing_stays_of_the_killed_runs(home):
@@ -239,7 +253,8 @@ def test_a_dead_host_does_not_hold_up_the_others(lab, deploy: Deploy, inventory,
     assert hosts[name]["unreachable"] == 1
     for other in names(lab)[:2]:
         assert hosts[other]["ok"] >= 6
-        assert hosts[other]["phases"][-1]["outcome"] == "ok"
+        outcomes = {phase["title"]: phase["outcome"] for phase in hosts[other]["phases"]}
+        assert outcomes["cluster"] == "ok"
 
 
 def test_a_host_of_another_cluster_is_left_alone(lab, deploy: Deploy, inventory):

@@ -185,7 +185,7 @@ def test_what_nobody_owns_is_swept(cluster: LabCluster):
 
 
 def test_a_damaged_image_is_never_started(cluster: LabCluster):
-    """A bit flips on the disk of the guest's own host; the member gets the blob anew."""
+    """Bytes change on the disk of the guest's own host; the file is put together anew."""
     guest = cluster.guest("hello")
     host = cluster.host_of(guest.member_id)
     blob = cluster.run(host, "ls -S /var/lib/sappers/images/blobs/sha256/* | head -1")
@@ -201,7 +201,6 @@ def test_a_damaged_image_is_never_started(cluster: LabCluster):
     assert again.member_id == guest.member_id
     found = cluster.run(host, f"sha256sum {blob}").split()
     assert found[0] == found[1].rpartition("/")[2]
-    assert [text for _, text in cluster.journal(host) if "is damaged" in text]
 
 
 def test_a_workload_that_cannot_be_is_refused(cluster: LabCluster, deploy: Deploy):

@@ -21,9 +21,9 @@ from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.errors import ApiError
 from sappers.lab.lab import Lab
-from sappers.model.image import CHUNK_BYTES, Manifest, MicrovmBoot
 from tests.e2e.conftest import Deploy
 from tests.e2e.lab_cluster import LabCluster, no_traceback, until
+from tests.e2e.noise_image import make_image, noise
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -37,19 +37,6 @@ def whole(cluster: LabCluster) -> Iterator[None]:
     cluster.await_whole()
     yield
     cluster.await_whole()
-
-
-def make_image(images: LocalImages, name: str, pieces: list[bytes]) -> str:
-    """An image of these chunks; its digest."""
-    images.own_key(create=True)
-    key = images._signing_key
-    assert key is not None
-    boot = MicrovmBoot(images.store.put(pieces[:1]), images.store.put(pieces[1:]))
-    return images.store.put_manifest(Manifest(name, "x86_64", boot), key)
-
-
-def noise(chunks: int = CHUNKS) -> list[bytes]:
-    return [os.urandom(CHUNK_BYTES) for _ in range(chunks)]
 
 
 def pushed(done: subprocess.CompletedProcess[str]) -> dict:
@@ -67,7 +54,7 @@ def await_spread(cluster: LabCluster, digest: str, chunks: int = CHUNKS) -> None
 
 @pytest.fixture(scope="module")
 def pieces() -> list[bytes]:
-    return noise()
+    return noise(CHUNKS)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +166,7 @@ def test_a_push_that_is_killed_goes_on_where_it_was(
 
 
 def test_a_full_disk_is_said_and_does_not_keep_the_others(cluster: LabCluster, deploy: Deploy):
-    digest = make_image(cluster.images, "large", noise())
+    digest = make_image(cluster.images, "large", noise(CHUNKS))
     full = cluster.hosts()[-1]
     cluster.run(full, f"mount -t tmpfs -o size=4m,mode=700 full {STORE}")
     try:

@@ -22,6 +22,7 @@ from sappers.model.image import Manifest
 from sappers.model.workload import ImageReference
 from sappers.ports import Supervisor
 from sappers.supervision import choose_supervisor
+from tests.image_stores import KEY, make_store
 from tests.integration.hubs import Hub, eventually, free_port
 
 PROJECT = Path(sappers.__file__).parents[1]
@@ -36,7 +37,7 @@ def image_cache() -> Path:
 
 def build_image(store: FolderImageStore, name: str, folder: Path | None = None) -> str:
     folder = folder or PROJECT / "unikernels"
-    builder = MicrovmBuilder(store, image_cache(), PROJECT / "requirements" / "agent.lock")
+    builder = MicrovmBuilder(store, image_cache(), PROJECT / "requirements" / "agent.lock", KEY)
     digest, _ = builder.build(name, load_definition(folder, name), folder / name, lambda _: None)
     return digest
 
@@ -46,7 +47,7 @@ class GuestHost:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store = FolderImageStore(folder / "images")
+        self.store = make_store(folder / "images")
         self.supervisor: Supervisor = choose_supervisor(folder / "units")
         self.hub = Hub(folder / "hub-members", {"n1": "127.0.0.1"})
         self.hub_members = [self.hub.members["n1"]]
@@ -57,6 +58,7 @@ class GuestHost:
     def make_launcher(self) -> QemuLauncher:
         return QemuLauncher(
             folder=self.folder / "guests",
+            templates=self.folder / "templates",
             images=self.store,
             supervisor=self.supervisor,
             hub=lambda: self.hub_members,

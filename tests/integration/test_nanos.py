@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def any_kernel(tmp_path: Path) -> Path:
     folder = tmp_path / "nanos"
     folder.mkdir()
     (folder / "kernel.img").write_bytes(b"no kernel" * 1000)
-    (folder / "boot.img").write_bytes(bytes(510) + b"\x55\xaa" + bytes(2048 - 512))
+    # A loader says how much of it follows its first sector; type 12 is that of a file system.
+    follows = struct.pack("<QI", 2048 - 512, 12)
+    loader = bytes(434) + follows + bytes(64) + b"\x55\xaa" + bytes(2048 - 512)
+    (folder / "boot.img").write_bytes(loader)
     return folder
 
 

@@ -42,7 +42,7 @@ from sappers.ports import (
 )
 
 # Whoever waits for news is told at most so often: with every chunk it would be too much talk.
-NEWS_SECONDS = 0.4
+NEWS_SECONDS = 0.75
 SPARE_THREADS = 4
 DIGEST_SHOWN = 12
 

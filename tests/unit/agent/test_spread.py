@@ -287,7 +287,6 @@ async def test_what_is_not_trusted_is_refused_at_every_door(network: Network) ->
         await host.spread.accept(digest, signed)
     with pytest.raises(ImageError, match="not that of image"):
         await host.spread.accept("0" * 64, signed)
-    chunk = (signed and store.missing_chunks(digest)) or "1" * 64
     with pytest.raises(ImageError, match="no image on this member"):
         await host.spread.accept_chunk("1" * 64, b"")
     with pytest.raises(ImageError):

@@ -1,0 +1,88 @@
+"""The actuator with a launcher that remembers guests: what failed, and what is not here yet."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from sappers.agent.actuator import Actuator
+from sappers.errors import ImageIncomplete, ImageUntrusted, SappersError
+from sappers.model.actions import LaunchGuest, RestartGuest
+from sappers.model.image import Blob, Manifest, MicrovmBoot
+from tests.fake_member import make_allocation
+
+BLOB = Blob("0" * 64, 1, ("0" * 64,))
+MANIFEST = Manifest("hello", "x86_64", MicrovmBoot(BLOB, BLOB))
+ALLOCATION = make_allocation("hello", "m1")
+
+
+class Host:
+    """A host whose image is here, or is not for a reason."""
+
+    def __init__(self) -> None:
+        self.guests: set[str] = set()
+        self.lacks: SappersError | None = None
+        self.now = 7.0
+        whatever: Any = None
+        self.actuator = Actuator(
+            clock=self,
+            launcher=self,
+            whole_image=self.whole_image,
+            hub_server=whatever,
+            submit=whatever,
+        )
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def whole_image(self, digest: str) -> Manifest:
+        if self.lacks:
+            raise self.lacks
+        return MANIFEST
+
+    async def launch(self, allocation: Any, manifest: Manifest) -> None:
+        self.guests.add(allocation.id)
+
+    async def stop(self, allocation_id: str, grace_seconds: float) -> None:
+        self.guests.discard(allocation_id)
+
+    async def act(self, action: Any) -> None:
+        self.actuator.execute([action])
+        while self.actuator.under_way:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_an_image_that_is_not_whole_is_no_failed_launch() -> None:
+    host = Host()
+    host.lacks = ImageIncomplete("2 chunks are missing", missing=("1" * 64,))
+    await host.act(LaunchGuest(ALLOCATION, attempt=0))
+    assert (host.guests, host.actuator.failed_launches) == (set(), {})
+    host.lacks = None
+    await host.act(LaunchGuest(ALLOCATION, attempt=0))
+    assert host.guests == {ALLOCATION.id}
+
+
+async def test_a_restart_that_finds_no_whole_image_is_not_counted() -> None:
+    host = Host()
+    host.lacks = ImageIncomplete("2 chunks are missing", missing=("1" * 64,))
+    await host.act(RestartGuest(ALLOCATION, attempt=1, reason="guest panicked"))
+    assert host.actuator.restarts == {}
+    host.lacks = None
+    await host.act(RestartGuest(ALLOCATION, attempt=1, reason="guest panicked"))
+    assert host.actuator.restarts == {ALLOCATION.id: (1, 7.0)}
+    host.now, host.lacks = 9.0, ImageIncomplete("1 chunk is missing", missing=("1" * 64,))
+    await host.act(RestartGuest(ALLOCATION, attempt=2, reason="guest panicked"))
+    assert host.actuator.restarts == {ALLOCATION.id: (1, 7.0)}
+
+
+async def test_an_image_that_may_not_be_launched_is_a_failed_launch() -> None:
+    host = Host()
+    host.lacks = ImageUntrusted("nobody trusted signed image hello")
+    await host.act(LaunchGuest(ALLOCATION, attempt=0))
+    assert host.actuator.failed_launches == {ALLOCATION.id: "nobody trusted signed image hello"}
+    other = msgspec.structs.replace(ALLOCATION, id="hello-2")
+    host.lacks = None
+    await host.act(LaunchGuest(other, attempt=0))
+    assert host.guests == {"hello-2"}

@@ -14,7 +14,7 @@ from sappers.model import subjects
 from sappers.sidecar.application import ApplicationProcess
 from sappers.sidecar.control import ControlPort
 from sappers.sidecar.health import check
-from sappers.sidecar.hub import HubLink
+from sappers.sidecar.hub import HubLink, Receive
 from sappers.sidecar.log import say
 from sappers.sidecar.settings import Configuration, ImageSettings, read_configuration
 
@@ -55,6 +55,10 @@ class Guest:
     async def publish(self, name: str, payload: bytes) -> bool:
         """Send on this guest's own subject, `<its prefix>.<name>`; whether it went."""
         return await self._hub.publish(f"{subjects.guest(self.allocation_id)}.{name}", payload)
+
+    async def subscribe(self, subject: str, receive: Receive) -> None:
+        """Have `receive(subject, payload)` called for each message that this guest may see."""
+        await self._hub.subscribe(subject, receive)
 
     def report(self, reason: str = "") -> None:
         """Say how the application is: well, or why not. For applications inside the sidecar."""

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import random
 import ssl
+from collections.abc import Awaitable, Callable
 from itertools import cycle
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from sappers.sidecar.credentials import Credentials
 from sappers.sidecar.log import say
@@ -24,6 +26,9 @@ _CLOSE_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
 
 
+Receive = Callable[[str, bytes], Awaitable[None]]
+
+
 class HubLink:
     """A NATS client that follows the hub wherever the member says it is."""
 
@@ -31,6 +36,7 @@ class HubLink:
         self._client: Client | None = None
         self._access = HubAccess()
         self._dialling: asyncio.Task[None] | None = None
+        self._subscriptions: list[tuple[str, Receive]] = []
         self.up = asyncio.Event()
 
     @property
@@ -54,6 +60,15 @@ class HubLink:
         await self._client.publish(subject, payload)
         return True
 
+    async def subscribe(self, subject: str, receive: Receive) -> None:
+        """Have `receive(subject, payload)` called for each message, after reconnections too.
+
+        What the guest's credentials do not allow never comes; the hub's refusal is logged.
+        """
+        self._subscriptions.append((subject, receive))
+        if self._client is not None and self._client.is_connected:
+            await _subscribe(self._client, subject, receive)
+
     async def _dial(self, access: HubAccess) -> None:
         """Be connected to one server after the other; ends only when cancelled."""
         for server in cycle(random.sample(access.servers, len(access.servers))):
@@ -74,6 +89,8 @@ class HubLink:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 options = connect_options(client, server, access)
                 await client.connect(**options, closed_cb=ended, error_cb=_report)
+            for subject, receive in self._subscriptions:
+                await _subscribe(client, subject, receive)
             self._client = client
             say("hub-connected", server=server)
             self.up.set()
@@ -83,6 +100,13 @@ class HubLink:
             with contextlib.suppress(Exception):  # whatever it says, another one follows
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await client.close()
+
+
+async def _subscribe(client: Client, subject: str, receive: Receive) -> None:
+    async def arrived(message: Msg) -> None:
+        await receive(message.subject, message.data)
+
+    await client.subscribe(subject, cb=arrived)
 
 
 async def _report(error: Exception) -> None:

@@ -27,7 +27,7 @@ def main() -> int:
     """Measure, print, and say by the exit code whether every aim was met."""
     arguments = _arguments()
     console, progress = Console(), Console(stderr=True)
-    told = facts("zstandard", commands=["systemd-nspawn"])
+    told = facts("zstandard")
     console.print("\n".join(told), highlight=False)
     sections: list[Section] = []
     say = lambda text: progress.print(text, style="dim", highlight=False)  # noqa: E731

@@ -19,7 +19,7 @@ def facts(*packages: str, commands: Sequence[str] = ()) -> list[str]:
     versions = [
         f"Linux {platform.release()}",
         f"Python {platform.python_version()}",
-        *(first_line(command, "--version") for command in commands),
+        *(first_line(command, "--version").rstrip() for command in commands),
         *(f"{package} {version(package)}" for package in packages),
     ]
     return [

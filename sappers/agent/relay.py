@@ -94,7 +94,8 @@ class Follower:
 
     async def ask_voters(self) -> None:
         """Without a heartbeat for a while, learn from a voter who leads and how far the log is."""
-        if self._following is None:
+        following = self._following
+        if following is None:
             return
         heard_at = self._heard_at
         if asyncio.get_running_loop().time() - heard_at < 3 * HEARTBEAT_SECONDS:
@@ -107,13 +108,17 @@ class Follower:
                 health = msgspec.json.decode(answer, type=MemberHealth)
             except (ApiError, msgspec.DecodeError):
                 continue
+            if self._following is not following:
+                return  # this member has become a voter meanwhile
             if health.leader_id is not None:
-                await self._following.heard(health.commit_index, health.term, health.leader_id)
+                await following.heard(health.commit_index, health.term, health.leader_id)
                 return
-        told = self._following.status()
+        if self._following is not following:
+            return
+        told = following.status()
         if told.leader_id is not None and heard_at == self._heard_at:
             # The leader is silent, and no voter that answers knows of one.
-            await self._following.heard(told.commit_index, told.term, None)
+            await following.heard(told.commit_index, told.term, None)
 
     async def fetch_snapshot(self) -> bytes:
         """The state from any living voter.

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from sappers.agent.relay import Follower, Heartbeat, Publisher
 from sappers.errors import ApiError
@@ -126,6 +127,27 @@ async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:
     follower._heard_at = float("-inf")
     await follower.ask_voters()
     assert log.heard_of[1:] == [(0, 3, None)]
+
+
+@pytest.mark.parametrize("leader_id", ["m2", None])
+async def test_a_member_that_becomes_a_voter_while_it_asks_follows_no_more(
+    leader_id: str | None,
+) -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+
+    class Inviting(FakePeers):
+        async def call(self, member, method, path, *, body=None, timeout_seconds) -> bytes:
+            follower.follow(None)
+            return await super().call(
+                member, method, path, body=body, timeout_seconds=timeout_seconds
+            )
+
+    peers = Inviting({"m1": health_of("m1", leader_id)})
+    follower = Follower(peers, lambda: [member(n, has_vote=True) for n in (1, 2)])
+    follower.follow(log)
+    follower._heard_at = float("-inf")
+    await follower.ask_voters()
+    assert log.heard_of == []
 
 
 async def test_compacted_entries_are_told_from_unreachable_voters() -> None:

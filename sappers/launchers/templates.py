@@ -145,7 +145,7 @@ class TemplateFolder:
     def sweep(self, is_wanted: Callable[[Template], bool]) -> tuple[str, ...]:
         """Remove what is not wanted or only half there; the keys of what was removed."""
         removed = []
-        for folder in sorted(self._root.glob("*")) + sorted(self._root.glob(".new-*")):
+        for folder in sorted(self._root.glob("[!.]*")):  # what is being made begins with a dot
             template = self._record(folder)
             if template is None or template.key != folder.name or not is_wanted(template):
                 self.discard(folder.name)

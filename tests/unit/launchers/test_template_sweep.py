@@ -1,0 +1,14 @@
+"""Sweeping templates leaves alone what is just being made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sappers.launchers.templates import TemplateFolder
+
+
+def test_sweeping_leaves_what_is_being_made(tmp_path: Path) -> None:
+    for name in (".making/0123/run", ".new-0123", "half"):
+        (tmp_path / name).mkdir(parents=True)
+    assert TemplateFolder(tmp_path).sweep(lambda _: True) == ("half",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".making", ".new-0123"]

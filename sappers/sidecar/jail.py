@@ -16,6 +16,7 @@ from pathlib import Path
 
 _PR_CAPBSET_DROP = 24
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND = 32, 4096
 # chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw,
 # audit_write, setfcap: what containers have elsewhere, without mknod and sys_chroot.
 _KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 29, 31})
@@ -44,6 +45,11 @@ def furnish(root: str) -> None:
     """
     quiet = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount("proc", f"{root}/proc", quiet)
+    # Files there name programs that the kernel runs with all of root's powers: root may not write.
+    for name in ("sys", "sysrq-trigger"):
+        with contextlib.suppress(FileNotFoundError):
+            _mount(f"{root}/proc/{name}", f"{root}/proc/{name}", _MS_BIND)
+            _mount("", f"{root}/proc/{name}", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | quiet)
     _mount("sysfs", f"{root}/sys", quiet | _MS_RDONLY)
     _mount("tmpfs", f"{root}/dev", _MS_NOSUID, "mode=755,size=64k")
     before = os.umask(0)

@@ -40,6 +40,8 @@ from sappers.security.tls import Identity
 from sappers.supervision import choose_supervisor
 
 ADDRESS_CHECK_SECONDS = 5.0
+# Of the disk: a voter that cannot write its log ends, and one image may fill every voter's disk.
+IMAGES_LEAVE_BYTES = 256 << 20
 
 
 async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str | None) -> None:
@@ -126,7 +128,7 @@ def _assemble(
     credentials = AgentCredentials(_read_secret(folder.hub_seed))
     supervisor = choose_supervisor(folder.root / "processes")
     agent: Agent
-    images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys())
+    images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys(), IMAGES_LEAVE_BYTES)
     launcher = QemuLauncher(
         folder=folder.guests,
         templates=folder.templates,

@@ -73,6 +73,11 @@ def assemble_blob(blob: Blob, chunks: ChunkFolder, target: Path, root: Path) -> 
             raise ImageError(f"the chunks of blob {blob.digest[:12]} make another file")
 
 
+def written_bytes(blob: Blob) -> int:
+    """About how much of the disk a file takes: what is zero throughout takes none."""
+    return CHUNK_BYTES * sum(chunk != _ZEROS for chunk in blob.chunks)
+
+
 def hashed(path: Path) -> tuple[str, tuple[int, ...] | None]:
     """A file's SHA-256, and what it looked like before it was read.
 

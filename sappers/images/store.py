@@ -13,6 +13,9 @@ signature each time; chunks and blobs are hashed, again whenever their file has 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -21,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
-from sappers.images.blobs import assemble_blob, cut, hashed, in_order
+from sappers.images.blobs import assemble_blob, cut, hashed, in_order, written_bytes
 from sappers.images.chunks import ChunkFolder, check_digest, digest_of, is_digest
 from sappers.images.files import (
     UNFINISHED,
@@ -61,10 +64,15 @@ class FolderImageStore:
     Args:
         folder: Made when it is first used; no other user may write to it.
         trusted: Asked at every read: public keys (64 hex digits) whose images may be used.
+        spare_bytes: Of the disk, which chunks and files of images never take: a member's log is
+            on the same disk, and without it nobody could even remove an image.
     """
 
-    def __init__(self, folder: Path, trusted: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self, folder: Path, trusted: Callable[[], Collection[str]], spare_bytes: int = 0
+    ) -> None:
         self._folder = folder
+        self._spare_bytes = spare_bytes
         self._trusted = trusted
         self._manifests = folder / "manifests"
         self._blobs = folder / "blobs" / "sha256"
@@ -181,6 +189,7 @@ class FolderImageStore:
             ImageError: The frame is not of this chunk; the disk is full.
         """
         with self.holding():
+            self._require_room(len(frame))
             self._chunks.write(chunk, frame)
 
     # Files
@@ -394,8 +403,16 @@ class FolderImageStore:
     def _make_whole(self, blob: Blob) -> None:
         if not self._is_whole(blob):
             path = self.blob_path(blob.digest)
+            self._require_room(written_bytes(blob))
             assemble_blob(blob, self._chunks, path, self._folder)
             self._whole.add(path, look(path))
+
+    def _require_room(self, count: int) -> None:
+        if not self._spare_bytes:
+            return
+        with refusing(self._folder):
+            if shutil.disk_usage(self._folder).free - count < self._spare_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
     def _write(self, path: Path, content: bytes) -> None:
         with self.holding(), writing(path, self._folder, durable=True) as file:

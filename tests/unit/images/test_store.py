@@ -430,6 +430,23 @@ def test_a_full_disk_says_so(tmp_path: Path, code: int) -> None:
     assert refused.value.hint == "free some space and repeat"
 
 
+def test_a_disk_is_never_filled_to_the_last_byte(tmp_path: Path) -> None:
+    source = make_store(tmp_path / "source")
+    digest = put_image(source)
+    folder = tmp_path / "images"
+    copy_image(source, make_store(folder), digest)
+    careful = FolderImageStore(folder, lambda: (KEY.public,), spare_bytes=1 << 60)
+    chunk = manifest_of(source, digest).chunks()[0]
+    frame = source.read_chunk(chunk)
+    assert frame is not None
+    with pytest.raises(ImageError, match="no room") as refused:
+        careful.write_chunk(chunk, frame)
+    assert isinstance(refused.value.__cause__, OSError)
+    with pytest.raises(ImageError, match="no room"):
+        careful.assemble(digest)
+    assert careful.manifest(digest) is not None  # what says what is wanted is small and may come
+
+
 def test_a_sender_that_is_gone_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError), refusing(tmp_path):
         raise ConnectionResetError("gone")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from benchmarks.document import write_block
 from benchmarks.figures import Section, any_missed, show, write_data
 from benchmarks.guest_speed import GuestSpeed
 from benchmarks.machine import facts
+from benchmarks.nanos import nanos_problem
 from benchmarks.rig import Rig
 
 LAB_NAME = "bench-guests"
 INTRO = "One run of `make bench-guests`, on a lab of one host. Written by the run itself."
-NO_NANOS = "No nanos: NANOS_DIR names no Nanos kernel."
 
 
 def main() -> int:
@@ -25,8 +24,8 @@ def main() -> int:
     arguments = _arguments()
     console, progress = Console(), Console(stderr=True)
     told = facts(commands=["qemu-system-x86_64"])
-    if not os.environ.get("NANOS_DIR"):
-        told.append(NO_NANOS)
+    if problem := nanos_problem():
+        told.append(problem)
     console.print("\n".join(told), highlight=False)
     sections: list[Section] = []
 
@@ -51,7 +50,7 @@ def _images(rig: Rig) -> list[tuple[str, str]]:
     """Builds hello; stored name and kind of each."""
     rig.say("building hello, or finding it built")
     rig.deploy("image", "build", "hello")
-    if not os.environ.get("NANOS_DIR"):
+    if nanos_problem():
         return [("hello", "microvm")]
     rig.deploy("image", "build", "hello", "--kind", "nanos")
     return [("hello", "microvm"), ("hello-nanos", "nanos")]

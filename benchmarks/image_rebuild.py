@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import sappers
 from benchmarks.container_image import write_container
 from benchmarks.figures import Row, Section
+from benchmarks.nanos import nanos_problem
 from benchmarks.rig import Rig
 from benchmarks.uplink import sent_bytes
 
@@ -52,8 +52,8 @@ def measure(rig: Rig) -> Section:
         subject.change(definitions / subject.definition)
         again = _sent(rig, definitions, subject)
         rows.append(_row(subject.what, first, again))
-    if not os.environ.get("NANOS_DIR"):
-        notes.append("No nanos: NANOS_DIR names no Nanos kernel.")
+    if problem := nanos_problem():
+        notes.append(problem)
     notes.append("One line of one file changed; bytes that this machine sent, headers included.")
     return Section("An image built again", rows, notes)
 
@@ -61,7 +61,7 @@ def measure(rig: Rig) -> Section:
 def _subjects() -> Iterator[Subject]:
     hello = "hello, one line of hello.py"
     yield Subject(f"microvm {hello}", "hello", "hello", "microvm", _change_hello)
-    if os.environ.get("NANOS_DIR"):
+    if not nanos_problem():
         yield Subject(f"nanos {hello}", "hello", "hello-nanos", "nanos", _change_hello)
     yield Subject(
         "container of 60 MiB, one small file",

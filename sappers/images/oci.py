@@ -122,7 +122,7 @@ class _TarFiles:
             return None
         try:
             found = self._archive.extractfile(member)  # follows links inside the archive
-        except KeyError:
+        except (KeyError, RecursionError):  # links to nothing, or to themselves
             return None
         return cast("BinaryIO | None", found)
 

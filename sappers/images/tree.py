@@ -20,6 +20,8 @@ from sappers.errors import ImageError
 from sappers.images.archive import Entry
 
 _LINKS_MAX = 40
+_DEPTH_MAX = 256  # folders are walked by functions that call themselves
+_SPARE_BYTES = 64 << 20  # of the builder's disk
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _SPOOLED_ABOVE_BYTES = 4096
@@ -215,6 +217,11 @@ class Tree:
         assert source is not None
         if member.size <= _SPOOLED_ABOVE_BYTES:
             return source.read()
+        if shutil.disk_usage(self._spool).free - member.size < _SPARE_BYTES:
+            raise ImageError(  # a few bytes may unpack to any number
+                f"{self.name}: no room to unpack {member.name}, {member.size} bytes",
+                hint="free some space and repeat, if it ought to be so large",
+            )
         path = self._spool / str(next(self._numbers))
         with path.open("xb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
@@ -300,6 +307,8 @@ class Tree:
             current = child
             if isinstance(child, Folder):
                 trail.append(child)
+                if len(trail) > _DEPTH_MAX:
+                    raise ImageError(f"{self.name}: folders are too deep: {'/'.join(parts)[:80]}…")
         return current
 
     @staticmethod

@@ -201,6 +201,9 @@ class Launcher(Protocol):
             LaunchError: No such guest on this host.
         """
 
+    async def close(self) -> None:
+        """End what is made in the background; guests go on."""
+
 
 class ImageStore(Protocol):
     """Images by content on this machine (`images/`); nothing untrusted or damaged comes out.

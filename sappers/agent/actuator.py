@@ -76,6 +76,7 @@ class Actuator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._launcher.close()
 
     def keep_only(self, allocation_ids: set[str]) -> None:
         """Forget allocations that are not of this member any more."""

@@ -54,10 +54,11 @@ class Checkpoints:
         self._is_quiet = is_quiet
         self._templates = TemplateFolder(root)
         self._maker = TemplateMaker(root, self._templates, images, supervisor)
-        self._in_hand = asyncio.Lock()  # the folder is used from threads, by one at a time
+        self._tidying = asyncio.Lock()
         self._making: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, tuple[float, str]] = {}
         self._swept_at: float | None = None
+        self._begun = False
 
     async def template_for(self, allocation: Allocation, manifest: Manifest) -> Held:
         """The template to start this guest from, verified.
@@ -74,14 +75,12 @@ class Checkpoints:
         key = self._key(allocation.image.digest, manifest, allocation.memory_mib)
         if not self._templates.has(key):
             raise TemplateError(self._why_none(key))
-        async with self._in_hand:
-            return await asyncio.to_thread(self._templates.hold, key, time.monotonic())
+        return await asyncio.to_thread(self._templates.hold, key, time.monotonic())
 
     async def discard(self, held: Held, reason: str) -> None:
         """A guest that started from it did not come up."""
         log.warning("template discarded", template=held.template.key[:16], reason=reason)
-        async with self._in_hand:
-            await asyncio.to_thread(self._templates.discard, held.template.key)
+        await asyncio.to_thread(self._templates.discard, held.template.key)
 
     def make_later(self, image: str, manifest: Manifest, memory_mib: int) -> None:
         """Have a template made in the background, unless there is one or it failed lately."""
@@ -116,17 +115,27 @@ class Checkpoints:
             in_use: Keys of the templates that running guests come from.
         """
         now = time.monotonic()
-        if self._in_hand.locked() or (
-            self._swept_at is not None and now - self._swept_at < _SWEEP_SECONDS
-        ):
+        if self._swept_at is not None and now - self._swept_at < _SWEEP_SECONDS:
             return
-        async with self._in_hand:
-            if self._swept_at is None:
+        await self._begin()
+        self._swept_at = now
+        await asyncio.to_thread(self._templates.release, in_use, now)
+        for key in await asyncio.to_thread(self._templates.sweep, self._is_wanted):
+            log.info("template removed", template=key[:16])
+
+    async def close(self) -> None:
+        """End what is being made."""
+        tasks = list(self._making.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        """Sweep, once, what an agent left that died while it made a template."""
+        async with self._tidying:
+            if not self._begun:
                 await self._maker.sweep()
-            self._swept_at = now
-            self._templates.release(in_use, now)
-            for key in await asyncio.to_thread(self._templates.sweep, self._is_wanted):
-                log.info("template removed", template=key[:16])
+                self._begun = True
 
     def _make(
         self, key: str, image: str, manifest: Manifest, memory_mib: int, *, wait: bool
@@ -144,10 +153,11 @@ class Checkpoints:
         while wait and not self._is_quiet():  # noqa: ASYNC110 - guests come first, at any time
             await asyncio.sleep(_QUIET_POLL_SECONDS)
         try:
+            await self._begin()
             await self._maker.make(key, image, spec)
-        except SappersError as error:
-            self._failures[key] = (time.monotonic(), error.message)
-            log.warning("no template", image=image[:12], reason=error.message)
+        except (SappersError, OSError) as error:
+            self._failures[key] = (time.monotonic(), str(error))
+            log.warning("no template", image=image[:12], reason=str(error))
         else:
             self._failures.pop(key, None)
             took = round(time.monotonic() - begin, 1)

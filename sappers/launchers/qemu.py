@@ -179,6 +179,10 @@ class QemuLauncher:
         await self._checkpoints.look_after(templates)
         return found
 
+    async def close(self) -> None:
+        """End what is made in the background; guests go on."""
+        await self._checkpoints.close()
+
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
         """The end of what the guest printed; of one that is gone, too.
 

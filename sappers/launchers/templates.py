@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -78,10 +79,11 @@ class Held:
 
 
 class TemplateFolder:
-    """The templates of this host. One thread at a time."""
+    """The templates of this host. For threads: all but `has` may take a while."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._lock = threading.RLock()
         self._held: dict[str, Held] = {}
 
     def has(self, key: str) -> bool:
@@ -94,14 +96,15 @@ class TemplateFolder:
         Raises:
             TemplateError: It is damaged, and removed, or there is not enough memory.
         """
-        if key not in self._held:
-            try:
-                self._held[key] = self._read(key)
-            except (OSError, msgspec.DecodeError, ValueError) as error:
-                self.discard(key)
-                raise TemplateError(f"the template was damaged: {error}") from error
-        self._held[key].used_at = now
-        return self._held[key]
+        with self._lock:
+            if key not in self._held:
+                try:
+                    self._held[key] = self._read(key)
+                except (OSError, msgspec.DecodeError, ValueError) as error:
+                    self.discard(key)
+                    raise TemplateError(f"the template was damaged: {error}") from error
+            self._held[key].used_at = now
+            return self._held[key]
 
     def add(self, key: str, image: str, memory: int, device: bytes, now: float) -> None:
         """Keep a machine's state as a template; `memory` is sealed and held.
@@ -122,35 +125,43 @@ class TemplateFolder:
             device_digest = hashlib.sha256(device).hexdigest()
             template = Template(key, image, size >> 20, memory_digest, device_digest)
             (beside / _RECORD).write_bytes(msgspec.json.encode(template))
-            self.discard(key)
-            beside.rename(self._root / key)
+            with self._lock:
+                self.discard(key)
+                beside.rename(self._root / key)
+                self._held[key] = Held(template, os.dup(memory), device)
+                self._held[key].used_at = now
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        self._held[key] = Held(template, os.dup(memory), device)
-        self._held[key].used_at = now
 
     def discard(self, key: str) -> None:
         """Use it no more; what was cloned from it is untouched."""
-        self._held.pop(key, None)
-        shutil.rmtree(self._root / key, ignore_errors=True)
+        with self._lock:
+            self._held.pop(key, None)
+            shutil.rmtree(self._root / key, ignore_errors=True)
 
     def release(self, in_use: Collection[str], now: float) -> None:
         """Give back the memory of templates that no guest runs from and none did lately."""
-        for key, held in list(self._held.items()):
-            if key in in_use:
-                held.used_at = now
-            elif now - held.used_at > _KEPT_SECONDS:
-                del self._held[key]
+        with self._lock:
+            for key, held in list(self._held.items()):
+                if key in in_use:
+                    held.used_at = now
+                elif now - held.used_at > _KEPT_SECONDS:
+                    del self._held[key]
 
     def sweep(self, is_wanted: Callable[[Template], bool]) -> tuple[str, ...]:
-        """Remove what is not wanted or only half there; the keys of what was removed."""
+        """Remove what is not wanted, or no template at all; the keys of what was removed."""
         removed = []
-        for folder in sorted(self._root.glob("[!.]*")):  # what is being made begins with a dot
+        for folder in sorted(self._root.glob("[!.]*")):
             template = self._record(folder)
             if template is None or template.key != folder.name or not is_wanted(template):
                 self.discard(folder.name)
                 removed.append(folder.name)
         return tuple(removed)
+
+    def clear_unfinished(self) -> None:
+        """Remove what was being added when an agent died; while nothing is being added."""
+        for folder in self._root.glob(".new-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _record(self, folder: Path) -> Template | None:
         try:

@@ -36,7 +36,7 @@ wait $!
 echo $? >"$ended.new" && mv "$ended.new" "$ended"
 """
 _START_SECONDS = 10.0
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.005
 _KILL_WAIT_SECONDS = 5.0
 
 

@@ -81,6 +81,7 @@ class GuestHost:
             self.pushes.setdefault(subjects.allocation_of(subject), []).append(push)
 
     async def stop(self) -> None:
+        await self.launcher.close()
         for allocation_id in await self.launcher.observe():
             await self.launcher.stop(allocation_id, 0.0)
         await self.hub.down()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -31,8 +32,11 @@ class ImageCalls:
         return _decoded(self.client.call("GET", "/v1/images"), Images)
 
     def signed(self, digest: str) -> SignedManifest:
-        """A signed manifest, as the member gave it: nothing of it is checked."""
-        return _decoded(self.client.call("GET", f"/v1/images/{digest}"), SignedManifest)
+        """The manifest of this digest; who signed it is not checked."""
+        signed = _decoded(self.client.call("GET", f"/v1/images/{digest}"), SignedManifest)
+        if hashlib.sha256(signed.manifest).hexdigest() != digest:
+            raise ApiError(f"the member gave another manifest than that of image {digest[:12]}")
+        return signed
 
     def put(self, digest: str, signed: SignedManifest) -> Written:
         """Let the cluster keep an image; its chunks may follow."""

@@ -24,6 +24,7 @@ from sappers.errors import ImageError
 from sappers.images.manifests import decode_manifest
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ClusterImage
+from sappers.security.signing import signers
 
 
 class ListedImage(msgspec.Struct, frozen=True):
@@ -83,7 +84,7 @@ def inspect(name: str, *, cluster: Cluster = None, addr: Address = None) -> None
         "digest": digest,
         "kind": manifest.kind,
         "size_bytes": manifest.size_bytes,
-        "signed_by": [one.key for one in signed.signatures],
+        "signed_by": signers(signed),
         "manifest": manifest,
     }
     typer.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())

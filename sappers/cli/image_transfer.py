@@ -17,11 +17,12 @@ from sappers.api.image_push import STALL_SECONDS, ImagePush, Pushed
 from sappers.api.operator_client import OperatorClient
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import cluster_image, local_digest
-from sappers.cli.image_progress import ImageProgress, share_text
+from sappers.cli.image_progress import ImageProgress, share_text, size_text
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ApiError, ImageUntrusted, SappersError
+from sappers.security.signing import signers
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names or digests.")]
 
@@ -76,7 +77,7 @@ def push_image(
 def pushed_text(pushed: Pushed, seconds: float) -> str:
     """What a push did, one line."""
     sent = (
-        f"sent {pushed.chunks_sent} of {pushed.chunks} chunks, {pushed.sent_bytes / 1e6:.1f} MB"
+        f"sent {pushed.chunks_sent} of {pushed.chunks} chunks, {size_text(pushed.sent_bytes)}"
         if pushed.chunks_sent
         else "nothing to send"
     )
@@ -115,7 +116,7 @@ def pull(
 
 def _trust_signers(images: LocalImages, calls: ImageCalls, digest: str, console: Console) -> None:
     """Trust the keys that the cluster trusts and that the image names; others are not believed."""
-    named = {one.key for one in calls.signed(digest).signatures} - images.trusted()
+    named = set(signers(calls.signed(digest))) - images.trusted()
     keys = [one for one in calls.keys().keys if one.key in named]
     for one in keys:
         console.print(plain(f"trusting {one.key} ({one.owner})"), soft_wrap=True)

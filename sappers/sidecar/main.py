@@ -58,7 +58,8 @@ def main() -> None:
     if process is not None:
         process.start(environment)
     reseed_process()  # the application's process does the same
-    os.environ.update(environment)
+    if settings.in_process:
+        os.environ.update(environment)  # else it is another's, and may hold SSLKEYLOGFILE
     say("configured", allocation=configuration.allocation_id)
     _serve(settings, configuration, port, process)
     machine.power_off()

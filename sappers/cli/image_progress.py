@@ -90,7 +90,8 @@ class ImageProgress:
         text = share_text(members)
         with self._lock:
             said, self._note = self._note, text
-        if text != said:
+            moved = self._total > 0
+        if moved and text != said:
             self._say(text)
 
     def _more(self, content_bytes: int, verb: str) -> None:
@@ -98,7 +99,7 @@ class ImageProgress:
             self._total += content_bytes
         self._bar.update(self._bytes, total=self._total)
         if content_bytes:
-            self._say(f"{verb} {content_bytes / 2**20:.1f} MiB")
+            self._say(f"{verb} {size_text(content_bytes)}")
 
     def _say(self, text: str) -> None:
         if not self._console.is_terminal:
@@ -109,6 +110,11 @@ class ImageProgress:
         with self._lock:
             note = Text(harmless(self._note), style="dim", no_wrap=True, overflow="ellipsis")
         return Group(self._bar, note)
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def share_text(members: Sequence[MemberShare]) -> str:

@@ -117,7 +117,7 @@ def test_piped_progress_is_one_line_a_step():
         progress.spread((MemberShare("a", 5, 5), lagging))
     assert "\x1b" not in out.getvalue()
     assert [line.partition(": ")[2] for line in out.getvalue().splitlines()] == [
-        "sending 5.0 MiB",
+        "sending 5.2 MB",
         "1 of 2 members have it whole; b: no room",
     ]
 

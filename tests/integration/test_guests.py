@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sappers.errors import LaunchError
+from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
 from tests.integration.guests import GuestHost, build_image, get
 from tests.integration.hubs import eventually
@@ -30,12 +34,17 @@ async def host(tmp_path):
     await it.stop()
 
 
+def cold_guest(host: GuestHost, name: str, digest: str, number: int = 0) -> Allocation:
+    """One that boots, and leaves no template behind."""
+    return msgspec.structs.replace(host.allocation(name, digest, number), cold=True)
+
+
 def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if not path.is_dir()}
 
 
 async def test_a_guest_lives_and_is_stopped_without_a_trace(host):
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     await host.launch(hello)
     push = await host.healthy(hello)
     assert push["reason"] == "" and push["boot_id"]
@@ -53,7 +62,7 @@ async def test_a_guest_lives_and_is_stopped_without_a_trace(host):
 
 
 async def test_an_agent_that_restarts_finds_its_guest_untouched(host):
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     await host.launch(hello)
     push = await host.healthy(hello)
     before = (await host.launcher.observe())[hello.id]
@@ -65,7 +74,7 @@ async def test_an_agent_that_restarts_finds_its_guest_untouched(host):
 
 
 async def test_why_a_guest_ended_is_known(host):
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     await host.launch(hello)
     await host.healthy(hello)
     unit = await host.supervisor.status(f"sappers-guest-{hello.id}")
@@ -76,7 +85,7 @@ async def test_why_a_guest_ended_is_known(host):
 
 
 async def test_a_port_in_use_is_named_and_nothing_is_left(host):
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", hello.host_port)
     async with server:
         with pytest.raises(LaunchError, match=f"port {hello.host_port} of 127.0.0.1 is in use"):
@@ -88,7 +97,7 @@ async def test_a_guest_that_panics_is_seen_to(host, tmp_path):
     folder = tmp_path / "definitions" / "panics"
     folder.mkdir(parents=True)
     (folder / "image.toml").write_text(
-        'kind = "microvm"\n[application]\nmodule = "panics"\nfiles = ["panics.py"]\n'
+        'kinds = ["microvm"]\n[application]\nmodule = "panics"\nfiles = ["panics.py"]\n'
         "in_process = true\n"
     )
     (folder / "panics.py").write_text(
@@ -97,7 +106,7 @@ async def test_a_guest_that_panics_is_seen_to(host, tmp_path):
         "    await guest.hub_connected()\n"
         "    pathlib.Path('/proc/sysrq-trigger').write_text('c')\n"
     )
-    panics = host.allocation("panics", build_image(host.store, "panics", folder.parent))
+    panics = cold_guest(host, "panics", build_image(host.store, "panics", folder.parent))
     await host.launch(panics)
     assert await host.ended(panics) == "the guest panicked: sysrq triggered crash"
 
@@ -106,10 +115,10 @@ async def test_an_application_that_ends_is_unhealthy_at_once(host, tmp_path):
     folder = tmp_path / "definitions" / "ends"
     folder.mkdir(parents=True)
     (folder / "image.toml").write_text(
-        'kind = "microvm"\n[application]\nmodule = "ends"\nfiles = ["ends.py"]\n'
+        'kinds = ["microvm"]\n[application]\nmodule = "ends"\nfiles = ["ends.py"]\n'
     )
     (folder / "ends.py").write_text("import sys\nsys.exit(3)\n")
-    ends = host.allocation("ends", build_image(host.store, "ends", folder.parent))
+    ends = cold_guest(host, "ends", build_image(host.store, "ends", folder.parent))
     await host.launch(ends)
     await eventually(lambda: host.pushes.get(ends.id), 90.0)
     assert not host.pushes[ends.id][-1]["healthy"]
@@ -117,7 +126,7 @@ async def test_an_application_that_ends_is_unhealthy_at_once(host, tmp_path):
 
 
 async def test_the_healer_connects_and_says_that_it_is_ready(host):
-    healer = host.allocation("healer", build_image(host.store, "healer"))
+    healer = cold_guest(host, "healer", build_image(host.store, "healer"))
     await host.launch(healer)
     await host.healthy(healer)
     assert f"sappers.guest.{healer.id}.ready" in host.messages
@@ -125,7 +134,7 @@ async def test_the_healer_connects_and_says_that_it_is_ready(host):
 
 async def test_a_hub_that_comes_late_or_moves_is_followed(host):
     members, host.hub_members = host.hub_members, []
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     await host.launch(hello)
     assert "Hello from" in await get(hello.host_port)
     assert hello.id not in host.pushes
@@ -142,7 +151,7 @@ async def told_by(host: GuestHost, allocation_id: str) -> bool:
 
 
 async def test_a_guest_that_hangs_is_stopped_all_the_same(host):
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     await host.launch(hello)
     unit = await host.supervisor.status(f"sappers-guest-{hello.id}")
     os.kill(unit.pid, signal.SIGSTOP)
@@ -161,7 +170,7 @@ async def test_units_that_nobody_owns_are_seen_and_swept(host, tmp_path):
 
 async def test_more_guests_than_cores_boot_in_turn(host):
     digest = build_image(host.store, "hello")
-    guests = [host.allocation("hello", digest, number) for number in range(3)]
+    guests = [cold_guest(host, "hello", digest, number) for number in range(3)]
     await asyncio.gather(*(host.launch(guest) for guest in guests))
     boots = [await host.healthy(guest) for guest in guests]
     assert len({push["boot_id"] for push in boots}) == 3
@@ -170,7 +179,7 @@ async def test_more_guests_than_cores_boot_in_turn(host):
 
 
 async def test_a_guest_outlives_the_hub(host):
-    hello = host.allocation("hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
     await host.launch(hello)
     push = await host.healthy(hello)
     await host.hub.kill("n1")
@@ -179,3 +188,80 @@ async def test_a_guest_outlives_the_hub(host):
     later = await host.healthy(hello, since=seen)
     assert later["boot_id"] == push["boot_id"]
     assert later["sequence"] > push["sequence"]
+
+
+DICE = """
+import json, os, random, socket, ssl, time, uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+
+class Dice(BaseHTTPRequestHandler):
+    def do_GET(self):
+        drawn = {
+            "kernel": os.urandom(8).hex(),
+            "python": random.random(),
+            "openssl": ssl.RAND_bytes(8).hex(),
+            "uuid": str(uuid.uuid4()),
+            "boot id": Path("/proc/sys/kernel/random/boot_id").read_text(),
+            "mac": Path("/sys/class/net/eth0/address").read_text(),
+            "name": socket.gethostname(),
+            "guest": os.environ["SAPPERS_ALLOCATION_ID"],
+        }
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"drawn": drawn, "now": time.time()}).encode())
+
+
+HTTPServer(("", 8080), Dice).serve_forever()
+"""
+
+
+async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp_path):
+    folder = tmp_path / "definitions" / "dice"
+    folder.mkdir(parents=True)
+    (folder / "image.toml").write_text(
+        'kinds = ["microvm"]\nport = 8080\n[application]\nmodule = "dice"\nfiles = ["dice.py"]\n'
+    )
+    (folder / "dice.py").write_text(DICE)
+    digest = build_image(host.store, "dice", folder.parent)
+    assert "made in" in await host.launcher.warm(host.manifest(digest), digest)
+    assert "already" in await host.launcher.warm(host.manifest(digest), digest)
+
+    clones = [host.allocation("dice", digest, number) for number in range(2)]
+    answers = [await answer_of(host, clone) for clone in clones]
+    assert [answer["drawn"]["guest"] for answer in answers] == [clone.id for clone in clones]
+    one, other = (answer["drawn"] for answer in answers)
+    assert not [name for name in one if one[name] == other[name]]
+    assert all(abs(answer["now"] - time.time()) < 30.0 for answer in answers)
+    reasons = [guest.reason for guest in (await host.launcher.observe()).values()]
+    assert reasons == ["started from a template"] * 2
+    boots = [await host.healthy(clone) for clone in clones]
+    assert boots[0]["boot_id"] != boots[1]["boot_id"]
+
+    # What cannot be restored is removed, and the guest comes up all the same.
+    (template,) = (host.folder / "templates").glob("[!.]*")
+    garbage = b"no machine" * 1000
+    record = msgspec.json.decode((template / "template.json").read_bytes())
+    record["device_digest"] = hashlib.sha256(garbage).hexdigest()
+    (template / "device").write_bytes(garbage)
+    (template / "template.json").write_bytes(msgspec.json.encode(record))
+    host.launcher = host.make_launcher()  # an agent that holds nothing in memory yet
+    third = host.allocation("dice", digest, 3)
+    answer = await answer_of(host, third)
+    assert answer["drawn"]["guest"] == third.id
+    reason = (await host.launcher.observe())[third.id].reason
+    assert reason.startswith("booting cold: its template did not come up: ")
+    assert not template.exists()
+    # The clones of before are as well as ever.
+    await host.healthy(clones[0], since=time.monotonic())
+
+
+async def answer_of(host: GuestHost, guest: Allocation) -> dict:
+    """What it draws, once it answers; says how long that took."""
+    begin = time.monotonic()
+    await host.launch(guest)
+    text = await get(guest.host_port)
+    reason = (await host.launcher.observe())[guest.id].reason
+    print(f"{guest.id}: {time.monotonic() - begin:.2f} s, {reason}")
+    return msgspec.json.decode(text.partition("\r\n\r\n")[2])

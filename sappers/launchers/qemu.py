@@ -43,6 +43,7 @@ _BOOT_SECONDS = 60.0
 _QUIT_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 _CLONES_PER_CORE = 4
+_REASON_CHARACTERS = 200
 
 
 class QemuLauncher:
@@ -212,8 +213,9 @@ class QemuLauncher:
             try:
                 await self._start(folder, spec, record, held)
             except LaunchError as error:
-                await self._checkpoints.discard(held, error.message)
-                return f"its template did not come up: {error.message}"
+                why = " ".join(error.message.split())[:_REASON_CHARACTERS]
+                await self._checkpoints.discard(held, why)
+                return f"its template did not come up: {why}"
         log.info("guest started", allocation=allocation.id, start=record.start)
         return ""
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
 from sappers.launchers.command import (
     GuestSpec,
+    clone_command,
     host_tsc_khz,
     kernel_arguments,
+    mac_for,
     memory_limit_mib,
     qemu_command,
+    template_command,
     user_id_for,
 )
 from sappers.model.member import Accelerator
@@ -83,3 +88,45 @@ def test_guests_have_users_of_their_own_outside_of_all_ranges() -> None:
 def test_emulation_takes_more_memory() -> None:
     assert memory_limit_mib(128, TCG) == 384
     assert memory_limit_mib(128, KVM) < memory_limit_mib(128, TCG)
+
+
+def test_a_template_has_no_way_out_and_its_memory_is_the_file_it_was_given() -> None:
+    command = template_command(SPEC)
+    assert value_after(command, "-netdev") == "user,id=net,restrict=on"
+    assert "memory-backend-file,id=memory,size=128M,mem-path=/proc/self/fd/0,share=on" in command
+    assert value_after(command, "-M") == "microvm,memory-backend=memory"
+    assert command[0] == "/usr/bin/nice"
+
+
+def test_a_clone_keeps_what_it_writes_to_itself_and_reads_no_kernel() -> None:
+    command = clone_command(SPEC)
+    assert "memory-backend-file,id=memory,size=128M,mem-path=/proc/self/fd/0,share=off" in command
+    assert not {"-kernel", "-initrd", "-append"} & set(command)
+    assert value_after(command, "-incoming") == "defer"
+    assert value_after(command, "-netdev") == value_after(qemu_command(SPEC), "-netdev")
+
+
+@pytest.mark.parametrize("has_root", [False, True])
+def test_a_clone_has_the_devices_of_its_template(has_root: bool) -> None:
+    spec = msgspec.structs.replace(SPEC, has_root=has_root)
+
+    def devices(command: tuple[str, ...]) -> list[str]:
+        pairs = pairwise(command)
+        return [value for option, value in pairs if option in ("-device", "-drive", "-cpu", "-m")]
+
+    assert devices(template_command(spec)) == devices(clone_command(spec))
+    assert ("virtio-blk-device,drive=root" in devices(clone_command(spec))) is has_root
+
+
+def test_both_are_boxed_in_as_every_guest() -> None:
+    spec = msgspec.structs.replace(SPEC, user_id=1879048200)
+    for command in (template_command(spec), clone_command(spec)):
+        assert value_after(command, "-sandbox") == value_after(qemu_command(spec), "-sandbox")
+        assert "--reuid=1879048200" in command
+
+
+def test_every_guest_has_a_mac_address_of_its_own() -> None:
+    addresses = {mac_for(f"hello-{number:08x}") for number in range(500)}
+    assert len(addresses) == 500
+    assert all(int(address[:2], 16) & 3 == 2 for address in addresses)  # local, and of one card
+    assert mac_for("hello-1") == mac_for("hello-1")

@@ -1,0 +1,157 @@
+"""Which guests start from templates, and the reason when one does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sappers.errors import SupervisorError, TemplateError
+from sappers.launchers.checkpoints import Checkpoints
+from sappers.launchers.command import GuestSpec
+from sappers.launchers.templates import TemplateFolder, new_memory
+from sappers.model.allocation import Allocation
+from sappers.model.image import Manifest
+from sappers.model.member import Accelerator
+from sappers.model.workload import ImageReference
+from sappers.ports import UnitSpec, UnitStatus
+from tests.image_stores import make_store, put_image
+
+
+class Supervisor:
+    """Knows one unit that an agent left, and starts none."""
+
+    def __init__(self) -> None:
+        self.units = {"sappers-template-old"}
+
+    async def start(self, spec: UnitSpec) -> None:
+        raise SupervisorError("no room")
+
+    async def stop(self, name: str, grace_seconds: float) -> None:
+        self.units.discard(name)
+
+    async def status(self, name: str) -> UnitStatus | None:
+        return None
+
+    async def list(self, prefix: str) -> tuple[UnitStatus, ...]:
+        return tuple(UnitStatus(name, running=True) for name in self.units)
+
+
+class Host:
+    """A host with one image, and templates as a test wants them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "templates"
+        self.store = make_store(folder / "images")
+        self.image = put_image(self.store)
+        self.supervisor = Supervisor()
+        self.quiet = True
+        self.checkpoints = self.make_checkpoints()
+
+    def make_checkpoints(self) -> Checkpoints:
+        return Checkpoints(
+            root=self.root,
+            images=self.store,
+            supervisor=self.supervisor,
+            spec_of=lambda _, memory: GuestSpec("template", memory, Accelerator("tcg", ""), ""),
+            is_quiet=lambda: self.quiet,
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        found = self.store.manifest(self.image)
+        assert found is not None
+        return found
+
+    def allocation(self, **values: Any) -> Allocation:
+        image = ImageReference("web", self.image)
+        return msgspec.structs.replace(Allocation("web-1", "web", 1, image, 1, "m1", 1), **values)
+
+    def have_template(self) -> None:
+        memory = new_memory(1)
+        key = self.checkpoints._key(self.image, self.manifest, 1)
+        TemplateFolder(self.root).add(key, self.image, memory, b"device", 0.0)
+        os.close(memory)
+
+    async def why_not(self, **values: Any) -> str:
+        with pytest.raises(TemplateError) as caught:
+            await self.checkpoints.template_for(self.allocation(**values), self.manifest)
+        return caught.value.message
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+async def test_a_guest_starts_from_its_images_template(host: Host) -> None:
+    host.have_template()
+    held = await host.checkpoints.template_for(host.allocation(), host.manifest)
+    assert held.device == b"device"
+    assert "already" in await host.checkpoints.make_now(
+        host.image, msgspec.structs.replace(host.manifest, memory_mib=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"cold": True}, "as it was asked for"),
+        ({"restarts": 1}, "it was restarted before, so nothing old is used"),
+        ({"memory_mib": 2}, "there is no template yet"),
+    ],
+)
+async def test_why_a_guest_boots(host: Host, values: dict, reason: str) -> None:
+    host.have_template()
+    assert await host.why_not(**values) == reason
+
+
+async def test_a_damaged_template_is_said_once_and_gone(host: Host) -> None:
+    host.have_template()
+    (template,) = host.root.iterdir()
+    (template / "device").write_bytes(b"other")
+    assert "was damaged" in await host.why_not()
+    assert await host.why_not() == "there is no template yet"
+
+
+async def test_one_that_is_made_waits_until_no_guest_boots(host: Host) -> None:
+    host.quiet = False
+    host.checkpoints.make_later(host.image, host.manifest, 1)
+    await asyncio.sleep(0)
+    assert await host.why_not() == "its template is being made"
+    await host.checkpoints.close()
+    assert await host.why_not() == "there is no template yet"
+
+
+async def test_one_that_cannot_be_made_gives_the_reason_and_is_let_be(host: Host) -> None:
+    with pytest.raises(TemplateError, match="no room"):
+        await host.checkpoints.make_now(
+            host.image, msgspec.structs.replace(host.manifest, memory_mib=1)
+        )
+    assert "no template can be made: no room" in await host.why_not()
+    host.checkpoints.make_later(host.image, host.manifest, 1)
+    assert "no room" in await host.why_not()  # and none is being made
+    assert not list(host.root.glob("[!.]*")) and not list(host.root.glob(".making/*"))
+
+
+async def test_what_a_dead_agent_left_is_swept(host: Host) -> None:
+    (host.root / ".making" / "old").mkdir(parents=True)
+    host.have_template()
+    await host.checkpoints.look_after(())
+    assert not host.supervisor.units
+    assert [path.name for path in host.root.iterdir()] == [
+        host.checkpoints._key(host.image, host.manifest, 1)
+    ]
+
+
+async def test_a_template_goes_with_its_image(host: Host) -> None:
+    host.have_template()
+    host.store.remove_name("web")
+    host.store.prune(())
+    assert host.store.manifest(host.image) is None
+    await host.make_checkpoints().look_after(())
+    assert not list(host.root.iterdir())

@@ -117,8 +117,11 @@ class Spread:
         return tuple(dict.fromkeys(one.digest[:PREFIX_DIGITS] for one in held if one and one.count))
 
     def readings(self, allocations: Sequence[Allocation]) -> dict[str, ImageReading]:
-        """How the images of this member's allocations are here, by digest."""
-        images = {one.image.digest: one.image for one in allocations if not one.status.is_terminal}
+        """How images are here, by digest: those of this member's allocations, and all that is
+        wanted, for an allocation may come between this reading and what is decided by it.
+        """
+        images = {image.digest: image for image in self._wanted}
+        images |= {one.image.digest: one.image for one in allocations if not one.status.is_terminal}
         self._progress.keep_only(images)
         return {
             image.digest: self._progress.reading(

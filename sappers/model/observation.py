@@ -106,7 +106,7 @@ class MemberObservation(msgspec.Struct, frozen=True):
         pushes: By allocation id.
         restarts: By allocation id: (count, monotonic seconds of the last one).
         failed_launches: By allocation id: why the last launch failed.
-        images: By digest: images of this host's allocations; one that lacks counts as whole.
+        images: By digest: images that this member is to have; one that lacks counts as whole.
         under_way: Allocations that are being launched, restarted or stopped right now.
         caught_up: This member's state has been as new as the cluster's since the agent started;
             until then it touches no guest.

@@ -282,5 +282,5 @@ def _stalled(name: str, shares: Sequence[MemberShare], seconds: float) -> Spread
     )
     return SpreadStalled(
         f"image {name}: no progress for {seconds:.0f} s: {late or 'chunks get lost'}",
-        hint="the members go on trying; sappers-deploy image ls --cluster NAME shows how far they are",
+        hint="the members go on trying: sappers-deploy image ls --cluster NAME shows how far",
     )

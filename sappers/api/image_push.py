@@ -25,6 +25,7 @@ from sappers.model.image import CHUNK_BYTES, Manifest, SignedManifest
 # Chunks that disappear again and again: some member accepts what it does not keep.
 ROUNDS_MAX = 5
 STALL_SECONDS = 60.0
+REFUSED = 400
 POLL_SECONDS = 0.1
 POLL_MAX_SECONDS = 1.0
 # Without progress for so long, members are asked what keeps them.
@@ -39,6 +40,9 @@ class ChunkSource(Protocol):
 
     def manifest(self, digest: str) -> Manifest | None:
         """The same, without its signatures."""
+
+    def read_unchecked(self, chunk: str) -> bytes | None:
+        """The frame, or None when it is not here; the member that gets it checks it."""
 
     def read_chunk(self, chunk: str) -> bytes | None:
         """The frame, or None when it is not here or was damaged."""
@@ -199,13 +203,15 @@ class ImagePush:
         calls = ChunkCalls(self._client.identity)
 
         def move(member: ChunkPeer, chunk: str) -> None:
-            frame = self._source.read_chunk(chunk)
+            frame = self._source.read_unchecked(chunk)
             if frame is None:
-                raise ImageError(
-                    f"image {manifest.name}: chunk {chunk[:12]} is missing or damaged here",
-                    hint=f"sappers-deploy image build {manifest.name}",
-                )
-            calls.put(member, chunk, frame)
+                raise _damaged_here(manifest.name, chunk)
+            try:
+                calls.put(member, chunk, frame)
+            except ApiError as error:
+                if error.status == REFUSED and self._source.read_chunk(chunk) is None:
+                    raise _damaged_here(manifest.name, chunk) from error
+                raise
             with self._counting:
                 self._chunks_sent += 1
                 self._bytes_sent += len(frame)
@@ -263,6 +269,13 @@ def _held_by_none(order: Sequence[str], held: Mapping[Reached, ChunksHere]) -> t
 
 def _text(reason: str | ApiError | None) -> str:
     return reason.message if isinstance(reason, ApiError) else reason or ""
+
+
+def _damaged_here(name: str, chunk: str) -> ImageError:
+    return ImageError(
+        f"image {name}: chunk {chunk[:12]} is missing or damaged here",
+        hint=f"sappers-deploy image build {name}",
+    )
 
 
 def _nobody_takes(name: str, given_up: Mapping[ChunkPeer, ApiError]) -> ApiError:

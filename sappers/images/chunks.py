@@ -120,6 +120,11 @@ class ChunkFolder:
             return None
         return frame
 
+    def read_unchecked(self, chunk: str) -> bytes | None:
+        """What stands there for a chunk, or None when nothing does."""
+        found = self._frame(chunk)
+        return None if found is None else found[0]
+
     def content(self, chunk: str) -> bytes | None:
         """A chunk's content, hashed just now; None when it is not here. Drops a damaged one."""
         found = self._frame(chunk)

@@ -13,6 +13,7 @@ import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sappers.errors import ImageError
@@ -39,13 +40,14 @@ def write_root_disk(
     Raises:
         ImageError: A tool fails or is not here.
     """
+    targets = [work / f"{number}.erofs" for number in range(1, len(layers) + 1)]
+    stages = [target.with_suffix("") for target in targets]
     partitions: list[tuple[int, int]] = []
-    with disk.open("wb") as file:
+    with disk.open("wb") as file, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         file.seek(ALIGNMENT_BYTES)
-        for number, layer in enumerate(layers, start=1):
-            report(f"packing layer {number} of {len(layers)}")
-            packed = work / f"{number}.erofs"
-            _make_erofs(layer, packed, work / str(number))
+        packing = pool.map(_make_erofs, layers, targets, stages)
+        for number, packed in enumerate(packing, start=1):
+            report(f"packed layer {number} of {len(layers)}")
             start = file.tell()
             with packed.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
@@ -56,7 +58,7 @@ def write_root_disk(
     _write_table(disk, partitions)
 
 
-def _make_erofs(layer: Sequence[Entry], target: Path, stage: Path) -> None:
+def _make_erofs(layer: Sequence[Entry], target: Path, stage: Path) -> Path:
     stage.mkdir()
     table = _stage(layer, stage)
     lies = target.with_suffix(".owners")
@@ -70,6 +72,7 @@ def _make_erofs(layer: Sequence[Entry], target: Path, stage: Path) -> None:
     finally:
         lies.unlink()
         shutil.rmtree(stage)
+    return target
 
 
 def _stage(layer: Sequence[Entry], stage: Path) -> str:

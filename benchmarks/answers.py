@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 150.0
 # QEMU accepts before the guest is there, and such a connection may stall for seconds. So a new one
 # is opened all the time, without waiting for those before.
 _EVERY_SECONDS = 0.02

@@ -131,8 +131,11 @@ async def _start_all(
     loop = asyncio.get_running_loop()
     answers = asyncio.create_task(first_answers(places))
     with ThreadPoolExecutor(len(specs)) as threads:
-        await asyncio.gather(*(loop.run_in_executor(threads, start, spec) for spec in specs))
-        return await answers
+        told = [loop.run_in_executor(threads, start, spec) for spec in specs]
+        for error in await asyncio.gather(*told, return_exceptions=True):
+            if isinstance(error, BaseException) and not isinstance(error, TimeoutError):
+                raise error
+        return await answers  # one that was not to be told in time does not answer either
 
 
 def _boot(manifest: Manifest) -> MicrovmBoot:

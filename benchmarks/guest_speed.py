@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -43,14 +43,16 @@ class GuestSpeed:
         # What QEMU by hand is compared with needs no cluster, but a boot that it knows.
         self._bare = BareGuests(store, digest, folder) if kind == "microvm" else None
 
-    def measure(self) -> list[Section]:
+    def measure(self) -> Iterator[Section]:
         """All of it; the image is pushed and warmed first."""
         self._rig.say(f"{self._what}: pushing, making the checkpoint")
         self._rig.deploy("image", "push", self._image.name)
         with self._rig.client() as client:
             path = f"/v1/images/{self._image.digest}/warm"
             client.call("POST", path, timeout_seconds=WARM_SECONDS)
-        return [self._one_by_one(), self._at_once(), self._idle()]
+        yield self._one_by_one()
+        yield self._at_once()
+        yield self._idle()
 
     def _one_by_one(self) -> Section:
         cold: list[Batch] = []

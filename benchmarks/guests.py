@@ -38,11 +38,11 @@ def main() -> int:
             for section in GuestSpeed(rig, name, kind).measure():
                 show(console, section)
                 sections.append(section)
-            # After each image, so that one that does not start takes nothing from the others.
-            if arguments.json:
-                write_data(arguments.json, told, sections)
-            if arguments.markdown:
-                write_block(arguments.markdown, "bench-guests", INTRO, told, sections)
+                # At once, so that what fails later takes nothing away.
+                if arguments.json:
+                    write_data(arguments.json, told, sections)
+                if arguments.markdown:
+                    write_block(arguments.markdown, "bench-guests", INTRO, told, sections)
     return int(any_missed(sections))
 
 

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,7 +161,7 @@ def test_what_is_not_signed_for_this_cluster_is_refused_at_every_door(lab: Lab) 
 
 
 @pytest.mark.parametrize(
-    "lab", [{"n3": {"download_mbit_per_second": 40.0, "downloads_at_once": 2}}], indirect=True
+    "lab", [{"n3": {"download_mbit_per_second": 20.0, "downloads_at_once": 2}}], indirect=True
 )
 def test_a_member_killed_while_it_fetches_goes_on_where_it_was(lab: Lab) -> None:
     lab.agents.start()
@@ -170,9 +169,7 @@ def test_a_member_killed_while_it_fetches_goes_on_where_it_was(lab: Lab) -> None
     digest = lab.build(24)
     lab.put("n1", digest)
     lab.send("n1", lab.order(digest))
-    began = time.monotonic()
     wait_until("it has a third", lambda: lab.held("n3", digest) >= 8)
-    assert time.monotonic() - began > 0.8, "40 Mbit/s are 5 MB/s"
     lab.agents.kill("n3")
     had = len(lab.order(digest)) - len(lab.store_of("n3").missing_chunks(digest))
     assert 8 <= had < 24

@@ -72,9 +72,19 @@ def test_paths_are_relative_to_the_guests_folder() -> None:
     assert not [word for word in qemu_command(SPEC)[1:] if "path=/" in word]
 
 
+def with_clock(tsc_khz: int | None) -> GuestSpec:
+    return msgspec.structs.replace(SPEC, tsc_khz=tsc_khz)
+
+
+def test_a_real_processor_is_guarded_and_an_emulated_one_need_not_be() -> None:
+    assert "mitigations=off" in kernel_arguments(SPEC)
+    real = msgspec.structs.replace(SPEC, accelerator=KVM)
+    assert "mitigations" not in kernel_arguments(real)
+
+
 def test_the_clock_rate_is_told_to_the_kernel() -> None:
-    assert "tsc_early_khz=2596120 " in kernel_arguments(2596120)
-    assert "tsc_early_khz" not in kernel_arguments(None)
+    assert "tsc_early_khz=2596120 " in kernel_arguments(with_clock(2596120))
+    assert "tsc_early_khz" not in kernel_arguments(with_clock(None))
     assert host_tsc_khz("model name : x\ncpu MHz\t\t: 2596.120\ncpu MHz\t: 1.0\n") == 2596120
     assert host_tsc_khz("Hardware : arm") is None
 

@@ -236,6 +236,20 @@ def test_a_full_disk_is_said_and_survived(cluster: LabCluster, lab: Lab, deploy:
     assert "no room for an image" in done.stderr
     assert "hint: " in done.stderr
     no_traceback(done.stderr)
+    # Told when the image is pushed, or, where the member had not looked yet, when it is launched:
+    # then the cluster goes on trying.
+    deploy("stop", "other")
+    until(
+        lambda: (
+            not [
+                one
+                for one in cluster.view().allocations
+                if one.workload == "other" and not one.status.is_terminal
+            ]
+        ),
+        60,
+        "nothing is left of it",
+    )
 
     cluster.run(host, "mount -t tmpfs -o size=700m,nr_inodes=50 full /opt/sappers")
     try:

@@ -19,6 +19,7 @@ from sappers.model.commands import Entry, Proposal
 from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
+from sappers.model.refusal import RefusalKind
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 
 
@@ -30,6 +31,13 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds since some moment; never jumps."""
+
+
+class Refusals(Protocol):
+    """Counts what guests and strangers tried and were refused (`agent/`)."""
+
+    def count(self, kind: RefusalKind, subject: str, times: int = 1) -> None:
+        """Somebody (an allocation id, or an address) was refused something."""
 
 
 class Membership(Protocol):

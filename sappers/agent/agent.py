@@ -28,6 +28,7 @@ from sappers.agent.genesis import (
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
+from sappers.agent.refusals import Refusals
 from sappers.agent.relay import Follower, Publisher
 from sappers.agent.service import Service
 from sappers.agent.spread import Spread
@@ -81,6 +82,7 @@ class Agent:
         images: ImageStore,
         peers: PeerClient,
         chunks: ChunkSource,
+        refusals: Refusals,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -95,6 +97,7 @@ class Agent:
         self._open_voter_log = open_voter_log
         self._open_following_log = open_following_log
         self._inbox = HealthInbox(clock)
+        self._refusals = refusals
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
         self._spread = Spread(
@@ -115,6 +118,7 @@ class Agent:
             images=self._spread,
             peers=peers,
             hub_client=hub_client,
+            refusals=refusals,
         )
         self._actuator = Actuator(
             clock=clock,

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from sappers.agent.proposing import Proposer
+from sappers.agent.refusals import Refusals
 from sappers.agent.view import build_view
 from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
@@ -60,6 +61,7 @@ class Service:
         images: MemberImages,
         peers: PeerClient,
         hub_client: HubClient,
+        refusals: Refusals,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -68,6 +70,7 @@ class Service:
         self._images = images
         self._peers = peers
         self._hub_client = hub_client
+        self._refusals = refusals
         self._proposer = Proposer(self, peers)
 
     @property
@@ -127,6 +130,7 @@ class Service:
             hub_connected=self._hub_client.connected,
             images_whole=self._images.figures().whole,
             image_trouble=self._image_trouble(state),
+            refusals=self._refusals.snapshot(),
         )
 
     def _image_trouble(self, state: ClusterState) -> str:

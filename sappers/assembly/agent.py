@@ -18,6 +18,7 @@ from sappers.agent.clock import SystemClock
 from sappers.agent.genesis import load_genesis
 from sappers.agent.logs import configure_logs
 from sappers.agent.me import describe_member, load_node_id
+from sappers.agent.refusals import Refusals
 from sappers.agent.relay import Follower
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
@@ -127,6 +128,7 @@ def _assemble(
     )
     credentials = AgentCredentials(_read_secret(folder.hub_seed))
     supervisor = choose_supervisor(folder.root / "processes")
+    refusals = Refusals(clock)
     agent: Agent
     images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys(), IMAGES_LEAVE_BYTES)
     launcher = QemuLauncher(
@@ -176,6 +178,7 @@ def _assemble(
         images=images,
         peers=peers,
         chunks=MemberChunks(chunks),
+        refusals=refusals,
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

@@ -163,6 +163,7 @@ def _reconcile_workload(
             guest_port=workload.guest_port,
             host_port=chosen.host_port,
             cold=workload.cold,
+            role=workload.role,
         )
         commands.append(PlaceAllocation(allocation, chosen.reason))
         state = msgspec.structs.replace(

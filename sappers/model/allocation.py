@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from sappers.model.workload import ImageReference
+from sappers.model.workload import ImageReference, Role
 
 
 class AllocationStatus(StrEnum):
@@ -41,6 +41,7 @@ class Allocation(msgspec.Struct, frozen=True):
         restarts: Restarts on this member so far.
         cold: It boots from the beginning, never from a checkpoint.
         changed_at: Unix time in seconds of the last change of status.
+        role: The workload's: what its credentials of the hub allow.
     """
 
     id: str
@@ -58,3 +59,4 @@ class Allocation(msgspec.Struct, frozen=True):
     restarts: int = 0
     changed_at: float = 0.0
     cold: bool = False
+    role: Role = "application"

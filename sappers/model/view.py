@@ -7,6 +7,7 @@ import msgspec
 from sappers.model.allocation import Allocation
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
+from sappers.model.refusal import Refusal
 from sappers.model.workload import Workload
 
 
@@ -19,6 +20,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
         hub: `running`, `down`, or `-` where no hub server belongs.
         images_whole: How many of the cluster's images it has.
         image_trouble: Why one that it lacks does not come, or empty.
+        refusals: What it refused to guests and strangers in the last minutes.
     """
 
     member_id: str
@@ -34,6 +36,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     hub_connected: bool
     images_whole: int = 0
     image_trouble: str = ""
+    refusals: tuple[Refusal, ...] = ()
 
 
 class MemberView(msgspec.Struct, frozen=True):

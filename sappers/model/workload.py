@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+# What a guest is for, and so what its credentials of the hub allow.
+Role = Literal["application", "monitor"]
 
 
 class ImageReference(msgspec.Struct, frozen=True):
@@ -30,6 +35,7 @@ class Workload(msgspec.Struct, frozen=True):
         cold: Each guest boots from the beginning, never from a checkpoint.
         revision: Raised by the state machine when anything but `count` changes; old copies are
             replaced.
+        role: What its guests are for; a monitor hears all guests, and its alerts count.
     """
 
     name: str
@@ -40,3 +46,4 @@ class Workload(msgspec.Struct, frozen=True):
     count: int = 1
     revision: int = 0
     cold: bool = False
+    role: Role = "application"

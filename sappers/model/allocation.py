@@ -42,6 +42,7 @@ class Allocation(msgspec.Struct, frozen=True):
         cold: It boots from the beginning, never from a checkpoint.
         changed_at: Unix time in seconds of the last change of status.
         role: The workload's: what its credentials of the hub allow.
+        repair: The repair that a healer's allocation belongs to; empty for any other workload's.
     """
 
     id: str
@@ -60,3 +61,4 @@ class Allocation(msgspec.Struct, frozen=True):
     changed_at: float = 0.0
     cold: bool = False
     role: Role = "application"
+    repair: str = ""

@@ -91,6 +91,7 @@ def _with_flags(
         http=_port_of(http_addr, "--http-addr") if http_addr else settings.ports.http,
         hub=settings.ports.hub,
         hub_routes=settings.ports.hub_routes,
+        gateway=settings.ports.gateway,
     )
     changes: dict[str, object] = {"ports": ports}
     if bootstrap is not None:

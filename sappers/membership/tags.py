@@ -38,7 +38,7 @@ def encode_tags(member: Member) -> dict[str, str]:
     tags = {
         "id": member.id,
         "n": member.name,
-        "p": ",".join(str(port) for port in msgspec.structs.astuple(member.ports)),
+        "p": ",".join(str(port) for port in _agents_ports(member.ports)),
         "r": f"{member.resources.cpus},{member.resources.memory_mib}",
         "a": member.accelerator.kind,
         "v": member.version,
@@ -46,6 +46,8 @@ def encode_tags(member: Member) -> dict[str, str]:
         "z": member.zone,
         "w": "",
     }
+    if member.ports.gateway:
+        tags["g"] = str(member.ports.gateway)
     room = min(_REASON_MAX_BYTES, TAGS_MAX_BYTES - _size(tags))
     if room < 0:
         raise MembershipError(
@@ -63,7 +65,9 @@ def decode_tags(tags: Mapping[str, str], gossip_address: str, state: MemberState
     """The member that tags describe, or None when they describe none."""
     try:
         host, _, port = gossip_address.rpartition(":")
-        ports = Ports(*_numbers(tags["p"], 65535)[: len(Ports.__struct_fields__)])
+        ports = Ports(*_numbers(tags["p"], 65535)[: len(_agents_ports(Ports()))])
+        if "g" in tags:
+            ports = msgspec.structs.replace(ports, gateway=_numbers(tags["g"], 65535)[0])
         cpus, memory_mib = _numbers(tags["r"], 2**40)[:2]
         if tags["a"] not in ("kvm", "tcg") or not all(map(_ID.fullmatch, (tags["id"], tags["n"]))):
             return None
@@ -83,6 +87,11 @@ def decode_tags(tags: Mapping[str, str], gossip_address: str, state: MemberState
         )
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def _agents_ports(ports: Ports) -> tuple[int, ...]:
+    """Those that every member has, in an order that never changes."""
+    return (ports.gossip, ports.raft, ports.http, ports.hub, ports.hub_routes)
 
 
 def _numbers(text: str, largest: int) -> list[int]:

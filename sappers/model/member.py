@@ -32,17 +32,22 @@ class Accelerator(msgspec.Struct, frozen=True):
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """The ports an agent listens on."""
+    """The ports an agent listens on.
+
+    Attributes:
+        gateway: Where services are reached by their name over HTTP; 0 where there is no gateway.
+    """
 
     gossip: int = 7946
     raft: int = 12000
     http: int = 11000
     hub: int = 4222
     hub_routes: int = 6222
+    gateway: int = 0
 
     def taken(self) -> frozenset[int]:
         """All of them; no guest may publish one of these."""
-        return frozenset({self.gossip, self.raft, self.http, self.hub, self.hub_routes})
+        return frozenset(msgspec.structs.astuple(self)) - {0}
 
 
 class Member(msgspec.Struct, frozen=True):

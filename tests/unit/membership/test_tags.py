@@ -18,7 +18,7 @@ members = st.builds(
     id=names,
     name=names,
     address=st.ip_addresses().map(str),
-    ports=st.builds(Ports, port, port, port, port, port),
+    ports=st.builds(Ports, port, port, port, port, port, st.just(0) | port),
     resources=st.builds(Resources, st.integers(1, 4096), st.integers(1, 2**30)),
     accelerator=st.builds(Accelerator, st.sampled_from(["kvm", "tcg"]), st.text(max_size=300)),
     version=names,

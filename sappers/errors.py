@@ -133,6 +133,10 @@ class LaunchError(SappersError):
     """A guest could not be started or reached."""
 
 
+class GuestMisbehaves(LaunchError):
+    """A guest says what no sidecar says; nothing more of it is read."""
+
+
 class TemplateError(SappersError):
     """No guest can start from a checkpoint, or none can be made; a cold start can do without."""
 

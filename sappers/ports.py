@@ -149,7 +149,15 @@ class HubServer(Protocol):
         """Member ids that it runs with, or None when it does not run."""
 
 
+class HubViolations(Protocol):
+    """What this member's nats-server refused to whom (`hub/`)."""
+
+    def new(self) -> Mapping[str, int]:
+        """Since the last call, by the public key of the user; at least so many."""
+
+
 Received = Callable[[str, bytes], Awaitable[None]]
+Unsubscribe = Callable[[], Awaitable[None]]
 
 
 class HubClient(Protocol):
@@ -165,8 +173,25 @@ class HubClient(Protocol):
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send; dropped with a debug log while not connected (state is the truth)."""
 
-    async def subscribe(self, subject: str, received: Received) -> None:
-        """Call `received(subject, payload)` for each message, over reconnects too."""
+    async def subscribe(
+        self,
+        subject: str,
+        received: Received,
+        *,
+        waiting_max: int = 0,
+        dropped: Callable[[], None] | None = None,
+    ) -> Unsubscribe:
+        """Call `received(subject, payload)` for each message, over reconnects too.
+
+        Args:
+            subject: May have wildcards.
+            received: One message after the other.
+            waiting_max: Messages that may wait for it; 0 is the client's own bound.
+            dropped: Called for each message for which there is no room.
+
+        Returns:
+            What ends it.
+        """
 
     async def close(self) -> None:
         """Flush and end."""
@@ -177,6 +202,9 @@ class GuestCredentials(Protocol):
 
     def mint(self, allocation_id: str) -> str:
         """A NATS credentials file for the allocation's own subjects only."""
+
+    def holder(self, user: str) -> str | None:
+        """Whom this member made the credentials of a user (a public key) for, if it did."""
 
 
 class Launcher(Protocol):
@@ -477,6 +505,9 @@ class MemberService(Protocol):
     @property
     def hub_connected(self) -> bool:
         """Whether this member's client is connected to the hub."""
+
+    def refused(self) -> Mapping[str, int]:
+        """What was refused to guests and strangers since the agent started, by kind."""
 
     async def health(self) -> MemberHealth:
         """This member's short word about itself, from memory."""

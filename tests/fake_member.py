@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sappers.agent.clock import SystemClock
+from sappers.agent.refusals import Refusals
 from sappers.agent.spread import Spread
 from sappers.consensus.state_machine import apply
 from sappers.errors import LaunchError, MemberUnreachable, SappersError
@@ -130,6 +131,7 @@ class FakeMember:
             settings=settings,
             clock=SystemClock(),
         )
+        self.refusals = Refusals(SystemClock())
         self.genesis: Genesis | None = None
         self.serial_logs: dict[str, str] = {}
         self.breaks = False
@@ -154,6 +156,9 @@ class FakeMember:
     @property
     def hub_connected(self) -> bool:
         return True
+
+    def refused(self) -> Mapping[str, int]:
+        return self.refusals.totals()
 
     def members(self) -> tuple[Member, ...]:
         return (self._me,)

@@ -7,11 +7,12 @@ action that comes again while its subject is busy is dropped: the loop will ask 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import structlog
 
+from sappers.agent.bucket import Bucket
 from sappers.decisions.reconcile_member import hub_peer
 from sappers.errors import ImageIncomplete, SappersError
 from sappers.model.actions import (
@@ -23,7 +24,7 @@ from sappers.model.actions import (
     StopGuest,
     StopHubServer,
 )
-from sappers.model.allocation import Allocation
+from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.commands import Command, ReportAllocation
 from sappers.model.image import Manifest
 from sappers.ports import Clock, HubServer, Launcher
@@ -31,6 +32,18 @@ from sappers.ports import Clock, HubServer, Launcher
 log = structlog.get_logger(__name__)
 
 RESTART_GRACE_SECONDS = 1.0
+# What a launch, a restart and a failure need is less; the plan asks again for what is held back.
+CHANGES_PER_SECOND, CHANGES_AT_ONCE = 0.5, 10
+WORDINGS_PER_SECOND, WORDINGS_AT_ONCE = 0.2, 5
+
+
+class _Reported:
+    """What was said of an allocation last, and how often more may be said."""
+
+    def __init__(self) -> None:
+        self.status: AllocationStatus | None = None
+        self.changes = Bucket(CHANGES_PER_SECOND, CHANGES_AT_ONCE)
+        self.wordings = Bucket(WORDINGS_PER_SECOND, WORDINGS_AT_ONCE)
 
 
 class Actuator:
@@ -43,7 +56,7 @@ class Actuator:
         launcher: Launcher,
         whole_image: Callable[[str], Awaitable[Manifest]],
         hub_server: HubServer,
-        submit: Callable[[Command], Awaitable[None]],
+        submit: Callable[..., Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._launcher = launcher
@@ -51,6 +64,7 @@ class Actuator:
         self._hub_server = hub_server
         self._submit = submit
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._reported: dict[str, _Reported] = {}
         self.restarts: dict[str, tuple[int, float]] = {}
         self.failed_launches: dict[str, str] = {}
         self.hub_peers: tuple[str, ...] = ()
@@ -66,9 +80,26 @@ class Actuator:
             subject = _subject(action)
             if subject in self._busy:
                 continue
+            if isinstance(action, ReportStatus) and not self._may_report(action):
+                continue
             task = asyncio.create_task(self._run(action), name=f"{type(action).__name__} {subject}")
             self._busy[subject] = task
             task.add_done_callback(partial(self._forget, subject))
+
+    def propose(self, commands: Sequence[Command]) -> None:
+        """Have commands committed that no action stands for, together, one such call at a time."""
+        subject = "proposal"
+        if not commands or subject in self._busy:
+            return
+        task = asyncio.create_task(self._propose(commands), name=subject)
+        self._busy[subject] = task
+        task.add_done_callback(partial(self._forget, subject))
+
+    async def _propose(self, commands: Sequence[Command]) -> None:
+        try:
+            await self._submit(*commands)
+        except SappersError as error:
+            log.warning("not committed", commands=len(commands), error=error.message)
 
     async def close(self) -> None:
         """Cancel what is under way; guests themselves go on."""
@@ -80,9 +111,19 @@ class Actuator:
 
     def keep_only(self, allocation_ids: set[str]) -> None:
         """Forget allocations that are not of this member any more."""
-        for table in (self.restarts, self.failed_launches):
+        for table in (self.restarts, self.failed_launches, self._reported):
             for allocation_id in table.keys() - allocation_ids:
                 del table[allocation_id]
+
+    def _may_report(self, action: ReportStatus) -> bool:
+        """A guest whose health changes all the time does not fill the log with it."""
+        reported = self._reported.setdefault(action.allocation_id, _Reported())
+        changes = action.status is not reported.status
+        bucket = reported.changes if changes else reported.wordings
+        if not bucket.take(self._clock.monotonic()):
+            return False
+        reported.status = action.status
+        return True
 
     def _forget(self, subject: str, _: asyncio.Task[None]) -> None:
         self._busy.pop(subject, None)

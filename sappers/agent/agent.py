@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from sappers.agent.actuator import Actuator
+from sappers.agent.alert_reports import AlertReports
 from sappers.agent.founding import Founding
 from sappers.agent.genesis import (
     check_raft_folder,
@@ -25,6 +26,8 @@ from sappers.agent.genesis import (
     note_raft_started,
     save_genesis,
 )
+from sappers.agent.guest_ear import GuestEar, guests_to_hear
+from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
@@ -83,6 +86,7 @@ class Agent:
         peers: PeerClient,
         chunks: ChunkSource,
         refusals: Refusals,
+        hub_watch: HubWatch,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -96,8 +100,10 @@ class Agent:
         self._peers = peers
         self._open_voter_log = open_voter_log
         self._open_following_log = open_following_log
-        self._inbox = HealthInbox(clock)
-        self._refusals = refusals
+        self._inbox = HealthInbox(clock, refusals)
+        self._hub_watch = hub_watch
+        self._alerts = AlertReports(clock, refusals)
+        self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
         self._spread = Spread(
@@ -162,7 +168,7 @@ class Agent:
             await self._vote(genesis)
         await self._hub_client.subscribe(subjects.ENTRIES, self._follower.receive)
         await self._hub_client.subscribe(subjects.HEARTBEAT, self._follower.receive)
-        await self._hub_client.subscribe(subjects.GUEST_HEALTH_ALL, self._receive_health)
+        await self._hub_client.subscribe(subjects.REFUSED, self._hub_watch.receive)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
@@ -192,6 +198,8 @@ class Agent:
         state = self.log.state()
         await self._follow_hub()
         await self._follow_images(caught_up=observed.caught_up)
+        await self._hub_watch.tell()
+        await self._ear.attend(guests_to_hear(state, self._me.id))
         if self.log.status().role is RaftRole.LEADER:
             await self._lead(observed)
             state = self.log.state()
@@ -200,10 +208,13 @@ class Agent:
                 state, observed, self._me.id, self._clock.monotonic(), self._settings.health
             )
         )
+        self._inbox.note_processes(observed.guests, self._actuator.under_way)
+        self._actuator.propose(self._alerts.plan(state))
         await self._publisher.publish_news(self.log, self._me.id)
         await self._follower.ask_voters()
         mine = {allocation.id for allocation in state.allocations_on(self._me.id)}
         self._inbox.keep_only(mine)
+        self._alerts.keep_only(mine)
         self._actuator.keep_only(mine)
 
     async def _lead(self, observed: MemberObservation) -> None:
@@ -280,8 +291,10 @@ class Agent:
         """Let the loop go round now."""
         self._wake.set()
 
-    async def _receive_health(self, subject: str, payload: bytes) -> None:
-        if await self._inbox.receive(subject, payload):
+    async def _hear_guest(self, subject: str, payload: bytes) -> None:
+        alerts = subject == subjects.guest_alert(subjects.allocation_of(subject))
+        box = self._alerts if alerts else self._inbox
+        if await box.receive(subject, payload):
             self._wake.set()
 
     # -- the log -------------------------------------------------------------------------------
@@ -328,8 +341,8 @@ class Agent:
             leader_term=leader_term,
         )
 
-    async def _submit(self, command: Command) -> None:
-        await self.service.propose(self._proposal(command), REPORT_SECONDS)
+    async def _submit(self, *commands: Command) -> None:
+        await self.service.propose(self._proposal(*commands), REPORT_SECONDS)
 
     @property
     def me(self) -> Member:

@@ -1,16 +1,27 @@
-"""The health inbox: the last push of each guest, with the time it came in."""
+"""The health inbox: the last push of each guest, with the time it came in.
+
+Invariant: only what a guest says of the machine that runs now counts. A push of a boot that is
+over, one that was said before, and one of a guest that has ended are refused and counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from sappers.model import subjects
-from sappers.model.observation import HealthPush
-from sappers.ports import Clock
+from sappers.model.observation import GuestProcess, HealthPush
+from sappers.model.refusal import RefusalKind
+from sappers.ports import Clock, Refusals
 
 REASON_LENGTH_MAX = 200
+BOOT_ID_LENGTH_MAX = 64
+PUSH_BYTES_MAX = 4096
+BOOTS_REMEMBERED = 8
+# A supervisor may say a little differently each time when a process began.
+_SAME_START_SECONDS = 1.0
 
 
 class _Push(msgspec.Struct, frozen=True):
@@ -22,17 +33,42 @@ class _Push(msgspec.Struct, frozen=True):
     sequence: int = 0
 
 
+class _Story:
+    """What is known of one guest's process: its boots, and the last number of the newest."""
+
+    def __init__(self, started_at: float | None = None) -> None:
+        self.started_at = started_at
+        self.boot_id: str | None = None
+        self.sequence = -1
+        self.over: deque[str] = deque(maxlen=BOOTS_REMEMBERED)
+
+    def accepts(self, push: _Push) -> bool:
+        """Whether the push is new; then it is the last one."""
+        if push.boot_id != self.boot_id:
+            if push.boot_id in self.over:
+                return False
+            if self.boot_id is not None:
+                self.over.append(self.boot_id)
+            self.boot_id, self.sequence = push.boot_id, -1
+        if push.sequence <= self.sequence:
+            return False
+        self.sequence = push.sequence
+        return True
+
+
 class HealthInbox:
     """Keeps the last push of each guest; implements `ports.HealthInbox`.
 
     What a guest says is taken as that guest's word only: the hub lets each publish below its own
-    subject alone. A push that cannot be read is counted and dropped.
+    subject alone.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, refusals: Refusals) -> None:
         self._clock = clock
+        self._refusals = refusals
         self._last: dict[str, HealthPush] = {}
-        self.dropped = 0
+        self._stories: dict[str, _Story] = {}
+        self._ended: frozenset[str] = frozenset()
 
     def last(self) -> Mapping[str, HealthPush]:
         """By allocation id."""
@@ -40,12 +76,26 @@ class HealthInbox:
 
     async def receive(self, subject: str, payload: bytes) -> bool:
         """Take one message of a guest's health subject; whether it says something new."""
+        allocation_id = subjects.allocation_of(subject)
+        if len(payload) > PUSH_BYTES_MAX:
+            self._refusals.count(RefusalKind.SIZE, allocation_id)
+            return False
         try:
             push = msgspec.json.decode(payload, type=_Push)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.dropped += 1
+            self._refusals.count(RefusalKind.UNREADABLE, allocation_id)
             return False
-        allocation_id = subjects.allocation_of(subject)
+        story = self._stories.setdefault(allocation_id, _Story())
+        if (
+            allocation_id in self._ended
+            or len(push.boot_id) > BOOT_ID_LENGTH_MAX
+            or not story.accepts(push)
+        ):
+            self._refusals.count(RefusalKind.FORGED, allocation_id)
+            return False
+        return self._keep(allocation_id, push)
+
+    def _keep(self, allocation_id: str, push: _Push) -> bool:
         now = self._clock.monotonic()
         before = self._last.get(allocation_id)
         healthy_at = now if push.healthy else None
@@ -61,7 +111,31 @@ class HealthInbox:
         )
         return before is None or (before.healthy, before.boot_id) != (push.healthy, push.boot_id)
 
-    def keep_only(self, allocation_ids: set[str]) -> None:
+    def note_processes(
+        self, guests: Mapping[str, GuestProcess], under_way: Collection[str]
+    ) -> None:
+        """Who runs now. Another process begins another story; one that has ended says no more.
+
+        Args:
+            guests: As observed.
+            under_way: Allocations that are being launched or stopped; of those nothing is known.
+        """
+        self._ended = frozenset(
+            allocation_id
+            for allocation_id, guest in guests.items()
+            if not guest.running and allocation_id not in under_way
+        )
+        for allocation_id, guest in guests.items():
+            story = self._stories.get(allocation_id)
+            if story is None or guest.started_at is None or not guest.running:
+                continue
+            if story.started_at is None:
+                story.started_at = guest.started_at
+            elif abs(story.started_at - guest.started_at) > _SAME_START_SECONDS:
+                self._stories[allocation_id] = _Story(guest.started_at)
+
+    def keep_only(self, allocation_ids: Collection[str]) -> None:
         """Forget guests that are not on this host any more."""
-        for allocation_id in self._last.keys() - allocation_ids:
-            del self._last[allocation_id]
+        for table in (self._last, self._stories):
+            for allocation_id in table.keys() - set(allocation_ids):
+                del table[allocation_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -96,6 +97,10 @@ class Service:
     def hub_connected(self) -> bool:
         """Whether this member's client of the hub is connected."""
         return self._hub_client.connected
+
+    def refused(self) -> Mapping[str, int]:
+        """What was refused to guests and strangers since the agent started, by kind."""
+        return self._refusals.totals()
 
     def leader(self) -> Member | None:
         """Who leads, as far as this member knows."""

@@ -46,6 +46,7 @@ def build_view(
         allocations=tuple(allocation for _, allocation in sorted(state.allocations.items())),
         attention=attention(state, gossip, raft, healths),
         images=tuple(sorted(state.images.values(), key=lambda one: (one.name, one.digest))),
+        alerts=state.alerts,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -32,6 +32,7 @@ def metrics_text(
     *,
     hub_connected: bool,
     images: ImageFigures,
+    refused: Mapping[str, int],
 ) -> str:
     """All figures of one member."""
     registry = CollectorRegistry(auto_describe=False)
@@ -58,11 +59,23 @@ def metrics_text(
                 _plain("sappers_raft_leader", "1 on the leader", raft.role is RaftRole.LEADER),
                 _plain("sappers_raft_leader_known", "1 if a leader is known", bool(raft.leader_id)),
                 _plain("sappers_hub_connected", "1 if connected to the hub", hub_connected),
+                _refused(refused),
+                _plain("sappers_alerts", "Alerts that the monitor has raised", len(state.alerts)),
                 *_images(images),
             )
         )
     )
     return generate_latest(registry).decode()
+
+
+def _refused(counts: Mapping[str, int]) -> CounterMetricFamily:
+    """By kind alone: labels that strangers choose would have no end."""
+    family = CounterMetricFamily(
+        "sappers_refused", "What was refused to guests and strangers", labels=["kind"]
+    )
+    for kind, count in counts.items():
+        family.add_metric([kind], float(count))
+    return family
 
 
 def _images(figures: ImageFigures) -> Iterable[Metric]:

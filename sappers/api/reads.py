@@ -132,4 +132,5 @@ async def metrics(call: Call) -> str:
         service.log.state(),
         hub_connected=service.hub_connected,
         images=service.images.figures(),
+        refused=service.refused(),
     )

@@ -18,7 +18,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sappers.api.app import build_app
 from sappers.errors import ApiError, IdentityError
-from sappers.ports import Clock, MemberService
+from sappers.model.refusal import RefusalKind
+from sappers.ports import Clock, MemberService, Refusals
 from sappers.security.tls import Identity, PeerIdentity, peer_identity, server_context
 
 CONNECTIONS_MAX = 512
@@ -45,11 +46,13 @@ class ApiServer:
         port: int,
         *,
         clock: Clock,
+        refusals: Refusals,
     ) -> None:
         self._app = build_app(service, clock)
         self._identity = identity
         self._address = address
         self._port = port
+        self._refusals = refusals
         self._server: _Server | None = None
 
     @property
@@ -80,7 +83,7 @@ class ApiServer:
             h11_max_incomplete_event_size=HEADER_BYTES_MAX,
         )
         config.load()
-        server = _Server(config, server_context(self._identity))
+        server = _Server(config, server_context(self._identity), self._refusals)
         listener = _listen(self._address, self._port)
         self._port = listener.getsockname()[1]
         await server.startup([listener])
@@ -112,11 +115,12 @@ def _listen(address: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn without its signals, its ticking and its own accepting."""
 
-    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext, refusals: Refusals) -> None:
         super().__init__(config)
         self.lifespan = config.lifespan_class(config)
         self._tls = tls
-        self._opening: dict[asyncio.Task[None], str] = {}
+        self._refusals = refusals
+        self._opening: dict[asyncio.Task[None], tuple[str, asyncio.Transport]] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept on the given sockets."""
@@ -137,17 +141,34 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
     def admit(self, transport: asyncio.Transport) -> bool:
-        """Shake hands in the background, unless this is one too many."""
+        """Shake hands in the background, unless there is no room at all.
+
+        Who has a certificate is done within milliseconds. So where one address has too many open,
+        the one that has waited longest makes room, and a member is let in however many strangers
+        dial from its host.
+        """
         address = _address(transport)[0]
-        if (
-            len(self._opening) + len(self.server_state.connections) >= CONNECTIONS_MAX
-            or sum(other == address for other in self._opening.values()) >= HANDSHAKES_MAX
-        ):
+        if len(self._opening) + len(self.server_state.connections) >= CONNECTIONS_MAX:
+            self._refusals.count(RefusalKind.CROWD, address)
             return False
+        same = [
+            (task, waiting)
+            for task, (other, waiting) in self._opening.items()
+            if other == address and not task.done()
+        ]
+        if len(same) >= HANDSHAKES_MAX:
+            self._refusals.count(RefusalKind.CROWD, address)
+            oldest, waiting = same[0]
+            del self._opening[oldest]
+            oldest.cancel()
+            waiting.abort()
         task = asyncio.get_running_loop().create_task(self._open(transport))
-        self._opening[task] = address
-        task.add_done_callback(self._opening.pop)
+        self._opening[task] = (address, transport)
+        task.add_done_callback(self._opened)
         return True
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.pop(task, None)
 
     async def _open(self, raw: asyncio.Transport) -> None:
         early = _EarlyBytes()
@@ -163,6 +184,7 @@ class _Server(uvicorn.Server):
             assert tls is not None
             peer = peer_identity(tls.get_extra_info("ssl_object"))
         except (OSError, IdentityError) as error:  # ssl.SSLError is an OSError
+            self._refusals.count(RefusalKind.HANDSHAKE, _address(raw)[0])
             _log.debug("connection refused", peer=_name(raw), reason=str(error))
             raw.abort()
             return

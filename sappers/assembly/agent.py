@@ -16,6 +16,7 @@ from sappers.agent.address import is_local, own_address
 from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
 from sappers.agent.genesis import load_genesis
+from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs
 from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.refusals import Refusals
@@ -29,7 +30,8 @@ from sappers.consensus.raft_log import RaftLog
 from sappers.errors import ConfigError, IdentityError
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
-from sappers.hub.server import NatsHubServer
+from sappers.hub.server import LOG_FILE, NatsHubServer
+from sappers.hub.violations import ViolationLog
 from sappers.images.store import FolderImageStore
 from sappers.launchers.accelerator import detect_accelerator
 from sappers.launchers.qemu import QemuLauncher
@@ -67,10 +69,16 @@ async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str |
         )
     peers = HttpPeerClient(identity)
     chunks = ChunkCalls(identity)
-    agent = _assemble(folder, settings, identity, peers, chunks)
+    refusals = Refusals(SystemClock())
+    agent = _assemble(folder, settings, identity, peers, chunks, refusals)
     facts.update(_log_facts(agent))
     server = ApiServer(
-        agent.service, identity, settings.listen_address, settings.ports.http, clock=SystemClock()
+        agent.service,
+        identity,
+        settings.listen_address,
+        settings.ports.http,
+        clock=SystemClock(),
+        refusals=refusals,
     )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -116,6 +124,7 @@ def _assemble(
     identity: Identity,
     peers: HttpPeerClient,
     chunks: ChunkCalls,
+    refusals: Refusals,
 ) -> Agent:
     clock = SystemClock()
     accelerator = detect_accelerator()
@@ -128,7 +137,7 @@ def _assemble(
     )
     credentials = AgentCredentials(_read_secret(folder.hub_seed))
     supervisor = choose_supervisor(folder.root / "processes")
-    refusals = Refusals(clock)
+    hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
     agent: Agent
     images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys(), IMAGES_LEAVE_BYTES)
     launcher = QemuLauncher(
@@ -142,6 +151,7 @@ def _assemble(
         accelerator=accelerator,
         address=settings.address,
         clock=clock,
+        refusals=refusals,
     )
 
     def open_voter_log(genesis: Genesis) -> ReplicatedLog:
@@ -170,7 +180,7 @@ def _assemble(
             key=_read_secret(folder.gossip_key),
             known=folder.known_members,
         ),
-        hub_client=NatsHubClient(identity, credentials.agent(identity.node_id)),
+        hub_client=hub_client,
         hub_server=NatsHubServer(
             folder.hub, identity, supervisor, listen_address=settings.listen_address
         ),
@@ -179,6 +189,12 @@ def _assemble(
         peers=peers,
         chunks=MemberChunks(chunks),
         refusals=refusals,
+        hub_watch=HubWatch(
+            hub=hub_client,
+            violations=ViolationLog(folder.hub / LOG_FILE),
+            holder=credentials.holder,
+            refusals=refusals,
+        ),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

@@ -13,10 +13,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.member import Member, MemberState
 from sappers.model.view import ClusterView, MemberView
 from sappers.model.workload import Workload
+
+ALERTS_SHOWN = 8
 
 _MEMBER_STYLE = {
     MemberState.ALIVE: "green",
@@ -53,6 +56,8 @@ def render_status(view: ClusterView) -> RenderableType:
     guests = shown_guests(view)
     if view.workloads or guests:
         parts += [Text(), guests_table(view, guests)]
+    if view.alerts:
+        parts += [Text(), _alerts(view.alerts)]
     parts += [Text(), _attention(view.attention)]
     return Group(*parts)
 
@@ -258,6 +263,16 @@ def _lacking(view: ClusterView, workload: Workload) -> int:
         one.workload == workload.name and one.wanted and not one.status.is_terminal
         for one in view.allocations
     )
+
+
+def _alerts(alerts: Sequence[Alert]) -> RenderableType:
+    """The newest first; of many the rest as a number."""
+    table = _table("ALERT", "ABOUT", "WHAT")
+    for one in list(reversed(alerts))[:ALERTS_SHOWN]:
+        table.add_row(plain(one.kind, "yellow"), plain(one.subject), plain(one.text))
+    if (more := len(alerts) - ALERTS_SHOWN) > 0:
+        table.add_row(Text(f"{more} more"), Text(), Text("see sappers-deploy events"))
+    return table
 
 
 def _attention(sentences: Sequence[str]) -> RenderableType:

@@ -12,12 +12,14 @@ import hashlib
 import immutables
 import msgspec
 
+from sappers.consensus.alert_steps import apply_alert_command
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.step import Happened, Step
 from sappers.errors import CommandRefused
 from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import EVENTS_KEPT, REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
+    AlertCommand,
     ClusterCommand,
     Entry,
     ForgetAllocation,
@@ -26,6 +28,7 @@ from sappers.model.commands import (
     NoOperation,
     PlaceAllocation,
     Proposal,
+    PutSystemWorkload,
     PutWorkload,
     RegisterMember,
     ReportAllocation,
@@ -87,6 +90,8 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
     for command in proposal.commands:
         if isinstance(command, ImageCommand):
             state, more = apply_image_command(state, command)
+        elif isinstance(command, AlertCommand):
+            state, more = apply_alert_command(state, command, proposal.time)
         else:
             state, more = _apply_command(state, command, proposal.time)
         happened += more
@@ -103,8 +108,8 @@ def _apply_command(state: ClusterState, command: ClusterCommand, time: float) ->
             return _register(state, command)
         case SetMemberState():
             return _set_member_state(state, command, time)
-        case PutWorkload(workload=workload):
-            return _put_workload(state, workload)
+        case PutWorkload() | PutSystemWorkload():
+            return _want_workload(state, command)
         case StopWorkload(name=name):
             return _stop_workload(state, name)
         case PlaceAllocation():
@@ -183,9 +188,34 @@ def _put_workload(state: ClusterState, workload: Workload) -> Step:
     )
 
 
+def _want_workload(state: ClusterState, command: PutWorkload | PutSystemWorkload) -> Step:
+    """What an operator has stopped, or runs under the same name, is the operator's alone."""
+    workload = command.workload
+    if isinstance(command, PutWorkload):
+        return _put_workload(_allowed_again(state, workload.name), workload)
+    before = state.workloads.get(workload.name)
+    if workload.name in state.stopped_by_hand:
+        raise CommandRefused(f"an operator stopped {workload.name}")
+    if before is not None and before.role != workload.role:
+        raise CommandRefused(f"{workload.name} is an operator's own workload")
+    return _put_workload(state, workload)
+
+
+def _allowed_again(state: ClusterState, name: str) -> ClusterState:
+    """The state once an operator has asked for a workload."""
+    others = tuple(one for one in state.stopped_by_hand if one != name)
+    if others == state.stopped_by_hand:
+        return state
+    return msgspec.structs.replace(state, stopped_by_hand=others)
+
+
 def _stop_workload(state: ClusterState, name: str) -> Step:
-    if name not in state.workloads:
+    workload = state.workloads.get(name)
+    if workload is None:
         raise CommandRefused(f"no workload {name}")
+    if workload.role != "application":
+        stopped = tuple(sorted({*state.stopped_by_hand, name}))
+        state = msgspec.structs.replace(state, stopped_by_hand=stopped)
     return (
         msgspec.structs.replace(state, workloads=state.workloads.delete(name)),
         (Happened("workload.stopped", name, f"{name} is wanted no more"),),

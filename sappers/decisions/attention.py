@@ -13,11 +13,33 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftStatus
+from sappers.model.refusal import RefusalKind
 from sappers.model.view import MemberHealth
 from sappers.model.workload import Workload
 
 # One restart may be bad luck; from the second on the guest itself is to be looked at.
 RESTARTS_WORTH_A_LOOK = 2
+REFUSALS_SHOWN = 8
+_REFUSED: Mapping[str, str] = {
+    RefusalKind.RATE: "messages over its rate",
+    RefusalKind.SIZE: "messages that are too long",
+    RefusalKind.UNREADABLE: "messages that make no sense",
+    RefusalKind.FORGED: "forged health pushes",
+    RefusalKind.HUB: "things that its hub credentials do not allow",
+    RefusalKind.CONTROL: "floods of its control port",
+    RefusalKind.ALERT: "alerts too many",
+    RefusalKind.CREDENTIAL: "uses of a credential that is none any more",
+    RefusalKind.HANDSHAKE: "connections without a certificate",
+    RefusalKind.CROWD: "connections too many",
+}
+_BY_ADDRESS = {RefusalKind.HANDSHAKE, RefusalKind.CROWD}
+# Scanners come by, and a message may cross the end of its guest: fewer are not worth a look.
+_WORTH_A_LOOK: Mapping[str, int] = {
+    RefusalKind.HANDSHAKE: 20,
+    RefusalKind.CROWD: 20,
+    RefusalKind.RATE: 10,
+    RefusalKind.FORGED: 3,
+}
 
 
 def attention(
@@ -42,6 +64,7 @@ def attention(
         *_hub(state, known, healths),
         *_images(known, healths),
         *_workloads(state, known),
+        *_refusals(known, healths),
         *_versions(known.values()),
     )
 
@@ -171,6 +194,31 @@ def _missing_copies(
             f"{running}; {last.id} failed on {_names(known, [last.member_id])}: {last.reason}; "
             f"see sappers-deploy logs {last.id}"
         )
+
+
+def _refusals(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    """One sentence for each guest, or address, that misbehaves."""
+    tries: dict[str, dict[str, int]] = {}
+    where: dict[str, set[str]] = {}
+    for member_id, health in healths.items():
+        for refusal in health.refusals:
+            if refusal.count < _WORTH_A_LOOK.get(refusal.kind, 1):
+                continue
+            counts = tries.setdefault(refusal.subject, {})
+            counts[refusal.kind] = counts.get(refusal.kind, 0) + refusal.count
+            where.setdefault(refusal.subject, set()).add(member_id)
+    loudest = sorted(tries.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    for subject, counts in loudest[:REFUSALS_SHOWN]:
+        told = ", ".join(
+            f"{count:,} {_REFUSED.get(kind, kind)}"
+            for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        )
+        stranger = counts.keys() <= _BY_ADDRESS
+        who = f"{subject} dials the agents" if stranger else f"guest {subject} misbehaves"
+        todo = "find who does" if stranger else f"see sappers-deploy logs {subject}, or stop it"
+        yield f"{who}: {told} refused on {_names(known, where[subject])}; {todo}"
+    if (more := len(loudest) - REFUSALS_SHOWN) > 0:
+        yield f"{more} more misbehave: see refusals in the answers of /v1/health"
 
 
 def _versions(members: Iterable[Member]) -> Iterable[str]:

@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from sappers.decisions.scheduler import NoPlacement, place
+from sappers.decisions.system_workloads import plan_system_workloads
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
@@ -49,6 +50,7 @@ def reconcile_cluster(
     return (
         *members,
         *_reconcile_hub(state),
+        *plan_system_workloads(state),
         *_report_lost(state, now),
         *_reconcile_workloads(state, now),
         *_forget_old(state, now),

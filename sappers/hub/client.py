@@ -9,24 +9,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import nats.errors
 import structlog
 from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
+from nats.aio.subscription import DEFAULT_SUB_PENDING_MSGS_LIMIT, Subscription
 
 from sappers.model.member import Member
-from sappers.ports import Received
+from sappers.ports import Received, Unsubscribe
 from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
 
 _CONNECT_SECONDS = 4.0
 _CHECK_SECONDS = 2.0  # a silent server is given up after at most twice this
 _RETRY_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
+_SLOW_SECONDS = 10.0  # between two complaints
 _PENDING_BYTES = 32 * 1024 * 1024
 
 log = structlog.get_logger("sappers.hub")
+
+
+class _Wanted:
+    """A subscription that is kept up, over any number of connections."""
+
+    def __init__(
+        self, subject: str, received: Received, waiting_max: int, dropped: Callable[[], None] | None
+    ) -> None:
+        self.subject = subject
+        self.waiting_max = waiting_max or DEFAULT_SUB_PENDING_MSGS_LIMIT
+        self.dropped = dropped
+        self._received = received
+
+    async def deliver(self, message: Msg) -> None:
+        try:
+            await self._received(message.subject, message.data)
+        except Exception:  # one bad message must not end the subscription
+            log.exception("message not understood", subject=message.subject)
 
 
 class NatsHubClient:
@@ -43,7 +64,9 @@ class NatsHubClient:
         self._credentials = credentials
         self._name = name or identity.node_id
         self._servers: tuple[str, ...] = ()
-        self._subscriptions: list[tuple[str, Received]] = []
+        self._subscriptions: list[_Wanted] = []
+        self._live: dict[Subscription, _Wanted] = {}
+        self._slow_at = float("-inf")
         self._connection: Client | None = None
         self._connected_to = ""
         self._wake = asyncio.Event()
@@ -76,14 +99,35 @@ class NatsHubClient:
         self.dropped += 1
         log.debug("message dropped", subject=subject, dropped=self.dropped)
 
-    async def subscribe(self, subject: str, received: Received) -> None:
-        """Call `received(subject, payload)` for each message, over reconnects too."""
-        self._subscriptions.append((subject, received))
+    async def subscribe(
+        self,
+        subject: str,
+        received: Received,
+        *,
+        waiting_max: int = 0,
+        dropped: Callable[[], None] | None = None,
+    ) -> Unsubscribe:
+        """Call `received(subject, payload)` for each message, over reconnects too.
+
+        Returns what ends it; see `ports.HubClient`.
+        """
+        wanted = _Wanted(subject, received, waiting_max, dropped)
+        self._subscriptions.append(wanted)
         connection = self._connection
         if connection is not None and connection.is_connected:
             # If it breaks now, the next connection subscribes.
             with contextlib.suppress(nats.errors.Error, OSError):
-                await self._subscribe_on(connection, subject, received)
+                await self._subscribe_on(connection, wanted)
+
+        async def unsubscribe() -> None:
+            if wanted in self._subscriptions:
+                self._subscriptions.remove(wanted)
+            for live in [live for live, its in self._live.items() if its is wanted]:
+                del self._live[live]
+                # Not here: it may be its own callback that ends it, which would cancel itself.
+                self._finish(live.unsubscribe())
+
+        return unsubscribe
 
     async def close(self) -> None:
         """Flush and end."""
@@ -113,6 +157,7 @@ class NatsHubClient:
 
     async def _open(self, url: str) -> bool:
         connection = Client()
+        self._live.clear()
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await connection.connect(
@@ -128,8 +173,8 @@ class NatsHubClient:
                     connect_timeout=int(_CONNECT_SECONDS),
                     error_cb=self._noticer(connection),
                 )
-                for subject, received in tuple(self._subscriptions):
-                    await self._subscribe_on(connection, subject, received)
+                for wanted in tuple(self._subscriptions):
+                    await self._subscribe_on(connection, wanted)
         except Exception as error:  # garbage from a server raises anything; we must not end
             log.debug("hub server not usable", server=url, why=_why(error))
             self._say_farewell(connection)
@@ -158,24 +203,35 @@ class NatsHubClient:
         self._connection = None
         self._say_farewell(connection)
 
-    async def _subscribe_on(self, connection: Client, subject: str, received: Received) -> None:
-        async def deliver(message: Msg) -> None:
-            try:
-                await received(message.subject, message.data)
-            except Exception:  # one bad message must not end the subscription
-                log.exception("message not understood", subject=message.subject)
-
-        await connection.subscribe(subject, cb=deliver, pending_bytes_limit=_PENDING_BYTES)
+    async def _subscribe_on(self, connection: Client, wanted: _Wanted) -> None:
+        live = await connection.subscribe(
+            wanted.subject,
+            cb=wanted.deliver,
+            pending_msgs_limit=wanted.waiting_max,
+            pending_bytes_limit=_PENDING_BYTES,
+        )
+        self._live[live] = wanted
 
     def _noticer(self, connection: Client) -> Callable[[Exception], Awaitable[None]]:
         async def notice(error: Exception) -> None:
             if isinstance(error, nats.errors.SlowConsumerError):
-                log.warning("messages come faster than they are taken", why=_why(error))
+                self._note_slow(error)
             elif connection is self._connection:
                 log.debug("hub connection", why=_why(error))
                 self._wake.set()
 
         return notice
+
+    def _note_slow(self, error: nats.errors.SlowConsumerError) -> None:
+        """Called for every message that is dropped, so it must cost little."""
+        wanted = self._live.get(error.sub)
+        if wanted is not None and wanted.dropped is not None:
+            wanted.dropped()
+            return
+        now = asyncio.get_running_loop().time()
+        if now - self._slow_at > _SLOW_SECONDS:
+            self._slow_at = now
+            log.warning("messages come faster than they are taken", why=_why(error))
 
     async def _sleep(self, seconds: float) -> None:
         """Until the time is over, the servers changed or the connection reports trouble."""
@@ -185,11 +241,16 @@ class NatsHubClient:
         self._wake.clear()
 
     def _say_farewell(self, connection: Client) -> None:
-        async def close() -> None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(connection.close(), _CLOSE_SECONDS)
+        self._finish(connection.close())
 
-        task = asyncio.create_task(close())
+    def _finish(self, last: Coroutine[Any, Any, None]) -> None:
+        """Let a farewell be said in the background; nothing depends on it."""
+
+        async def say() -> None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(last, _CLOSE_SECONDS)
+
+        task = asyncio.create_task(say())
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)
 

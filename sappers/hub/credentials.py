@@ -23,6 +23,7 @@ from sappers.model import subjects
 
 _ALLOCATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # one token of a subject, no wildcard
 _NO_LIMIT = -1
+_HOLDERS_MAX = 4096
 
 _AGENT_SUBJECTS = ["sappers.>", "_INBOX.>"]
 _GUEST_LIMITS = {"subs": 32, "data": _NO_LIMIT, "payload": 64 * 1024}
@@ -94,6 +95,7 @@ class AgentCredentials:
             raise HubError(
                 "the hub account's seed is damaged", hint="run sappers-deploy bootstrap"
             ) from error
+        self._holders: dict[str, str] = {}
         if prefix != nkeys.PREFIX_BYTE_ACCOUNT:
             raise HubError("the hub account's seed is of another kind of key")
 
@@ -114,7 +116,15 @@ class AgentCredentials:
         if not _ALLOCATION_ID.fullmatch(allocation_id):
             raise HubError(f"{allocation_id!r} cannot be part of a subject")
         own = {"allow": [f"{subjects.guest(allocation_id)}.>"]}
-        return self._mint(allocation_id, {"pub": own, "sub": own, **_GUEST_LIMITS})
+        credentials = self._mint(allocation_id, {"pub": own, "sub": own, **_GUEST_LIMITS})
+        self._holders[_user_of(credentials)] = allocation_id
+        if len(self._holders) > _HOLDERS_MAX:
+            del self._holders[next(iter(self._holders))]
+        return credentials
+
+    def holder(self, user: str) -> str | None:
+        """Whom a user's public key was made for here; only the newest are remembered."""
+        return self._holders.get(user)
 
     def operator(self) -> str:
         """A credentials file for a person: hears everything, says nothing."""
@@ -131,6 +141,11 @@ class AgentCredentials:
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n"
             "------END USER NKEY SEED------\n"
         )
+
+
+def _user_of(credentials: str) -> str:
+    """The public key that a credentials file is about."""
+    return account_id(credentials.splitlines()[1])
 
 
 def _new_key(prefix: int) -> nkeys.KeyPair:

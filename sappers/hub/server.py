@@ -28,6 +28,7 @@ from sappers.ports import Supervisor, UnitSpec
 from sappers.security.tls import Identity
 
 UNIT = "sappers-hub"
+LOG_FILE = "nats-server.log"
 
 _START_SECONDS = 15.0
 _RELOAD_SECONDS = 5.0
@@ -187,7 +188,7 @@ class NatsHubServer:
 
     @property
     def _log_file(self) -> Path:
-        return self._folder / "nats-server.log"
+        return self._folder / LOG_FILE
 
     def _log_tail(self, since: int | None = None) -> str:
         try:

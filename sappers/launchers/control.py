@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
-from sappers.errors import LaunchError
+from sappers.errors import GuestMisbehaves, LaunchError
 from sappers.launchers import command
 from sappers.launchers.guest_folder import GuestFolder
 
 _SEED_BYTES = 32
 _PREPARE_SECONDS = 120.0  # it imports a lot, and whoever waits for it is not in a hurry
 _CLONE_SECONDS = 15.0
+# A sidecar says that it waits twice a second, for as long as a boot may take.
+_MESSAGES_MAX = 1000
 
 Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -122,7 +124,9 @@ async def connection(folder: GuestFolder) -> AsyncIterator[Connected]:
         raise LaunchError(f"the guest's control socket does not open: {error.strerror}") from error
     try:
         yield reader, writer
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+    except (asyncio.LimitOverrunError, ValueError) as error:
+        raise GuestMisbehaves("the guest's sidecar says a line without end") from error
+    except (OSError, asyncio.IncompleteReadError) as error:
         raise LaunchError("the guest hung up") from error
     finally:
         writer.close()
@@ -133,18 +137,27 @@ def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
 
 
 async def _next_message(reader: asyncio.StreamReader) -> dict[str, Any]:
-    while True:
+    """The next line that is a message; what is none is passed over, up to a bound.
+
+    Raises:
+        GuestMisbehaves: There are too many of those.
+    """
+    for _ in range(_MESSAGES_MAX):
         line = await reader.readuntil(b"\n")
         # Bytes that are no text, and nesting without end, are other errors than bad JSON.
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.decode(line, type=dict[str, Any])
+    raise GuestMisbehaves("the guest's sidecar talks nonsense without end")
 
 
 async def _confirmation(reader: asyncio.StreamReader, timeout_seconds: float) -> None:
     try:
         async with asyncio.timeout(timeout_seconds):
-            while "ok" not in (answer := await _next_message(reader)):
-                pass
+            for _ in range(_MESSAGES_MAX):
+                if "ok" in (answer := await _next_message(reader)):
+                    break
+            else:
+                raise GuestMisbehaves("the guest's sidecar talks without end and answers nothing")
     except TimeoutError as error:
         raise LaunchError("the guest's sidecar does not answer") from error
     if answer["ok"] is not True:

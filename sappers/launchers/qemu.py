@@ -12,14 +12,14 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
-from sappers.errors import LaunchError, SappersError, TemplateError
+from sappers.errors import GuestMisbehaves, LaunchError, SappersError, TemplateError
 from sappers.launchers import command, control
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs
@@ -32,7 +32,8 @@ from sappers.model.allocation import Allocation
 from sappers.model.image import Manifest, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator, Member
 from sappers.model.observation import GuestProcess
-from sappers.ports import Clock, GuestCredentials, ImageStore, Supervisor, UnitSpec
+from sappers.model.refusal import RefusalKind
+from sappers.ports import Clock, GuestCredentials, ImageStore, Refusals, Supervisor, UnitSpec
 from sappers.security.tls import AGENT_SERVER_NAME
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ class QemuLauncher:
         accelerator: Accelerator,
         address: str,
         clock: Clock,
+        refusals: Refusals,
         cold_boots: int | None = None,
     ) -> None:
         self._root = folder
@@ -83,6 +85,7 @@ class QemuLauncher:
         self._accelerator = accelerator
         self._address = address
         self._clock = clock
+        self._refusals = refusals
         cold_boots = cold_boots or os.cpu_count() or 1
         self._boots = asyncio.Semaphore(cold_boots)
         self._clones = asyncio.Semaphore(_CLONES_PER_CORE * cold_boots)
@@ -136,7 +139,7 @@ class QemuLauncher:
             await asyncio.wait([handover])
         if grace_seconds > 0 and await self._runs(unit):
             # Whatever they answer, they have no say in whether they end.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), self._counting(allocation_id):
                 await control.ask_to_shut_down(folder, grace_seconds)
                 await self._ended(unit, grace_seconds)
             if await self._runs(unit):
@@ -312,12 +315,23 @@ class QemuLauncher:
         """Fill QEMU with the template, let it go, and tell it first of all who it is."""
         servers = self._servers()
         # The guest knows its member as connected, as it was when it was saved.
+        with self._counting(record.allocation_id):
+            await self._restore_as(folder, qemu, record, held, servers)
+        folder.write(msgspec.structs.replace(record, told=servers))
+
+    async def _restore_as(
+        self,
+        folder: GuestFolder,
+        qemu: Monitor,
+        record: Record,
+        held: Held,
+        servers: tuple[str, ...],
+    ) -> None:
         async with control.connection(folder) as connected:
             with held.device_file() as device:
                 await qemu.restore(device)
             await qemu.execute("cont")
             await control.configure_clone(connected, self._message(record, servers))
-        folder.write(msgspec.structs.replace(record, told=servers))
 
     def _spec(self, allocation: Allocation, manifest: Manifest) -> command.GuestSpec:
         guest_port = allocation.guest_port
@@ -404,9 +418,18 @@ class QemuLauncher:
             if not handover.done():
                 handover.cancel()
         if handover.done() and not handover.cancelled():
-            handover.result()
+            with self._counting(record.allocation_id):
+                handover.result()
             folder.write(msgspec.structs.replace(record, told=servers))
             log.info("guest configured", allocation=record.allocation_id, hub=servers)
+
+    @contextlib.contextmanager
+    def _counting(self, allocation_id: str) -> Iterator[None]:
+        try:
+            yield
+        except GuestMisbehaves:
+            self._refusals.count(RefusalKind.CONTROL, allocation_id)
+            raise
 
     def _message(self, record: Record, servers: tuple[str, ...]) -> dict[str, Any]:
         return control.configuration(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import immutables
 import msgspec
 
-from sappers.model.allocation import Allocation
+from sappers.model.alert import Alert
+from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
@@ -27,6 +28,8 @@ class ClusterState(msgspec.Struct, frozen=True):
         hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
         images: Every image that the members keep, by digest.
         image_keys: Whose images may be launched; never empty once there was one.
+        stopped_by_hand: System workloads that an operator stopped; the leader starts none of them.
+        alerts: What the monitor says is wrong, oldest first; at most `ALERTS_KEPT`.
         events: The newest `EVENTS_KEPT`, oldest first.
         requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
     """
@@ -42,6 +45,8 @@ class ClusterState(msgspec.Struct, frozen=True):
     allocations: immutables.Map[str, Allocation] = immutables.Map()
     images: immutables.Map[str, ClusterImage] = immutables.Map()
     image_keys: tuple[ImageKey, ...] = ()
+    stopped_by_hand: tuple[str, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     events: tuple[Event, ...] = ()
     requests: immutables.Map[str, int] = immutables.Map()
 
@@ -66,3 +71,16 @@ class ClusterState(msgspec.Struct, frozen=True):
     def allocations_on(self, member_id: str) -> tuple[Allocation, ...]:
         """The member's allocations, by id."""
         return tuple(a for _, a in sorted(self.allocations.items()) if a.member_id == member_id)
+
+    def monitor(self) -> Allocation | None:
+        """The allocation whose alerts count: of those that run as monitor the healthy, newest."""
+        running = [
+            a
+            for a in self.allocations.values()
+            if a.role == "monitor" and a.wanted and not a.status.is_terminal
+        ]
+        return min(
+            running,
+            key=lambda a: (a.status is not AllocationStatus.HEALTHY, -a.revision, a.id),
+            default=None,
+        )

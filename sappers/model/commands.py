@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
@@ -34,6 +35,12 @@ class SetMemberState(msgspec.Struct, frozen=True, tag="set-member-state"):
 
 class PutWorkload(msgspec.Struct, frozen=True, tag="put-workload"):
     """The operator wants this run."""
+
+    workload: Workload
+
+
+class PutSystemWorkload(msgspec.Struct, frozen=True, tag="put-system-workload"):
+    """The leader wants this run for the cluster itself. Refused where an operator stopped it."""
 
     workload: Workload
 
@@ -103,16 +110,33 @@ class DistrustImageKey(msgspec.Struct, frozen=True, tag="distrust-image-key"):
     key: str
 
 
+class RaiseAlert(msgspec.Struct, frozen=True, tag="raise-alert"):
+    """The monitor says that something is wrong. Refused unless `allocation_id` is the monitor."""
+
+    allocation_id: str
+    alert: Alert
+
+
+class ClearAlert(msgspec.Struct, frozen=True, tag="clear-alert"):
+    """It is right again, by the monitor's word; empty: there is no monitor any more."""
+
+    allocation_id: str
+    kind: str
+    subject: str
+
+
 class NoOperation(msgspec.Struct, frozen=True, tag="no-operation"):
     """Changes nothing; a linearizable read waits for it."""
 
 
+AlertCommand = RaiseAlert | ClearAlert
 ImageCommand = PutImage | RemoveImage | TrustImageKey | DistrustImageKey
 ClusterCommand = (
     FoundCluster
     | RegisterMember
     | SetMemberState
     | PutWorkload
+    | PutSystemWorkload
     | StopWorkload
     | PlaceAllocation
     | StopAllocation
@@ -121,7 +145,7 @@ ClusterCommand = (
     | SetHub
     | NoOperation
 )
-Command = ClusterCommand | ImageCommand
+Command = ClusterCommand | ImageCommand | AlertCommand
 
 
 class Proposal(msgspec.Struct, frozen=True):

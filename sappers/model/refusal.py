@@ -14,9 +14,9 @@ class RefusalKind(StrEnum):
     SIZE = "size"  # a message longer than it may be
     UNREADABLE = "unreadable"  # a message that is none
     FORGED = "forged"  # health of a boot that is over, said twice, or of a guest that has ended
-    SUBJECT = "subject"  # published or subscribed where its credentials do not allow
+    HUB = "hub"  # another's subjects, or more than its credentials of the hub allow
     CONTROL = "control"  # nonsense at the control port, or no end of it
-    ALERT = "alert"  # alerts from a guest that is no monitor, or too many
+    ALERT = "alert"  # more alerts than a monitor may raise
     CREDENTIAL = "credential"  # a credential used twice, late, or for what it is not
     HANDSHAKE = "handshake"  # a connection to the API without a certificate of the cluster
     CROWD = "crowd"  # a connection to the API beyond what one address may open at a time

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 ENTRIES = "sappers.log.entries"  # leader -> all: committed entries, msgpack of model.commands.Entry
 HEARTBEAT = "sappers.log.heartbeat"  # leader -> all: {"index": int, "term": int} as JSON
+REFUSED = "sappers.refused"  # member -> all: {public key of a hub user: violations} as JSON
 EVENTS = "sappers.events"  # prefix; leader -> anyone: model.event.Event as JSON
+ALERTS = "sappers.alerts"  # prefix; see `alert`
 GUEST_HEALTH_ALL = "sappers.guest.*.health"
 
 
@@ -21,6 +23,19 @@ def guest(allocation_id: str) -> str:
 def guest_health(allocation_id: str) -> str:
     """Guest -> its member: a health push, JSON {"healthy", "reason", "boot_id", "sequence"}."""
     return f"{guest(allocation_id)}.health"
+
+
+def guest_alert(allocation_id: str) -> str:
+    """Monitor -> its member: all that is wrong now, JSON {"alerts": [{"kind", "subject", "text"}]}.
+
+    Sent when it changes and every few seconds; the member has the difference committed.
+    """
+    return f"{guest(allocation_id)}.alert"
+
+
+def alert(kind: str) -> str:
+    """Monitor -> anyone: an alert of a kind (`guest.silent`) is raised or cleared, as JSON."""
+    return f"{ALERTS}.{kind}"
 
 
 def allocation_of(subject: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
@@ -69,6 +70,7 @@ class ClusterView(msgspec.Struct, frozen=True):
         has_quorum: Whether more than half of the electorate is alive and a leader is known.
         attention: What a person must do something about, one sentence each with what to do.
         images: What every member keeps, by name.
+        alerts: What the monitor says is wrong, oldest first.
     """
 
     cluster: str
@@ -86,6 +88,7 @@ class ClusterView(msgspec.Struct, frozen=True):
     allocations: tuple[Allocation, ...]
     attention: tuple[str, ...]
     images: tuple[ClusterImage, ...] = ()
+    alerts: tuple[Alert, ...] = ()
 
 
 class Genesis(msgspec.Struct, frozen=True):

@@ -9,10 +9,18 @@ import msgspec
 
 from sappers.config import GUEST_USER_IDS, AgentSettings
 from sappers.model.image import ImageKey
+from sappers.model.member import Ports
 from sappers.provisioner.founding import Founding
 from sappers.provisioner.plan import INSTALL_FOLDER, STATE_FOLDER, ClusterPlan
 
 WATCHDOG_SECONDS = 30
+# A sidecar has one connection to the hub, two for a moment when its credentials are renewed.
+HUB_CONNECTIONS_MAX = 16
+AGENT_CONNECTIONS_MAX = 4
+HUB_KBYTES_PER_SECOND = 1024
+
+_GUESTS = f"meta skuid {GUEST_USER_IDS.start}-{GUEST_USER_IDS.stop - 1}"
+_PER_GUEST = "typeof meta skuid; size 4096; flags dynamic;"
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("sappers.provisioner"),
@@ -54,17 +62,41 @@ def render_unit() -> bytes:
         state_folder=STATE_FOLDER,
         watchdog_seconds=WATCHDOG_SECONDS,
         guest_rules=_guest_rules(),
+        guest_limits=_guest_limits(),
     ).encode()
 
 
 def _guest_rules() -> str:
     """What guests may not reach, for nft; set anew as a whole each time."""
-    who = f"meta skuid {GUEST_USER_IDS.start}-{GUEST_USER_IDS.stop - 1}"
     return (
         "table inet sappers; flush table inet sappers; table inet sappers { "
         "chain guests { type filter hook output priority filter; "
-        f"{who} ip daddr {{ 127.0.0.0/8, 169.254.0.0/16 }} reject; "
-        f"{who} ip6 daddr {{ ::1, fe80::/10 }} reject; }}; }}"
+        f"{_GUESTS} ip daddr {{ 127.0.0.0/8, 169.254.0.0/16 }} reject; "
+        f"{_GUESTS} ip6 daddr {{ ::1, fe80::/10 }} reject; }}; }}"
+    )
+
+
+def _guest_limits() -> str:
+    """How much of the cluster's own ports each guest may take, for nft; each has its own user id.
+
+    It is counted on the guest's own host, the only place that knows which guest it is.
+    """
+    ports = Ports()
+    agents = sorted((ports.gossip, ports.raft, ports.http, ports.hub_routes))
+    others = ", ".join(str(port) for port in agents)
+    new, over = "ct state new add", "reject with tcp reset"
+    return (
+        "table inet sappers_limits; delete table inet sappers_limits; table inet sappers_limits { "
+        f"set hub {{ {_PER_GUEST} }}; set agents {{ {_PER_GUEST} }}; "
+        f"set bytes {{ {_PER_GUEST} timeout 1m; }}; "
+        "chain guests { type filter hook output priority filter; "
+        f"{_GUESTS} tcp dport {ports.hub} {new} "
+        f"@hub {{ meta skuid ct count over {HUB_CONNECTIONS_MAX} }} {over}; "
+        f"{_GUESTS} tcp dport {{ {others} }} {new} "
+        f"@agents {{ meta skuid ct count over {AGENT_CONNECTIONS_MAX} }} {over}; "
+        f"{_GUESTS} tcp dport {ports.hub} update @bytes "
+        f"{{ meta skuid limit rate over {HUB_KBYTES_PER_SECOND} kbytes/second "
+        f"burst {4 * HUB_KBYTES_PER_SECOND} kbytes }} drop; }}; }}"
     )
 
 

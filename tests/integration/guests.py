@@ -11,6 +11,7 @@ import msgspec
 
 import sappers
 from sappers.agent.clock import SystemClock
+from sappers.agent.refusals import Refusals
 from sappers.images.definition import load_definition
 from sappers.images.microvm import MicrovmBuilder
 from sappers.images.store import FolderImageStore
@@ -53,6 +54,7 @@ class GuestHost:
         self.hub_members = [self.hub.members["n1"]]
         self.pushes: dict[str, list[dict]] = {}
         self.messages: list[str] = []
+        self.refusals = Refusals(SystemClock())
         self.launcher = self.make_launcher()
 
     def make_launcher(self) -> QemuLauncher:
@@ -67,6 +69,7 @@ class GuestHost:
             accelerator=detect_accelerator(),
             address="127.0.0.1",
             clock=SystemClock(),
+            refusals=self.refusals,
         )
 
     async def start(self) -> None:

@@ -60,7 +60,14 @@ class Cluster:
         self.agent: Identity = identities["n2"]
         (folder / "images").mkdir()
         self.member = FakeMember("n1", folder / "images")
-        self.server = ApiServer(self.member, identities["n1"], "127.0.0.1", 0, clock=SystemClock())
+        self.server = ApiServer(
+            self.member,
+            identities["n1"],
+            "127.0.0.1",
+            0,
+            clock=SystemClock(),
+            refusals=self.member.refusals,
+        )
 
     @property
     def endpoint(self) -> Endpoint:
@@ -415,13 +422,17 @@ async def test_a_member_under_another_name_is_not_spoken_to(cluster: Cluster) ->
     await client.close()
 
 
-async def test_unfinished_handshakes_of_one_address_do_not_lock_out_another(
+async def test_unfinished_handshakes_of_one_address_lock_out_nobody(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "HANDSHAKES_MAX", 2)
     port = cluster.server.port
-    hanging = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-    assert await read_to_end(cluster, b"", tls=False) == b""  # a third is closed at once
+    hanging = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    assert await hanging[0][0].read() == b""  # the oldest made room for the third
+    await cluster.operate(lambda client: client.view())  # and the next one for a member
+    assert await hanging[1][0].read() == b""
+    counted = {(one.kind, one.subject): one.count for one in cluster.member.refusals.snapshot()}
+    assert counted["crowd", "127.0.0.1"] >= 2
     _, elsewhere = await asyncio.open_connection(
         "127.0.0.1",
         port,
@@ -522,7 +533,12 @@ async def test_one_connection_too_many_is_closed(
 
 async def test_a_taken_port_is_an_error_a_person_understands(cluster: Cluster) -> None:
     second = ApiServer(
-        cluster.member, cluster.agent, "127.0.0.1", cluster.server.port, clock=SystemClock()
+        cluster.member,
+        cluster.agent,
+        "127.0.0.1",
+        cluster.server.port,
+        clock=SystemClock(),
+        refusals=cluster.member.refusals,
     )
     with pytest.raises(ApiError, match="cannot listen on"):
         await second.start()
@@ -581,7 +597,12 @@ async def test_the_operator_moves_on_when_its_member_goes_away(
     spare = Cluster.__new__(Cluster)
     spare.member = cluster.member
     spare.server = ApiServer(
-        cluster.member, cluster.agent, "127.0.0.1", 0, clock=SystemClock()
+        cluster.member,
+        cluster.agent,
+        "127.0.0.1",
+        0,
+        clock=SystemClock(),
+        refusals=cluster.member.refusals,
     )  # certificate of n2
     await spare.server.start()
     second = Endpoint("n2", "127.0.0.1", spare.server.port, "n2")

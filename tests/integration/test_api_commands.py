@@ -67,7 +67,14 @@ class Control:
         own = self.images.own_key(create=True)
         assert own is not None
         self.member = FakeMember("n1", folder / "images", trusted=lambda: (own.key,))
-        self.server = ApiServer(self.member, identity, "127.0.0.1", 0, clock=SystemClock())
+        self.server = ApiServer(
+            self.member,
+            identity,
+            "127.0.0.1",
+            0,
+            clock=SystemClock(),
+            refusals=self.member.refusals,
+        )
         self._authority = authority
         self.begun: list[asyncio.subprocess.Process] = []
 

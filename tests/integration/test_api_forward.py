@@ -35,7 +35,8 @@ async def test_status_reaches_a_member_over_ssh(
     authority = create_authority("test")
     (identity,) = make_cluster_identities(tmp_path / "pki", ["n1"], authority=authority).values()
     operator = make_operator_identity(tmp_path / "pki", authority)
-    api = ApiServer(FakeMember("n1", tmp_path), identity, "127.0.0.1", 0, clock=SystemClock())
+    member = FakeMember("n1", tmp_path)
+    api = ApiServer(member, identity, "127.0.0.1", 0, clock=SystemClock(), refusals=member.refusals)
     await api.start()
     forward = ssh_forward(ClusterRecord(name="test", members=(), inventory=str(inventory)))
     assert forward is not None

@@ -70,7 +70,14 @@ class Three:
     async def _start(self, name: str) -> None:
         member = OneOfThree(name, self.folder / name / "images")
         member.gossip = self.gossip
-        server = ApiServer(member, self.identities[name], "127.0.0.1", 0, clock=SystemClock())
+        server = ApiServer(
+            member,
+            self.identities[name],
+            "127.0.0.1",
+            0,
+            clock=SystemClock(),
+            refusals=member.refusals,
+        )
         await server.start()
         member.listens_at(server.port)
         self.gossip[name] = member.me

@@ -1,58 +1,122 @@
 from __future__ import annotations
 
-from sappers.agent.inbox import REASON_LENGTH_MAX, HealthInbox
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sappers.agent.inbox import PUSH_BYTES_MAX, REASON_LENGTH_MAX, HealthInbox
+from sappers.agent.refusals import Refusals
+from sappers.model.observation import GuestProcess
+from tests.unit.agent.test_refusals import FixedClock
+
+SUBJECT = "sappers.guest.hello-1.health"
 
 
-class FixedClock:
+class World:
     def __init__(self) -> None:
-        self.time = 10.0
+        self.clock = FixedClock()
+        self.refusals = Refusals(self.clock)
+        self.inbox = HealthInbox(self.clock, self.refusals)
 
-    def now(self) -> float:
-        return self.time
+    async def push(self, sequence: int, *, healthy: bool = True, boot: str = "b") -> bool:
+        said = {"healthy": healthy, "boot_id": boot, "sequence": sequence}
+        return await self.inbox.receive(SUBJECT, json.dumps(said).encode())
 
-    def monotonic(self) -> float:
-        return self.time
+    def refused(self, kind: str) -> int:
+        return self.refusals.totals()[kind]
 
 
 async def test_the_last_push_counts_and_says_whether_it_is_news() -> None:
-    clock = FixedClock()
-    inbox = HealthInbox(clock)
-    subject = "sappers.guest.hello-1.health"
-    assert await inbox.receive(subject, b'{"healthy": true, "boot_id": "b", "reason": "ok"}')
-    clock.time = 11.0
-    assert not await inbox.receive(subject, b'{"healthy": true, "boot_id": "b"}')
-    clock.time = 12.0
-    assert await inbox.receive(subject, b'{"healthy": false, "boot_id": "b"}')
-    last = inbox.last()["hello-1"]
+    world = World()
+    assert await world.push(0)
+    world.clock.time = 11.0
+    assert not await world.push(1)
+    world.clock.time = 12.0
+    assert await world.push(2, healthy=False)
+    last = world.inbox.last()["hello-1"]
     assert (last.received_at, last.healthy, last.healthy_at) == (12.0, False, 11.0)
 
 
 async def test_health_of_another_boot_does_not_count() -> None:
-    inbox = HealthInbox(FixedClock())
-    subject = "sappers.guest.hello-1.health"
-    await inbox.receive(subject, b'{"healthy": true, "boot_id": "one"}')
-    assert await inbox.receive(subject, b'{"healthy": false, "boot_id": "two"}')
-    assert inbox.last()["hello-1"].healthy_at is None
+    world = World()
+    await world.push(0, boot="one")
+    assert await world.push(0, boot="two", healthy=False)
+    assert world.inbox.last()["hello-1"].healthy_at is None
 
 
 async def test_garbage_is_counted_and_a_long_reason_is_cut() -> None:
-    inbox = HealthInbox(FixedClock())
-    subject = "sappers.guest.hello-1.health"
+    world = World()
     for garbage in (
         *(b"", b"{", b"[]", b'{"healthy": "yes"}', b"\xff" * 100),
         b'{"healthy": true, "reason": "\xff"}',
-        b'{"x": ' + b"[" * 60_000,
+        b'{"x": ' + b"[" * 3_000,
     ):
-        assert not await inbox.receive(subject, garbage)
-    assert inbox.dropped == 7
-    assert inbox.last() == {}
-    await inbox.receive(subject, b'{"healthy": true, "reason": "' + b"x" * 5000 + b'"}')
-    assert len(inbox.last()["hello-1"].reason) == REASON_LENGTH_MAX
+        assert not await world.inbox.receive(SUBJECT, garbage)
+    assert world.refused("unreadable") == 7
+    assert not await world.inbox.receive(SUBJECT, b"x" * (PUSH_BYTES_MAX + 1))
+    assert world.refused("size") == 1
+    assert world.inbox.last() == {}
+    await world.inbox.receive(SUBJECT, b'{"healthy": true, "reason": "' + b"x" * 3000 + b'"}')
+    assert len(world.inbox.last()["hello-1"].reason) == REASON_LENGTH_MAX
+
+
+async def test_what_was_said_before_and_by_an_older_boot_is_forged() -> None:
+    world = World()
+    await world.push(5, healthy=False)
+    assert not await world.push(5)
+    assert not await world.push(4)
+    await world.push(0, boot="next", healthy=False)
+    assert not await world.push(6)
+    assert world.refused("forged") == 3
+    assert not world.inbox.last()["hello-1"].healthy
+
+
+async def test_a_guest_that_has_ended_is_not_well_whatever_is_said_in_its_name() -> None:
+    world = World()
+    await world.push(0, healthy=False)
+    ended = GuestProcess("hello-1", running=False, reason="the guest panicked")
+    world.inbox.note_processes({"hello-1": ended}, under_way=())
+    assert not await world.push(1)
+    assert world.refused("forged") == 1
+    world.inbox.note_processes({"hello-1": ended}, under_way={"hello-1"})
+    assert await world.push(1)  # it is being started again: this may be its first word
+
+
+async def test_another_process_begins_another_story() -> None:
+    world = World()
+    running = GuestProcess("hello-1", running=True, started_at=100.0)
+    await world.push(7)
+    world.inbox.note_processes({"hello-1": running}, under_way=())
+    assert not await world.push(0)
+    again = GuestProcess("hello-1", running=True, started_at=160.0)
+    world.inbox.note_processes({"hello-1": again}, under_way=())
+    await world.push(0)
+    assert world.refused("forged") == 1
 
 
 async def test_guests_that_are_gone_are_forgotten() -> None:
-    inbox = HealthInbox(FixedClock())
-    await inbox.receive("sappers.guest.a.health", b'{"healthy": true}')
-    await inbox.receive("sappers.guest.b.health", b'{"healthy": true}')
-    inbox.keep_only({"b"})
-    assert set(inbox.last()) == {"b"}
+    world = World()
+    for name in "ab":
+        await world.inbox.receive(f"sappers.guest.{name}.health", b'{"healthy": true}')
+    world.inbox.keep_only({"b"})
+    assert set(world.inbox.last()) == {"b"}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-2, 6)), max_size=40))
+async def test_within_a_boot_numbers_only_rise_and_no_boot_comes_back(
+    pushes: list[tuple[str, int]],
+) -> None:
+    world = World()
+    accepted: list[tuple[str, int]] = []
+    for boot, sequence in pushes:
+        before = world.refused("forged")
+        world.clock.time += 1.0
+        await world.push(sequence, boot=boot)
+        if world.refused("forged") == before:
+            accepted.append((boot, sequence))
+    boots = [boot for boot, _ in accepted]
+    assert len(set(boots)) == sum(a != b for a, b in zip(["", *boots], boots, strict=False))
+    for boot in set(boots):
+        numbers = [sequence for other, sequence in accepted if other == boot]
+        assert numbers == sorted(set(numbers))

@@ -8,6 +8,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import PlaceAllocation, PutWorkload, ReportAllocation, SetHub
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.refusal import Refusal
 from sappers.model.view import MemberHealth
 from tests.unit.worlds import IMAGE, commit, founded, member, workload
 
@@ -172,3 +173,35 @@ def test_a_mix_of_versions() -> None:
     members = [*gossip()[:2], member(3, version="0.2.0")]
     (said,) = attention(world(), members, raft(), healths(1, 2, 3))
     assert said.startswith("agents differ in version: 0.1.0 on host1, host2, 0.2.0 on host3")
+
+
+def test_a_guest_that_misbehaves_is_named_with_what_it_tried() -> None:
+    loud = (
+        Refusal("rate", "hello-1", 5210, 1.0),
+        Refusal("forged", "hello-1", 3, 9.0),
+        Refusal("news of a later version", "hello-1", 2, 9.0),
+    )
+    told = {**healths(1, 3), "m2": health(2, refusals=loud)}
+    assert attention(world(), gossip(), raft(), told) == (
+        "guest hello-1 misbehaves: 5,210 messages over its rate, 3 forged health pushes, 2 news of "
+        "a later version refused on host2; see sappers-deploy logs hello-1, or stop it",
+    )
+
+
+def test_strangers_are_told_of_only_when_they_insist() -> None:
+    strays = (Refusal("handshake", "10.0.0.9", 19, 1.0), Refusal("forged", "hello-1", 2, 1.0))
+    told = {**healths(2, 3), "m1": health(1, refusals=strays)}
+    assert attention(world(), gossip(), raft(), told) == ()
+    insists = (Refusal("handshake", "10.0.0.9", 300, 1.0),)
+    told = {n: health(int(n[1]), refusals=insists) for n in ("m1", "m2", "m3")}
+    (sentence,) = attention(world(), gossip(), raft(), told)
+    assert sentence.startswith("10.0.0.9 dials the agents: 900 connections without a certificate")
+    assert "host1, host2, host3" in sentence
+
+
+def test_of_many_that_misbehave_the_loudest_are_named() -> None:
+    many = tuple(Refusal("rate", f"hello-{n}", 100 + n, 1.0) for n in range(20))
+    found = attention(world(), gossip(), raft(), {**healths(2, 3), "m1": health(1, refusals=many)})
+    assert len(found) == 9
+    assert "hello-19" in found[0]
+    assert found[-1].startswith("12 more misbehave")

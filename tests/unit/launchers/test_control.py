@@ -75,7 +75,9 @@ async def test_a_guest_that_runs_is_told_at_once(folder: GuestFolder) -> None:
     [
         (b'{"ok": false, "reason": "this guest is another"}\n', "refuses: this guest is another"),
         (b"", "hung up"),
-        (b"x" * 100_000, "hung up"),
+        (b"x" * 100_000, "a line without end"),
+        (b"x\n" * 2_000, "nonsense without end"),
+        (b"{}\n" * 2_000, "talks without end"),
     ],
 )
 async def test_trouble_is_named(folder: GuestFolder, answer: bytes, words: str) -> None:

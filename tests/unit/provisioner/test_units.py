@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import msgspec
+import pytest
 
 from sappers.config import load_agent_settings
 from sappers.launchers.command import user_id_for
@@ -50,11 +53,29 @@ def test_the_unit_keeps_guests_apart():
 
 
 def test_guests_do_not_reach_the_hosts_loopback():
-    (line,) = (line for line in render_unit().decode().splitlines() if "ExecStartPre" in line)
-    rules = line.partition('"')[2].removesuffix('"')
-    assert '"' not in rules and "%" not in rules and "$" not in rules  # systemd would read them
-    assert f"meta skuid {user_id_for('hello-1') & ~0xFFFFFF}-" in rules
+    rules, limits = guest_rules()
     assert "127.0.0.0/8" in rules and "169.254.0.0/16" in rules
+    assert "tcp dport 4222" in limits
+
+
+def test_nft_takes_the_rules_for_guests():
+    """Root of a new network namespace may load them, where there are such namespaces."""
+    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    if subprocess.run([*alone, "nft", "list", "ruleset"], check=False).returncode:
+        pytest.skip("no nft, or no network namespace of its own")
+    for rules in guest_rules():
+        twice = f'nft "{rules}" && nft "{rules}"'
+        done = subprocess.run([*alone, "sh", "-c", twice], check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+
+def guest_rules() -> list[str]:
+    lines = [line for line in render_unit().decode().splitlines() if "ExecStartPre" in line]
+    found = [line.partition('"')[2].removesuffix('"') for line in lines]
+    for rules in found:
+        assert '"' not in rules and "%" not in rules and "$" not in rules  # systemd would read them
+        assert f"meta skuid {user_id_for('hello-1') & ~0xFFFFFF}-" in rules
+    return found
 
 
 def test_the_founder_never_changes(tmp_path):

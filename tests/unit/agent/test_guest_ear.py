@@ -1,0 +1,110 @@
+"""One guest that talks too much is heard less; the others are heard as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sappers.agent.bucket import Bucket
+from sappers.agent.guest_ear import (
+    DEAF_SECONDS,
+    MESSAGES_AT_ONCE,
+    MESSAGES_PER_SECOND,
+    PATIENCE,
+    GuestEar,
+    guests_to_hear,
+)
+from sappers.agent.refusals import Refusals
+from sappers.model.allocation import AllocationStatus
+from tests.fake_member import make_allocation
+from tests.unit.agent.test_refusals import FixedClock
+from tests.unit.worlds import founded
+
+
+class OpenHub:
+    """Delivers at once to whoever has subscribed to just that subject."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, Callable[[str, bytes], Awaitable[None]]] = {}
+
+    async def subscribe(self, subject, received, *, waiting_max=0, dropped=None):
+        assert waiting_max > 0
+        self.heard[subject] = received
+
+        async def leave() -> None:
+            self.heard.pop(subject, None)
+
+        return leave
+
+    async def say(self, subject: str, payload: bytes = b"") -> bool:
+        if subject not in self.heard:
+            return False
+        await self.heard[subject](subject, payload)
+        return True
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FixedClock()
+        self.hub = OpenHub()
+        self.refusals = Refusals(self.clock)
+        self.said: list[str] = []
+        self.ear = GuestEar(clock=self.clock, hub=self.hub, refusals=self.refusals, hear=self.hear)
+
+    async def hear(self, subject: str, payload: bytes) -> None:
+        self.said.append(subject)
+
+
+WANTED = {"loud": ("guest.loud.health",), "calm": ("guest.calm.health",)}
+
+
+async def test_a_guest_that_talks_too_much_is_not_heard_for_a_while() -> None:
+    world = World()
+    await world.ear.attend(WANTED)
+    delivered = [await world.hub.say("guest.loud.health") for _ in range(5000)]
+    assert sum(delivered) == MESSAGES_AT_ONCE + PATIENCE
+    assert world.said == ["guest.loud.health"] * MESSAGES_AT_ONCE
+    assert await world.hub.say("guest.calm.health")
+    assert world.refusals.totals()["rate"] == PATIENCE
+    world.clock.time += DEAF_SECONDS / 2
+    await world.ear.attend(WANTED)
+    assert not await world.hub.say("guest.loud.health")
+    world.clock.time += DEAF_SECONDS
+    await world.ear.attend(WANTED)
+    assert await world.hub.say("guest.loud.health")
+    assert world.said[-1] == "guest.loud.health"
+
+
+async def test_guests_that_are_gone_are_heard_no_more_and_new_subjects_are() -> None:
+    world = World()
+    await world.ear.attend(WANTED)
+    await world.ear.attend({"calm": ("guest.calm.health", "guest.calm.alert")})
+    assert sorted(world.hub.heard) == ["guest.calm.alert", "guest.calm.health"]
+
+
+def test_only_a_monitors_alerts_and_only_own_guests_are_heard() -> None:
+    mine = make_allocation("hello", "m1", id="hello-1")
+    monitor = make_allocation("monitor", "m1", id="monitor-1", role="monitor")
+    ended = make_allocation("hello", "m1", id="hello-2", status=AllocationStatus.STOPPED)
+    other = make_allocation("hello", "m2", id="hello-3")
+    state = founded()
+    table = state.allocations.update({one.id: one for one in (mine, monitor, ended, other)})
+    state = msgspec.structs.replace(state, allocations=table)
+    assert guests_to_hear(state, "m1") == {
+        "hello-1": ("sappers.guest.hello-1.health",),
+        "monitor-1": ("sappers.guest.monitor-1.health", "sappers.guest.monitor-1.alert"),
+    }
+
+
+@given(st.lists(st.floats(0.0, 3.0), max_size=400))
+def test_a_bucket_never_lets_more_through_than_its_rate(pauses: list[float]) -> None:
+    bucket = Bucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+    now, taken = 100.0, 0
+    for pause in pauses:
+        now += pause
+        taken += bucket.take(now)
+    assert taken <= MESSAGES_AT_ONCE + MESSAGES_PER_SECOND * (now - 100.0) + 1e-6
+    assert taken >= min(len(pauses), MESSAGES_AT_ONCE)

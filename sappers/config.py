@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -163,6 +163,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         """The hub server's settings and storage."""
         return self.root / "hub"
 
+    @property
+    def running(self) -> Path:
+        """Locked while an agent runs here; says who and where it is."""
+        return self.root / "agent.lock"
+
 
 def load_agent_settings(path: Path) -> AgentSettings:
     """Read and check `agent.toml`.
@@ -176,6 +181,30 @@ def load_agent_settings(path: Path) -> AgentSettings:
         raise ConfigError(f"{path}: no such file", hint="run sappers-deploy bootstrap") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def agent_settings_text(settings: AgentSettings) -> str:
+    """An `agent.toml` that says what differs from agent to agent; the rest stays as it is built.
+
+    JSON's strings, numbers and lists are TOML's, too, but for one control code.
+    """
+
+    def value(of: Any) -> str:
+        return msgspec.json.encode(of).decode().replace("\x7f", "\\u007f")
+
+    kept = ("cluster", "node_name", "address", "bind_address", "peers", "bootstrap")
+    keys = ", ".join(
+        f"{{ key = {value(one.key)}, owner = {value(one.owner)} }}" for one in settings.image_keys
+    )
+    lines = [
+        "# Written by the first start of `sappers`; a flag given later goes before it.",
+        *(f"{name} = {value(getattr(settings, name))}" for name in kept),
+        f"image_keys = [{keys}]",
+        "",
+        "[ports]",
+        *(f"{name} = {port}" for name, port in msgspec.to_builtins(settings.ports).items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 class ControlHome(msgspec.Struct, frozen=True):

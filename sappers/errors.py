@@ -153,6 +153,10 @@ class MembershipError(SappersError):
     """Gossip could not be started."""
 
 
+class StateInUse(SappersError):
+    """Another agent has the STATE_DIR."""
+
+
 class IdentityError(SappersError):
     """A key or certificate is missing, wrong or not ours."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -481,6 +481,9 @@ class MemberImages(Protocol):
         """
 
 
+LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR"]
+
+
 class MemberService(Protocol):
     """What the HTTP API may ask of this member (`agent/`)."""
 
@@ -525,6 +528,9 @@ class MemberService(Protocol):
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
         """The end of what a guest printed, from whichever member has it."""
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Log what is of this level or above from now on."""
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says.

@@ -135,6 +135,7 @@ class FakeMember:
         self.genesis: Genesis | None = None
         self.serial_logs: dict[str, str] = {}
         self.breaks = False
+        self.log_level = "INFO"
 
     @property
     def me(self) -> Member:
@@ -190,6 +191,9 @@ class FakeMember:
         if allocation_id not in self.serial_logs:
             raise LaunchError(f"no guest {allocation_id} on {self._me.name}")
         return self.serial_logs[allocation_id][-tail_bytes:]
+
+    def set_log_level(self, level: str) -> None:
+        self.log_level = level
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         self.genesis = genesis

@@ -42,17 +42,27 @@ def configure_logs(level: str, facts: Callable[[], Mapping[str, Any]]) -> None:
     )
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [lines]
-    root.setLevel(LEVELS[level])
-    # Libraries log what concerns them at INFO; their warnings are enough here.
-    for noisy in ("httpx", "httpcore", "uvicorn", "nats"):
-        logging.getLogger(noisy).setLevel(max(logging.WARN, LEVELS[level]))
+    logging.getLogger().handlers[:] = [lines]
     # asyncio warns of every stream that was upgraded to TLS when its other end closes.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    set_log_level(level)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # The level is asked for each line, so that it can change while the agent runs.
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def set_log_level(level: str) -> None:
+    """Log what is of this level or above from now on."""
+    logging.getLogger().setLevel(LEVELS[level])
+    # Libraries log what concerns them at INFO (each call, for one); else their warnings suffice.
+    theirs = logging.INFO if level == "DEBUG" else max(logging.WARN, LEVELS[level])
+    for noisy in ("httpx", "httpcore", "uvicorn", "nats"):
+        logging.getLogger(noisy).setLevel(theirs)

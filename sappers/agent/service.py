@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
+import structlog
 
+from sappers.agent.logs import set_log_level
 from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
 from sappers.agent.view import build_view
@@ -20,6 +22,7 @@ from sappers.ports import (
     Applied,
     HubClient,
     Launcher,
+    LogLevel,
     MemberImages,
     Membership,
     PeerClient,
@@ -28,6 +31,9 @@ from sappers.ports import (
 
 HEALTH_CALL_SECONDS = 1.0
 LOG_CALL_SECONDS = 10.0
+
+
+log = structlog.get_logger(__name__)
 
 
 class RunningAgent(Protocol):
@@ -114,6 +120,11 @@ class Service:
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says; see `ports.MemberService`."""
         await self._agent.accept_genesis(genesis)
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Log what is of this level or above from now on; a new start forgets it."""
+        set_log_level(level)
+        log.info("log level changed", level=level)
 
     async def health(self) -> MemberHealth:
         """This member's short word about itself, from memory."""

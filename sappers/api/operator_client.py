@@ -22,6 +22,8 @@ from sappers.api.wire import (
     Allocations,
     Events,
     Members,
+    SnapshotTaken,
+    WantedLogLevel,
     WantedWorkload,
     Workloads,
     Written,
@@ -29,10 +31,13 @@ from sappers.api.wire import (
 from sappers.errors import ApiError, MemberUnreachable, SappersError
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
+from sappers.ports import LogLevel
 from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
 
 CONNECT_SECONDS = 3.0
 CALL_SECONDS = 10.0
+# A voter waits for its raft process, which writes the whole state.
+SNAPSHOT_SECONDS = 90.0
 REACHING_AT_ONCE = 32
 # A way that does not answer at once is not waited for; the next one is tried as well.
 NEXT_WAY_SECONDS = 0.25
@@ -153,6 +158,15 @@ class OperatorClient:
     def delete_workload(self, name: str) -> Written:
         """Run it no more. Raises as `call`."""
         return self._write("DELETE", f"/v1/workloads/{name}", None)
+
+    def take_snapshot(self) -> SnapshotTaken:
+        """Have the member in use write its state to disk. Raises as `call`."""
+        answer = self.call("POST", "/v1/snapshot", timeout_seconds=SNAPSHOT_SECONDS)
+        return _decoded(answer, SnapshotTaken)
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Change what the member in use logs. Raises as `call`."""
+        self.call("PUT", "/v1/log-level", content=msgspec.json.encode(WantedLogLevel(level)))
 
     def guest_log(self, allocation_id: str, tail_bytes: int) -> str:
         """The end of what a guest printed. Raises as `call`."""

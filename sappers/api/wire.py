@@ -16,6 +16,7 @@ from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.workload import ImageReference, Workload
+from sappers.ports import LogLevel
 
 # `$` alone also matches before a newline at the end, which a URL can carry.
 _END = r"$(?!\n)"
@@ -219,6 +220,18 @@ class Written(msgspec.Struct, frozen=True):
 
     index: int
     term: int
+
+
+class WantedLogLevel(_Input, frozen=True):
+    """What a member's agent is to log: this level and above."""
+
+    level: LogLevel
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True):
+    """The answering member has written its state to disk, up to log index `index`."""
+
+    index: int
 
 
 class Problem(msgspec.Struct, frozen=True):

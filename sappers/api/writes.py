@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
-from sappers.api.wire import NoInput, WantedWorkload, Written
+from sappers.api.wire import (
+    NoInput,
+    SnapshotTaken,
+    WantedLogLevel,
+    WantedWorkload,
+    Written,
+)
 from sappers.errors import ApiError, CommandRefused
 from sappers.model.commands import Command, Proposal, PutWorkload, StopWorkload
 from sappers.model.view import Genesis
@@ -40,6 +46,26 @@ async def put_genesis(call: Call) -> NoInput:
     genesis: Genesis = call.body
     await call.service.accept_genesis(genesis)
     return NoInput()
+
+
+async def take_snapshot(call: Call) -> SnapshotTaken:
+    """POST /v1/snapshot."""
+    _require_own(call)
+    return SnapshotTaken(await call.service.log.trigger_snapshot())
+
+
+async def put_log_level(call: Call) -> NoInput:
+    """PUT /v1/log-level."""
+    _require_own(call)
+    wanted: WantedLogLevel = call.body
+    call.service.set_log_level(wanted.level)
+    return NoInput()
+
+
+def _require_own(call: Call) -> None:
+    """What concerns one member alone is for operators and for whoever is root on its host."""
+    if call.peer.role == "agent" and call.peer.node_id != call.service.me.id:
+        raise ApiError("a member may ask this of itself only", status=403)
 
 
 def _require_free_port(call: Call, wanted: WantedWorkload) -> None:

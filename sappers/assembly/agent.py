@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from sappers import __version__
 from sappers.agent.address import is_local, own_address
@@ -21,6 +23,7 @@ from sappers.agent.logs import configure_logs
 from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.refusals import Refusals
 from sappers.agent.relay import Follower
+from sappers.agent.running import RunningAgent, announce
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
 from sappers.api.server import ApiServer
@@ -42,13 +45,23 @@ from sappers.security.identity import load_identity
 from sappers.security.tls import Identity
 from sappers.supervision import choose_supervisor
 
+_log = structlog.get_logger(__name__)
+
 ADDRESS_CHECK_SECONDS = 5.0
 # Of the disk: a voter that cannot write its log ends, and one image may fill every voter's disk.
 IMAGES_LEAVE_BYTES = 256 << 20
 
 
-async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str | None) -> None:
+async def run_agent(
+    folder: StateFolder, settings: AgentSettings, node_id: str | None, lock: int
+) -> None:
     """Run the agent of this host until SIGTERM or SIGINT.
+
+    Args:
+        folder: STATE_DIR, claimed.
+        settings: Of this agent.
+        node_id: The id that it must have, or None.
+        lock: Descriptor of the claim.
 
     Raises:
         SappersError: It cannot start; says what is missing or wrong.
@@ -86,6 +99,14 @@ async def run_agent(folder: StateFolder, settings: AgentSettings, node_id: str |
         loop.add_signal_handler(number, stopping.set)
     await agent.start()
     await server.start()
+    announce(lock, RunningAgent(me_id, os.getpid(), settings.address, settings.ports.http))
+    _log.info(
+        "agent runs",
+        address=settings.address,
+        listens_at=settings.listen_address,
+        ports=msgspec.structs.asdict(settings.ports),
+        version=__version__,
+    )
     watch = asyncio.create_task(_stop_when_address_is_gone(settings.address, stopping))
     try:
         await agent.run(stopping)

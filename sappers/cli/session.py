@@ -35,7 +35,12 @@ class Output(StrEnum):
 
 
 Cluster = Annotated[
-    str | None, typer.Option("--cluster", help="Which cluster; the last bootstrapped one if not.")
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="NAME|DIR",
+        help="Which cluster, or the folder with its keys; the last bootstrapped one if not given.",
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -54,7 +59,8 @@ def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorC
     """
     home = control_home(os.environ)
     name = cluster or last_cluster_name(home)
-    folder = home.cluster(name)
+    # A cluster that was made by hand has its keys where its founder was started.
+    folder = Path(name) if "/" in name else home.cluster(name)
     if not folder.is_dir():
         raise ConfigError(
             f"this machine knows no cluster {name}",

@@ -70,12 +70,17 @@ def _failed_for(allocation: Allocation, workload: Workload) -> bool:
 
 
 def _host_port(state: ClusterState, member: Member, workload: Workload) -> int | None:
-    """The port asked for when it is free on the member, else the first spare one."""
+    """The port asked for when it is free at the member's address, else the first spare one.
+
+    Members that were started by hand on one machine have one address together.
+    """
     if workload.guest_port is None:
         return None
-    taken = set(member.ports.taken()) | {
+    there = [one for _, one in state.members.items() if one.address == member.address]
+    taken = set().union(*(one.ports.taken() for one in (member, *there))) | {
         allocation.host_port
-        for allocation in state.allocations_on(member.id)
+        for one in there
+        for allocation in state.allocations_on(one.id)
         if not allocation.status.is_terminal
     }
     wanted = workload.host_port or workload.guest_port

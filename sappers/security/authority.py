@@ -56,6 +56,15 @@ def create_authority(cluster_name: str) -> Authority:
     return Authority(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
 
+def authority_name(authority: Authority) -> str:
+    """The name that an authority was made under: its cluster's.
+
+    Raises:
+        IdentityError: Its certificate cannot be read.
+    """
+    return _common_name(_load_certificate(authority.cert_pem, "the authority's certificate"))
+
+
 def create_request(node_id: str) -> tuple[bytes, bytes]:
     """A new P-256 key and a request for it, `(key_pem, csr_pem)`; the name in it is a courtesy."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -625,3 +625,28 @@ async def test_members_register_and_events_are_cut_between_entries(cluster: Clus
     assert [event.subject for event in rest.events] == ["m9"]
     newest = await cluster.operate(lambda client: client.events(limit=1))
     assert [event.subject for event in newest.events] == ["m9"]
+
+
+async def test_a_snapshot_and_a_log_level_are_for_operators_and_for_the_member_itself(
+    cluster: Cluster,
+) -> None:
+    cluster.keep_image()
+    taken = await cluster.operate(lambda client: client.take_snapshot())
+    assert taken.index == cluster.member.log.state().index
+    await cluster.operate(lambda client: client.set_log_level("DEBUG"))
+    assert cluster.member.log_level == "DEBUG"
+    with pytest.raises(ApiError, match=r"level") as caught:
+        await cluster.operate(lambda client: client.set_log_level("LOUD"))
+    assert caught.value.status == 400
+
+    async with cluster.http(cluster.agent) as another:
+        for method, path, body in (
+            ("POST", "/v1/snapshot", b""),
+            ("PUT", "/v1/log-level", b'{"level":"ERROR"}'),
+        ):
+            answer = await another.request(
+                method, path, content=body, extensions={"sni_hostname": "n1"}
+            )
+            assert answer.status_code == 403, answer.text
+            assert "of itself only" in answer.text
+    assert cluster.member.log_level == "DEBUG"

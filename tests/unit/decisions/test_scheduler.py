@@ -5,7 +5,7 @@ import msgspec
 from sappers.decisions.scheduler import NoPlacement, Placement, place
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.member import MemberState, Resources
+from sappers.model.member import MemberState, Ports, Resources
 from tests.unit.worlds import IMAGE, founded, member, workload
 
 
@@ -78,3 +78,15 @@ def test_no_place_says_what_each_member_lacks() -> None:
     )
     chosen = place(state, workload())
     assert chosen == NoPlacement("host1 has 200 MiB free of 298 MiB needed; host2 is suspect")
+
+
+def test_members_of_one_machine_do_not_publish_the_same_port() -> None:
+    one, two = member(1), member(2, address="10.0.0.1", resources=Resources(2, 8192))
+    two = msgspec.structs.replace(two, ports=Ports(7947, 12001, 11001, 4223, 6223))
+    state = with_allocation(with_members(one, two), "a1", "m1")
+    chosen = place(state, workload("other"))
+    assert isinstance(chosen, Placement)
+    assert (chosen.member.id, chosen.host_port) == ("m2", 20_000)
+    its_own = place(state, workload("other", guest_port=11000))
+    assert isinstance(its_own, Placement)
+    assert its_own.host_port == 20_000

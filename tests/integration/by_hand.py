@@ -1,0 +1,111 @@
+"""Agents started with flags alone, several on one machine, as a person at a terminal does it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from sappers.api.operator_client import OperatorClient
+from sappers.assembly.by_hand import KEYS_FOLDER
+from sappers.cli.session import endpoints_of
+from sappers.errors import SappersError
+from sappers.model.view import ClusterView
+from sappers.provisioner.cluster_record import (
+    OPERATOR_CERTIFICATE_FILE,
+    OPERATOR_KEY_FILE,
+    load_record,
+)
+from sappers.security.identity import load_identity
+from sappers.supervision import DetachedSupervisor
+
+SAPPERS = Path(sys.executable).with_name("sappers")
+STOP_SECONDS = 20
+
+
+class AgentsByHand:
+    """Agents of one machine, at ports one above the other of one address."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder = folder
+        self.address = address
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def flags(self, number: int) -> list[str]:
+        """Where the agent of a number listens."""
+        return [
+            *("--node-id", f"node{number}", "--gossip-port", str(17945 + number)),
+            *("--raft-addr", f"{self.address}:{21999 + number}"),
+            *("--http-addr", f":{20999 + number}"),
+        ]
+
+    def start(self, number: int, *more: str) -> None:
+        """Start one; what it logs is in `nodeN.log`."""
+        name = f"node{number}"
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [SAPPERS, *self.flags(number), *more, self.folder / name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def run(self, *arguments: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """`sappers ARGUMENTS`, to its end."""
+        return subprocess.run(
+            [SAPPERS, *arguments],
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "120"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_seconds,
+        )
+
+    def log_of(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def view(self) -> ClusterView | None:
+        """The cluster as an operator with the keys sees it, or None while nobody answers."""
+        keys = self.folder / KEYS_FOLDER
+        with contextlib.suppress(SappersError):
+            identity = load_identity(keys, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
+            with OperatorClient(identity, endpoints_of(load_record(keys))) as client:
+                return client.view()
+        return None
+
+    def is_whole(self, count: int) -> bool:
+        """Every member alive, one leader, hub up, all on one index."""
+        view = self.view()
+        if view is None or not view.has_quorum or len(view.members) != count:
+            return False
+        indexes = {one.applied_index for one in view.members}
+        hubs = {one.hub for one in view.members if one.member.id in view.hub_servers}
+        return len(indexes) == 1 and None not in indexes and hubs == {"running"}
+
+    def close(self) -> None:
+        """End them all, and what outlives them on purpose: hub servers and guests."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        asyncio.run(self._sweep())
+
+    async def _sweep(self) -> None:
+        for folder in self.folder.glob("*/processes"):
+            supervisor = DetachedSupervisor(folder)
+            for unit in await supervisor.list("sappers-"):
+                await supervisor.stop(unit.name, 1.0)

@@ -1,0 +1,79 @@
+"""Agents without provisioner, settings file or systemd: flags, and a bare STATE_DIR."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sappers.assembly.by_hand import KEYS_FOLDER
+from tests.integration.agents import wait_until
+from tests.integration.by_hand import AgentsByHand
+
+pytestmark = pytest.mark.timeout(300)
+WHOLE_SECONDS = 90.0
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[AgentsByHand]:
+    # An address of its own, so that runs side by side do not meet.
+    address = f"127.{os.getpid() // 250 % 200 + 20}.{os.getpid() % 250}.9"
+    by_hand = AgentsByHand(tmp_path, address)
+    yield by_hand
+    by_hand.close()
+
+
+def test_three_agents_of_one_machine_become_a_cluster_that_answers_requests(
+    agents: AgentsByHand,
+) -> None:
+    agents.start(1, "--bootstrap", "3")
+    peers = ("--peers", f"{agents.address}:17946")
+    wait_until("the keys", (agents.folder / KEYS_FOLDER / "cluster.json").exists)
+    agents.start(2, *peers)
+    agents.start(3, *peers)
+    wait_until("three members with a hub", lambda: agents.is_whole(3), WHOLE_SECONDS)
+
+    node2 = agents.folder / "node2"
+    taken = agents.run("--trigger-snapshot", str(node2))
+    assert (taken.returncode, taken.stderr) == (0, "")
+    view = agents.view()
+    assert view is not None
+    assert taken.stdout.startswith("node2 took a snapshot at index ")
+    assert int(taken.stdout.split()[-1]) <= view.commit_index
+    assert any((node2 / "raft").glob("*snapshot*"))
+
+    louder = agents.run("--log-level", "debug", str(node2))
+    assert (louder.returncode, louder.stdout) == (0, "node2 logs DEBUG and above\n")
+    # Each look at the cluster makes its members call each other, which only DEBUG says.
+    wait_until("calls", lambda: bool(agents.view()) and '"httpx"' in agents.log_of("node2"))
+    for name in ("node1", "node2", "node3"):
+        for line in agents.log_of(name).splitlines():
+            json.loads(line)
+
+    second = agents.run(*agents.flags(2), *peers, str(node2))
+    assert second.returncode == 1
+    assert "node2, process" in second.stderr
+    missing = agents.run("--launch-microvm", "monitor", str(node2))
+    assert missing.returncode == 1
+    assert "the cluster has no image monitor" in missing.stderr
+
+    agents.start(4, *peers)
+    wait_until("a fourth member", lambda: agents.is_whole(4), WHOLE_SECONDS)
+
+
+def test_an_agent_comes_back_without_its_flags(agents: AgentsByHand) -> None:
+    agents.start(1, "--bootstrap", "1")
+    wait_until("a cluster of one", lambda: agents.is_whole(1), WHOLE_SECONDS)
+    before = agents.view()
+    agents.kill("node1")
+    gone = agents.run("--trigger-snapshot", str(agents.folder / "node1"))
+    assert gone.returncode == 4
+    agents.flags = lambda number: []  # type: ignore[method-assign]
+    agents.start(1)
+    wait_until("it leads again", lambda: agents.is_whole(1), WHOLE_SECONDS)
+    after = agents.view()
+    assert before is not None and after is not None
+    assert after.cluster_id == before.cluster_id

@@ -28,8 +28,10 @@ ImageName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?" + _E
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}" + _END)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Index = Annotated[int, Meta(ge=0, le=2**53)]
+ServiceName = WorkloadName
 RequestId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}" + _END)]
 
+LINKS_MAX = 32
 LOG_TAIL_BYTES_MAX = 1024 * 1024
 NEWS_WAIT_SECONDS_MAX = 30.0
 
@@ -127,6 +129,8 @@ class WantedWorkload(_Input, frozen=True):
         host_port: Port to publish it at on the member; the same number when not given.
         count: How many allocations.
         cold: Each guest boots from the beginning, never from a checkpoint.
+        service: Name in Consul and at the gateway; the workload's own when not given.
+        links: Services that it may call.
     """
 
     image: WantedImage
@@ -135,6 +139,8 @@ class WantedWorkload(_Input, frozen=True):
     host_port: Port | None = None
     count: Annotated[int, Meta(ge=0, le=10_000)] = 1
     cold: bool = False
+    service: ServiceName | None = None
+    links: Annotated[tuple[ServiceName, ...], Meta(max_length=LINKS_MAX)] = ()
 
     def named(self, name: str) -> Workload:
         """The workload as it is proposed."""
@@ -146,6 +152,8 @@ class WantedWorkload(_Input, frozen=True):
             host_port=self.host_port,
             count=self.count,
             cold=self.cold,
+            service=self.service or "",
+            links=tuple(sorted(set(self.links))),
         )
 
 

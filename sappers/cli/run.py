@@ -45,6 +45,14 @@ def run(
     cold: Annotated[
         bool, typer.Option("--cold", help="Boot each copy from the beginning, from no checkpoint.")
     ] = False,
+    service: Annotated[
+        str | None,
+        typer.Option("--service", help="Its name in Consul and at the gateway; NAME if not given."),
+    ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option("--link", metavar="SERVICE", help="A service it may call; once for each."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,
     cluster: Cluster = None,
@@ -57,7 +65,14 @@ def run(
     with open_cluster(cluster, addr) as client:
         digest, manifest, here = find_image(client, images, image)
         wanted = wanted_workload(
-            digest, manifest, port=port, count=count, memory_mib=memory, cold=cold
+            digest,
+            manifest,
+            port=port,
+            count=count,
+            memory_mib=memory,
+            cold=cold,
+            service=service,
+            links=link or (),
         )
         if here:
             # What was pushed before costs a question; the members spread the rest themselves.
@@ -116,12 +131,17 @@ def wanted_workload(
     count: int,
     memory_mib: int | None,
     cold: bool = False,
+    service: str | None = None,
+    links: Sequence[str] = (),
 ) -> WantedWorkload:
     """What to ask for; the image says what the options do not.
 
     Raises:
-        ConfigError: The port is none.
+        ConfigError: The port is none, or a service's name cannot be one.
     """
+    for name in (service, *links):
+        if name is not None:
+            checked_name(name, "service")
     guest, host = _ports(port) if port is not None else (manifest.guest_port, None)
     return WantedWorkload(
         image=WantedImage(manifest.name, digest),
@@ -130,6 +150,8 @@ def wanted_workload(
         host_port=host,
         count=count,
         cold=cold,
+        service=service,
+        links=tuple(links),
     )
 
 

@@ -77,8 +77,8 @@ def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorC
         yield client
 
 
-def checked_name(name: str) -> str:
-    """A workload's name, if it can be one.
+def checked_name(name: str, what: str = "workload") -> str:
+    """The name of a workload, or of what else is named so, if it can be one.
 
     Raises:
         ConfigError: It cannot.
@@ -87,7 +87,7 @@ def checked_name(name: str) -> str:
         return msgspec.convert(name, WorkloadName)
     except msgspec.ValidationError as error:
         raise ConfigError(
-            f"{name!r} cannot be a workload's name: 1 to 40 lower-case letters, digits and `-`"
+            f"{name!r} cannot be a {what}'s name: 1 to 40 lower-case letters, digits and `-`"
         ) from error
 
 

@@ -177,8 +177,7 @@ def _put_workload(state: ClusterState, workload: Workload) -> Step:
     if before == current:
         return state, ()
     require_image(state, workload)
-    # More or fewer of the same are no other revision: copies that run go on.
-    if before is None or msgspec.structs.replace(before, count=workload.count) != current:
+    if before is None or not _same_guests(before, current):
         current = msgspec.structs.replace(workload, revision=state.index)
     kind, verb = ("workload.changed", "changed") if before else ("workload.created", "created")
     text = f"{workload.name} {verb}: {workload.count} × {workload.image.name}"
@@ -207,6 +206,15 @@ def _allowed_again(state: ClusterState, name: str) -> ClusterState:
     if others == state.stopped_by_hand:
         return state
     return msgspec.structs.replace(state, stopped_by_hand=others)
+
+
+def _same_guests(before: Workload, after: Workload) -> bool:
+    """Whether copies that run may go on: there are to be more or fewer, or found by another name.
+
+    What guests may call (`links`) is in the credentials that they started with: it replaces them.
+    """
+    moved = msgspec.structs.replace(before, count=after.count, service=after.service)
+    return moved == after
 
 
 def _stop_workload(state: ClusterState, name: str) -> Step:

@@ -33,9 +33,12 @@ class Workload(msgspec.Struct, frozen=True):
         host_port: Port to publish it at on the member, or None for the same number.
         count: How many allocations.
         cold: Each guest boots from the beginning, never from a checkpoint.
-        revision: Raised by the state machine when anything but `count` changes; old copies are
-            replaced.
+        revision: Raised by the state machine when anything but `count` and `service` changes; old
+            copies are replaced.
         role: What its guests are for; a monitor hears all guests, and its alerts count.
+        service: Name in Consul and at the gateway; empty for the workload's own, see
+            `service_name`.
+        links: Services that it may call: what its guests' credentials and the mesh allow.
     """
 
     name: str
@@ -47,3 +50,10 @@ class Workload(msgspec.Struct, frozen=True):
     revision: int = 0
     cold: bool = False
     role: Role = "application"
+    service: str = ""
+    links: tuple[str, ...] = ()
+
+    @property
+    def service_name(self) -> str:
+        """What others find it by."""
+        return self.service or self.name

@@ -81,6 +81,18 @@ def test_ports_that_are_none(port: str) -> None:
         wanted_workload("0" * 64, MANIFEST, port=port, count=1, memory_mib=None)
 
 
+def test_a_service_and_links_are_named_like_workloads() -> None:
+    wanted = wanted_workload(
+        "0" * 64, MANIFEST, port=None, count=1, memory_mib=None, service="shop", links=["db", "db"]
+    )
+    workload = wanted.named("web")
+    assert (workload.service_name, workload.links) == ("shop", ("db",))
+    with pytest.raises(ConfigError, match="'No' cannot be a service's name"):
+        wanted_workload(
+            "0" * 64, MANIFEST, port=None, count=1, memory_mib=None, links=["db", "No"]
+        )
+
+
 def test_healthy_means_healthy_copies_of_this_very_revision() -> None:
     old = make_allocation("web", "lab1", status=HEALTHY, revision=1)
     new = make_allocation(

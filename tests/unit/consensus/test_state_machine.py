@@ -51,6 +51,16 @@ def placed(state: ClusterState, allocation_id: str = "a1") -> ClusterState:
     return state
 
 
+def test_another_service_name_replaces_no_guest_and_other_links_do() -> None:
+    state, _ = commit(founded(), PutWorkload(workload()))
+    revision = state.workloads["hello"].revision
+    state, _ = commit(state, PutWorkload(workload(service="shop", count=2)))
+    assert state.workloads["hello"] == workload(service="shop", count=2, revision=revision)
+    state, _ = commit(state, PutWorkload(workload(service="shop", links=("db",))))
+    assert state.workloads["hello"].links == ("db",)
+    assert state.workloads["hello"].revision > revision
+
+
 def test_a_cluster_is_founded_once() -> None:
     state = founded()
     state, outcome = commit(state, FoundCluster("other", ("m9",)))

@@ -19,6 +19,7 @@ NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 GUEST_USER_IDS = range(0x70000000, 0x71000000)
 
 
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[1-9][0-9]{0,4}")
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,6 +36,26 @@ class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ping_seconds: float = 0.25
     compaction_min_entries: int = 20_000
     max_command_bytes: int = 256 * 1024
+
+
+class ConsulSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The host's Consul agent.
+
+    Attributes:
+        enabled: Guests are registered with it.
+        address: `host:port` of its HTTP API.
+        token_file: File with the ACL token to show, one line; none when empty.
+    """
+
+    enabled: bool = False
+    address: str = "127.0.0.1:8500"
+    token_file: str = ""
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.address.rpartition(":")
+        return host.strip("[]"), int(port)
 
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +87,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: HealthSettings = HealthSettings()
     images: ImageSettings = ImageSettings()
     image_keys: tuple[ImageKey, ...] = ()
+    consul: ConsulSettings = ConsulSettings()
 
     def __post_init__(self) -> None:
         for field, value in (("cluster", self.cluster), ("node_name", self.node_name)):
@@ -83,6 +105,8 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ):
             if (value := getattr(self.images, field)) < least:
                 raise ConfigError(f"images.{field} = {value}: it is {least} or more")
+        if not _ENDPOINT.fullmatch(self.consul.address):
+            raise ConfigError(f"consul.address = {self.consul.address!r}: host:port is expected")
         for one in self.image_keys:
             if not _PUBLIC_KEY.fullmatch(one.key):
                 raise ConfigError(f"image_keys: {one.key!r} is no public key: 64 hex digits are")

@@ -149,6 +149,10 @@ class HubError(SappersError):
     """The hub cannot be started or reached."""
 
 
+class ConsulError(SappersError):
+    """Consul does not answer, or answers an error."""
+
+
 class MembershipError(SappersError):
     """Gossip could not be started."""
 

@@ -20,6 +20,7 @@ from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
 from sappers.model.refusal import RefusalKind
+from sappers.model.service import ServiceChange, ServiceReading
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 
 
@@ -371,6 +372,31 @@ class Supervisor(Protocol):
 
     async def list(self, prefix: str) -> tuple[UnitStatus, ...]:
         """All known units whose name begins so."""
+
+
+class ServiceRegistry(Protocol):
+    """The host's Consul agent (`consul/`). Each call ends within seconds, whatever Consul does."""
+
+    async def services(self) -> Sequence[ServiceReading]:
+        """All that is registered at this very Consul agent, by whomever, but for mesh proxies.
+
+        Raises:
+            ConsulError: It does not answer, or answers an error.
+        """
+
+    async def execute(self, change: ServiceChange) -> None:
+        """Register, deregister or report; repeating it changes nothing.
+
+        Raises:
+            ConsulError: As `services`.
+        """
+
+    async def check_catalog(self) -> None:
+        """Whether what is registered here reaches the others.
+
+        Raises:
+            ConsulError: Consul's servers have no leader, or cannot be reached.
+        """
 
 
 class HealthInbox(Protocol):

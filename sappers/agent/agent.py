@@ -32,6 +32,7 @@ from sappers.agent.inbox import HealthInbox
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
 from sappers.agent.refusals import Refusals
+from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
 from sappers.agent.service import Service
 from sappers.agent.spread import Spread
@@ -87,6 +88,7 @@ class Agent:
         chunks: ChunkSource,
         refusals: Refusals,
         hub_watch: HubWatch,
+        registration: Registration,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -104,6 +106,7 @@ class Agent:
         self._hub_watch = hub_watch
         self._alerts = AlertReports(clock, refusals)
         self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
+        self._registration = registration
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
         self._spread = Spread(
@@ -125,6 +128,7 @@ class Agent:
             peers=peers,
             hub_client=hub_client,
             refusals=refusals,
+            registration=registration,
         )
         self._actuator = Actuator(
             clock=clock,
@@ -177,6 +181,7 @@ class Agent:
             founding.run(load_genesis(self._folder.genesis)),
             self._wake_on(self._membership.changes()),
             self._spread.run(),
+            self._registration.run(),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -203,13 +208,14 @@ class Agent:
         if self.log.status().role is RaftRole.LEADER:
             await self._lead(observed)
             state = self.log.state()
-        self._actuator.execute(
-            reconcile_member(
-                state, observed, self._me.id, self._clock.monotonic(), self._settings.health
-            )
+        plan = reconcile_member(
+            state, observed, self._me.id, self._clock.monotonic(), self._settings.health
         )
+        self._actuator.execute(plan)
         self._inbox.note_processes(observed.guests, self._actuator.under_way)
         self._actuator.propose(self._alerts.plan(state))
+        if observed.caught_up:
+            self._registration.follow(state, self._me, plan)
         await self._publisher.publish_news(self.log, self._me.id)
         await self._follower.ask_voters()
         mine = {allocation.id for allocation in state.allocations_on(self._me.id)}

@@ -12,6 +12,7 @@ import structlog
 from sappers.agent.logs import set_log_level
 from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
+from sappers.agent.registration import Registration
 from sappers.agent.view import build_view
 from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
@@ -69,6 +70,7 @@ class Service:
         peers: PeerClient,
         hub_client: HubClient,
         refusals: Refusals,
+        registration: Registration,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -78,6 +80,7 @@ class Service:
         self._peers = peers
         self._hub_client = hub_client
         self._refusals = refusals
+        self._registration = registration
         self._proposer = Proposer(self, peers)
 
     @property
@@ -147,6 +150,8 @@ class Service:
             images_whole=self._images.figures().whole,
             image_trouble=self._image_trouble(state),
             refusals=self._refusals.snapshot(),
+            consul=self._registration.word,
+            consul_trouble=self._registration.trouble,
         )
 
     def _image_trouble(self, state: ClusterState) -> str:

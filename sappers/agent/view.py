@@ -65,4 +65,5 @@ def _view_member(
         memory_used_mib=memory_promised_mib(state, member.id),
         hub=health.hub if health else ("down" if member.id in state.hub_servers else "-"),
         images_whole=health.images_whole if health else None,
+        consul=health.consul if health else "-",
     )

@@ -22,6 +22,7 @@ from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs
 from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.refusals import Refusals
+from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower
 from sappers.agent.running import RunningAgent, announce
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
@@ -30,6 +31,8 @@ from sappers.api.server import ApiServer
 from sappers.config import AgentSettings, StateFolder
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.raft_log import RaftLog
+from sappers.consul.calls import ConsulCalls
+from sappers.consul.registry import ConsulRegistry
 from sappers.errors import ConfigError, IdentityError
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
@@ -83,7 +86,8 @@ async def run_agent(
     peers = HttpPeerClient(identity)
     chunks = ChunkCalls(identity)
     refusals = Refusals(SystemClock())
-    agent = _assemble(folder, settings, identity, peers, chunks, refusals)
+    consul = ConsulCalls(settings.consul) if settings.consul.enabled else None
+    agent = _assemble(folder, settings, identity, peers, chunks, refusals, consul)
     facts.update(_log_facts(agent))
     server = ApiServer(
         agent.service,
@@ -114,6 +118,8 @@ async def run_agent(
         watch.cancel()
         await server.stop()
         chunks.close()
+        if consul:
+            consul.close()
         await peers.close()
     if not is_local(settings.address):
         raise ConfigError(
@@ -146,6 +152,7 @@ def _assemble(
     peers: HttpPeerClient,
     chunks: ChunkCalls,
     refusals: Refusals,
+    consul: ConsulCalls | None,
 ) -> Agent:
     clock = SystemClock()
     accelerator = detect_accelerator()
@@ -216,6 +223,7 @@ def _assemble(
             holder=credentials.holder,
             refusals=refusals,
         ),
+        registration=Registration(ConsulRegistry(consul) if consul else None, clock),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

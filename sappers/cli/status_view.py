@@ -37,6 +37,7 @@ _GUEST_STYLE = {
     AllocationStatus.STOPPED: "dim",
 }
 _HUB_STYLE = {"running": "green", "down": "bold red"}
+_CONSUL_STYLE = {"ok": "green", "down": "red"}
 _CONTROL_CODES = dict.fromkeys((*range(32), *range(127, 160)), "�")
 
 
@@ -121,6 +122,9 @@ def _members_table(view: ClusterView) -> Table:
         table.add_column("VERSION", overflow="fold")
     table.add_column("GUESTS", justify="right")
     table.add_column("HUB")
+    consul = any(one.consul != "-" for one in view.members)
+    if consul:
+        table.add_column("CONSUL")
     table.add_column("INDEX", justify="right")
     for one in view.members:
         member = one.member
@@ -135,6 +139,7 @@ def _members_table(view: ClusterView) -> Table:
             *([plain(member.version)] if mixed else []),
             str(one.guests),
             Text(one.hub, _HUB_STYLE.get(one.hub, "")),
+            *([Text(one.consul, _CONSUL_STYLE.get(one.consul, ""))] if consul else []),
             _index(view, one),
         )
     return table

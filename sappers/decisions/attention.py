@@ -63,6 +63,7 @@ def attention(
         *_members(known, voters, healths),
         *_hub(state, known, healths),
         *_images(known, healths),
+        *_consul(known, healths),
         *_workloads(state, known),
         *_refusals(known, healths),
         *_versions(known.values()),
@@ -150,6 +151,19 @@ def _images(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) ->
         yield (
             f"{_names(known, members)} cannot get {trouble}; free some room there, or "
             "sappers-deploy image push it again"
+        )
+
+
+def _consul(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    """One sentence for each reason; guests and cluster go on without it."""
+    suffering: dict[str, list[str]] = {}
+    for member_id, health in healths.items():
+        if health.consul_trouble:
+            suffering.setdefault(health.consul_trouble, []).append(member_id)
+    for trouble, members in sorted(suffering.items()):
+        yield (
+            f"Consul may not know how guests of {_names(known, members)} are: {trouble}; see "
+            "journalctl -u sappers-consul there"
         )
 
 

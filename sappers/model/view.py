@@ -22,6 +22,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
         images_whole: How many of the cluster's images it has.
         image_trouble: Why one that it lacks does not come, or empty.
         refusals: What it refused to guests and strangers in the last minutes.
+        consul: `ok`, `down`, or `-` where Consul is not used.
+        consul_trouble: Why what Consul says of its guests may not be true, or empty.
     """
 
     member_id: str
@@ -38,6 +40,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
     images_whole: int = 0
     image_trouble: str = ""
     refusals: tuple[Refusal, ...] = ()
+    consul: str = "-"
+    consul_trouble: str = ""
 
 
 class MemberView(msgspec.Struct, frozen=True):
@@ -49,6 +53,7 @@ class MemberView(msgspec.Struct, frozen=True):
         memory_used_mib: What allocations on it were promised.
         hub: `running`, `down`, or `-` where no hub server belongs.
         images_whole: How many of the cluster's images it has, or None when it did not answer.
+        consul: `ok`, `down`, or `-` where Consul is not used or the member did not answer.
     """
 
     member: Member
@@ -58,6 +63,7 @@ class MemberView(msgspec.Struct, frozen=True):
     memory_used_mib: int
     hub: str
     images_whole: int | None = None
+    consul: str = "-"
 
 
 class ClusterView(msgspec.Struct, frozen=True):

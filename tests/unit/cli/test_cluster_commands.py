@@ -88,9 +88,7 @@ def test_a_service_and_links_are_named_like_workloads() -> None:
     workload = wanted.named("web")
     assert (workload.service_name, workload.links) == ("shop", ("db",))
     with pytest.raises(ConfigError, match="'No' cannot be a service's name"):
-        wanted_workload(
-            "0" * 64, MANIFEST, port=None, count=1, memory_mib=None, links=["db", "No"]
-        )
+        wanted_workload("0" * 64, MANIFEST, port=None, count=1, memory_mib=None, links=["db", "No"])
 
 
 def test_healthy_means_healthy_copies_of_this_very_revision() -> None:

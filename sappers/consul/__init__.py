@@ -1,0 +1,1 @@
+"""Consul: the host's agent as a registry of services. The only room that speaks to it."""

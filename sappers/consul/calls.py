@@ -1,0 +1,103 @@
+"""Calls to a Consul agent's HTTP API: off the event loop, each with an end.
+
+py-consul blocks. So calls run in a few threads of their own, and the caller waits no longer than it
+said, even for an answer that trickles in. A Consul that hangs makes calls fail, and never holds up
+anything else of the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import consul
+import requests
+
+from sappers.config import ConsulSettings
+from sappers.errors import ConsulError
+
+T = TypeVar("T")
+
+# Of the socket, to connect and between bytes; a blocking query's own time comes on top.
+ANSWER_SECONDS = 5.0
+CALL_SECONDS = 8.0
+
+
+class ConsulCalls:
+    """One Consul agent, as its settings say."""
+
+    def __init__(
+        self, settings: ConsulSettings, *, threads: int = 1, answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
+        """`threads` is how many calls may be under way; further ones wait."""
+        self._settings = settings
+        self._answer_seconds = answer_seconds
+        self._clients = threading.local()  # a session is for one thread
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="consul")
+
+    async def call(
+        self, work: Callable[[consul.Consul], T], *, timeout_seconds: float = CALL_SECONDS
+    ) -> T:
+        """What `work` returns; it runs in a thread.
+
+        Raises:
+            ConsulError: Consul does not answer, or answers an error.
+        """
+        loop = asyncio.get_running_loop()
+        under_way = loop.run_in_executor(self._threads, partial(self._work, work))
+        try:
+            return await asyncio.wait_for(under_way, timeout_seconds)
+        except TimeoutError:
+            raise self._error(f"no answer within {timeout_seconds:g} s") from None
+
+    def close(self) -> None:
+        """Begin no more calls; one that is under way ends by its timeouts."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, work: Callable[[consul.Consul], T]) -> T:
+        try:
+            return work(self._client())
+        except requests.Timeout as error:
+            raise self._error("no answer in time") from error
+        except requests.ConnectionError as error:
+            raise self._error("no connection") from error
+        except (requests.RequestException, consul.ConsulException) as error:
+            raise self._error(str(error)[:300]) from error
+
+    def _client(self) -> consul.Consul:
+        client: consul.Consul | None = getattr(self._clients, "client", None)
+        if client is None:
+            host, port = self._settings.endpoint
+            client = self._clients.client = consul.Consul(
+                host=f"[{host}]" if ":" in host else host,
+                port=port,
+                scheme="http",
+                connections_timeout=self._answer_seconds,
+            )
+            client.http.session.trust_env = False  # no proxies, no ~/.netrc
+        # Read each time: bootstrap may write it later. CONSUL_HTTP_TOKEN counts for nothing.
+        client.token = _read_token(self._settings.token_file)
+        return client
+
+    def _error(self, what: str) -> ConsulError:
+        return ConsulError(
+            f"Consul at {self._settings.address}: {what}",
+            hint="journalctl -u sappers-consul on the host says more",
+        )
+
+
+def _read_token(path: str) -> str | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_text().strip() or None
+    except OSError as error:
+        raise ConsulError(
+            f"{path}: {error.strerror}",
+            hint="run sappers-deploy bootstrap: it writes what is missing",
+        ) from error

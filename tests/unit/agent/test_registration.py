@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sappers.agent import registration
+from sappers.agent.registration import Registration
+from sappers.errors import ConsulError
+from sappers.model.service import (
+    DeregisterService,
+    RegisterService,
+    ReportService,
+    ServiceChange,
+    ServiceHealth,
+    ServiceReading,
+)
+from tests.unit.decisions.test_reconcile_services import ME, allocation, world
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+class ListRegistry:
+    """A Consul agent that can be away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.readings: dict[str, ServiceReading] = {}
+        self.reports = 0
+        self.asked = asyncio.Event()
+
+    async def services(self) -> Sequence[ServiceReading]:
+        self.asked.set()
+        if self.away:
+            raise ConsulError("Consul is away")
+        return list(self.readings.values())
+
+    async def execute(self, change: ServiceChange) -> None:
+        match change:
+            case RegisterService(reading=reading):
+                self.readings[reading.service.id] = reading
+            case DeregisterService(service_id=service_id):
+                del self.readings[service_id]
+            case ReportService():
+                self.reports += 1
+
+    async def check_catalog(self) -> None:
+        return
+
+    async def look(self) -> None:
+        """Until it was asked once more, and the answer was used."""
+        self.asked.clear()
+        await asyncio.wait_for(self.asked.wait(), 5)
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(one: Registration) -> AsyncIterator[None]:
+    task = asyncio.create_task(one.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registration, "REPEAT_SECONDS", 0.02)
+    monkeypatch.setattr(registration, "PAUSE_SECONDS", 0.01)
+
+
+async def test_what_consul_missed_while_it_was_away_is_told_when_it_is_back() -> None:
+    registry, clock = ListRegistry(), Clock()
+    one = Registration(registry, clock)
+    registry.away = True
+    async with running(one):
+        one.follow(world(allocation(1)), ME, ())
+        await registry.look()
+        assert (one.word, one.trouble) == ("down", "Consul is away")
+        one.follow(world(allocation(2)), ME, ())
+        registry.away = False
+        await registry.look()
+        await registry.look()
+    assert (one.word, one.trouble) == ("ok", "")
+    (reading,) = registry.readings.values()
+    assert reading.service.id == "sappers-hello-00000002"
+    assert reading.health is ServiceHealth.PASSING
+
+
+async def test_an_agent_whose_loop_stands_still_says_nothing() -> None:
+    registry, clock = ListRegistry(), Clock()
+    one = Registration(registry, clock)
+    async with running(one):
+        one.follow(world(allocation(1)), ME, ())
+        await registry.look()
+        clock.at += 5
+        await registry.look()
+        reports = registry.reports
+        assert reports >= 1
+        clock.at += registration.STALE_SECONDS
+        await asyncio.sleep(0.2)
+        assert registry.reports <= reports + 1
+
+
+async def test_without_consul_nothing_is_done() -> None:
+    one = Registration(None, Clock())
+    one.follow(world(allocation(1)), ME, ())
+    await asyncio.wait_for(one.run(), 1)
+    assert (one.word, one.trouble) == ("-", "")

@@ -17,6 +17,7 @@ from sappers.model.policy import HealthSettings, ImageSettings
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Users that guests run as: between what systemd keeps for containers and the end, nobody's.
 GUEST_USER_IDS = range(0x70000000, 0x71000000)
+GATEWAY_USER_ID = GUEST_USER_IDS.stop  # not a guest's: it may reach what guests may not
 
 
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[1-9][0-9]{0,4}")
@@ -181,6 +182,11 @@ class StateFolder(msgspec.Struct, frozen=True):
     def templates(self) -> Path:
         """Machines saved as they wait, that guests start from; may be removed at any time."""
         return self.root / "templates"
+
+    @property
+    def gateway(self) -> Path:
+        """HAProxy's configuration, sockets and log."""
+        return self.root / "gateway"
 
     @property
     def hub(self) -> Path:

@@ -153,6 +153,10 @@ class ConsulError(SappersError):
     """Consul does not answer, or answers an error."""
 
 
+class GatewayError(SappersError):
+    """The gateway cannot be started, changed or reached."""
+
+
 class MembershipError(SappersError):
     """Gossip could not be started."""
 

@@ -20,6 +20,7 @@ from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
 from sappers.model.refusal import RefusalKind
+from sappers.model.route import Backend, Route
 from sappers.model.service import ServiceChange, ServiceReading
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 
@@ -397,6 +398,39 @@ class ServiceRegistry(Protocol):
         Raises:
             ConsulError: Consul's servers have no leader, or cannot be reached.
         """
+
+
+class ServiceCatalog(Protocol):
+    """What is known of the guests' health across the cluster (`consul/`)."""
+
+    def follow(self, cluster_id: str, services: Collection[str]) -> None:
+        """Follow just these services of this cluster from now on; asks in the background."""
+
+    def passing(self) -> Mapping[str, Sequence[Backend]]:
+        """Guests that pass all their checks, by service, of services that an answer came for.
+
+        Nothing is forgotten while no further answer comes.
+        """
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yields whenever `passing()` may differ."""
+
+
+class Gateway(Protocol):
+    """This member's way in for requests to services (`gateway/`)."""
+
+    async def route(self, routes: Sequence[Route]) -> None:
+        """Have it run with just these routes; nothing to do if it does already.
+
+        Raises:
+            GatewayError: It does not run, and why; or it refuses what it is told.
+        """
+
+    def routes(self) -> tuple[Route, ...]:
+        """What it was told last, if by an agent or on a boot before this one."""
+
+    async def stop(self) -> None:
+        """Make it run no more."""
 
 
 class HealthInbox(Protocol):

@@ -151,9 +151,10 @@ class Actuator:
                     "restarting guest", allocation=allocation.id, attempt=attempt, reason=reason
                 )
                 await self._restart(allocation, attempt)
-            case StopGuest(allocation_id=allocation_id, reason=reason, grace_seconds=grace):
+            case StopGuest(allocation_id=allocation_id, reason=reason):
                 log.info("stopping guest", allocation=allocation_id, reason=reason)
-                await self._launcher.stop(allocation_id, grace)
+                await asyncio.sleep(action.drain_seconds)
+                await self._launcher.stop(allocation_id, action.grace_seconds)
             case ReportStatus():
                 await self._submit(
                     ReportAllocation(

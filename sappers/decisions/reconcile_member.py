@@ -44,7 +44,10 @@ def reconcile_member(
     actions: list[Action] = [*_reconcile_hub(state, observed, member_id)]
     mine = {allocation.id: allocation for allocation in state.allocations_on(member_id)}
     for allocation in mine.values():
-        actions.extend(_reconcile_allocation(allocation, observed, now, settings))
+        if allocation.wanted or allocation.status.is_terminal:
+            actions.extend(_reconcile_allocation(allocation, observed, now, settings))
+        else:
+            actions.append(_end(allocation, observed, _drain_seconds(state, allocation, settings)))
     actions.extend(
         StopGuest(guest_id, "no allocation owns it", grace_seconds=1.0)
         for guest_id in sorted(observed.guests)
@@ -78,10 +81,6 @@ def _reconcile_allocation(
     guest = observed.guests.get(allocation.id)
     if allocation.status.is_terminal:
         return [StopGuest(allocation.id, f"it is {allocation.status}")] if guest else []
-    if not allocation.wanted:
-        if guest:
-            return [StopGuest(allocation.id, "it is wanted no more")]
-        return [_report(allocation, AllocationStatus.STOPPED, "stopped as asked")]
     image = observed.images.get(allocation.image.digest)
     if guest is None and image is not None and not image.whole:
         return _await_image(allocation, image, observed, now, settings)
@@ -94,6 +93,23 @@ def _reconcile_allocation(
     if not guest.running:
         return _after_failure(allocation, observed, now, settings, guest.reason)
     return _judge_running(allocation, guest, observed, now, settings)
+
+
+def _end(
+    allocation: Allocation, observed: MemberObservation, drain_seconds: float
+) -> StopGuest | ReportStatus:
+    """Stop what is wanted no more, and say so once it is gone."""
+    if allocation.id in observed.guests:
+        reason = "it is wanted no more"
+        return StopGuest(allocation.id, reason, drain_seconds=drain_seconds)
+    return _report(allocation, AllocationStatus.STOPPED, "stopped as asked")
+
+
+def _drain_seconds(state: ClusterState, allocation: Allocation, settings: HealthSettings) -> float:
+    """What is committed as unwanted is routed to no more; only what was routed to has requests."""
+    routed = allocation.guest_port is not None and allocation.status is AllocationStatus.HEALTHY
+    gateways = any(member.ports.gateway for member in state.members.values())
+    return settings.drain_seconds if routed and gateways else 0.0
 
 
 def _await_image(

@@ -16,11 +16,17 @@ class LaunchGuest(msgspec.Struct, frozen=True):
 
 
 class StopGuest(msgspec.Struct, frozen=True):
-    """Stop a guest, politely if `grace_seconds` allows, and remove all it left behind."""
+    """Stop a guest, politely if `grace_seconds` allows, and remove all it left behind.
+
+    Attributes:
+        drain_seconds: It goes on for so long before: no gateway sends it new requests any more, and
+            those that it has are answered.
+    """
 
     allocation_id: str
     reason: str
     grace_seconds: float = 5.0
+    drain_seconds: float = 0.0
 
 
 class RestartGuest(msgspec.Struct, frozen=True):

@@ -30,6 +30,8 @@ class HealthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         restart_delay_seconds: Wait before the first restart; doubled each time.
         restarts_max: After so many on one member the allocation fails there.
         restart_reset_seconds: Health that lasted so long clears the count.
+        drain_seconds: A guest that gateways send requests to goes on for so long once it is wanted
+            no more.
     """
 
     push_deadline_seconds: float = 10.0
@@ -38,3 +40,4 @@ class HealthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restart_delay_max_seconds: float = 60.0
     restarts_max: int = 3
     restart_reset_seconds: float = 300.0
+    drain_seconds: float = 3.0

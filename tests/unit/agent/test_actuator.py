@@ -9,7 +9,7 @@ import msgspec
 
 from sappers.agent.actuator import Actuator
 from sappers.errors import ImageIncomplete, ImageUntrusted, SappersError
-from sappers.model.actions import LaunchGuest, RestartGuest
+from sappers.model.actions import LaunchGuest, RestartGuest, StopGuest
 from sappers.model.image import Blob, Manifest, MicrovmBoot
 from tests.fake_member import make_allocation
 
@@ -75,6 +75,18 @@ async def test_a_restart_that_finds_no_whole_image_is_not_counted() -> None:
     host.now, host.lacks = 9.0, ImageIncomplete("1 chunk is missing", missing=("1" * 64,))
     await host.act(RestartGuest(ALLOCATION, attempt=2, reason="guest panicked"))
     assert host.actuator.restarts == {ALLOCATION.id: (1, 7.0)}
+
+
+async def test_a_guest_goes_on_while_it_is_drained() -> None:
+    host = Host()
+    host.guests.add("hello-1")
+    host.actuator.execute([StopGuest("hello-1", "it is wanted no more", drain_seconds=0.05)])
+    await asyncio.sleep(0)
+    assert host.guests == {"hello-1"}
+    async with asyncio.timeout(5.0):
+        while host.actuator.under_way:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert host.guests == set()
 
 
 async def test_an_image_that_may_not_be_launched_is_a_failed_launch() -> None:

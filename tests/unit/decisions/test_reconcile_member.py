@@ -15,6 +15,7 @@ from sappers.model.actions import (
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import SetHub
+from sappers.model.member import Ports
 from sappers.model.observation import (
     GuestProcess,
     HealthPush,
@@ -23,7 +24,7 @@ from sappers.model.observation import (
     MemberObservation,
 )
 from sappers.model.policy import HealthSettings
-from tests.unit.worlds import IMAGE, commit, founded
+from tests.unit.worlds import IMAGE, commit, founded, member
 
 SETTINGS = HealthSettings()
 
@@ -207,6 +208,26 @@ def test_an_unwanted_guest_is_stopped_and_then_reported() -> None:
     assert plan(state) == (
         ReportStatus("hello-1", AllocationStatus.STOPPED, "stopped as asked", 0),
     )
+
+
+@pytest.mark.parametrize(
+    ("gateway_port", "changes", "seconds"),
+    [
+        (8080, {}, SETTINGS.drain_seconds),
+        (0, {}, 0.0),
+        (8080, {"guest_port": None}, 0.0),
+        (8080, {"status": AllocationStatus.UNHEALTHY}, 0.0),
+    ],
+)
+def test_only_a_guest_that_gateways_route_to_is_drained(
+    gateway_port: int, changes: dict, seconds: float
+) -> None:
+    serving = {"status": AllocationStatus.HEALTHY, "guest_port": 80, "wanted": False}
+    state, _ = world(**{**serving, **changes})
+    elsewhere = member(3, ports=Ports(gateway=gateway_port))
+    state = msgspec.structs.replace(state, members=state.members.set("m3", elsewhere))
+    (stop,) = plan(state, guests=guest())
+    assert stop == StopGuest("hello-1", "it is wanted no more", drain_seconds=seconds)
 
 
 def test_guests_that_nobody_owns_are_swept() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -22,21 +19,15 @@ from sappers.cli.image_progress import ImageProgress
 from sappers.cli.run import committed_revision, how_healthy, where_it_answers
 from sappers.cli.session import checked_name
 from sappers.cli.status_view import plain
+from sappers.cli.vm_image import opened_image, require_kind
 from sappers.cli.waiting import wait_until
 from sappers.config import StateFolder
-from sappers.errors import IdentityError, ImageError
-from sappers.images.archive_file import import_image, look_into
+from sappers.errors import IdentityError
 from sappers.images.manifests import decode_manifest
-from sappers.images.store import FolderImageStore
-from sappers.model.image import Manifest, NanosBoot
+from sappers.model.image import Manifest
 
 QUORUM_SECONDS = 60.0
 HEALTHY_SECONDS = 300.0
-NANOS_MEMORY_MIB = 256
-
-_ARCHIVE_START = b"image.json\0"
-_BOOT_SIGNATURE = b"\x55\xaa"
-_SECTOR_BYTES = 512
 
 
 def ask(
@@ -76,7 +67,7 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         calls = ImageCalls(client)
         digest = cluster_image(calls.images().images, launch.name).image.digest
         manifest = decode_manifest(calls.signed(digest).manifest)
-    _require_kind(manifest, launch)
+        require_kind(manifest, launch)
     wanted = WantedWorkload(
         image=WantedImage(manifest.name, digest),
         memory_mib=manifest.memory_mib,
@@ -96,16 +87,6 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         typer.echo(place)
 
 
-def _require_kind(manifest: Manifest, launch: Launch) -> None:
-    if manifest.kind == launch.kind:
-        return
-    other = {"nanos": "--launch-nanovm", "microvm": "--launch-microvm"}.get(manifest.kind)
-    raise ImageError(
-        f"image {manifest.name} is of kind {manifest.kind}, which {launch.flag} does not launch",
-        hint=f"{other} {launch.name}" if other else "a whole host is no guest",
-    )
-
-
 def _push_file(
     client: OperatorClient,
     launch: Launch,
@@ -113,71 +94,16 @@ def _push_file(
     keys: ClusterKeys | None,
     console: Console,
 ) -> tuple[str, Manifest]:
-    """Give the image in a file to the cluster, in the name of the cluster's own image key.
-
-    Who names a file here and has the cluster's keys vouches for it, whoever built it.
-    """
+    """Give the image in a file to the cluster; its digest and manifest."""
     if keys is None:
         raise IdentityError(
             "--vm-image needs the cluster's keys, to sign the image",
             hint="run it where the cluster's keys are, or say where with --cluster-keys; or push "
             "the image with sappers-deploy image push, and leave out --vm-image",
         )
-    with _scratch_store(keys, file) as store:
-        with console.status(plain(f"{launch.name}: reading {file}")):
-            manifest = _taken_in(store, file, launch)
-            _require_kind(manifest, launch)
-            digest = store.put_manifest(manifest, keys.signing_key)
+    with opened_image(file, launch, keys) as (store, digest):
+        manifest = store.manifest(digest)
+        assert manifest is not None
         with ImageProgress(console, manifest.name) as progress:
             ImagePush(client, store, progress, wait=False).push(digest)
     return digest, manifest
-
-
-@contextmanager
-def _scratch_store(keys: ClusterKeys, file: Path) -> Iterator[FolderImageStore]:
-    """A store for one push, on the disk of the cluster's keys."""
-    kind = _kind_of(file)
-    trusted = {keys.signing_key.public, *(look_into(file).keys if kind == "archive" else ())}
-    with tempfile.TemporaryDirectory(dir=keys.folder, prefix=".vm-image-") as place:
-        yield FolderImageStore(Path(place), lambda: trusted)
-
-
-def _taken_in(store: FolderImageStore, file: Path, launch: Launch) -> Manifest:
-    if _kind_of(file) == "archive":
-        manifest = store.manifest(import_image(store, file))
-        assert manifest is not None
-        return manifest
-    if launch.kind != "nanos":
-        raise ImageError(
-            f"{file} is a raw disk, which only --launch-nanovm launches",
-            hint="a micro-VM's image is a file of sappers-deploy image export",
-        )
-    return Manifest(
-        name=launch.name,
-        architecture="x86_64",
-        boot=NanosBoot(store.put_file(file)),
-        memory_mib=NANOS_MEMORY_MIB,
-        guest_port=launch.port,
-    )
-
-
-def _kind_of(file: Path) -> str:
-    """`archive` or `disk`, by how it begins.
-
-    Raises:
-        ImageError: It is neither, or cannot be read.
-    """
-    try:
-        with file.open("rb") as content:
-            start = content.read(_SECTOR_BYTES)
-    except OSError as error:
-        raise ImageError(f"{file}: {error.strerror}") from error
-    if start.startswith(_ARCHIVE_START):
-        return "archive"
-    if start.endswith(_BOOT_SIGNATURE) and len(start) == _SECTOR_BYTES:
-        return "disk"
-    raise ImageError(
-        f"{file} is no image",
-        hint="it is a file of `sappers-deploy image export NAME FILE`, or the raw disk of a Nanos "
-        "image with the sidecar in it (`image export --disk`)",
-    )

@@ -1,0 +1,242 @@
+"""The walk that a user takes, step by step, with `sappers` by hand: agents, NATS, Consul, guests.
+
+All on one machine with a network of its own, every command as it is typed. The steps are the
+twelve of the mission and build on each other. `SAPPERS_WALKTHROUGH=docs/walkthrough.md` writes down
+what they printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sappers
+from sappers.config import control_home
+from sappers.errors import ImageError
+from sappers.images import ops
+from tests.e2e.walk_machine import ADDRESS, Machine, until
+
+pytestmark = pytest.mark.timeout(500)
+
+PROJECT = Path(sappers.__file__).parents[1]
+KEYS = "./raft/cluster"
+STATUS = f"sappers-deploy status --cluster {KEYS}"
+FORMED_SECONDS = 60.0
+GUEST_SECONDS = 240.0
+INTRODUCTION = """# The walk
+
+What a user does from nothing to a cluster that heals itself, and what was printed. All agents are
+on one machine here; on several, the same commands have other addresses in `--peers`.
+
+`tests/e2e/test_walk.py` takes this walk and wrote this page; every output is from that run:
+
+    SAPPERS_WALKTHROUGH=docs/walkthrough.md .venv/bin/pytest tests/e2e/test_walk.py
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if os.geteuid() != 0:
+        pytest.skip("a network namespace needs root")
+    one = Machine(tmp_path_factory.mktemp("walk"), control_home(os.environ).cache)
+    one.up()
+    try:
+        yield one
+        if target := os.environ.get("SAPPERS_WALKTHROUGH"):
+            (PROJECT / target).write_text(INTRODUCTION + "\n" + one.page.text)
+    finally:
+        one.down()
+
+
+def start_agent(machine: Machine, number: int, *flags: str) -> None:
+    """`nodeN`, at ports of its own; returns once it runs."""
+    name = f"node{number}"
+    ports = (
+        f"--gossip-port {7945 + number} --raft-addr :{11999 + number} "
+        f"--http-addr :{10999 + number} "
+        if number > 1
+        else ""
+    )
+    begin_again(machine, name, f"--node-id {name} {ports}{' '.join(flags)} ")
+
+
+def begin_again(machine: Machine, name: str, flags: str = "") -> None:
+    log = machine.folder / f"{name}.log"
+    said = log.read_text().count('"agent runs"') if log.exists() else 0
+    machine.start(f"sappers {flags}./raft/{name}", log.name)
+    until(f"{name} runs", lambda: log.read_text().count('"agent runs"') > said, 30)
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    """The cluster as data."""
+    return json.loads(machine.run(f"{STATUS} -o json", show=False))
+
+
+def whole(machine: Machine, *names: str) -> dict[str, Any]:
+    """The cluster once these members are all, alive, on one index, and have their hub."""
+
+    def look() -> dict[str, Any]:
+        view = status(machine)
+        members = {one["member"]["name"]: one for one in view["members"]}
+        alive = {name for name, one in members.items() if one["member"]["state"] == "alive"}
+        assert alive == set(names), members
+        assert len({members[name]["applied_index"] for name in names}) == 1, members
+        assert {members[one]["hub"] for one in names} <= {"running", "-"}, members
+        assert "running" in {members[one]["hub"] for one in names}, members
+        return view
+
+    return until(f"{', '.join(names)} are one cluster", look, FORMED_SECONDS)
+
+
+def leader_of(view: dict[str, Any]) -> str:
+    return str(view["leader_id"])
+
+
+def pid_of(machine: Machine, name: str) -> int:
+    """The agent's process, as STATE_DIR says."""
+    return int(json.loads((machine.folder / "raft" / name / "agent.lock").read_text())["pid"])
+
+
+def logged(machine: Machine, name: str, pattern: str) -> str:
+    """The first line of an agent's log that fits."""
+    command = f"grep -m1 {pattern!r} {name}.log"
+    return machine.run(command)
+
+
+def test_01_install_it(machine: Machine) -> None:
+    machine.page.step(
+        "1. Install it", "In a checkout: `make setup`. Here it found everything there."
+    )
+    subprocess.run([PROJECT / "tools" / "setup", "--no-links"], check=True, timeout=500)
+    assert machine.run("sappers --version").startswith("sappers ")
+    assert "--bootstrap" in machine.run("sappers --help", show=False)
+
+
+def test_02_start_node1(machine: Machine) -> None:
+    machine.page.step("2. Start `node1` with `--bootstrap 3`")
+    start_agent(machine, 1, "--bootstrap 3")
+    machine.page.say("It made the cluster's keys, and waits for two more:")
+    assert "ca.key" in machine.run(f"ls {KEYS}")
+    logged(machine, "node1", "agent runs")
+    machine.run(STATUS, code=5)
+
+
+def test_03_start_node2_and_node3(machine: Machine) -> None:
+    machine.page.step("3. Start `node2`, `node3`: the cluster forms and elects a leader")
+    began = time.monotonic()
+    for number in (2, 3):
+        start_agent(machine, number, "--peers 127.0.0.1:7946")
+    view = whole(machine, "node1", "node2", "node3")
+    machine.page.say(f"{time.monotonic() - began:.1f} s later there is a cluster:")
+    machine.run(STATUS)
+    logged(machine, "node1", "founding the cluster")
+    assert view["has_quorum"]
+    assert sorted(view["electorate"]) == ["node1", "node2", "node3"]
+    for name in ("node1", "node2", "node3"):
+        assert leader_of(status(machine)) == leader_of(view), name
+
+
+def test_04_launch_a_nanovm(machine: Machine) -> None:
+    machine.page.step("4. Launch a nano-VM application from an image")
+    kind, flag = "nanos", "--launch-nanovm"
+    try:
+        ops.find_kernel(os.environ)
+        ops.find_ops(os.environ, control_home(os.environ).cache / "tools", lambda _: None)
+    except ImageError as error:
+        kind, flag = "microvm", "--launch-microvm"
+        machine.page.say(f"No unikernel can be built here ({error.message}): a micro-VM instead.")
+    machine.run(f"sappers-deploy image build hello --kind {kind}", seconds=400)
+    machine.run("sappers-deploy image export hello my-app.image")
+    began = time.monotonic()
+    printed = machine.run(
+        f"sappers {flag} my-app --vm-image my-app.image --service-port 8080 ./raft/node1",
+        seconds=GUEST_SECONDS,
+    )
+    seconds = time.monotonic() - began
+    url = re.search(rf"http://{re.escape(ADDRESS)}:\d+", printed)
+    assert url, printed
+    machine.page.say(f"It took {seconds:.1f} s until it was healthy. It answers:")
+    assert "hello" in machine.run(f"curl -s {url[0]}/").lower()
+
+
+def test_06_see_who_leads_and_kill_it(machine: Machine) -> None:
+    machine.page.step("6. See who leads; kill the leader; another leads")
+    view = status(machine)
+    leader = leader_of(view)
+    machine.run(f"{STATUS} | head -1")
+    api = (
+        f"curl -s --cacert {KEYS}/ca.pem --cert {KEYS}/operator.pem --key {KEYS}/operator.key "
+        f"--connect-to agent.sappers:11000:{ADDRESS} https://agent.sappers:11000/v1/status "
+        '| grep -o \'"leader_id":"[^"]*"\' | head -1'
+    )
+    assert f'"{leader}"' in machine.run(api)
+    logged(machine, "node1", '"role": "leader"\\|"leader"')
+    guests = [one["id"] for one in view["allocations"]]
+
+    machine.run(f"kill -9 {pid_of(machine, leader)}")
+    killed = time.monotonic()
+
+    def another() -> str:
+        now = status(machine)
+        assert now["has_quorum"] and leader_of(now) != leader
+        return leader_of(now)
+
+    now = until("another leads", another, 20)
+    machine.page.say(
+        f"{time.monotonic() - killed:.1f} s later {now} leads. {leader} is started again, "
+        "and needs no flags any more:"
+    )
+    begin_again(machine, leader)
+    view = whole(machine, "node1", "node2", "node3")
+    machine.run(STATUS)
+    assert [one["id"] for one in view["allocations"] if one["id"] in guests] == guests
+
+
+def test_08_start_node4(machine: Machine) -> None:
+    machine.page.step(
+        "8. Start `node4`: it finds the cluster by gossip, and takes its state from a snapshot and "
+        "the log"
+    )
+    start_agent(machine, 4, "--peers 127.0.0.1:7948")
+    view = whole(machine, "node1", "node2", "node3", "node4")
+    machine.page.say("It was told of node3 alone, and knows all:")
+    machine.run(STATUS)
+    logged(machine, "node4", "started from a snapshot")
+    member = next(one for one in view["members"] if one["member"]["name"] == "node4")
+    assert member["applied_index"] == view["commit_index"]
+
+
+def test_10_trigger_a_snapshot(machine: Machine) -> None:
+    machine.page.step("10. Trigger a snapshot; a new member starts from it")
+    taken = machine.run("sappers --trigger-snapshot ./raft/node1")
+    index = int(taken.split()[-1])
+    machine.run("ls -l ./raft/node1/raft")
+    start_agent(machine, 5, "--peers 127.0.0.1:7946")
+    whole(machine, "node1", "node2", "node3", "node4", "node5")
+    line = json.loads(logged(machine, "node5", "started from a snapshot"))
+    assert line["snapshot"] >= index
+
+
+def test_11_log_level(machine: Machine) -> None:
+    machine.page.step("11. Change the log level; read JSON logs")
+    before = len(machine.log("node2.log"))
+    machine.run("sappers --log-level DEBUG ./raft/node2")
+    status(machine)
+
+    def calls() -> bool:
+        return '"httpx"' in machine.log("node2.log")[before:]
+
+    until("node2 logs its calls", calls, 10)
+    machine.run("tail -2 node2.log")
+    for name in ("node1", "node2", "node3", "node4", "node5"):
+        for line in machine.log(f"{name}.log").splitlines():
+            assert {"event", "level", "timestamp"} <= json.loads(line).keys(), line
+    machine.run("sappers --log-level INFO ./raft/node2")

@@ -233,6 +233,9 @@ def agent_settings_text(settings: AgentSettings) -> str:
         "",
         "[ports]",
         *(f"{name} = {port}" for name, port in msgspec.to_builtins(settings.ports).items()),
+        "",
+        "[consul]",
+        *(f"{name} = {value(of)}" for name, of in msgspec.structs.asdict(settings.consul).items()),
     ]
     return "\n".join(lines) + "\n"
 

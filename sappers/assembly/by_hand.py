@@ -20,7 +20,13 @@ import msgspec
 from sappers.agent.address import own_address
 from sappers.agent.flags import StartFlags, first_settings, with_flags
 from sappers.agent.me import load_node_id
-from sappers.config import AgentSettings, StateFolder, agent_settings_text, load_agent_settings
+from sappers.config import (
+    AgentSettings,
+    ConsulSettings,
+    StateFolder,
+    agent_settings_text,
+    load_agent_settings,
+)
 from sappers.durable import write_durably
 from sappers.errors import ConfigError, IdentityError
 from sappers.hub.credentials import create_hub_account
@@ -48,6 +54,7 @@ from sappers.security.tls import Identity
 KEYS_FOLDER = "cluster"
 CLUSTER_NAME = "sappers"
 SIGNING_KEY_FILE = "image-signing.key"
+CONSUL_SECONDS = 0.5
 _FOUNDER_FILE = "founding.json"
 _LOCK_FILE = ".lock"
 
@@ -161,6 +168,7 @@ def _first_start(folder: StateFolder, flags: StartFlags, path: Path) -> AgentSet
             host_name=socket.gethostname(),
             image_keys=(ImageKey(keys.signing_key.public, f"keys of cluster {keys.cluster}"),),
         )
+        settings = msgspec.structs.replace(settings, consul=_consul_of_this_host())
         node_id = _take_identity(folder, settings, flags.node_id, keys)
         if settings.bootstrap and not (path / _FOUNDER_FILE).exists():
             founder = msgspec.json.encode(_Founder(node_id, settings.bootstrap))
@@ -262,6 +270,16 @@ def _record_member(path: Path, keys: ClusterKeys, settings: AgentSettings, node_
     me = RecordedMember(settings.node_name, node_id, address, settings.ports.http)
     others = tuple(one for one in record.members if one.node_id != node_id)
     save_record(path, msgspec.structs.replace(record, members=(*others, me)))
+
+
+def _consul_of_this_host() -> ConsulSettings:
+    """Consul is used where one answers when the agent is started for the first time."""
+    settings = ConsulSettings()
+    try:
+        with socket.create_connection(settings.endpoint, CONSUL_SECONDS):
+            return msgspec.structs.replace(settings, enabled=True)
+    except OSError:
+        return settings
 
 
 def _create_hub(cluster: str) -> HubSecrets:

@@ -28,6 +28,10 @@ from sappers.model.image import Manifest
 
 QUORUM_SECONDS = 60.0
 HEALTHY_SECONDS = 300.0
+_NO_CONSUL = (
+    "no member uses Consul, so that it is registered nowhere: start Consul, and set enabled = true "
+    "below [consul] in the agents' agent.toml"
+)
 
 
 def ask(
@@ -53,6 +57,8 @@ def ask(
 
 def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) -> None:
     checked_name(launch.name)
+    if launch.service:
+        checked_name(launch.service, "service")
     console = Console(stderr=True)
     wait_until(
         lambda: (client.view().has_quorum, "no leader yet"),
@@ -72,6 +78,7 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         image=WantedImage(manifest.name, digest),
         memory_mib=manifest.memory_mib,
         guest_port=launch.port or manifest.guest_port,
+        service=launch.service or None,
     )
     written = client.put_workload(launch.name, wanted)
     revision = committed_revision(client, launch.name, written, console)
@@ -83,7 +90,10 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         console=console,
     )
     console.print(plain(f"{launch.name} is healthy"), style="green", highlight=False)
-    for place in where_it_answers(client.view(), launch.name, revision):
+    view = client.view()
+    if launch.service and all(one.consul == "-" for one in view.members):
+        console.print(_NO_CONSUL, soft_wrap=True, highlight=False)
+    for place in where_it_answers(view, launch.name, revision):
         typer.echo(place)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sappers.agent.address import AUTO
 from sappers.agent.flags import StartFlags, first_settings, with_flags
-from sappers.config import AgentSettings, agent_settings_text, load_agent_settings
+from sappers.config import AgentSettings, ConsulSettings, agent_settings_text, load_agent_settings
 from sappers.errors import ConfigError
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
@@ -95,6 +95,7 @@ def test_the_settings_file_says_what_it_was_told(
         ports=Ports(hub=4333),
         peers=tuple(f"{peer}:7946" for peer in peers),
         bootstrap=3,
+        consul=ConsulSettings(enabled=True),
         image_keys=(ImageKey("a" * 64, owner),),
     )
     with tempfile.TemporaryDirectory() as folder:

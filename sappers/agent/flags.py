@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from sappers.agent.address import AUTO
-from sappers.config import AgentSettings
+from sappers.config import AgentSettings, ConsulSettings
 from sappers.errors import ConfigError
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
@@ -20,6 +20,7 @@ from sappers.model.member import Ports
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 — what others bind to when they name no address
 _ROUTES_ABOVE_HUB = Ports().hub_routes - Ports().hub
 _PORT_MAX = 65_535
+GATEWAY_PORT = 8080
 
 
 class StartFlags(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +42,23 @@ class StartFlags(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def first_settings(
-    flags: StartFlags, *, cluster: str, host_name: str, image_keys: tuple[ImageKey, ...]
+    flags: StartFlags,
+    *,
+    cluster: str,
+    host_name: str,
+    image_keys: tuple[ImageKey, ...],
+    consul: ConsulSettings,
+    has_gateway: bool,
 ) -> AgentSettings:
     """The settings of an agent that has no `agent.toml` yet.
+
+    Args:
+        flags: As given.
+        cluster: Its name.
+        host_name: Names the member that was given no id.
+        image_keys: Whose images the cluster runs from its beginning.
+        consul: Of this host.
+        has_gateway: Whether this host can run one.
 
     Raises:
         ConfigError: A flag makes no sense.
@@ -53,8 +68,12 @@ def first_settings(
         node_name=flags.node_id or _as_name(host_name),
         address=AUTO,
         bind_address=_EVERYWHERE[0],
-        ports=_shifted(Ports(), _http_port(flags) - Ports().http),
+        ports=_shifted(
+            Ports(gateway=GATEWAY_PORT if has_gateway and consul.enabled else 0),
+            _http_port(flags) - Ports().http,
+        ),
         image_keys=image_keys,
+        consul=consul,
     )
     return with_flags(base, flags)
 
@@ -139,8 +158,13 @@ def _http_port(flags: StartFlags) -> int:
 
 def _shifted(ports: Ports, by: int) -> Ports:
     """Ports that have no flag in the usual commands, moved as far as the API's is."""
-    moved = msgspec.structs.replace(ports, hub=ports.hub + by, hub_routes=ports.hub_routes + by)
-    return moved if moved.hub > 0 and moved.hub_routes <= _PORT_MAX else ports
+    moved = msgspec.structs.replace(
+        ports,
+        hub=ports.hub + by,
+        hub_routes=ports.hub_routes + by,
+        gateway=ports.gateway + by if ports.gateway else 0,
+    )
+    return moved if moved.hub > 0 and max(msgspec.structs.astuple(moved)) <= _PORT_MAX else ports
 
 
 def _refuse_shared(ports: Ports) -> None:

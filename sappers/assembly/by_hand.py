@@ -28,7 +28,8 @@ from sappers.config import (
     load_agent_settings,
 )
 from sappers.durable import write_durably
-from sappers.errors import ConfigError, IdentityError
+from sappers.errors import ConfigError, GatewayError, IdentityError
+from sappers.gateway.haproxy import find_haproxy
 from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey
 from sappers.provisioner.cluster_record import (
@@ -167,8 +168,9 @@ def _first_start(folder: StateFolder, flags: StartFlags, path: Path) -> AgentSet
             cluster=keys.cluster,
             host_name=socket.gethostname(),
             image_keys=(ImageKey(keys.signing_key.public, f"keys of cluster {keys.cluster}"),),
+            consul=_consul_of_this_host(),
+            has_gateway=_has_haproxy(),
         )
-        settings = msgspec.structs.replace(settings, consul=_consul_of_this_host())
         node_id = _take_identity(folder, settings, flags.node_id, keys)
         if settings.bootstrap and not (path / _FOUNDER_FILE).exists():
             founder = msgspec.json.encode(_Founder(node_id, settings.bootstrap))
@@ -280,6 +282,14 @@ def _consul_of_this_host() -> ConsulSettings:
             return msgspec.structs.replace(settings, enabled=True)
     except OSError:
         return settings
+
+
+def _has_haproxy() -> bool:
+    try:
+        find_haproxy()
+    except GatewayError:
+        return False
+    return True
 
 
 def _create_hub(cluster: str) -> HubSecrets:

@@ -22,12 +22,16 @@ import sappers
 from sappers.config import control_home
 from sappers.errors import ImageError
 from sappers.images import ops
+from tests.consul_agents import consul_program
 from tests.e2e.walk_machine import ADDRESS, Machine, until
 
 pytestmark = pytest.mark.timeout(500)
 
 PROJECT = Path(sappers.__file__).parents[1]
 KEYS = "./raft/cluster"
+CONSUL = "http://127.0.0.1:8500/v1"
+# What of a long answer tells most, one of it a line.
+ONE_A_LINE = 'grep -oE \'"(ServiceID|Address|Port|Status|Output)":( *)("[^"]+"|[0-9]+)\' | sort -u'
 STATUS = f"sappers-deploy status --cluster {KEYS}"
 FORMED_SECONDS = 60.0
 GUEST_SECONDS = 240.0
@@ -47,6 +51,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if os.geteuid() != 0:
         pytest.skip("a network namespace needs root")
     one = Machine(tmp_path_factory.mktemp("walk"), control_home(os.environ).cache)
+    try:
+        one.consul = consul_program()
+        (one.folder / "bin" / "consul").symlink_to(one.consul)
+    except pytest.skip.Exception as skipped:
+        one.why_no_consul = str(skipped)
     one.up()
     try:
         yield one
@@ -96,6 +105,17 @@ def whole(machine: Machine, *names: str) -> dict[str, Any]:
     return until(f"{', '.join(names)} are one cluster", look, FORMED_SECONDS)
 
 
+def require_consul(machine: Machine) -> None:
+    if machine.consul is None:
+        pytest.skip(machine.why_no_consul)
+
+
+def passing(machine: Machine, service: str) -> list[Any]:
+    """The healthy copies of a service, as Consul has them."""
+    answer = machine.run(f"curl -sf '{CONSUL}/health/service/{service}?passing'", show=False)
+    return list(json.loads(answer))
+
+
 def leader_of(view: dict[str, Any]) -> str:
     return str(view["leader_id"])
 
@@ -120,8 +140,16 @@ def test_01_install_it(machine: Machine) -> None:
     assert "--bootstrap" in machine.run("sappers --help", show=False)
 
 
-def test_02_start_node1(machine: Machine) -> None:
+def test_02_start_consul_and_node1(machine: Machine) -> None:
     machine.page.step("2. Start `node1` with `--bootstrap 3`")
+    if machine.consul is not None:
+        machine.page.say("Consul, in its development mode, is there before it:")
+        machine.start("consul agent -dev -log-level warn", "consul.log")
+        until(
+            "Consul leads",
+            lambda: '"' in machine.run(f"curl -sf {CONSUL}/status/leader", show=False),
+            30,
+        )
     start_agent(machine, 1, "--bootstrap 3")
     machine.page.say("It made the cluster's keys, and waits for two more:")
     assert "ca.key" in machine.run(f"ls {KEYS}")
@@ -157,7 +185,8 @@ def test_04_launch_a_nanovm(machine: Machine) -> None:
     machine.run("sappers-deploy image export hello my-app.image")
     began = time.monotonic()
     printed = machine.run(
-        f"sappers {flag} my-app --vm-image my-app.image --service-port 8080 ./raft/node1",
+        f"sappers {flag} my-app --vm-image my-app.image --consul-service my-app "
+        "--service-port 8080 ./raft/node1",
         seconds=GUEST_SECONDS,
     )
     seconds = time.monotonic() - began
@@ -165,6 +194,19 @@ def test_04_launch_a_nanovm(machine: Machine) -> None:
     assert url, printed
     machine.page.say(f"It took {seconds:.1f} s until it was healthy. It answers:")
     assert "hello" in machine.run(f"curl -s {url[0]}/").lower()
+
+
+def test_05_consul_lists_it(machine: Machine) -> None:
+    require_consul(machine)
+    machine.page.step("5. `consul catalog services` lists it with its health")
+
+    def registered() -> bool:
+        return "my-app" in machine.run("consul catalog services", show=False)
+
+    until("my-app is in the catalogue", registered, 20)
+    machine.run("consul catalog services")
+    until("its check passes", lambda: passing(machine, "my-app"), 20)
+    machine.run(f"curl -s '{CONSUL}/health/service/my-app?passing' | {ONE_A_LINE}")
 
 
 def test_06_see_who_leads_and_kill_it(machine: Machine) -> None:
@@ -225,8 +267,10 @@ def test_10_trigger_a_snapshot(machine: Machine) -> None:
     assert line["snapshot"] >= index
 
 
-def test_11_log_level(machine: Machine) -> None:
-    machine.page.step("11. Change the log level; read JSON logs")
+def test_11_log_level_and_checks(machine: Machine) -> None:
+    machine.page.step(
+        "11. Change the log level; read JSON logs; see health checks of every guest in Consul"
+    )
     before = len(machine.log("node2.log"))
     machine.run("sappers --log-level DEBUG ./raft/node2")
     status(machine)
@@ -240,3 +284,5 @@ def test_11_log_level(machine: Machine) -> None:
         for line in machine.log(f"{name}.log").splitlines():
             assert {"event", "level", "timestamp"} <= json.loads(line).keys(), line
     machine.run("sappers --log-level INFO ./raft/node2")
+    require_consul(machine)
+    machine.run(f"curl -s '{CONSUL}/health/state/any' | {ONE_A_LINE}")

@@ -55,14 +55,21 @@ class Page:
 
 
 class Machine:
-    """One machine: a network namespace, a working folder, and what was started in it."""
+    """One machine: a network namespace, a working folder, and what was started in it.
+
+    Attributes:
+        consul: The program, or None with the reason in `why_no_consul`.
+    """
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
         self.page = Page()
+        self.consul: Path | None = None
+        self.why_no_consul = ""
+        (folder / "bin").mkdir()
         self._name = f"walk-{os.getpid()}"
         self._environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "SAPPERS_HOME": str(folder / "home"),
             "SAPPERS_CACHE": str(cache),
             "NO_COLOR": "1",

@@ -15,8 +15,14 @@ KEY = ImageKey("0" * 64, 'somebody "here"')
 
 
 def first(**flags: object) -> AgentSettings:
+    consul, has_gateway = flags.pop("consul", ConsulSettings()), bool(flags.pop("haproxy", False))
     return first_settings(
-        StartFlags(**flags), cluster="test", host_name="My Host_1", image_keys=(KEY,)
+        StartFlags(**flags),
+        cluster="test",
+        host_name="My Host_1",
+        image_keys=(KEY,),
+        consul=consul,
+        has_gateway=has_gateway,
     )
 
 
@@ -43,6 +49,13 @@ def test_agents_of_one_machine_need_no_flag_for_the_hub(http: int) -> None:
     moved = first(gossip_port=7947, raft_addr=":12001", http_addr=f":{http}").ports
     assert moved.hub - Ports().hub == moved.hub_routes - Ports().hub_routes
     assert moved.hub in (Ports().hub, Ports().hub + http - 11_000)
+
+
+def test_a_gateway_is_where_haproxy_and_consul_are_and_moves_along() -> None:
+    consul = ConsulSettings(enabled=True)
+    assert first(haproxy=True).ports.gateway == first(consul=consul).ports.gateway == 0
+    assert first(haproxy=True, consul=consul).ports.gateway == 8080
+    assert first(haproxy=True, consul=consul, http_addr=":11002").ports.gateway == 8082
 
 
 def test_the_hubs_port_can_be_said() -> None:

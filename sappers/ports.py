@@ -572,6 +572,9 @@ class MemberService(Protocol):
     def refused(self) -> Mapping[str, int]:
         """What was refused to guests and strangers since the agent started, by kind."""
 
+    def pushes_heard(self) -> int:
+        """Health pushes of guests here that were taken since the agent started."""
+
     async def health(self) -> MemberHealth:
         """This member's short word about itself, from memory."""
 

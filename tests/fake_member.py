@@ -161,6 +161,9 @@ class FakeMember:
     def refused(self) -> Mapping[str, int]:
         return self.refusals.totals()
 
+    def pushes_heard(self) -> int:
+        return 0
+
     def members(self) -> tuple[Member, ...]:
         return (self._me,)
 

@@ -129,6 +129,7 @@ class Agent:
             hub_client=hub_client,
             refusals=refusals,
             registration=registration,
+            inbox=self._inbox,
         )
         self._actuator = Actuator(
             clock=clock,

@@ -61,11 +61,15 @@ class HealthInbox:
 
     What a guest says is taken as that guest's word only: the hub lets each publish below its own
     subject alone.
+
+    Attributes:
+        accepted: How many pushes were taken since the agent started.
     """
 
     def __init__(self, clock: Clock, refusals: Refusals) -> None:
         self._clock = clock
         self._refusals = refusals
+        self.accepted = 0
         self._last: dict[str, HealthPush] = {}
         self._stories: dict[str, _Story] = {}
         self._ended: frozenset[str] = frozenset()
@@ -96,6 +100,7 @@ class HealthInbox:
         return self._keep(allocation_id, push)
 
     def _keep(self, allocation_id: str, push: _Push) -> bool:
+        self.accepted += 1
         now = self._clock.monotonic()
         before = self._last.get(allocation_id)
         healthy_at = now if push.healthy else None

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from sappers.agent.inbox import HealthInbox
 from sappers.agent.logs import set_log_level
 from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
@@ -71,6 +72,7 @@ class Service:
         hub_client: HubClient,
         refusals: Refusals,
         registration: Registration,
+        inbox: HealthInbox,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -81,6 +83,7 @@ class Service:
         self._hub_client = hub_client
         self._refusals = refusals
         self._registration = registration
+        self._inbox = inbox
         self._proposer = Proposer(self, peers)
 
     @property
@@ -110,6 +113,10 @@ class Service:
     def refused(self) -> Mapping[str, int]:
         """What was refused to guests and strangers since the agent started, by kind."""
         return self._refusals.totals()
+
+    def pushes_heard(self) -> int:
+        """Health pushes of guests here that were taken since the agent started."""
+        return self._inbox.accepted
 
     def leader(self) -> Member | None:
         """Who leads, as far as this member knows."""

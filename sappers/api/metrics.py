@@ -33,6 +33,7 @@ def metrics_text(
     hub_connected: bool,
     images: ImageFigures,
     refused: Mapping[str, int],
+    pushes: int,
 ) -> str:
     """All figures of one member."""
     registry = CollectorRegistry(auto_describe=False)
@@ -59,6 +60,9 @@ def metrics_text(
                 _plain("sappers_raft_leader", "1 on the leader", raft.role is RaftRole.LEADER),
                 _plain("sappers_raft_leader_known", "1 if a leader is known", bool(raft.leader_id)),
                 _plain("sappers_hub_connected", "1 if connected to the hub", hub_connected),
+                CounterMetricFamily(
+                    "sappers_health_pushes", "Health pushes taken", value=float(pushes)
+                ),
                 _refused(refused),
                 _plain("sappers_alerts", "Alerts that the monitor has raised", len(state.alerts)),
                 *_images(images),

@@ -133,4 +133,5 @@ async def metrics(call: Call) -> str:
         hub_connected=service.hub_connected,
         images=service.images.figures(),
         refused=service.refused(),
+        pushes=service.pushes_heard(),
     )

@@ -123,6 +123,11 @@ class Agents:
         except SappersError:
             return None
 
+    def client_at(self, name: str) -> OperatorClient:
+        """A client that asks one agent alone."""
+        endpoint = Endpoint(name, self.addresses[name], PORTS.http, name)
+        return OperatorClient(self.operator, [endpoint])
+
     def at(self, name: str) -> Reached:
         """One agent, for calls to it alone."""
         endpoint = Endpoint(name, self.addresses[name], PORTS.http, name)

@@ -179,10 +179,18 @@ def test_metrics_count_members_and_own_guests() -> None:
     raft = RaftStatus(RaftRole.FOLLOWER, 7, "n2", 12, 11)
     images = ImageFigures(bytes_fetched=7, wanted=3, whole=2)
     lines = metrics_text(
-        me, (me, dead), raft, state, hub_connected=False, images=images, refused={"rate": 5}
+        me,
+        (me, dead),
+        raft,
+        state,
+        hub_connected=False,
+        images=images,
+        refused={"rate": 5},
+        pushes=9,
     ).splitlines()
     assert "sappers_image_bytes_fetched_total 7.0" in lines
     assert "sappers_images_whole 2.0" in lines
+    assert "sappers_health_pushes_total 9.0" in lines
     assert 'sappers_refused_total{kind="rate"} 5.0' in lines
     for line in (
         'sappers_members{state="alive"} 1.0',

@@ -1,0 +1,215 @@
+"""Hostile guests against real agents and real nats-servers: refused, counted, contained, shown.
+
+The guests here are programs with a guest's credentials, which can do all that a guest can: no image
+is ever launched. `test_hostile_microvm.py` has a real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sappers.api.wire import WantedWorkload
+from sappers.config import StateFolder
+from sappers.hub.client import NatsHubClient
+from sappers.hub.credentials import AgentCredentials
+from sappers.model import subjects
+from sappers.model.allocation import Allocation
+from sappers.security.identity import load_identity
+from tests.integration.agents import PORTS, Agents, wait_until
+from tests.integration.hubs import eventually
+from tests.integration.test_agents import WHOLE_SECONDS, image_at
+
+pytestmark = pytest.mark.timeout(400)
+
+FLOOD_SECONDS = 6.0
+PUSHES_PER_SECOND = 4.0
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    cluster = Agents(tmp_path, ["n1", "n2", "n3"])
+    cluster.start()
+    yield cluster
+    cluster.close()
+    asyncio.run(cluster.sweep())
+
+
+class Hostile:
+    """A cluster with guests that are placed, and whose image never comes."""
+
+    def __init__(self, agents: Agents) -> None:
+        self.agents = agents
+        wait_until("three members on one index with a hub", agents.is_whole, WHOLE_SECONDS)
+        wanted = WantedWorkload(image_at(agents, "n1"), count=6, memory_mib=16)
+        agents.client.put_workload("silent", wanted)
+        wait_until("six guests are placed", lambda: len(self.guests()) == 6)
+
+    def guests(self) -> tuple[Allocation, ...]:
+        view = self.agents.view()
+        return view.allocations if view else ()
+
+    def neighbours(self) -> tuple[Allocation, Allocation]:
+        """Two guests of one member."""
+        by_member: dict[str, list[Allocation]] = {}
+        for guest in self.guests():
+            by_member.setdefault(guest.member_id, []).append(guest)
+        first, second = next(guests for guests in by_member.values() if len(guests) > 1)[:2]
+        return first, second
+
+    def credentials(self, guest: Allocation) -> str:
+        seed = StateFolder(self.agents.folder / "n1").hub_seed.read_text()
+        return AgentCredentials(seed).mint(guest.id)
+
+    def flood(self, guest: Allocation, subject: str, payload: str) -> subprocess.Popen[str]:
+        settings = {
+            "address": self.agents.addresses[guest.member_id],
+            "port": PORTS.hub,
+            "ca_pem": (self.agents.folder / "n1" / "pki" / "ca.pem").read_text(),
+            "credentials": self.credentials(guest),
+            "subject": subject,
+            "payload": payload,
+            "seconds": FLOOD_SECONDS,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.flood"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(settings))
+        process.stdin.close()
+        return process
+
+    async def say(self, guest: Allocation, payloads: list[bytes], pause: float) -> None:
+        """Push these, one after the other, over the hub server of the guest's member."""
+        view = self.agents.view()
+        assert view is not None
+        member = next(m.member for m in view.members if m.member.id == guest.member_id)
+        client = NatsHubClient(
+            load_identity(StateFolder(self.agents.folder / "n1").pki), self.credentials(guest)
+        )
+        await client.connect([member])
+        await eventually(lambda: client.connected)
+        for payload in payloads:
+            await client.publish(subjects.guest_health(guest.id), payload)
+            await asyncio.sleep(pause)
+        await client.close()
+
+    def figure(self, member_id: str, line_begins: str) -> float:
+        """One of a member's metrics."""
+        with self.agents.client_at(member_id) as client:
+            text = client.call("GET", "/metrics").decode()
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{line_begins} "))
+        return float(line.split()[-1])
+
+    def attention(self) -> str:
+        view = self.agents.view()
+        return "\n".join(view.attention) if view else ""
+
+
+def pushes(count: int, *, first: int = 0) -> list[bytes]:
+    return [
+        json.dumps({"healthy": True, "boot_id": "b", "sequence": first + n}).encode()
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("payload", ["x", '{"healthy": true, "boot_id": "b", "sequence": 1}'])
+def test_one_guest_floods_and_its_neighbour_is_heard_as_ever(agents: Agents, payload: str) -> None:
+    world = Hostile(agents)
+    loud, calm = world.neighbours()
+    member = calm.member_id
+    term = agents.client.view().term
+    heard_before = world.figure(member, "sappers_health_pushes_total")
+    flood = world.flood(loud, subjects.guest_health(loud.id), payload)
+    said = pushes(int(FLOOD_SECONDS * PUSHES_PER_SECOND))
+    slowest = 0.0
+    with world.agents.client_at(member) as client:
+        speaker = threading.Thread(
+            target=asyncio.run, args=(world.say(calm, said, 1 / PUSHES_PER_SECOND),)
+        )
+        speaker.start()
+        while speaker.is_alive():
+            began = time.monotonic()
+            client.health()
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.1)
+    speaker.join()
+    assert flood.stdout is not None
+    sent = int(flood.stdout.read())
+    assert flood.wait() == 0
+    loud_heard = 1 if payload.startswith("{") else 0
+    heard = world.figure(member, "sappers_health_pushes_total") - heard_before - loud_heard
+    refused = world.figure(member, 'sappers_refused_total{kind="rate"}')
+    print(
+        f"{sent:,} messages sent in {FLOOD_SECONDS:.0f} s; {refused:,.0f} reached the agent beyond "
+        f"the rate; {heard:.0f} of the neighbour's {len(said)} pushes heard; "
+        f"slowest answer of the API {slowest:.2f} s"
+    )
+    assert sent > 50_000
+    assert refused > 0
+    assert heard == len(said)
+    assert slowest < 3.0
+    assert f"guest {loud.id} misbehaves" in world.attention()
+    assert calm.id not in world.attention()
+    assert agents.client.view().term == term
+    wait_until("the cluster is whole", agents.is_whole)
+
+
+def test_health_that_is_said_twice_is_forged(agents: Agents) -> None:
+    world = Hostile(agents)
+    guest = world.guests()[0]
+    old = pushes(3)
+    newer = json.dumps({"healthy": False, "boot_id": "next", "sequence": 0}).encode()
+    asyncio.run(world.say(guest, [*old, *old, newer, *pushes(2, first=9)], 0.05))
+    told = f"guest {guest.id} misbehaves: 5 forged health pushes refused on {guest.member_id}"
+    wait_until("status tells of it", lambda: told in world.attention())
+    assert world.figure(guest.member_id, 'sappers_refused_total{kind="forged"}') == 5
+
+
+def test_strangers_at_the_api_are_counted_and_keep_nobody_out(agents: Agents) -> None:
+    world = Hostile(agents)
+    address = agents.addresses["n2"]
+    hanging = [socket.create_connection((address, PORTS.http)) for _ in range(64)]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    began = time.monotonic()
+    with agents.client_at("n2") as client:
+        client.health()
+    print(
+        f"an operator's first call beside {len(hanging)} hung handshakes: "
+        f"{time.monotonic() - began:.2f} s"
+    )
+    assert time.monotonic() - began < 3.0
+    for _ in range(40):
+        with socket.create_connection((address, PORTS.http)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.settimeout(5.0)
+            with (
+                context.wrap_socket(
+                    socket.create_connection((address, PORTS.http)), server_hostname="n2"
+                ) as tls,
+                pytest.raises(OSError),
+            ):
+                tls.settimeout(5.0)
+                tls.sendall(b"GET /v1/status HTTP/1.1\r\n\r\n")
+                if not tls.recv(1):
+                    raise ConnectionResetError
+    for one in hanging:
+        one.close()
+    wait_until("status tells of it", lambda: "dials the agents" in world.attention())
+    assert "connections without a certificate" in world.attention()
+    assert "connections too many" in world.attention()
+    assert world.figure("n2", 'sappers_refused_total{kind="handshake"}') >= 40

@@ -20,6 +20,7 @@ from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
 from sappers.model.refusal import RefusalKind
+from sappers.model.repair import RepairKey
 from sappers.model.route import Backend, Route
 from sappers.model.service import ServiceChange, ServiceReading
 from sappers.model.view import ClusterView, Genesis, MemberHealth
@@ -207,6 +208,26 @@ class GuestCredentials(Protocol):
 
     def holder(self, user: str) -> str | None:
         """Whom this member made the credentials of a user (a public key) for, if it did."""
+
+
+class RepairSigner(Protocol):
+    """Signs what healers log in to hosts with (`security/`)."""
+
+    def sign(
+        self,
+        key: RepairKey,
+        public_key: str,
+        *,
+        member_id: str,
+        key_id: str,
+        now: float,
+        until: float,
+    ) -> str:
+        """An SSH user certificate of a public key, for one member's host, until a Unix time.
+
+        Raises:
+            IdentityError: The cluster's key cannot be opened here, or the public key is none.
+        """
 
 
 class Launcher(Protocol):

@@ -34,6 +34,7 @@ from sappers.agent.observer import Observer
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
+from sappers.agent.repairs import Repairs, healers_to_hear
 from sappers.agent.service import Service
 from sappers.agent.spread import Spread
 from sappers.config import AgentSettings, StateFolder
@@ -55,6 +56,7 @@ from sappers.ports import (
     Launcher,
     Membership,
     PeerClient,
+    RepairSigner,
     ReplicatedLog,
 )
 
@@ -89,6 +91,7 @@ class Agent:
         refusals: Refusals,
         hub_watch: HubWatch,
         registration: Registration,
+        repair_signer: RepairSigner,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -130,6 +133,10 @@ class Agent:
             refusals=refusals,
             registration=registration,
             inbox=self._inbox,
+        )
+        self._repairs = Repairs(self, clock, hub_client, repair_signer, refusals)
+        self._healer_ear = GuestEar(
+            clock=clock, hub=hub_client, refusals=refusals, hear=self._repairs.hear
         )
         self._actuator = Actuator(
             clock=clock,
@@ -206,6 +213,8 @@ class Agent:
         await self._follow_images(caught_up=observed.caught_up)
         await self._hub_watch.tell()
         await self._ear.attend(guests_to_hear(state, self._me.id))
+        leads = self.log.status().role is RaftRole.LEADER
+        await self._healer_ear.attend(healers_to_hear(state) if leads else {})
         if self.log.status().role is RaftRole.LEADER:
             await self._lead(observed)
             state = self.log.state()
@@ -223,6 +232,7 @@ class Agent:
         self._inbox.keep_only(mine)
         self._alerts.keep_only(mine)
         self._actuator.keep_only(mine)
+        self._repairs.keep_only(set(state.allocations))
 
     async def _lead(self, observed: MemberObservation) -> None:
         """Propose what the cluster lacks, in the term it was decided in."""

@@ -45,6 +45,7 @@ def build_view(
         workloads=tuple(workload for _, workload in sorted(state.workloads.items())),
         allocations=tuple(allocation for _, allocation in sorted(state.allocations.items())),
         attention=attention(state, gossip, raft, healths),
+        repairs=tuple(sorted(state.repairs.values(), key=lambda one: (-one.opened_at, one.id))),
         images=tuple(sorted(state.images.values(), key=lambda one: (one.name, one.digest))),
         alerts=state.alerts,
     )

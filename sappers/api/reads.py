@@ -13,6 +13,7 @@ from sappers.api.wire import (
     EventsQuery,
     LogQuery,
     Members,
+    RepairAccess,
     Workloads,
 )
 from sappers.errors import ApiError
@@ -43,6 +44,13 @@ async def state(call: Call) -> Response:
     """GET /v1/state."""
     text = state_as_json(call.service.log.state())
     return Response(text, media_type="application/json")
+
+
+async def repair_access(call: Call) -> RepairAccess:
+    """GET /v1/repair-key."""
+    state = call.service.log.state()
+    logins = tuple(login for _, login in sorted(state.repair_logins.items()))
+    return RepairAccess(state.index, state.repair_key.public if state.repair_key else "", logins)
 
 
 async def events(call: Call) -> Events:

@@ -15,6 +15,7 @@ from sappers.model.allocation import Allocation
 from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
+from sappers.model.repair import RepairLogin
 from sappers.model.workload import ImageReference, Workload
 from sappers.ports import LogLevel
 
@@ -91,6 +92,22 @@ class WantedImageKey(_Input, frozen=True):
     """Whose key it is, for people."""
 
     owner: Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[ -~]+" + _END)]
+
+
+class WantedRepairKey(_Input, frozen=True):
+    """What healers log in with, and to which hosts; `sealed` is the encrypted private key."""
+
+    public: Annotated[str, Meta(max_length=200, pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+" + _END)]
+    sealed: Annotated[bytes, Meta(max_length=4096)]
+    logins: Annotated[tuple[RepairLogin, ...], Meta(max_length=1000)]
+
+
+class RepairAccess(msgspec.Struct, frozen=True):
+    """What healers log in with; `public` is empty while the cluster has no key."""
+
+    index: int
+    public: str
+    logins: tuple[RepairLogin, ...]
 
 
 class EventsQuery(_Input, frozen=True):

@@ -7,11 +7,13 @@ from sappers.api.wire import (
     NoInput,
     SnapshotTaken,
     WantedLogLevel,
+    WantedRepairKey,
     WantedWorkload,
     Written,
 )
 from sappers.errors import ApiError, CommandRefused
-from sappers.model.commands import Command, Proposal, PutWorkload, StopWorkload
+from sappers.model.commands import Command, Proposal, PutRepairKey, PutWorkload, StopWorkload
+from sappers.model.repair import RepairKey
 from sappers.model.view import Genesis
 from sappers.ports import Applied
 
@@ -39,6 +41,17 @@ async def propose_here(call: Call) -> Applied:
     """POST /v1/proposals: not forwarded again, so that members cannot send it round in circles."""
     proposal: Proposal = call.body
     return await call.service.log.propose(proposal, PROPOSE_TIMEOUT_SECONDS)
+
+
+async def put_repair_key(call: Call) -> Written:
+    """PUT /v1/repair-key."""
+    wanted: WantedRepairKey = call.body
+    applied = await _propose(
+        call, PutRepairKey(RepairKey(wanted.public, wanted.sealed), wanted.logins)
+    )
+    if applied.refused:
+        raise CommandRefused(applied.refused)
+    return Written(applied.index, applied.term)
 
 
 async def put_genesis(call: Call) -> NoInput:

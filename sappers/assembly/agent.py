@@ -45,6 +45,7 @@ from sappers.membership.gossip import KinshipMembership
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog
 from sappers.security.identity import load_identity
+from sappers.security.repair_authority import SealedRepairSigner
 from sappers.security.tls import Identity
 from sappers.supervision import choose_supervisor
 
@@ -163,7 +164,8 @@ def _assemble(
         __version__,
         has_vote=load_genesis(folder.genesis) is not None,
     )
-    credentials = AgentCredentials(_read_secret(folder.hub_seed))
+    hub_seed = _read_secret(folder.hub_seed)
+    credentials = AgentCredentials(hub_seed)
     supervisor = choose_supervisor(folder.root / "processes")
     hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
     agent: Agent
@@ -224,6 +226,7 @@ def _assemble(
             refusals=refusals,
         ),
         registration=Registration(ConsulRegistry(consul) if consul else None, clock),
+        repair_signer=SealedRepairSigner(hub_seed),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

@@ -15,11 +15,13 @@ import sappers
 from sappers.api.image_calls import ImageCalls, ask_all
 from sappers.api.image_push import ImagePush, MemberShare
 from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.errors import ApiError, ImageError, MemberUnreachable
 from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey
+from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import MemberHealth
 from sappers.provisioner.bootstrap import Needs
 from sappers.provisioner.bundle import Bundle, build_bundle, find_sources
@@ -48,6 +50,7 @@ def deploy_wiring(home: ControlHome, plan: ClusterPlan) -> Iterator[Needs]:
             build_bundle=build,
             create_hub=_create_hub,
             images=images,
+            repair_key=images,
             probe=probe,
         )
 
@@ -58,7 +61,7 @@ def _create_hub(cluster: str) -> HubSecrets:
 
 
 class PushedImages:
-    """This machine's images and the cluster's API; satisfies bootstrap's `ClusterImages`."""
+    """What goes to the cluster over its API; satisfies `ClusterImages` and `ClusterRepairKey`."""
 
     def __init__(self, local: LocalImages, folder: Path, port: int) -> None:
         """`folder` is the cluster's, with the operator's certificate once a run has made it."""
@@ -134,6 +137,22 @@ class PushedImages:
     def push(self, hosts: Sequence[HostRun], digest: str, note: Callable[[str], None]) -> None:
         """As the port says."""
         ImagePush(self._client(hosts), self._local.store, _Notes(note)).push(digest)
+
+    def repair_access(self, hosts: Sequence[HostRun]) -> tuple[str, tuple[RepairLogin, ...]]:
+        """As the port says."""
+        answer = self._client(hosts).call("GET", "/v1/repair-key")
+        try:
+            found = msgspec.json.decode(answer, type=RepairAccess)
+        except msgspec.DecodeError as error:
+            raise ApiError("the cluster's repair key cannot be read") from error
+        return found.public, found.logins
+
+    def give_repair_key(
+        self, hosts: Sequence[HostRun], key: RepairKey, logins: Sequence[RepairLogin]
+    ) -> None:
+        """As the port says."""
+        wanted = WantedRepairKey(key.public, key.sealed, tuple(logins))
+        self._client(hosts).call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
 
     def _client(self, hosts: Sequence[HostRun]) -> OperatorClient:
         names = tuple(host.name for host in hosts)

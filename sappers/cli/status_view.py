@@ -16,6 +16,7 @@ from rich.text import Text
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.member import Member, MemberState
+from sappers.model.repair import Repair
 from sappers.model.view import ClusterView, MemberView
 from sappers.model.workload import Workload
 
@@ -59,6 +60,8 @@ def render_status(view: ClusterView) -> RenderableType:
         parts += [Text(), guests_table(view, guests)]
     if view.alerts:
         parts += [Text(), _alerts(view.alerts)]
+    parts += [_repair(view, one) for one in view.repairs if not one.status.is_terminal]
+    parts += [_refused(view, one) for one in view.repairs if one.refused]
     parts += [Text(), _attention(view.attention)]
     return Group(*parts)
 
@@ -278,6 +281,24 @@ def _alerts(alerts: Sequence[Alert]) -> RenderableType:
     if (more := len(alerts) - ALERTS_SHOWN) > 0:
         table.add_row(Text(f"{more} more"), Text(), Text("see sappers-deploy events"))
     return table
+
+
+def _repair(view: ClusterView, repair: Repair) -> Text:
+    """One line of a repair that goes on."""
+    name = _names(view).get(repair.member_id, repair.member_id)
+    line = Text.assemble("repair of ", plain(name, "bold"), ": ", Text(repair.status, "yellow"))
+    if repair.attempt:
+        line.append(f", attempt {repair.attempt}")
+    if repair.allocation_id:
+        line.append_text(plain(f" by {repair.allocation_id}"))
+    return line.append_text(plain(f"; {repair.trouble or repair.reason}"))
+
+
+def _refused(view: ClusterView, repair: Repair) -> Text:
+    name = _names(view).get(repair.member_id, repair.member_id)
+    return plain(
+        f"repair of {name}: a healer's credential was refused {repair.refused} times", "red"
+    )
 
 
 def _attention(sentences: Sequence[str]) -> RenderableType:

@@ -14,6 +14,7 @@ import msgspec
 
 from sappers.consensus.alert_steps import apply_alert_command
 from sappers.consensus.image_steps import apply_image_command, require_image
+from sappers.consensus.repair_steps import apply_repair_command
 from sappers.consensus.step import Happened, Step
 from sappers.errors import CommandRefused
 from sappers.model.allocation import Allocation
@@ -31,6 +32,7 @@ from sappers.model.commands import (
     PutSystemWorkload,
     PutWorkload,
     RegisterMember,
+    RepairCommand,
     ReportAllocation,
     SetHub,
     SetMemberState,
@@ -92,6 +94,8 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
             state, more = apply_image_command(state, command)
         elif isinstance(command, AlertCommand):
             state, more = apply_alert_command(state, command, proposal.time)
+        elif isinstance(command, RepairCommand):
+            state, more = apply_repair_command(state, command, proposal.time)
         else:
             state, more = _apply_command(state, command, proposal.time)
         happened += more
@@ -235,6 +239,8 @@ def _place(state: ClusterState, command: PlaceAllocation, time: float) -> Step:
     if allocation.id in state.allocations:
         return state, ()
     workload = state.workloads.get(allocation.workload)
+    if allocation.repair:
+        raise CommandRefused(f"{allocation.id}: a healer is placed by its repair alone")
     if workload is None or workload.revision != allocation.revision:
         raise CommandRefused(f"{allocation.id}: its workload has changed since")
     member = state.members.get(allocation.member_id)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sappers.decisions.healing import REPAIRS_MAX, latest_repairs, repairs_exhausted
 from sappers.decisions.scheduler import NoPlacement, place
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftStatus
 from sappers.model.refusal import RefusalKind
+from sappers.model.repair import RepairStatus
 from sappers.model.view import MemberHealth
 from sappers.model.workload import Workload
 
@@ -60,7 +62,7 @@ def attention(
     voters = raft.electorate or state.electorate
     return (
         *_quorum(known, voters, raft, healths),
-        *_members(known, voters, healths),
+        *_members(state, known, voters, healths),
         *_hub(state, known, healths),
         *_images(known, healths),
         *_consul(known, healths),
@@ -102,15 +104,21 @@ def _quorum(
 
 
 def _members(
-    known: Mapping[str, Member], voters: Sequence[str], healths: Mapping[str, MemberHealth]
+    state: ClusterState,
+    known: Mapping[str, Member],
+    voters: Sequence[str],
+    healths: Mapping[str, MemberHealth],
 ) -> Iterable[str]:
     living_names = {member.name for member in known.values() if _is_here(member)}
     for member in sorted(known.values(), key=lambda member: (member.name, member.id)):
         votes = member.id in voters
         if member.state is MemberState.DEAD and (votes or member.name not in living_names):
+            if state.open_repair(member.id) is not None:
+                continue
             what = "a voter, " if votes else ""
             where = f"{what}{member.address}"
-            yield f"{member.name} ({where}) is dead: start the host, or sappers on it"
+            vain = _repaired_in_vain(state, member)
+            yield f"{member.name} ({where}) is dead{vain}: start the host, or sappers on it"
         elif member.state is MemberState.LEFT and votes:
             yield f"{member.name} left but still has a vote: start sappers on it again"
         elif member.state is MemberState.ALIVE and member.id not in healths:
@@ -118,6 +126,20 @@ def _members(
                 f"{member.name} is alive but does not answer at {member.address} port "
                 f"{member.ports.http}: see journalctl -u sappers on it, and its firewall"
             )
+
+
+def _repaired_in_vain(state: ClusterState, member: Member) -> str:
+    """What came of the repair of this death, as a clause; empty when there was none."""
+    repair = latest_repairs(state).get(member.id)
+    if repair is None:
+        return ""
+    if repair.opened_at < member.state_since:
+        if repairs_exhausted(state, member):
+            return f" again after {REPAIRS_MAX} repairs"
+        return ""
+    if repair.status is RepairStatus.MOVED:
+        return f", and no healer can reach it ({repair.trouble})"
+    return f", and cannot be repaired ({repair.trouble})"
 
 
 def _hub(

@@ -10,6 +10,7 @@ import hashlib
 
 import msgspec
 
+from sappers.decisions.healing import reconcile_repairs
 from sappers.decisions.scheduler import NoPlacement, place
 from sappers.decisions.system_workloads import plan_system_workloads
 from sappers.model.allocation import Allocation, AllocationStatus
@@ -53,6 +54,7 @@ def reconcile_cluster(
         *plan_system_workloads(state),
         *_report_lost(state, now),
         *_reconcile_workloads(state, now),
+        *reconcile_repairs(state, now),
         *_forget_old(state, now),
     )
 
@@ -124,6 +126,8 @@ def _report_lost(state: ClusterState, now: float) -> list[Command]:
 def _reconcile_workloads(state: ClusterState, now: float) -> list[Command]:
     commands: list[Command] = []
     for _, allocation in sorted(state.allocations.items()):
+        if allocation.repair:
+            continue  # a healer is wanted as long as its repair says so
         if allocation.wanted and allocation.workload not in state.workloads:
             commands.append(StopAllocation(allocation.id, "its workload is wanted no more"))
     scratch = state

@@ -193,11 +193,12 @@ def _after_failure(
     if allocation.id in observed.under_way:
         return []
     count, last_at = _restarts(allocation, observed, now, settings)
-    if count >= settings.restarts_max:
+    # A healer is never started again: its credential was for one time.
+    if count >= (0 if allocation.repair else settings.restarts_max):
         actions: list[Action] = []
         if allocation.id in observed.guests:
             actions.append(StopGuest(allocation.id, reason, grace_seconds=0.0))
-        why = f"{reason}, after {count} restarts"
+        why = reason if allocation.repair else f"{reason}, after {count} restarts"
         return [*actions, _report(allocation, AllocationStatus.FAILED, why, count)]
     delay = min(settings.restart_delay_seconds * 2.0**count, settings.restart_delay_max_seconds)
     if allocation.id in observed.restarts and now - last_at < delay:

@@ -19,13 +19,15 @@ from sappers.images.container_process import CONTAINER_ROOT, container_launch
 from sappers.images.definition import ImageDefinition
 from sappers.images.elf import libraries_of, read_program
 from sappers.images.oci import ContainerImage, open_container
+from sappers.images.own_modules import own_modules, own_packages
 from sappers.images.parts import Parts, Versions
 from sappers.images.preload import preload_of
-from sappers.images.python_root import LIBRARY, SITE, GuestPython
+from sappers.images.python_root import LIBRARY, SITE, GuestPython, unpack_wheel
 from sappers.images.tree import Folder, Inode, Tree
 
 USER_ID = 1000
 APP = "app"
+CARRIED = "carried"  # the folder, below `work`, of wheels and of modules of Sappers
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MERGED = ("bin", "lib", "lib64", "sbin")  # links into /usr
 _PACKAGED_MODULES = "usr/lib/python3/dist-packages"
@@ -110,6 +112,7 @@ class Application:
         preload = preload_of(main, own, (library, library / "lib-dynload", root / SITE))
         python.compile(files, f"/{APP}", optimise=0)
         packaged = tree.find(_PACKAGED_MODULES) is not None
+        carried = self._carry(root, work / CARRIED)
         if program.module is not None:
             name, kind = program.module, "module"
             python.run("-BIS", "-c", _trial(name, files))
@@ -118,7 +121,7 @@ class Application:
             compiled = program.script.endswith(".py")
             name, kind = f"/{APP}/{program.script}{'c' if compiled else ''}", "script"
         return Filled(
-            stable=_new_in(base, tree),
+            stable=[*_new_in(base, tree), *carried],
             own=tree_entries(work / "new"),
             name=name,
             launch={"kind": kind, "arguments": program.arguments},
@@ -126,6 +129,33 @@ class Application:
             module_folders=(f"/{_PACKAGED_MODULES}",) if packaged else (),
             port=self._definition.port,
         )
+
+    def _carry(self, root: Path, folder: Path) -> list[Entry]:
+        """Wheels and modules of Sappers, where the guest's Python finds them.
+
+        Not among what a checkpoint holds: a library may draw random numbers when it is imported,
+        from a generator that cannot be given a new seed.
+        """
+        program = self._program
+        if not program.wheels and not program.sappers_modules:
+            return []
+        python, site = GuestPython(root), folder / SITE
+        site.mkdir(parents=True)
+        if self._versions.wheels:
+            self._report("fetching wheels")
+            for wheel in self._parts.wheels(self._versions.wheels):
+                unpack_wheel(wheel, site)
+        for name, source in own_modules(program.sappers_modules):
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, site / name)
+        python.compile(site, f"/{SITE}")
+        for name, source in own_packages(program.sappers_modules):
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, site / name)
+        folders = [str(site), str(root / SITE)]
+        modules = ", ".join(("sys", *program.sappers_modules))
+        python.run("-BIS", "-c", f"import sys; sys.path += {folders!r}\nimport {modules}")
+        return tree_entries(folder)
 
     def _elf(self, base: frozenset[str], tree: Tree, work: Path) -> Filled:
         program, files = self._program, work / "new" / APP
@@ -269,6 +299,9 @@ def inputs_of(definition: ImageDefinition, folder: Path) -> Iterator[bytes]:
     for label, path in application_files(definition, folder):
         executable = bool(path.stat().st_mode & stat.S_IXUSR)
         yield f"{label}\0{executable}\0".encode() + path.read_bytes()
+    named = definition.program.sappers_modules
+    for label, path in (*own_modules(named), *own_packages(named)):
+        yield f"{label}\0".encode() + path.read_bytes()
     if (container := definition.program.container) is not None:
         with open_container(folder / container) as image:
             yield from (each.encode() for each in image.inputs)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sappers.errors import ImageDefinitionError
+from sappers.images.own_modules import find_source
 
 DEFINITION_FILE = "image.toml"
 SCHEMA_FILE = "image.schema.json"
@@ -68,6 +69,20 @@ class ApplicationDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=T
         Meta(
             description="Debian packages, with all they depend on; unpacked, their maintainer "
             "scripts do not run."
+        ),
+    ] = ()
+    wheels: Annotated[
+        tuple[Package, ...],
+        Meta(
+            description="Python packages of Sappers' own lock file, with all they depend on; for a "
+            "module or script."
+        ),
+    ] = ()
+    sappers_modules: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Modules of Sappers that the application imports, with what they import of "
+            "it; a package comes whole, as sources."
         ),
     ] = ()
     in_process: Annotated[
@@ -247,6 +262,13 @@ def _combination_mistakes(program: ApplicationDefinition) -> Iterator[tuple[str,
             yield "application.files", "`files` must name what the module is made of"
     elif program.in_process:
         yield "application.in_process", "in_process needs a `module`"
+    if program.module is None and program.script is None:
+        for key in ("wheels", "sappers_modules"):
+            if getattr(program, key):
+                yield f"application.{key}", f"{key} are for a `module` or `script`"
+    for name in program.sappers_modules:
+        if name.partition(".")[0] != "sappers" or find_source(name) is None:
+            yield "application.sappers_modules", f"{name!r} is no module of Sappers"
     if program.in_process and program.arguments:
         yield "application.arguments", "an application in the sidecar's process has no arguments"
     if program.command is not None and program.arguments:

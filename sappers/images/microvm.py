@@ -95,7 +95,7 @@ class MicrovmBuilder:
         self, name: str, definition: ImageDefinition, folder: Path, report: Report
     ) -> tuple[str, bool]:
         report("asking apt for versions")
-        versions = self._parts.versions(definition.program.packages)
+        versions = self._parts.versions(definition.program.packages, definition.program.wheels)
         inputs = digest_of(
             *(RECIPE, name, definition, versions),
             *(label.encode() + path.read_bytes() for label, path in _sidecar()),

@@ -15,7 +15,7 @@ from typing import Any
 
 from sappers.errors import ImageError
 from sappers.images import ops
-from sappers.images.application import Application, Filled, inputs_of
+from sappers.images.application import CARRIED, Application, Filled, inputs_of
 from sappers.images.builder import Report
 from sappers.images.definition import ImageDefinition
 from sappers.images.nanos_disk import write_in_order
@@ -100,9 +100,10 @@ class NanosBuilder:
         report: Report,
     ) -> tuple[str, bool]:
         report("asking apt for versions")
-        versions = self._parts.versions(())
+        versions = self._parts.versions((), definition.program.wheels)
         inputs = digest_of(
-            *(RECIPE, "nanos", name, definition, versions.python, versions.requirements),
+            *(RECIPE, "nanos", name, definition),
+            *(versions.python, versions.requirements, versions.wheels),
             *(path.read_bytes() for path in (program, kernel.kernel, kernel.boot)),
             *(label.encode() + path.read_bytes() for label, path in _sidecar()),
             *inputs_of(definition, folder),
@@ -155,8 +156,9 @@ class NanosBuilder:
         )
         ops.prepare_home(home)
         files = ops.files_folder(home)
-        for source in (root, application / "new"):
-            shutil.copytree(source, files, symlinks=True, dirs_exist_ok=True)
+        for source in (root, application / "new", application / CARRIED):
+            if source.exists():
+                shutil.copytree(source, files, symlinks=True, dirs_exist_ok=True)
         _add_sidecar(files, GuestPython(root), work / "sidecar")
         settings = json.dumps(guest_settings(definition, filled), sort_keys=True)
         for place, text in {**_FILES, "etc/sappers/guest.json": settings}.items():

@@ -21,10 +21,11 @@ from sappers.images.python_root import (
     build_root,
     fetch_wheels,
     locked_requirements,
+    with_dependencies,
 )
 from sappers.images.tree import Tree
 
-_RECIPE = "3"  # raise it when what is kept here changes for the same inputs
+_RECIPE = "4"  # raise it when what is kept here changes for the same inputs
 _BUSYBOX = "busybox-static"
 
 
@@ -35,6 +36,7 @@ class Versions(msgspec.Struct, frozen=True):
         python: Packages of the sidecar's Python.
         application: Packages that the definition names, and all they depend on.
         requirements: The sidecar's wheels, as a hashed requirements file.
+        wheels: The application's, likewise; empty for none.
     """
 
     kernel: debian.Package
@@ -42,6 +44,7 @@ class Versions(msgspec.Struct, frozen=True):
     python: tuple[debian.Package, ...]
     application: tuple[debian.Package, ...]
     requirements: str
+    wheels: str = ""
 
 
 class Kernel(msgspec.Struct, frozen=True):
@@ -65,7 +68,8 @@ class Parts:
 
     Args:
         cache: Its folder; may be deleted at any time.
-        lock: The hashed lock file that pins the sidecar's wheels.
+        lock: The hashed lock file that pins the sidecar's wheels; `dev.lock` beside it pins those
+            that applications may have.
     """
 
     def __init__(self, cache: Path, lock: Path) -> None:
@@ -88,12 +92,13 @@ class Parts:
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix=f"{prefix}-") as folder:
             yield Path(folder)
 
-    def versions(self, packages: Sequence[str]) -> Versions:
-        """What apt has now.
+    def versions(self, packages: Sequence[str], wheels: Sequence[str] = ()) -> Versions:
+        """What apt has now, and what the lock files pin.
 
         Raises:
-            ImageError: It lacks one.
+            ImageError: One lacks.
         """
+        pinned = self._lock.with_name("dev.lock").read_text() if wheels else ""
         kernel = debian.kernel_package()
         with self.scratch("apt") as work:
             names = debian.with_dependencies(packages, work) if packages else ()
@@ -105,6 +110,7 @@ class Parts:
             python=tuple(table[name] for name in sorted(PACKAGES)),
             application=tuple(table[name] for name in sorted(names)),
             requirements=locked_requirements(self._lock.read_text()),
+            wheels=locked_requirements(pinned, with_dependencies(pinned, wheels)) if wheels else "",
         )
 
     def kernel(self, package: debian.Package, report: Report) -> Kernel:
@@ -131,15 +137,17 @@ class Parts:
         if not ready.exists():
             report("fetching Python for guests")
             debian.fetch(versions.python, self._packages)
-            wheels = fetch_wheels(
-                versions.requirements, self.cache / "wheels" / digest_of(versions.requirements)
-            )
+            wheels = self.wheels(versions.requirements)
             report("compiling Python for guests")
             files = [self._packages / package.file for package in versions.python]
             with self.scratch("root") as work:
                 build_root(files, wheels, work, work / "root")
                 _keep(work / "root", ready)
         return ready
+
+    def wheels(self, requirements: str) -> tuple[Path, ...]:
+        """The wheels of hashed requirements, fetched once."""
+        return fetch_wheels(requirements, self.cache / "wheels" / digest_of(requirements))
 
     def unpack(self, packages: Sequence[debian.Package], tree: Tree, report: Report) -> None:
         """Lay the content of packages over a tree."""

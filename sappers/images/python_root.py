@@ -31,8 +31,11 @@ _LEFT_OUT = (
     *("lib-dynload/_test*", "lib-dynload/*xx*", "lib-dynload/_ctypes_test*", "config-*"),
     *("lib-dynload/ossaudiodev*", "lib-dynload/audioop*", "lib-dynload/_codecs_*"),
 )
-# pthread_cancel loads it by name, so no list of needed libraries shows it.
-_LOADED_LATE = ("libgcc_s.so.1",)
+_LOADED_LATE = (
+    "libgcc_s.so.1",  # pthread_cancel loads it by name, so no list of needed libraries shows it
+    # What wheels for an older C library are linked with; it holds what was in them.
+    *("libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1"),
+)
 
 
 def build_root(packages: Sequence[Path], wheels: Sequence[Path], work: Path, root: Path) -> None:
@@ -48,7 +51,7 @@ def build_root(packages: Sequence[Path], wheels: Sequence[Path], work: Path, roo
     library = raw / LIBRARY
     _leave_out(library)
     for wheel in wheels:
-        _unpack_wheel(wheel, raw / SITE)
+        unpack_wheel(wheel, raw / SITE)
     python.compile(library, f"/{LIBRARY}")
     extensions = [path for path in library.rglob("*.so") if python.libraries_of(path) is not None]
     needed = {INTERPRETER, _LOADER}
@@ -74,11 +77,16 @@ def _leave_out(library: Path) -> None:
         shutil.rmtree(cache)
 
 
-def _unpack_wheel(wheel: Path, folder: Path) -> None:
+def unpack_wheel(wheel: Path, folder: Path) -> None:
+    """Lay a wheel's modules into a folder; of what describes it, what it may look for itself.
+
+    Raises:
+        ImageError: It is damaged.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
-                if ".dist-info/" not in member:
+                if ".dist-info/" not in member or member.endswith(".dist-info/METADATA"):
                     archive.extract(member, folder)
     except zipfile.BadZipFile as error:
         raise ImageError(f"{wheel.name} is damaged") from error
@@ -181,8 +189,29 @@ def locked_requirements(lock: str, names: Sequence[str] = WHEELS) -> str:
     Raises:
         ImageError: One is not locked.
     """
-    blocks = re.findall(r"^\S.*(?:\n[ \t]+\S.*)*", lock, re.M)
-    table = {block.partition("==")[0].lower(): block for block in blocks}
+    table = _blocks(lock)
     if missing := [name for name in names if name not in table]:
-        raise ImageError(f"requirements/agent.lock does not pin {', '.join(missing)}")
+        raise ImageError(f"the lock file does not pin {', '.join(missing)}")
     return "\n".join(table[name] for name in names) + "\n"
+
+
+def with_dependencies(lock: str, names: Sequence[str]) -> tuple[str, ...]:
+    """These packages and all they depend on, by name, as the comments of the lock file say."""
+    table = _blocks(lock)
+    needed_by = {
+        name: set(re.findall(r"^ +#(?: via)? +([\w.-]+)(?: |$)", block, re.M))
+        for name, block in table.items()
+    }
+    found, todo = set[str](), list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [each for each, users in needed_by.items() if name in users]
+    return tuple(sorted(found))
+
+
+def _blocks(lock: str) -> dict[str, str]:
+    """What a lock file says, by package."""
+    blocks = re.findall(r"^\S.*(?:\n[ \t]+\S.*)*", lock, re.M)
+    return {block.partition("==")[0].lower(): block for block in blocks}

@@ -10,10 +10,12 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
+from sappers.model.repair import CLOCKS_DIFFER_SECONDS, Repair, RepairKey, RepairLogin
 from sappers.model.workload import Workload
 
 EVENTS_KEPT = 1000
 REQUESTS_KEPT = 10_000
+REPAIRS_KEPT = 50
 
 
 class ClusterState(msgspec.Struct, frozen=True):
@@ -31,6 +33,9 @@ class ClusterState(msgspec.Struct, frozen=True):
         stopped_by_hand: System workloads that an operator stopped; the leader starts none of them.
         alerts: What the monitor says is wrong, oldest first; at most `ALERTS_KEPT`.
         events: The newest `EVENTS_KEPT`, oldest first.
+        repairs: Open ones, and of those that are over the newest; `REPAIRS_KEPT` in all.
+        repair_key: What healers' certificates are signed with; None while bootstrap gave none.
+        repair_logins: How a healer logs in to a member's host, by member id.
         requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
     """
 
@@ -49,6 +54,9 @@ class ClusterState(msgspec.Struct, frozen=True):
     alerts: tuple[Alert, ...] = ()
     events: tuple[Event, ...] = ()
     requests: immutables.Map[str, int] = immutables.Map()
+    repairs: immutables.Map[str, Repair] = immutables.Map()
+    repair_key: RepairKey | None = None
+    repair_logins: immutables.Map[str, RepairLogin] = immutables.Map()
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""
@@ -65,8 +73,12 @@ class ClusterState(msgspec.Struct, frozen=True):
         return found[0] if found else None
 
     def allocations_of(self, workload: str) -> tuple[Allocation, ...]:
-        """The workload's allocations, by id."""
-        return tuple(a for _, a in sorted(self.allocations.items()) if a.workload == workload)
+        """The workload's allocations, by id; healers belong to repairs and to no workload."""
+        return tuple(
+            a
+            for _, a in sorted(self.allocations.items())
+            if a.workload == workload and not a.repair
+        )
 
     def allocations_on(self, member_id: str) -> tuple[Allocation, ...]:
         """The member's allocations, by id."""
@@ -83,4 +95,29 @@ class ClusterState(msgspec.Struct, frozen=True):
             running,
             key=lambda a: (a.status is not AllocationStatus.HEALTHY, -a.revision, a.id),
             default=None,
+        )
+
+    def open_repair(self, member_id: str) -> Repair | None:
+        """The member's repair that is not over, or None; there is one at most."""
+        return next(
+            (
+                repair
+                for repair in self.repairs.values()
+                if repair.member_id == member_id and not repair.status.is_terminal
+            ),
+            None,
+        )
+
+    def healers_at_work(self, repair: Repair, now: float) -> tuple[Allocation, ...]:
+        """Healers of a repair that may still be able to do something, by id.
+
+        One that was seen to end is not; one that is lost may be, until its credential has ended.
+        """
+        if now >= repair.credential_until + CLOCKS_DIFFER_SECONDS:
+            return ()
+        return tuple(
+            allocation
+            for _, allocation in sorted(self.allocations.items())
+            if allocation.repair == repair.id
+            and (not allocation.status.is_terminal or allocation.status is AllocationStatus.LOST)
         )

@@ -38,6 +38,21 @@ def alert(kind: str) -> str:
     return f"{ALERTS}.{kind}"
 
 
+def repair_claim(allocation_id: str) -> str:
+    """Healer -> leader: model.repair.Claim as JSON."""
+    return f"{guest(allocation_id)}.repair.claim"
+
+
+def repair_step(allocation_id: str) -> str:
+    """Healer -> leader: model.repair.ReportedStep as JSON."""
+    return f"{guest(allocation_id)}.repair.step"
+
+
+def repair_answer(allocation_id: str) -> str:
+    """Leader -> healer: model.repair.Answer as JSON."""
+    return f"{guest(allocation_id)}.repair.answer"
+
+
 def allocation_of(subject: str) -> str:
     """The allocation id inside a guest's subject."""
     return subject.split(".")[2]

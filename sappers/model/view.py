@@ -9,6 +9,7 @@ from sappers.model.allocation import Allocation
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.refusal import Refusal
+from sappers.model.repair import Repair
 from sappers.model.workload import Workload
 
 
@@ -77,6 +78,7 @@ class ClusterView(msgspec.Struct, frozen=True):
         attention: What a person must do something about, one sentence each with what to do.
         images: What every member keeps, by name.
         alerts: What the monitor says is wrong, oldest first.
+        repairs: Newest first; those that are over too, as far as they are kept.
     """
 
     cluster: str
@@ -95,6 +97,7 @@ class ClusterView(msgspec.Struct, frozen=True):
     attention: tuple[str, ...]
     images: tuple[ClusterImage, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
 
 class Genesis(msgspec.Struct, frozen=True):

@@ -54,6 +54,12 @@ from sappers.provisioner.phases.packages import Packages
 from sappers.provisioner.phases.start import Start
 from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
+from sappers.provisioner.repair_key import (
+    ClusterRepairKey,
+    ensure_repair_key,
+    give_repair_key,
+    load_repair_key,
+)
 from sappers.provisioner.run import HostProblems, HostRun, Meeting, Phase, Watcher
 from sappers.provisioner.run_lock import describe_holder, run_lock
 
@@ -89,6 +95,7 @@ class Needs(msgspec.Struct, frozen=True):
     build_bundle: Callable[[Callable[[str], None]], Bundle]
     create_hub: Callable[[str], HubSecrets]
     images: ClusterImages
+    repair_key: ClusterRepairKey
     probe: ClusterProbe
 
 
@@ -149,6 +156,7 @@ class Bootstrap:
             if options.check
             else ensure_control_identity(self._folder, self._plan.name, self._needs.create_hub)
         )
+        key = load_repair_key(self._folder) if options.check else ensure_repair_key(self._folder)
 
         def founding() -> Founding:
             return self._decide_founding(runs, check=options.check)
@@ -161,7 +169,7 @@ class Bootstrap:
                 connect_timeout_seconds=options.connect_timeout_seconds,
             ),
             Packages(proxy),
-            Identity(self._plan, identity, self._known_ids()),
+            Identity(self._plan, identity, self._known_ids(), key.public if key else None),
             AgentFiles(bundle.result),
             Start(self._plan, founding, self._needs.probe, image_key),
         )
@@ -306,17 +314,32 @@ class Bootstrap:
         if not fit or any(not results[run.name][-1].outcome.is_good for run in fit):
             return None
         images, error = self._needs.images, None
+
+        def note(text: str) -> None:
+            watcher.note("", text)
+
         for run in fit:
             watcher.started(run.name, IMAGES_PHASE)
         if options.check:
             ended = plan_images(fit, images, wanted)
         else:
-            ended, error = spread_images(fit, images, wanted, lambda text: watcher.note("", text))
+            ended, error = spread_images(
+                fit, images, wanted, note, lambda: self._give_repair_key(fit, note)
+            )
         watcher.note("", "")
         for name, result in ended.items():
             results[name].append(result)
             watcher.ended(name, result)
         return error
+
+    def _give_repair_key(
+        self, hosts: Sequence[HostRun], note: Callable[[str], None]
+    ) -> Sequence[str]:
+        authority = ensure_repair_key(self._folder)
+        identity = load_control_identity(self._folder)
+        assert identity is not None, "the phases needed it"
+        secret = identity.hub.account_seed
+        return give_repair_key(hosts, self._needs.repair_key, authority, secret, note)
 
     def _record(self, runs: Sequence[HostRun], answers: Answers) -> None:
         """Keep who the members are, for the commands that come after; earlier ones stay."""

@@ -58,12 +58,17 @@ def spread_images(
     images: ClusterImages,
     wanted: Mapping[str, str],
     note: Callable[[str], None],
+    first: Callable[[], Sequence[str]] = tuple,
 ) -> tuple[dict[str, PhaseResult], SappersError | None]:
-    """Push what the cluster lacks; each host's result, and what went wrong."""
+    """Push what the cluster lacks; each host's result, and what went wrong.
+
+    `first` is what else the cluster is given before; it says what that changed.
+    """
     began = time.monotonic()
     changes: list[str] = []
     error: SappersError | None = None
     try:
+        changes.extend(first())
         key = images.own_key(create=True)
         if key is not None and not images.is_trusted(hosts, key):
             images.trust(hosts, key)

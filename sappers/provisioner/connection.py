@@ -73,6 +73,17 @@ class Connection:
         return self._endpoint.user
 
     @property
+    def port(self) -> int:
+        """The port connected to."""
+        return self._endpoint.port
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """The key that the host has proved to have, as a public line: `ssh-ed25519 AAAA…`."""
+        key = self._transport.get_remote_server_key()
+        return (f"{key.get_name()} {key.get_base64()}",)
+
+    @property
     def _transport(self) -> paramiko.Transport:
         transport: paramiko.Transport = self._chain[-1].transport
         return transport

@@ -14,12 +14,14 @@ import time
 import zlib
 from dataclasses import dataclass
 from importlib import resources
+from typing import TYPE_CHECKING, Protocol
 
 import paramiko
 
 from sappers.errors import HostUnfit, HostUnreachable, PrivilegeError
-from sappers.provisioner.host import Host
-from sappers.provisioner.host_values import Secret
+
+if TYPE_CHECKING:
+    from sappers.provisioner.host_values import Secret
 
 PYTHON_MIN = (3, 8)
 PYTHON_WANTED = (3, 11)
@@ -74,6 +76,30 @@ $word password
 """
 
 
+class Account(Protocol):
+    """Whom the executor is run as; a `Host` is one."""
+
+    @property
+    def name(self) -> str:
+        """The host's, as errors call it."""
+
+    @property
+    def become(self) -> bool:
+        """Whether sudo is used."""
+
+    @property
+    def become_user(self) -> str:
+        """Whom it makes of the user."""
+
+    @property
+    def become_password(self) -> Secret | None:
+        """What sudo may ask for."""
+
+    @property
+    def python_interpreter(self) -> str | None:
+        """A path on the host, or None to look for one."""
+
+
 @dataclass(frozen=True)
 class StartedChannel:
     """The channel of an executor that runs, and what of its first words was read already."""
@@ -82,7 +108,7 @@ class StartedChannel:
     rest: bytes
 
 
-def start_program(transport: paramiko.Transport, host: Host) -> StartedChannel:
+def start_program(transport: paramiko.Transport, host: Account) -> StartedChannel:
     """Run the executor on the host.
 
     Raises:
@@ -107,7 +133,7 @@ def start_program(transport: paramiko.Transport, host: Host) -> StartedChannel:
     return StartedChannel(channel, rest)
 
 
-def _command(host: Host, word: str) -> str:
+def _command(host: Account, word: str) -> str:
     newer = [f"python3.{minor}" for minor in range(PYTHON_WANTED[1] + 4, PYTHON_WANTED[1] - 1, -1)]
     pythons = [host.python_interpreter] if host.python_interpreter else ["python3", *newer]
     user = host.become_user if host.become else ""
@@ -142,7 +168,7 @@ module.main()
 class _Dialogue:
     """What the host says until the loader speaks."""
 
-    def __init__(self, channel: paramiko.Channel, host: Host, word: str) -> None:
+    def __init__(self, channel: paramiko.Channel, host: Account, word: str) -> None:
         self._channel = channel
         self._host = host
         self._word = f"\n{word} ".encode()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sappers.config import NAME_PATTERN  # lower case alone, as certificates do not tell cases apart
 from sappers.errors import HostUnfit
-from sappers.provisioner.plan import STATE_FOLDER
+from sappers.provisioner.places import STATE_FOLDER
 
 
 class NodeIds:

@@ -17,9 +17,6 @@ from sappers.model.member import Ports
 from sappers.model.policy import ImageSettings
 from sappers.provisioner.inventory import Host, Inventory
 
-STATE_FOLDER = "/var/lib/sappers"
-INSTALL_FOLDER = "/opt/sappers"
-UNIT_NAME = "sappers.service"
 VOTERS_GROUP = "voters"
 _FOUNDING_VOTERS_MAX = 3
 # A node id is the name, a dash and six hex digits, and has 63 characters at most.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sappers.errors import HostError, HostUnfit
+from sappers.model.repair import RepairLogin
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.executor import Executor
 from sappers.provisioner.facts import Facts
@@ -52,6 +53,7 @@ class HostRun:
         connection, executor, facts: Set by the connect phase.
         node_id: Set by the identity phase; empty in check mode on a host without one.
         identity_digest: SHA-256 over certificate and keys; set by the identity phase.
+        repair_login: How healers log in; set by the identity phase.
         version: Folder name of the installed agent; set by the agent phase.
         running: The agent's unit was active when the run began; set by the connect phase.
         fit: No phase failed so far, and at least one is done.
@@ -67,6 +69,7 @@ class HostRun:
     facts: Facts = field(init=False)
     node_id: str = ""
     identity_digest: str = ""
+    repair_login: RepairLogin | None = None
     version: str = ""
     running: bool = False
     fit: bool = False

@@ -11,7 +11,8 @@ from sappers.config import GUEST_USER_IDS, AgentSettings
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
 from sappers.provisioner.founding import Founding
-from sappers.provisioner.plan import INSTALL_FOLDER, STATE_FOLDER, ClusterPlan
+from sappers.provisioner.places import INSTALL_FOLDER, STATE_FOLDER
+from sappers.provisioner.plan import ClusterPlan
 
 WATCHDOG_SECONDS = 30
 # A sidecar has one connection to the hub, two for a moment when its credentials are renewed.

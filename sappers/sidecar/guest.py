@@ -64,6 +64,10 @@ class Guest:
         """Say how the application is: well, or why not. For applications inside the sidecar."""
         self._own_word = reason
 
+    def end(self) -> None:
+        """Switch the guest off: its work is done. For applications inside the sidecar."""
+        self._stopping.set()
+
     async def serve(self) -> float:
         """Run until the member asks for the end; the seconds left for the application to end."""
         self._attend()

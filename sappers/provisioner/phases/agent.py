@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 from sappers.errors import CommandFailed
 from sappers.provisioner.bundle import Bundle
-from sappers.provisioner.plan import INSTALL_FOLDER
+from sappers.provisioner.places import COMPLETE, CURRENT, INSTALL_FOLDER
 from sappers.provisioner.run import HostRun
 
-CURRENT = f"{INSTALL_FOLDER}/current"
 _UNPACK_SECONDS = 300.0
 # $1 Python, $2 bundle, $3 folder. The folder is made where it stays: its scripts name it.
 # PEX needs no ensurepip, which Debian ships apart. What a killed run left of its cache would
@@ -58,7 +57,7 @@ class AgentFiles:
         bundle = self._bundle()
         version = f"{bundle.digest[:12]}-py3{host.facts.python_version[1]}"
         host.version = version
-        marker = f"{INSTALL_FOLDER}/{version}/.complete"
+        marker = f"{INSTALL_FOLDER}/{version}/{COMPLETE}"
         found = host.executor.stat([CURRENT, marker])
         link, complete = found[CURRENT], found[marker]
         before = link.target if link is not None else None

@@ -9,11 +9,9 @@ from sappers.model.member import Ports
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.fitness import AGENT_UNIT, find_problems, find_shared_problems
 from sappers.provisioner.phases.packages import PACKAGES
-from sappers.provisioner.plan import INSTALL_FOLDER
+from sappers.provisioner.places import CURRENT, LOCK_PATH
 from sappers.provisioner.run import HostProblems, HostRun, Meeting
 
-# Not in /run/lock, where anyone may make a file first and hold it.
-LOCK_PATH = "/run/sappers-bootstrap.lock"
 _DISK_PATHS = ("/var", "/opt")
 
 
@@ -49,8 +47,7 @@ class Connect:
     def _own_problems(self, host: HostRun) -> Sequence[HostUnfit]:
         units = _active_units(host) if host.facts.systemd else ()
         host.running = AGENT_UNIT in units
-        current = f"{INSTALL_FOLDER}/current"
-        installed = host.executor.stat([current])[current] is not None
+        installed = host.executor.stat([CURRENT])[CURRENT] is not None
         return find_problems(
             host.name,
             host.facts,

@@ -1,4 +1,5 @@
-"""Who a host is in the cluster: id, key, certificate, and the keys that all members share.
+"""Who a host is in the cluster: id, key, certificate, and the keys that all members share; and
+who may come to repair it.
 
 Invariant: a host's private key is made on the host and never leaves it; only the request does.
 """
@@ -15,7 +16,9 @@ from sappers.config import StateFolder
 from sappers.errors import HostUnfit, IdentityError
 from sappers.provisioner.control_identity import ControlIdentity
 from sappers.provisioner.node_ids import NodeIds
-from sappers.provisioner.plan import STATE_FOLDER, ClusterPlan
+from sappers.provisioner.places import STATE_FOLDER
+from sappers.provisioner.plan import ClusterPlan
+from sappers.provisioner.repair_key import let_healers_in
 from sappers.provisioner.run import HostRun
 
 _STATE = StateFolder(PurePosixPath(STATE_FOLDER))  # type: ignore[arg-type]
@@ -46,11 +49,18 @@ class Identity:
 
     title = "identity"
 
-    def __init__(self, plan: ClusterPlan, identity: ControlIdentity | None, ids: NodeIds) -> None:
-        """`identity` is None only in check mode, before the first real run."""
+    def __init__(
+        self,
+        plan: ClusterPlan,
+        identity: ControlIdentity | None,
+        ids: NodeIds,
+        repair_key: str | None,
+    ) -> None:
+        """`identity` and the public `repair_key` are None only in check mode, before a real run."""
         self._plan = plan
         self._identity = identity
         self._ids = ids
+        self._repair_key = repair_key
 
     def run(self, host: HostRun) -> str | None:
         """Raises HostUnfit when the host is of another cluster, or says it is another member."""
@@ -58,6 +68,7 @@ class Identity:
         for folder in (_STATE.root, _STATE.pki, _STATE.hub):
             host.ensure_folder(str(folder), mode=0o700)
         host.node_id = self._ensure_node_id(host)
+        let_healers_in(host, self._repair_key)
         if self._identity is None:
             host.changes += [f"file {path}" for path in (_KEY, _CERTIFICATE, *_SHARED)]
             return None

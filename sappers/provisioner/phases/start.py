@@ -10,7 +10,8 @@ from sappers.errors import ApiError, CommandFailed, HostError
 from sappers.model.image import ImageKey
 from sappers.provisioner.cluster_probe import ClusterProbe
 from sappers.provisioner.founding import Founding
-from sappers.provisioner.plan import STATE_FOLDER, UNIT_NAME, ClusterPlan
+from sappers.provisioner.places import STATE_FOLDER, UNIT_NAME
+from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.run import HostRun
 from sappers.provisioner.units import fingerprint, plan_settings, render_settings, render_unit
 

@@ -39,6 +39,6 @@ def test_nothing_is_signed_for_an_id_of_another_host():
         executor=SimpleNamespace(read_file=said.get),
         ensure_folder=lambda path, mode: None,
     )
-    phase = Identity(ClusterPlan("lab", (), Ports()), None, NodeIds({"lab1-0a1b2c": "lab1"}))
+    phase = Identity(ClusterPlan("lab", (), Ports()), None, NodeIds({"lab1-0a1b2c": "lab1"}), None)
     with pytest.raises(HostUnfit, match="that is lab1"):
         phase.run(host)

@@ -1,0 +1,233 @@
+"""The leader's side of repairs: healers claim their credentials here and report their steps.
+
+Invariant: a credential is signed only after the claim of it is committed, and a step is
+acknowledged only after it is. What a guest says is believed of its own repair alone: the hub lets
+each publish below its own subject.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from sappers.decisions.healing import REPAIR_SECONDS
+from sappers.errors import CommandRefused, SappersError
+from sappers.model import subjects
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import (
+    ClaimRepair,
+    Command,
+    CountRefusedRepair,
+    Proposal,
+    ReportRepairStep,
+)
+from sappers.model.member import Member
+from sappers.model.observation import RaftRole
+from sappers.model.refusal import RefusalKind
+from sappers.model.repair import HEALER, Answer, Claim, Credential, Repair, ReportedStep
+from sappers.ports import Clock, HubClient, Refusals, RepairSigner, ReplicatedLog
+
+PROPOSE_SECONDS = 5.0
+PAYLOAD_BYTES_MAX = 4096
+TEXT_LENGTH_MAX = 400
+REASON_LENGTH_MAX = 160
+# What is refused is committed at once, but then not more often: a flood must not fill the log.
+COUNT_EVERY_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+class Leading(Protocol):
+    """What this needs of the agent."""
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now."""
+
+
+class Repairs:
+    """Answers healers while this member leads; any other member stays silent."""
+
+    def __init__(
+        self,
+        agent: Leading,
+        clock: Clock,
+        hub: HubClient,
+        signer: RepairSigner,
+        refusals: Refusals,
+    ) -> None:
+        self._agent = agent
+        self._clock = clock
+        self._hub = hub
+        self._signer = signer
+        self._refusals = refusals
+        self._given: dict[str, tuple[str, Answer]] = {}
+        self._uncounted: dict[str, _Uncounted] = {}
+
+    async def hear(self, subject: str, payload: bytes) -> None:
+        """A healer asks for the credential of its repair, or says what it is about to do."""
+        allocation_id = subjects.allocation_of(subject)
+        answer = self._claim if subject == subjects.repair_claim(allocation_id) else self._report
+        if self._agent.log.status().role is not RaftRole.LEADER:
+            return
+        state = self._agent.log.state()
+        try:
+            repair = _repair_of(state, allocation_id)
+            if repair is None:
+                said = Answer(idle=True)
+            elif len(payload) > PAYLOAD_BYTES_MAX:
+                raise CommandRefused(f"a message of {len(payload)} bytes")
+            else:
+                said = await answer(state, repair, allocation_id, payload)
+        except CommandRefused as refusal:
+            said = Answer(refused=refusal.message)
+            await self._count(state, allocation_id, refusal.message)
+        except SappersError as error:
+            log.warning("a healer is not answered", allocation=allocation_id, error=error.message)
+            return  # it asks again, and there may be another leader then
+        await self._hub.publish(subjects.repair_answer(allocation_id), msgspec.json.encode(said))
+
+    async def _claim(
+        self, state: ClusterState, repair: Repair, allocation_id: str, payload: bytes
+    ) -> Answer:
+        claim = _decode(payload, Claim)
+        public_key, given = self._given.get(allocation_id, ("", Answer()))
+        in_time = repair.allocation_id == allocation_id and self._clock.now() < repair.deadline
+        if public_key == claim.public_key and in_time:
+            return given  # the same claim again: its answer was lost
+        member, login = state.members.get(repair.member_id), None
+        if member is not None:
+            login = state.repair_logins.get(member.id)
+        if member is None or login is None or state.repair_key is None:
+            raise CommandRefused(f"{repair.id}: the cluster has no key for this host")
+        now = self._clock.now()
+        until = now + REPAIR_SECONDS
+        await self._commit(ClaimRepair(repair.id, repair.attempt, allocation_id, until))
+        certificate = self._signer.sign(
+            state.repair_key,
+            claim.public_key,
+            member_id=member.id,
+            key_id=f"{repair.id}/{repair.attempt}",
+            now=now,
+            until=until,
+        )
+        answer = Answer(
+            Credential(
+                repair_id=repair.id,
+                attempt=repair.attempt,
+                certificate=certificate,
+                name=member.name,
+                address=member.address,
+                login=login,
+                seconds=REPAIR_SECONDS,
+            )
+        )
+        self._given[allocation_id] = (claim.public_key, answer)
+        return answer
+
+    async def _report(
+        self, state: ClusterState, repair: Repair, allocation_id: str, payload: bytes
+    ) -> Answer:
+        del state
+        step = _decode(payload, ReportedStep)
+        text = "".join(each if each.isprintable() else " " for each in step.text)
+        await self._commit(
+            ReportRepairStep(
+                repair.id,
+                repair.attempt,
+                allocation_id,
+                step.number,
+                text[:TEXT_LENGTH_MAX],
+                step.finding,
+            )
+        )
+        return Answer(acknowledged=step.number)
+
+    async def _commit(self, command: Command) -> None:
+        """Raises CommandRefused, or any other SappersError when it is not known to be committed."""
+        replicated = self._agent.log
+        proposal = Proposal(
+            request_id=uuid.uuid4().hex,
+            proposer=self._agent.me.id,
+            time=self._clock.now(),
+            commands=(command,),
+            leader_term=replicated.status().term,
+        )
+        applied = await replicated.propose(proposal, PROPOSE_SECONDS)
+        if applied.refused:
+            raise CommandRefused(applied.refused)
+
+    async def _count(self, state: ClusterState, allocation_id: str, reason: str) -> None:
+        """Have a refusal in the state, and so in `status` and among the events."""
+        self._refusals.count(RefusalKind.CREDENTIAL, allocation_id)
+        allocation = state.allocations.get(allocation_id)
+        log.warning("a healer is refused", allocation=allocation_id, reason=reason)
+        if allocation is None or not allocation.repair:
+            return
+        refused = self._uncounted.setdefault(allocation_id, _Uncounted())
+        refused.times += 1
+        now = self._clock.monotonic()
+        if now < refused.next_at:
+            return
+        refused.next_at, count = now + COUNT_EVERY_SECONDS, refused.times
+        refused.times = 0
+        command = CountRefusedRepair(
+            allocation.repair, allocation_id, reason[:REASON_LENGTH_MAX], count
+        )
+        try:
+            await self._commit(command)
+        except SappersError as error:
+            log.warning("a refusal is not counted", allocation=allocation_id, error=error.message)
+
+    def keep_only(self, allocation_ids: set[str]) -> None:
+        """Forget guests that are in the state no more."""
+        for kept in (self._given, self._uncounted):
+            for allocation_id in kept.keys() - allocation_ids:
+                del kept[allocation_id]
+
+
+class _Uncounted(msgspec.Struct):
+    """Of one guest: refusals that are not committed yet, and when they may be."""
+
+    times: int = 0
+    next_at: float = 0.0
+
+
+def healers_to_hear(state: ClusterState) -> dict[str, tuple[str, ...]]:
+    """What the leader listens to, by allocation id: guests of the healer's image alone. Pure."""
+    return {
+        allocation.id: (subjects.repair_claim(allocation.id), subjects.repair_step(allocation.id))
+        for allocation in state.allocations.values()
+        if not allocation.status.is_terminal
+        and (allocation.repair or allocation.image.name == HEALER)
+    }
+
+
+def _repair_of(state: ClusterState, allocation_id: str) -> Repair | None:
+    """The repair that a guest is the healer of; None for one that the image was run as by hand.
+
+    Raises:
+        CommandRefused: It is none, or its repair is forgotten.
+    """
+    allocation = state.allocations.get(allocation_id)
+    if allocation is not None and not allocation.repair and allocation.image.name == HEALER:
+        return None
+    repair = state.repairs.get(allocation.repair) if allocation is not None else None
+    if repair is None:
+        raise CommandRefused(f"{allocation_id} is no healer")
+    return repair
+
+
+def _decode(payload: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CommandRefused(f"that is no {kind.__name__.lower()}: {error}") from error

@@ -1,0 +1,248 @@
+"""Which members are to be repaired, by which healer, and when a repair is over. Pure.
+
+A repair is about a host whose agent died. What the host's guests were doing is placed elsewhere
+meanwhile (`reconcile_cluster`), which never waits for it. Whether a member is restored is judged by
+gossip; a healer's word alone closes nothing but what cannot be reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from sappers.decisions.scheduler import NoPlacement, place
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import (
+    AssignHealer,
+    CloseRepair,
+    Command,
+    FailAttempt,
+    OpenRepair,
+    StopAllocation,
+)
+from sappers.model.image import ClusterImage
+from sappers.model.member import Member, MemberState
+from sappers.model.repair import HEALER, Finding, Repair, RepairStatus
+from sappers.model.workload import ImageReference, Workload
+
+# Longer than allocations wait before they are placed elsewhere: a host that only boots anew, or
+# whose agent systemd starts again, needs no healer.
+DEAD_SECONDS = 15.0
+STAYS_UP_SECONDS = 5.0
+LAST_WORD_SECONDS = 30.0
+CLAIM_SECONDS = 150.0  # a guest boots for long under emulation
+REPAIR_SECONDS = 240.0  # of a credential
+ATTEMPTS_MAX = 3
+RETRY_SECONDS = 5.0
+GOSSIP_SECONDS = 30.0  # from a healer's last word until gossip must have seen the member
+WITHOUT_ROOM_SECONDS = 300.0
+# Repairs of one member within the time: then a person must look, for they mend nothing.
+REPAIRS_MAX, REPAIRS_MAX_WITHIN_SECONDS = 3, 3600.0
+HEALER_MEMORY_MIB = 256
+
+
+def reconcile_repairs(state: ClusterState, now: float) -> tuple[Command, ...]:
+    """The commands that repairs need; empty when nothing is to do.
+
+    Args:
+        state: The leader's state, with what gossip says now.
+        now: Unix time in seconds.
+    """
+    commands: list[Command] = []
+    for _, repair in sorted(state.repairs.items()):
+        if not repair.status.is_terminal:
+            commands.extend(_reconcile_repair(state, repair, now))
+    commands.extend(_open_repairs(state, now))
+    commands.extend(_stop_idle_healers(state))
+    return tuple(commands)
+
+
+def healer_image(state: ClusterState) -> ClusterImage | None:
+    """What healers are launched from: the image of that name that came last."""
+    healers = [image for image in state.images.values() if image.name == HEALER]
+    return max(healers, key=lambda image: (image.pushed_at, image.digest), default=None)
+
+
+def why_no_repairs(state: ClusterState, member_id: str) -> str:
+    """Why the cluster cannot repair a member at all, or empty."""
+    if healer_image(state) is None:
+        return f"the cluster has no image {HEALER}"
+    if state.repair_key is None or member_id not in state.repair_logins:
+        return "the cluster has no key for its host"
+    return ""
+
+
+def repairs_of(state: ClusterState, member_id: str, since: float) -> tuple[Repair, ...]:
+    """The member's repairs that were opened since then, oldest first."""
+    found = [
+        repair
+        for repair in state.repairs.values()
+        if repair.member_id == member_id and repair.opened_at >= since
+    ]
+    return tuple(sorted(found, key=lambda repair: (repair.opened_at, repair.id)))
+
+
+def latest_repairs(state: ClusterState) -> dict[str, Repair]:
+    """The last repair of each member that had one."""
+    found: dict[str, Repair] = {}
+    for repair in sorted(state.repairs.values(), key=lambda one: (one.opened_at, one.id)):
+        found[repair.member_id] = repair
+    return found
+
+
+def repairs_exhausted(state: ClusterState, member: Member) -> bool:
+    """Whether a member died so often of late that a person must look at it."""
+    since = member.state_since - REPAIRS_MAX_WITHIN_SECONDS
+    return len(repairs_of(state, member.id, since)) >= REPAIRS_MAX
+
+
+def _open_repairs(state: ClusterState, now: float) -> list[Command]:
+    return [
+        OpenRepair(
+            _short_id("repair", state.cluster_id, member.id, member.state_since),
+            member.id,
+            f"dead for {now - member.state_since:.0f} s",
+        )
+        for _, member in sorted(state.members.items())
+        if _wants_repair(state, member, now)
+    ]
+
+
+def _wants_repair(state: ClusterState, member: Member, now: float) -> bool:
+    """Whether the member died long enough ago, and nobody has seen to this death yet."""
+    if member.state is not MemberState.DEAD or now - member.state_since < DEAD_SECONDS:
+        return False
+    if state.open_repair(member.id) is not None or why_no_repairs(state, member.id):
+        return False
+    last = latest_repairs(state).get(member.id)
+    if last is not None and last.opened_at >= member.state_since:
+        return False
+    recent = repairs_of(state, member.id, now - REPAIRS_MAX_WITHIN_SECONDS)
+    # Each repair of late doubles the wait.
+    wait = DEAD_SECONDS * 2.0 ** len(recent)
+    return not repairs_exhausted(state, member) and now - member.state_since >= wait
+
+
+def _reconcile_repair(state: ClusterState, repair: Repair, now: float) -> list[Command]:
+    member = state.members.get(repair.member_id)
+    if member is None or member.state is MemberState.LEFT:
+        return [CloseRepair(repair.id, RepairStatus.MOVED, "the member left the cluster")]
+    if member.state is MemberState.ALIVE:
+        if now - member.state_since < _wait_for(repair, now):
+            return []
+        return [CloseRepair(repair.id, RepairStatus.RESTORED, _how_restored(repair, member))]
+    if repair.finding is Finding.UNREACHABLE:
+        text = f"{member.name}: {repair.trouble}; {_where_its_work_is(state, member)}"
+        return [CloseRepair(repair.id, RepairStatus.MOVED, text)]
+    if repair.status is not RepairStatus.OPEN:
+        return _watch_attempt(state, repair, now)
+    if repair.attempt >= ATTEMPTS_MAX:
+        text = f"{member.name}: {repair.attempt} attempts failed, at last: {repair.trouble}"
+        return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
+    if now < repair.retry_at or member.state is not MemberState.DEAD:
+        return []
+    if state.healers_at_work(repair, now):
+        return []
+    return _assign(state, repair, member, now)
+
+
+def _wait_for(repair: Repair, now: float) -> float:
+    """How long a member must be alive again; longer while its healer still looks at it."""
+    looking = repair.status is RepairStatus.CLAIMED and repair.finding is None
+    return LAST_WORD_SECONDS if looking and now < repair.deadline else STAYS_UP_SECONDS
+
+
+def _how_restored(repair: Repair, member: Member) -> str:
+    if repair.claimed_at and repair.allocation_id:
+        return f"{member.name} is alive again; attempt {repair.attempt} repaired it"
+    return f"{member.name} is alive again, without a healer's help"
+
+
+def _where_its_work_is(state: ClusterState, member: Member) -> str:
+    """What became of the guests that ran there."""
+    lost = sorted(
+        allocation.id
+        for allocation in state.allocations_on(member.id)
+        if allocation.status is AllocationStatus.LOST and allocation.workload in state.workloads
+    )
+    if not lost:
+        return "nothing ran there that is wanted"
+    return f"what ran there ({', '.join(lost)}) is placed elsewhere"
+
+
+def _watch_attempt(state: ClusterState, repair: Repair, now: float) -> list[Command]:
+    """Nothing as long as the healer may still succeed; else the end of the attempt."""
+    why = _why_failed(state, repair, now)
+    if not why:
+        return []
+    retry_at = now + RETRY_SECONDS * 2.0 ** (repair.attempt - 1)
+    return [FailAttempt(repair.id, repair.attempt, why, retry_at)]
+
+
+def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
+    """Why nothing comes of the attempt any more, or empty."""
+    healer = state.allocations.get(repair.allocation_id)
+    if repair.finding is Finding.FAILED:
+        return repair.trouble
+    if repair.finding is Finding.RESTORED:
+        if now - repair.changed_at < GOSSIP_SECONDS:
+            return ""
+        return f"its healer says that it is restored, but it is not alive: {repair.trouble}"
+    if healer is None:
+        return "its healer is gone"
+    if healer.status.is_terminal:
+        return f"{healer.id} is {healer.status}: {healer.reason}"
+    if now < repair.deadline:
+        return ""
+    if repair.status is RepairStatus.CLAIMED:
+        return f"{healer.id} is not done in time"
+    return f"{healer.id} has not claimed its credential in time: {healer.reason or 'no reason'}"
+
+
+def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> list[Command]:
+    image = healer_image(state)
+    if image is None or state.repair_key is None:
+        text = f"{member.name}: {why_no_repairs(state, member.id)} any more"
+        return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
+    attempt = repair.attempt + 1
+    reference = ImageReference(image.name, image.digest)
+    wanted = Workload(HEALER, reference, memory_mib=HEALER_MEMORY_MIB)
+    chosen = place(state, wanted)
+    if isinstance(chosen, NoPlacement):
+        if now - repair.changed_at < WITHOUT_ROOM_SECONDS:
+            return []
+        text = f"{member.name}: no room for a healer: {chosen.reason}"
+        return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
+    healer = Allocation(
+        id=_short_id(HEALER, repair.id, attempt),
+        workload=HEALER,
+        revision=wanted.revision,
+        image=reference,
+        memory_mib=HEALER_MEMORY_MIB,
+        member_id=chosen.member.id,
+        placed_term=state.term,
+        repair=repair.id,
+        # Clones of a checkpoint would share what their SSH library drew before it was taken.
+        cold=True,
+    )
+    return [AssignHealer(repair.id, attempt, healer, chosen.reason, now + CLAIM_SECONDS)]
+
+
+def _stop_idle_healers(state: ClusterState) -> list[Command]:
+    """A healer lives as long as its attempt."""
+    at_work = {
+        repair.allocation_id for repair in state.repairs.values() if not repair.status.is_terminal
+    }
+    return [
+        StopAllocation(allocation.id, "its repair is over")
+        for _, allocation in sorted(state.allocations.items())
+        if allocation.repair
+        and allocation.wanted
+        and not allocation.status.is_terminal
+        and allocation.id not in at_work
+    ]
+
+
+def _short_id(prefix: str, *parts: object) -> str:
+    seed = "/".join(str(part) for part in parts)
+    return f"{prefix}-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"

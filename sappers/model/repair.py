@@ -1,0 +1,152 @@
+"""A repair: one member that died, and the cluster's attempts to bring it back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+HEALER = "healer"  # the image that repairs, and the workload of its allocations
+CLOCKS_DIFFER_SECONDS = 5.0
+
+
+class RepairStatus(StrEnum):
+    """How far a repair is."""
+
+    OPEN = "open"  # no healer works on it now; one will
+    ASSIGNED = "assigned"  # a healer is placed; it has not asked for its credential yet
+    CLAIMED = "claimed"  # the healer has its credential
+    RESTORED = "restored"  # the member is alive again
+    MOVED = "moved"  # the host cannot be reached; its allocations are placed elsewhere
+    FAILED = "failed"  # given up: a person must look
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it is over."""
+        return self in (RepairStatus.RESTORED, RepairStatus.MOVED, RepairStatus.FAILED)
+
+
+class Finding(StrEnum):
+    """What a healer says at its end."""
+
+    RESTORED = "restored"  # the agent runs and stays up
+    UNREACHABLE = "unreachable"  # no SSH connection can be had
+    FAILED = "failed"  # it could not be repaired
+
+
+class Repair(msgspec.Struct, frozen=True):
+    """One member's repair. Times are Unix seconds.
+
+    Attributes:
+        id: Unique for ever; `repair-<8 hex digits>`.
+        member_id: Whom it is about.
+        reason: Why it was opened.
+        attempt: Counted from 1; 0 before the first healer.
+        allocation_id: The healer at work, or empty.
+        deadline: When the attempt must have claimed its credential; then, when it must be done.
+        credential_until: When the last credential that was given ends.
+        retry_at: No further attempt before.
+        steps: Highest number of a step that the attempt reported.
+        finding: What the attempt said at its end, or None.
+        trouble: Why the last attempt failed, or what was found; a sentence for a person.
+        refused: Claims and steps that were refused.
+        changed_at: When `status` or `finding` changed last.
+    """
+
+    id: str
+    member_id: str
+    reason: str
+    opened_at: float
+    attempt: int = 0
+    allocation_id: str = ""
+    status: RepairStatus = RepairStatus.OPEN
+    claimed_at: float = 0.0
+    deadline: float = 0.0
+    credential_until: float = 0.0
+    retry_at: float = 0.0
+    steps: int = 0
+    finding: Finding | None = None
+    trouble: str = ""
+    refused: int = 0
+    changed_at: float = 0.0
+
+
+class RepairKey(msgspec.Struct, frozen=True):
+    """The authority that signs healers' SSH certificates.
+
+    Attributes:
+        public: One line as in `authorized_keys`, without a comment: `ssh-ed25519 AAAA…`.
+        sealed: The private key, encrypted with what each member keeps outside of the state;
+            see `security.repair_authority`.
+    """
+
+    public: str
+    sealed: bytes
+
+
+class RepairLogin(msgspec.Struct, frozen=True):
+    """How a healer logs in to a member's host.
+
+    Attributes:
+        port: Of its sshd, at the member's address.
+        user: Whose `authorized_keys` names the authority.
+        become: Root's powers come by sudo.
+        host_keys: Its public host keys, `ssh-ed25519 AAAA…` each, as bootstrap saw them.
+    """
+
+    member_id: str
+    port: int
+    user: str
+    become: bool
+    host_keys: tuple[str, ...]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A healer asks for its credential.
+
+    Attributes:
+        public_key: `ssh-ed25519 AAAA…`; the private key is in the guest's memory alone.
+    """
+
+    public_key: str
+
+
+class ReportedStep(msgspec.Struct, frozen=True):
+    """A healer says what it is about to do, or with a finding that it ends."""
+
+    number: int
+    text: str
+    finding: Finding | None = None
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """What a healer logs in with, once, and to what.
+
+    Attributes:
+        certificate: Of the claim's key, one line as OpenSSH has it.
+        name: The member's, for people; `address` is where its sshd listens.
+        seconds: How long the healer may work.
+    """
+
+    repair_id: str
+    attempt: int
+    certificate: str
+    name: str
+    address: str
+    login: RepairLogin
+    seconds: float
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The leader's answer; one of its fields is set.
+
+    Attributes:
+        acknowledged: Number of the step that is committed.
+        refused: Why a claim or step counts for nothing.
+        idle: There is no repair for this guest to do.
+    """
+
+    credential: Credential | None = None
+    acknowledged: int = 0
+    refused: str = ""
+    idle: bool = False

@@ -1,0 +1,155 @@
+"""The cluster's own key for repairs: made by bootstrap, accepted by hosts, given to the cluster.
+
+The control machine keeps it (0600) so that each run can give it again. To replace it, remove the
+file and bootstrap: hosts and cluster get the new one, and the old one opens nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from sappers.durable import write_durably
+from sappers.errors import HostUnfit
+from sappers.model.repair import RepairKey, RepairLogin
+from sappers.provisioner.repair_access import access_line, with_access
+from sappers.provisioner.run import HostRun
+from sappers.security.repair_authority import (
+    RepairAuthority,
+    create_repair_authority,
+    load_repair_authority,
+    seal_authority,
+)
+
+KEY_FILE = "repair.key"
+_DEFAULT_KEYS_FILE = ".ssh/authorized_keys"
+
+
+class ClusterRepairKey(Protocol):
+    """The running cluster as the key's place; the composition root gives one."""
+
+    def repair_access(self, hosts: Sequence[HostRun]) -> tuple[str, tuple[RepairLogin, ...]]:
+        """The public key that the cluster has, or empty, and its logins. Raises ApiError."""
+
+    def give_repair_key(
+        self, hosts: Sequence[HostRun], key: RepairKey, logins: Sequence[RepairLogin]
+    ) -> None:
+        """Have it keep the key. Raises ApiError."""
+
+
+def load_repair_key(folder: Path) -> RepairAuthority | None:
+    """The cluster's repair key, or None before the first run.
+
+    Raises:
+        IdentityError: The file is damaged.
+    """
+    try:
+        return load_repair_authority((folder / KEY_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def ensure_repair_key(folder: Path) -> RepairAuthority:
+    """The same, made if it is missing."""
+    found = load_repair_key(folder)
+    if found is None:
+        found = create_repair_authority()
+        write_durably(folder / KEY_FILE, found.private)
+    return found
+
+
+def let_healers_in(host: HostRun, public: str | None) -> None:
+    """One line in the login user's `authorized_keys`; leaves the host's `repair_login`.
+
+    Args:
+        host: With its `node_id`.
+        public: The authority's; None in check mode before the first run.
+
+    Raises:
+        HostUnfit: The user has no home.
+    """
+    user, become = _account(host)
+    path, group = _keys_file(host, user)
+    if public is None or not host.node_id:
+        host.changes.append(f"repair access in {path}")
+        return
+    before = host.executor.read_file(path) or b""
+    after = with_access(before, access_line(public, host.node_id))
+    if after != before:
+        host.changes.append(f"repair access in {path}")
+        if not host.check:
+            _write(host, path, after, user, group)
+    if host.connection is not None:
+        host.repair_login = RepairLogin(
+            member_id=host.node_id,
+            port=host.connection.port,
+            user=user,
+            become=become,
+            host_keys=host.connection.host_keys,
+        )
+
+
+def give_repair_key(
+    hosts: Sequence[HostRun],
+    cluster: ClusterRepairKey,
+    authority: RepairAuthority,
+    secret: str,
+    note: Callable[[str], None],
+) -> list[str]:
+    """Give the running cluster its key, encrypted, and how to log in; what changed.
+
+    Args:
+        secret: What every member has and no replicated state.
+
+    Raises:
+        ApiError: The cluster does not take it.
+    """
+    logins = tuple(host.repair_login for host in hosts if host.repair_login is not None)
+    public, known = cluster.repair_access(hosts)
+    if public == authority.public and set(logins) <= set(known):
+        return []
+    note("giving the cluster its repair key")
+    cluster.give_repair_key(hosts, seal_authority(authority, secret), logins)
+    return ["repair key"] if public != authority.public else ["repair logins"]
+
+
+def _account(host: HostRun) -> tuple[str, bool]:
+    """Who a healer logs in as, and whether by sudo: who bootstrap did, if that needs no password.
+
+    Nobody keeps a password for sudo, so where one is needed root itself lets healers in.
+    """
+    if host.connection is None or (host.host.become and host.host.become_password is not None):
+        return "root", False
+    return host.connection.user, host.host.become
+
+
+def _keys_file(host: HostRun, user: str) -> tuple[str, str]:
+    """Where sshd looks for the user's keys, and the number of the user's group."""
+    entry = host.executor.run(["getent", "passwd", user]).stdout.strip().split(":")
+    if len(entry) < 7:
+        raise HostUnfit(host.name, f"there is no user {user} on it")
+    name, home = _DEFAULT_KEYS_FILE, entry[5]
+    settings = host.executor.run(["sh", "-c", "PATH=$PATH:/usr/sbin sshd -T 2>/dev/null"]).stdout
+    for line in settings.splitlines():
+        key, _, value = line.partition(" ")
+        if key == "authorizedkeysfile" and value.split() and value.split()[0] != "none":
+            name = value.split()[0]
+    path = name.replace("%h", home).replace("%u", user).replace("%%", "%")
+    return str(PurePosixPath(home) / path), entry[3]
+
+
+def _write(host: HostRun, path: str, content: bytes, user: str, group: str) -> None:
+    """Mode and owner of what is there stay."""
+    folder = str(PurePosixPath(path).parent)
+    found = host.executor.stat([folder, path])
+    if found[folder] is None:
+        host.executor.ensure_folder(folder, mode=0o700, owner=user, group=group)
+    file = found[path]
+    host.executor.write_file(
+        path,
+        content,
+        mode=file.mode if file else 0o600,
+        owner=file.owner if file else user,
+        group=file.group if file else group,
+    )

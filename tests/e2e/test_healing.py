@@ -1,0 +1,158 @@
+"""A member whose agent died is brought back by a healer, over SSH, from another member.
+
+The tests build on one cluster in the order they stand here; each leaves it whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sappers.api.image_calls import ImageCalls
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.event import Event
+from sappers.model.repair import HEALER, Repair, RepairStatus
+from tests.e2e.conftest import Deploy
+from tests.e2e.lab_cluster import LabCluster, until
+
+pytestmark = pytest.mark.timeout(540)
+
+REPAIR_SECONDS = 180
+KILL_FOR_GOOD = "systemctl kill -s KILL --kill-whom=main sappers; systemctl stop sappers"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def healer(cluster: LabCluster, deploy: Deploy) -> Iterator[None]:
+    """The cluster has a healer while these tests run."""
+    for command in (("image", "build", HEALER), ("image", "push", HEALER)):
+        done = deploy(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    yield
+    until(lambda: not healers(cluster), 60, "no healer is left")
+    with cluster.client() as client:
+        ImageCalls(client).remove(cluster.images.store.named()[HEALER])
+
+
+def healers(cluster: LabCluster) -> list[Allocation]:
+    return [a for a in cluster.view().allocations if a.repair and not a.status.is_terminal]
+
+
+def events(cluster: LabCluster, repair: Repair) -> list[Event]:
+    with cluster.client() as client:
+        found = client.events(limit=1000).events
+    return [event for event in found if event.subject == repair.id]
+
+
+def repair_of(cluster: LabCluster, host: str, member_id: str, *statuses: RepairStatus) -> Repair:
+    """The host's newest repair, once it is one of these."""
+
+    def look() -> Repair:
+        view = cluster.view(*(one for one in cluster.hosts() if one != host))
+        found = [one for one in view.repairs if one.member_id == member_id]
+        assert found, view.attention
+        assert found[0].status in statuses, found[0]
+        return found[0]
+
+    return until(look, REPAIR_SECONDS, f"the repair of {host} is {', '.join(statuses)}")
+
+
+def test_an_agent_that_is_killed_for_good_is_restored_and_each_step_is_an_event(
+    cluster: LabCluster, capsys
+):
+    took = []
+    for host in (cluster.hosts()[-1], cluster.leader()):
+        member_id = cluster.member_id(host)
+        stopped = time.time()
+        cluster.run(host, KILL_FOR_GOOD)
+        repair = repair_of(cluster, host, member_id, RepairStatus.RESTORED)
+        chain = [event.kind for event in events(cluster, repair)]
+        assert chain[:3] == ["repair.opened", "repair.assigned", "repair.claimed"], chain
+        assert chain.count("repair.step") >= 3, chain
+        assert chain[-1] == "repair.restored", chain
+        assert "attempt 1 repaired it" in repair.trouble
+        with cluster.client() as client:
+            alive = [
+                event.time
+                for event in client.events(limit=1000).events
+                if (event.kind, event.subject) == ("member.alive", member_id)
+            ]
+        took.append(alive[-1] - stopped)
+        with capsys.disabled():
+            print(f"\n{host}: stopped to alive again in {took[-1]:.1f} s")
+            for event in events(cluster, repair):
+                print(f"  +{event.time - stopped:5.1f} s {event.kind:24} {event.text}")
+        until(lambda: not healers(cluster), 60, "the healer is gone")
+        cluster.await_whole()
+
+
+def test_another_healer_follows_one_that_is_killed(cluster: LabCluster):
+    host = next(one for one in cluster.hosts() if one != cluster.leader())
+    member_id = cluster.member_id(host)
+    cluster.run(host, KILL_FOR_GOOD)
+    repair = repair_of(cluster, host, member_id, RepairStatus.ASSIGNED, RepairStatus.CLAIMED)
+    first = next(one for one in healers(cluster) if one.repair == repair.id)
+    home = cluster.host_of(first.member_id)
+    cluster.run(home, f"systemctl kill -s KILL sappers-guest-{first.id}")
+
+    def second() -> Allocation:
+        found = [one for one in healers(cluster) if one.repair == repair.id and one.id != first.id]
+        assert len(found) == 1, found
+        return found[0]
+
+    assert until(second, 60, "another healer is placed").member_id not in (
+        member_id,
+        first.member_id,
+    )
+    repair = repair_of(cluster, host, member_id, RepairStatus.RESTORED)
+    assert repair.attempt >= 2
+    assert "repair.attempt-failed" in [event.kind for event in events(cluster, repair)]
+    until(lambda: not healers(cluster), 60, "the healer is gone")
+    cluster.await_whole()
+
+
+def test_a_damaged_agent_gives_way_to_the_version_before_it(cluster: LabCluster):
+    host = next(one for one in cluster.hosts() if one != cluster.leader())
+    member_id = cluster.member_id(host)
+    current = cluster.run(host, "readlink /opt/sappers/current")
+    older = f"0123456789ab-{current.partition('-')[2]}"
+    cluster.run(
+        host,
+        f"cd /opt/sappers && cp -a {current} {older} && touch -d yesterday {older}"
+        f" && sed -i 's#{current}#{older}#g' {older}/bin/sappers"
+        f" && echo 'not a program' > {current}/bin/sappers",
+    )
+    cluster.run(host, KILL_FOR_GOOD)
+    repair = repair_of(cluster, host, member_id, RepairStatus.RESTORED)
+    told = [event.text for event in events(cluster, repair) if event.kind == "repair.step"]
+    assert any(f"going back to version {older}" in text for text in told), told
+    assert cluster.run(host, "readlink /opt/sappers/current") == older
+    until(lambda: not healers(cluster), 60, "the healer is gone")
+    cluster.run(host, f"rm -r /opt/sappers/{current}")
+
+
+def test_a_host_without_power_is_given_up_its_work_moves_and_a_person_is_told(
+    cluster: LabCluster, deploy: Deploy
+):
+    host = next(one for one in cluster.hosts() if one != cluster.leader())
+    member_id = cluster.member_id(host)
+    with cluster.client() as client:
+        client.put_workload("hello", cluster.wanted(count=3))
+    until(lambda: running_on(cluster, member_id), 90, "a guest runs there")
+    cluster.lab.kill_host(host)
+    repair = repair_of(cluster, host, member_id, RepairStatus.MOVED)
+    assert "is placed elsewhere" in repair.trouble
+    shown = deploy("status").stdout
+    assert "no healer can reach it" in " ".join(shown.split()), shown
+    with cluster.client() as client:
+        client.delete_workload("hello")
+    cluster.lab.start_host(host)
+    cluster.await_whole()
+
+
+def running_on(cluster: LabCluster, member_id: str) -> bool:
+    return any(
+        one.member_id == member_id and one.status is AllocationStatus.HEALTHY
+        for one in cluster.view().allocations
+    )

@@ -1,0 +1,138 @@
+"""A healer's certificate against a real sshd: it opens one host, for minutes, for commands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from sappers.errors import HostUnreachable
+from sappers.provisioner.repair_access import access_line, with_access
+from sappers.provisioner.repair_login import RepairKeyPair, RepairTarget, open_executor
+from sappers.security.repair_authority import RepairAuthority, create_repair_authority, sign_login
+from tests.integration.ssh_server import SshServer, ssh_server
+
+MEMBER = "lab1-0a1b2c"
+
+
+@pytest.fixture(scope="module")
+def authority() -> RepairAuthority:
+    return create_repair_authority()
+
+
+@pytest.fixture(scope="module")
+def server(authority: RepairAuthority) -> Iterator[SshServer]:
+    with ssh_server() as running:
+        path = running.folder / "authorized_keys"
+        path.write_bytes(with_access(path.read_bytes(), access_line(authority.public, MEMBER)))
+        yield running
+
+
+def target(server: SshServer, **changes: object) -> RepairTarget:
+    known = server.known_hosts.read_text().split()
+    given: dict[str, object] = {
+        "name": "lab1",
+        "address": "127.0.0.1",
+        "port": server.port,
+        "user": "root",
+        "become": False,
+        "host_keys": (" ".join(known[1:3]),),
+    }
+    return RepairTarget(**(given | changes))  # type: ignore[arg-type]
+
+
+def certificate(
+    authority: RepairAuthority, key: RepairKeyPair, member_id: str = MEMBER, seconds: float = 60
+) -> str:
+    now = time.time()
+    return sign_login(
+        authority, key.public, member_id=member_id, key_id="r/1", now=now, until=now + seconds
+    )
+
+
+def test_a_healer_is_root_for_commands(server: SshServer, authority: RepairAuthority):
+    key = RepairKeyPair()
+    with open_executor(target(server), key, certificate(authority, key)) as executor:
+        assert executor.check(["id", "-u"]).stdout == "0\n"
+        assert executor.gather_facts().is_root
+
+
+def test_by_sudo_where_the_login_user_is_another(server: SshServer, authority: RepairAuthority):
+    key = RepairKeyPair()
+    free = target(server, user="free", become=True)
+    with open_executor(free, key, certificate(authority, key)) as executor:
+        assert executor.check(["id", "-u"]).stdout == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("member_id", "seconds"), [("lab2-0a1b2c", 60.0), (MEMBER, -1.0), ("lab1", 60.0)]
+)
+def test_another_hosts_and_an_ended_certificate_are_refused(
+    server: SshServer, authority: RepairAuthority, member_id: str, seconds: float
+):
+    key = RepairKeyPair()
+    signed = certificate(authority, key, member_id, seconds)
+    with (
+        pytest.raises(HostUnreachable, match="is refused with the certificate"),
+        open_executor(target(server), key, signed),
+    ):
+        pass
+
+
+def test_another_authoritys_certificate_is_refused(server: SshServer):
+    key = RepairKeyPair()
+    signed = certificate(create_repair_authority(), key)
+    with (
+        pytest.raises(HostUnreachable, match="is refused"),
+        open_executor(target(server), key, signed),
+    ):
+        pass
+
+
+def test_a_certificate_is_of_no_use_with_another_key(server: SshServer, authority: RepairAuthority):
+    mine, theirs = RepairKeyPair(), RepairKeyPair()
+    with (
+        pytest.raises((HostUnreachable, ValueError)),
+        open_executor(target(server), theirs, certificate(authority, mine)),
+    ):
+        pass
+
+
+def test_a_host_that_shows_another_key_gets_nothing(server: SshServer, authority: RepairAuthority):
+    key = RepairKeyPair()
+    liar = target(server, host_keys=(RepairKeyPair().public,))
+    with (
+        pytest.raises(HostUnreachable, match="another host key"),
+        open_executor(liar, key, certificate(authority, key)),
+    ):
+        pass
+
+
+def test_a_host_that_is_away_is_told_as_such(authority: RepairAuthority, tmp_path: Path):
+    key = RepairKeyPair()
+    away = RepairTarget("lab1", "127.0.0.1", 9, "root", become=False, host_keys=())
+    with (
+        pytest.raises(HostUnreachable, match="port 9: Connection refused"),
+        open_executor(away, key, certificate(authority, key)),
+    ):
+        pass
+
+
+def test_no_terminal_and_no_forwarding(server: SshServer, authority: RepairAuthority):
+    key = RepairKeyPair()
+    transport = paramiko.Transport(("127.0.0.1", server.port))
+    try:
+        transport.start_client(timeout=10)
+        transport.auth_publickey("root", key.certified(certificate(authority, key)))
+        session = transport.open_session(timeout=10)
+        with pytest.raises(paramiko.SSHException):
+            session.get_pty()
+        with pytest.raises(paramiko.SSHException):
+            transport.open_channel("direct-tcpip", ("127.0.0.1", server.port), ("127.0.0.1", 0))
+        with pytest.raises(paramiko.SSHException):
+            transport.request_port_forward("127.0.0.1", 0)
+    finally:
+        transport.close()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    load_ssh_public_identity,
+)
+
+from sappers.errors import IdentityError
+from sappers.security.repair_authority import (
+    SealedRepairSigner,
+    create_repair_authority,
+    load_repair_authority,
+    open_authority,
+    seal_authority,
+)
+
+SECRET = "SAAC a seed that every member has"
+
+
+def public_key() -> str:
+    key = Ed25519PrivateKey.generate().public_key()
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def test_what_is_sealed_opens_with_the_same_secret_alone() -> None:
+    authority = create_repair_authority()
+    sealed = seal_authority(authority, SECRET)
+    assert authority.private not in sealed.sealed
+    assert open_authority(sealed, SECRET + "\n") == authority
+    with pytest.raises(IdentityError, match="cannot be decrypted"):
+        open_authority(sealed, "another")
+    with pytest.raises(IdentityError, match="cannot be decrypted"):
+        open_authority(msgspec.structs.replace(sealed, public="ssh-ed25519 AAAA"), SECRET)
+    with pytest.raises(IdentityError, match="cannot be decrypted"):
+        open_authority(msgspec.structs.replace(sealed, sealed=b""), SECRET)
+
+
+def test_a_key_survives_its_file_and_a_damaged_one_is_told() -> None:
+    authority = create_repair_authority()
+    assert load_repair_authority(authority.private) == authority
+    with pytest.raises(IdentityError, match="damaged"):
+        load_repair_authority(b"nonsense")
+
+
+def test_nothing_secret_shows() -> None:
+    assert "PRIVATE" not in repr(create_repair_authority())
+
+
+def test_a_certificate_is_for_one_host_for_minutes_and_for_commands_alone() -> None:
+    sealed = seal_authority(create_repair_authority(), SECRET)
+    line = SealedRepairSigner(SECRET).sign(
+        sealed, public_key(), member_id="lab2-0a1b2c", key_id="repair-1/2", now=1000.0, until=1240.0
+    )
+    certificate = load_ssh_public_identity(line.encode())
+    assert isinstance(certificate, SSHCertificate)
+    certificate.verify_cert_signature()
+    assert certificate.valid_principals == [b"sappers-repair-lab2-0a1b2c"]
+    assert (certificate.valid_after, certificate.valid_before) == (940, 1240)
+    assert certificate.key_id == b"repair-1/2"
+    assert (certificate.extensions, certificate.critical_options) == ({}, {})
+
+
+def test_only_ed25519_keys_get_one() -> None:
+    sealed = seal_authority(create_repair_authority(), SECRET)
+    for wrong in ("", "ssh-ed25519 nonsense", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ=="):
+        with pytest.raises(IdentityError):
+            SealedRepairSigner(SECRET).sign(
+                sealed, wrong, member_id="m1", key_id="x", now=0.0, until=1.0
+            )

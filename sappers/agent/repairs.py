@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from sappers.decisions.healing import REPAIR_SECONDS
-from sappers.errors import CommandRefused, SappersError
+from sappers.errors import CommandRefused, IdentityError, SappersError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
@@ -103,22 +103,14 @@ class Repairs:
         in_time = repair.allocation_id == allocation_id and self._clock.now() < repair.deadline
         if public_key == claim.public_key and in_time:
             return given  # the same claim again: its answer was lost
-        member, login = state.members.get(repair.member_id), None
-        if member is not None:
-            login = state.repair_logins.get(member.id)
-        if member is None or login is None or state.repair_key is None:
-            raise CommandRefused(f"{repair.id}: the cluster has no key for this host")
+        member = state.members.get(repair.member_id)
+        if member is None:
+            raise CommandRefused(f"{repair.id}: there is no member {repair.member_id} any more")
         now = self._clock.now()
         until = now + REPAIR_SECONDS
         await self._commit(ClaimRepair(repair.id, repair.attempt, allocation_id, until))
-        certificate = self._signer.sign(
-            state.repair_key,
-            claim.public_key,
-            member_id=member.id,
-            key_id=f"{repair.id}/{repair.attempt}",
-            now=now,
-            until=until,
-        )
+        login = state.repair_logins.get(member.id) if state.repair_key else None
+        certificate = self._sign(state, repair, claim.public_key, now, until) if login else ""
         answer = Answer(
             Credential(
                 repair_id=repair.id,
@@ -126,12 +118,29 @@ class Repairs:
                 certificate=certificate,
                 name=member.name,
                 address=member.address,
+                api_port=member.ports.http,
                 login=login,
                 seconds=REPAIR_SECONDS,
             )
         )
         self._given[allocation_id] = (claim.public_key, answer)
         return answer
+
+    def _sign(
+        self, state: ClusterState, repair: Repair, public_key: str, now: float, until: float
+    ) -> str:
+        assert state.repair_key is not None, "there is a login"
+        try:
+            return self._signer.sign(
+                state.repair_key,
+                public_key,
+                member_id=repair.member_id,
+                key_id=f"{repair.id}/{repair.attempt}",
+                now=now,
+                until=until,
+            )
+        except IdentityError as error:
+            raise CommandRefused(error.message) from error
 
     async def _report(
         self, state: ClusterState, repair: Repair, allocation_id: str, payload: bytes

@@ -148,7 +148,7 @@ def _claim(state: ClusterState, command: ClaimRepair, time: float) -> Step:
         changed_at=time,
     )
     text = (
-        f"{repair.allocation_id} may log in to {_name(state, repair)} for "
+        f"{repair.allocation_id} has its credential for {_name(state, repair)}, for "
         f"{command.deadline - time:.0f} s"
     )
     return _with(state, changed), (Happened("repair.claimed", repair.id, text),)

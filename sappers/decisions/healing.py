@@ -63,15 +63,6 @@ def healer_image(state: ClusterState) -> ClusterImage | None:
     return max(healers, key=lambda image: (image.pushed_at, image.digest), default=None)
 
 
-def why_no_repairs(state: ClusterState, member_id: str) -> str:
-    """Why the cluster cannot repair a member at all, or empty."""
-    if healer_image(state) is None:
-        return f"the cluster has no image {HEALER}"
-    if state.repair_key is None or member_id not in state.repair_logins:
-        return "the cluster has no key for its host"
-    return ""
-
-
 def repairs_of(state: ClusterState, member_id: str, since: float) -> tuple[Repair, ...]:
     """The member's repairs that were opened since then, oldest first."""
     found = [
@@ -112,7 +103,7 @@ def _wants_repair(state: ClusterState, member: Member, now: float) -> bool:
     """Whether the member died long enough ago, and nobody has seen to this death yet."""
     if member.state is not MemberState.DEAD or now - member.state_since < DEAD_SECONDS:
         return False
-    if state.open_repair(member.id) is not None or why_no_repairs(state, member.id):
+    if state.open_repair(member.id) is not None or healer_image(state) is None:
         return False
     last = latest_repairs(state).get(member.id)
     if last is not None and last.opened_at >= member.state_since:
@@ -134,6 +125,9 @@ def _reconcile_repair(state: ClusterState, repair: Repair, now: float) -> list[C
     if repair.finding is Finding.UNREACHABLE:
         text = f"{member.name}: {repair.trouble}; {_where_its_work_is(state, member)}"
         return [CloseRepair(repair.id, RepairStatus.MOVED, text)]
+    if repair.finding is Finding.HOPELESS:
+        text = f"{member.name}: {repair.trouble}"
+        return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
     if repair.status is not RepairStatus.OPEN:
         return _watch_attempt(state, repair, now)
     if repair.attempt >= ATTEMPTS_MAX:
@@ -201,8 +195,8 @@ def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
 
 def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> list[Command]:
     image = healer_image(state)
-    if image is None or state.repair_key is None:
-        text = f"{member.name}: {why_no_repairs(state, member.id)} any more"
+    if image is None:
+        text = f"{member.name}: the cluster has no image {HEALER} any more"
         return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
     attempt = repair.attempt + 1
     reference = ImageReference(image.name, image.digest)

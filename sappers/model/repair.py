@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -31,7 +32,8 @@ class Finding(StrEnum):
 
     RESTORED = "restored"  # the agent runs and stays up
     UNREACHABLE = "unreachable"  # no SSH connection can be had
-    FAILED = "failed"  # it could not be repaired
+    FAILED = "failed"  # it could not be repaired; another healer may have more luck
+    HOPELESS = "hopeless"  # only a person can help
 
 
 class Repair(msgspec.Struct, frozen=True):
@@ -108,7 +110,7 @@ class Claim(msgspec.Struct, frozen=True):
         public_key: `ssh-ed25519 AAAA…`; the private key is in the guest's memory alone.
     """
 
-    public_key: str
+    public_key: Annotated[str, msgspec.Meta(pattern=r"^ssh-ed25519 [A-Za-z0-9+/]{68}$(?!\n)")]
 
 
 class ReportedStep(msgspec.Struct, frozen=True):
@@ -123,8 +125,10 @@ class Credential(msgspec.Struct, frozen=True):
     """What a healer logs in with, once, and to what.
 
     Attributes:
-        certificate: Of the claim's key, one line as OpenSSH has it.
-        name: The member's, for people; `address` is where its sshd listens.
+        certificate: Of the claim's key, one line as OpenSSH has it; empty without a login.
+        name: The member's, for people; `address` is its host's.
+        api_port: Where its agent would answer.
+        login: None where bootstrap gave the cluster no way in: then the healer only looks.
         seconds: How long the healer may work.
     """
 
@@ -133,7 +137,8 @@ class Credential(msgspec.Struct, frozen=True):
     certificate: str
     name: str
     address: str
-    login: RepairLogin
+    api_port: int
+    login: RepairLogin | None
     seconds: float
 
 

@@ -100,12 +100,24 @@ def open_executor(
             transport.close()
 
 
+def knock(address: str, port: int, timeout_seconds: float = 5.0) -> str:
+    """Why nothing answers there, or empty."""
+    try:
+        socket.create_connection((address, port), timeout_seconds).close()
+    except OSError as error:
+        return _why(error)
+    return ""
+
+
+def _why(error: OSError) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+
+
 def _log_in(target: RepairTarget, key: paramiko.PKey, timeout: float) -> paramiko.Transport:
     try:
         stream = socket.create_connection((target.address, target.port), timeout)
     except OSError as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or error
-        raise _unreachable(target, str(why)) from error
+        raise _unreachable(target, _why(error)) from error
     transport = paramiko.Transport(stream)
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * timeout
     try:

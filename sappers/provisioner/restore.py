@@ -1,7 +1,7 @@
 """Brings back a host whose agent died: look, decide, mend, and see that it stays up.
 
 Nothing is changed that the cluster has not committed as a step first: `report` returns once it has.
-What a person stopped on purpose beyond the unit itself (a masked unit) stays as it is.
+An agent that a person has disabled stays as it is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FREE_MIB_MIN = 64
 START_SECONDS = 120.0
 STAYS_UP_SECONDS = 4.0
 _LOOK_SECONDS = 1.0
-_PROPERTIES = "LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,MainPID"
+_PROPERTIES = "LoadState,UnitFileState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,MainPID"
 _JOURNAL_CHARACTERS = 200
 _VERSION = re.compile(r"[0-9a-f]{12}-py3[0-9]{1,2}")
 # Old versions and what unpacking left; the two versions that $@ names stay.
@@ -88,6 +88,11 @@ def why_hopeless(found: Diagnosis) -> str:
     """Why only a person can help, or empty."""
     if not found.systemd:
         return "systemd does not run on it"
+    if found.unit.get("UnitFileState") == "disabled":
+        return (
+            f"{UNIT_NAME} is disabled, so somebody wants it not to run: "
+            f"systemctl enable --now {UNIT_NAME}"
+        )
     if found.unit.get("LoadState") == "masked":
         return (
             f"{UNIT_NAME} is masked, so somebody wants it not to run: systemctl unmask {UNIT_NAME}"
@@ -137,7 +142,7 @@ class _Restore:
         found = diagnose(self._executor)
         self._report(f"logged in: {found.describe()}")
         if why := why_hopeless(found):
-            return Finding.FAILED, why
+            return Finding.HOPELESS, why
         if found.full:
             self._sweep(found)
         trouble = ""

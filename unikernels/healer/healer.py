@@ -76,6 +76,8 @@ def _repair(key: RepairKeyPair, credential: Credential, report: Any) -> tuple[Fi
     from sappers.provisioner.restore import restore_host
 
     login = credential.login
+    if login is None:
+        return _look(credential, report)
     target = RepairTarget(
         name=credential.name,
         address=credential.address,
@@ -99,6 +101,17 @@ def _repair(key: RepairKeyPair, credential: Credential, report: Any) -> tuple[Fi
             time.sleep(REACH_AGAIN_SECONDS)
         except HostError as error:
             return Finding.FAILED, error.message
+
+
+def _look(credential: Credential, report: Any) -> tuple[Finding, str]:
+    """Of a host that nobody gave the cluster a key for, as much as shows from outside."""
+    from sappers.model.repair import Finding
+    from sappers.provisioner.repair_login import knock
+
+    place = f"{credential.address} port {credential.api_port}"
+    report(f"the cluster has no key for its host; looking whether its agent answers at {place}")
+    why = knock(credential.address, credential.api_port) or "it answers, but gossip has it dead"
+    return Finding.UNREACHABLE, f"the cluster has no key for its host; {place}: {why}"
 
 
 class Leader:

@@ -105,14 +105,11 @@ def test_a_member_that_is_dead_for_long_gets_a_healer_on_another_member() -> Non
     assert reconcile_repairs(state, NOW + DEAD_SECONDS + 1) == ()
 
 
-def test_without_a_healer_or_a_key_nothing_is_repaired() -> None:
+def test_without_a_healer_nothing_is_repaired() -> None:
     state = died(founded(), "m2", NOW)
     assert reconcile_repairs(state, NOW + 100) == ()
     state, _ = commit(died(healing_cluster(), "m2", NOW), RemoveImage(HEALER_IMAGE.digest))
     assert reconcile_repairs(state, NOW + 100) == ()
-    state = died(healing_cluster(), "m2", NOW)
-    keyless = msgspec.structs.replace(state, repair_logins=state.repair_logins.delete("m2"))
-    assert reconcile_repairs(keyless, NOW + 100) == ()
 
 
 def test_a_member_that_left_is_not_repaired() -> None:
@@ -161,6 +158,14 @@ def test_an_unreachable_host_is_given_up_and_its_work_is_elsewhere() -> None:
     assert "no SSH: no answer" in repair.trouble
     assert "hello-1" in repair.trouble
     assert reconcile_repairs(ends(state, AllocationStatus.STOPPED, NOW + 52), NOW + 500) == ()
+
+
+def test_what_only_a_person_can_mend_is_not_tried_again() -> None:
+    state = says(claim(assigned(), NOW + 5), Finding.HOPELESS, "it is disabled", NOW + 10)
+    state = heal(state, NOW + 11)
+    repair = only_repair(state)
+    assert (repair.status, repair.trouble) == (RepairStatus.FAILED, "host2: it is disabled")
+    assert repair.attempt == 1
 
 
 def test_another_healer_follows_one_that_failed_on_another_member() -> None:

@@ -37,6 +37,8 @@ def test_the_version_in_use_comes_first_and_a_broken_one_never() -> None:
 
 def test_what_only_a_person_can_mend_says_so() -> None:
     assert why_hopeless(WELL) == ""
+    disabled = {"LoadState": "loaded", "UnitFileState": "disabled"}
+    assert "systemctl enable --now" in why_hopeless(but(unit=disabled))
     assert "systemctl unmask" in why_hopeless(but(unit={"LoadState": "masked"}))
     assert "bootstrap" in why_hopeless(but(unit={"LoadState": "not-found"}))
     assert "bootstrap" in why_hopeless(but(versions=()))

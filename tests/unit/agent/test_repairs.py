@@ -1,0 +1,234 @@
+"""The leader's side of repairs, with a real state machine and real certificates."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+
+from sappers.agent.refusals import Refusals
+from sappers.agent.repairs import (
+    COUNT_EVERY_SECONDS,
+    PAYLOAD_BYTES_MAX,
+    Repairs,
+    healers_to_hear,
+)
+from sappers.consensus.state_machine import apply
+from sappers.decisions.healing import REPAIR_SECONDS
+from sappers.model import subjects
+from sappers.model.allocation import AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import (
+    CloseRepair,
+    Command,
+    Entry,
+    FailAttempt,
+    Proposal,
+    PutRepairKey,
+    ReportAllocation,
+    encode_proposal,
+)
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.refusal import RefusalKind
+from sappers.model.repair import Answer, Claim, Finding, RepairStatus, ReportedStep
+from sappers.ports import Applied
+from sappers.provisioner.repair_login import RepairKeyPair
+from sappers.security.repair_authority import (
+    SealedRepairSigner,
+    create_repair_authority,
+    seal_authority,
+)
+from tests.unit.repair_worlds import assign, login, only_repair, opened
+from tests.unit.worlds import commit, member
+
+SECRET = "seed"
+START = 110.0
+
+
+class Log:
+    """The state machine itself, committed at once."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self.current = state
+        self.role = RaftRole.LEADER
+
+    def state(self) -> ClusterState:
+        return self.current
+
+    def status(self) -> RaftStatus:
+        return RaftStatus(self.role, 1, "m1", self.current.index, self.current.index)
+
+    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
+        index = self.current.index + 1
+        self.current, outcome = apply(self.current, Entry(index, 1, encode_proposal(proposal)))
+        return Applied(index, 1, outcome.refused)
+
+
+class World:
+    """One leader, and what it has answered."""
+
+    def __init__(self) -> None:
+        state, _ = commit(opened(), assign(), time=START)
+        sealed = seal_authority(create_repair_authority(), SECRET)
+        state, _ = commit(state, PutRepairKey(sealed, (login("m2"),)))
+        self.log = Log(state)
+        self.me = member(1)
+        self.time = START
+        self.refusals = Refusals(self)
+        self.answers: list[tuple[str, Answer]] = []
+        signer = SealedRepairSigner(SECRET)
+        self.repairs = Repairs(self, self, self, signer, self.refusals)  # type: ignore[arg-type]
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        self.answers.append((subject, msgspec.json.decode(payload, type=Answer)))
+
+    def does(self, *commands: Command) -> None:
+        self.log.current, outcome = commit(self.log.current, *commands, time=self.time)
+        assert not outcome.refused
+
+    async def claims(self, public_key: str, who: str = "h1") -> Answer:
+        payload = msgspec.json.encode(Claim(public_key))
+        return await self.hears(subjects.repair_claim(who), payload)
+
+    async def reports(self, number: int, text: str, finding: Finding | None = None) -> Answer:
+        payload = msgspec.json.encode(ReportedStep(number, text, finding))
+        return await self.hears(subjects.repair_step("h1"), payload)
+
+    async def hears(self, subject: str, payload: bytes) -> Answer:
+        before = len(self.answers)
+        await self.repairs.hear(subject, payload)
+        assert len(self.answers) == before + 1
+        where, answer = self.answers[-1]
+        assert where == subjects.repair_answer(subjects.allocation_of(subject))
+        return answer
+
+    @property
+    def refused(self) -> int:
+        return self.refusals.totals()[RefusalKind.CREDENTIAL.value]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_claim_is_committed_before_it_is_signed(world: World) -> None:
+    answer = await world.claims(RepairKeyPair().public)
+    repair = only_repair(world.log.current)
+    assert repair.status is RepairStatus.CLAIMED
+    credential = answer.credential
+    assert credential is not None
+    assert (credential.repair_id, credential.attempt, credential.name) == ("r1", 1, "host2")
+    certificate = load_ssh_public_identity(credential.certificate.encode())
+    assert isinstance(certificate, SSHCertificate)
+    assert certificate.valid_principals == [b"sappers-repair-m2"]
+    assert certificate.valid_before == START + REPAIR_SECONDS == repair.credential_until
+    assert certificate.key_id == b"r1/1"
+
+
+async def test_without_a_key_for_the_host_the_healer_may_only_look(world: World) -> None:
+    state = world.log.current
+    world.log.current = msgspec.structs.replace(
+        state, repair_logins=state.repair_logins.delete("m2")
+    )
+    credential = (await world.claims(RepairKeyPair().public)).credential
+    assert credential is not None
+    assert (credential.certificate, credential.login) == ("", None)
+    assert (credential.address, credential.api_port) == ("10.0.0.2", 11000)
+
+
+async def test_a_credential_used_twice_is_refused_counted_and_in_the_state(world: World) -> None:
+    await world.claims(RepairKeyPair().public)
+    again = await world.claims(RepairKeyPair().public)
+    assert again.credential is None
+    assert "claimed already" in again.refused
+    assert world.refused == 1
+    repair = only_repair(world.log.current)
+    assert (repair.refused, repair.status) == (1, RepairStatus.CLAIMED)
+    assert world.log.current.events[-1].kind == "repair.refused"
+
+
+async def test_an_answer_that_was_lost_is_given_again_and_lasts_no_longer(world: World) -> None:
+    key = RepairKeyPair().public
+    first = await world.claims(key)
+    world.time += 10
+    assert await world.claims(key) == first
+    assert world.refused == 0
+    world.time += REPAIR_SECONDS
+    assert "claimed already" in (await world.claims(key)).refused
+
+
+async def test_a_late_claim_is_refused_and_counted(world: World) -> None:
+    world.time = only_repair(world.log.current).deadline + 1
+    assert "after its deadline" in (await world.claims(RepairKeyPair().public)).refused
+    assert only_repair(world.log.current).refused == 1
+
+
+async def test_a_claim_after_the_end_and_of_an_earlier_attempt_is_refused(world: World) -> None:
+    world.does(ReportAllocation("h1", AllocationStatus.FAILED, "test"))
+    world.does(FailAttempt("r1", 1, "test", 0.0), assign(2))
+    assert "is not its healer" in (await world.claims(RepairKeyPair().public)).refused
+    world.does(CloseRepair("r1", RepairStatus.FAILED, "test"))
+    assert "is over" in (await world.claims(RepairKeyPair().public, "h2")).refused
+    assert world.refused == 2
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xff", b"[" * 4000, b'{"public_key": 7}', b'{"public_key": "ssh-rsa AAAA"}', b"{}"],
+)
+async def test_nonsense_is_refused_and_gives_nothing(world: World, payload: bytes) -> None:
+    answer = await world.hears(subjects.repair_claim("h1"), payload)
+    assert answer.refused
+    assert answer.credential is None
+    assert world.refused == 1
+
+
+async def test_a_flood_is_counted_without_filling_the_log(world: World) -> None:
+    await world.claims(RepairKeyPair().public)
+    before = world.log.current.index
+    for _ in range(500):
+        await world.hears(subjects.repair_step("h1"), b"x" * (PAYLOAD_BYTES_MAX + 1))
+    assert world.refused == 500
+    assert len([e for e in world.log.current.events if e.kind == "repair.refused"]) == 1
+    assert world.log.current.index <= before + 1
+    world.time += COUNT_EVERY_SECONDS
+    await world.hears(subjects.repair_step("h1"), b"nonsense")
+    assert only_repair(world.log.current).refused == 501
+
+
+async def test_a_step_is_acknowledged_once_it_is_committed(world: World) -> None:
+    await world.claims(RepairKeyPair().public)
+    assert (await world.reports(1, "starting\x1b[31m it\n")).acknowledged == 1
+    assert world.log.current.events[-1].text == "host2: starting [31m it "
+    assert (await world.reports(1, "starting it")).acknowledged == 1  # it was sent again
+    assert (await world.reports(2, "it runs", Finding.RESTORED)).acknowledged == 2
+    assert only_repair(world.log.current).finding is Finding.RESTORED
+    assert [e.kind for e in world.log.current.events].count("repair.step") == 2
+
+
+async def test_a_step_without_a_credential_is_refused(world: World) -> None:
+    assert "no credential" in (await world.reports(1, "starting it")).refused
+
+
+async def test_the_image_run_by_hand_has_nothing_to_do(world: World) -> None:
+    healer = world.log.current.allocations["h1"]
+    idle = msgspec.structs.replace(healer, id="healer-1", repair="")
+    world.log.current = msgspec.structs.replace(
+        world.log.current, allocations=world.log.current.allocations.set(idle.id, idle)
+    )
+    assert (await world.claims(RepairKeyPair().public, "healer-1")).idle
+    assert world.refused == 0
+    assert set(healers_to_hear(world.log.current)) == {"h1", "healer-1"}
+
+
+async def test_who_does_not_lead_stays_silent(world: World) -> None:
+    world.log.role = RaftRole.FOLLOWER
+    await world.repairs.hear(subjects.repair_claim("h1"), b"{}")
+    assert world.answers == []

@@ -82,7 +82,7 @@ class Machine:
         for command in (
             f"ip netns add {self._name}",
             f"ip -n {self._name} link set lo up",
-            f"ip -n {self._name} link add walk0 type dummy",
+            f"ip -n {self._name} link add walk0 type bridge",
             f"ip -n {self._name} address add {ADDRESS}/24 dev walk0",
             f"ip -n {self._name} link set walk0 up",
         ):

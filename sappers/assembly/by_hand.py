@@ -49,12 +49,18 @@ from sappers.provisioner.control_identity import (
 )
 from sappers.security.authority import authority_name, create_request
 from sappers.security.identity import load_identity
+from sappers.security.repair_authority import (
+    RepairAuthority,
+    create_repair_authority,
+    load_repair_authority,
+)
 from sappers.security.signing import SigningKey, load_or_create_signing_key
 from sappers.security.tls import Identity
 
 KEYS_FOLDER = "cluster"
 CLUSTER_NAME = "sappers"
 SIGNING_KEY_FILE = "image-signing.key"
+REPAIR_KEY_FILE = "repair.key"  # as bootstrap calls it
 CONSUL_SECONDS = 0.5
 _FOUNDER_FILE = "founding.json"
 _LOCK_FILE = ".lock"
@@ -130,6 +136,19 @@ def load_cluster_keys(folder: Path) -> ClusterKeys | None:
         )
     signing_key = load_or_create_signing_key(folder / SIGNING_KEY_FILE)
     return ClusterKeys(folder, authority_name(identity.authority), identity, signing_key)
+
+
+def ensure_repair_authority(keys: ClusterKeys) -> RepairAuthority:
+    """What signs the certificates that healers log in with; made when it is first asked for.
+
+    Raises:
+        IdentityError: The file is damaged.
+    """
+    path = keys.folder / REPAIR_KEY_FILE
+    with _locked(keys.folder):
+        if not path.exists():
+            write_durably(path, create_repair_authority().private)
+        return load_repair_authority(path.read_bytes())
 
 
 def operator_identity(

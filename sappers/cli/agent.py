@@ -74,6 +74,7 @@ move along with the last one.
           --service-port 8080 ./raft/node1
   sappers --launch-microvm monitor ./raft/node1
   sappers --trigger-snapshot ./raft/node1
+  sappers --let-healers-in ./raft/node1
   sappers --log-level DEBUG ./raft/node1
 """
 
@@ -222,6 +223,15 @@ def sappers(
             rich_help_panel=_ASKING,
         ),
     ] = False,
+    let_healers_in: Annotated[
+        bool,
+        typer.Option(
+            "--let-healers-in",
+            help="When this agent dies, let the cluster's healer log in over SSH as this user, "
+            "with a certificate for this member and for minutes, and start it again.",
+            rich_help_panel=_ASKING,
+        ),
+    ] = False,
     cluster_keys: Annotated[
         Path | None,
         typer.Option(
@@ -262,6 +272,7 @@ def sappers(
     requests = Requests(
         launch=_launch(launch_nanovm, launch_microvm, vm_image, consul_service, service_port),
         snapshot=trigger_snapshot,
+        healers=let_healers_in,
         log_level=log_level.value if log_level else None,
     )
     running = _find_running(folder)

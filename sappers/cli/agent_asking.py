@@ -14,6 +14,7 @@ from sappers.api.operator_client import Endpoint, OperatorClient
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.assembly.by_hand import ClusterKeys, operator_identity
 from sappers.cli.agent_requests import Launch, Requests
+from sappers.cli.healer_access import let_healers_in
 from sappers.cli.image_names import cluster_image
 from sappers.cli.image_progress import ImageProgress
 from sappers.cli.run import committed_revision, how_healthy, where_it_answers
@@ -51,6 +52,8 @@ def ask(
         if requests.snapshot:
             taken = client.take_snapshot()
             typer.echo(f"{running.node_id} took a snapshot at index {taken.index}")
+        if requests.healers:
+            typer.echo(let_healers_in(client, folder, running, keys))
         if requests.launch is not None:
             _launch(client, requests.launch, keys)
 

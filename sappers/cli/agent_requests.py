@@ -33,16 +33,21 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 class Requests(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one command line."""
+    """All of one command line.
+
+    Attributes:
+        healers: Let the cluster's healers log in to this host.
+    """
 
     launch: Launch | None
     snapshot: bool
+    healers: bool
     log_level: LogLevel | None
 
     @property
     def needs_agent(self) -> bool:
         """Whether it makes no sense while no agent runs."""
-        return self.launch is not None or self.snapshot
+        return self.launch is not None or self.snapshot or self.healers
 
     @property
     def any(self) -> bool:

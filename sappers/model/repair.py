@@ -94,6 +94,7 @@ class RepairLogin(msgspec.Struct, frozen=True):
         user: Whose `authorized_keys` names the authority.
         become: Root's powers come by sudo.
         host_keys: Its public host keys, `ssh-ed25519 AAAA…` each, as bootstrap saw them.
+        start: What starts an agent by hand, STATE_DIR last; empty where systemd does.
     """
 
     member_id: str
@@ -101,6 +102,7 @@ class RepairLogin(msgspec.Struct, frozen=True):
     user: str
     become: bool
     host_keys: tuple[str, ...]
+    start: tuple[str, ...] = ()
 
 
 class Claim(msgspec.Struct, frozen=True):

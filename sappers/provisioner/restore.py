@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -23,6 +23,7 @@ from sappers.provisioner.places import (
     STATE_FOLDER,
     UNIT_NAME,
 )
+from sappers.provisioner.restore_by_hand import restore_by_hand
 
 FREE_MIB_MIN = 64
 START_SECONDS = 120.0
@@ -111,18 +112,23 @@ def versions_to_try(found: Diagnosis) -> tuple[str, ...]:
     return (*first, *others)[:2]
 
 
-def restore_host(executor: Executor, holder: str, report: Report) -> tuple[Finding, str]:
+def restore_host(
+    executor: Executor, holder: str, report: Report, start: Sequence[str] = ()
+) -> tuple[Finding, str]:
     """Mend the host; what came of it, and a sentence about it.
 
     Args:
         executor: On the host, as root.
         holder: Who is at work, for other runs that meet the lock.
         report: Told each step before it is done; may raise, which ends the repair.
+        start: What starts its agent, where systemd does not.
 
     Raises:
         HostUnreachable: The connection is gone.
     """
     try:
+        if start:
+            return restore_by_hand(executor, start, report)
         executor.acquire_lock(LOCK_PATH, holder)
         return _Restore(executor, report).run()
     except HostUnreachable:

@@ -35,6 +35,7 @@ ONE_A_LINE = 'grep -oE \'"(ServiceID|Address|Port|Status|Output)":( *)("[^"]+"|[
 STATUS = f"sappers-deploy status --cluster {KEYS}"
 FORMED_SECONDS = 60.0
 GUEST_SECONDS = 240.0
+REPAIR_SECONDS = 240.0
 INTRODUCTION = """# The walk
 
 What a user does from nothing to a cluster that heals itself, and what was printed. All agents are
@@ -257,6 +258,40 @@ def test_08_start_node4(machine: Machine) -> None:
     assert member["applied_index"] == view["commit_index"]
 
 
+def test_09_fail_a_member(machine: Machine) -> None:
+    machine.page.step(
+        "9. Fail a member: the leader launches the healer micro-VM, which restores it; the cluster "
+        "records each step"
+    )
+    machine.run("sappers-deploy image build healer --kind microvm", seconds=400)
+    machine.run("sappers-deploy image export healer healer.image")
+    machine.page.say("The image is the cluster's once it is launched; without a repair it is idle:")
+    machine.run(
+        "sappers --launch-microvm healer --vm-image healer.image ./raft/node1",
+        seconds=GUEST_SECONDS,
+    )
+    machine.start_sshd()
+    machine.page.say("An SSH server runs on the machine. Who wants healers to use it says so:")
+    machine.run("sappers --let-healers-in ./raft/node3")
+    view = whole(machine, "node1", "node2", "node3", "node4")
+    machine.run(f"kill -9 {pid_of(machine, 'node3')}")
+    failed = time.monotonic()
+
+    def repair(*statuses: str) -> dict[str, Any]:
+        found = [one for one in status(machine)["repairs"] if one["member_id"] == "node3"]
+        assert found and found[0]["status"] in statuses, found
+        return dict(found[0])
+
+    until("a healer is launched", lambda: repair("assigned", "claimed"), 60)
+    machine.run(STATUS)
+    until("the repair is over", lambda: repair("restored", "moved", "failed"), REPAIR_SECONDS)
+    machine.page.say(f"{time.monotonic() - failed:.1f} s after it was killed:")
+    machine.run(f"sappers-deploy events --cluster {KEYS} | grep -E 'node3|repair'")
+    assert repair("restored")
+    whole(machine, "node1", "node2", "node3", "node4")
+    assert view["cluster_id"] == status(machine)["cluster_id"]
+
+
 def test_10_trigger_a_snapshot(machine: Machine) -> None:
     machine.page.step("10. Trigger a snapshot; a new member starts from it")
     taken = machine.run("sappers --trigger-snapshot ./raft/node1")
@@ -287,3 +322,20 @@ def test_11_log_level_and_checks(machine: Machine) -> None:
     machine.run("sappers --log-level INFO ./raft/node2")
     require_consul(machine)
     machine.run(f"curl -s '{CONSUL}/health/state/any' | {ONE_A_LINE}")
+
+
+def test_12_all_guests_are_in_the_catalogue(machine: Machine) -> None:
+    require_consul(machine)
+    machine.page.step("12. All guests, healer included, are in Consul's catalogue")
+    machine.run("sappers-deploy image build monitor --kind microvm", seconds=400)
+    machine.run("sappers-deploy image export monitor monitor.image")
+    machine.run(
+        "sappers --launch-microvm monitor --vm-image monitor.image ./raft/node1",
+        seconds=GUEST_SECONDS,
+    )
+    wanted = {one["service"] or one["name"] for one in status(machine)["workloads"]}
+    for service in sorted(wanted):
+        until(f"{service} passes", lambda name=service: passing(machine, name), 30)
+    listed = machine.run("consul catalog services")
+    assert wanted <= set(listed.split()), wanted
+    machine.run(f"sappers-deploy ps --cluster {KEYS}")

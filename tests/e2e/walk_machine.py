@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests.integration.ssh_server import NAMESPACE, unpacked_openssh
+
 ADDRESS = "10.99.0.1"
 COMMAND_SECONDS = 60.0
 LOOK_SECONDS = 0.2
@@ -66,10 +68,12 @@ class Machine:
         self.page = Page()
         self.consul: Path | None = None
         self.why_no_consul = ""
-        (folder / "bin").mkdir()
+        for name in ("bin", "user"):
+            (folder / name).mkdir()
         self._name = f"walk-{os.getpid()}"
         self._environment = os.environ | {
             "PATH": f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(folder / "user"),
             "SAPPERS_HOME": str(folder / "home"),
             "SAPPERS_CACHE": str(cache),
             "NO_COLOR": "1",
@@ -136,6 +140,31 @@ class Machine:
         self._started.append(process)
         self.page.show(f"{command} 2>>{log} &", "")
         return process
+
+    def start_sshd(self) -> None:
+        """An SSH server at the machine's address, with keys and logins of its own."""
+        binaries, folder = unpacked_openssh(), self.folder / "ssh"
+        (folder / "etc").mkdir(parents=True)
+        key = folder / "host_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        sshd = "sshd:x:4000:65534::/run/sshd:/usr/sbin/nologin\n"
+        (folder / "etc" / "passwd").write_text(Path("/etc/passwd").read_text() + sshd)
+        (folder / "sshd_config").write_text(
+            f"ListenAddress {ADDRESS}\nHostKey {key}\nPidFile none\nUsePAM no\nStrictModes no\n"
+            f"AuthorizedKeysFile {self.folder}/user/.ssh/authorized_keys\n"
+        )
+        inside = [
+            "ip",
+            "netns",
+            "exec",
+            self._name,
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+        ]
+        command = [*inside, "sh", "-c", NAMESPACE, "sh", str(binaries), str(folder)]
+        self._started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
 
     def log(self, name: str) -> str:
         """What a file says so far."""

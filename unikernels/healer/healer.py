@@ -92,9 +92,8 @@ def _repair(key: RepairKeyPair, credential: Credential, report: Any) -> tuple[Fi
         try:
             with open_executor(target, key, credential.certificate) as executor:
                 reached = True
-                return restore_host(
-                    executor, f"{credential.repair_id}, attempt {credential.attempt}", report
-                )
+                holder = f"{credential.repair_id}, attempt {credential.attempt}"
+                return restore_host(executor, holder, report, login.start)
         except HostUnreachable as error:
             if time.monotonic() > deadline:
                 return Finding.FAILED if reached else Finding.UNREACHABLE, error.message

@@ -1,0 +1,92 @@
+"""`sappers --let-healers-in`: the cluster may log in to this host to start this agent again."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from sappers.agent.running import RunningAgent
+from sappers.api.operator_client import OperatorClient
+from sappers.api.wire import WantedRepairKey
+from sappers.assembly.by_hand import ClusterKeys, ensure_repair_authority
+from sappers.config import StateFolder
+from sappers.durable import write_durably
+from sappers.errors import HostUnfit, IdentityError
+from sappers.model.repair import RepairLogin
+from sappers.provisioner.repair_access import access_line
+from sappers.security.repair_authority import seal_authority
+
+SSH_PORT = 22
+_KEYSCAN_SECONDS = 20
+
+
+def let_healers_in(
+    client: OperatorClient, folder: StateFolder, running: RunningAgent, keys: ClusterKeys | None
+) -> str:
+    """Accept the cluster's certificates for this member, and tell the cluster how to log in.
+
+    Returns:
+        What was done, for a person.
+
+    Raises:
+        IdentityError: The cluster's keys are not here.
+        HostUnfit: This host has no SSH server at the member's address.
+        ApiError: The cluster does not take it.
+    """
+    if keys is None:
+        raise IdentityError(
+            "--let-healers-in needs the cluster's keys",
+            hint="run it where they are, or say where with --cluster-keys",
+        )
+    authority = ensure_repair_authority(keys)
+    login = RepairLogin(
+        member_id=running.node_id,
+        port=SSH_PORT,
+        user=getpass.getuser(),
+        become=False,
+        host_keys=_host_keys(running),
+        start=(os.path.abspath(sys.argv[0]), str(folder.root)),  # noqa: PTH100 — links stay
+    )
+    path = Path.home() / ".ssh" / "authorized_keys"
+    _add_line(path, access_line(authority.public, running.node_id))
+    sealed = seal_authority(authority, keys.identity.hub.account_seed.strip())
+    wanted = WantedRepairKey(sealed.public, sealed.sealed, (login,))
+    client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
+    return f"healers may log in as {login.user} to start {running.node_id} again (line in {path})"
+
+
+def _add_line(path: Path, line: str) -> None:
+    """Every other line stays: other agents of this host have theirs."""
+    before = path.read_text() if path.exists() else ""
+    if line in before.splitlines():
+        return
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    begin = before if before.endswith("\n") or not before else f"{before}\n"
+    write_durably(path, f"{begin}{line}\n".encode(), mode=mode)
+
+
+def _host_keys(running: RunningAgent) -> tuple[str, ...]:
+    """What this host's SSH server shows; it is asked here, on its own host."""
+    command = ["ssh-keyscan", "-p", str(SSH_PORT), running.address]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_KEYSCAN_SECONDS
+        )
+        said = done.stdout
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    found = (line.split() for line in said.splitlines() if not line.startswith("#"))
+    keys = tuple(sorted({f"{words[1]} {words[2]}" for words in found if len(words) == 3}))
+    if not keys:
+        raise HostUnfit(
+            running.node_id,
+            f"no SSH server answers at {running.address} port {SSH_PORT}",
+            hint="healers log in over SSH: start sshd, and install openssh-client for ssh-keyscan",
+        )
+    return keys

@@ -97,7 +97,7 @@ def _run(
 ) -> tuple[Recap, ClusterView | None]:
     # Imported late: SSH and templates take a moment to load, and other commands do without.
     from sappers.assembly.deploy import deploy_wiring
-    from sappers.provisioner.bootstrap import TITLES, Bootstrap, Options
+    from sappers.provisioner.bootstrap import Bootstrap, Options, titles
     from sappers.provisioner.inventory import load_inventory
     from sappers.provisioner.plan import plan_cluster, resolve_address
     from sappers.provisioner.ssh_config import host_name, read_ssh_config
@@ -112,7 +112,7 @@ def _run(
     with deploy_wiring(home, plan) as needs:
         run = Bootstrap(home, inventory, plan, needs)
         names = [host.name for host in hosts]
-        with open_display(console, names, TITLES, verbose=verbose) as display:
+        with open_display(console, names, titles(plan), verbose=verbose) as display:
             recap = run.run(hosts, Options(forks=forks, check=check), display)
     view = None if check else _view(plan.name)
     return recap, view

@@ -16,6 +16,7 @@ import msgspec
 from sappers.config import ControlHome
 from sappers.errors import ConfigError, HostError, HostUnreachable, SappersError
 from sappers.model.view import MemberHealth
+from sappers.provisioner.apt import Apt
 from sappers.provisioner.apt_proxy import AptProxy
 from sappers.provisioner.bundle import Bundle
 from sappers.provisioner.cluster_images import (
@@ -32,6 +33,8 @@ from sappers.provisioner.cluster_record import (
     remember_last_cluster,
     save_record,
 )
+from sappers.provisioner.consul_secrets import ensure_consul_secrets, load_consul_secrets
+from sappers.provisioner.consul_step import install_consul, votes
 from sappers.provisioner.control_identity import (
     HubSecrets,
     ensure_control_identity,
@@ -49,6 +52,7 @@ from sappers.provisioner.inventory import Host, Inventory
 from sappers.provisioner.node_ids import NodeIds
 from sappers.provisioner.phases.agent import AgentFiles
 from sappers.provisioner.phases.connect import Connect
+from sappers.provisioner.phases.consul import Consul
 from sappers.provisioner.phases.identity import Identity
 from sappers.provisioner.phases.packages import Packages
 from sappers.provisioner.phases.start import Start
@@ -63,11 +67,12 @@ from sappers.provisioner.repair_key import (
 from sappers.provisioner.run import HostProblems, HostRun, Meeting, Phase, Watcher
 from sappers.provisioner.run_lock import describe_holder, run_lock
 
-TITLES = (
-    *(p.title for p in (Connect, Packages, Identity, AgentFiles, Start)),
-    CLUSTER_PHASE,
-    IMAGES_PHASE,
-)
+
+def titles(plan: ClusterPlan) -> tuple[str, ...]:
+    """What hosts go through, in order; Consul only where some host is to have it."""
+    ways = (Connect, Packages, Identity, AgentFiles, Start)
+    consul = (Consul.title,) if plan.consul_addresses else ()
+    return (*(phase.title for phase in ways), CLUSTER_PHASE, IMAGES_PHASE, *consul)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -128,21 +133,24 @@ class Bootstrap:
         with ExitStack() as stack:
             if not options.check:
                 stack.enter_context(run_lock(self._folder, self._plan.name, holder))
-            proxy = stack.enter_context(AptProxy(self._home.cache / "apt"))
+            apt = Apt(stack.enter_context(AptProxy(self._home.cache / "apt")))
             runs = [self._host_run(host, options, watcher) for host in hosts]
             stack.callback(_close_all, runs)
             meeting = Meeting()
-            phases = self._phases(proxy, meeting, holder, options, watcher, runs)
+            phases = self._phases(apt, meeting, holder, options, watcher, runs)
             results = self._work(runs, phases, meeting, options.forks, watcher)
             answers, error = self._form(runs, results, options, watcher)
+            formed = error is None
             error = error or self._spread(runs, results, wanted, options, watcher)
+            if formed:
+                self._install_consul(runs, results, answers, apt, options, watcher)
             if not options.check:
                 self._record(runs, answers)
         return Recap(hosts=results, cluster_error=error, seconds=time.monotonic() - began)
 
     def _phases(
         self,
-        proxy: AptProxy,
+        apt: Apt,
         meeting: Meeting,
         holder: str,
         options: Options,
@@ -168,7 +176,7 @@ class Bootstrap:
                 holder=holder,
                 connect_timeout_seconds=options.connect_timeout_seconds,
             ),
-            Packages(proxy),
+            Packages(apt),
             Identity(self._plan, identity, self._known_ids(), key.public if key else None),
             AgentFiles(bundle.result),
             Start(self._plan, founding, self._needs.probe, image_key),
@@ -300,6 +308,33 @@ class Bootstrap:
             results[name].append(result)
             watcher.ended(name, result)
         return answers, error
+
+    def _install_consul(
+        self,
+        runs: Sequence[HostRun],
+        results: dict[str, list[PhaseResult]],
+        answers: Answers,
+        apt: Apt,
+        options: Options,
+        watcher: Watcher,
+    ) -> None:
+        """Consul on the hosts of a cluster that has formed."""
+        hosts = [run for run in runs if run.fit]
+        if not hosts or not self._plan.consul_addresses:
+            return
+        for run in hosts:
+            watcher.started(run.name, Consul.title)
+        consul = Consul(
+            self._plan,
+            load_control_identity(self._folder),
+            (load_consul_secrets if options.check else ensure_consul_secrets)(self._folder),
+            apt,
+            lambda host: votes(host, answers, self._needs.probe, self._plan),
+        )
+        ended = install_consul(hosts, consul, self._needs.probe, _run_phase, options.forks)
+        for name, result in ended.items():
+            results[name].append(result)
+            watcher.ended(name, result)
 
     def _spread(
         self,

@@ -10,7 +10,7 @@ import base64
 import getpass
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from sappers.security.authority import (
     create_operator,
     needs_renewal,
     sign_request,
+    sign_service_request,
 )
 
 _CA_KEY_FILE = "ca.key"
@@ -74,6 +75,18 @@ class ControlIdentity(msgspec.Struct, frozen=True):
         return sign_request(
             self.authority, csr_pem, node_id=node_id, role="agent", addresses=(address,)
         )
+
+    def sign_service(self, csr_pem: bytes, node_id: str, names: Sequence[str]) -> bytes:
+        """A certificate (PEM) for another program on a member's host.
+
+        Raises:
+            IdentityError: The request is damaged.
+        """
+        return sign_service_request(self.authority, csr_pem, node_id=node_id, names=names)
+
+    def service_renewal_of(self, cert_pem: bytes, names: Sequence[str]) -> str | None:
+        """Why such a certificate must be signed again, or None."""
+        return needs_renewal(cert_pem, self.authority.cert_pem, (), time.time(), names=names)
 
     def renewal_of(self, cert_pem: bytes, address: str) -> str | None:
         """Why an agent's certificate must be signed again, or None."""

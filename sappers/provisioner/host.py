@@ -32,6 +32,7 @@ class Host:
         port: None: as `~/.ssh/config` says, else 22. `user` likewise, else the one running this.
         python_interpreter: A path on the host, or None to look for one.
         images: How much of the host's network images may take.
+        consul: A Consul agent of the cluster's own runs on it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Host:
     become_password: Secret | None = None
     python_interpreter: str | None = None
     images: ImageSettings = field(default_factory=ImageSettings)
+    consul: bool = False
     common_args: SshOptions = field(default_factory=SshOptions)
 
 
@@ -81,6 +83,7 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         become_password=values.secret(*_BECOME_PASSWORD),
         python_interpreter=None if (python or "auto").startswith("auto") else python,
         images=_image_settings(values),
+        consul=values.read(read_boolean, "consul") or False,
         common_args=_ssh_options(values),
     )
 

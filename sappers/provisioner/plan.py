@@ -32,6 +32,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     Attributes:
         address: IP address that other members reach it at.
         images: How much of its network images may take.
+        consul: A Consul agent of the cluster's own runs on it.
         problems: What the inventory says of it that cannot be; it is not worked on then.
     """
 
@@ -40,6 +41,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     voter_tag: bool
     zone: str = ""
     images: ImageSettings = ImageSettings()
+    consul: bool = False
     problems: tuple[HostUnfit, ...] = ()
 
 
@@ -74,6 +76,11 @@ class ClusterPlan(msgspec.Struct, frozen=True):
             for member in self.members
             if member.name != name and member.address
         )
+
+    @property
+    def consul_addresses(self) -> tuple[str, ...]:
+        """Addresses of all members that run Consul."""
+        return tuple(one.address for one in self.members if one.consul and one.address)
 
     def founders(self) -> tuple[str, ...]:
         """Names in the order in which they may found the cluster: tagged voters first."""
@@ -146,6 +153,7 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         or _text(host.variables, "sappers_voter").lower() in _TRUE,
         zone=_text(host.variables, "sappers_zone") or _text(host.variables, "zone"),
         images=host.images,
+        consul=host.consul,
         problems=tuple(problems),
     )
 

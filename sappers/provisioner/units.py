@@ -7,7 +7,7 @@ import hashlib
 import jinja2
 import msgspec
 
-from sappers.config import GUEST_USER_IDS, AgentSettings
+from sappers.config import GUEST_USER_IDS, AgentSettings, ConsulSettings
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
 from sappers.provisioner.founding import Founding
@@ -22,8 +22,10 @@ HUB_KBYTES_PER_SECOND = 1024
 
 _GUESTS = f"meta skuid {GUEST_USER_IDS.start}-{GUEST_USER_IDS.stop - 1}"
 _PER_GUEST = "typeof meta skuid; size 4096; flags dynamic;"
+CONSUL_FOLDER = f"{STATE_FOLDER}/consul"
+CONSUL_TOKEN_PATH = f"{CONSUL_FOLDER}/token"
 
-_templates = jinja2.Environment(
+templates = jinja2.Environment(
     loader=jinja2.PackageLoader("sappers.provisioner"),
     undefined=jinja2.StrictUndefined,
     keep_trailing_newline=True,
@@ -47,17 +49,20 @@ def plan_settings(
         zone=member.zone,
         images=member.images,
         image_keys=image_keys,
+        consul=ConsulSettings(
+            enabled=member.consul, token_file=CONSUL_TOKEN_PATH if member.consul else ""
+        ),
     )
 
 
 def render_settings(settings: AgentSettings) -> bytes:
     """`agent.toml`."""
-    return _templates.get_template("agent.toml.j2").render(settings=settings).encode()
+    return templates.get_template("agent.toml.j2").render(settings=settings).encode()
 
 
 def render_unit() -> bytes:
     """`sappers.service`."""
-    template = _templates.get_template("sappers.service.j2")
+    template = templates.get_template("sappers.service.j2")
     return template.render(
         install_folder=INSTALL_FOLDER,
         state_folder=STATE_FOLDER,

@@ -91,6 +91,32 @@ def sign_request(
         IdentityError: The request is damaged, not signed by its own key, or its key is no P-256
             or P-384 key; or an address is none.
     """
+    ca = _load_certificate(authority.cert_pem, "the authority's certificate")
+    names = _alternative_names(_common_name(ca), node_id, role, addresses)
+    return _sign(authority, csr_pem, node_id, names, days)
+
+
+def sign_service_request(
+    authority: Authority, csr_pem: bytes, *, node_id: str, names: Sequence[str]
+) -> bytes:
+    """A certificate (PEM) for another program on a member's host, by the DNS names that it serves.
+
+    It speaks for no member and no operator: Sappers' own listeners refuse it.
+
+    Raises:
+        IdentityError: As `sign_request`.
+    """
+    alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    return _sign(authority, csr_pem, node_id, alternative, AGENT_DAYS)
+
+
+def _sign(
+    authority: Authority,
+    csr_pem: bytes,
+    node_id: str,
+    names: x509.SubjectAlternativeName,
+    days: int,
+) -> bytes:
     public_key = _requested_key(csr_pem, node_id)
     ca = _load_certificate(authority.cert_pem, "the authority's certificate")
     ca_key = _authority_key(authority)
@@ -104,9 +130,7 @@ def sign_request(
             ),
             critical=False,
         )
-        .add_extension(
-            _alternative_names(_common_name(ca), node_id, role, addresses), critical=False
-        )
+        .add_extension(names, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
@@ -125,9 +149,17 @@ def create_operator(authority: Authority, name: str) -> tuple[bytes, bytes]:
 
 
 def needs_renewal(
-    cert_pem: bytes, ca_pem: bytes, addresses: Sequence[str], now: float
+    cert_pem: bytes,
+    ca_pem: bytes,
+    addresses: Sequence[str],
+    now: float,
+    *,
+    names: Sequence[str] | None = None,
 ) -> str | None:
     """Why a certificate must be signed again (`now` is Unix time), or None while it is good.
+
+    Args:
+        names: All the DNS names that it must have, and no other; None: any will do.
 
     Raises:
         IdentityError: One of `addresses` is no IP address.
@@ -149,6 +181,8 @@ def needs_renewal(
     missing = {_ip(address) for address in addresses} - set(_ips(certificate))
     if missing:
         return f"it does not name {', '.join(sorted(map(str, missing)))}"
+    if names is not None and set(names) != set(_dns_names(certificate)):
+        return f"it is not for {', '.join(names)}"
     return None
 
 
@@ -237,6 +271,14 @@ def _ips(certificate: x509.Certificate) -> list[_IpAddress]:
         for address in names.get_values_for_type(x509.IPAddress)
         if isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
     ]
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.DNSName)
 
 
 def _load_certificate(pem: bytes, what: str) -> x509.Certificate:

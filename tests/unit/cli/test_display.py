@@ -19,7 +19,8 @@ from sappers.cli.display import (
 from sappers.cli.ending import show_error
 from sappers.cli.exit_codes import ExitCode
 from sappers.errors import HostUnfit, HostUnreachable, NoQuorum, SappersError
-from sappers.provisioner.bootstrap import TITLES
+from sappers.provisioner.bootstrap import titles
+from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
 
 DEAD = HostUnreachable("lab3", "no answer in time", hint="is it up?")
@@ -33,6 +34,8 @@ RECAP = Recap(
         "lab3": (PhaseResult("connect", Outcome.UNREACHABLE, errors=(DEAD,)),),
     }
 )
+
+TITLES = titles(ClusterPlan("lab", ()))
 
 
 def console(**options) -> Console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sappers.provisioner.phases.packages import find_lock_holder
+from sappers.provisioner.apt import find_lock_holder
 
 
 @pytest.mark.parametrize(

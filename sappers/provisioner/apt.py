@@ -1,0 +1,143 @@
+"""apt on a host, through the SSH connection where need be: waits for its lock, ends what hangs."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from sappers.errors import CommandFailed
+from sappers.provisioner.apt_proxy import LOOPBACK, AptProxy
+from sappers.provisioner.executor import TIMED_OUT, CommandResult
+from sappers.provisioner.package_requests import REFUSAL, PackageRequests
+from sappers.provisioner.run import HostRun
+
+_LOCK_SECONDS = 180.0
+_LOCK_PAUSE_SECONDS = 2.0
+_APT_SECONDS = 1200.0
+_FETCH_SECONDS = 240.0
+_TURN_SECONDS = 60.0
+# apt: "It is held by process 12 (apt-get)"; dpkg: "was locked by another process with pid 12".
+_LOCKED = re.compile(r"held by process (\d+)|locked by another process with pid (\d+)")
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
+
+
+class Apt:
+    """Runs apt on hosts; their packages come through the proxy where there is one."""
+
+    def __init__(self, proxy: AptProxy) -> None:
+        self._proxy = proxy
+        self._updating = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One host after the other, but none waits for a slow one for long.
+
+        Several clients that ask apt-cacher-ng for an index that it is just fetching can get a part
+        of it, and then apt waits for ever.
+        """
+        mine = self._updating.acquire(timeout=_TURN_SECONDS)
+        try:
+            yield
+        finally:
+            if mine:
+                self._updating.release()
+
+    def fetch(self, host: HostRun, command: Sequence[str]) -> None:
+        """Run what only downloads; when it hangs it is ended, and goes on from where it was."""
+        for last in (False, False, True):
+            try:
+                return self.run(host, command, timeout_seconds=_FETCH_SECONDS)
+            except CommandFailed as error:
+                if last or error.exit_code != TIMED_OUT:
+                    raise
+                host.note(f"apt hangs since {_FETCH_SECONDS:.0f} s; once more")
+        return None
+
+    @contextmanager
+    def options(self, host: HostRun) -> Iterator[list[str]]:
+        """Options for the command line, none of which stays on the host; good within the block."""
+        options = [
+            "Dpkg::Options::=--force-confold",
+            "Acquire::Retries=2",
+            "APT::Update::Error-Mode=any",
+        ]
+        port = self._proxy.port()
+        with ExitStack() as stack:
+            if port is not None:
+                assert host.connection is not None
+                there = stack.enter_context(
+                    host.connection.open_reverse_tunnel(
+                        0, (LOOPBACK, port), gate=PackageRequests, refusal=REFUSAL
+                    )
+                )
+                options.append(f"Acquire::http::Proxy=http://{LOOPBACK}:{there}")
+            yield [argument for option in options for argument in ("-o", option)]
+
+    def run(
+        self, host: HostRun, command: Sequence[str], *, timeout_seconds: float = _APT_SECONDS
+    ) -> None:
+        """Run it; wait, within a limit, for another package run on the host to end."""
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            done = host.executor.run(
+                command,
+                timeout_seconds=timeout_seconds,
+                environment=_ENVIRONMENT,
+                on_line=lambda line: _follow(host, line),
+            )
+            if done.exit_code == 0:
+                return
+            holder = find_lock_holder(done.output)
+            if holder is None or time.monotonic() > deadline:
+                break
+            host.note(f"waiting for another package run to end ({_describe(host, holder)})")
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        raise CommandFailed(
+            host.name, _shown(command), done.exit_code, done.output, hint=self._hint(host, done)
+        )
+
+    def _hint(self, host: HostRun, done: CommandResult) -> str:
+        holder = find_lock_holder(done.output)
+        if holder is not None:
+            return (
+                f"{_describe(host, holder)} works on packages there since more than "
+                f"{_LOCK_SECONDS:.0f} s; wait for it or end it, then run this again"
+            )
+        return _hint_for(done.output)
+
+
+def find_lock_holder(output: str) -> int | None:
+    """The process that keeps apt or dpkg from working, by their own words."""
+    found = _LOCKED.search(output)
+    return int(found[1] or found[2]) if found else None
+
+
+def _describe(host: HostRun, pid: int) -> str:
+    name = host.executor.run(["cat", f"/proc/{pid}/comm"]).stdout.strip()
+    return f"process {pid}, {name}" if name else f"process {pid}"
+
+
+def _follow(host: HostRun, line: str) -> None:
+    if line.startswith(("Waiting for", "E:", "Get:", "Setting up")):
+        host.note(line.strip())
+
+
+def _shown(command: Sequence[str]) -> str:
+    words = iter(command)
+    return " ".join(word for word in words if word != "-o" or not next(words))
+
+
+def _hint_for(output: str) -> str:
+    if "No space left" in output or "enough free space" in output:
+        return "make room on the host, then run this again: it goes on where it stopped"
+    if any(
+        word in output for word in ("Failed to fetch", "Could not resolve", "Could not connect")
+    ):
+        return (
+            "install apt-cacher-ng on this machine: hosts without internet get packages through "
+            "it; their sources must use http"
+        )
+    return "look at /var/log/apt/term.log on the host, then run this again"

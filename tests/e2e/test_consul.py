@@ -1,0 +1,198 @@
+"""Consul on the hosts of a cluster: installed by bootstrap, told of every guest, closed to others.
+
+The tests build on each other, in the order they stand here. The last one takes Consul away again.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sappers.lab.lab import Lab
+from tests.e2e.conftest import Deploy
+from tests.e2e.lab_cluster import LabCluster, until
+
+pytestmark = pytest.mark.timeout(600)
+
+TITLE = "consul"
+# Runs on a host, with the host's own Python; `$1` is the path of a call.
+ASK = (
+    "import sys, urllib.request as r; "
+    "print(r.urlopen('http://127.0.0.1:8500' + sys.argv[1], timeout=5).read().decode())"
+)
+
+
+@pytest.fixture(scope="module")
+def inventory(lab: Lab, cluster: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's, with Consul on every host."""
+    path: Path = tmp_path_factory.mktemp("inventory") / lab.inventory.name
+    path.write_text(lab.inventory.read_text() + "consul=true\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def consul(cluster: LabCluster, lab: Lab, inventory: Path, deploy: Deploy) -> Iterator[LabCluster]:
+    done = deploy("bootstrap", str(inventory), "-o", "json", timeout_seconds=540)
+    assert done.returncode == 0, done.stdout + done.stderr
+    changes = changes_of(done.stdout)
+    for host in cluster.hosts():
+        assert "consul started" in changes[host], changes
+    cluster.await_whole()
+    yield cluster
+    done = deploy("bootstrap", str(lab.inventory))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for host in cluster.hosts():
+        cluster.run(host, "systemctl disable --now sappers-consul; rm -rf /var/lib/sappers/consul")
+    cluster.await_whole()
+
+
+def changes_of(output: str) -> dict[str, list[str]]:
+    """What a bootstrap changed about Consul, by host."""
+    return {
+        name: [
+            change
+            for phase in host["phases"]
+            if phase["title"] == TITLE
+            for change in phase["changes"]
+        ]
+        for name, host in json.loads(output)["hosts"].items()
+    }
+
+
+def ask(cluster: LabCluster, host: str, path: str) -> Any:
+    """What the Consul of a host answers to somebody without a token."""
+    return json.loads(cluster.run(host, f"python3 -c {shlex.quote(ASK)} {shlex.quote(path)}"))
+
+
+def instances(cluster: LabCluster, host: str, service: str) -> dict[str, str]:
+    """Health of each instance, by its URL's host and port."""
+    return {
+        f"{one['Service']['Address']}:{one['Service']['Port']}": next(
+            check["Status"] for check in one["Checks"] if check["ServiceID"]
+        )
+        for one in ask(cluster, host, f"/v1/health/service/{service}")
+    }
+
+
+def place(cluster: LabCluster, workload: str) -> str:
+    guest = cluster.healthy_guest(workload, 120)
+    return f"{cluster.address(cluster.host_of(guest.member_id))}:{guest.host_port}"
+
+
+def test_servers_run_on_the_voters_and_know_a_leader(consul: LabCluster) -> None:
+    first = consul.hosts()[0]
+    peers = ask(consul, first, "/v1/status/peers")
+    assert sorted(peers) == sorted(f"{consul.address(host)}:8300" for host in consul.hosts())
+    assert ask(consul, first, "/v1/status/leader") in peers
+
+
+def test_a_second_run_changes_nothing(consul: LabCluster, inventory: Path, deploy: Deploy) -> None:
+    done = deploy("bootstrap", str(inventory), "-o", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["changed"] is False, done.stdout
+    done = deploy("bootstrap", str(inventory), "--check", "-o", "json")
+    assert json.loads(done.stdout)["changed"] is False, done.stdout
+
+
+def test_no_source_of_apt_stays(consul: LabCluster) -> None:
+    for host in consul.hosts():
+        assert consul.run(host, "grep -ril bullseye /etc/apt; true") == ""
+        assert consul.run(host, "dpkg-query -W consul 2>/dev/null; true") == ""
+
+
+def test_consul_runs_as_nobody_else_and_sees_no_secret_of_its_host(consul: LabCluster) -> None:
+    host = consul.hosts()[0]
+    pid = consul.main_pid(host, "sappers-consul")
+    assert consul.run(host, f"stat -c %U /proc/{pid}") == "sappers-consul"
+    assert consul.run(host, f"ls /proc/{pid}/root/var/lib/sappers") == "consul"
+    assert consul.run(host, f"grep CapEff /proc/{pid}/status").split()[-1] == "0" * 16
+
+
+def test_whoever_has_no_token_reads_and_changes_nothing(consul: LabCluster) -> None:
+    host = consul.hosts()[0]
+    assert "consul" in consul.run(host, "consul catalog services")
+    denied = consul.run(host, "consul services register -name=evil 2>&1; true")
+    assert "Permission denied" in denied
+    assert "evil" not in consul.run(host, "consul catalog services")
+    token = consul.run(host, "stat -c '%a %U' /var/lib/sappers/consul/token")
+    assert token == "600 root"
+    listening = consul.run(host, "ss -ltnH | awk '{ print $4 }'").split()
+    assert "127.0.0.1:8500" in listening
+    assert not [one for one in listening if one.endswith(":8500") and "127.0.0.1" not in one]
+
+
+def test_a_guest_is_in_the_catalogue_with_its_health(consul: LabCluster, deploy: Deploy) -> None:
+    done = deploy("run", "hello", "--image", "hello", "--port", "8080", "--service", "greeter")
+    assert done.returncode == 0, done.stdout + done.stderr
+    host = consul.hosts()[0]
+    where = place(consul, "hello")
+    until(lambda: instances(consul, host, "greeter") == {where: "passing"}, 20, "it passes")
+    assert "greeter" in consul.run(host, "consul catalog services").split()
+
+
+def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster) -> None:
+    guest = consul.healthy_guest("hello")
+    owner = consul.host_of(guest.member_id)
+    where = place(consul, "hello")
+    pid = consul.main_pid(owner, f"sappers-guest-{guest.id}")
+    consul.kill(owner, pid)
+    until(lambda: instances(consul, owner, "greeter") == {where: "critical"}, 30, "critical")
+    until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 120, "passing again")
+
+
+def test_drift_is_corrected(consul: LabCluster) -> None:
+    guest = consul.healthy_guest("hello")
+    owner = consul.host_of(guest.member_id)
+    where = place(consul, "hello")
+    consul.run(
+        owner,
+        "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul/token "
+        f"consul services deregister -id=sappers-{guest.id}",
+    )
+    until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 30, "registered anew")
+
+
+def test_consul_stopped_is_said_and_caught_up_with(consul: LabCluster) -> None:
+    guest = consul.healthy_guest("hello")
+    owner = consul.host_of(guest.member_id)
+    consul.run(owner, "systemctl stop sappers-consul")
+    until(lambda: "Consul" in " ".join(consul.view().attention), 30, "status says so")
+    assert consul.healthy_guest("hello").id == guest.id
+    consul.run(owner, "systemctl start sappers-consul")
+    consul.await_whole(60)
+    where = place(consul, "hello")
+    until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 30, "it passes again")
+
+
+def test_on_a_dead_host_it_fails_and_passes_elsewhere(consul: LabCluster, lab: Lab) -> None:
+    guest = consul.healthy_guest("hello")
+    owner = consul.host_of(guest.member_id)
+    old, address = place(consul, "hello"), consul.address(owner)
+    lab.kill_host(owner)
+    consul.healthy_guest("hello", 120, not_on=guest.member_id)
+    other = consul.hosts()[0]
+    new = place(consul, "hello")
+
+    def moved() -> bool:
+        passing = ask(consul, other, "/v1/health/service/greeter?passing")
+        found = [f"{one['Service']['Address']}:{one['Service']['Port']}" for one in passing]
+        return found == [new]
+
+    assert new != old
+    until(moved, 60, "the new one passes, alone")
+    lab.start_host(owner, address=address)
+    consul.await_whole(90)
+    until(
+        lambda: instances(consul, other, "greeter") == {new: "passing"}, 60, "the old one is gone"
+    )
+
+
+def test_a_stopped_workload_leaves_the_catalogue(consul: LabCluster, deploy: Deploy) -> None:
+    host = consul.hosts()[0]
+    assert deploy("stop", "hello").returncode == 0
+    until(lambda: instances(consul, host, "greeter") == {}, 30, "it is gone")

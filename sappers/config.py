@@ -106,6 +106,11 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ):
             if (value := getattr(self.images, field)) < least:
                 raise ConfigError(f"images.{field} = {value}: it is {least} or more")
+        if self.ports.gateway and not self.consul.enabled:
+            raise ConfigError(
+                f"ports.gateway = {self.ports.gateway}: the gateway is routed from Consul",
+                hint="set [consul] enabled = true, or ports.gateway = 0",
+            )
         if not _ENDPOINT.fullmatch(self.consul.address):
             raise ConfigError(f"consul.address = {self.consul.address!r}: host:port is expected")
         for one in self.image_keys:

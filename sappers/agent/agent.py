@@ -35,6 +35,7 @@ from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
 from sappers.agent.repairs import Repairs, healers_to_hear
+from sappers.agent.routing import Routing
 from sappers.agent.service import Service
 from sappers.agent.spread import Spread
 from sappers.config import AgentSettings, StateFolder
@@ -92,6 +93,7 @@ class Agent:
         hub_watch: HubWatch,
         registration: Registration,
         repair_signer: RepairSigner,
+        routing: Routing,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -110,6 +112,7 @@ class Agent:
         self._alerts = AlertReports(clock, refusals)
         self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._registration = registration
+        self._routing = routing
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
         self._spread = Spread(
@@ -132,6 +135,7 @@ class Agent:
             hub_client=hub_client,
             refusals=refusals,
             registration=registration,
+            routing=routing,
             inbox=self._inbox,
         )
         self._repairs = Repairs(self, clock, hub_client, repair_signer, refusals)
@@ -190,6 +194,7 @@ class Agent:
             self._wake_on(self._membership.changes()),
             self._spread.run(),
             self._registration.run(),
+            self._routing.run(),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -226,6 +231,7 @@ class Agent:
         self._actuator.propose(self._alerts.plan(state))
         if observed.caught_up:
             self._registration.follow(state, self._me, plan)
+            self._routing.follow(state)
         await self._publisher.publish_news(self.log, self._me.id)
         await self._follower.ask_voters()
         mine = {allocation.id for allocation in state.allocations_on(self._me.id)}

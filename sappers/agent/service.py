@@ -14,6 +14,7 @@ from sappers.agent.logs import set_log_level
 from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
+from sappers.agent.routing import Routing
 from sappers.agent.view import build_view
 from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
@@ -73,6 +74,7 @@ class Service:
         refusals: Refusals,
         registration: Registration,
         inbox: HealthInbox,
+        routing: Routing,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -84,6 +86,7 @@ class Service:
         self._refusals = refusals
         self._registration = registration
         self._inbox = inbox
+        self._routing = routing
         self._proposer = Proposer(self, peers)
 
     @property
@@ -159,6 +162,7 @@ class Service:
             refusals=self._refusals.snapshot(),
             consul=self._registration.word,
             consul_trouble=self._registration.trouble,
+            gateway_trouble=self._routing.trouble,
         )
 
     def _image_trouble(self, state: ClusterState) -> str:

@@ -24,6 +24,7 @@ from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower
+from sappers.agent.routing import Routing
 from sappers.agent.running import RunningAgent, announce
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
@@ -32,8 +33,11 @@ from sappers.config import AgentSettings, StateFolder
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.raft_log import RaftLog
 from sappers.consul.calls import ConsulCalls
+from sappers.consul.catalog import ConsulCatalog
 from sappers.consul.registry import ConsulRegistry
 from sappers.errors import ConfigError, IdentityError
+from sappers.gateway.configuration import Listen
+from sappers.gateway.haproxy import HaproxyGateway
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.hub.server import LOG_FILE, NatsHubServer
@@ -227,6 +231,14 @@ def _assemble(
         ),
         registration=Registration(ConsulRegistry(consul) if consul else None, clock),
         repair_signer=SealedRepairSigner(hub_seed),
+        routing=Routing(
+            HaproxyGateway(
+                folder.gateway,
+                supervisor,
+                Listen(settings.listen_address, settings.ports.gateway),
+            ),
+            ConsulCatalog(consul) if consul and settings.ports.gateway else None,
+        ),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

@@ -49,7 +49,7 @@ class ConsulCalls:
             ConsulError: Consul does not answer, or answers an error.
         """
         loop = asyncio.get_running_loop()
-        under_way = loop.run_in_executor(self._threads, partial(self._work, work))
+        under_way = loop.run_in_executor(self._threads, partial(self.call_here, work))
         try:
             return await asyncio.wait_for(under_way, timeout_seconds)
         except TimeoutError:
@@ -59,7 +59,12 @@ class ConsulCalls:
         """Begin no more calls; one that is under way ends by its timeouts."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, work: Callable[[consul.Consul], T]) -> T:
+    def call_here(self, work: Callable[[consul.Consul], T]) -> T:
+        """What `work` returns; for threads of the caller's own, since it blocks.
+
+        Raises:
+            ConsulError: As `call`.
+        """
         try:
             return work(self._client())
         except requests.Timeout as error:

@@ -66,6 +66,7 @@ def attention(
         *_hub(state, known, healths),
         *_images(known, healths),
         *_consul(known, healths),
+        *_gateways(known, healths),
         *_workloads(state, known),
         *_refusals(known, healths),
         *_versions(known.values()),
@@ -187,6 +188,12 @@ def _consul(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) ->
             f"Consul may not know how guests of {_names(known, members)} are: {trouble}; see "
             "journalctl -u sappers-consul there"
         )
+
+
+def _gateways(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    for member_id, health in sorted(healths.items()):
+        if health.gateway_trouble:
+            yield f"the gateway on {_names(known, [member_id])}: {health.gateway_trouble}"
 
 
 def _workloads(state: ClusterState, known: Mapping[str, Member]) -> Iterable[str]:

@@ -25,6 +25,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
         refusals: What it refused to guests and strangers in the last minutes.
         consul: `ok`, `down`, or `-` where Consul is not used.
         consul_trouble: Why what Consul says of its guests may not be true, or empty.
+        gateway_trouble: Why its gateway is not as wanted, or empty.
     """
 
     member_id: str
@@ -43,6 +44,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...] = ()
     consul: str = "-"
     consul_trouble: str = ""
+    gateway_trouble: str = ""
 
 
 class MemberView(msgspec.Struct, frozen=True):

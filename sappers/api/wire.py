@@ -16,7 +16,7 @@ from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.repair import RepairLogin
-from sappers.model.workload import ImageReference, Workload
+from sappers.model.workload import ImageReference, Workload, role_of
 from sappers.ports import LogLevel
 
 # `$` alone also matches before a newline at the end, which a URL can carry.
@@ -171,6 +171,7 @@ class WantedWorkload(_Input, frozen=True):
             cold=self.cold,
             service=self.service or "",
             links=tuple(sorted(set(self.links))),
+            role=role_of(name, self.image.name),
         )
 
 

@@ -7,9 +7,8 @@ import msgspec
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import ClearAlert, Command, PutSystemWorkload
 from sappers.model.image import ClusterImage
-from sappers.model.workload import ImageReference, Workload
+from sappers.model.workload import MONITOR, ImageReference, Workload
 
-MONITOR = "monitor"
 MONITOR_PORT = 9100
 MONITOR_MEMORY_MIB = 128
 _GUEST_KINDS = ("microvm", "nanos")

@@ -8,6 +8,12 @@ import msgspec
 
 # What a guest is for, and so what its credentials of the hub allow.
 Role = Literal["application", "monitor"]
+MONITOR = "monitor"
+
+
+def role_of(workload: str, image: str) -> Role:
+    """What a workload is for, by its name and its image's: an operator need not say so."""
+    return "monitor" if workload == image == MONITOR else "application"
 
 
 class ImageReference(msgspec.Struct, frozen=True):

@@ -1,0 +1,84 @@
+"""What nft lets a guest's user take of the cluster's ports, in a network namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from sappers.config import GUEST_USER_IDS
+from sappers.model.member import Ports
+from sappers.provisioner.units import AGENT_CONNECTIONS_MAX, HUB_CONNECTIONS_MAX, render_unit
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"
+)
+
+# One user holds as many connections as it gets to a port, and says how many that are; another one
+# does the same at the same time. The address is not of loopback, which guests do not reach at all.
+_PROGRAM = """
+import encodings.idna  # the user may not read it
+import os, socket, sys, time
+
+def hold(user, port, tries, writer):
+    os.setuid(user)
+    held = []
+    for _ in range(tries):
+        try:
+            held.append(socket.create_connection(("10.9.9.1", port), timeout=5))
+        except OSError:
+            pass
+    os.write(writer, b"%d " % len(held))
+    time.sleep(60)
+
+port, tries = int(sys.argv[1]), int(sys.argv[2])
+server = socket.create_server(("10.9.9.1", port), backlog=256)
+for user in map(int, sys.argv[3:]):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            hold(user, port, tries, writer)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    print(os.read(reader, 10).decode(), flush=True)
+os.killpg(0, 9)
+"""
+
+
+def connections(port: int, *users: int, tries: int = 40) -> list[int]:
+    """How many of `tries` connections each user gets, in turn, while the others hold theirs."""
+    lines = render_unit().decode().splitlines()
+    rules = [line.partition('"')[2].removesuffix('"') for line in lines if "ExecStartPre" in line]
+    steps = ["ip link set lo up", "ip address add 10.9.9.1/32 dev lo"]
+    steps += [f"nft '{one}'" for one in rules]
+    steps.append('exec setsid "$0" "$@"')
+    arguments = [str(port), str(tries), *map(str, users)]
+    program = [sys.executable, "-c", _PROGRAM, *arguments]
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", " && ".join(steps), *program],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = [int(word) for word in done.stdout.split()]
+    assert len(found) == len(users), done.stderr
+    return found
+
+
+@pytest.mark.parametrize(
+    ("port", "limit"),
+    [(Ports().hub, HUB_CONNECTIONS_MAX), (Ports().http, AGENT_CONNECTIONS_MAX)],
+)
+def test_each_guest_gets_a_few_connections_and_not_another_ones(port: int, limit: int) -> None:
+    one, other = GUEST_USER_IDS.start + 7, GUEST_USER_IDS.start + 8
+    assert connections(port, one, other) == [limit, limit]
+
+
+def test_who_is_no_guest_is_not_counted_nor_is_another_port() -> None:
+    assert connections(Ports().hub, 1000) == [40]
+    assert connections(8080, GUEST_USER_IDS.start + 7) == [40]

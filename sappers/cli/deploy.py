@@ -10,6 +10,7 @@ from sappers.cli.events import events
 from sappers.cli.help_text import reflowed
 from sappers.cli.image import image_app
 from sappers.cli.lab import lab_app
+from sappers.cli.listen import listen
 from sappers.cli.logs import logs
 from sappers.cli.ps import ps
 from sappers.cli.run import run
@@ -42,6 +43,7 @@ app.command()(ps)
 app.command()(logs)
 app.command()(stop)
 app.command()(events)
+app.command()(listen)
 app.add_typer(image_app, name="image")
 app.add_typer(lab_app)
 

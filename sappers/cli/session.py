@@ -57,15 +57,7 @@ def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorC
         ConfigError: No such cluster is known here, or the address is none.
         IdentityError: The operator's certificate is missing or damaged.
     """
-    home = control_home(os.environ)
-    name = cluster or last_cluster_name(home)
-    # A cluster that was made by hand has its keys where its founder was started.
-    folder = Path(name) if "/" in name else home.cluster(name)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"this machine knows no cluster {name}",
-            hint=f"clusters bootstrapped from here are in {folder.parent}",
-        )
+    folder = cluster_folder(cluster)
     identity = load_identity(folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
     if address is not None:
         endpoints, forward = [endpoint_at(address)], None
@@ -75,6 +67,24 @@ def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorC
     alone = address is not None
     with OperatorClient(identity, endpoints, open_forward=forward, alone=alone) as client:
         yield client
+
+
+def cluster_folder(cluster: str | None) -> Path:
+    """Where the keys of a cluster are; of the one that was bootstrapped last if None.
+
+    Raises:
+        ConfigError: No such cluster is known here.
+    """
+    home = control_home(os.environ)
+    name = cluster or last_cluster_name(home)
+    # A cluster that was made by hand has its keys where its founder was started.
+    folder = Path(name) if "/" in name else home.cluster(name)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"this machine knows no cluster {name}",
+            hint=f"clusters bootstrapped from here are in {folder.parent}",
+        )
+    return folder
 
 
 def checked_name(name: str, what: str = "workload") -> str:

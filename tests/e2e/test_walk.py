@@ -246,6 +246,19 @@ def test_06_see_who_leads_and_kill_it(machine: Machine) -> None:
     assert [one["id"] for one in view["allocations"] if one["id"] in guests] == guests
 
 
+def test_07_hear_the_cluster_talk(machine: Machine) -> None:
+    machine.page.step(
+        "7. Subscribe to everything on the NATS hub at 4222 and watch the cluster talk"
+    )
+    heard = machine.run(f"sappers-deploy listen '>' --count 12 --cluster {KEYS}")
+    assert "sappers.log.heartbeat" in heard
+    assert "sappers.guest." in heard, "guests push their health"
+    machine.page.say("For another client, such as `nats`, the same credentials as a file:")
+    machine.run(f"sappers-deploy listen --credentials me.creds --cluster {KEYS}")
+    servers = machine.run("grep -hE '\"(host|port)\"' ./raft/node1/hub/nats-server.conf")
+    assert '"port": 4222' in servers
+
+
 def test_08_start_node4(machine: Machine) -> None:
     machine.page.step(
         "8. Start `node4`: it finds the cluster by gossip, and takes its state from a snapshot and "

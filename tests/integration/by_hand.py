@@ -59,10 +59,12 @@ class AgentsByHand:
         process.kill()
         process.wait()
 
-    def run(self, *arguments: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, program: str = "sappers", timeout_seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """`sappers ARGUMENTS`, to its end."""
         return subprocess.run(
-            [SAPPERS, *arguments],
+            [SAPPERS.with_name(program), *arguments],
             env=os.environ | {"NO_COLOR": "1", "COLUMNS": "120"},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -29,6 +29,7 @@ def agents(tmp_path: Path) -> Iterator[AgentsByHand]:
 def test_three_agents_of_one_machine_become_a_cluster_that_answers_requests(
     agents: AgentsByHand,
 ) -> None:
+    keys = str(agents.folder / KEYS_FOLDER)
     agents.start(1, "--bootstrap", "3")
     peers = ("--peers", f"{agents.address}:17946")
     wait_until("the keys", (agents.folder / KEYS_FOLDER / "cluster.json").exists)
@@ -59,6 +60,11 @@ def test_three_agents_of_one_machine_become_a_cluster_that_answers_requests(
     missing = agents.run("--launch-microvm", "monitor", str(node2))
     assert missing.returncode == 1
     assert "the cluster has no image monitor" in missing.stderr
+
+    heard = agents.run("listen", "--count", "4", "--cluster", keys, program="sappers-deploy")
+    assert (heard.returncode, heard.stderr) == (0, "")
+    assert len(heard.stdout.splitlines()) == 4
+    assert "sappers.log.heartbeat" in heard.stdout
 
     agents.start(4, *peers)
     wait_until("a fourth member", lambda: agents.is_whole(4), WHOLE_SECONDS)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from sappers.cli.deploy import app
+from sappers.cli.listen import TEXT_MAX, readable
+from sappers.errors import IdentityError
+from sappers.hub.credentials import create_hub_account
+from sappers.model import subjects
+from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
+
+
+def test_an_entry_of_the_log_is_shown_with_what_it_proposes() -> None:
+    payload = encode_proposal(Proposal("r1", "node1", 1.0, (NoOperation(),)))
+    said = json.loads(readable(subjects.ENTRIES, msgspec.msgpack.encode(Entry(7, 2, payload))))
+    assert (said["index"], said["term"], said["proposal"]["proposer"]) == (7, 2, "node1")
+
+
+def test_text_is_one_line_and_bytes_are_counted() -> None:
+    assert readable("sappers.app.web.x", b'{"a": 1}\n') == '{"a": 1}'
+    assert readable("sappers.app.web.x", b"\xff\xfe") == "2 bytes"
+    assert readable("sappers.app.web.x", b"x" * 1000).endswith("… (1000 characters)")
+
+
+@given(st.sampled_from([subjects.ENTRIES, "sappers.app.web.x"]), st.binary(max_size=2000))
+def test_whatever_is_sent_is_one_short_line(subject: str, payload: bytes) -> None:
+    line = readable(subject, payload)
+    assert "\n" not in line
+    assert len(line) < TEXT_MAX + 40
+
+
+def test_credentials_for_another_client_are_for_their_owner_alone(tmp_path: Path) -> None:
+    keys = tmp_path / "cluster"
+    keys.mkdir()
+    (keys / "hub-account.seed").write_text(create_hub_account("test").account_seed)
+    file = tmp_path / "me.creds"
+    arguments = ["listen", "--credentials", str(file), "--cluster", str(keys)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "BEGIN NATS USER JWT" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_without_the_clusters_keys_nobody_listens(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["listen", "--cluster", f"{tmp_path}/"])
+    assert isinstance(done.exception, IdentityError)
+    assert "hub-account.seed" in done.exception.message

@@ -23,10 +23,10 @@ from sappers.cli.status_view import plain
 from sappers.cli.vm_image import opened_image, require_kind
 from sappers.cli.waiting import wait_until
 from sappers.config import StateFolder
-from sappers.decisions.system_workloads import MONITOR
 from sappers.errors import ConfigError, IdentityError
 from sappers.images.manifests import decode_manifest
 from sappers.model.image import Manifest
+from sappers.model.workload import MONITOR
 
 QUORUM_SECONDS = 60.0
 HEALTHY_SECONDS = 300.0

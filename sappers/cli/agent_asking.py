@@ -23,10 +23,9 @@ from sappers.cli.status_view import plain
 from sappers.cli.vm_image import opened_image, require_kind
 from sappers.cli.waiting import wait_until
 from sappers.config import StateFolder
-from sappers.errors import ConfigError, IdentityError
+from sappers.errors import IdentityError
 from sappers.images.manifests import decode_manifest
 from sappers.model.image import Manifest
-from sappers.model.workload import MONITOR
 
 QUORUM_SECONDS = 60.0
 HEALTHY_SECONDS = 300.0
@@ -78,17 +77,14 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         digest = cluster_image(calls.images().images, launch.name).image.digest
         manifest = decode_manifest(calls.signed(digest).manifest)
         require_kind(manifest, launch)
-    if launch.name == MONITOR:
-        revision = _cluster_runs(client, launch, digest, console)
-    else:
-        wanted = WantedWorkload(
-            image=WantedImage(manifest.name, digest),
-            memory_mib=manifest.memory_mib,
-            guest_port=launch.port or manifest.guest_port,
-            service=launch.service or None,
-        )
-        written = client.put_workload(launch.name, wanted)
-        revision = committed_revision(client, launch.name, written, console)
+    wanted = WantedWorkload(
+        image=WantedImage(manifest.name, digest),
+        memory_mib=manifest.memory_mib,
+        guest_port=launch.port or manifest.guest_port,
+        service=launch.service or None,
+    )
+    written = client.put_workload(launch.name, wanted)
+    revision = committed_revision(client, launch.name, written, console)
     wait_until(
         lambda: how_healthy(client.view(), launch.name, revision, 1),
         what=launch.name,
@@ -102,32 +98,6 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         console.print(_NO_CONSUL, soft_wrap=True, highlight=False)
     for place in where_it_answers(view, launch.name, revision):
         typer.echo(place)
-
-
-def _cluster_runs(client: OperatorClient, launch: Launch, digest: str, console: Console) -> int:
-    """The revision of what the leader launches by itself once the cluster has the image."""
-    if launch.service or launch.port:
-        raise ConfigError(
-            f"the cluster runs its {launch.name} by itself",
-            hint="leave out --consul-service and --service-port",
-        )
-    found: list[int] = []
-
-    def look() -> tuple[bool, str]:
-        wanted = client.workloads().workloads
-        found[:] = [
-            one.revision for one in wanted if one.name == launch.name and one.image.digest == digest
-        ]
-        return bool(found), "the leader has not launched it yet"
-
-    wait_until(
-        look,
-        what=launch.name,
-        timeout_seconds=QUORUM_SECONDS,
-        hint=f"if somebody stopped it: sappers-deploy run {launch.name}, then stop it again",
-        console=console,
-    )
-    return found[0]
 
 
 def _push_file(

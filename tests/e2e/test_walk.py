@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -200,9 +201,12 @@ def test_04_launch_a_nanovm(machine: Machine) -> None:
     assert "hello" in machine.run(f"curl -s {url[0]}/").lower()
 
 
-def test_05_consul_lists_it(machine: Machine) -> None:
+def test_05_consul_lists_it_and_the_gateway_reaches_it(machine: Machine) -> None:
     require_consul(machine)
-    machine.page.step("5. `consul catalog services` lists it with its health")
+    machine.page.step(
+        "5. `consul catalog services` lists it with its health; a request to the gateway on port "
+        "8080 under `/my-app` reaches it"
+    )
 
     def registered() -> bool:
         return "my-app" in machine.run("consul catalog services", show=False)
@@ -211,6 +215,17 @@ def test_05_consul_lists_it(machine: Machine) -> None:
     machine.run("consul catalog services")
     until("its check passes", lambda: passing(machine, "my-app"), 20)
     machine.run(f"curl -s '{CONSUL}/health/service/my-app?passing' | {ONE_A_LINE}")
+    if shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("no gateway: HAProxy is not installed")
+
+    def routed() -> bool:
+        return "/my-app" in machine.run(f"curl -sf http://{ADDRESS}:8080/", show=False)
+
+    until("the gateway knows my-app", routed, 30)
+    machine.run(f"curl -s http://{ADDRESS}:8080/")
+    assert "hello" in machine.run(f"curl -s http://{ADDRESS}:8080/my-app").lower()
+    machine.page.say("Each member has a gateway; node2's is moved along with its other ports:")
+    assert "hello" in machine.run(f"curl -s http://{ADDRESS}:8081/my-app").lower()
 
 
 def test_06_see_who_leads_and_kill_it(machine: Machine) -> None:

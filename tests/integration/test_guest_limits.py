@@ -11,7 +11,12 @@ import pytest
 
 from sappers.config import GUEST_USER_IDS
 from sappers.model.member import Ports
-from sappers.provisioner.units import AGENT_CONNECTIONS_MAX, HUB_CONNECTIONS_MAX, render_unit
+from sappers.provisioner.units import (
+    AGENT_CONNECTIONS_MAX,
+    HUB_CONNECTIONS_MAX,
+    HUB_KBYTES_PER_SECOND,
+    render_unit,
+)
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"
@@ -48,26 +53,54 @@ for user in map(int, sys.argv[3:]):
 os.killpg(0, 9)
 """
 
+# The same, with one connection that is written to for a while.
+_FLOOD = """
+import encodings.idna
+import os, socket, sys, time
+port, seconds, user = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+server = socket.create_server(("10.9.9.1", port))
+if os.fork() == 0:
+    os.setuid(user)
+    client = socket.create_connection(("10.9.9.1", port))
+    while True:
+        client.sendall(bytes(65536))
+reader, _ = server.accept()
+reader.settimeout(0.2)
+until, received = time.monotonic() + seconds, 0
+while time.monotonic() < until:
+    try:
+        received += len(reader.recv(1 << 20))
+    except TimeoutError:
+        pass
+print(received, flush=True)
+os.killpg(0, 9)
+"""
+
 
 def connections(port: int, *users: int, tries: int = 40) -> list[int]:
     """How many of `tries` connections each user gets, in turn, while the others hold theirs."""
+    found = in_a_namespace(_PROGRAM, str(port), str(tries), *map(str, users))
+    assert len(found) == len(users)
+    return found
+
+
+def in_a_namespace(program: str, *arguments: str) -> list[int]:
+    """The numbers that a program prints where only the agent's rules hold."""
     lines = render_unit().decode().splitlines()
     rules = [line.partition('"')[2].removesuffix('"') for line in lines if "ExecStartPre" in line]
     steps = ["ip link set lo up", "ip address add 10.9.9.1/32 dev lo"]
     steps += [f"nft '{one}'" for one in rules]
     steps.append('exec setsid "$0" "$@"')
-    arguments = [str(port), str(tries), *map(str, users)]
-    program = [sys.executable, "-c", _PROGRAM, *arguments]
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(
-        ["unshare", "--net", "sh", "-ec", " && ".join(steps), *program],
+        ["unshare", "--net", "sh", "-ec", " && ".join(steps), *command],
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    found = [int(word) for word in done.stdout.split()]
-    assert len(found) == len(users), done.stderr
-    return found
+    assert done.stdout, done.stderr
+    return [int(word) for word in done.stdout.split()]
 
 
 @pytest.mark.parametrize(
@@ -82,3 +115,13 @@ def test_each_guest_gets_a_few_connections_and_not_another_ones(port: int, limit
 def test_who_is_no_guest_is_not_counted_nor_is_another_port() -> None:
     assert connections(Ports().hub, 1000) == [40]
     assert connections(8080, GUEST_USER_IDS.start + 7) == [40]
+
+
+def test_a_guest_sends_the_hub_only_so_much_and_others_as_they_like() -> None:
+    guest, seconds = str(GUEST_USER_IDS.start + 7), 4
+    allowed = (4 + seconds) * HUB_KBYTES_PER_SECOND * 1024
+    (to_hub,) = in_a_namespace(_FLOOD, str(Ports().hub), str(seconds), guest)
+    (elsewhere,) = in_a_namespace(_FLOOD, "8080", str(seconds), guest)
+    print(f"{to_hub:,} bytes to the hub in {seconds} s, {elsewhere:,} to another port")
+    assert HUB_KBYTES_PER_SECOND * 1024 < to_hub <= 1.3 * allowed
+    assert elsewhere > 4 * allowed

@@ -16,6 +16,7 @@ from sappers.model.observation import GuestProcess
 from sappers.ports import UnitStatus
 
 _KILLED = 128
+_REASON_CHARACTERS = 300
 _REASONS = {
     "guest-shutdown": "the guest switched itself off",
     "guest-panic": "the guest panicked",
@@ -53,7 +54,11 @@ def judge(allocation_id: str, unit: UnitStatus | None, traces: Traces) -> GuestP
 
 
 def reason_of(unit: UnitStatus | None, traces: Traces) -> str:
-    """Why it ended, one clause."""
+    """Why it ended, one clause; part of it may be the guest's own words, so it is cut."""
+    return _reason(unit, traces)[:_REASON_CHARACTERS]
+
+
+def _reason(unit: UnitStatus | None, traces: Traces) -> str:
     why = _shutdown_reason(traces.events)
     if why == "guest-reset":  # with panic=-1 and -no-reboot nothing else resets
         found = _PANIC.search(traces.serial)

@@ -61,3 +61,8 @@ def test_a_running_guest_has_no_reason() -> None:
 def test_events_that_make_no_sense_are_no_reason(rest: str) -> None:
     found = judge("a", None, Traces('{"event": "SHUTDOWN", ' + rest))
     assert found.reason == "its process is gone"
+
+
+def test_what_a_guest_says_of_its_end_is_cut() -> None:
+    panic = f"Kernel panic - not syncing: {'x' * 10_000}"
+    assert len(judge("a", ended(0), Traces(shutdown("guest-reset"), panic)).reason) == 300

@@ -94,7 +94,8 @@ def consul_settings(
 
 def join_settings(addresses: Sequence[str]) -> bytes:
     """`join.json`: any member that lives leads to all others, so that who votes may change."""
-    return _json({"retry_join": list(addresses), "retry_interval": "5s"})
+    wrapped = [f"[{address}]" if ":" in address else address for address in addresses]
+    return _json({"retry_join": wrapped, "retry_interval": "5s"})
 
 
 def render_consul_unit(program: str) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +25,7 @@ from sappers.consul.registry import ConsulRegistry
 from sappers.errors import ConsulError
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
+from sappers.provisioner.consul_program import FETCH_CONSUL
 from tests.consul_agents import DevConsul
 from tests.unit.decisions.test_reconcile_services import ME, allocation, world
 
@@ -200,3 +203,21 @@ async def test_a_token_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConsulError, match="none: No such file"):
         await ConsulRegistry(calls).services()
     calls.close()
+
+
+def test_where_debians_binary_cannot_be_had_it_is_said_and_nothing_stays(tmp_path: Path) -> None:
+    empty, into = tmp_path / "empty", tmp_path / "consul"
+    empty.mkdir()
+    settings = tmp_path / "apt.conf"
+    settings.write_text(f'Dir::Etc::SourceList "/dev/null";\nDir::Etc::SourceParts "{empty}";\n')
+    done = subprocess.run(
+        ["sh", "-c", FETCH_CONSUL, "sh", str(into)],
+        env={**os.environ, "APT_CONFIG": str(settings), "TMPDIR": str(empty)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "apt has no source" in done.stderr
+    assert not into.exists()
+    assert list(empty.iterdir()) == []

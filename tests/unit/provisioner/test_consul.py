@@ -83,9 +83,9 @@ def test_a_newer_consul_is_told_in_its_own_words() -> None:
 
 
 def test_who_joins_later_changes_only_where_consul_looks() -> None:
-    assert json.loads(join_settings(["10.0.0.1", "10.0.0.2"]))["retry_join"] == [
+    assert json.loads(join_settings(["10.0.0.1", "fd00::2"]))["retry_join"] == [
         "10.0.0.1",
-        "10.0.0.2",
+        "[fd00::2]",
     ]
     assert "retry_join" not in told()
 

@@ -19,6 +19,8 @@ WATCHDOG_SECONDS = 30
 HUB_CONNECTIONS_MAX = 16
 AGENT_CONNECTIONS_MAX = 4
 HUB_KBYTES_PER_SECOND = 1024
+# Each costs a handshake, and more work than the guest has with it.
+OPENINGS_PER_SECOND, OPENINGS_AT_ONCE = 5, 20
 
 _GUESTS = f"meta skuid {GUEST_USER_IDS.start}-{GUEST_USER_IDS.stop - 1}"
 _PER_GUEST = "typeof meta skuid; size 4096; flags dynamic;"
@@ -94,8 +96,12 @@ def _guest_limits() -> str:
     return (
         "table inet sappers_limits; delete table inet sappers_limits; table inet sappers_limits { "
         f"set hub {{ {_PER_GUEST} }}; set agents {{ {_PER_GUEST} }}; "
-        f"set bytes {{ {_PER_GUEST} timeout 1m; }}; "
+        f"set opening {{ {_PER_GUEST} timeout 1m; }}; set bytes {{ {_PER_GUEST} timeout 1m; }}; "
         "chain guests { type filter hook output priority filter; "
+        # First, so that nothing is counted as open that is not let open.
+        f"{_GUESTS} tcp dport {{ {ports.hub}, {others} }} ct state new update @opening "
+        f"{{ meta skuid limit rate over {OPENINGS_PER_SECOND}/second "
+        f"burst {OPENINGS_AT_ONCE} packets }} {over}; "
         f"{_GUESTS} tcp dport {ports.hub} {new} "
         f"@hub {{ meta skuid ct count over {HUB_CONNECTIONS_MAX} }} {over}; "
         f"{_GUESTS} tcp dport {{ {others} }} {new} "

@@ -15,6 +15,8 @@ from sappers.provisioner.units import (
     AGENT_CONNECTIONS_MAX,
     HUB_CONNECTIONS_MAX,
     HUB_KBYTES_PER_SECOND,
+    OPENINGS_AT_ONCE,
+    OPENINGS_PER_SECOND,
     render_unit,
 )
 
@@ -53,7 +55,24 @@ for user in map(int, sys.argv[3:]):
 os.killpg(0, 9)
 """
 
-# The same, with one connection that is written to for a while.
+# A user opens and closes connections for a while; how many.
+_OPEN = """
+import encodings.idna
+import os, socket, sys, time
+port, seconds, user = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+server = socket.create_server(("10.9.9.1", port), backlog=256)
+os.setuid(user)
+until, opened = time.monotonic() + seconds, 0
+while time.monotonic() < until:
+    try:
+        socket.create_connection(("10.9.9.1", port)).close()
+        server.accept()[0].close()
+        opened += 1
+    except OSError:
+        time.sleep(0.001)
+print(opened, flush=True)
+"""
+# A user has one connection that is written to for a while.
 _FLOOD = """
 import encodings.idna
 import os, socket, sys, time
@@ -125,3 +144,11 @@ def test_a_guest_sends_the_hub_only_so_much_and_others_as_they_like() -> None:
     print(f"{to_hub:,} bytes to the hub in {seconds} s, {elsewhere:,} to another port")
     assert HUB_KBYTES_PER_SECOND * 1024 < to_hub <= 1.3 * allowed
     assert elsewhere > 4 * allowed
+
+
+@pytest.mark.parametrize("port", [Ports().hub, Ports().http])
+def test_a_guest_opens_connections_only_so_often(port: int) -> None:
+    seconds = 3
+    (opened,) = in_a_namespace(_OPEN, str(port), str(seconds), str(GUEST_USER_IDS.start + 7))
+    print(f"{opened} connections in {seconds} s")
+    assert OPENINGS_AT_ONCE <= opened <= OPENINGS_AT_ONCE + OPENINGS_PER_SECOND * (seconds + 1)

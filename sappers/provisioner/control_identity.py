@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import getpass
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -155,6 +156,14 @@ def _ensure_operator(folder: Path, authority: Authority) -> None:
             return
     # The certificate last, and none while the key is being replaced.
     certificate.unlink(missing_ok=True)
-    cert_pem, key_pem = create_operator(authority, getpass.getuser())
+    cert_pem, key_pem = create_operator(authority, _user())
     write_durably(key, key_pem)
     write_durably(certificate, cert_pem)
+
+
+def _user() -> str:
+    """Who makes it, for people; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user-{os.getuid()}"

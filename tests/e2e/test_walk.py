@@ -218,14 +218,14 @@ def test_05_consul_lists_it_and_the_gateway_reaches_it(machine: Machine) -> None
     if shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("no gateway: HAProxy is not installed")
 
-    def routed() -> bool:
-        return "/my-app" in machine.run(f"curl -sf http://{ADDRESS}:8080/", show=False)
+    def through(port: int) -> str:
+        url = f"http://{ADDRESS}:{port}/my-app"
+        until(f"{url} answers", lambda: machine.run(f"curl -sf {url}", show=False), 30)
+        return machine.run(f"curl -s {url}").lower()
 
-    until("the gateway knows my-app", routed, 30)
-    machine.run(f"curl -s http://{ADDRESS}:8080/")
-    assert "hello" in machine.run(f"curl -s http://{ADDRESS}:8080/my-app").lower()
+    assert "hello" in through(8080)
     machine.page.say("Each member has a gateway; node2's is moved along with its other ports:")
-    assert "hello" in machine.run(f"curl -s http://{ADDRESS}:8081/my-app").lower()
+    assert "hello" in through(8081)
 
 
 def test_06_see_who_leads_and_kill_it(machine: Machine) -> None:

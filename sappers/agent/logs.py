@@ -59,6 +59,12 @@ def configure_logs(level: str, facts: Callable[[], Mapping[str, Any]]) -> None:
     )
 
 
+def current_log_level() -> str:
+    """What is logged now: this level or above."""
+    now = logging.getLogger().level
+    return next(name for name, level in LEVELS.items() if level >= now)
+
+
 def set_log_level(level: str) -> None:
     """Log what is of this level or above from now on."""
     logging.getLogger().setLevel(LEVELS[level])

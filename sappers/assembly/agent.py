@@ -19,7 +19,7 @@ from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
 from sappers.agent.genesis import load_genesis
 from sappers.agent.hub_watch import HubWatch
-from sappers.agent.logs import configure_logs
+from sappers.agent.logs import configure_logs, current_log_level
 from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
@@ -198,6 +198,7 @@ def _assemble(
             (settings.listen_address, settings.ports.raft),
             lambda voter: agent.raft_address_of(voter),
             clock,
+            current_log_level,
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:

@@ -30,6 +30,7 @@ from sappers.consensus.wire import (
     Propose,
     Rejected,
     SetAddresses,
+    SetLogLevel,
     SnapshotTaken,
     Standing,
     Start,
@@ -66,6 +67,7 @@ class RaftLog:
         listen: IP address and port that other voters connect to.
         resolve: Where a voter's Raft is now, `ip:port`, or None where nobody knows better than
             the genesis. Asked once a second.
+        log_level: What the raft process is to log, too. Asked once a second.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class RaftLog:
         listen: tuple[str, int],
         resolve: Callable[[str], str | None],
         clock: Clock,
+        log_level: Callable[[], str] = lambda: "INFO",
     ) -> None:
         self._me_id = me_id
         self._genesis = genesis
@@ -87,6 +90,7 @@ class RaftLog:
         self._listen = listen
         self._resolve = resolve
         self._clock = clock
+        self._log_level = log_level
         self._replica = Replica()
         self._status = _nobody(genesis)
         self._news = News()
@@ -119,7 +123,7 @@ class RaftLog:
         except SappersError:
             await self._reap()
             raise
-        self._tasks = [_task(self._watch()), _task(self._keep_addresses())]
+        self._tasks = [_task(self._watch()), _task(self._keep_told())]
 
     async def stop(self) -> None:
         """Stop the raft process; its files are synced when this returns."""
@@ -266,6 +270,7 @@ class RaftLog:
                 self._settings,
                 self._listen,
                 self._addresses(),
+                self._log_level(),
             )
         )
 
@@ -315,13 +320,19 @@ class RaftLog:
             for voter in self._genesis.voters
         }
 
-    async def _keep_addresses(self) -> None:
-        told = self._addresses()
+    async def _keep_told(self) -> None:
+        """Tell the process what has changed of what it was started with."""
+        addresses, level = self._addresses(), self._log_level()
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
-            if (now := self._addresses()) != told and self._agent_end is not None:
+            if self._agent_end is None:
+                continue
+            if (now := self._addresses()) != addresses:
                 self._agent_end.send(SetAddresses(now))
-                told = now
+                addresses = now
+            if (new := self._log_level()) != level:
+                self._agent_end.send(SetLogLevel(new))
+                level = new
 
 
 def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from sappers.consensus.wire import (
     Propose,
     Rejected,
     SetAddresses,
+    SetLogLevel,
     SnapshotTaken,
     Standing,
     Start,
@@ -75,8 +77,9 @@ class _Reply(msgspec.Struct, frozen=True):
 class Voter:
     """Connects the agent's stream, the voter and the clock."""
 
-    def __init__(self, facts: dict[str, Any]) -> None:
+    def __init__(self, facts: dict[str, Any], threshold: _Threshold) -> None:
         self._facts = facts  # stand in each line of the log
+        self._threshold = threshold
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.agent = FrameConnection(AGENT_FRAME_LIMIT_BYTES, self._receive, self._agent_is_gone)
         self._loop = asyncio.get_running_loop()
@@ -97,11 +100,14 @@ class Voter:
         message = decode_agent_message(body)
         match message:
             case Start():
+                self._threshold.set(message.log_level)
                 self._opening = self._loop.create_task(self._open(message))
             case Stop():
                 self.end(0)
             case SetAddresses(addresses=addresses):
                 self._addresses.update(addresses)
+            case SetLogLevel(level=level):
+                self._threshold.set(level)
             case _ if self._node is None:
                 self.agent.send(Rejected(message.request, "the raft process is starting"))
             case Propose(request=request, payload=payload):
@@ -266,10 +272,10 @@ async def _lock(path: Path) -> int:
     )
 
 
-async def _run(descriptor: int, facts: dict[str, Any]) -> int:
+async def _run(descriptor: int, facts: dict[str, Any], threshold: _Threshold) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_exception)
-    voter = Voter(facts)
+    voter = Voter(facts, threshold)
     await loop.create_unix_connection(lambda: voter.agent, sock=socket.socket(fileno=descriptor))
     loop.add_signal_handler(signal.SIGTERM, voter.end, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides, in order
@@ -291,6 +297,22 @@ class _ToStructlog(logging.Handler):
         _log.log(max(record.levelno, logging.DEBUG), record.getMessage(), library=record.name)
 
 
+class _Threshold:
+    """Drops what is of a lower level; a structlog processor whose level may change."""
+
+    def __init__(self) -> None:
+        self._least = logging.INFO
+
+    def set(self, level: str) -> None:
+        self._least = logging.getLevelNamesMapping().get(level, logging.INFO)
+
+    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        level = "error" if method == "exception" else method
+        if logging.getLevelNamesMapping().get(level.upper(), logging.INFO) < self._least:
+            raise structlog.DropEvent
+        return event
+
+
 def run_voter(descriptor: int) -> int:
     """Run one voter until the agent says stop or is gone; the exit code.
 
@@ -298,22 +320,24 @@ def run_voter(descriptor: int) -> int:
         descriptor: This process's end of the socket pair with the agent.
     """
     facts: dict[str, Any] = {"member": "", "term": 0, "index": 0}
+    threshold = _Threshold()
     structlog.configure(
         processors=[
+            threshold,
             lambda _, __, event: {**facts, **event},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     # A full collection over a large state takes as long as an election; cycles are rare here.
     gc.set_threshold(20_000, 50, 1_000)
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING)
-    return asyncio.run(_run(descriptor, facts))
+    return asyncio.run(_run(descriptor, facts, threshold))
 
 
 def _identity(told: Credentials) -> Identity:

@@ -135,6 +135,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     settings: RaftSettings
     listen: tuple[str, int]
     addresses: dict[str, str]
+    log_level: str
 
 
 class Propose(msgspec.Struct, frozen=True, tag="propose"):
@@ -156,11 +157,17 @@ class SetAddresses(msgspec.Struct, frozen=True, tag="set-addresses"):
     addresses: dict[str, str]
 
 
+class SetLogLevel(msgspec.Struct, frozen=True, tag="set-log-level"):
+    """Agent to process: log what is of this level or above."""
+
+    level: str
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Agent to process: end in order."""
 
 
-AgentMessage = Start | Propose | TakeSnapshot | SetAddresses | Stop
+AgentMessage = Start | Propose | TakeSnapshot | SetAddresses | SetLogLevel | Stop
 
 
 class LoadState(msgspec.Struct, frozen=True, tag="load-state"):

@@ -77,9 +77,12 @@ def test_an_agent_comes_back_without_its_flags(agents: AgentsByHand) -> None:
     agents.kill("node1")
     gone = agents.run("--trigger-snapshot", str(agents.folder / "node1"))
     assert gone.returncode == 4
+    said = len(agents.log_of("node1"))
     agents.flags = lambda number: []  # type: ignore[method-assign]
-    agents.start(1)
+    agents.start(1, "--log-level", "warn")
     wait_until("it leads again", lambda: agents.is_whole(1), WHOLE_SECONDS)
+    lines = [json.loads(line) for line in agents.log_of("node1")[said:].splitlines()]
+    assert not [one for one in lines if one["level"] in ("debug", "info")], "nor its raft process's"
     after = agents.view()
     assert before is not None and after is not None
     assert after.cluster_id == before.cluster_id

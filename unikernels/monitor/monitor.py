@@ -1,7 +1,7 @@
-"""The monitor: hears the health that guests push and serves it as metrics, text of Prometheus.
+"""The monitor: hears what guests push and what the cluster tells, serves metrics, raises alerts.
 
-It hears what its credentials allow; with those of an ordinary guest that is its own health only.
-Alerts come later.
+What it raises is said to its member again and again, as a whole: what gets lost costs nothing. The
+cluster commits the difference as events. Subscribers hear each change on `sappers.alerts.<kind>`.
 """
 
 from __future__ import annotations
@@ -11,97 +11,103 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from alerts import Alerts, Change, find_wrong
+from gathered import Gathered, metrics
 
 from sappers.model import subjects
 
 if TYPE_CHECKING:
-    from sappers.sidecar.guest import Guest
+    from collections.abc import Callable
 
+    from sappers.sidecar.messaging import Messaging
+
+_LOOK_SECONDS = 1.0
+_REPORT_SECONDS = 5.0
+# A monitor that has just started knows nothing: what it does not see may well be wrong.
+_SETTLE_SECONDS = 25.0
 _REQUEST_SECONDS = 5.0
-_FORGET_SECONDS = 3600.0
 _HEADER_BYTES_MAX = 16384
 
 
-@dataclass
-class Seen:
-    """What is known of one guest."""
+class Monitor:
+    """What is gathered, and what follows from it."""
 
-    boot_id: str = ""
-    sequence: int = -1
-    healthy: bool = False
-    pushes: int = 0
-    boots: int = 0
-    heard_at: float = 0.0
+    def __init__(self) -> None:
+        self.gathered = Gathered()
+        self.alerts = Alerts()
 
+    def look(self, now: float) -> list[Change]:
+        """What is wrong now and was not before, and the reverse."""
+        self.gathered.forget(now)
+        return self.alerts.update(find_wrong(self.gathered, now), now)
 
-@dataclass
-class Gathered:
-    """What was pushed, by guest."""
-
-    guests: dict[str, Seen] = field(default_factory=dict)
-    unreadable: int = 0
-
-    def push(self, subject: str, payload: bytes, now: float) -> None:
-        """Take in one push; one that came before, or makes no sense, changes nothing else."""
-        try:
-            push = json.loads(payload)
-            boot_id, sequence = str(push["boot_id"]), int(push["sequence"])
-            healthy = bool(push["healthy"])
-        except (ValueError, KeyError, TypeError):
-            self.unreadable += 1
-            return
-        seen = self.guests.setdefault(subjects.allocation_of(subject), Seen())
-        if boot_id != seen.boot_id:
-            seen.boot_id, seen.sequence, seen.boots = boot_id, -1, seen.boots + 1
-        if sequence > seen.sequence:
-            seen.sequence, seen.healthy, seen.heard_at = sequence, healthy, now
-            seen.pushes += 1
+    def report(self) -> bytes:
+        """All that is wrong, for the member."""
+        said = [_said(one) for one in self.alerts.raised]
+        return json.dumps({"alerts": said}).encode()
 
     def metrics(self, now: float) -> str:
-        """Everything as Prometheus reads it; guests long silent are forgotten."""
-        for name in [n for n, s in self.guests.items() if now - s.heard_at > _FORGET_SECONDS]:
-            del self.guests[name]
-        guests = sorted(self.guests.items())
-        rows: list[tuple[str, str, str, list[tuple[str, Any]]]] = [
-            ("guest_healthy", "gauge", "Whether the last push said so.",
-             [(name, int(seen.healthy)) for name, seen in guests]),
-            ("guest_silent_seconds", "gauge", "Since the last push.",
-             [(name, round(now - seen.heard_at, 3)) for name, seen in guests]),
-            ("guest_pushes_total", "counter", "Pushes heard.",
-             [(name, seen.pushes) for name, seen in guests]),
-            ("guest_boots_total", "counter", "Boots seen.",
-             [(name, seen.boots) for name, seen in guests]),
-        ]  # fmt: skip
-        lines = []
-        for metric, kind, help_text, values in rows:
-            lines += [f"# HELP sappers_{metric} {help_text}", f"# TYPE sappers_{metric} {kind}"]
-            lines += [f'sappers_{metric}{{allocation="{name}"}} {value}' for name, value in values]
-        name = "sappers_monitor_unreadable_pushes_total"
-        lines += [f"# HELP {name} Pushes that made no sense.", f"# TYPE {name} counter"]
-        return "\n".join([*lines, f"{name} {self.unreadable}", ""])
+        """What Prometheus reads."""
+        return metrics(self.gathered, [one.key for one in self.alerts.raised], now)
 
 
-async def run(guest: Guest) -> None:
-    """Gather and serve for as long as the guest lives."""
-    gathered = Gathered()
+async def run(guest: Messaging) -> None:
+    """Gather, tell and serve for as long as the guest lives."""
+    monitor = Monitor()
 
-    async def receive(subject: str, payload: bytes) -> None:
-        gathered.push(subject, payload, time.monotonic())
+    def take_push(subject: str, payload: bytes) -> None:
+        monitor.gathered.push(subjects.allocation_of(subject), payload, time.monotonic())
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def take_event(_: str, payload: bytes) -> None:
+        monitor.gathered.event(payload, time.monotonic())
+
+    port = int(os.environ.get("SAPPERS_PORT", "9100"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_hear(guest, subjects.GUEST_HEALTH_ALL, take_push))
+        group.create_task(_hear(guest, f"{subjects.EVENTS}.>", take_event))
+        group.create_task(_tell(guest, monitor))
+        group.create_task(_serve(monitor, port))
+        guest.report("")
+
+
+async def _hear(guest: Messaging, subject: str, take: Callable[[str, bytes], None]) -> None:
+    subscription = await guest.subscribe(subject)
+    async for message in subscription:
+        take(message.subject, message.payload)
+
+
+async def _tell(guest: Messaging, monitor: Monitor) -> None:
+    """Say what is wrong, at once when it changes, and every few seconds anyhow."""
+    await asyncio.sleep(_SETTLE_SECONDS)
+    due = 0.0
+    while True:
+        now = time.monotonic()
+        changes = monitor.look(now)
+        with contextlib.suppress(Exception):  # without the hub there is nobody to tell; go on
+            for change in changes:
+                word = {"raised": change.raised, **_said(change.wrong)}
+                await guest.publish(subjects.alert(change.wrong.kind), json.dumps(word).encode())
+            if changes or now >= due:
+                await guest.publish(subjects.guest_alert(guest.allocation_id), monitor.report())
+                due = now + _REPORT_SECONDS
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _said(wrong: Any) -> dict[str, str]:
+    return {"kind": wrong.kind, "subject": wrong.subject, "text": wrong.text}
+
+
+async def _serve(monitor: Monitor, port: int) -> None:
+    async def answer_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
             async with asyncio.timeout(_REQUEST_SECONDS):
-                writer.write(answer(await read_request(reader), gathered))
+                writer.write(answer(await read_request(reader), monitor))
                 await writer.drain()
         writer.close()
 
-    for subject in (subjects.GUEST_HEALTH_ALL, subjects.guest_health(guest.allocation_id)):
-        await guest.subscribe(subject, receive)
-    port = int(os.environ.get("SAPPERS_PORT", "9100"))
-    server = await asyncio.start_server(serve, "0.0.0.0", port)  # noqa: S104 - it is a guest
-    guest.report()
+    server = await asyncio.start_server(answer_one, "0.0.0.0", port)  # noqa: S104 - it is a guest
     async with server:
         await server.serve_forever()
 
@@ -117,16 +123,18 @@ async def read_request(reader: asyncio.StreamReader) -> str:
     return first
 
 
-def answer(request: str, gathered: Gathered) -> bytes:
+def answer(request: str, monitor: Monitor) -> bytes:
     """The whole answer to a request's first line."""
     method, _, rest = request.partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]
     if method not in ("GET", "HEAD"):
         status, body = "405 Method Not Allowed", "only GET\n"
+    elif path == "/health":
+        status, body = "200 OK", "ok\n"
     elif path != "/metrics":
         status, body = "404 Not Found", "see /metrics\n"
     else:
-        status, body = "200 OK", gathered.metrics(time.monotonic())
+        status, body = "200 OK", monitor.metrics(time.monotonic())
     content = b"" if method == "HEAD" else body.encode()
     kind = "text/plain; version=0.0.4; charset=utf-8"
     return (

@@ -28,6 +28,7 @@ _REFUSED: Mapping[str, str] = {
     RefusalKind.UNREADABLE: "messages that make no sense",
     RefusalKind.FORGED: "forged health pushes",
     RefusalKind.HUB: "things that its hub credentials do not allow",
+    RefusalKind.SUBJECT: "calls for what is not its own",
     RefusalKind.CONTROL: "floods of its control port",
     RefusalKind.ALERT: "alerts too many",
     RefusalKind.CREDENTIAL: "uses of a credential that is none any more",

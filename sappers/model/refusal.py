@@ -15,6 +15,7 @@ class RefusalKind(StrEnum):
     UNREADABLE = "unreadable"  # a message that is none
     FORGED = "forged"  # health of a boot that is over, said twice, or of a guest that has ended
     HUB = "hub"  # another's subjects, or more than its credentials of the hub allow
+    SUBJECT = "subject"  # asked the agents for what is another's
     CONTROL = "control"  # nonsense at the control port, or no end of it
     ALERT = "alert"  # more alerts than a monitor may raise
     CREDENTIAL = "credential"  # a credential used twice, late, or for what it is not

@@ -19,9 +19,7 @@ from gathered import Gathered, metrics
 from sappers.model import subjects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sappers.sidecar.messaging import Messaging
+    from sappers.sidecar.guest import Guest
 
 _LOOK_SECONDS = 1.0
 _REPORT_SECONDS = 5.0
@@ -53,32 +51,26 @@ class Monitor:
         return metrics(self.gathered, [one.key for one in self.alerts.raised], now)
 
 
-async def run(guest: Messaging) -> None:
+async def run(guest: Guest) -> None:
     """Gather, tell and serve for as long as the guest lives."""
     monitor = Monitor()
 
-    def take_push(subject: str, payload: bytes) -> None:
+    async def take_push(subject: str, payload: bytes) -> None:
         monitor.gathered.push(subjects.allocation_of(subject), payload, time.monotonic())
 
-    def take_event(_: str, payload: bytes) -> None:
+    async def take_event(_: str, payload: bytes) -> None:
         monitor.gathered.event(payload, time.monotonic())
 
     port = int(os.environ.get("SAPPERS_PORT", "9100"))
+    await guest.subscribe(subjects.GUEST_HEALTH_ALL, take_push)
+    await guest.subscribe(f"{subjects.EVENTS}.>", take_event)
+    guest.report()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_hear(guest, subjects.GUEST_HEALTH_ALL, take_push))
-        group.create_task(_hear(guest, f"{subjects.EVENTS}.>", take_event))
         group.create_task(_tell(guest, monitor))
         group.create_task(_serve(monitor, port))
-        guest.report("")
 
 
-async def _hear(guest: Messaging, subject: str, take: Callable[[str, bytes], None]) -> None:
-    subscription = await guest.subscribe(subject)
-    async for message in subscription:
-        take(message.subject, message.payload)
-
-
-async def _tell(guest: Messaging, monitor: Monitor) -> None:
+async def _tell(guest: Guest, monitor: Monitor) -> None:
     """Say what is wrong, at once when it changes, and every few seconds anyhow."""
     await asyncio.sleep(_SETTLE_SECONDS)
     due = 0.0
@@ -86,12 +78,12 @@ async def _tell(guest: Messaging, monitor: Monitor) -> None:
         now = time.monotonic()
         changes = monitor.look(now)
         with contextlib.suppress(Exception):  # without the hub there is nobody to tell; go on
+            if (changes or now >= due) and await guest.publish("alert", monitor.report()):
+                due = now + _REPORT_SECONDS
             for change in changes:
                 word = {"raised": change.raised, **_said(change.wrong)}
-                await guest.publish(subjects.alert(change.wrong.kind), json.dumps(word).encode())
-            if changes or now >= due:
-                await guest.publish(subjects.guest_alert(guest.allocation_id), monitor.report())
-                due = now + _REPORT_SECONDS
+                subject = subjects.alert(change.wrong.kind)
+                await guest.messaging.publish(subject, json.dumps(word).encode())
         await asyncio.sleep(_LOOK_SECONDS)
 
 

@@ -33,6 +33,7 @@ class Host:
         python_interpreter: A path on the host, or None to look for one.
         images: How much of the host's network images may take.
         consul: A Consul agent of the cluster's own runs on it.
+        gateway_port: Where it routes requests to services, 0 for nowhere, or None for the default.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Host:
     python_interpreter: str | None = None
     images: ImageSettings = field(default_factory=ImageSettings)
     consul: bool = False
+    gateway_port: int | None = None
     common_args: SshOptions = field(default_factory=SshOptions)
 
 
@@ -84,6 +86,7 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         python_interpreter=None if (python or "auto").startswith("auto") else python,
         images=_image_settings(values),
         consul=values.read(read_boolean, "consul") or False,
+        gateway_port=values.read(_port_or_none, "sappers_gateway_port"),
         common_args=_ssh_options(values),
     )
 
@@ -103,6 +106,12 @@ def _rate(value: Any) -> float:
     if not 0 <= rate < 1e6:
         raise ValueError(f"{value!r} is no rate: Mbit a second, 0 for no bound")
     return rate
+
+
+def _port_or_none(value: Any) -> int:
+    """A port, or 0 for none."""
+    text = str(value).strip()
+    return 0 if text == "0" else read_port(text)
 
 
 def _at_once(value: Any) -> int:

@@ -18,6 +18,7 @@ from sappers.model.policy import ImageSettings
 from sappers.provisioner.inventory import Host, Inventory
 
 VOTERS_GROUP = "voters"
+GATEWAY_PORT = 8080
 _FOUNDING_VOTERS_MAX = 3
 # A node id is the name, a dash and six hex digits, and has 63 characters at most.
 _NAME_MAX = 56
@@ -33,6 +34,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
         address: IP address that other members reach it at.
         images: How much of its network images may take.
         consul: A Consul agent of the cluster's own runs on it.
+        gateway_port: Where it routes requests to services, which Consul names; 0 for nowhere.
         problems: What the inventory says of it that cannot be; it is not worked on then.
     """
 
@@ -42,6 +44,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     zone: str = ""
     images: ImageSettings = ImageSettings()
     consul: bool = False
+    gateway_port: int = 0
     problems: tuple[HostUnfit, ...] = ()
 
 
@@ -66,6 +69,10 @@ class ClusterPlan(msgspec.Struct, frozen=True):
     def founding_voters(self) -> int:
         """How many agents found the cluster: odd, so that a half cannot stop it."""
         return _FOUNDING_VOTERS_MAX if len(self.members) >= _FOUNDING_VOTERS_MAX else 1
+
+    def ports_of(self, name: str) -> Ports:
+        """The ports of that member."""
+        return msgspec.structs.replace(self.ports, gateway=self.member(name).gateway_port)
 
     def peers_of(self, name: str) -> tuple[str, ...]:
         """Gossip addresses of everyone else."""
@@ -146,6 +153,14 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
                 hint="set ansible_host or sappers_address to its address",
             )
         )
+    if host.gateway_port and not host.consul:
+        problems.append(
+            HostUnfit(
+                host.name,
+                "sappers_gateway_port is set, and consul is not: the gateway is routed from Consul",
+                hint="set consul=true",
+            )
+        )
     return PlannedMember(
         name=host.name,
         address=address,
@@ -154,8 +169,15 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         zone=_text(host.variables, "sappers_zone") or _text(host.variables, "zone"),
         images=host.images,
         consul=host.consul,
+        gateway_port=_gateway_port(host),
         problems=tuple(problems),
     )
+
+
+def _gateway_port(host: Host) -> int:
+    if not host.consul:
+        return 0
+    return GATEWAY_PORT if host.gateway_port is None else host.gateway_port
 
 
 def _refuse_shared(members: Sequence[PlannedMember]) -> tuple[PlannedMember, ...]:

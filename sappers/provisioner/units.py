@@ -44,7 +44,7 @@ def plan_settings(
         cluster=plan.name,
         node_name=name,
         address=member.address,
-        ports=plan.ports,
+        ports=plan.ports_of(name),
         peers=plan.peers_of(name),
         bootstrap=founding.voters if founding.founder == name else 0,
         voter_tag=member.voter_tag,

@@ -8,7 +8,7 @@ from sappers.errors import HostUnfit
 from sappers.model.member import Ports
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.fitness import AGENT_UNIT, find_problems, find_shared_problems
-from sappers.provisioner.phases.packages import PACKAGES
+from sappers.provisioner.phases.packages import packages_for
 from sappers.provisioner.places import CURRENT, LOCK_PATH
 from sappers.provisioner.run import HostProblems, HostRun, Meeting
 
@@ -36,7 +36,9 @@ class Connect:
             host.host, connect_timeout_seconds=self._connect_timeout_seconds
         )
         host.executor = host.connection.start_executor()
-        host.facts = host.executor.gather_facts(disk_paths=_DISK_PATHS, packages=PACKAGES)
+        host.facts = host.executor.gather_facts(
+            disk_paths=_DISK_PATHS, packages=packages_for(host.member)
+        )
         problems = (*self._own_problems(host), *self._shared_problems(host))
         if problems:
             raise HostProblems(host.name, problems)
@@ -53,7 +55,7 @@ class Connect:
             host.facts,
             self._ports,
             our_units=units,
-            installed=installed and set(PACKAGES) <= set(host.facts.packages),
+            installed=installed and set(packages_for(host.member)) <= set(host.facts.packages),
         )
 
     def _shared_problems(self, host: HostRun) -> Sequence[HostUnfit]:

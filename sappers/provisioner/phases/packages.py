@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from sappers.provisioner.apt import Apt
+from sappers.provisioner.plan import PlannedMember
 from sappers.provisioner.run import HostRun
 
 PACKAGES = ("nftables", "openssl", "qemu-system-x86")
+GATEWAY_PACKAGE = "haproxy"
+# Of the package's own; the agent runs the program in a unit that follows Consul.
+_GATEWAY_SERVICE = "haproxy.service"
+
+
+def packages_for(member: PlannedMember) -> tuple[str, ...]:
+    """What a member needs."""
+    return (*PACKAGES, GATEWAY_PACKAGE) if member.gateway_port else PACKAGES
 
 
 class Packages:
@@ -18,7 +27,7 @@ class Packages:
 
     def run(self, host: HostRun) -> str | None:
         """Raises CommandFailed when apt cannot; says who holds its lock."""
-        missing = [name for name in PACKAGES if name not in host.facts.packages]
+        missing = [name for name in packages_for(host.member) if name not in host.facts.packages]
         if not missing:
             return None
         host.changes += [f"package {name}" for name in missing]
@@ -33,4 +42,6 @@ class Packages:
                        "--fix-broken", "install"]  # fmt: skip
             self._apt.fetch(host, [*install, "--download-only", *missing])
             self._apt.run(host, [*install, *missing])
+        if GATEWAY_PACKAGE in missing:  # nobody runs it here yet, and nobody asked for it
+            host.executor.check(["systemctl", "--quiet", "disable", "--now", _GATEWAY_SERVICE])
         return None

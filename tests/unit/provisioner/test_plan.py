@@ -9,6 +9,7 @@ import pytest
 from sappers.errors import InventoryError
 from sappers.model.policy import ImageSettings
 from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.phases.packages import packages_for
 from sappers.provisioner.plan import ClusterPlan, plan_cluster
 from sappers.provisioner.ssh_config import host_name, read_ssh_config
 
@@ -46,6 +47,30 @@ def test_voters_by_group_or_variable_and_zone(tmp_path):
 def test_an_odd_number_founds(tmp_path, hosts, voters):
     text = "".join(f"h{n} ansible_host=10.0.0.{n}\n" for n in range(1, hosts + 1))
     assert planned(tmp_path, text).founding_voters == voters
+
+
+def test_who_has_consul_has_a_gateway(tmp_path):
+    plan = planned(
+        tmp_path,
+        "a ansible_host=10.0.0.1 consul=true\n"
+        "b ansible_host=10.0.0.2 consul=true sappers_gateway_port=80\n"
+        "c ansible_host=10.0.0.3 consul=true sappers_gateway_port=0\n"
+        "d ansible_host=10.0.0.4\n"
+        "e ansible_host=10.0.0.5 sappers_gateway_port=8080\n",
+    )
+    assert [plan.ports_of(name).gateway for name in "abcde"] == [8080, 80, 0, 0, 0]
+    assert [packages_for(plan.member(name))[3:] for name in "abcd"] == [
+        *([("haproxy",)] * 2),
+        *([()] * 2),
+    ]
+    (problem,) = plan.member("e").problems
+    assert "consul is not" in problem.message and problem.hint == "set consul=true"
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", ""])
+def test_a_gateways_port_that_is_none_is_refused(tmp_path, port):
+    with pytest.raises(InventoryError, match="sappers_gateway_port of host a"):
+        planned(tmp_path, f"a ansible_host=10.0.0.1 consul=true sappers_gateway_port={port}\n")
 
 
 def test_peers_are_all_others(tmp_path):

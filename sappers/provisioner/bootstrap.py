@@ -359,22 +359,17 @@ class Bootstrap:
             ended = plan_images(fit, images, wanted)
         else:
             ended, error = spread_images(
-                fit, images, wanted, note, lambda: self._give_repair_key(fit, note)
+                fit,
+                images,
+                wanted,
+                note,
+                lambda: give_repair_key(fit, self._needs.repair_key, self._folder, note),
             )
         watcher.note("", "")
         for name, result in ended.items():
             results[name].append(result)
             watcher.ended(name, result)
         return error
-
-    def _give_repair_key(
-        self, hosts: Sequence[HostRun], note: Callable[[str], None]
-    ) -> Sequence[str]:
-        authority = ensure_repair_key(self._folder)
-        identity = load_control_identity(self._folder)
-        assert identity is not None, "the phases needed it"
-        secret = identity.hub.account_seed
-        return give_repair_key(hosts, self._needs.repair_key, authority, secret, note)
 
     def _record(self, runs: Sequence[HostRun], answers: Answers) -> None:
         """Keep who the members are, for the commands that come after; earlier ones stay."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from sappers.durable import write_durably
 from sappers.errors import HostUnfit
 from sappers.model.repair import RepairKey, RepairLogin
+from sappers.provisioner.control_identity import load_control_identity
 from sappers.provisioner.repair_access import access_line, with_access
 from sappers.provisioner.run import HostRun
 from sappers.security.repair_authority import (
@@ -93,24 +94,27 @@ def let_healers_in(host: HostRun, public: str | None) -> None:
 def give_repair_key(
     hosts: Sequence[HostRun],
     cluster: ClusterRepairKey,
-    authority: RepairAuthority,
-    secret: str,
+    folder: Path,
     note: Callable[[str], None],
 ) -> list[str]:
     """Give the running cluster its key, encrypted, and how to log in; what changed.
 
     Args:
-        secret: What every member has and no replicated state.
+        folder: The cluster's, with all its secrets.
 
     Raises:
         ApiError: The cluster does not take it.
     """
+    authority, identity = ensure_repair_key(folder), load_control_identity(folder)
+    assert identity is not None, "hosts are members only once it is there"
     logins = tuple(host.repair_login for host in hosts if host.repair_login is not None)
     public, known = cluster.repair_access(hosts)
     if public == authority.public and set(logins) <= set(known):
         return []
     note("giving the cluster its repair key")
-    cluster.give_repair_key(hosts, seal_authority(authority, secret), logins)
+    # Every member has the hub's seed, and no replicated state has it.
+    sealed = seal_authority(authority, identity.hub.account_seed)
+    cluster.give_repair_key(hosts, sealed, logins)
     return ["repair key"] if public != authority.public else ["repair logins"]
 
 

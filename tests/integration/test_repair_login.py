@@ -10,10 +10,14 @@ import paramiko
 import pytest
 
 from sappers.errors import HostUnreachable
+from sappers.provisioner.connection import Connection
+from sappers.provisioner.plan import PlannedMember
 from sappers.provisioner.repair_access import access_line, with_access
+from sappers.provisioner.repair_key import let_healers_in
 from sappers.provisioner.repair_login import RepairKeyPair, RepairTarget, open_executor
+from sappers.provisioner.run import HostRun
 from sappers.security.repair_authority import RepairAuthority, create_repair_authority, sign_login
-from tests.integration.ssh_server import SshServer, ssh_server
+from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
 
 MEMBER = "lab1-0a1b2c"
 
@@ -136,3 +140,47 @@ def test_no_terminal_and_no_forwarding(server: SshServer, authority: RepairAutho
             transport.request_port_forward("127.0.0.1", 0)
     finally:
         transport.close()
+
+
+def test_bootstrap_lets_healers_in_with_one_line_and_touches_no_other(
+    server: SshServer, authority: RepairAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_home(tmp_path, monkeypatch)
+    host = make_host(server, tmp_path, ansible_user="free", ansible_become="true")
+    keys = server.folder / "home-free" / ".ssh" / "authorized_keys"
+
+    def let_in(public: str, *, check: bool = False) -> HostRun:
+        with Connection.open(host) as connection:
+            run = HostRun(
+                host=host,
+                member=PlannedMember(name="lab1", address="127.0.0.1", voter_tag=False),
+                check=check,
+                note=print,
+                connection=connection,
+                node_id=MEMBER,
+            )
+            run.executor = connection.start_executor()
+            let_healers_in(run, public)
+            return run
+
+    assert let_in(authority.public, check=True).changes
+    assert not keys.exists()
+    run = let_in(authority.public)
+    assert run.changes == [f"repair access in {keys}"]
+    line = access_line(authority.public, MEMBER)
+    assert keys.read_text() == f"{line}\n"
+    found = keys.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4001, 4001, 0o600)
+    assert keys.parent.stat().st_mode & 0o777 == 0o700
+    login = run.repair_login
+    assert login is not None
+    assert (login.user, login.port, login.become) == ("free", server.port, True)
+    assert login.host_keys == target(server).host_keys
+    assert let_in(authority.public).changes == []
+
+    keys.write_text(f"ssh-ed25519 AAAA somebody\n{line}\n")
+    keys.chmod(0o640)
+    other = create_repair_authority().public
+    assert let_in(other).changes
+    assert keys.read_text() == f"ssh-ed25519 AAAA somebody\n{access_line(other, MEMBER)}\n"
+    assert keys.stat().st_mode & 0o777 == 0o640

@@ -1,0 +1,139 @@
+"""A healer's credential, claimed over a real hub of real agents. The test plays the guest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+
+from sappers.api.image_calls import ImageCalls
+from sappers.api.wire import WantedRepairKey
+from sappers.hub.credentials import AgentCredentials
+from sappers.model import subjects
+from sappers.model.repair import HEALER, Answer, Claim, Finding, RepairStatus, ReportedStep
+from sappers.provisioner.repair_login import RepairKeyPair
+from sappers.security.repair_authority import create_repair_authority, seal_authority
+from sappers.security.tls import AGENT_SERVER_NAME
+from sappers.sidecar.hub import HubLink
+from sappers.sidecar.settings import HubAccess
+from tests.image_stores import make_store, put_image
+from tests.integration.agents import PORTS, Agents, wait_until
+from tests.unit.repair_worlds import login
+
+pytestmark = pytest.mark.timeout(300)
+WHOLE_SECONDS = 90.0
+ANSWER_SECONDS = 20.0
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    """A cluster that has a repair key, and a healer whose image never comes: it only waits."""
+    cluster = Agents(tmp_path, ["n1", "n2", "n3"])
+    cluster.start()
+    wait_until("the cluster is whole", cluster.is_whole, WHOLE_SECONDS)
+    store = make_store(tmp_path / "control")
+    signed = store.signed(digest := put_image(store, HEALER))
+    assert signed is not None
+    ImageCalls(cluster.client).put_at(cluster.at("n1"), digest, signed)
+    sealed = seal_authority(create_repair_authority(), hub_seed(cluster))
+    wanted = WantedRepairKey(sealed.public, sealed.sealed, (login("n3"),))
+    cluster.client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
+    yield cluster
+    cluster.close()
+    asyncio.run(cluster.sweep())
+
+
+def hub_seed(agents: Agents) -> str:
+    return (agents.folder / "n1" / "hub.seed").read_text()
+
+
+class Healer:
+    """A guest's link to the hub, with credentials of its own as its member mints them."""
+
+    def __init__(self, agents: Agents, allocation_id: str) -> None:
+        self.id = allocation_id
+        self.answers: asyncio.Queue[Answer] = asyncio.Queue()
+        self._link = HubLink()
+        self._access = HubAccess(
+            servers=tuple(f"{agents.addresses[name]}:{PORTS.hub}" for name in ("n1", "n2")),
+            ca_pem=(agents.folder / "n1" / "pki" / "ca.pem").read_text(),
+            tls_name=AGENT_SERVER_NAME,
+            credentials=AgentCredentials(hub_seed(agents)).mint(allocation_id),
+        )
+
+    async def connect(self) -> None:
+        async def take(subject: str, payload: bytes) -> None:
+            self.answers.put_nowait(msgspec.json.decode(payload, type=Answer))
+
+        await self._link.subscribe(subjects.repair_answer(self.id), take)
+        await self._link.use(self._access)
+        await asyncio.wait_for(self._link.up.wait(), ANSWER_SECONDS)
+
+    async def asks(self, subject: str, message: object) -> Answer:
+        """Say it once; the answer."""
+        await self._link.publish(subject, msgspec.json.encode(message))
+        return await asyncio.wait_for(self.answers.get(), ANSWER_SECONDS)
+
+    async def close(self) -> None:
+        await self._link.use(HubAccess())
+
+
+async def test_a_claim_works_once_and_what_else_is_tried_is_counted(agents: Agents) -> None:
+    await asyncio.to_thread(agents.kill, "n3")
+
+    def assigned() -> bool:
+        view = agents.view()
+        return bool(view and view.repairs and view.repairs[0].status is RepairStatus.ASSIGNED)
+
+    await asyncio.to_thread(wait_until, "a healer is assigned", assigned, 60.0)
+    view = agents.view()
+    assert view is not None
+    repair = view.repairs[0]
+    assert repair.member_id == "n3"
+    assert next(a for a in view.allocations if a.id == repair.allocation_id).member_id != "n3"
+    assert not any("n3" in one for one in view.attention), view.attention
+
+    healer, stranger = Healer(agents, repair.allocation_id), Healer(agents, "hello-0a1b2c3d")
+    try:
+        for one in (healer, stranger):
+            await one.connect()
+        # Another guest may not even say it: the hub drops what is not below its own subject.
+        forged = Claim(RepairKeyPair().public)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stranger.asks(subjects.repair_claim(healer.id), forged), 2.0)
+
+        answer = await healer.asks(subjects.repair_claim(healer.id), Claim(RepairKeyPair().public))
+        assert answer.credential is not None, answer
+        certificate = load_ssh_public_identity(answer.credential.certificate.encode())
+        assert isinstance(certificate, SSHCertificate)
+        assert certificate.valid_principals == [b"sappers-repair-n3"]
+
+        again = await healer.asks(subjects.repair_claim(healer.id), Claim(RepairKeyPair().public))
+        assert "claimed already" in again.refused
+
+        step = ReportedStep(1, "it is broken", Finding.FAILED)
+        assert (await healer.asks(subjects.repair_step(healer.id), step)).acknowledged == 1
+    finally:
+        for one in (healer, stranger):
+            await one.close()
+
+    def told() -> bool:
+        now = agents.view()
+        return bool(now and now.repairs[0].refused == 1 and now.repairs[0].attempt == 2)
+
+    await asyncio.to_thread(wait_until, "it is counted, and another follows", told, 60.0)
+    kinds = [one.kind for one in agents.client.events(limit=1000).events]
+    assert "repair.refused" in kinds
+    assert "repair.attempt-failed" in kinds
+
+    agents.start("n3")
+
+    def restored() -> bool:
+        now = agents.view()
+        return bool(now and now.repairs[0].status is RepairStatus.RESTORED)
+
+    await asyncio.to_thread(wait_until, "gossip has it alive", restored, 60.0)

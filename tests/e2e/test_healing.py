@@ -45,12 +45,14 @@ def events(cluster: LabCluster, repair: Repair) -> list[Event]:
     return [event for event in found if event.subject == repair.id]
 
 
-def repair_of(cluster: LabCluster, host: str, member_id: str, *statuses: RepairStatus) -> Repair:
-    """The host's newest repair, once it is one of these."""
+def repair_of(
+    cluster: LabCluster, host: str, member_id: str, since: float, *statuses: RepairStatus
+) -> Repair:
+    """The host's repair that was opened since then, once it is one of these."""
 
     def look() -> Repair:
         view = cluster.view(*(one for one in cluster.hosts() if one != host))
-        found = [one for one in view.repairs if one.member_id == member_id]
+        found = [r for r in view.repairs if r.member_id == member_id and r.opened_at > since]
         assert found, view.attention
         assert found[0].status in statuses, found[0]
         return found[0]
@@ -66,7 +68,7 @@ def test_an_agent_that_is_killed_for_good_is_restored_and_each_step_is_an_event(
         member_id = cluster.member_id(host)
         stopped = time.time()
         cluster.run(host, KILL_FOR_GOOD)
-        repair = repair_of(cluster, host, member_id, RepairStatus.RESTORED)
+        repair = repair_of(cluster, host, member_id, stopped, RepairStatus.RESTORED)
         chain = [event.kind for event in events(cluster, repair)]
         assert chain[:3] == ["repair.opened", "repair.assigned", "repair.claimed"], chain
         assert chain.count("repair.step") >= 3, chain
@@ -90,8 +92,10 @@ def test_an_agent_that_is_killed_for_good_is_restored_and_each_step_is_an_event(
 def test_another_healer_follows_one_that_is_killed(cluster: LabCluster):
     host = next(one for one in cluster.hosts() if one != cluster.leader())
     member_id = cluster.member_id(host)
+    stopped = time.time()
     cluster.run(host, KILL_FOR_GOOD)
-    repair = repair_of(cluster, host, member_id, RepairStatus.ASSIGNED, RepairStatus.CLAIMED)
+    begun = (RepairStatus.ASSIGNED, RepairStatus.CLAIMED)
+    repair = repair_of(cluster, host, member_id, stopped, *begun)
     first = next(one for one in healers(cluster) if one.repair == repair.id)
     home = cluster.host_of(first.member_id)
     cluster.run(home, f"systemctl kill -s KILL sappers-guest-{first.id}")
@@ -105,7 +109,7 @@ def test_another_healer_follows_one_that_is_killed(cluster: LabCluster):
         member_id,
         first.member_id,
     )
-    repair = repair_of(cluster, host, member_id, RepairStatus.RESTORED)
+    repair = repair_of(cluster, host, member_id, stopped, RepairStatus.RESTORED)
     assert repair.attempt >= 2
     assert "repair.attempt-failed" in [event.kind for event in events(cluster, repair)]
     until(lambda: not healers(cluster), 60, "the healer is gone")
@@ -123,8 +127,9 @@ def test_a_damaged_agent_gives_way_to_the_version_before_it(cluster: LabCluster)
         f" && sed -i 's#{current}#{older}#g' {older}/bin/sappers"
         f" && echo 'not a program' > {current}/bin/sappers",
     )
+    stopped = time.time()
     cluster.run(host, KILL_FOR_GOOD)
-    repair = repair_of(cluster, host, member_id, RepairStatus.RESTORED)
+    repair = repair_of(cluster, host, member_id, stopped, RepairStatus.RESTORED)
     told = [event.text for event in events(cluster, repair) if event.kind == "repair.step"]
     assert any(f"going back to version {older}" in text for text in told), told
     assert cluster.run(host, "readlink /opt/sappers/current") == older
@@ -140,8 +145,9 @@ def test_a_host_without_power_is_given_up_its_work_moves_and_a_person_is_told(
     with cluster.client() as client:
         client.put_workload("hello", cluster.wanted(count=3))
     until(lambda: running_on(cluster, member_id), 90, "a guest runs there")
+    stopped = time.time()
     cluster.lab.kill_host(host)
-    repair = repair_of(cluster, host, member_id, RepairStatus.MOVED)
+    repair = repair_of(cluster, host, member_id, stopped, RepairStatus.MOVED)
     assert "is placed elsewhere" in repair.trouble
     shown = deploy("status").stdout
     assert "no healer can reach it" in " ".join(shown.split()), shown

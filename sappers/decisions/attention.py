@@ -119,7 +119,7 @@ def _members(
                 continue
             what = "a voter, " if votes else ""
             where = f"{what}{member.address}"
-            vain = _repaired_in_vain(state, member)
+            vain = _repaired_in_vain(state, member.id)
             yield f"{member.name} ({where}) is dead{vain}: start the host, or sappers on it"
         elif member.state is MemberState.LEFT and votes:
             yield f"{member.name} left but still has a vote: start sappers on it again"
@@ -130,10 +130,10 @@ def _members(
             )
 
 
-def _repaired_in_vain(state: ClusterState, member: Member) -> str:
+def _repaired_in_vain(state: ClusterState, member_id: str) -> str:
     """What came of the repair of this death, as a clause; empty when there was none."""
-    repair = latest_repairs(state).get(member.id)
-    if repair is None:
+    repair, member = latest_repairs(state).get(member_id), state.members.get(member_id)
+    if repair is None or member is None or member.state is not MemberState.DEAD:
         return ""
     if repair.opened_at < member.state_since:
         if repairs_exhausted(state, member):

@@ -5,11 +5,19 @@ import msgspec
 from sappers.decisions.attention import attention
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import PlaceAllocation, PutWorkload, ReportAllocation, SetHub
+from sappers.model.commands import (
+    CloseRepair,
+    PlaceAllocation,
+    PutWorkload,
+    ReportAllocation,
+    SetHub,
+)
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.refusal import Refusal
+from sappers.model.repair import RepairStatus
 from sappers.model.view import MemberHealth
+from tests.unit.repair_worlds import died, opened, revived
 from tests.unit.worlds import IMAGE, commit, founded, member, workload
 
 VOTERS = ("m1", "m2", "m3")
@@ -205,3 +213,25 @@ def test_of_many_that_misbehave_the_loudest_are_named() -> None:
     assert len(found) == 9
     assert "hello-19" in found[0]
     assert found[-1].startswith("12 more misbehave")
+
+
+def told_of_m2(state: ClusterState) -> str:
+    """What is said of m2, which gossip has dead; gossip does not know since when."""
+    sentences = attention(state, gossip(2), raft(), healths(1, 3))
+    return "; ".join(one for one in sentences if one.startswith("host2"))
+
+
+def test_a_member_that_is_being_repaired_needs_no_person_and_then_what_came_of_it_is_told() -> None:
+    state = opened()
+    assert told_of_m2(state) == ""
+    moved, _ = commit(state, CloseRepair("r1", RepairStatus.MOVED, "no SSH: no answer"), time=130.0)
+    assert "is dead, and no healer can reach it (no SSH: no answer): start" in told_of_m2(moved)
+    failed, _ = commit(state, CloseRepair("r1", RepairStatus.FAILED, "it is odd"), time=130.0)
+    assert "is dead, and cannot be repaired (it is odd): start the host" in told_of_m2(failed)
+
+
+def test_a_repair_of_an_earlier_death_says_nothing_of_this_one() -> None:
+    closing = CloseRepair("r1", RepairStatus.RESTORED, "alive again")
+    state, _ = commit(revived(opened(), "m2", 120.0), closing, time=130.0)
+    state = died(state, "m2", 500.0)
+    assert "host2 (a voter, 10.0.0.2) is dead: start the host" in told_of_m2(state)

@@ -27,7 +27,7 @@ from sappers.model.commands import (
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.model.refusal import RefusalKind
-from sappers.model.repair import HEALER, Answer, Claim, Credential, Repair, ReportedStep
+from sappers.model.repair import HEALER_IMAGES, Answer, Claim, Credential, Repair, ReportedStep
 from sappers.ports import Clock, HubClient, Refusals, RepairSigner, ReplicatedLog
 
 PROPOSE_SECONDS = 5.0
@@ -216,7 +216,7 @@ def healers_to_hear(state: ClusterState) -> dict[str, tuple[str, ...]]:
         allocation.id: (subjects.repair_claim(allocation.id), subjects.repair_step(allocation.id))
         for allocation in state.allocations.values()
         if not allocation.status.is_terminal
-        and (allocation.repair or allocation.image.name == HEALER)
+        and (allocation.repair or allocation.image.name in HEALER_IMAGES)
     }
 
 
@@ -227,7 +227,7 @@ def _repair_of(state: ClusterState, allocation_id: str) -> Repair | None:
         CommandRefused: It is none, or its repair is forgotten.
     """
     allocation = state.allocations.get(allocation_id)
-    if allocation is not None and not allocation.repair and allocation.image.name == HEALER:
+    if allocation is not None and not allocation.repair and allocation.image.name in HEALER_IMAGES:
         return None
     repair = state.repairs.get(allocation.repair) if allocation is not None else None
     if repair is None:

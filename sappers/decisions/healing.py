@@ -22,7 +22,7 @@ from sappers.model.commands import (
 )
 from sappers.model.image import ClusterImage
 from sappers.model.member import Member, MemberState
-from sappers.model.repair import HEALER, Finding, Repair, RepairStatus
+from sappers.model.repair import HEALER, HEALER_IMAGES, Finding, Repair, RepairStatus
 from sappers.model.workload import ImageReference, Workload
 
 # Longer than allocations wait before they are placed elsewhere: a host that only boots anew, or
@@ -58,8 +58,8 @@ def reconcile_repairs(state: ClusterState, now: float) -> tuple[Command, ...]:
 
 
 def healer_image(state: ClusterState) -> ClusterImage | None:
-    """What healers are launched from: the image of that name that came last."""
-    healers = [image for image in state.images.values() if image.name == HEALER]
+    """What healers are launched from: the micro-VM or unikernel that came last."""
+    healers = [image for image in state.images.values() if image.name in HEALER_IMAGES]
     return max(healers, key=lambda image: (image.pushed_at, image.digest), default=None)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-HEALER = "healer"  # the image that repairs, and the workload of its allocations
+HEALER = "healer"  # the workload of healers' allocations
+HEALER_IMAGES = frozenset({"healer", "healer-nanos"})  # a micro-VM, a unikernel
 CLOCKS_DIFFER_SECONDS = 5.0
 
 

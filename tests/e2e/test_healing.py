@@ -5,12 +5,15 @@ The tests build on one cluster in the order they stand here; each leaves it whol
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from sappers.api.image_calls import ImageCalls
+from sappers.errors import ImageError
+from sappers.images import ops
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.event import Event
 from sappers.model.repair import HEALER, Repair, RepairStatus
@@ -19,6 +22,7 @@ from tests.e2e.lab_cluster import LabCluster, until
 
 pytestmark = pytest.mark.timeout(540)
 
+NANOS = "healer-nanos"
 REPAIR_SECONDS = 180
 KILL_FOR_GOOD = "systemctl kill -s KILL --kill-whom=main sappers; systemctl stop sappers"
 
@@ -94,6 +98,32 @@ def test_an_agent_that_is_killed_for_good_is_restored_and_each_step_is_an_event(
                 print(f"  +{event.time - stopped:5.1f} s {event.kind:24} {event.text}")
         until(lambda: not healers(cluster), 60, "the healer is gone")
         cluster.await_whole()
+
+
+def test_the_healer_may_be_a_unikernel(cluster: LabCluster, deploy: Deploy, capsys):
+    try:
+        ops.find_kernel(os.environ)
+    except ImageError as error:
+        pytest.skip(f"no Nanos guest can be booted: {error}")
+    for command in (("image", "build", HEALER, "--kind", "nanos"), ("image", "push", NANOS)):
+        done = deploy(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    host = least_repaired(cluster)
+    member_id = cluster.member_id(host)
+    stopped = time.time()
+    cluster.run(host, KILL_FOR_GOOD)
+    repair = repair_of(cluster, host, member_id, stopped, RepairStatus.RESTORED)
+    assert "attempt 1 repaired it" in repair.trouble
+    with capsys.disabled():
+        print(f"\n{host}: a unikernel repaired it, {repair.changed_at - stopped:.1f} s")
+        for event in events(cluster, repair):
+            print(f"  +{event.time - stopped:5.1f} s {event.kind:24} {event.text}")
+    healers_of = [a.image.name for a in cluster.view().allocations if a.repair == repair.id]
+    assert healers_of == [NANOS]
+    until(lambda: not healers(cluster), 60, "the healer is gone")
+    with cluster.client() as client:
+        ImageCalls(client).remove(cluster.images.store.named()[NANOS])
+    cluster.await_whole()
 
 
 def test_another_healer_follows_one_that_is_killed(cluster: LabCluster):

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from sappers.config import GATEWAY_USER_ID
 from sappers.lab.lab import Lab
 from tests.e2e.conftest import Deploy
 from tests.e2e.lab_cluster import LabCluster, until
@@ -84,6 +86,12 @@ def place(cluster: LabCluster, workload: str) -> str:
     return f"{cluster.address(cluster.host_of(guest.member_id))}:{guest.host_port}"
 
 
+def through_gateway(cluster: LabCluster, host: str, service: str) -> int:
+    """The status of an answer."""
+    url = f"http://{cluster.address(host)}:8080/{service}"
+    return httpx.get(url, timeout=10.0, trust_env=False).status_code
+
+
 def test_servers_run_on_the_voters_and_know_a_leader(consul: LabCluster) -> None:
     first = consul.hosts()[0]
     peers = ask(consul, first, "/v1/status/peers")
@@ -133,6 +141,27 @@ def test_a_guest_is_in_the_catalogue_with_its_health(consul: LabCluster, deploy:
     where = place(consul, "hello")
     until(lambda: instances(consul, host, "greeter") == {where: "passing"}, 20, "it passes")
     assert "greeter" in consul.run(host, "consul catalog services").split()
+
+
+def test_the_gateway_of_every_host_reaches_it(consul: LabCluster) -> None:
+    for host in consul.hosts():
+        until(lambda host=host: through_gateway(consul, host, "greeter") == 200, 30, host)
+        assert through_gateway(consul, host, "nobody") == 404
+
+
+def test_the_gateway_is_alone_with_itself_and_outlives_its_agent(consul: LabCluster) -> None:
+    host = consul.hosts()[0]
+    pid = consul.main_pid(host, "sappers-gateway")
+    worker = consul.run(host, f"cat /proc/{pid}/task/{pid}/children").split()[0]
+    assert consul.run(host, f"stat -c %u /proc/{worker}") == str(GATEWAY_USER_ID)
+    assert consul.run(host, f"grep CapEff /proc/{worker}/status").split()[-1] == "0" * 16
+    assert consul.run(host, "systemctl is-enabled haproxy; true") == "disabled"
+    consul.run(host, "systemctl stop sappers")
+    assert through_gateway(consul, host, "greeter") == 200
+    consul.run(host, "systemctl start sappers")
+    consul.await_whole(60)
+    assert consul.main_pid(host, "sappers-gateway") == pid
+    assert through_gateway(consul, host, "greeter") == 200
 
 
 def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster) -> None:

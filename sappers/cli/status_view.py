@@ -61,7 +61,6 @@ def render_status(view: ClusterView) -> RenderableType:
     if view.alerts:
         parts += [Text(), _alerts(view.alerts)]
     parts += [_repair(view, one) for one in view.repairs if not one.status.is_terminal]
-    parts += [_refused(view, one) for one in view.repairs if one.refused]
     parts += [Text(), _attention(view.attention)]
     return Group(*parts)
 
@@ -291,14 +290,10 @@ def _repair(view: ClusterView, repair: Repair) -> Text:
         line.append(f", attempt {repair.attempt}")
     if repair.allocation_id:
         line.append_text(plain(f" by {repair.allocation_id}"))
-    return line.append_text(plain(f"; {repair.trouble or repair.reason}"))
-
-
-def _refused(view: ClusterView, repair: Repair) -> Text:
-    name = _names(view).get(repair.member_id, repair.member_id)
-    return plain(
-        f"repair of {name}: a healer's credential was refused {repair.refused} times", "red"
-    )
+    line.append_text(plain(f"; {repair.trouble or repair.reason}"))
+    if repair.refused:
+        line.append(f"; its credential was refused {repair.refused} times", "red")
+    return line
 
 
 def _attention(sentences: Sequence[str]) -> RenderableType:

@@ -10,6 +10,7 @@ from sappers.cli.status_view import guests_table, render_status, shown_guests
 from sappers.errors import MemberUnreachable
 from sappers.model.allocation import AllocationStatus
 from sappers.model.member import Accelerator, MemberState
+from sappers.model.repair import Repair, RepairStatus
 from sappers.model.view import ClusterView, MemberView
 from sappers.model.workload import ImageReference, Workload
 from tests.fake_member import make_allocation, make_member, make_view
@@ -69,6 +70,26 @@ def test_a_healthy_cluster_at_80_columns() -> None:
         "",
         "nothing needs a person",
     ]
+
+
+def test_a_repair_that_goes_on_is_a_line_and_one_that_is_over_is_none() -> None:
+    going_on = Repair(
+        "repair-1",
+        "lab3",
+        "dead for 15 s",
+        opened_at=1.0,
+        attempt=2,
+        allocation_id="healer-0a1b2c3d",
+        status=RepairStatus.CLAIMED,
+        refused=3,
+    )
+    over = Repair("repair-0", "lab2", "dead", opened_at=0.0, status=RepairStatus.RESTORED)
+    lines = shown(render_status(lab(repairs=(going_on, over))), width=120).splitlines()
+    assert (
+        "repair of lab3: claimed, attempt 2 by healer-0a1b2c3d; dead for 15 s; its credential was "
+        "refused 3 times" in lines
+    )
+    assert not any("repair of lab2" in line for line in lines)
 
 
 def test_no_leader_and_no_quorum() -> None:

@@ -351,6 +351,7 @@ class UnitSpec(msgspec.Struct, frozen=True):
         command: Absolute program and arguments; nothing secret.
         memory_max_mib: Limit of its control group, or None.
         standard_input: Path that is opened for reading before any privilege is dropped, or empty.
+        capabilities: What it may need of root's powers beside those that every unit begins with.
     """
 
     name: str
@@ -359,6 +360,7 @@ class UnitSpec(msgspec.Struct, frozen=True):
     memory_max_mib: int | None = None
     description: str = ""
     standard_input: str = ""
+    capabilities: tuple[str, ...] = ()
 
 
 class UnitStatus(msgspec.Struct, frozen=True):

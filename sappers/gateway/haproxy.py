@@ -167,6 +167,7 @@ class HaproxyGateway:
             ),
             working_directory=str(self._folder),
             memory_max_mib=_MEMORY_MAX_MIB,
+            capabilities=("CAP_KILL",),  # the master ends old workers, which are another user's
             description="Sappers gateway (HAProxy)",
         )
 

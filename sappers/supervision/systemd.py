@@ -144,6 +144,9 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
         "StandardError": log,
         **_SANDBOX,
     }
+    if spec.capabilities:
+        bounds = (properties["CapabilityBoundingSet"], *spec.capabilities)
+        properties["CapabilityBoundingSet"] = " ".join(bounds)
     if spec.standard_input:
         properties |= {"StandardInput": f"file:{spec.standard_input}"}
     if spec.memory_max_mib is not None:

@@ -79,3 +79,13 @@ def test_a_process_is_alone_in_its_unit() -> None:
         "LimitFSIZE=256M",
     ):
         assert f"--property={line}" in command
+
+
+def test_a_unit_has_no_power_that_it_was_not_given() -> None:
+    def powers(*more: str) -> set[str]:
+        command = run_command(UnitSpec("a", ("/bin/true",), "/", capabilities=more))
+        (line,) = (one for one in command if "CapabilityBoundingSet=" in one)
+        return set(line.partition("CapabilityBoundingSet=")[2].split())
+
+    assert "CAP_KILL" not in powers()
+    assert powers("CAP_KILL") == powers() | {"CAP_KILL"}

@@ -148,6 +148,12 @@ def test_a_member_cut_off_from_the_hub() -> None:
     assert said.startswith("no connection to the hub from host4")
 
 
+def test_a_gateway_that_is_not_as_wanted_is_told_with_the_reason() -> None:
+    taken = "port 8080 of 10.0.0.2 is taken by another program; stop it, or set another"
+    words = healths(1, 3) | {"m2": health(2, gateway_trouble=taken)}
+    assert attention(world(), gossip(), raft(), words) == (f"the gateway on host2: {taken}",)
+
+
 def test_a_failed_copy_is_told_with_reason_and_log() -> None:
     state = with_copies(1, status=AllocationStatus.FAILED, reason="guest panicked", restarts=3)
     (said,) = attention(state, gossip(), raft(), healths(1, 2, 3))

@@ -87,7 +87,7 @@ class ConsulCatalog:
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         read: tuple[int, object] | None = None
         trouble = ""
-        while not self._ended.is_set():
+        while not self._ended.is_set() and not loop.is_closed():
             try:
                 index = self._calls.call_here(partial(_await_news, read[0] if read else None))
                 followed = self._followed
@@ -103,8 +103,11 @@ class ConsulCatalog:
                     log.warning("consul says nothing of services", error=error.message)
                 trouble = error.message
                 self._ended.wait(RETRY_SECONDS)
-            except RuntimeError:  # the loop has ended
-                return
+            except Exception:  # an answer may be anything, and the loop may just have ended
+                read = None
+                if not loop.is_closed():
+                    log.exception("the catalog of services broke")
+                self._ended.wait(RETRY_SECONDS)
 
     def _take(self, found: Mapping[str, Sequence[Backend]]) -> None:
         if found != self._passing:
@@ -116,7 +119,7 @@ def _read(
     cluster_id: str, services: Collection[str], client: consul.Consul
 ) -> Mapping[str, Sequence[Backend]]:
     return {
-        name: tuple(_backends(client.health.service(name, passing=True)[1], cluster_id))
+        name: tuple(read_backends(client.health.service(name, passing=True)[1], cluster_id))
         for name in sorted(services)
     }
 
@@ -129,8 +132,12 @@ def _await_news(seen: int | None, client: consul.Consul) -> int:
     return 0 if seen is not None and index < seen else index
 
 
-def _backends(entries: Any, cluster_id: str) -> Iterable[Backend]:
-    """Guests of this cluster; whatever else is registered under a name is left out."""
+def read_backends(entries: Any, cluster_id: str) -> Iterable[Backend]:
+    """Guests of this cluster; whatever else is registered under a name is left out.
+
+    Raises:
+        ConsulError: It is no answer of `/v1/health/service/<name>`.
+    """
     try:
         found = msgspec.convert(entries, list[_Entry])
     except msgspec.ValidationError as error:

@@ -27,14 +27,14 @@ def agents(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agents]:
     asyncio.run(cluster.sweep())
 
 
-def image_at(cluster: Agents, name: str) -> WantedImage:
+def image_at(cluster: Agents, name: str, image: str = "empty") -> WantedImage:
     """An image whose chunks nobody has; it is never launched here."""
     store = make_store(cluster.folder / "control")
-    digest = put_image(store, "empty")
+    digest = put_image(store, image)
     signed = store.signed(digest)
     assert signed is not None
     ImageCalls(cluster.client).put_at(cluster.at(name), digest, signed)
-    return WantedImage("empty", digest)
+    return WantedImage(image, digest)
 
 
 def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents) -> None:

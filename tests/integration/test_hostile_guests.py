@@ -45,6 +45,23 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
     asyncio.run(cluster.sweep())
 
 
+def guest_credentials(agents: Agents, guest: Allocation) -> str:
+    seed = StateFolder(agents.folder / "n1").hub_seed.read_text()
+    return AgentCredentials(seed).mint(guest.id)
+
+
+async def guest_client(agents: Agents, guest: Allocation) -> NatsHubClient:
+    """Connected as that guest, to the hub server of its member."""
+    view = agents.view()
+    assert view is not None
+    member = next(m.member for m in view.members if m.member.id == guest.member_id)
+    identity = load_identity(StateFolder(agents.folder / "n1").pki)
+    client = NatsHubClient(identity, guest_credentials(agents, guest))
+    await client.connect([member])
+    await eventually(lambda: client.connected)
+    return client
+
+
 class Hostile:
     """A cluster with guests that are placed, and whose image never comes."""
 
@@ -67,16 +84,12 @@ class Hostile:
         first, second = next(guests for guests in by_member.values() if len(guests) > 1)[:2]
         return first, second
 
-    def credentials(self, guest: Allocation) -> str:
-        seed = StateFolder(self.agents.folder / "n1").hub_seed.read_text()
-        return AgentCredentials(seed).mint(guest.id)
-
     def flood(self, guest: Allocation, subject: str, payload: str) -> subprocess.Popen[str]:
         settings = {
             "address": self.agents.addresses[guest.member_id],
             "port": PORTS.hub,
             "ca_pem": (self.agents.folder / "n1" / "pki" / "ca.pem").read_text(),
-            "credentials": self.credentials(guest),
+            "credentials": guest_credentials(self.agents, guest),
             "subject": subject,
             "payload": payload,
             "seconds": FLOOD_SECONDS,
@@ -94,14 +107,7 @@ class Hostile:
 
     async def say(self, guest: Allocation, payloads: list[bytes], pause: float) -> None:
         """Push these, one after the other, over the hub server of the guest's member."""
-        view = self.agents.view()
-        assert view is not None
-        member = next(m.member for m in view.members if m.member.id == guest.member_id)
-        client = NatsHubClient(
-            load_identity(StateFolder(self.agents.folder / "n1").pki), self.credentials(guest)
-        )
-        await client.connect([member])
-        await eventually(lambda: client.connected)
+        client = await guest_client(self.agents, guest)
         for payload in payloads:
             await client.publish(subjects.guest_health(guest.id), payload)
             await asyncio.sleep(pause)

@@ -32,6 +32,8 @@ from sappers.ports import Clock, HubServer, Launcher
 log = structlog.get_logger(__name__)
 
 RESTART_GRACE_SECONDS = 1.0
+# Each is a connection to the leader: a member with many guests is no crowd.
+REPORTS_UNDER_WAY = 8
 # What a launch, a restart and a failure need is less; the plan asks again for what is held back.
 CHANGES_PER_SECOND, CHANGES_AT_ONCE = 0.5, 10
 WORDINGS_PER_SECOND, WORDINGS_AT_ONCE = 0.2, 5
@@ -65,6 +67,7 @@ class Actuator:
         self._submit = submit
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._reported: dict[str, _Reported] = {}
+        self._reporting = asyncio.Semaphore(REPORTS_UNDER_WAY)
         self.restarts: dict[str, tuple[int, float]] = {}
         self.failed_launches: dict[str, str] = {}
         self.hub_peers: tuple[str, ...] = ()
@@ -156,11 +159,11 @@ class Actuator:
                 await asyncio.sleep(action.drain_seconds)
                 await self._launcher.stop(allocation_id, action.grace_seconds)
             case ReportStatus():
-                await self._submit(
-                    ReportAllocation(
-                        action.allocation_id, action.status, action.reason, action.restarts
-                    )
+                report = ReportAllocation(
+                    action.allocation_id, action.status, action.reason, action.restarts
                 )
+                async with self._reporting:
+                    await self._submit(report)
             case RunHubServer(servers=servers, term=term):
                 await self._hub_server.run(servers, term)
                 self.hub_peers = tuple(hub_peer(server) for server in servers)

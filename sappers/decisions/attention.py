@@ -39,7 +39,7 @@ _BY_ADDRESS = {RefusalKind.HANDSHAKE, RefusalKind.CROWD}
 # Scanners come by, and a message may cross the end of its guest: fewer are not worth a look.
 _WORTH_A_LOOK: Mapping[str, int] = {
     RefusalKind.HANDSHAKE: 20,
-    RefusalKind.CROWD: 20,
+    RefusalKind.CROWD: 50,
     RefusalKind.RATE: 10,
     RefusalKind.FORGED: 3,
 }

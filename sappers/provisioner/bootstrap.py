@@ -34,7 +34,7 @@ from sappers.provisioner.cluster_record import (
     save_record,
 )
 from sappers.provisioner.consul_secrets import ensure_consul_secrets, load_consul_secrets
-from sappers.provisioner.consul_step import install_consul, votes
+from sappers.provisioner.consul_step import choose_servers, install_consul
 from sappers.provisioner.control_identity import (
     HubSecrets,
     ensure_control_identity,
@@ -329,7 +329,7 @@ class Bootstrap:
             load_control_identity(self._folder),
             (load_consul_secrets if options.check else ensure_consul_secrets)(self._folder),
             apt,
-            lambda host: votes(host, answers, self._needs.probe, self._plan),
+            choose_servers(hosts, answers, self._needs.probe, self._plan),
         )
         ended = install_consul(hosts, consul, self._needs.probe, _run_phase, options.forks)
         for name, result in ended.items():

@@ -18,7 +18,7 @@ from sappers.model.observation import RaftRole
 from sappers.model.view import MemberHealth
 from sappers.provisioner.cluster_probe import ClusterProbe
 from sappers.provisioner.forming import Answers
-from sappers.provisioner.phases.consul import Consul
+from sappers.provisioner.phases.consul import Consul, ConsulServers
 from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.recap import Outcome, PhaseResult
 from sappers.provisioner.run import HostRun
@@ -29,7 +29,17 @@ _TOLD_SECONDS = 30.0
 _PAUSE_SECONDS = 0.3
 
 
-def votes(host: HostRun, answers: Answers, probe: ClusterProbe, plan: ClusterPlan) -> bool:
+def choose_servers(
+    hosts: Sequence[HostRun], answers: Answers, probe: ClusterProbe, plan: ClusterPlan
+) -> ConsulServers:
+    """The voters among the hosts that are to have Consul; of others it is not known who votes."""
+    with_consul = [host for host in hosts if host.member.consul]
+    names = frozenset(one.name for one in with_consul if _votes(one, answers, probe, plan))
+    all_are_here = len(with_consul) == len(plan.consul_addresses)
+    return ConsulServers(names, len(names) if all_are_here else plan.founding_voters)
+
+
+def _votes(host: HostRun, answers: Answers, probe: ClusterProbe, plan: ClusterPlan) -> bool:
     """Whether a host's member votes, by its own word; where it does not run yet, whether it may."""
     answer = answers.get(host.name)
     if answer is None and host.running:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ ASK = (
 
 @pytest.fixture(scope="module")
 def inventory(lab: Lab, cluster: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lab's, with Consul on every host."""
+    """The lab's, with Consul on every host; the fourth has no vote."""
+    lab.up(4)
     path: Path = tmp_path_factory.mktemp("inventory") / lab.inventory.name
     path.write_text(lab.inventory.read_text() + "consul=true\n")
     return path
@@ -92,11 +94,16 @@ def through_gateway(cluster: LabCluster, host: str, service: str) -> int:
     return httpx.get(url, timeout=10.0, trust_env=False).status_code
 
 
-def test_servers_run_on_the_voters_and_know_a_leader(consul: LabCluster) -> None:
-    first = consul.hosts()[0]
-    peers = ask(consul, first, "/v1/status/peers")
-    assert sorted(peers) == sorted(f"{consul.address(host)}:8300" for host in consul.hosts())
-    assert ask(consul, first, "/v1/status/leader") in peers
+def test_servers_run_on_the_voters_and_clients_elsewhere(consul: LabCluster) -> None:
+    view = consul.view()
+    voters = {consul.host_of(one) for one in view.electorate}
+    (client,) = set(consul.hosts()) - voters
+    for host in (client, *voters):
+        peers = ask(consul, host, "/v1/status/peers")
+        assert sorted(peers) == sorted(f"{consul.address(one)}:8300" for one in voters)
+        assert ask(consul, host, "/v1/status/leader") in peers
+    members = {one["Name"]: one["Tags"]["role"] for one in ask(consul, client, "/v1/agent/members")}
+    assert members == {**dict.fromkeys(voters, "consul"), client: "node"}
 
 
 def test_a_second_run_changes_nothing(consul: LabCluster, inventory: Path, deploy: Deploy) -> None:
@@ -164,13 +171,15 @@ def test_the_gateway_is_alone_with_itself_and_outlives_its_agent(consul: LabClus
     assert through_gateway(consul, host, "greeter") == 200
 
 
-def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster) -> None:
+def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster, capsys) -> None:
     guest = consul.healthy_guest("hello")
     owner = consul.host_of(guest.member_id)
     where = place(consul, "hello")
     pid = consul.main_pid(owner, f"sappers-guest-{guest.id}")
-    consul.kill(owner, pid)
+    killed = consul.kill(owner, pid)
     until(lambda: instances(consul, owner, "greeter") == {where: "critical"}, 30, "critical")
+    with capsys.disabled():
+        print(f"\nkilled guest critical in Consul after {time.time() - killed:.1f} s")
     until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 120, "passing again")
 
 

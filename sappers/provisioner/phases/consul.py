@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
+
+import msgspec
 
 from sappers.errors import CommandFailed, HostError, HostUnfit, IdentityError
 from sappers.provisioner.apt import Apt
@@ -51,6 +53,23 @@ _MAKE_KEY = (
 _FILES = (SETTINGS_PATH, JOIN_PATH, CA_PATH, CERTIFICATE_PATH, CONSUL_TOKEN_PATH, _UNIT_PATH)
 
 
+class ConsulServers(msgspec.Struct, frozen=True):
+    """Which hosts run Consul's servers.
+
+    Attributes:
+        expected: How many there are to be, hosts that this run does not work on included.
+    """
+
+    names: frozenset[str]
+    expected: int
+
+
+class _Settled(msgspec.Struct):
+    """The part of a host's `agent.json` that stays."""
+
+    bootstrap_expect: int = 0
+
+
 class Consul:
     """Leaves a Consul agent running. That it works is seen once all of them run: see `settle`."""
 
@@ -62,31 +81,37 @@ class Consul:
         identity: ControlIdentity | None,
         secrets: ConsulSecrets | None,
         apt: Apt,
-        votes: Callable[[HostRun], bool],
+        servers: ConsulServers,
     ) -> None:
         """`identity` and `secrets` are None only in check mode, before the first real run."""
         self._plan = plan
         self._identity = identity
         self._secrets = secrets
         self._apt = apt
-        self._votes = votes
+        self._servers = servers
         self._one_at_a_time = threading.Lock()
 
     def run(self, host: HostRun) -> str | None:
         """Raises HostUnfit when no Consul can be had, CommandFailed when it does not start."""
         if not host.member.consul:
             return "consul is not set for it"
+        if not self._servers.expected:
+            raise HostUnfit(
+                host.name,
+                "no member that votes has consul=true, and Consul's servers run on these",
+                hint="set it for the hosts that `sappers-deploy status` calls leader and follower",
+            )
         program, version = self._ensure_program(host)
         if not self._ensure_user(host) or self._identity is None or self._secrets is None:
             host.changes += [*(f"file {path}" for path in _FILES), "consul started"]
             return None
-        server = self._votes(host)
+        server = host.name in self._servers.names
         certificate = self._ensure_certificate(host, self._identity, server=server)
         settings = consul_settings(
             host.name,
             host.member.address,
             self._secrets,
-            servers=self._plan.founding_voters if server else None,
+            servers=self._expected(host) if server else None,
             version=version,
         )
         unit = render_consul_unit(program)
@@ -109,6 +134,15 @@ class Consul:
         if _POLICY not in self._await_ready(host, program):
             with self._one_at_a_time:
                 self._open_for_reading(host, program)
+
+    def _expected(self, host: HostRun) -> int:
+        """How many servers begin together: decided once, for it matters only then."""
+        before = host.executor.read_file(SETTINGS_PATH) or b"{}"
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(before, type=_Settled).bootstrap_expect or (
+                self._servers.expected
+            )
+        return self._servers.expected
 
     # -- the program -------------------------------------------------------------------------------
 

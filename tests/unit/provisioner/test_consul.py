@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ConfigError, InventoryError
+from sappers.errors import ApiError, ConfigError, InventoryError
+from sappers.model.view import MemberHealth
 from sappers.provisioner.consul_secrets import (
     ConsulSecrets,
     ensure_consul_secrets,
@@ -20,9 +21,13 @@ from sappers.provisioner.consul_settings import (
     join_settings,
     render_consul_unit,
 )
+from sappers.provisioner.consul_step import choose_servers
+from sappers.provisioner.forming import Answers
 from sappers.provisioner.founding import Founding
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory import Host, load_inventory
+from sappers.provisioner.phases.consul import ConsulServers
 from sappers.provisioner.plan import ClusterPlan, plan_cluster
+from sappers.provisioner.run import HostRun
 from sappers.provisioner.units import plan_settings
 from sappers.security.authority import (
     create_authority,
@@ -116,3 +121,49 @@ def test_the_unit_shows_consul_its_own_folder_alone() -> None:
     assert "TemporaryFileSystem=/var/lib/sappers:ro\n" in unit
     assert "BindPaths=/var/lib/sappers/consul\n" in unit
     assert "User=sappers-consul\n" in unit
+
+
+class NoProbe:
+    def health(self, host: HostRun) -> MemberHealth:
+        raise ApiError(f"{host.name} does not answer")
+
+
+def health(name: str, role: str) -> MemberHealth:
+    return MemberHealth(
+        member_id=name,
+        name=name,
+        version="",
+        cluster_id="c",
+        role=role,
+        term=1,
+        leader_id="a",
+        commit_index=1,
+        applied_index=1,
+        hub="-",
+        hub_connected=True,
+    )
+
+
+def chosen(plan: ClusterPlan, names: str, answers: Answers) -> ConsulServers:
+    runs = [
+        HostRun(Host(name, (), {}, "", consul=plan.member(name).consul), plan.member(name),
+                check=False, note=lambda text: None)
+        for name in names
+    ]  # fmt: skip
+    return choose_servers(runs, answers, NoProbe(), plan)
+
+
+def test_servers_are_the_voters_that_have_consul(tmp_path: Path) -> None:
+    rows = [f"{name} ansible_host=10.0.0.{n} consul=true" for n, name in enumerate("abcd", 1)]
+    plan = planned(tmp_path, "\n".join((*rows, "e ansible_host=10.0.0.9\n")))
+    answers: Answers = {
+        name: health(name, role)
+        for name, role in zip(
+            "abcde", ["leader", "none", "follower", "none", "follower"], strict=True
+        )
+    }
+    assert chosen(plan, "abcde", answers) == ConsulServers(frozenset("ac"), 2)
+    # Of hosts that this run does not work on it is not known whether they vote.
+    assert chosen(plan, "ab", answers) == ConsulServers(frozenset("a"), plan.founding_voters)
+    # In check mode nobody may run yet: the plan's own order says who may.
+    assert chosen(plan, "abcde", {}) == ConsulServers(frozenset("abc"), 3)

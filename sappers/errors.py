@@ -149,6 +149,10 @@ class HubError(SappersError):
     """The hub cannot be started or reached."""
 
 
+class StreamFull(HubError):
+    """A workload's stream of durable messages takes no more."""
+
+
 class ConsulError(SappersError):
     """Consul does not answer, or answers an error."""
 

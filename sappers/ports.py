@@ -16,6 +16,8 @@ from sappers.model.allocation import Allocation
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry, Proposal
+from sappers.model.durable import KeptMessage, StoredMessage, StreamReading
+from sappers.model.guest_scope import GuestScope
 from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
@@ -161,6 +163,8 @@ class HubViolations(Protocol):
 
 Received = Callable[[str, bytes], Awaitable[None]]
 Unsubscribe = Callable[[], Awaitable[None]]
+# (subject, payload, reply subject) -> what to answer; None for nothing.
+Answer = Callable[[str, bytes, str], Awaitable[bytes | None]]
 
 
 class HubClient(Protocol):
@@ -196,15 +200,69 @@ class HubClient(Protocol):
             What ends it.
         """
 
+    async def serve(self, subject: str, queue: str, answer: Answer) -> None:
+        """Answer requests, over reconnects too; one of those with the same queue gets each."""
+
     async def close(self) -> None:
         """Flush and end."""
+
+
+class DurableStreams(Protocol):
+    """Durable messages, one stream a workload (`hub/`)."""
+
+    async def streams(self) -> Mapping[str, StreamReading]:
+        """Every workload's stream, by workload.
+
+        Raises:
+            HubError: The hub does not say, or keeps no streams at all.
+        """
+
+    async def keep(self, workload: str, replicas: int) -> None:
+        """Make a workload's stream, or make it as it should be.
+
+        Raises:
+            HubError: The hub refuses, or does not answer.
+        """
+
+    async def remove(self, workload: str) -> None:
+        """Remove a workload's stream and all that is in it; nothing where there is none.
+
+        Raises:
+            HubError: The hub refuses, or does not answer.
+        """
+
+    async def store(
+        self, workload: str, name: str, payload: bytes, message_id: str
+    ) -> StoredMessage:
+        """Keep a message; returns once most of its stream's servers have it on their disks.
+
+        Raises:
+            StreamFull: The stream takes no more.
+            HubError: The hub does not answer; it may or may not have been kept.
+        """
+
+    async def fetch(
+        self, workload: str, count: int, wait_seconds: float
+    ) -> tuple[KeptMessage, ...]:
+        """Messages that wait, at most `count`; none when none came in time.
+
+        Raises:
+            HubError: The hub does not answer.
+        """
+
+    async def settle(self, workload: str, token: str, *, again: bool) -> None:
+        """Have a message forgotten, or delivered again.
+
+        Raises:
+            HubError: The token is none of this workload's, or the hub does not answer.
+        """
 
 
 class GuestCredentials(Protocol):
     """Mints what a guest shows to the hub (`hub/`)."""
 
-    def mint(self, allocation_id: str) -> str:
-        """A NATS credentials file for the allocation's own subjects only."""
+    def mint(self, scope: GuestScope, expires_at: float) -> str:
+        """A NATS credentials file for what the guest may say and hear, until then (Unix time)."""
 
     def holder(self, user: str) -> str | None:
         """Whom this member made the credentials of a user (a public key) for, if it did."""

@@ -19,6 +19,7 @@ import structlog
 
 from sappers.agent.actuator import Actuator
 from sappers.agent.alert_reports import AlertReports
+from sappers.agent.durable import DurableCalls
 from sappers.agent.founding import Founding
 from sappers.agent.genesis import (
     check_raft_folder,
@@ -38,18 +39,22 @@ from sappers.agent.repairs import Repairs, healers_to_hear
 from sappers.agent.routing import Routing
 from sappers.agent.service import Service
 from sappers.agent.spread import Spread
+from sappers.agent.streams import StreamKeeper
 from sappers.config import AgentSettings, StateFolder
+from sappers.decisions.guest_scope import scope_of
 from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.decisions.reconcile_member import reconcile_member
 from sappers.errors import SappersError
 from sappers.model import subjects
 from sappers.model.commands import Command, FoundCluster, Proposal
+from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import MemberObservation, RaftRole
 from sappers.model.view import Genesis
 from sappers.ports import (
     ChunkSource,
     Clock,
+    DurableStreams,
     FollowingLog,
     HubClient,
     HubServer,
@@ -94,6 +99,7 @@ class Agent:
         registration: Registration,
         repair_signer: RepairSigner,
         routing: Routing,
+        streams: DurableStreams,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -113,6 +119,8 @@ class Agent:
         self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._registration = registration
         self._routing = routing
+        self._durable_calls = DurableCalls(streams, self.guest_scope, refusals)
+        self._streams = StreamKeeper(streams, hub_client, clock, lambda: self.log)
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
         self._spread = Spread(
@@ -185,6 +193,7 @@ class Agent:
         await self._hub_client.subscribe(subjects.ENTRIES, self._follower.receive)
         await self._hub_client.subscribe(subjects.HEARTBEAT, self._follower.receive)
         await self._hub_client.subscribe(subjects.REFUSED, self._hub_watch.receive)
+        await self._durable_calls.start(self._hub_client)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
@@ -195,6 +204,7 @@ class Agent:
             self._spread.run(),
             self._registration.run(),
             self._routing.run(),
+            self._streams.run(),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -297,6 +307,10 @@ class Agent:
     def hub_members(self) -> tuple[Member, ...]:
         """The members that run the hub, as last seen; guests are told these."""
         return self._hub_members
+
+    def guest_scope(self, allocation_id: str) -> GuestScope | None:
+        """What the guest of an allocation may say and hear; None where there should be none."""
+        return scope_of(self._log.state(), allocation_id) if self._log is not None else None
 
     async def _sleep(self, stopping: asyncio.Event) -> None:
         """Until something changed, but not less than a breath and not more than a loop."""

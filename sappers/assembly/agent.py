@@ -41,6 +41,7 @@ from sappers.gateway.haproxy import HaproxyGateway
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.hub.server import LOG_FILE, NatsHubServer
+from sappers.hub.streams import NatsStreams
 from sappers.hub.violations import ViolationLog
 from sappers.images.store import FolderImageStore
 from sappers.launchers.accelerator import detect_accelerator
@@ -182,6 +183,7 @@ def _assemble(
         hub=lambda: agent.hub_members(),
         ca=identity.ca,
         credentials=credentials,
+        scope_of=lambda allocation_id: agent.guest_scope(allocation_id),
         accelerator=accelerator,
         address=settings.address,
         clock=clock,
@@ -204,6 +206,7 @@ def _assemble(
     def open_following_log(follower: Follower) -> FollowerLog:
         return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.root / "replica")
 
+    hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
     agent = Agent(
         settings=settings,
         folder=folder,
@@ -240,6 +243,7 @@ def _assemble(
             ),
             ConsulCatalog(consul) if consul and settings.ports.gateway else None,
         ),
+        streams=NatsStreams(hub_client),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

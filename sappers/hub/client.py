@@ -17,9 +17,12 @@ import structlog
 from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.aio.subscription import DEFAULT_SUB_PENDING_MSGS_LIMIT, Subscription
+from nats.js import JetStreamContext
 
+from sappers.errors import HubError
+from sappers.model import subjects
 from sappers.model.member import Member
-from sappers.ports import Received, Unsubscribe
+from sappers.ports import Answer, Received, Unsubscribe
 from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
 
 _CONNECT_SECONDS = 4.0
@@ -28,6 +31,7 @@ _RETRY_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
 _SLOW_SECONDS = 10.0  # between two complaints
 _PENDING_BYTES = 32 * 1024 * 1024
+_ANSWERED_AT_ONCE = 128
 
 log = structlog.get_logger("sappers.hub")
 
@@ -36,16 +40,28 @@ class _Wanted:
     """A subscription that is kept up, over any number of connections."""
 
     def __init__(
-        self, subject: str, received: Received, waiting_max: int, dropped: Callable[[], None] | None
+        self,
+        subject: str,
+        deliver: Callable[[Msg], Awaitable[None]],
+        *,
+        queue: str = "",
+        waiting_max: int = 0,
+        dropped: Callable[[], None] | None = None,
     ) -> None:
         self.subject = subject
+        self.queue = queue
         self.waiting_max = waiting_max or DEFAULT_SUB_PENDING_MSGS_LIMIT
         self.dropped = dropped
-        self._received = received
+        self.refused = 0
+        self._deliver = deliver
 
     async def deliver(self, message: Msg) -> None:
+        # A server may have been asked to deliver a message here under another subject.
+        if not subjects.matches(self.subject, message.subject):
+            self.refused += 1
+            return
         try:
-            await self._received(message.subject, message.data)
+            await self._deliver(message)
         except Exception:  # one bad message must not end the subscription
             log.exception("message not understood", subject=message.subject)
 
@@ -67,6 +83,7 @@ class NatsHubClient:
         self._subscriptions: list[_Wanted] = []
         self._live: dict[Subscription, _Wanted] = {}
         self._slow_at = float("-inf")
+        self._answering: set[asyncio.Task[None]] = set()
         self._connection: Client | None = None
         self._connected_to = ""
         self._wake = asyncio.Event()
@@ -80,6 +97,11 @@ class NatsHubClient:
         self._wake.set()
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep_connected())
+
+    @property
+    def refused(self) -> int:
+        """How many messages came under a subject that was not asked for."""
+        return sum(wanted.refused for wanted in self._subscriptions)
 
     @property
     def connected(self) -> bool:
@@ -111,13 +133,12 @@ class NatsHubClient:
 
         Returns what ends it; see `ports.HubClient`.
         """
-        wanted = _Wanted(subject, received, waiting_max, dropped)
-        self._subscriptions.append(wanted)
-        connection = self._connection
-        if connection is not None and connection.is_connected:
-            # If it breaks now, the next connection subscribes.
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await self._subscribe_on(connection, wanted)
+
+        async def deliver(message: Msg) -> None:
+            await received(message.subject, message.data)
+
+        wanted = _Wanted(subject, deliver, waiting_max=waiting_max, dropped=dropped)
+        await self._listen(wanted)
 
         async def unsubscribe() -> None:
             if wanted in self._subscriptions:
@@ -129,6 +150,64 @@ class NatsHubClient:
 
         return unsubscribe
 
+    async def serve(self, subject: str, queue: str, answer: Answer) -> None:
+        """Have `answer(subject, payload, reply)` called for each request; send what it returns.
+
+        Of those that serve with the same queue one gets each request.
+        """
+
+        async def respond(message: Msg) -> None:
+            try:
+                said = await answer(message.subject, message.data, message.reply)
+            except Exception:  # one bad request must not end the service
+                log.exception("request not understood", subject=message.subject)
+            else:
+                if said is not None:
+                    await self.publish(message.reply, said)
+
+        async def begin(message: Msg) -> None:
+            if len(self._answering) >= _ANSWERED_AT_ONCE:
+                self.dropped += 1  # whoever asked asks again
+                return
+            task = asyncio.create_task(respond(message))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+        await self._listen(_Wanted(subject, begin, queue=queue))
+
+    async def ask(self, subject: str, payload: bytes, timeout_seconds: float) -> bytes:
+        """One answer to a request.
+
+        Raises:
+            HubError: Not connected, or nobody answers.
+        """
+        try:
+            answer = await self._connected().request(subject, payload, timeout=timeout_seconds)
+        except (nats.errors.Error, OSError) as error:
+            raise HubError(f"no answer from {subject.rsplit('.', 5)[0]}: {_why(error)}") from error
+        return answer.data
+
+    def jetstream(self, timeout_seconds: float) -> JetStreamContext:
+        """The hub's durable streams, as this connection sees them.
+
+        Raises:
+            HubError: Not connected.
+        """
+        return self._connected().jetstream(timeout=timeout_seconds)
+
+    def _connected(self) -> Client:
+        if self._connection is None or not self._connection.is_connected:
+            raise HubError("the hub cannot be reached now")
+        return self._connection
+
+    async def _listen(self, wanted: _Wanted) -> None:
+        self._subscriptions.append(wanted)
+        connection = self._connection
+        if connection is not None and connection.is_connected:
+            # If it breaks now, the next connection subscribes.
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await self._subscribe_on(connection, wanted)
+
     async def close(self) -> None:
         """Flush and end."""
         # Beside the cancellation, which wait_for of Python 3.11 swallows when it comes together
@@ -139,6 +218,8 @@ class NatsHubClient:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
+        for task in tuple(self._answering):
+            task.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(nats.errors.Error, OSError):
@@ -206,6 +287,7 @@ class NatsHubClient:
     async def _subscribe_on(self, connection: Client, wanted: _Wanted) -> None:
         live = await connection.subscribe(
             wanted.subject,
+            queue=wanted.queue,
             cb=wanted.deliver,
             pending_msgs_limit=wanted.waiting_max,
             pending_bytes_limit=_PENDING_BYTES,

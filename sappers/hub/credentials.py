@@ -20,15 +20,21 @@ import nkeys
 
 from sappers.errors import HubError
 from sappers.model import subjects
+from sappers.model.guest_scope import GuestScope
 
-_ALLOCATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # one token of a subject, no wildcard
+GUEST_PAYLOAD_BYTES = 68 * 1024  # 64 KiB of an application, and what the sidecar says of it
+GUEST_SUBSCRIPTIONS = 32
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")  # one token of a subject, no wildcard
 _NO_LIMIT = -1
 _HOLDERS_MAX = 4096
 
-_AGENT_SUBJECTS = ["sappers.>", "_INBOX.>"]
-_GUEST_LIMITS = {"subs": 32, "data": _NO_LIMIT, "payload": 64 * 1024}
+_AGENT_HEARS = ["sappers.>", "_INBOX.>"]
+_AGENT_SAYS = [*_AGENT_HEARS, "$JS.API.>", "$JS.ACK.>"]
+# The server keeps these two for each connection; it bounds neither their number nor their rate.
+_GUEST_LIMITS = {"subs": GUEST_SUBSCRIPTIONS, "data": _NO_LIMIT, "payload": GUEST_PAYLOAD_BYTES}
 _USER_LIMITS = {"subs": _NO_LIMIT, "data": _NO_LIMIT, "payload": _NO_LIMIT}
-# No leaf nodes, no JetStream, no imports or exports: what is not listed is 0.
+# No leaf nodes, no imports or exports, no streams in memory: what is not listed is 0.
 _ACCOUNT_LIMITS = {
     "subs": _NO_LIMIT,
     "data": _NO_LIMIT,
@@ -36,6 +42,15 @@ _ACCOUNT_LIMITS = {
     "conn": _NO_LIMIT,
     "imports": 0,
     "exports": 0,
+    "wildcards": True,
+    "disk_storage": _NO_LIMIT,  # each server's own limit counts, and each stream's
+    "streams": _NO_LIMIT,
+    "consumer": _NO_LIMIT,
+    "max_bytes_required": True,
+}
+_SYSTEM_LIMITS = dict.fromkeys(("subs", "data", "payload", "conn"), _NO_LIMIT) | {
+    "imports": _NO_LIMIT,
+    "exports": _NO_LIMIT,
     "wildcards": True,
 }
 
@@ -45,7 +60,7 @@ class HubAccount(msgspec.Struct, frozen=True):
 
     Attributes:
         operator_jwt: Public.
-        account_jwt: Public.
+        account_jwt: Public; a second line has the servers' own account, which JetStream needs.
         account_seed: Secret; on each host in `hub.seed`, readable by its owner only.
     """
 
@@ -57,23 +72,53 @@ class HubAccount(msgspec.Struct, frozen=True):
         return "HubAccount(…)"
 
 
+class TrustedAccounts(msgspec.Struct, frozen=True):
+    """What an account's file says.
+
+    Attributes:
+        account: Public key of the account that users are admitted to.
+        jwts: By public key.
+        system: Public key of the servers' own account; empty in clusters of before JetStream, which
+            can keep no durable messages.
+    """
+
+    account: str
+    jwts: dict[str, str]
+    system: str = ""
+
+
 def create_hub_account(cluster: str) -> HubAccount:
     """A new account for a cluster, signed by an operator key that nobody keeps."""
     operator = _new_key(nkeys.PREFIX_BYTE_OPERATOR)
     account = _new_key(nkeys.PREFIX_BYTE_ACCOUNT)
+    system = _new_key(nkeys.PREFIX_BYTE_ACCOUNT)  # nobody keeps it either: no user has this account
+    jwts = (
+        _sign(operator, account, cluster, {"type": "account", "limits": _ACCOUNT_LIMITS}),
+        _sign(operator, system, "SYS", {"type": "account", "limits": _SYSTEM_LIMITS}),
+    )
     operator_jwt = _sign(operator, operator, cluster, {"type": "operator"})
-    account_jwt = _sign(operator, account, cluster, {"type": "account", "limits": _ACCOUNT_LIMITS})
-    return HubAccount(operator_jwt, account_jwt, account.seed.decode())
+    return HubAccount(operator_jwt, "\n".join(jwts), account.seed.decode())
 
 
-def account_id(account_jwt: str) -> str:
-    """The public key that an account's JWT is about.
+def read_accounts(account_jwt: str) -> TrustedAccounts:
+    """What an account's file says.
 
     Raises:
-        HubError: It is no JWT.
+        HubError: It has no JWT, or more than two.
     """
+    found = {_subject_of(jwt): jwt for jwt in account_jwt.split()}
+    match tuple(found):
+        case (account,):
+            return TrustedAccounts(account, found)
+        case (account, system):
+            return TrustedAccounts(account, found, system)
+        case _:
+            raise HubError("the hub account's file has no JWT", hint="run sappers-deploy bootstrap")
+
+
+def _subject_of(jwt: str) -> str:
     try:
-        payload = account_jwt.strip().split(".")[1]
+        payload = jwt.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return str(claims["sub"])
     except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -100,24 +145,28 @@ class AgentCredentials:
             raise HubError("the hub account's seed is of another kind of key")
 
     def agent(self, node_id: str) -> str:
-        """A credentials file for a member: all of `sappers.>` and of the inboxes."""
-        allowed = {"allow": _AGENT_SUBJECTS}
-        return self._mint(node_id, {"pub": allowed, "sub": allowed, **_USER_LIMITS})
+        """A credentials file for a member: all of `sappers.>`, the inboxes, and the streams."""
+        permissions = {"pub": {"allow": _AGENT_SAYS}, "sub": {"allow": _AGENT_HEARS}}
+        return self._mint(node_id, {**permissions, **_USER_LIMITS})
 
-    def mint(self, allocation_id: str) -> str:
-        """A credentials file for a guest: its own subjects only.
+    def mint(self, scope: GuestScope, expires_at: float) -> str:
+        """A credentials file for a guest, of no use after a moment in Unix time.
 
-        A guest that calls somebody must keep its inbox below its own prefix
-        (`inbox_prefix=subjects.guest(id) + ".inbox"`).
+        A guest may not ask JetStream itself, nor publish what a stream keeps: the server answers
+        to whatever subject a request names, its own API's included. Agents do it for guests.
 
         Raises:
-            HubError: The id is no single token of a subject.
+            HubError: A name is no single token of a subject.
         """
-        if not _ALLOCATION_ID.fullmatch(allocation_id):
-            raise HubError(f"{allocation_id!r} cannot be part of a subject")
-        own = {"allow": [f"{subjects.guest(allocation_id)}.>"]}
-        credentials = self._mint(allocation_id, {"pub": own, "sub": own, **_GUEST_LIMITS})
-        self._holders[_user_of(credentials)] = allocation_id
+        for name in (scope.allocation_id, scope.workload, *scope.links):
+            if not _TOKEN.fullmatch(name):
+                raise HubError(f"{name!r} cannot be part of a subject")
+        credentials = self._mint(
+            scope.allocation_id,
+            {"pub": _may_say(scope), "sub": {"allow": _may_hear(scope)}, **_GUEST_LIMITS},
+            expires_at,
+        )
+        self._holders[_user_of(credentials)] = scope.allocation_id
         if len(self._holders) > _HOLDERS_MAX:
             del self._holders[next(iter(self._holders))]
         return credentials
@@ -132,10 +181,10 @@ class AgentCredentials:
             "operator", {"pub": {"deny": [">"]}, "sub": {"allow": [">"]}, **_USER_LIMITS}
         )
 
-    def _mint(self, name: str, permissions: dict[str, Any]) -> str:
+    def _mint(self, name: str, permissions: dict[str, Any], expires_at: float | None = None) -> str:
         user = _new_key(nkeys.PREFIX_BYTE_USER)
         claims = {"type": "user", "allowed_connection_types": ["STANDARD"], **permissions}
-        jwt = _sign(self._account, user, name, claims)
+        jwt = _sign(self._account, user, name, claims, expires_at)
         return (
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n"
@@ -145,22 +194,50 @@ class AgentCredentials:
 
 def _user_of(credentials: str) -> str:
     """The public key that a credentials file is about."""
-    return account_id(credentials.splitlines()[1])
+    return _subject_of(credentials.splitlines()[1])
+
+
+def _may_say(scope: GuestScope) -> dict[str, list[str]]:
+    own, linked = subjects.guest(scope.allocation_id), scope.links
+    allowed = [f"{own}.>", f"{subjects.INBOXES}.>", f"{subjects.application(scope.workload)}.>"]
+    allowed += [f"{subjects.application(name)}.>" for name in linked]
+    if scope.role == "monitor":
+        allowed.append(f"{subjects.ALERTS}.>")
+    others = [name for name in linked if name != scope.workload]
+    denied = [subjects.DURABLE_ALL, *(f"{subjects.announcements(name)}.>" for name in others)]
+    return {"allow": allowed, "deny": denied}
+
+
+def _may_hear(scope: GuestScope) -> list[str]:
+    own, inbox = subjects.guest(scope.allocation_id), subjects.inbox(scope.allocation_id)
+    allowed = [f"{own}.>", f"{inbox}.>", f"{subjects.application(scope.workload)}.>"]
+    allowed += [f"{subjects.announcements(name)}.>" for name in scope.links]
+    if scope.role == "monitor":
+        allowed += [subjects.GUEST_HEALTH_ALL, f"{subjects.EVENTS}.>"]
+    return allowed
 
 
 def _new_key(prefix: int) -> nkeys.KeyPair:
     return nkeys.from_seed(nkeys.encode_seed(secrets.token_bytes(32), prefix))
 
 
-def _sign(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, name: str, nats: dict[str, Any]) -> str:
+def _sign(
+    issuer: nkeys.KeyPair,
+    subject: nkeys.KeyPair,
+    name: str,
+    nats: dict[str, Any],
+    expires_at: float | None = None,
+) -> str:
     """A JWT as nats-io/jwt version 2 makes them."""
-    claims = {
+    claims: dict[str, Any] = {
         "iat": int(time.time()),
         "iss": _public(issuer),
         "name": name,
         "nats": {**nats, "version": 2},
         "sub": _public(subject),
     }
+    if expires_at is not None:
+        claims["exp"] = int(expires_at)
     digest = hashlib.sha256(msgspec.json.encode(claims)).digest()
     claims["jti"] = base64.b32encode(digest).decode().rstrip("=")
     header = _encode(msgspec.json.encode({"typ": "JWT", "alg": "ed25519-nkey"}))

@@ -22,6 +22,7 @@ import structlog
 
 from sappers.durable import write_durably
 from sappers.errors import HubError, SupervisorError
+from sappers.hub.credentials import TrustedAccounts, read_accounts
 from sappers.hub.settings import server_settings
 from sappers.model.member import Member
 from sappers.ports import Supervisor, UnitSpec
@@ -50,7 +51,8 @@ class _Applied(msgspec.Struct, frozen=True):
 class NatsHubServer:
     """Runs, reloads and stops nats-server; satisfies `ports.HubServer`.
 
-    Changes of the electorate are applied by a reload, which drops no client.
+    Changes of the electorate are applied by a reload, which drops no client; but for those between
+    one server and several, which nats-server cannot make while it runs.
     """
 
     def __init__(
@@ -114,7 +116,17 @@ class NatsHubServer:
                 self._write_applied(wanted)
             return
         self._write(self._folder / "nats-server.conf", settings)
-        reloaded = running and status is not None and await self._reload(status.pid)
+        if not self._accounts().system:
+            log.warning(
+                "the hub keeps no durable messages: this cluster's account is of before them",
+                hint="docs/messaging.md says how to give the cluster a new one",
+            )
+        reloaded = (
+            running
+            and status is not None
+            and not self._must_restart(applied.servers, servers)
+            and await self._reload(status.pid)
+        )
         if not reloaded:
             await self._start(me)
         self._write_applied(wanted)
@@ -129,7 +141,15 @@ class NatsHubServer:
             _read(self._folder / "operator.jwt").decode(errors="replace"),
             _read(self._folder / "account.jwt").decode(errors="replace"),
             self._log_file,
+            self._folder,  # it makes `jetstream` in there
         )
+
+    def _accounts(self) -> TrustedAccounts:
+        return read_accounts(_read(self._folder / "account.jwt").decode(errors="replace"))
+
+    def _must_restart(self, before: Sequence[str], servers: Sequence[Member]) -> bool:
+        """Whether it becomes one of several, or the only one: no reload does that."""
+        return bool(self._accounts().system) and (len(before) == 1) != (len(servers) == 1)
 
     async def _start(self, me: Member) -> None:
         spec = UnitSpec(

@@ -13,13 +13,15 @@ from typing import Any
 
 import msgspec
 
-from sappers.hub.credentials import account_id
+from sappers.hub.credentials import read_accounts
 from sappers.model.member import Member
 from sappers.security.tls import AGENT_SERVER_NAME, Identity
 
 _MAX_PAYLOAD = 1024 * 1024  # four times the largest command of the log
 _MAX_PENDING = 16 * 1024 * 1024
 _LOG_BYTES = 4 * 1024 * 1024
+_STORE_BYTES = 4 * 1024 * 1024 * 1024
+_STORE_MEMORY_BYTES = 16 * 1024 * 1024  # no stream is kept in memory
 # A guest under full emulation needs seconds for a handshake.
 _CLIENT_TLS_SECONDS = 10
 
@@ -32,15 +34,20 @@ def server_settings(
     operator_jwt: str,
     account_jwt: str,
     log_file: Path,
+    store: Path,
 ) -> bytes:
-    """The file's content; JSON, which nats-server's own form contains."""
+    """The file's content; JSON, which nats-server's own form contains.
+
+    Durable messages are kept in `store` where the account allows them.
+    """
+    accounts = read_accounts(account_jwt)
     settings: dict[str, Any] = {
         "server_name": me.id,
         "host": listen_address,
         "port": me.ports.hub,
         "operator": operator_jwt.strip(),
         "resolver": "MEMORY",
-        "resolver_preload": {account_id(account_jwt): account_jwt.strip()},
+        "resolver_preload": accounts.jwts,
         "tls": {
             **_certificate(identity),
             "timeout": _CLIENT_TLS_SECONDS,
@@ -76,6 +83,20 @@ def server_settings(
         "logfile_size_limit": _LOG_BYTES,
         "logfile_max_num": 2,
     }
+    if accounts.system:
+        alone = len(servers) == 1
+        if alone:
+            # One of several waits for another before it keeps messages; an only one does not.
+            del settings["cluster"]
+        settings["system_account"] = accounts.system
+        settings["jetstream"] = {
+            # Apart: a server throws away, unasked, streams that its cluster does not know.
+            "store_dir": str(store / "alone" if alone else store),
+            "max_file_store": _STORE_BYTES,
+            "max_memory_store": _STORE_MEMORY_BYTES,
+            # Otherwise what was acknowledged within two minutes is lost when the power goes.
+            "sync_interval": "always",
+        }
     return msgspec.json.format(msgspec.json.encode(settings))
 
 

@@ -77,7 +77,7 @@ def _port(image: ContainerImage, definition: ImageDefinition) -> int | None:
         raise ImageError(
             f"{image.name} exposes {', '.join(map(str, ports))}", hint=f"add `port = {ports[0]}`"
         )
-    if not ports and definition.health.check != "process":
+    if not ports and definition.health.check in ("http", "tcp"):
         raise ImageError(
             f"{image.name} exposes no port, and health.check = {definition.health.check!r} "
             "needs one",

@@ -103,12 +103,19 @@ class HealthDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must hold for a guest to call itself healthy."""
 
     check: Annotated[
-        Literal["http", "tcp", "process"],
+        Literal["http", "tcp", "exec", "process"],
         Meta(
             description="http: the path answers a status below 400; tcp: the port accepts; "
-            "process: the application lives."
+            "exec: the command ends with exit code 0; process: the application lives."
         ),
     ] = "process"
+    command: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Program and arguments of an exec check; run as the application's user, "
+            "in its folder."
+        ),
+    ] = ()
     path: Annotated[str, Meta(description="What an http check asks for.")] = "/"
     interval_seconds: Annotated[Seconds, Meta(description="How often health is pushed.")] = 1.0
     timeout_seconds: Annotated[Seconds, Meta(description="How long an answer may take.")] = 2.0
@@ -153,6 +160,16 @@ class ImageDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment: Annotated[
         dict[str, str], Meta(description="Environment variables of the application.")
     ] = {}
+
+    def check_settings(self, port: int | None) -> dict[str, Any]:
+        """The check as the sidecar reads it; `sidecar.settings.HealthCheck`."""
+        return {
+            "kind": self.health.check,
+            "port": port or 0,
+            "path": self.health.path,
+            "timeout_seconds": self.health.timeout_seconds,
+            "command": self.health.command,
+        }
 
     @property
     def program(self) -> ApplicationDefinition:
@@ -227,9 +244,21 @@ def _mistakes(definition: ImageDefinition, folder: Path) -> Iterator[tuple[str, 
         yield from _application_mistakes(definition, definition.application, folder)
     if not definition.health.path.startswith("/") or not definition.health.path.isprintable():
         yield "health.path", "path must begin with `/` and have no control characters"
+    yield from _command_mistakes(definition)
     for variable, value in definition.environment.items():
         if not variable or "=" in variable or "\0" in variable + value:
             yield f"environment.{variable}", f"{variable!r} cannot be an environment variable"
+
+
+def _command_mistakes(definition: ImageDefinition) -> Iterator[tuple[str, str]]:
+    health = definition.health
+    if health.check == "exec":
+        if not health.command or not all(health.command):
+            yield "health.check", "check = 'exec' needs a `command`, such as [\"/app/check\"]"
+        if "nanos" in definition.kinds:
+            yield "health.check", "check = 'exec' needs a second process, which Nanos has not"
+    elif health.command:
+        yield "health.command", f"`command` is for check = 'exec', not {health.check!r}"
 
 
 def _application_mistakes(
@@ -243,7 +272,7 @@ def _application_mistakes(
     yield from _combination_mistakes(program)
     if program.container is not None:
         yield from _container_mistakes(definition, program, folder)
-    elif definition.health.check != "process" and definition.port is None:
+    elif definition.health.check in ("http", "tcp") and definition.port is None:
         yield "health.check", f"check = {definition.health.check!r} needs a `port`"
     for key in ("script", "binary"):
         name = getattr(program, key)

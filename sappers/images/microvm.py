@@ -287,12 +287,7 @@ def _guest_settings(
         "preload": filled.preload,
         "modules": [f"/{place}" for place, _ in _module_places(modules)],
         "environment": {**filled.environment, **definition.environment},
-        "check": {
-            "kind": definition.health.check,
-            "port": filled.port or 0,
-            "path": definition.health.path,
-            "timeout_seconds": definition.health.timeout_seconds,
-        },
+        "check": definition.check_settings(filled.port),
         "launch": filled.launch,
     }
 

@@ -209,12 +209,7 @@ def guest_settings(definition: ImageDefinition, filled: Filled) -> dict[str, Any
         "in_process": definition.program.in_process,
         "preload": filled.preload,
         "environment": {**filled.environment, **definition.environment},
-        "check": {
-            "kind": definition.health.check,
-            "port": filled.port or 0,
-            "path": definition.health.path,
-            "timeout_seconds": definition.health.timeout_seconds,
-        },
+        "check": definition.check_settings(filled.port),
         "launch": filled.launch,
     }
 

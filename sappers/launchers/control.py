@@ -25,6 +25,7 @@ Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 def configuration(
     allocation_id: str,
+    workload: str,
     servers: tuple[str, ...],
     ca_pem: str,
     tls_name: str,
@@ -39,6 +40,7 @@ def configuration(
     return {
         "configure": {
             "allocation_id": allocation_id,
+            "workload": workload,
             "hub": {
                 "servers": [_seen_by_guest(server) for server in servers],
                 "ca_pem": ca_pem,

@@ -39,6 +39,7 @@ class Record(msgspec.Struct, frozen=True):
     Attributes:
         health_interval_seconds: As its image says.
         told: Hub servers that its sidecar has confirmed, or None before its first word.
+        credentials_until: When what it shows to the hub ends, in Unix time.
         start: How it was started, and when it booted although clones start faster, why.
         template: Key of the template it was cloned from, or empty.
     """
@@ -48,6 +49,7 @@ class Record(msgspec.Struct, frozen=True):
     told: tuple[str, ...] | None = None
     start: str = ""
     template: str = ""
+    credentials_until: float = 0.0
 
 
 class GuestFolder:

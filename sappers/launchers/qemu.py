@@ -29,6 +29,7 @@ from sappers.launchers.template_maker import descriptor_path
 from sappers.launchers.templates import Held
 from sappers.launchers.verdict import Traces, judge
 from sappers.model.allocation import Allocation
+from sappers.model.guest_scope import GuestScope
 from sappers.model.image import Manifest, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator, Member
 from sappers.model.observation import GuestProcess
@@ -45,6 +46,10 @@ _QUIT_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 _CLONES_PER_CORE = 4
 _REASON_CHARACTERS = 200
+# A guest's credentials end soon after the agent has ceased to renew them: with its allocation, or
+# with the agent, which may be away for the time that is left.
+CREDENTIALS_SECONDS = 600.0
+_RENEWED_BEFORE = 2 / 3  # of that time is left
 
 
 class QemuLauncher:
@@ -55,9 +60,11 @@ class QemuLauncher:
         templates: `STATE_DIR/templates`.
         hub: The members that run the hub now.
         ca: Certificate of the cluster's authority; None where the hub has no TLS (tests).
+        scope_of: What an allocation's guest may say and hear; None once it should end.
         address: This member's address; published ports are there.
         cold_boots: How many guests may boot at once; the cores when None. Four times as many may
             start from templates.
+        credentials_seconds: How long a guest's credentials last without the agent.
     """
 
     def __init__(
@@ -70,11 +77,13 @@ class QemuLauncher:
         hub: Callable[[], Sequence[Member]],
         ca: Path | None,
         credentials: GuestCredentials,
+        scope_of: Callable[[str], GuestScope | None],
         accelerator: Accelerator,
         address: str,
         clock: Clock,
         refusals: Refusals,
         cold_boots: int | None = None,
+        credentials_seconds: float = CREDENTIALS_SECONDS,
     ) -> None:
         self._root = folder
         self._images = images
@@ -82,6 +91,9 @@ class QemuLauncher:
         self._hub = hub
         self._ca_pem = ca.read_text() if ca else ""
         self._credentials = credentials
+        self._scope_of = scope_of
+        self._credentials_seconds = credentials_seconds
+        self._renewed_before = credentials_seconds * _RENEWED_BEFORE
         self._accelerator = accelerator
         self._address = address
         self._clock = clock
@@ -317,7 +329,6 @@ class QemuLauncher:
         # The guest knows its member as connected, as it was when it was saved.
         with self._counting(record.allocation_id):
             await self._restore_as(folder, qemu, record, held, servers)
-        folder.write(msgspec.structs.replace(record, told=servers))
 
     async def _restore_as(
         self,
@@ -331,7 +342,9 @@ class QemuLauncher:
             with held.device_file() as device:
                 await qemu.restore(device)
             await qemu.execute("cont")
-            await control.configure_clone(connected, self._message(record, servers))
+            message, confirmed = self._message(record, servers)
+            await control.configure_clone(connected, message)
+        folder.write(confirmed)
 
     def _spec(self, allocation: Allocation, manifest: Manifest) -> command.GuestSpec:
         guest_port = allocation.guest_port
@@ -367,13 +380,15 @@ class QemuLauncher:
         )
 
     def _keep_informed(self, folder: GuestFolder, record: Record) -> None:
-        """Start a handover when the guest has not confirmed what holds now."""
+        """Start a handover when the guest has not confirmed what holds now, or not for long."""
         if folder.path.name in self._handovers:
             return
-        servers = self._servers()
-        if record.told == servers or (record.told is not None and not servers):
+        knows = record.told is not None and record.told == (self._servers() or record.told)
+        left = record.credentials_until - self._clock.now()
+        if knows and self._renewed_before < left <= self._credentials_seconds:
             return
-        self._hand_over(folder, release_boot=False)
+        if self._scope_of(record.allocation_id) is not None:
+            self._hand_over(folder, release_boot=False)
 
     def _hand_over(self, folder: GuestFolder, *, release_boot: bool) -> None:
         allocation_id = folder.path.name
@@ -402,14 +417,17 @@ class QemuLauncher:
         record = folder.record()
         if record is None:
             return
-        servers = self._servers()
+        servers = self._servers() or record.told or ()
         unit = _unit(record.allocation_id)
+        confirmed = record
+
+        def message() -> dict[str, Any]:
+            nonlocal confirmed
+            words, confirmed = self._message(record, servers)
+            return words
+
         handover = asyncio.create_task(
-            control.configure(
-                folder,
-                lambda: self._message(record, servers),
-                _BOOT_SECONDS if record.told is None else 0.0,
-            )
+            control.configure(folder, message, _BOOT_SECONDS if record.told is None else 0.0)
         )
         try:
             while not handover.done() and await self._runs(unit):
@@ -420,8 +438,9 @@ class QemuLauncher:
         if handover.done() and not handover.cancelled():
             with self._counting(record.allocation_id):
                 handover.result()
-            folder.write(msgspec.structs.replace(record, told=servers))
-            log.info("guest configured", allocation=record.allocation_id, hub=servers)
+            folder.write(confirmed)
+            say = log.debug if record.told == servers else log.info
+            say("guest configured", allocation=record.allocation_id, hub=servers)
 
     @contextlib.contextmanager
     def _counting(self, allocation_id: str) -> Iterator[None]:
@@ -431,16 +450,29 @@ class QemuLauncher:
             self._refusals.count(RefusalKind.CONTROL, allocation_id)
             raise
 
-    def _message(self, record: Record, servers: tuple[str, ...]) -> dict[str, Any]:
-        return control.configuration(
-            record.allocation_id,
+    def _message(self, record: Record, servers: tuple[str, ...]) -> tuple[dict[str, Any], Record]:
+        """What to tell a guest now, and its record once it has confirmed that.
+
+        Raises:
+            LaunchError: Its allocation is over.
+        """
+        scope = self._scope_of(record.allocation_id)
+        if scope is None:
+            raise LaunchError(f"allocation {record.allocation_id} is over")
+        now = self._clock.now()
+        until = now + self._credentials_seconds
+        message = control.configuration(
+            scope.allocation_id,
+            scope.workload,
             servers,
             self._ca_pem,
             AGENT_SERVER_NAME,
-            self._credentials.mint(record.allocation_id),
+            self._credentials.mint(scope, until),
             record.health_interval_seconds,
-            self._clock.now(),
+            now,
         )
+        confirmed = msgspec.structs.replace(record, told=servers, credentials_until=until)
+        return message, confirmed
 
     def _servers(self) -> tuple[str, ...]:
         return tuple(sorted(f"{member.address}:{member.ports.hub}" for member in self._hub()))

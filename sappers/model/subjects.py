@@ -1,4 +1,4 @@
-"""Every subject of the hub, in one place."""
+"""Every subject of the hub, in one place; docs/messaging.md lists their payloads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ REFUSED = "sappers.refused"  # member -> all: {public key of a hub user: violati
 EVENTS = "sappers.events"  # prefix; leader -> anyone: model.event.Event as JSON
 ALERTS = "sappers.alerts"  # prefix; see `alert`
 GUEST_HEALTH_ALL = "sappers.guest.*.health"
+DURABLE_CALLS = "sappers.guest.*.durable.*"  # guests -> agents: store, fetch, settle
+INBOXES = "sappers.inbox"  # prefix; answers, in inboxes whose names nobody can guess
+DURABLE_ALL = "sappers.app.*.durable.>"  # what streams keep; only agents publish there
 
 
 def event(kind: str) -> str:
@@ -16,7 +19,7 @@ def event(kind: str) -> str:
 
 
 def guest(allocation_id: str) -> str:
-    """Prefix of all that one guest may publish."""
+    """Prefix of what is about one guest alone."""
     return f"sappers.guest.{allocation_id}"
 
 
@@ -53,6 +56,46 @@ def repair_answer(allocation_id: str) -> str:
     return f"{guest(allocation_id)}.repair.answer"
 
 
+def guest_durable(allocation_id: str, call: str) -> str:
+    """Guest -> an agent: `store`, `fetch` or `settle` a durable message."""
+    return f"{guest(allocation_id)}.durable.{call}"
+
+
+def inbox(allocation_id: str) -> str:
+    """Prefix of where a guest hears answers."""
+    return f"{INBOXES}.{allocation_id}"
+
+
+def application(workload: str) -> str:
+    """Prefix of what a workload's guests say among themselves, and what others ask of them."""
+    return f"sappers.app.{workload}"
+
+
+def announcements(workload: str) -> str:
+    """Prefix of what a workload tells those that are linked to it."""
+    return f"{application(workload)}.events"
+
+
+def durable(workload: str) -> str:
+    """Prefix of a workload's durable messages."""
+    return f"{application(workload)}.durable"
+
+
 def allocation_of(subject: str) -> str:
     """The allocation id inside a guest's subject."""
     return subject.split(".")[2]
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subscription to `pattern` may bring a message of `subject`.
+
+    A server delivers some messages where a requester wants them, under their own subject. So what
+    comes is looked at: a subscription promises who may have said it.
+    """
+    wanted, found = pattern.split("."), subject.split(".")
+    for place, word in enumerate(wanted):
+        if word == ">":
+            return len(found) > place
+        if place >= len(found) or word not in ("*", found[place]):
+            return False
+    return len(wanted) == len(found)

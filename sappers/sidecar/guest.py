@@ -8,15 +8,30 @@ import importlib
 import json
 import os
 import signal
-from typing import Any
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from sappers.model import subjects
 from sappers.sidecar.application import ApplicationProcess
 from sappers.sidecar.control import ControlPort
 from sappers.sidecar.health import check
-from sappers.sidecar.hub import HubLink, Receive
+from sappers.sidecar.hub import HubLink
 from sappers.sidecar.log import say
-from sappers.sidecar.settings import Configuration, ImageSettings, read_configuration
+from sappers.sidecar.message import Message
+from sappers.sidecar.messaging import Messaging
+from sappers.sidecar.settings import (
+    Configuration,
+    ImageSettings,
+    environment_of,
+    read_configuration,
+)
+
+if TYPE_CHECKING:
+    from sappers.sidecar.command_check import CommandCheck
+    from sappers.sidecar.local_server import LocalServer
+
+Receive = Callable[[str, bytes], Awaitable[None]]
 
 _HASTE_SECONDS = 0.1
 
@@ -26,6 +41,7 @@ class Guest:
 
     Attributes:
         allocation_id: Who this guest is.
+        messaging: What the application can say and hear.
     """
 
     def __init__(
@@ -34,6 +50,7 @@ class Guest:
         configuration: Configuration,
         port: ControlPort,
         process: ApplicationProcess | None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.allocation_id = configuration.allocation_id
         self._settings = settings
@@ -42,6 +59,12 @@ class Guest:
         self._port = port
         self._process = process
         self._hub = HubLink()
+        self.messaging = Messaging(
+            self._hub, self.allocation_id, configuration.workload, self.report
+        )
+        self._listener = listener
+        self._local: LocalServer | None = None
+        self._command: CommandCheck | None = None
         self._own_word = "" if process else "the application has not said that it is ready"
         self._boot_id = os.urandom(16).hex()
         self._sequence = 0
@@ -58,10 +81,14 @@ class Guest:
 
     async def subscribe(self, subject: str, receive: Receive) -> None:
         """Have `receive(subject, payload)` called for each message that this guest may see."""
-        await self._hub.subscribe(subject, receive)
+
+        async def arrived(message: Message) -> None:
+            await receive(message.subject, message.payload)
+
+        await self._hub.subscribe(subject, arrived)
 
     def report(self, reason: str = "") -> None:
-        """Say how the application is: well, or why not. For applications inside the sidecar."""
+        """Say how the application is: well, or why not; its checks must hold as well."""
         self._own_word = reason
 
     def end(self) -> None:
@@ -71,6 +98,9 @@ class Guest:
     async def serve(self) -> float:
         """Run until the member asks for the end; the seconds left for the application to end."""
         self._attend()
+        if self._listener is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._listener.fileno(), self._serve_application)
         await self._hub.use(self._configuration.hub)
         tasks = [asyncio.create_task(self._push_health())]
         if self._settings.in_process:
@@ -84,7 +114,20 @@ class Guest:
         """Why the guest is not healthy, or empty."""
         if self._process is not None and not self._process.alive:
             return self._process.exit_text
-        return self._own_word or await check(self._settings.check)
+        if self._own_word:
+            return self._own_word
+        if self._settings.check.kind == "exec":
+            return await self._command_check().check()
+        return await check(self._settings.check)
+
+    def _command_check(self) -> CommandCheck:
+        if self._command is None:
+            from sappers.sidecar.command_check import CommandCheck  # late on purpose: few need it
+
+            settings = self._settings
+            environment = environment_of(settings, self._configuration)
+            self._command = CommandCheck(settings.check, settings.launch, environment, jailed=True)
+        return self._command
 
     def _attend(self) -> None:
         """Be told from now on when the member speaks and when a process ends."""
@@ -94,6 +137,15 @@ class Guest:
         self._port.signal_changes()
         self._listen()
         self._reap()
+
+    def _serve_application(self) -> None:
+        """Somebody connects to the socket for the first time."""
+        from sappers.sidecar.local_server import LocalServer  # late on purpose: few need it
+
+        assert self._listener is not None
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._local = LocalServer(self.messaging, self._listener)
+        self._local.start()
 
     async def _push_health(self) -> None:
         """Push every interval; look more often while the guest starts: good news comes early."""
@@ -108,12 +160,14 @@ class Guest:
             await asyncio.sleep(self._interval if settled else min(self._interval, _HASTE_SECONDS))
 
     async def _push(self, reason: str) -> bool:
-        payload = {
+        payload: dict[str, Any] = {
             "healthy": not reason,
             "reason": reason,
             "boot_id": self._boot_id,
             "sequence": self._sequence,
         }
+        if self._local is not None and self._local.refused:
+            payload["refused"] = self._local.refused
         subject = subjects.guest_health(self.allocation_id)
         try:
             sent = await self._hub.publish(subject, json.dumps(payload).encode())
@@ -168,6 +222,8 @@ class Guest:
         """PID 1 inherits every orphan."""
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if self._command is not None:
+                    self._command.ended(*ended)
                 if self._process is not None and ended[0] == self._process.pid:
                     self._process.ended(ended[1])
                     say("application-ended", reason=self._process.exit_text)

@@ -16,18 +16,20 @@ import gc
 import importlib
 import os
 import signal
+import socket
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from sappers.sidecar import machine
 from sappers.sidecar.application import ApplicationProcess
 from sappers.sidecar.control import ControlPort, find_port
+from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.log import say
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
     ImageSettings,
+    environment_of,
     load_image_settings,
     read_configuration,
 )
@@ -47,6 +49,7 @@ def main() -> None:
     process = None
     if not settings.in_process:
         process = ApplicationProcess(settings.application, settings.preload, settings.launch)
+    listener = open_listener(settings.launch.root)
     port = ControlPort(find_port())
     say("waiting-for-configuration")
     configuration = _wait_for_configuration(settings, port, process)
@@ -54,14 +57,14 @@ def main() -> None:
     machine.set_clock(configuration.now)
     machine.take_name(configuration.allocation_id, ("/", settings.launch.root))
     machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY, configuration.mac)
-    environment = _environment(settings, configuration)
+    environment = environment_of(settings, configuration)
     if process is not None:
         process.start(environment)
     reseed_process()  # the application's process does the same
     if settings.in_process:
         os.environ.update(environment)  # else it is another's, and may hold SSLKEYLOGFILE
     say("configured", allocation=configuration.allocation_id)
-    _serve(settings, configuration, port, process)
+    _serve(settings, configuration, port, process, listener)
     machine.power_off()
 
 
@@ -102,22 +105,12 @@ def _prepare(settings: ImageSettings, process: ApplicationProcess | None) -> Non
     say("prepared")
 
 
-def _environment(settings: ImageSettings, configuration: Configuration) -> Mapping[str, str]:
-    return {
-        "PATH": "/usr/bin",
-        "HOME": "/app",
-        "LANG": "C.UTF-8",
-        "SAPPERS_PORT": str(settings.check.port),
-        **settings.environment,
-        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
-    }
-
-
 def _serve(
     settings: ImageSettings,
     configuration: Configuration,
     port: ControlPort,
     process: ApplicationProcess | None,
+    listener: socket.socket | None,
 ) -> None:
     import asyncio  # late on purpose
 
@@ -128,7 +121,7 @@ def _serve(
         os.setpriority(os.PRIO_PROCESS, 0, _MODEST)
         restore = partial(os.setpriority, os.PRIO_PROCESS, 0, 0)
         asyncio.get_running_loop().call_later(_MODEST_SECONDS, restore)
-        return await Guest(settings, configuration, port, process).serve()
+        return await Guest(settings, configuration, port, process, listener).serve()
 
     grace_seconds = asyncio.run(serve())
     say("shutting-down")

@@ -15,14 +15,17 @@ class HealthCheck:
     """What must hold for the guest to call itself healthy.
 
     Attributes:
-        kind: `http`: the path answers a status below 400; `tcp`: the port accepts; `process`: the
-            application lives, and it says itself how it is if it runs in the sidecar's process.
+        kind: `http`: the path answers a status below 400; `tcp`: the port accepts; `exec`: the
+            command ends with exit code 0; `process`: the application lives, and it says itself how
+            it is if it runs in the sidecar's process.
+        command: Run as the application is, in its root and folder.
     """
 
-    kind: Literal["http", "tcp", "process"] = "process"
+    kind: Literal["http", "tcp", "exec", "process"] = "process"
     port: int = 0
     path: str = "/"
     timeout_seconds: float = 2.0
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Configuration:
     """What only the member knows; comes over the control port, is kept in memory alone.
 
     Attributes:
+        workload: Whose copy this guest is.
         now: Unix time in seconds.
         seed: For the kernel's randomness.
         mac: The interface's address, `02:…`; its own when empty.
@@ -98,6 +102,7 @@ class Configuration:
     now: float = 0.0
     seed: bytes = field(default=b"", repr=False)
     mac: str = ""
+    workload: str = ""
 
 
 def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
@@ -108,8 +113,12 @@ def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
     return ImageSettings(
         **raw
         | {key: tuple(raw.get(key, ())) for key in ("modules", "preload")}
-        | {"check": HealthCheck(**raw.get("check", {})), "launch": Launch(**launch | lists)}
+        | {"check": _check(raw.get("check", {})), "launch": Launch(**launch | lists)}
     )
+
+
+def _check(raw: dict[str, Any]) -> HealthCheck:
+    return HealthCheck(**raw | {"command": tuple(raw.get("command", ()))})
 
 
 def read_configuration(raw: dict[str, Any]) -> Configuration:
@@ -128,4 +137,18 @@ def read_configuration(raw: dict[str, Any]) -> Configuration:
         now=float(raw["now"]),
         seed=bytes.fromhex(raw["seed"]),
         mac=str(raw.get("mac", "")),
+        workload=str(raw.get("workload", "")),
     )
+
+
+def environment_of(settings: ImageSettings, configuration: Configuration) -> dict[str, str]:
+    """What the application, and the command that checks it, find in their environment."""
+    return {
+        "PATH": "/usr/bin",
+        "HOME": "/app",
+        "LANG": "C.UTF-8",
+        "SAPPERS_PORT": str(settings.check.port),
+        **settings.environment,
+        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
+        "SAPPERS_WORKLOAD": configuration.workload,
+    }

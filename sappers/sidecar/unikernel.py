@@ -19,14 +19,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.log import say
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
     ImageSettings,
+    environment_of,
     load_image_settings,
     read_configuration,
 )
@@ -35,7 +36,6 @@ from sappers.sidecar.unikernel_control import TcpControlPort
 if TYPE_CHECKING:
     from sappers.sidecar.guest import Guest
 
-APPLICATION_FOLDER = "/app"
 _BYTES_BEFORE_NEW_SEED = 1 << 17  # twice as many as it takes
 _IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.unikernel_guest")
 
@@ -93,7 +93,7 @@ def main() -> NoReturn:
     say("waiting-for-configuration")
     configuration = _wait_for_configuration(settings, port)
     _take(configuration)
-    os.environ.update(_environment(settings, configuration))
+    os.environ.update(environment_of(settings, configuration))
     say("configured", allocation=configuration.allocation_id)
     if settings.in_process:
         _serve(settings, configuration, port, None)
@@ -173,17 +173,6 @@ def _take(configuration: Configuration) -> None:
         tls.RAND_add(configuration.seed, float(len(configuration.seed)))
 
 
-def _environment(settings: ImageSettings, configuration: Configuration) -> Mapping[str, str]:
-    return {
-        "PATH": "/usr/bin",
-        "HOME": APPLICATION_FOLDER,
-        "LANG": "C.UTF-8",
-        "SAPPERS_PORT": str(settings.check.port),
-        **settings.environment,
-        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
-    }
-
-
 def _serve(
     settings: ImageSettings,
     configuration: Configuration,
@@ -215,7 +204,7 @@ def _guest(
 ) -> Guest:
     from sappers.sidecar.unikernel_guest import UnikernelGuest  # late on purpose: imports nats
 
-    return UnikernelGuest(settings, configuration, port, program)
+    return UnikernelGuest(settings, configuration, port, program, open_listener())
 
 
 def _switch_off() -> NoReturn:

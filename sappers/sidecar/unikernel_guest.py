@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from sappers.sidecar.guest import Guest
 from sappers.sidecar.settings import Configuration, ImageSettings
@@ -19,8 +20,9 @@ class UnikernelGuest(Guest):
         configuration: Configuration,
         port: TcpControlPort,
         program: Program | None,
+        listener: socket.socket | None,
     ) -> None:
-        super().__init__(settings, configuration, port, None)
+        super().__init__(settings, configuration, port, None, listener)
         self._program = program
         if program is not None:
             self.report()

@@ -19,6 +19,7 @@ from sappers.launchers.accelerator import detect_accelerator
 from sappers.launchers.qemu import QemuLauncher
 from sappers.model import subjects
 from sappers.model.allocation import Allocation
+from sappers.model.guest_scope import GuestScope
 from sappers.model.image import Manifest
 from sappers.model.workload import ImageReference
 from sappers.ports import Supervisor
@@ -66,6 +67,9 @@ class GuestHost:
             hub=lambda: self.hub_members,
             ca=self.hub.identities["n1"].ca,
             credentials=self.hub.credentials,
+            scope_of=lambda allocation_id: GuestScope(
+                allocation_id, allocation_id.rpartition("-")[0]
+            ),
             accelerator=detect_accelerator(),
             address="127.0.0.1",
             clock=SystemClock(),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials, HubAccount, create_hub_account
 from sappers.hub.server import UNIT, NatsHubServer
+from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.ports import UnitSpec, UnitStatus
 from sappers.security.authority import Authority, create_authority
@@ -130,6 +132,12 @@ class Hub:
         if wait:
             await eventually(lambda: client.connected)
         return client
+
+    def guest(self, allocation_id: str, *links: str, seconds: float = 600.0, **more: str) -> str:
+        """Credentials of a guest; its workload's name is its own without the last part."""
+        workload = allocation_id.rpartition("-")[0] or allocation_id
+        scope = GuestScope(allocation_id, workload, links, **more)
+        return self.credentials.mint(scope, time.time() + seconds)
 
     async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         process = self.supervisors[name].processes[UNIT]

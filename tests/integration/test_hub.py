@@ -57,11 +57,11 @@ async def test_a_server_that_falls_silent_is_left(hub: Hub) -> None:
 
 
 async def test_the_electorate_changes_by_reload_and_clients_stay(hub: Hub) -> None:
-    await hub.run("a")
+    await hub.run("a", "b")
     client, inbox = await hub.client("a"), Inbox()
     await client.subscribe("sappers.>", inbox)
     connection = client._connection
-    await hub.run("a", "b", term=2)
+    await hub.run("a", "b", "c", term=2)
     await hears(await hub.client("b"), inbox, "sappers.events.x")
     await hub.run("a", "c", term=3)
     await hub.servers["b"].stop()
@@ -155,7 +155,7 @@ async def test_a_guest_hears_and_says_only_its_own(hub: Hub) -> None:
     await hub.run("a", "b")
     agent, all_of_it = await hub.client("a"), Inbox()
     await agent.subscribe("sappers.>", all_of_it)
-    guest = await hub.client("b", credentials=hub.credentials.mint("g1"))
+    guest = await hub.client("b", credentials=hub.guest("g1"))
     own, others = Inbox(), Inbox()
     await guest.subscribe("sappers.guest.g1.>", own)
     for forbidden in ("sappers.guest.g2.>", "sappers.>", ">", "sappers.guest.*.health", "$SYS.>"):

@@ -4,13 +4,15 @@ import base64
 import json
 import re
 
+import msgspec
 import nkeys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.errors import HubError
-from sappers.hub.credentials import AgentCredentials, account_id, create_hub_account
+from sappers.hub.credentials import AgentCredentials, create_hub_account, read_accounts
+from sappers.model.guest_scope import GuestScope
 
 
 def decode(part: str) -> dict:
@@ -34,7 +36,7 @@ def test_the_operator_signs_the_account_and_is_forgotten() -> None:
     account = create_hub_account("lab")
     operator, own = claims(account.operator_jwt), claims(account.account_jwt)
     assert operator["iss"] == operator["sub"] == own["iss"]
-    assert own["sub"] == account_id(account.account_jwt)
+    assert own["sub"] == read_accounts(account.account_jwt).account
     assert nkeys.from_seed(account.account_seed.encode()).public_key.decode() == own["sub"]
     assert account.account_seed not in repr(account)
     assert account.account_seed not in account.operator_jwt + account.account_jwt
@@ -51,9 +53,46 @@ def test_every_user_is_signed_by_the_account_and_new(minter: AgentCredentials) -
     assert decode(jwts[0].split(".")[0]) == {"typ": "JWT", "alg": "ed25519-nkey"}
 
 
-def test_a_guest_may_use_its_own_subjects_only(minter: AgentCredentials) -> None:
-    permissions = claims(user_jwt(minter.mint("hello-1")))["nats"]
-    assert permissions["pub"] == permissions["sub"] == {"allow": ["sappers.guest.hello-1.>"]}
+def test_a_guest_says_and_hears_what_is_its_own_and_what_it_is_linked_to(
+    minter: AgentCredentials,
+) -> None:
+    scope = GuestScope("shop-1", "shop", links=("billing",))
+    guest = claims(user_jwt(minter.mint(scope, 1234.9)))
+    assert guest["exp"] == 1234
+    assert guest["nats"]["pub"] == {
+        "allow": [
+            "sappers.guest.shop-1.>",
+            "sappers.inbox.>",
+            "sappers.app.shop.>",
+            "sappers.app.billing.>",
+        ],
+        "deny": ["sappers.app.*.durable.>", "sappers.app.billing.events.>"],
+    }
+    assert guest["nats"]["sub"]["allow"] == [
+        "sappers.guest.shop-1.>",
+        "sappers.inbox.shop-1.>",
+        "sappers.app.shop.>",
+        "sappers.app.billing.events.>",
+    ]
+    assert guest["nats"]["subs"] == 32
+    assert guest["nats"]["payload"] == 68 * 1024
+
+
+def test_a_monitor_hears_all_health_and_events_and_raises_alerts(minter: AgentCredentials) -> None:
+    scope = GuestScope("monitor-1", "monitor", role="monitor")
+    permissions = claims(user_jwt(minter.mint(scope, 1.0)))["nats"]
+    assert "sappers.alerts.>" in permissions["pub"]["allow"]
+    assert permissions["sub"]["allow"][-2:] == ["sappers.guest.*.health", "sappers.events.>"]
+
+
+def test_the_servers_have_an_account_of_their_own_to_which_nobody_is_admitted() -> None:
+    account = create_hub_account("lab")
+    accounts = read_accounts(account.account_jwt)
+    assert set(accounts.jwts) == {accounts.account, accounts.system}
+    assert claims(accounts.jwts[accounts.system])["iss"] == claims(account.operator_jwt)["sub"]
+    before_jetstream = read_accounts(account.account_jwt.splitlines()[0])
+    assert before_jetstream.account == accounts.account
+    assert not before_jetstream.system
 
 
 def test_an_operator_says_nothing(minter: AgentCredentials) -> None:
@@ -62,11 +101,16 @@ def test_an_operator_says_nothing(minter: AgentCredentials) -> None:
     assert permissions["sub"] == {"allow": [">"]}
 
 
-@given(st.text(max_size=8).filter(lambda text: re.search(r"[^A-Za-z0-9_-]", text) or not text))
-def test_an_id_that_could_widen_a_subject_is_refused(text: str) -> None:
+@given(
+    st.text(max_size=8).filter(lambda text: re.search(r"[^A-Za-z0-9_-]", text) or not text),
+    st.sampled_from(["allocation_id", "workload", "links"]),
+)
+def test_a_name_that_could_widen_a_subject_is_refused(text: str, where: str) -> None:
     minter = AgentCredentials(create_hub_account("lab").account_seed)
+    scope = GuestScope("a-1", "a", links=("b",))
+    wider = msgspec.structs.replace(scope, **{where: (text,) if where == "links" else text})
     with pytest.raises(HubError):
-        minter.mint(text)
+        minter.mint(wider, 1.0)
 
 
 @pytest.mark.parametrize("seed", ["", "garbage", "SUAGNKC24", "\udcff"])
@@ -85,4 +129,4 @@ def test_a_seed_of_another_kind_is_refused() -> None:
 @pytest.mark.parametrize("jwt", ["", "a.b.c", "a.e30.c", "a"])
 def test_an_account_that_is_no_jwt_is_refused(jwt: str) -> None:
     with pytest.raises(HubError):
-        account_id(jwt)
+        read_accounts(jwt)

@@ -16,7 +16,14 @@ from sappers.launchers.guest_folder import GuestFolder
 from sappers.sidecar.settings import read_configuration
 
 MESSAGE = configuration(
-    "hello-1", ("127.0.0.1:4222", "10.0.0.7:4222"), "CA", "agent.sappers", "CREDS", 1.5, 1000.0
+    "hello-1",
+    "hello",
+    ("127.0.0.1:4222", "10.0.0.7:4222"),
+    "CA",
+    "agent.sappers",
+    "CREDS",
+    1.5,
+    1000.0,
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import sappers.sidecar
 from sappers.hub.credentials import AgentCredentials, create_hub_account
+from sappers.model.guest_scope import GuestScope
 from sappers.security.authority import create_authority
 from sappers.sidecar.control import ControlPort, find_port
 from sappers.sidecar.credentials import Credentials, seed_bytes, sign_ed25519
@@ -70,7 +71,7 @@ async def test_a_process_check_needs_no_port() -> None:
 
 def test_openssl_signs_as_nkeys_does() -> None:
     account = AgentCredentials(create_hub_account("test").account_seed)
-    text = account.mint("hello-1")
+    text = account.mint(GuestScope("hello-1", "hello"), 2e9)
     seed = text.split("-----BEGIN USER NKEY SEED-----\n")[1].split("\n")[0]
     expected = nkeys.from_seed(seed.encode()).sign(b"nonce")
     assert sign_ed25519(seed_bytes(seed), b"nonce") == expected
@@ -146,7 +147,8 @@ async def test_a_server_that_denies_tls_is_told_nothing() -> None:
         heard.append(await reader.read(1000))
         writer.close()
 
-    credentials = AgentCredentials(create_hub_account("test").account_seed).mint("hello-1")
+    credentials = AgentCredentials(create_hub_account("test").account_seed)
+    credentials = credentials.mint(GuestScope("hello-1", "hello"), 2e9)
     ca = create_authority("test").cert_pem.decode()
     link = HubLink()
     async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:

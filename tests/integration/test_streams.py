@@ -1,0 +1,267 @@
+"""Durable messages on real nats-servers: none that was acknowledged is lost, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sappers.errors import HubError, StreamFull
+from sappers.hub.streams import NatsStreams
+from sappers.model.durable import StreamReading
+from tests.integration.hubs import Hub, Inbox, eventually, hears
+
+THREE = {"a": "127.41.0.1", "b": "127.41.0.2", "c": "127.41.0.3"}
+MESSAGES = 2400
+AT_ONCE = 40
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    hub = Hub(tmp_path, THREE)
+    try:
+        yield hub
+    finally:
+        await hub.down()
+
+
+async def kept(streams: NatsStreams, workload: str, replicas: int) -> None:
+    """Have a stream, as soon as the servers can make one."""
+
+    async def make() -> bool:
+        try:
+            await streams.keep(workload, replicas)
+        except HubError:
+            await asyncio.sleep(0.2)
+            return False
+        return True
+
+    await eventually(make)
+
+
+class Publishers:
+    """Publish numbered messages, and note which were acknowledged."""
+
+    def __init__(self, streams: NatsStreams, workload: str) -> None:
+        self.acknowledged: set[int] = set()
+        self._streams = streams
+        self._workload = workload
+        self._numbers = iter(range(MESSAGES))
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._publish() for _ in range(AT_ONCE)))
+
+    async def _publish(self) -> None:
+        for number in self._numbers:
+            while number not in self.acknowledged:
+                try:
+                    await self._streams.store(
+                        self._workload, "numbers", str(number).encode(), str(number)
+                    )
+                    self.acknowledged.add(number)
+                except HubError:
+                    await asyncio.sleep(0.1)
+
+
+async def all_of(streams: NatsStreams, workload: str) -> list[int]:
+    """Every message, in order; settled."""
+    found: list[int] = []
+
+    async def drained() -> bool:
+        try:
+            messages = await streams.fetch(workload, 100, 1.0)
+            for message in messages:
+                await streams.settle(workload, message.token, again=False)
+                found.append(int(message.payload))
+        except HubError:
+            return False
+        return len(set(found)) >= MESSAGES
+
+    await eventually(drained, 60.0)
+    return found
+
+
+@pytest.mark.timeout(120)
+async def test_no_acknowledged_message_is_lost_while_each_server_is_killed(hub: Hub) -> None:
+    await hub.run("a", "b", "c")
+    client = await hub.client("a", "b", "c")
+    streams = NatsStreams(client)
+    await kept(streams, "shop", 3)
+    publishers = Publishers(streams, "shop")
+    publishing = asyncio.create_task(publishers.run())
+    for turn, name in enumerate(THREE, start=1):
+        enough = turn * MESSAGES // 5
+        await eventually(lambda enough=enough: len(publishers.acknowledged) >= enough, 60.0)
+        await hub.kill(name)
+        await eventually(
+            lambda enough=enough: len(publishers.acknowledged) >= enough + MESSAGES // 10, 60.0
+        )
+        await hub.run(*THREE)
+    await publishing
+    assert publishers.acknowledged == set(range(MESSAGES))
+    found = await all_of(streams, "shop")
+    assert set(found) == set(range(MESSAGES))
+
+
+async def test_one_server_keeps_messages_too_and_over_its_death(hub: Hub) -> None:
+    await hub.run("a")
+    client = await hub.client("a")
+    streams = NatsStreams(client)
+    await kept(streams, "shop", 1)
+    assert (await streams.store("shop", "x.y", b"one", "1")).sequence == 1
+    assert (await streams.store("shop", "x.y", b"one", "1")).duplicate
+    await hub.kill("a")
+    await hub.run("a")
+    await eventually(lambda: client.connected)
+
+    async def fetched() -> bool:
+        try:
+            found = await streams.fetch("shop", 5, 1.0)
+        except HubError:
+            return False
+        return [(each.subject, each.payload) for each in found] == [
+            ("sappers.app.shop.durable.x.y", b"one")
+        ]
+
+    await eventually(fetched)
+
+
+async def test_streams_follow_the_servers(hub: Hub) -> None:
+    await hub.run("a", "b")
+    client = await hub.client("a")
+    streams = NatsStreams(client)
+    await kept(streams, "shop", 2)
+    await streams.store("shop", "x", b"from before", "1")
+    connection = client._connection
+    await hub.run("a", "b", "c", term=2)
+    await kept(streams, "shop", 3)
+    assert hub.supervisors["a"].starts == 1
+    assert client._connection is connection
+
+    async def copied() -> bool:
+        info = await client.jetstream(5.0).stream_info("APP_shop")
+        return sum(peer.current for peer in info.cluster.replicas or []) == 2
+
+    await eventually(copied)
+    assert (await streams.streams())["shop"] == StreamReading(3)
+    await hub.kill("a")
+    other = NatsStreams(await hub.client("b", "c"))
+    found: list[bytes] = []
+
+    async def fetched() -> bool:
+        try:
+            found.extend(each.payload for each in await other.fetch("shop", 1, 1.0))
+        except HubError:
+            return False
+        return bool(found)
+
+    await eventually(fetched)
+    assert found == [b"from before"]
+
+
+async def test_a_server_that_gets_company_starts_anew_and_its_streams_stay_on_the_disk(
+    hub: Hub,
+) -> None:
+    await hub.run("a")
+    client = await hub.client("a")
+    streams = NatsStreams(client)
+    await kept(streams, "shop", 1)
+    await streams.store("shop", "x", b"one", "1")
+    await hub.run("a", "b", term=2)
+    assert hub.supervisors["a"].starts == 2
+    await eventually(lambda: client.connected)
+    await kept(streams, "shop", 2)
+    assert await streams.fetch("shop", 1, 0.5) == ()
+    assert list((hub.folder / "a" / "hub" / "alone").rglob("APP_shop"))
+
+
+async def test_what_is_settled_is_forgotten_and_the_rest_comes_again(hub: Hub) -> None:
+    await hub.run("a")
+    streams = NatsStreams(await hub.client("a"))
+    await kept(streams, "shop", 1)
+    await kept(streams, "other", 1)
+    for number in range(3):
+        await streams.store("shop", "x", b"%d" % number, str(number))
+    first, second, third = await streams.fetch("shop", 8, 1.0)
+    await streams.settle("shop", first.token, again=False)
+    await streams.settle("shop", second.token, again=True)
+    (again,) = await streams.fetch("shop", 8, 1.0)
+    assert (again.payload, again.deliveries) == (b"1", 2)
+    for token in (third.token, "", "$JS.API.STREAM.DELETE.APP_shop", third.token + ".>"):
+        with pytest.raises(HubError, match="no message of this workload"):
+            await streams.settle("other", token, again=False)
+    await streams.remove("shop")
+    await streams.remove("shop")
+    assert set(await streams.streams()) == {"other"}
+
+
+async def test_a_full_stream_refuses_what_is_new_and_keeps_what_it_has(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.hub.streams.STREAM_BYTES", 10_000)
+    await hub.run("a")
+    streams = NatsStreams(await hub.client("a"))
+    await kept(streams, "shop", 1)
+    with pytest.raises(StreamFull):
+        for number in range(20):
+            await streams.store("shop", "x", bytes(1000), str(number))
+    found = await streams.fetch("shop", 20, 1.0)
+    assert 5 <= len(found) < 10
+    for message in found:
+        await streams.settle("shop", message.token, again=False)
+    await streams.store("shop", "x", bytes(1000), "again")
+
+
+async def test_a_cluster_of_before_jetstream_goes_on_without(hub: Hub) -> None:
+    folder = hub.folder / "a" / "hub"
+    (folder / "account.jwt").write_text(hub.account.account_jwt.splitlines()[0])
+    await hub.run("a")
+    client, inbox = await hub.client("a"), Inbox()
+    await client.subscribe("sappers.events.>", inbox)
+    await hears(client, inbox, "sappers.events.x")
+    with pytest.raises(HubError):
+        await NatsStreams(client).keep("shop", 1)
+
+
+async def test_a_guest_cannot_reach_streams_nor_have_the_hub_speak_for_it(hub: Hub) -> None:
+    await hub.run("a", "b", "c")
+    agent = await hub.client("a")
+    streams = NatsStreams(agent)
+    await kept(streams, "g", 3)
+    await streams.store("g", "x", b"precious", "1")
+    guest = await hub.client("b", credentials=hub.guest("g-1"))
+    raw = guest._connection
+    for subject in (
+        "sappers.app.g.durable.x",
+        "$JS.API.CONSUMER.MSG.NEXT.APP_g.work",
+        "$JS.API.STREAM.DELETE.APP_g",
+        "$JS.API.STREAM.MSG.GET.APP_g",
+        "$JS.API.DIRECT.GET.APP_g",
+        "$JS.API.INFO",
+        "$JS.ACK.APP_g.work.1.1.1.1.0",
+    ):
+        await raw.publish(subject, b"", reply="sappers.guest.g-1.stolen")
+    stolen = Inbox()
+    await guest.subscribe("sappers.guest.g-1.stolen", stolen)
+    await raw.flush()
+    assert (await streams.streams())["g"] == StreamReading(3)
+    assert [each.payload for each in await streams.fetch("g", 8, 2.0)] == [b"precious"]
+    assert stolen.messages == []
+
+
+async def test_what_comes_under_another_subject_is_not_believed(hub: Hub) -> None:
+    """Whoever may ask a consumer for its next message may have it delivered anywhere."""
+    await hub.run("a", "b", "c")
+    agent, heartbeats = await hub.client("a"), Inbox()
+    streams = NatsStreams(await hub.client("b"))
+    await kept(streams, "g", 3)
+    await agent.subscribe("sappers.log.heartbeat", heartbeats)
+    await hears(await hub.client("c"), heartbeats, "sappers.log.heartbeat")
+    await streams.store("g", "x", b'{"index": 9, "term": 9, "leader_id": "evil"}', "1")
+    before = list(heartbeats.messages)
+    raw = streams._client._connection
+    await raw.publish("$JS.API.CONSUMER.MSG.NEXT.APP_g.work", b"1", reply="sappers.log.heartbeat")
+    await eventually(lambda: agent.refused == 1, 10.0)
+    assert heartbeats.messages == before

@@ -14,4 +14,4 @@ def scope_of(state: ClusterState, allocation_id: str) -> GuestScope | None:
     workload = state.workloads.get(allocation.workload)
     if workload is None:
         return GuestScope(allocation_id, allocation.workload)
-    return GuestScope(allocation_id, workload.name, getattr(workload, "links", ()), workload.role)
+    return GuestScope(allocation_id, workload.name, workload.links, workload.role)

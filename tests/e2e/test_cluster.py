@@ -30,6 +30,7 @@ from sappers.errors import ApiError, NoQuorum
 from sappers.hub.credentials import AgentCredentials, create_hub_account
 from sappers.lab.lab import Lab
 from sappers.model import subjects
+from sappers.model.guest_scope import GuestScope
 from sappers.security.authority import create_authority
 from sappers.security.tls import AGENT_SERVER_NAME, client_context
 from tests.e2e.conftest import Deploy
@@ -224,7 +225,9 @@ def test_hub_credentials_allow_no_more_than_they_say(cluster: LabCluster, tmp_pa
         await heard.next_msg(10)
         await connection.close()
 
-    guest, operator = hub_account(cluster).mint(own), hub_account(cluster).operator()
+    scope = GuestScope(own, own.rpartition("-")[0])
+    guest = hub_account(cluster).mint(scope, time.time() + 600)
+    operator = hub_account(cluster).operator()
     asyncio.run(refused(guest, subjects.guest_health(other), publish=True))
     asyncio.run(refused(guest, subjects.ENTRIES, publish=True))
     asyncio.run(refused(guest, "sappers.>", publish=False))

@@ -58,7 +58,7 @@ class GuestHost:
         self.refusals = Refusals(SystemClock())
         self.launcher = self.make_launcher()
 
-    def make_launcher(self) -> QemuLauncher:
+    def make_launcher(self, **more: float) -> QemuLauncher:
         return QemuLauncher(
             folder=self.folder / "guests",
             templates=self.folder / "templates",
@@ -74,6 +74,7 @@ class GuestHost:
             address="127.0.0.1",
             clock=SystemClock(),
             refusals=self.refusals,
+            **more,
         )
 
     async def start(self) -> None:

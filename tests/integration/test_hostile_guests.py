@@ -25,6 +25,7 @@ from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
 from sappers.model.allocation import Allocation
+from sappers.model.guest_scope import GuestScope
 from sappers.security.identity import load_identity
 from tests.integration.agents import PORTS, Agents, wait_until
 from tests.integration.hubs import eventually

@@ -128,39 +128,6 @@ async def test_one_server_keeps_messages_too_and_over_its_death(hub: Hub) -> Non
     await eventually(fetched)
 
 
-async def test_streams_follow_the_servers(hub: Hub) -> None:
-    await hub.run("a", "b")
-    client = await hub.client("a")
-    streams = NatsStreams(client)
-    await kept(streams, "shop", 2)
-    await streams.store("shop", "x", b"from before", "1")
-    connection = client._connection
-    await hub.run("a", "b", "c", term=2)
-    await kept(streams, "shop", 3)
-    assert hub.supervisors["a"].starts == 1
-    assert client._connection is connection
-
-    async def copied() -> bool:
-        info = await client.jetstream(5.0).stream_info("APP_shop")
-        return sum(peer.current for peer in info.cluster.replicas or []) == 2
-
-    await eventually(copied)
-    assert (await streams.streams())["shop"] == StreamReading(3)
-    await hub.kill("a")
-    other = NatsStreams(await hub.client("b", "c"))
-    found: list[bytes] = []
-
-    async def fetched() -> bool:
-        try:
-            found.extend(each.payload for each in await other.fetch("shop", 1, 1.0))
-        except HubError:
-            return False
-        return bool(found)
-
-    await eventually(fetched)
-    assert found == [b"from before"]
-
-
 async def test_a_server_that_gets_company_starts_anew_and_its_streams_stay_on_the_disk(
     hub: Hub,
 ) -> None:

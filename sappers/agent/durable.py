@@ -75,7 +75,7 @@ class DurableCalls:
         """The answer to one call, as JSON; None where an answer has nowhere to go."""
         allocation_id, call = subjects.allocation_of(subject), subject.rpartition(".")[2]
         if not subjects.matches(f"{subjects.inbox(allocation_id)}.>", reply):
-            self._refusals.count(RefusalKind.HUB, allocation_id)
+            self._refusals.count(RefusalKind.SUBJECT, allocation_id)
             return None
         if self._under_way[allocation_id] >= _CALLS_AT_ONCE:
             self._refusals.count(RefusalKind.RATE, allocation_id)
@@ -90,7 +90,7 @@ class DurableCalls:
             self._refusals.count(RefusalKind.UNREADABLE, allocation_id)
             return _refusal(f"that makes no sense: {error}")
         except PermissionError as error:
-            self._refusals.count(RefusalKind.HUB, allocation_id)
+            self._refusals.count(RefusalKind.SUBJECT, allocation_id)
             return _refusal(str(error))
         except StreamFull:
             return _refusal("the stream is full: messages are not settled as fast as they come")

@@ -209,7 +209,7 @@ async def test_a_guest_reaches_only_what_it_is_linked_to(cluster: Cluster) -> No
     for name in ("a b", "*", ">", "a..b"):
         with pytest.raises(MessagingError):
             await shop.messaging.publish_durable(name, b"1")
-    assert cluster.refusals.totals()["hub"] == 1
+    assert cluster.refusals.totals()["subject"] == 1
 
 
 async def test_an_agent_answers_into_the_inbox_of_who_asked_and_nowhere_else(
@@ -221,7 +221,7 @@ async def test_an_agent_answers_into_the_inbox_of_who_asked_and_nowhere_else(
     await cluster.agent.subscribe("sappers.inbox.>", heard)
     for reply in ("sappers.log.heartbeat", "sappers.inbox.other-1.x", ""):
         await shop.link.publish("sappers.guest.shop-1.durable.fetch", b"{}", reply)
-    await eventually(lambda: cluster.refusals.totals()["hub"] == 3)
+    await eventually(lambda: cluster.refusals.totals()["subject"] == 3)
     assert heard.messages == []
 
 

@@ -94,6 +94,8 @@ def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
         ('files = ["app.py"]', "files = [1]", 7, "application.files: Expected `str`"),
         ('check = "http"', 'check = "ping"', 10, "health.check: Invalid enum value"),
         ('check = "http"', 'check = "http"\ntimeout_seconds = 0', 11, ">= 0.1"),
+        ('check = "http"', 'check = "exec"', 10, "needs a `command`"),
+        ('check = "http"', 'check = "http"\ncommand = ["true"]', 11, "is for check = 'exec'"),
         ('path = "/health"', 'path = "/a\\r\\nb"', 11, "no control characters"),
         ('path = "/health"', "path = [", 11, "nvalid"),
         ('[health]\ncheck = "http"', '[environment]\n"A=B" = "1"\n[health]', 10, "variable"),
@@ -141,3 +143,11 @@ def test_ours_are_good_and_name_their_schema(path: Path) -> None:
 def test_the_schema_for_editors_is_the_one_that_is_checked() -> None:
     committed = json.loads((PROJECT / "unikernels" / SCHEMA_FILE).read_text())
     assert committed == json.loads(json.dumps(definition_schema()))
+
+
+def test_a_command_check_is_nothing_for_a_unikernel(tmp_path: Path) -> None:
+    text = GOOD.replace('["microvm"]', '["microvm", "nanos"]')
+    text = text.replace('check = "http"', 'check = "exec"\ncommand = ["true"]')
+    with pytest.raises(ImageDefinitionError, match="needs a second process") as caught:
+        load_definition(written(tmp_path, text), "web")
+    assert caught.value.line == 10

@@ -1,0 +1,96 @@
+"""Which streams there should be: kept at once, removed only when long unwanted."""
+
+from __future__ import annotations
+
+import immutables
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sappers.decisions.guest_scope import scope_of
+from sappers.decisions.streams import GONE_SECONDS, plan_streams
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.durable import KeepStream, RemoveStream, StreamReading
+from sappers.model.guest_scope import GuestScope
+from tests.unit.worlds import IMAGE, workload
+
+names = st.sampled_from(["a", "b", "c", "d"])
+
+
+def allocation(name: str, **changes: object) -> Allocation:
+    made = Allocation(f"{name}-1", name, 1, IMAGE, 128, "m1", 1)
+    return msgspec.structs.replace(made, **changes)
+
+
+def world(workloads: set[str], allocations: tuple[Allocation, ...] = (), servers: int = 3):
+    return ClusterState(
+        hub_servers=tuple(f"m{number}" for number in range(servers)),
+        workloads=immutables.Map({name: workload(name) for name in workloads}),
+        allocations=immutables.Map({each.id: each for each in allocations}),
+    )
+
+
+@given(
+    wanted=st.sets(names),
+    found=st.dictionaries(names, st.builds(StreamReading, st.integers(1, 3), st.booleans())),
+    servers=st.integers(1, 5),
+)
+def test_what_is_kept_is_wanted_and_not_yet_as_it_should_be(wanted, found, servers):
+    plan = plan_streams(world(wanted, servers=servers), found, {}, 0.0)
+    replicas = min(3, servers)
+    assert plan.actions == tuple(
+        KeepStream(name, replicas)
+        for name in sorted(wanted)
+        if found.get(name) != StreamReading(replicas)
+    )
+    assert set(plan.gone_since) == found.keys() - wanted
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, GONE_SECONDS), st.sets(names), st.booleans()),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_stream_goes_only_after_nobody_has_wanted_it_for_long(history):
+    """However often plans are made, and whoever comes and goes between them."""
+    gone, now, unwanted_since = {}, 0.0, {}
+    found = {name: StreamReading(3) for name in "abcd"}
+    for pause, wanted, new_leader in history:
+        now += pause
+        if new_leader:
+            gone, unwanted_since = {}, {}
+        for name in found:
+            if name in wanted:
+                unwanted_since.pop(name, None)
+            else:
+                unwanted_since.setdefault(name, now)
+        plan = plan_streams(world(wanted), found, gone, now)
+        gone = plan.gone_since
+        removed = {one.workload for one in plan.actions if isinstance(one, RemoveStream)}
+        long = {name for name, since in unwanted_since.items() if now - since >= GONE_SECONDS}
+        assert removed == long
+
+
+def test_what_still_runs_keeps_its_stream_and_a_repair_needs_none():
+    running, over = allocation("a"), allocation("b", status=AllocationStatus.STOPPED)
+    healer = allocation("healer", repair="r1")
+    plan = plan_streams(world(set(), (running, over, healer)), {}, {}, 0.0)
+    assert plan.actions == (KeepStream("a", 3),)
+
+
+def test_without_a_hub_there_is_nothing_to_keep():
+    assert plan_streams(world({"a"}, servers=0), {}, {}, 0.0).actions == ()
+
+
+def test_a_guest_may_do_what_its_workload_may_until_it_should_end():
+    state = world({"a"}, (allocation("a"),))
+    linked = msgspec.structs.replace(workload("a"), links=("b",), role="monitor")
+    state = msgspec.structs.replace(state, workloads=state.workloads.set("a", linked))
+    assert scope_of(state, "a-1") == GuestScope("a-1", "a", ("b",), "monitor")
+    assert scope_of(state, "a-2") is None
+    for over in ({"wanted": False}, {"status": AllocationStatus.FAILED}):
+        ended = state.allocations.set("a-1", allocation("a", **over))
+        assert scope_of(msgspec.structs.replace(state, allocations=ended), "a-1") is None

@@ -48,7 +48,8 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
 
 def guest_credentials(agents: Agents, guest: Allocation) -> str:
     seed = StateFolder(agents.folder / "n1").hub_seed.read_text()
-    return AgentCredentials(seed).mint(guest.id)
+    scope = GuestScope(guest.id, guest.workload)
+    return AgentCredentials(seed).mint(scope, time.time() + 600)
 
 
 async def guest_client(agents: Agents, guest: Allocation) -> NatsHubClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from sappers.api.image_calls import ImageCalls
 from sappers.api.wire import WantedRepairKey
 from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
+from sappers.model.guest_scope import GuestScope
 from sappers.model.repair import HEALER, Answer, Claim, Finding, RepairStatus, ReportedStep
 from sappers.provisioner.repair_login import RepairKeyPair
 from sappers.security.repair_authority import create_repair_authority, seal_authority
 from sappers.security.tls import AGENT_SERVER_NAME
 from sappers.sidecar.hub import HubLink
+from sappers.sidecar.message import Message
 from sappers.sidecar.settings import HubAccess
 from tests.image_stores import make_store, put_image
 from tests.integration.agents import PORTS, Agents, wait_until
@@ -62,12 +65,14 @@ class Healer:
             servers=tuple(f"{agents.addresses[name]}:{PORTS.hub}" for name in ("n1", "n2")),
             ca_pem=(agents.folder / "n1" / "pki" / "ca.pem").read_text(),
             tls_name=AGENT_SERVER_NAME,
-            credentials=AgentCredentials(hub_seed(agents)).mint(allocation_id),
+            credentials=AgentCredentials(hub_seed(agents)).mint(
+                GuestScope(allocation_id, "healer"), time.time() + 600
+            ),
         )
 
     async def connect(self) -> None:
-        async def take(subject: str, payload: bytes) -> None:
-            self.answers.put_nowait(msgspec.json.decode(payload, type=Answer))
+        async def take(message: Message) -> None:
+            self.answers.put_nowait(msgspec.json.decode(message.payload, type=Answer))
 
         await self._link.subscribe(subjects.repair_answer(self.id), take)
         await self._link.use(self._access)

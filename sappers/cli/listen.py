@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import structlog
 import typer
 
 from sappers.assembly.listening import listener_credentials, listening
-from sappers.cli.session import Address, Cluster, cluster_folder, open_cluster
+from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
 from sappers.cli.status_view import plain
 from sappers.durable import write_durably
 from sappers.errors import HubError
@@ -46,6 +47,7 @@ def listen(
     ] = None,
     cluster: Cluster = None,
     addr: Address = None,
+    output: Form = Output.TEXT,
 ) -> None:
     """Print what is said on the hub: entries of the log, events, health of guests, applications."""
     folder = cluster_folder(cluster)
@@ -66,11 +68,16 @@ def listen(
         servers = [one.member for one in view.members if one.member.id in view.hub_servers]
         if not servers:
             raise HubError("the cluster has no hub yet", hint="see sappers-deploy status")
-        asyncio.run(_print(client.identity, text, servers, subject, count))
+        asyncio.run(_print(client.identity, text, servers, subject, count, output))
 
 
 async def _print(
-    identity: Identity, credentials: str, servers: Sequence[Member], subject: str, count: int | None
+    identity: Identity,
+    credentials: str,
+    servers: Sequence[Member],
+    subject: str,
+    count: int | None,
+    output: Output,
 ) -> None:
     left = count
     done = asyncio.Event()
@@ -79,13 +86,27 @@ async def _print(
         nonlocal left
         if done.is_set():
             return
-        now = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
-        typer.echo(f"{now} {plain(on)} {plain(readable(on, payload))}")
+        now = datetime.now().astimezone()
+        if output is Output.JSON:
+            typer.echo(as_json(now, on, payload))
+        else:
+            when = now.strftime("%H:%M:%S.%f")[:-3]
+            typer.echo(f"{when} {plain(on)} {plain(readable(on, payload))}")
         if left is not None and (left := left - 1) == 0:
             done.set()
 
     async with listening(identity, credentials, servers, subject, received):
         await done.wait()
+
+
+def as_json(now: datetime, subject: str, payload: bytes) -> str:
+    """One message for programs, whole; a payload that is no text as base64."""
+    said: dict[str, str] = {"time": now.isoformat(), "subject": subject}
+    try:
+        said["payload"] = payload.decode()
+    except UnicodeDecodeError:
+        said["base64"] = base64.b64encode(payload).decode()
+    return msgspec.json.encode(said).decode()
 
 
 def readable(subject: str, payload: bytes) -> str:

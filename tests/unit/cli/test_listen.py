@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sappers.cli.deploy import app
-from sappers.cli.listen import TEXT_MAX, readable
+from sappers.cli.listen import TEXT_MAX, as_json, readable
 from sappers.errors import IdentityError
 from sappers.hub.credentials import create_hub_account
 from sappers.model import subjects
@@ -52,3 +53,15 @@ def test_without_the_clusters_keys_nobody_listens(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["listen", "--cluster", f"{tmp_path}/"])
     assert isinstance(done.exception, IdentityError)
     assert "hub-account.seed" in done.exception.message
+
+
+def test_for_programs_a_message_is_a_line_and_whole() -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    text = as_json(at, "sappers.app.shop.x", b"one\ntwo" * 100)
+    assert "\n" not in text
+    assert json.loads(text) == {
+        "time": "2026-01-02T00:00:00+00:00",
+        "subject": "sappers.app.shop.x",
+        "payload": "one\ntwo" * 100,
+    }
+    assert json.loads(as_json(at, "x", b"\xff"))["base64"] == "/w=="

@@ -124,7 +124,11 @@ class Application:
             stable=[*_new_in(base, tree), *carried],
             own=tree_entries(work / "new"),
             name=name,
-            launch={"kind": kind, "arguments": program.arguments},
+            launch={
+                "kind": kind,
+                "arguments": program.arguments,
+                **({"prepare": program.prepare} if program.prepare else {}),
+            },
             preload=preload,
             module_folders=(f"/{_PACKAGED_MODULES}",) if packaged else (),
             port=self._definition.port,

@@ -85,6 +85,13 @@ class ApplicationDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=T
             "it; a package comes whole, as sources."
         ),
     ] = ()
+    prepare: Annotated[
+        str | None,
+        Meta(
+            description="Function of the module that does before a checkpoint what every guest "
+            "does first, such as to listen; what it returns is called to run the application."
+        ),
+    ] = None
     in_process: Annotated[
         bool,
         Meta(
@@ -270,6 +277,11 @@ def _application_mistakes(
         yield "application", f"application: exactly one of {', '.join(_PROGRAMS)}; {found}"
         return
     yield from _combination_mistakes(program)
+    if program.prepare is not None:
+        if not program.prepare.isidentifier():
+            yield "application.prepare", f"{program.prepare!r} is no name of a function"
+        if program.module is None or program.in_process:
+            yield "application.prepare", "prepare needs a `module` that is not in_process"
     if program.container is not None:
         yield from _container_mistakes(definition, program, folder)
     elif definition.health.check in ("http", "tcp") and definition.port is None:

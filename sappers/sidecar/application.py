@@ -11,13 +11,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sappers.sidecar import jail
 from sappers.sidecar.log import say
+from sappers.sidecar.python_program import prepared, run_python
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import Launch
 
-_PREPARE = b"prepare\n"
 # What runs it; and what Python needs for the name of any host.
 _PRELOADED = ("runpy", "encodings.idna")
 
@@ -50,17 +51,16 @@ class ApplicationProcess:
         self._prepared = False
         self.exit_text = ""
 
-    def prepare(self) -> None:
-        """Have it get ready to be saved; returns once it holds still."""
+    def prepare(self, environment: Mapping[str, str]) -> None:
+        """Have it get ready to be saved, with this for its environment; returns once it is."""
         self._prepared = True
-        os.write(self._writer, _PREPARE)
+        os.write(self._writer, _line({"prepare": dict(environment)}))
         os.read(self._ready, 1)  # or it ended: then this is the end of the pipe
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Let it run with just this environment."""
-        word = {"environment": dict(environment), "reseed": self._prepared}
         with os.fdopen(self._writer, "wb") as pipe:
-            pipe.write(json.dumps(word).encode())
+            pipe.write(_line({"environment": dict(environment), "reseed": self._prepared}))
 
     @property
     def alive(self) -> bool:
@@ -86,28 +86,31 @@ def _run_child(
     application: str, preload: tuple[str, ...], launch: Launch, reader: int, ready: int
 ) -> None:
     """Never returns. Drops root, waits for the environment, runs the application."""
-    status = 1
+    status, run = 1, None
     try:
         os.setsid()
         _enter(launch)
         if launch.kind != "program":
             _preload(preload)
         with os.fdopen(reader, "rb") as pipe:
-            if (line := pipe.readline()) == _PREPARE:
+            word = json.loads(pipe.readline())
+            if "prepare" in word:
+                _replace_environment(word["prepare"])
+                if launch.prepare:
+                    with contextlib.suppress(Exception):  # the guest itself will say what is wrong
+                        run = prepared(application, launch)
                 reseed_process()  # the first time takes a tenth of a second
                 gc.freeze()  # clones of a checkpoint go on sharing these pages
                 os.write(ready, b".")
-                line = pipe.readline()
+                word = json.loads(pipe.readline())
         os.close(ready)
-        word = json.loads(line)
         if word["reseed"]:
             reseed_process()
-        os.environ.clear()
-        os.environ.update(word["environment"])
+        _replace_environment(word["environment"])
         if launch.kind == "program":
             status = _execute(application, launch.arguments)
         else:
-            _run_python(application, launch)
+            run_python(application, launch, run)
             status = 0
     except SystemExit as request:
         status = request.code if isinstance(request.code, int) else int(request.code is not None)
@@ -133,16 +136,6 @@ def _enter(launch: Launch) -> None:
     os.chdir(launch.folder)
 
 
-def _run_python(application: str, launch: Launch) -> None:
-    import runpy  # loaded already; only this process needs it
-
-    sys.argv = [application, *launch.arguments]
-    if launch.kind == "script":
-        runpy.run_path(application, run_name="__main__")
-    else:
-        runpy.run_module(application, run_name="__main__", alter_sys=True)
-
-
 def _execute(program: str, arguments: tuple[str, ...]) -> int:
     """Never returns, but when the program cannot be run: the exit code a shell would give."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -152,6 +145,15 @@ def _execute(program: str, arguments: tuple[str, ...]) -> int:
     except OSError as error:
         say("application-cannot-run", program=program, reason=error.strerror)
         return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def _replace_environment(variables: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def _line(word: Mapping[str, Any]) -> bytes:
+    return json.dumps(word).encode() + b"\n"
 
 
 def _preload(modules: tuple[str, ...]) -> None:

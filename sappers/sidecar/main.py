@@ -30,6 +30,7 @@ from sappers.sidecar.settings import (
     Configuration,
     ImageSettings,
     environment_of,
+    fixed_environment,
     load_image_settings,
     read_configuration,
 )
@@ -60,6 +61,7 @@ def main() -> None:
     environment = environment_of(settings, configuration)
     if process is not None:
         process.start(environment)
+        os.setpriority(os.PRIO_PROCESS, 0, _MODEST)  # it goes first: there is one processor
     reseed_process()  # the application's process does the same
     if settings.in_process:
         os.environ.update(environment)  # else it is another's, and may hold SSLKEYLOGFILE
@@ -98,7 +100,7 @@ def _prepare(settings: ImageSettings, process: ApplicationProcess | None) -> Non
         with contextlib.suppress(Exception):  # the guest itself will say what is wrong
             importlib.import_module(settings.application)
     else:
-        process.prepare()
+        process.prepare(fixed_environment(settings))
     reseed_process()  # the first time takes a tenth of a second
     gc.collect()
     gc.freeze()  # later collections leave these pages alone, so that clones go on sharing them
@@ -117,8 +119,6 @@ def _serve(
     from sappers.sidecar.guest import Guest  # late on purpose: imports nats
 
     async def serve() -> float:
-        # The application goes first for a moment: there is one processor.
-        os.setpriority(os.PRIO_PROCESS, 0, _MODEST)
         restore = partial(os.setpriority, os.PRIO_PROCESS, 0, 0)
         asyncio.get_running_loop().call_later(_MODEST_SECONDS, restore)
         return await Guest(settings, configuration, port, process, listener).serve()

@@ -37,6 +37,8 @@ class Launch:
         root: The folder that becomes its root.
         folder: Where it starts, below its root.
         groups: Supplementary groups.
+        prepare: Function of the module that is called before the guest knows who it is, so that a
+            checkpoint holds what it did; what it returns is called to run the application.
     """
 
     kind: Literal["module", "script", "program"] = "module"
@@ -46,6 +48,7 @@ class Launch:
     user_id: int = 1000
     group_id: int = 1000
     groups: tuple[int, ...] = ()
+    prepare: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,18 @@ def read_configuration(raw: dict[str, Any]) -> Configuration:
 def environment_of(settings: ImageSettings, configuration: Configuration) -> dict[str, str]:
     """What the application, and the command that checks it, find in their environment."""
     return {
+        **fixed_environment(settings),
+        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
+        "SAPPERS_WORKLOAD": configuration.workload,
+    }
+
+
+def fixed_environment(settings: ImageSettings) -> dict[str, str]:
+    """What of it is the same in every guest of the image."""
+    return {
         "PATH": "/usr/bin",
         "HOME": "/app",
         "LANG": "C.UTF-8",
         "SAPPERS_PORT": str(settings.check.port),
         **settings.environment,
-        "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
-        "SAPPERS_WORKLOAD": configuration.workload,
     }

@@ -12,7 +12,6 @@ import errno
 import gc
 import importlib
 import os
-import runpy
 import signal
 import socket
 import sys
@@ -23,11 +22,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.log import say
+from sappers.sidecar.python_program import Run, prepared, run_python
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
     ImageSettings,
     environment_of,
+    fixed_environment,
     load_image_settings,
     read_configuration,
 )
@@ -49,18 +50,20 @@ class Program:
 
     def __init__(self, settings: ImageSettings) -> None:
         self._settings = settings
+        self._run: Run | None = None
         self.exit_text = ""
+
+    def prepare(self) -> None:
+        """Do what every guest does first, where it says how."""
+        os.environ.update(fixed_environment(self._settings))
+        if self._settings.launch.prepare:
+            self._run = prepared(self._settings.application, self._settings.launch)
 
     def run(self) -> None:
         """Run it in this thread until it ends."""
-        name, launch = self._settings.application, self._settings.launch
-        sys.argv = [name, *launch.arguments]
         code: Any = 0
         try:
-            if launch.kind == "module":
-                runpy.run_module(name, run_name="__main__", alter_sys=True)
-            else:
-                runpy.run_path(name, run_name="__main__")
+            run_python(self._settings.application, self._settings.launch, self._run)
         except SystemExit as request:
             code = request.code
             if code is not None and not isinstance(code, int):
@@ -91,13 +94,13 @@ def main() -> NoReturn:
     settings = load_image_settings()
     port = TcpControlPort()
     say("waiting-for-configuration")
-    configuration = _wait_for_configuration(settings, port)
+    program = None if settings.in_process else Program(settings)
+    configuration = _wait_for_configuration(settings, port, program)
     _take(configuration)
     os.environ.update(environment_of(settings, configuration))
     say("configured", allocation=configuration.allocation_id)
-    if settings.in_process:
+    if program is None:
         _serve(settings, configuration, port, None)
-    program = Program(settings)
     sidecar = threading.Thread(
         target=_serve, args=(settings, configuration, port, program), name="sidecar", daemon=True
     )
@@ -126,14 +129,16 @@ def mend_sockets() -> None:
     socket.socket.getpeername = getpeername  # type: ignore[method-assign, assignment]
 
 
-def _wait_for_configuration(settings: ImageSettings, port: TcpControlPort) -> Configuration:
+def _wait_for_configuration(
+    settings: ImageSettings, port: TcpControlPort, program: Program | None
+) -> Configuration:
     while True:
         for message in port.wait_for_message():
             if message.get("shutdown"):
                 port.send({"ok": True})
                 _switch_off()
             if message.get("prepare"):
-                _prepare(settings)
+                _prepare(settings, program)
                 port.send({"ok": True, "prepared": True})
                 continue
             try:
@@ -146,14 +151,17 @@ def _wait_for_configuration(settings: ImageSettings, port: TcpControlPort) -> Co
                 return configuration
 
 
-def _prepare(settings: ImageSettings) -> None:
-    """Import now what every guest of this image imports later."""
+def _prepare(settings: ImageSettings, program: Program | None) -> None:
+    """Do now what every guest of this image would do later."""
     for module in _IMPORTED_LATE:
         importlib.import_module(module)
     own = (settings.application,) if settings.in_process else settings.preload
     for module in own:
         with contextlib.suppress(Exception):  # the guest itself will say what is wrong
             importlib.import_module(module)
+    if program is not None:
+        with contextlib.suppress(Exception):
+            program.prepare()
     gc.collect()
     gc.freeze()  # later collections leave these pages alone, so that clones go on sharing them
     say("prepared")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -27,5 +28,11 @@ class Hello(BaseHTTPRequestHandler):
             super().log_message(format, *args)
 
 
+def prepare() -> Callable[[], None]:
+    """Listen; a checkpoint is saved after this, and what is returned serves once a guest is one."""
+    port = int(os.environ.get("SAPPERS_PORT", "8080"))
+    return ThreadingHTTPServer(("", port), Hello).serve_forever
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("", int(os.environ.get("SAPPERS_PORT", "8080"))), Hello).serve_forever()
+    prepare()()

@@ -92,6 +92,7 @@ def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
         ('files = ["app.py"]', 'files = ["gone.py"]', 7, "'gone.py' is not beside"),
         ('files = ["app.py"]', 'files = ["../../etc/passwd"]', 7, "is not beside"),
         ('files = ["app.py"]', "files = [1]", 7, "application.files: Expected `str`"),
+        ('files = ["app.py"]', 'files = ["app.py"]\nprepare = "a b"', 8, "no name of a function"),
         ('check = "http"', 'check = "ping"', 10, "health.check: Invalid enum value"),
         ('check = "http"', 'check = "http"\ntimeout_seconds = 0', 11, ">= 0.1"),
         ('check = "http"', 'check = "exec"', 10, "needs a `command`"),

@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from sappers.sidecar import unikernel
-from sappers.sidecar.settings import ImageSettings, Launch
+from sappers.sidecar.settings import HealthCheck, ImageSettings, Launch
 from sappers.sidecar.unikernel_control import TcpControlPort
 
 
@@ -86,6 +86,28 @@ def test_how_a_program_ended_is_known(text, code, tmp_path, monkeypatch):
     assert it.exit_text == ""
     it.run()
     assert it.exit_text == f"the application ended with exit code {code}"
+
+
+def test_a_prepared_module_goes_on_where_it_was_prepared(tmp_path, monkeypatch):
+    (tmp_path / "prepared_app.py").write_text(
+        "import os\n"
+        "def prepare():\n"
+        "    early = os.environ.get('SAPPERS_ALLOCATION_ID', 'nobody')\n"
+        "    port = os.environ['SAPPERS_PORT']\n"
+        "    return lambda: done.append((early, os.environ['SAPPERS_ALLOCATION_ID'], port))\n"
+        "done = []\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    check = HealthCheck(kind="http", port=8080)
+    launch = Launch(prepare="prepare")
+    it = unikernel.Program(ImageSettings("prepared_app", check=check, launch=launch))
+    it.prepare()
+    os.environ["SAPPERS_ALLOCATION_ID"] = "web-1"
+    it.run()
+    assert it.exit_text == "the application ended with exit code 0"
+    assert sys.modules.pop("prepared_app").done == [("nobody", "web-1", "8080")]
 
 
 def test_a_program_that_listens_to_sigterm_ends_itself_and_others_are_not_waited_for(tmp_path):

@@ -330,6 +330,7 @@ def test_10_trigger_a_snapshot(machine: Machine) -> None:
     machine.run("ls -l ./raft/node1/raft")
     start_agent(machine, 5, "--peers 127.0.0.1:7946")
     whole(machine, "node1", "node2", "node3", "node4", "node5")
+    machine.page.say("It started from a snapshot that is as new, or newer:")
     line = json.loads(logged(machine, "node5", "started from a snapshot"))
     assert line["snapshot"] >= index
 

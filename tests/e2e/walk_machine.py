@@ -43,7 +43,7 @@ class Page:
 
     def show(self, command: str, output: str) -> None:
         """A command and what it printed."""
-        lines = output.rstrip().splitlines()
+        lines = [line.rstrip() for line in output.rstrip().splitlines()]
         if len(lines) > _LINES_SHOWN:
             lines = [*lines[: _LINES_SHOWN - 1], f"… and {len(lines) - _LINES_SHOWN + 1} lines"]
         text = "\n".join((f"$ {command}", *lines))

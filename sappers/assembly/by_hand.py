@@ -10,6 +10,7 @@ founds, even if several are told to. STATE_DIR has `agent.toml` only once its id
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,18 +125,30 @@ def load_cluster_keys(folder: Path) -> ClusterKeys | None:
     """The keys in a folder, or None when it has not all of them.
 
     Raises:
-        IdentityError: A key is damaged or others can read it.
+        IdentityError: A key is damaged, or others can read or replace it.
     """
+    _refuse_others(folder)
     identity = load_control_identity(folder)
     if identity is None:
         return None
-    if folder.stat().st_mode & 0o077:
+    signing_key = load_or_create_signing_key(folder / SIGNING_KEY_FILE)
+    return ClusterKeys(folder, authority_name(identity.authority), identity, signing_key)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Nothing, for a folder that only its user can reach; else whoever made it has the cluster."""
+    found = folder.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise IdentityError(
+            f"{folder}: another user owns it, and would have the cluster's keys",
+            hint="keep STATE_DIR and the keys where nobody else may write, or name the keys with "
+            "--cluster-keys",
+        )
+    if found.st_mode & 0o077:
         raise IdentityError(
             f"{folder}: other users can reach the cluster's keys",
             hint=f"chmod -R go= {folder}; if others may have read them, found the cluster anew",
         )
-    signing_key = load_or_create_signing_key(folder / SIGNING_KEY_FILE)
-    return ClusterKeys(folder, authority_name(identity.authority), identity, signing_key)
 
 
 def ensure_repair_authority(keys: ClusterKeys) -> RepairAuthority:
@@ -176,6 +189,7 @@ def _first_start(folder: StateFolder, flags: StartFlags, path: Path) -> AgentSet
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif not path.is_dir():
         raise _no_keys(path)
+    _refuse_others(path)
     with _locked(path):
         if flags.bootstrap:
             ensure_control_identity(path, CLUSTER_NAME, _create_hub)

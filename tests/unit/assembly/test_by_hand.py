@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
@@ -136,6 +137,15 @@ def test_keys_that_others_can_reach_are_refused(tmp_path: Path) -> None:
     (tmp_path / KEYS_FOLDER).chmod(0o755)
     with pytest.raises(IdentityError, match="other users can reach"):
         start(tmp_path, "node2", peers=f"{HERE}:7946")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_that_another_user_put_there_gets_no_keys(tmp_path: Path) -> None:
+    (tmp_path / KEYS_FOLDER).mkdir(mode=0o700)
+    os.chown(tmp_path / KEYS_FOLDER, 23456, 23456)
+    with pytest.raises(IdentityError, match="another user owns it"):
+        start(tmp_path, "node1", bootstrap=1)
+    assert list((tmp_path / KEYS_FOLDER).iterdir()) == []
 
 
 def test_half_a_folder_of_keys_is_not_completed_with_new_ones(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.images.store import FolderImageStore
 from sappers.model import subjects
+from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member
 from sappers.provisioner.control_identity import load_control_identity
 from sappers.security.signing import load_or_create_signing_key
@@ -39,6 +40,7 @@ _MEMORY_MIB = 16
 _PLACED_SECONDS = 120.0
 _CONNECT_SECONDS = 60.0
 _ARRIVAL_SECONDS = 3.0
+_VALID_SECONDS = 600.0
 _METRIC = "sappers_health_pushes_total"
 # What the pushing clients say is of no interest.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -136,7 +138,7 @@ async def _connect(clients: Sequence[NatsHubClient], servers: Sequence[Member]) 
 
 
 def _credentials(account: AgentCredentials, guest: str) -> str:
-    return account.mint(guest)
+    return account.mint(GuestScope(guest, WORKLOAD), time.time() + _VALID_SECONDS)
 
 
 def _heard(rig: Rig) -> int:

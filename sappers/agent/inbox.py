@@ -20,17 +20,19 @@ REASON_LENGTH_MAX = 200
 BOOT_ID_LENGTH_MAX = 64
 PUSH_BYTES_MAX = 4096
 BOOTS_REMEMBERED = 8
+REFUSED_AT_ONCE_MAX = 1000  # of a guest's own word
 # A supervisor may say a little differently each time when a process began.
 _SAME_START_SECONDS = 1.0
 
 
 class _Push(msgspec.Struct, frozen=True):
-    """A push as the sidecar sends it."""
+    """A push as the sidecar sends it; `refused`: calls of its application, in this boot."""
 
     healthy: bool
     reason: str = ""
     boot_id: str = ""
     sequence: int = 0
+    refused: int = 0
 
 
 class _Story:
@@ -40,6 +42,7 @@ class _Story:
         self.started_at = started_at
         self.boot_id: str | None = None
         self.sequence = -1
+        self.refused = 0
         self.over: deque[str] = deque(maxlen=BOOTS_REMEMBERED)
 
     def accepts(self, push: _Push) -> bool:
@@ -49,11 +52,16 @@ class _Story:
                 return False
             if self.boot_id is not None:
                 self.over.append(self.boot_id)
-            self.boot_id, self.sequence = push.boot_id, -1
+            self.boot_id, self.sequence, self.refused = push.boot_id, -1, 0
         if push.sequence <= self.sequence:
             return False
         self.sequence = push.sequence
         return True
+
+    def newly_refused(self, push: _Push) -> int:
+        """How many calls the sidecar has refused its application since the last push."""
+        more, self.refused = push.refused - self.refused, push.refused
+        return min(max(0, more), REFUSED_AT_ONCE_MAX)
 
 
 class HealthInbox:
@@ -97,6 +105,8 @@ class HealthInbox:
         ):
             self._refusals.count(RefusalKind.FORGED, allocation_id)
             return False
+        if refused := story.newly_refused(push):
+            self._refusals.count(RefusalKind.SOCKET, allocation_id, refused)
         return self._keep(allocation_id, push)
 
     def _keep(self, allocation_id: str, push: _Push) -> bool:

@@ -29,6 +29,7 @@ _REFUSED: Mapping[str, str] = {
     RefusalKind.FORGED: "forged health pushes",
     RefusalKind.HUB: "things that its hub credentials do not allow",
     RefusalKind.SUBJECT: "calls for what is not its own",
+    RefusalKind.SOCKET: "calls that its sidecar refused",
     RefusalKind.CONTROL: "floods of its control port",
     RefusalKind.ALERT: "alerts too many",
     RefusalKind.CREDENTIAL: "uses of a credential that is none any more",
@@ -42,6 +43,7 @@ _WORTH_A_LOOK: Mapping[str, int] = {
     RefusalKind.CROWD: 50,
     RefusalKind.RATE: 10,
     RefusalKind.FORGED: 3,
+    RefusalKind.SOCKET: 100,  # an application may err
 }
 
 

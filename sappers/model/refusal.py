@@ -16,6 +16,7 @@ class RefusalKind(StrEnum):
     FORGED = "forged"  # health of a boot that is over, said twice, or of a guest that has ended
     HUB = "hub"  # another's subjects, or more than its credentials of the hub allow
     SUBJECT = "subject"  # asked the agents for what is another's
+    SOCKET = "socket"  # calls of its sidecar that make no sense, by the sidecar's own word
     CONTROL = "control"  # nonsense at the control port, or no end of it
     ALERT = "alert"  # more alerts than a monitor may raise
     CREDENTIAL = "credential"  # a credential used twice, late, or for what it is not

@@ -5,7 +5,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.agent.inbox import PUSH_BYTES_MAX, REASON_LENGTH_MAX, HealthInbox
+from sappers.agent.inbox import (
+    PUSH_BYTES_MAX,
+    REASON_LENGTH_MAX,
+    REFUSED_AT_ONCE_MAX,
+    HealthInbox,
+)
 from sappers.agent.refusals import Refusals
 from sappers.model.observation import GuestProcess
 from tests.unit.agent.test_refusals import FixedClock
@@ -93,6 +98,14 @@ async def test_another_process_begins_another_story() -> None:
     world.inbox.note_processes({"hello-1": again}, under_way=())
     await world.push(0)
     assert world.refused("forged") == 1
+
+
+async def test_what_a_sidecar_refused_its_application_is_counted_once() -> None:
+    world = World()
+    for sequence, refused in ((0, 3), (1, 3), (2, 10), (3, 9), (4, 10**9)):
+        said = {"healthy": True, "boot_id": "b", "sequence": sequence, "refused": refused}
+        await world.inbox.receive(SUBJECT, json.dumps(said).encode())
+    assert world.refused("socket") == 3 + 7 + REFUSED_AT_ONCE_MAX
 
 
 async def test_guests_that_are_gone_are_forgotten() -> None:

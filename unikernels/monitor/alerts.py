@@ -12,7 +12,8 @@ from typing import NamedTuple
 from gathered import Gathered
 
 ALERTS_MAX = 64
-SILENT_SECONDS = 15.0
+# So long silent, then so long watched: after a gap of the hub not all guests speak at once.
+SILENT_SECONDS, SILENT_HOLD_SECONDS = 10.0, 5.0
 UNHEALTHY_SECONDS = 30.0
 FLAPPING_TURNS, FLAPPING_SECONDS = 4, 120.0
 RESTARTED_BOOTS, RESTARTED_SECONDS = 3, 600.0
@@ -92,8 +93,9 @@ def find_wrong(gathered: Gathered, now: float) -> Iterator[Wrong]:
         if not _NAME.fullmatch(allocation_id):
             continue
         if now - seen.heard_at > SILENT_SECONDS:
-            text = f"it has pushed no health for over {SILENT_SECONDS:.0f} s"
-            yield Wrong("guest.silent", allocation_id, text)
+            seconds = SILENT_SECONDS + SILENT_HOLD_SECONDS
+            text = f"it has pushed no health for over {seconds:.0f} s"
+            yield Wrong("guest.silent", allocation_id, text, SILENT_HOLD_SECONDS)
         elif not seen.healthy:
             text = f"it is not well: {seen.reason or 'it does not say why'}"
             yield Wrong("guest.unhealthy", allocation_id, text, UNHEALTHY_SECONDS)

@@ -54,6 +54,7 @@ class Gathered:
         self.members: dict[str, str] = {}
         self.events: Counter[str] = Counter()
         self.told: dict[tuple[str, str], Told] = {}
+        self.heard_at = float("-inf")  # from any guest; the monitor hears itself, too
         self.unreadable = 0
         self.repeated = 0
         self.forgotten = 0
@@ -79,6 +80,7 @@ class Gathered:
         if seen.pushes and healthy != seen.healthy:
             seen.turned_at.append(now)
         seen.sequence, seen.healthy, seen.heard_at = sequence, healthy, now
+        self.heard_at = now
         seen.reason = _plain(reason)
         seen.pushes += 1
         while len(self.guests) > GUESTS_MAX:

@@ -25,6 +25,7 @@ _LOOK_SECONDS = 1.0
 _REPORT_SECONDS = 5.0
 # A monitor that has just started knows nothing: what it does not see may well be wrong.
 _SETTLE_SECONDS = 25.0
+_DEAF_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
 _HEADER_BYTES_MAX = 16384
 
@@ -38,6 +39,8 @@ class Monitor:
 
     def look(self, now: float) -> list[Change]:
         """What is wrong now and was not before, and the reverse."""
+        if now - self.gathered.heard_at > _DEAF_SECONDS:
+            return []  # not even itself: it is the hub that is away
         self.gathered.forget(now)
         return self.alerts.update(find_wrong(self.gathered, now), now)
 

@@ -6,6 +6,7 @@ from alerts import (
     ALERTS_MAX,
     CLEAR_SECONDS,
     FLAPPING_TURNS,
+    SILENT_HOLD_SECONDS,
     SILENT_SECONDS,
     UNHEALTHY_SECONDS,
     Alerts,
@@ -30,17 +31,30 @@ def kinds(gathered: Gathered, now: float) -> set[tuple[str, str]]:
 def test_a_guest_that_falls_silent_and_comes_back() -> None:
     gathered, alerts = Gathered(), Alerts()
     gathered.push("web-1", push(0), 0.0)
-    assert alerts.update(find_wrong(gathered, 10.0), 10.0) == []
-    (raised,) = alerts.update(find_wrong(gathered, SILENT_SECONDS + 1), SILENT_SECONDS + 1)
-    assert (raised.raised, raised.wrong.key) == (True, ("guest.silent", "web-1"))
-    gathered.push("web-1", push(1), 20.0)
-    assert alerts.update(find_wrong(gathered, 21.0), 21.0) == []
-    changes = []
-    for second in range(22, 22 + int(CLEAR_SECONDS)):
-        gathered.push("web-1", push(second), float(second))
-        changes += alerts.update(find_wrong(gathered, float(second)), float(second))
-    assert [(c.raised, c.wrong.key) for c in changes] == [(False, ("guest.silent", "web-1"))]
+    said: list[tuple[int, bool, tuple[str, str]]] = []
+    for second in range(80):
+        if second >= 30:
+            gathered.push("web-1", push(second), float(second))
+        changes = alerts.update(find_wrong(gathered, float(second)), float(second))
+        said += [(second, change.raised, change.wrong.key) for change in changes]
+    key = ("guest.silent", "web-1")
+    silent = int(SILENT_SECONDS + SILENT_HOLD_SECONDS) + 1
+    assert said == [(silent, True, key), (29 + int(CLEAR_SECONDS), False, key)]
     assert alerts.raised == []
+
+
+def test_a_monitor_that_hears_nobody_says_nothing_of_anybody() -> None:
+    monitor = Monitor()
+    for second in range(20):
+        monitor.gathered.push("monitor-1", push(second), float(second))
+        monitor.gathered.push("web-1", push(second), float(second))
+        assert monitor.look(float(second)) == []
+    for second in range(20, 120):  # the hub is away
+        assert monitor.look(float(second)) == []
+    for second in range(120, 140):
+        monitor.gathered.push("monitor-1", push(second), float(second))
+        assert monitor.look(float(second)) == []
+        monitor.gathered.push("web-1", push(second), float(second))
 
 
 def test_a_guest_that_is_unwell_is_an_alert_only_if_it_lasts() -> None:
@@ -81,7 +95,9 @@ async def test_what_a_monitor_reports_its_member_understands() -> None:
     monitor = Monitor()
     monitor.gathered.event(event("member.dead", "host-1.example"), 0.0)
     monitor.gathered.push("web-1", push(0, healthy=False), 0.0)
-    monitor.look(20.0)
+    for second in (14, 20):
+        monitor.gathered.push("monitor-1", push(second), float(second))
+        monitor.look(float(second))
     reports = AlertReports(FixedClock(), Refusals(FixedClock()))
     subject = "sappers.guest.monitor-1.alert"
     assert await reports.receive(subject, monitor.report())

@@ -119,7 +119,7 @@ class Agent:
         self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._registration = registration
         self._routing = routing
-        self._durable_calls = DurableCalls(streams, self.guest_scope, refusals)
+        self._durable_calls = DurableCalls(streams, self.guest_scope, refusals, clock)
         self._streams = StreamKeeper(streams, hub_client, clock, lambda: self.log)
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)

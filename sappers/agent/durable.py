@@ -2,7 +2,7 @@
 
 Any agent answers any guest. Whether it may is read from the committed state, for each call: whose
 guest it is, whether that should still be, and which workloads it is linked to. Answers go to the
-guest's own inbox and nowhere else.
+guest's own inbox and nowhere else; a guest that asks too often gets none.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from sappers.agent.bucket import Bucket
 from sappers.errors import HubError, StreamFull
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.model.refusal import RefusalKind
-from sappers.ports import DurableStreams, HubClient, Refusals
+from sappers.ports import Clock, DurableStreams, HubClient, Refusals
 
 _QUEUE = "agents"
 _CALLS_AT_ONCE = 24  # of one guest
+_CALLS_PER_SECOND, _CALLS_IN_A_BURST = 500.0, 1000.0
+_GUESTS_MAX = 1024  # that are remembered
 _FETCH_MAX = 8
 
 log = structlog.get_logger(__name__)
@@ -61,11 +64,14 @@ class DurableCalls:
         streams: DurableStreams,
         scope_of: Callable[[str], GuestScope | None],
         refusals: Refusals,
+        clock: Clock,
     ) -> None:
         self._streams = streams
         self._scope_of = scope_of
         self._refusals = refusals
+        self._clock = clock
         self._under_way: Counter[str] = Counter()
+        self._rates: dict[str, Bucket] = {}
 
     async def start(self, hub: HubClient) -> None:
         """Serve from now on."""
@@ -74,6 +80,9 @@ class DurableCalls:
     async def answer(self, subject: str, payload: bytes, reply: str) -> bytes | None:
         """The answer to one call, as JSON; None where an answer has nowhere to go."""
         allocation_id, call = subjects.allocation_of(subject), subject.rpartition(".")[2]
+        if not self._rate(allocation_id).take(self._clock.monotonic()):
+            self._refusals.count(RefusalKind.RATE, allocation_id)
+            return None
         if not subjects.matches(f"{subjects.inbox(allocation_id)}.>", reply):
             self._refusals.count(RefusalKind.SUBJECT, allocation_id)
             return None
@@ -100,6 +109,14 @@ class DurableCalls:
             self._under_way[allocation_id] -= 1
             if not self._under_way[allocation_id]:
                 del self._under_way[allocation_id]
+
+    def _rate(self, allocation_id: str) -> Bucket:
+        """How often a guest may call; those that were silent longest are forgotten."""
+        rate = self._rates.pop(allocation_id, None) or Bucket(_CALLS_PER_SECOND, _CALLS_IN_A_BURST)
+        self._rates[allocation_id] = rate
+        if len(self._rates) > _GUESTS_MAX:
+            del self._rates[next(iter(self._rates))]
+        return rate
 
     async def _act(self, scope: GuestScope, call: str, payload: bytes) -> dict[str, Any]:
         match call:

@@ -80,7 +80,9 @@ async def test_an_application_publishes_asks_consumes_and_says_how_it_is(tmp_pat
         guest = host.allocation("app", build_image(host.store, "app", definitions))
         agent = await host.hub.client("n1")
         streams, scope = NatsStreams(agent), GuestScope(guest.id, "app")
-        await DurableCalls(streams, {guest.id: scope}.get, Refusals(SystemClock())).start(agent)
+        await DurableCalls(
+            streams, {guest.id: scope}.get, Refusals(SystemClock()), SystemClock()
+        ).start(agent)
         await kept(streams, "app", 1)
         await streams.store("app", "jobs", b"tea", "1")
         said = Inbox()

@@ -77,7 +77,9 @@ class Cluster:
         await self.hub.run("a")
         self.agent = await self.hub.client("a")
         self.streams = NatsStreams(self.agent)
-        await DurableCalls(self.streams, self.scopes.get, self.refusals).start(self.agent)
+        await DurableCalls(self.streams, self.scopes.get, self.refusals, SystemClock()).start(
+            self.agent
+        )
 
     async def guest(self, name: str, *links: str) -> Guest:
         self.scopes[name] = GuestScope(name, name.rpartition("-")[0], links)

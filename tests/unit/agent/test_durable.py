@@ -1,0 +1,132 @@
+"""What agents do for guests, and what they refuse them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sappers.agent.durable import DurableCalls
+from sappers.agent.refusals import Refusals
+from sappers.errors import HubError, StreamFull
+from sappers.model.durable import KeptMessage, StoredMessage
+from sappers.model.guest_scope import GuestScope
+
+REPLY = "sappers.inbox.shop-1.x.1"
+
+
+class Clock:
+    def now(self) -> float:
+        return 0.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class Streams:
+    """Streams in memory."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, str, bytes, str]] = []
+        self.settled: list[tuple[str, str, bool]] = []
+        self.failure: HubError | None = None
+
+    async def store(self, workload, name, payload, message_id):
+        if self.failure:
+            raise self.failure
+        self.kept.append((workload, name, payload, message_id))
+        return StoredMessage(len(self.kept))
+
+    async def fetch(self, workload, count, wait_seconds):
+        return (KeptMessage(f"sappers.app.{workload}.durable.x", b"\xff", "token", 2),)
+
+    async def settle(self, workload, token, *, again):
+        self.settled.append((workload, token, again))
+
+
+class World:
+    def __init__(self) -> None:
+        self.streams, self.refusals = Streams(), Refusals(Clock())
+        scopes = {"shop-1": GuestScope("shop-1", "shop", ("billing",))}
+        self.calls = DurableCalls(self.streams, scopes.get, self.refusals, Clock())
+
+    async def ask(self, call: str, payload: bytes, guest: str = "shop-1", reply: str = REPLY):
+        answer = await self.calls.answer(f"sappers.guest.{guest}.durable.{call}", payload, reply)
+        return None if answer is None else json.loads(answer)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_guest_stores_for_its_own_workload_and_for_those_it_is_linked_to(world):
+    for to in ("shop", "billing"):
+        head = json.dumps({"name": "orders.new", "to": to, "id": "7"}).encode()
+        assert "sequence" in await world.ask("store", head + b"\ntea\n\x00")
+    assert world.streams.kept == [
+        ("shop", "orders.new", b"tea\n\x00", "shop/7"),
+        ("billing", "orders.new", b"tea\n\x00", "shop/7"),
+    ]
+
+
+async def test_what_waits_is_delivered_and_settled(world):
+    (message,) = (await world.ask("fetch", b'{"count": 3}'))["messages"]
+    assert message == {
+        "subject": "sappers.app.shop.durable.x",
+        "payload": "/w==",
+        "token": "token",
+        "deliveries": 2,
+    }
+    assert await world.ask("settle", b'{"token": "token", "again": true}') == {}
+    assert world.streams.settled == [("shop", "token", True)]
+
+
+@pytest.mark.parametrize(
+    ("call", "payload", "kind"),
+    [
+        ("store", b'{"name": "x", "to": "other", "id": "1"}\n', "subject"),
+        ("store", b'{"name": "a..b", "to": "shop", "id": "1"}\n', "subject"),
+        ("store", b'{"name": "*", "to": "shop", "id": "1"}\n', "unreadable"),
+        ("store", b'{"name": "x.>", "to": "shop", "id": "1"}\n', "unreadable"),
+        ("store", b'{"name": "a b", "to": "shop", "id": "1"}\n', "unreadable"),
+        ("store", b'{"name": "x", "to": "shop", "id": ""}\n', "unreadable"),
+        ("store", b"\xff\xfe", "unreadable"),
+        ("fetch", b'{"count": 1000}', "unreadable"),
+        ("fetch", b'{"wait_seconds": 1e9}', "unreadable"),
+        ("settle", b"[]", "unreadable"),
+        ("drop", b"{}", "subject"),
+    ],
+)
+async def test_what_makes_no_sense_or_is_anothers_is_refused_and_counted(
+    world, call, payload, kind
+):
+    assert (await world.ask(call, payload))["later"] is False
+    assert world.streams.kept == []
+    assert world.refusals.totals()[kind] == 1
+
+
+@pytest.mark.parametrize("reply", ["", "sappers.log.heartbeat", "sappers.inbox.shop-2.x"])
+async def test_nothing_is_said_anywhere_but_in_the_guests_own_inbox(world, reply):
+    assert await world.ask("fetch", b"{}", reply=reply) is None
+    assert world.refusals.totals()["subject"] == 1
+
+
+async def test_a_guest_that_should_not_be_is_told_to_ask_again(world):
+    answer = await world.ask("fetch", b"{}", guest="gone-1", reply="sappers.inbox.gone-1.x")
+    assert answer["later"] is True
+
+
+async def test_trouble_passes_and_a_full_stream_does_not(world):
+    head = b'{"name": "x", "to": "shop", "id": "1"}\n'
+    world.streams.failure = HubError("nats: timeout")
+    assert (await world.ask("store", head))["later"] is True
+    world.streams.failure = StreamFull("maximum bytes exceeded")
+    assert (await world.ask("store", head))["later"] is False
+
+
+async def test_who_asks_too_often_gets_no_answer(world):
+    answers = [await world.ask("fetch", b"{}") for _ in range(1005)]
+    assert answers.count(None) == 5
+    assert world.refusals.totals()["rate"] == 5
+    assert await world.ask("x", b"", guest="other-1", reply="sappers.inbox.other-1.x") is not None

@@ -106,6 +106,7 @@ class _Connection:
                 await self.client.close()
 
 
+_AWAY = "the hub cannot be reached now"
 NOBODY = "nobody"  # in place of a reply subject: the server knows of nobody who would answer
 
 
@@ -122,7 +123,7 @@ class HubLink:
         self._inbox = ""
         self._answers: dict[str, asyncio.Future[Message]] = {}
         self._asked = 0
-        self.up = asyncio.Event()
+        self.up = asyncio.Event()  # set while messages flow
 
     @property
     def connected(self) -> bool:
@@ -143,6 +144,7 @@ class HubLink:
             self._keeper = asyncio.create_task(self._keep_connected(access))
         else:
             self._keeper = None
+            self.up.clear()
             self._retire()
 
     async def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
@@ -194,11 +196,13 @@ class HubLink:
         self._answers[reply] = answer
         try:
             async with asyncio.timeout(timeout_seconds):
+                await self.up.wait()
                 if not await self.publish(subject, payload, reply):
-                    raise MessagingError("the hub cannot be reached now")
+                    raise MessagingError(_AWAY)
                 message = await answer
         except TimeoutError as error:
-            raise MessagingError(f"no answer within {timeout_seconds:g} s") from error
+            why = f"no answer within {timeout_seconds:g} s"
+            raise MessagingError(why if self.connected else _AWAY) from error
         finally:
             del self._answers[reply]
         if message.reply == NOBODY:
@@ -218,6 +222,8 @@ class HubLink:
                 try:
                     await self._switch_to(connection, access)
                     await connection.over.wait()
+                    if self._current is connection:
+                        self.up.clear()
                 except Exception as error:  # any reason is a reason to try again
                     why = str(error) or type(error).__name__
                     say("hub-unreachable", server=server, reason=why)

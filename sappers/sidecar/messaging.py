@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 from collections import deque
@@ -31,6 +32,7 @@ FETCH_MAX = 8  # they come in one message
 _WAITING_MAX, _WAITING_BYTES_MAX = 1024, 512 * 1024  # the guest has 128 MiB
 _ATTEMPT_SECONDS = 3.0  # an agent that has just died answers nobody
 _PAUSE_SECONDS = 0.3
+_AWAY_SECONDS = 5.0
 
 
 class Subscription:
@@ -111,8 +113,7 @@ class Messaging:
         """
         if reply:
             check_subject(reply)
-        if not await self.link.publish(self._subject(name), checked(payload), reply):
-            raise MessagingError("the hub cannot be reached now")
+        await self._send(self._subject(name), checked(payload), reply)
 
     async def subscribe(self, name: str, *, queue: str = "") -> Subscription:
         """Hear a subject from now on; of a queue group's members one gets each message.
@@ -146,8 +147,7 @@ class Messaging:
         """
         if not message.reply:
             raise MessagingError("nobody waits for an answer to it")
-        if not await self.link.publish(message.reply, checked(payload)):
-            raise MessagingError("the hub cannot be reached now")
+        await self._send(message.reply, checked(payload))
 
     async def publish_durable(
         self,
@@ -252,6 +252,14 @@ class Messaging:
         if "error" in answer:
             raise MessagingError(str(answer["error"]))
         return dict(answer)
+
+    async def _send(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Send, when need be once the hub is back: applications are there before it is."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_AWAY_SECONDS):
+                await self.link.up.wait()
+        if not await self.link.publish(subject, payload, reply):
+            raise MessagingError("the hub cannot be reached now")
 
     @property
     def _inbox(self) -> str:

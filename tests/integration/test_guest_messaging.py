@@ -90,7 +90,11 @@ async def test_an_application_publishes_asks_consumes_and_says_how_it_is(tmp_pat
         await agent.serve("sappers.app.app.price", "", price)
         await host.launch(guest)
         await host.healthy(guest)
-        await eventually(lambda: ("sappers.app.app.answer", b"tea 17 2") in said.messages, 90.0)
+        try:
+            await eventually(lambda: ("sappers.app.app.answer", b"tea 17 2") in said.messages, 60.0)
+        except TimeoutError:
+            log = await host.launcher.serial_log(guest.id, 4000)
+            raise AssertionError(f"{said.messages}; it printed:\n{log}") from None
         assert ("sappers.app.app.up", b"PermissionError") in said.messages
         told = time.monotonic()
         await agent.ask("sappers.app.app.orders", b"be ill", 20.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -78,6 +79,7 @@ class NatsHubClient:
         self.dropped = 0
         self._context = client_context(identity)
         self._credentials = credentials
+        self._inbox = subjects.inbox(secrets.token_hex(8))  # where guests may answer, too
         self._name = name or identity.node_id
         self._servers: tuple[str, ...] = ()
         self._subscriptions: list[_Wanted] = []
@@ -248,6 +250,7 @@ class NatsHubClient:
                     tls_hostname=AGENT_SERVER_NAME,
                     tls_handshake_first=True,  # else a liar could talk us out of TLS
                     user_credentials=RawCredentials(self._credentials),
+                    inbox_prefix=self._inbox,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,

@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")  # one token of a subject, no wildc
 _NO_LIMIT = -1
 _HOLDERS_MAX = 4096
 
-_AGENT_HEARS = ["sappers.>", "_INBOX.>"]
+_AGENT_HEARS = ["sappers.>"]
 _AGENT_SAYS = [*_AGENT_HEARS, "$JS.API.>", "$JS.ACK.>"]
 # The server keeps these two for each connection; it bounds neither their number nor their rate.
 _GUEST_LIMITS = {"subs": GUEST_SUBSCRIPTIONS, "data": _NO_LIMIT, "payload": GUEST_PAYLOAD_BYTES}

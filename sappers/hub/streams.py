@@ -187,5 +187,6 @@ async def _said_plainly(what: str) -> AsyncIterator[None]:
             ) from error
         kind = StreamFull if error.err_code == _TOO_MANY_BYTES else HubError
         raise kind(f"{what}: {error.description}") from error
-    except (nats.errors.Error, OSError) as error:
+    except (nats.errors.Error, OSError, LookupError, TypeError, ValueError) as error:
+        # The last three: nats-py reads an answer that is none.
         raise HubError(f"{what}: {str(error) or type(error).__name__}") from error

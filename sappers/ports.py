@@ -162,7 +162,7 @@ class HubViolations(Protocol):
 
 
 Received = Callable[[str, bytes], Awaitable[None]]
-Unsubscribe = Callable[[], Awaitable[None]]
+Unsubscribe = Callable[[], None]
 # (subject, payload, reply subject) -> what to answer; None for nothing.
 Answer = Callable[[str, bytes, str], Awaitable[bytes | None]]
 
@@ -200,8 +200,19 @@ class HubClient(Protocol):
             What ends it.
         """
 
-    async def serve(self, subject: str, queue: str, answer: Answer) -> None:
-        """Answer requests, over reconnects too; one of those with the same queue gets each."""
+    async def serve(
+        self,
+        subject: str,
+        queue: str,
+        answer: Answer,
+        *,
+        waiting_max: int = 0,
+        dropped: Callable[[], None] | None = None,
+    ) -> Unsubscribe:
+        """Answer requests, over reconnects too; one of those with the same queue gets each.
+
+        Returns what ends it; `waiting_max` and `dropped` as in `subscribe`.
+        """
 
     async def close(self) -> None:
         """Flush and end."""

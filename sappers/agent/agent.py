@@ -27,7 +27,7 @@ from sappers.agent.genesis import (
     note_raft_started,
     save_genesis,
 )
-from sappers.agent.guest_ear import GuestEar, guests_to_hear
+from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.notify import notify_systemd
@@ -119,7 +119,8 @@ class Agent:
         self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._registration = registration
         self._routing = routing
-        self._durable_calls = DurableCalls(streams, self.guest_scope, refusals, clock)
+        durable = DurableCalls(streams, self.guest_scope, refusals, clock)
+        self._calls = durable.served_by(hub_client)
         self._streams = StreamKeeper(streams, hub_client, clock, lambda: self.log)
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
@@ -193,7 +194,6 @@ class Agent:
         await self._hub_client.subscribe(subjects.ENTRIES, self._follower.receive)
         await self._hub_client.subscribe(subjects.HEARTBEAT, self._follower.receive)
         await self._hub_client.subscribe(subjects.REFUSED, self._hub_watch.receive)
-        await self._durable_calls.start(self._hub_client)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
@@ -228,6 +228,7 @@ class Agent:
         await self._follow_images(caught_up=observed.caught_up)
         await self._hub_watch.tell()
         await self._ear.attend(guests_to_hear(state, self._me.id))
+        await self._calls.attend(guests_who_ask(state))
         leads = self.log.status().role is RaftRole.LEADER
         await self._healer_ear.attend(healers_to_hear(state) if leads else {})
         if self.log.status().role is RaftRole.LEADER:

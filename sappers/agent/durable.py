@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from sappers.agent.bucket import Bucket
+from sappers.agent.guest_ear import GuestCalls
 from sappers.errors import HubError, StreamFull
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
@@ -25,8 +25,6 @@ from sappers.ports import Clock, DurableStreams, HubClient, Refusals
 
 _QUEUE = "agents"
 _CALLS_AT_ONCE = 24  # of one guest
-_CALLS_PER_SECOND, _CALLS_IN_A_BURST = 500.0, 1000.0
-_GUESTS_MAX = 1024  # that are remembered
 _FETCH_MAX = 8
 
 log = structlog.get_logger(__name__)
@@ -71,18 +69,21 @@ class DurableCalls:
         self._refusals = refusals
         self._clock = clock
         self._under_way: Counter[str] = Counter()
-        self._rates: dict[str, Bucket] = {}
 
-    async def start(self, hub: HubClient) -> None:
-        """Serve from now on."""
-        await hub.serve(subjects.DURABLE_CALLS, _QUEUE, self.answer)
+    def served_by(self, hub: HubClient) -> GuestCalls:
+        """What takes guests' calls, each guest's at a rate of its own."""
+        return GuestCalls(
+            clock=self._clock,
+            hub=hub,
+            refusals=self._refusals,
+            queue=_QUEUE,
+            answer=self.answer,
+            busy=_refusal("too many calls", later=True),
+        )
 
     async def answer(self, subject: str, payload: bytes, reply: str) -> bytes | None:
         """The answer to one call, as JSON; None where an answer has nowhere to go."""
         allocation_id, call = subjects.allocation_of(subject), subject.rpartition(".")[2]
-        if not self._rate(allocation_id).take(self._clock.monotonic()):
-            self._refusals.count(RefusalKind.RATE, allocation_id)
-            return None
         if not subjects.matches(f"{subjects.inbox(allocation_id)}.>", reply):
             self._refusals.count(RefusalKind.SUBJECT, allocation_id)
             return None
@@ -109,14 +110,6 @@ class DurableCalls:
             self._under_way[allocation_id] -= 1
             if not self._under_way[allocation_id]:
                 del self._under_way[allocation_id]
-
-    def _rate(self, allocation_id: str) -> Bucket:
-        """How often a guest may call; those that were silent longest are forgotten."""
-        rate = self._rates.pop(allocation_id, None) or Bucket(_CALLS_PER_SECOND, _CALLS_IN_A_BURST)
-        self._rates[allocation_id] = rate
-        if len(self._rates) > _GUESTS_MAX:
-            del self._rates[next(iter(self._rates))]
-        return rate
 
     async def _act(self, scope: GuestScope, call: str, payload: bytes) -> dict[str, Any]:
         match call:

@@ -140,22 +140,20 @@ class NatsHubClient:
             await received(message.subject, message.data)
 
         wanted = _Wanted(subject, deliver, waiting_max=waiting_max, dropped=dropped)
-        await self._listen(wanted)
+        return await self._listen(wanted)
 
-        async def unsubscribe() -> None:
-            if wanted in self._subscriptions:
-                self._subscriptions.remove(wanted)
-            for live in [live for live, its in self._live.items() if its is wanted]:
-                del self._live[live]
-                # Not here: it may be its own callback that ends it, which would cancel itself.
-                self._finish(live.unsubscribe())
-
-        return unsubscribe
-
-    async def serve(self, subject: str, queue: str, answer: Answer) -> None:
+    async def serve(
+        self,
+        subject: str,
+        queue: str,
+        answer: Answer,
+        *,
+        waiting_max: int = 0,
+        dropped: Callable[[], None] | None = None,
+    ) -> Unsubscribe:
         """Have `answer(subject, payload, reply)` called for each request; send what it returns.
 
-        Of those that serve with the same queue one gets each request.
+        Of those that serve with the same queue one gets each request. Returns what ends it.
         """
 
         async def respond(message: Msg) -> None:
@@ -175,7 +173,9 @@ class NatsHubClient:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-        await self._listen(_Wanted(subject, begin, queue=queue))
+        return await self._listen(
+            _Wanted(subject, begin, queue=queue, waiting_max=waiting_max, dropped=dropped)
+        )
 
     async def ask(self, subject: str, payload: bytes, timeout_seconds: float) -> bytes:
         """One answer to a request.
@@ -202,13 +202,23 @@ class NatsHubClient:
             raise HubError("the hub cannot be reached now")
         return self._connection
 
-    async def _listen(self, wanted: _Wanted) -> None:
+    async def _listen(self, wanted: _Wanted) -> Unsubscribe:
         self._subscriptions.append(wanted)
         connection = self._connection
         if connection is not None and connection.is_connected:
             # If it breaks now, the next connection subscribes.
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self._subscribe_on(connection, wanted)
+
+        def unsubscribe() -> None:
+            if wanted in self._subscriptions:
+                self._subscriptions.remove(wanted)
+            for live in [live for live, its in self._live.items() if its is wanted]:
+                del self._live[live]
+                # Not here: it may be its own callback that ends it, which would cancel itself.
+                self._finish(live.unsubscribe())
+
+        return unsubscribe
 
     async def close(self) -> None:
         """Flush and end."""

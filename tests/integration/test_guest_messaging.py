@@ -12,6 +12,7 @@ from sappers.agent.clock import SystemClock
 from sappers.agent.durable import DurableCalls
 from sappers.agent.refusals import Refusals
 from sappers.hub.streams import NatsStreams
+from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from tests.integration.guests import GuestHost, build_image
 from tests.integration.hubs import Inbox, eventually
@@ -80,9 +81,10 @@ async def test_an_application_publishes_asks_consumes_and_says_how_it_is(tmp_pat
         guest = host.allocation("app", build_image(host.store, "app", definitions))
         agent = await host.hub.client("n1")
         streams, scope = NatsStreams(agent), GuestScope(guest.id, "app")
-        await DurableCalls(
-            streams, {guest.id: scope}.get, Refusals(SystemClock()), SystemClock()
-        ).start(agent)
+        refusals = Refusals(SystemClock())
+        durable = DurableCalls(streams, {guest.id: scope}.get, refusals, SystemClock())
+        calls = durable.served_by(agent)
+        await calls.attend({guest.id: (subjects.guest_durable(guest.id, "*"),)})
         await kept(streams, "app", 1)
         await streams.store("app", "jobs", b"tea", "1")
         said = Inbox()

@@ -134,14 +134,23 @@ def pushes(count: int, *, first: int = 0) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("payload", ["x", '{"healthy": true, "boot_id": "b", "sequence": 1}'])
-def test_one_guest_floods_and_its_neighbour_is_heard_as_ever(agents: Agents, payload: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "payload"),
+    [
+        ("health", "x"),
+        ("health", '{"healthy": true, "boot_id": "b", "sequence": 1}'),
+        ("durable.store", "x"),
+    ],
+)
+def test_one_guest_floods_and_its_neighbour_is_heard_as_ever(
+    agents: Agents, what: str, payload: str
+) -> None:
     world = Hostile(agents)
     loud, calm = world.neighbours()
     member = calm.member_id
     term = agents.client.view().term
     heard_before = world.figure(member, "sappers_health_pushes_total")
-    flood = world.flood(loud, subjects.guest_health(loud.id), payload)
+    flood = world.flood(loud, f"{subjects.guest(loud.id)}.{what}", payload)
     said = pushes(int(FLOOD_SECONDS * PUSHES_PER_SECOND))
     slowest = 0.0
     with world.agents.client_at(member) as client:
@@ -160,7 +169,8 @@ def test_one_guest_floods_and_its_neighbour_is_heard_as_ever(agents: Agents, pay
     assert flood.wait() == 0
     loud_heard = 1 if payload.startswith("{") else 0
     heard = world.figure(member, "sappers_health_pushes_total") - heard_before - loud_heard
-    refused = world.figure(member, 'sappers_refused_total{kind="rate"}')
+    rate = 'sappers_refused_total{kind="rate"}'
+    refused = sum(world.figure(name, rate) for name in agents.names)
     print(
         f"{sent:,} messages sent in {FLOOD_SECONDS:.0f} s; {refused:,.0f} reached the agent beyond "
         f"the rate; {heard:.0f} of the neighbour's {len(said)} pushes heard; "

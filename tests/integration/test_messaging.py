@@ -15,6 +15,7 @@ from sappers.agent.clock import SystemClock
 from sappers.agent.durable import DurableCalls
 from sappers.agent.refusals import Refusals
 from sappers.hub.streams import NatsStreams
+from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.sidecar import MessagingError, connect, connect_async
 from sappers.sidecar.hub import HubLink
@@ -77,12 +78,12 @@ class Cluster:
         await self.hub.run("a")
         self.agent = await self.hub.client("a")
         self.streams = NatsStreams(self.agent)
-        await DurableCalls(self.streams, self.scopes.get, self.refusals, SystemClock()).start(
-            self.agent
-        )
+        durable = DurableCalls(self.streams, self.scopes.get, self.refusals, SystemClock())
+        self.calls = durable.served_by(self.agent)
 
     async def guest(self, name: str, *links: str) -> Guest:
         self.scopes[name] = GuestScope(name, name.rpartition("-")[0], links)
+        await self.calls.attend({one: (subjects.guest_durable(one, "*"),) for one in self.scopes})
         guest = Guest(self.hub, name, *links)
         self.guests.append(guest)
         return await guest.start()

@@ -123,10 +123,3 @@ async def test_trouble_passes_and_a_full_stream_does_not(world):
     assert (await world.ask("store", head))["later"] is True
     world.streams.failure = StreamFull("maximum bytes exceeded")
     assert (await world.ask("store", head))["later"] is False
-
-
-async def test_who_asks_too_often_gets_no_answer(world):
-    answers = [await world.ask("fetch", b"{}") for _ in range(1005)]
-    assert answers.count(None) == 5
-    assert world.refusals.totals()["rate"] == 5
-    assert await world.ask("x", b"", guest="other-1", reply="sappers.inbox.other-1.x") is not None

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from sappers.agent.bucket import Bucket
 from sappers.agent.guest_ear import (
+    CALLS,
     DEAF_SECONDS,
-    MESSAGES_AT_ONCE,
-    MESSAGES_PER_SECOND,
-    PATIENCE,
+    PUSHES,
     GuestEar,
     guests_to_hear,
 )
@@ -34,10 +33,15 @@ class OpenHub:
         assert waiting_max > 0
         self.heard[subject] = received
 
-        async def leave() -> None:
+        def leave() -> None:
             self.heard.pop(subject, None)
 
         return leave
+
+    async def serve(self, subject, queue, answer, *, waiting_max=0, dropped=None):
+        assert queue and waiting_max > 0
+        self.heard[subject] = answer
+        return lambda: self.heard.pop(subject, None)
 
     async def say(self, subject: str, payload: bytes = b"") -> bool:
         if subject not in self.heard:
@@ -65,10 +69,10 @@ async def test_a_guest_that_talks_too_much_is_not_heard_for_a_while() -> None:
     world = World()
     await world.ear.attend(WANTED)
     delivered = [await world.hub.say("guest.loud.health") for _ in range(5000)]
-    assert sum(delivered) == MESSAGES_AT_ONCE + PATIENCE
-    assert world.said == ["guest.loud.health"] * MESSAGES_AT_ONCE
+    assert sum(delivered) == PUSHES.at_once + PUSHES.patience
+    assert world.said == ["guest.loud.health"] * PUSHES.at_once
     assert await world.hub.say("guest.calm.health")
-    assert world.refusals.totals()["rate"] == PATIENCE
+    assert world.refusals.totals()["rate"] == PUSHES.patience
     world.clock.time += DEAF_SECONDS / 2
     await world.ear.attend(WANTED)
     assert not await world.hub.say("guest.loud.health")
@@ -101,10 +105,43 @@ def test_only_a_monitors_alerts_and_only_own_guests_are_heard() -> None:
 
 @given(st.lists(st.floats(0.0, 3.0), max_size=400))
 def test_a_bucket_never_lets_more_through_than_its_rate(pauses: list[float]) -> None:
-    bucket = Bucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+    bucket = Bucket(PUSHES.per_second, PUSHES.at_once)
     now, taken = 100.0, 0
     for pause in pauses:
         now += pause
         taken += bucket.take(now)
-    assert taken <= MESSAGES_AT_ONCE + MESSAGES_PER_SECOND * (now - 100.0) + 1e-6
-    assert taken >= min(len(pauses), MESSAGES_AT_ONCE)
+    assert taken <= PUSHES.at_once + PUSHES.per_second * (now - 100.0) + 1e-6
+    assert taken >= min(len(pauses), PUSHES.at_once)
+
+
+async def test_who_asks_too_often_is_told_to_come_later_and_then_is_not_heard() -> None:
+    world = World()
+    answered: list[str] = []
+
+    async def answer(subject: str, payload: bytes, reply: str) -> bytes:
+        answered.append(subject)
+        return b"yes"
+
+    calls = GuestCalls(
+        clock=world.clock,
+        hub=world.hub,
+        refusals=world.refusals,
+        queue="agents",
+        answer=answer,
+        busy=b"later",
+    )
+    wanted = {name: (f"sappers.guest.{name}.durable.*",) for name in ("loud-1", "calm-1")}
+    await calls.attend(wanted)
+    (subject,), inbox = wanted["loud-1"], "sappers.inbox.loud-1.x"
+    ask = world.hub.heard[subject]
+    assert await ask(subject, b"", inbox) == b"yes"
+    said = [await ask(subject, b"", inbox) for _ in range(CALLS.at_once)]
+    assert said == [b"yes"] * (CALLS.at_once - 1) + [b"later"]
+    assert await ask(subject, b"", "sappers.log.entries") is None
+    for _ in range(CALLS.patience):
+        await ask(subject, b"", inbox)
+    assert sorted(world.hub.heard) == ["sappers.guest.calm-1.durable.*"]
+    assert len(answered) == CALLS.at_once
+    world.clock.time += DEAF_SECONDS
+    await calls.attend(wanted)
+    assert await world.hub.heard[subject](subject, b"", inbox) == b"yes"

@@ -13,6 +13,7 @@ from sappers.agent.guest_ear import (
     CALLS,
     DEAF_SECONDS,
     PUSHES,
+    GuestCalls,
     GuestEar,
     guests_to_hear,
 )

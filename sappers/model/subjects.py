@@ -8,7 +8,6 @@ REFUSED = "sappers.refused"  # member -> all: {public key of a hub user: violati
 EVENTS = "sappers.events"  # prefix; leader -> anyone: model.event.Event as JSON
 ALERTS = "sappers.alerts"  # prefix; see `alert`
 GUEST_HEALTH_ALL = "sappers.guest.*.health"
-DURABLE_CALLS = "sappers.guest.*.durable.*"  # guests -> agents: store, fetch, settle
 INBOXES = "sappers.inbox"  # prefix; answers, in inboxes whose names nobody can guess
 DURABLE_ALL = "sappers.app.*.durable.>"  # what streams keep; only agents publish there
 

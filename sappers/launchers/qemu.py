@@ -297,8 +297,9 @@ class QemuLauncher:
             LaunchError: It does not come up; nothing is left but its log.
         """
         unit = _unit(spec.allocation_id)
-        try:
-            await self._supervisor.start(
+        # QEMU answers before whoever supervises it has said that it runs: it is not waited for.
+        starting = asyncio.create_task(
+            self._supervisor.start(
                 UnitSpec(
                     name=unit,
                     command=command.clone_command(spec) if held else command.qemu_command(spec),
@@ -308,10 +309,24 @@ class QemuLauncher:
                     standard_input=descriptor_path(held.memory) if held else "",
                 )
             )
-            async with first_monitor(folder, lambda: self._runs(unit)) as qemu:
+        )
+
+        async def runs() -> bool:
+            if not starting.done():
+                return True
+            starting.result()
+            return await self._runs(unit)
+
+        try:
+            async with first_monitor(folder, runs) as qemu:
                 if held:
                     await self._restore(folder, qemu, record, held)
+            await starting
+        except asyncio.CancelledError:
+            starting.cancel()
+            raise
         except (SappersError, OSError) as error:
+            await asyncio.wait([starting])
             traces = folder.traces()
             await self._supervisor.stop(unit, 0.0)
             await asyncio.to_thread(folder.clear)

@@ -1,7 +1,7 @@
 """Hostile guests against real agents and real nats-servers: refused, counted, contained, shown.
 
 The guests here are programs with a guest's credentials, which can do all that a guest can: no image
-is ever launched. `test_hostile_microvm.py` has a real one.
+is ever launched. `tests/e2e/test_monitor.py` has a real one.
 """
 
 from __future__ import annotations

@@ -125,11 +125,11 @@ async def test_an_application_that_ends_is_unhealthy_at_once(host, tmp_path):
     assert host.pushes[ends.id][-1]["reason"] == "the application ended with exit code 3"
 
 
-async def test_the_healer_connects_and_says_that_it_is_ready(host):
+async def test_a_healer_asks_for_its_repair_and_is_well(host):
     healer = cold_guest(host, "healer", build_image(host.store, "healer"))
     await host.launch(healer)
     await host.healthy(healer)
-    assert f"sappers.guest.{healer.id}.ready" in host.messages
+    await eventually(lambda: f"sappers.guest.{healer.id}.repair.claim" in host.messages, 30.0)
 
 
 async def test_a_hub_that_comes_late_or_moves_is_followed(host):

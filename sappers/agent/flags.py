@@ -157,14 +157,16 @@ def _http_port(flags: StartFlags) -> int:
 
 
 def _shifted(ports: Ports, by: int) -> Ports:
-    """Ports that have no flag in the usual commands, moved as far as the API's is."""
+    """Ports that have no flag in the usual commands, moved as far as the API's is if they can be."""
     moved = msgspec.structs.replace(
         ports,
         hub=ports.hub + by,
         hub_routes=ports.hub_routes + by,
         gateway=ports.gateway + by if ports.gateway else 0,
     )
-    return moved if moved.hub > 0 and max(msgspec.structs.astuple(moved)) <= _PORT_MAX else ports
+    taken = [port for port in msgspec.structs.astuple(moved) if port]
+    possible = min(moved.hub, moved.hub_routes) > 0 and max(taken) <= _PORT_MAX
+    return moved if possible and len(set(taken)) == len(taken) else ports
 
 
 def _refuse_shared(ports: Ports) -> None:

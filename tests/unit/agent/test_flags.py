@@ -51,6 +51,11 @@ def test_agents_of_one_machine_need_no_flag_for_the_hub(http: int) -> None:
     assert moved.hub in (Ports().hub, Ports().hub + http - 11_000)
 
 
+def test_the_hub_does_not_move_onto_a_port_that_a_flag_names() -> None:
+    moved = first(gossip_port=7947, raft_addr=":12001", http_addr=":16779").ports
+    assert moved.hub_routes == Ports().hub_routes
+
+
 def test_a_gateway_is_where_haproxy_and_consul_are_and_moves_along() -> None:
     consul = ConsulSettings(enabled=True)
     assert first(haproxy=True).ports.gateway == first(consul=consul).ports.gateway == 0

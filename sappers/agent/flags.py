@@ -68,10 +68,7 @@ def first_settings(
         node_name=flags.node_id or _as_name(host_name),
         address=AUTO,
         bind_address=_EVERYWHERE[0],
-        ports=_shifted(
-            Ports(gateway=GATEWAY_PORT if has_gateway and consul.enabled else 0),
-            _http_port(flags) - Ports().http,
-        ),
+        ports=_without_flags(flags, GATEWAY_PORT if has_gateway and consul.enabled else 0),
         image_keys=image_keys,
         consul=consul,
     )
@@ -152,12 +149,16 @@ def _peers(given: str) -> tuple[str, ...]:
     return peers
 
 
-def _http_port(flags: StartFlags) -> int:
-    return _split(flags.http_addr, "--http-addr", Ports().http)[1]
-
-
-def _shifted(ports: Ports, by: int) -> Ports:
-    """Ports that have no flag in the usual commands, moved as far as the API's is if they can be."""
+def _without_flags(flags: StartFlags, gateway: int) -> Ports:
+    """Ports that have no flag in the usual commands: moved as far as the API's, if possible."""
+    usual = Ports()
+    ports = Ports(
+        gossip=_or(flags.gossip_port, usual.gossip),
+        raft=_split(flags.raft_addr, "--raft-addr", usual.raft)[1],
+        http=_split(flags.http_addr, "--http-addr", usual.http)[1],
+        gateway=gateway,
+    )
+    by = ports.http - usual.http
     moved = msgspec.structs.replace(
         ports,
         hub=ports.hub + by,

@@ -43,7 +43,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 PUSHES = Rate(10.0, 40, 40)
-CALLS = Rate(500.0, 1000, 1000)
+CALLS = Rate(500.0, 1000, 200)
 
 
 class _Guest:
@@ -172,7 +172,7 @@ class GuestCalls(_Listener):
             subject,
             self._queue,
             asked,
-            waiting_max=WAITING_MAX * 8,
+            waiting_max=WAITING_MAX * 2,
             dropped=partial(self._refuse, allocation_id, guest),
         )
 

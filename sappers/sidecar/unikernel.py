@@ -99,10 +99,14 @@ def main() -> NoReturn:
     _take(configuration)
     os.environ.update(environment_of(settings, configuration))
     say("configured", allocation=configuration.allocation_id)
+    listener = open_listener()  # before the program runs, which may look for it at once
     if program is None:
-        _serve(settings, configuration, port, None)
+        _serve(settings, configuration, port, None, listener)
     sidecar = threading.Thread(
-        target=_serve, args=(settings, configuration, port, program), name="sidecar", daemon=True
+        target=_serve,
+        args=(settings, configuration, port, program, listener),
+        name="sidecar",
+        daemon=True,
     )
     sidecar.start()
     with contextlib.suppress(OSError):
@@ -186,13 +190,14 @@ def _serve(
     configuration: Configuration,
     port: TcpControlPort,
     program: Program | None,
+    listener: socket.socket | None,
 ) -> NoReturn:
     """Run the sidecar until the member asks for the end, then end the machine."""
     try:
         import asyncio  # late on purpose
 
         async def serve() -> float:
-            return await _guest(settings, configuration, port, program).serve()
+            return await _guest(settings, configuration, port, program, listener).serve()
 
         grace_seconds = asyncio.run(serve())
         say("shutting-down")
@@ -209,10 +214,11 @@ def _guest(
     configuration: Configuration,
     port: TcpControlPort,
     program: Program | None,
+    listener: socket.socket | None,
 ) -> Guest:
     from sappers.sidecar.unikernel_guest import UnikernelGuest  # late on purpose: imports nats
 
-    return UnikernelGuest(settings, configuration, port, program, open_listener())
+    return UnikernelGuest(settings, configuration, port, program, listener)
 
 
 def _switch_off() -> NoReturn:

@@ -25,7 +25,7 @@ from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
 from tests.image_stores import KEY, make_store
 from tests.integration.guests import PROJECT, GuestHost, get, image_cache
-from tests.integration.hubs import eventually
+from tests.integration.hubs import Inbox, eventually
 
 pytestmark = pytest.mark.timeout(400)
 DEFINITIONS = PROJECT / "unikernels"
@@ -234,3 +234,24 @@ async def test_a_program_that_ends_makes_it_unhealthy_and_one_that_crashes_ends_
     assert host.pushes[ends.id][-1]["reason"] == "the application ended with exit code 3"
     await host.launch(dies)
     assert await host.ended(dies) == "the guest's program ended with exit code 42"
+
+
+async def test_a_program_speaks_to_the_hub_through_the_sidecars_socket(host, tmp_path):
+    folder = tmp_path / "definitions" / "talks"
+    folder.mkdir(parents=True)
+    (folder / "image.toml").write_text('kinds = ["nanos"]\n[application]\nscript = "talks.py"\n')
+    (folder / "talks.py").write_text(
+        "from sappers.sidecar import connect\n"
+        "hub = connect()\n"
+        "asked = hub.subscribe('asked')\n"
+        "hub.publish('up', hub.allocation_id.encode())\n"
+        "for message in asked:\n"
+        "    hub.reply(message, b'yes')\n"
+    )
+    talks, said = guest(host, "talks", 0, folder.parent), Inbox()
+    agent = await host.hub.client("n1")
+    await agent.subscribe("sappers.app.talks.up", said)
+    await host.launch(talks)
+    await eventually(lambda: said.messages, 30.0)
+    assert said.messages == [("sappers.app.talks.up", talks.id.encode())]
+    assert await agent.ask("sappers.app.talks.asked", b"?", 20.0) == b"yes"

@@ -51,7 +51,11 @@ def run(
     ] = None,
     link: Annotated[
         list[str] | None,
-        typer.Option("--link", metavar="SERVICE", help="A service it may call; once for each."),
+        typer.Option(
+            "--link",
+            metavar="SERVICE",
+            help="A service it may talk to over the hub; once for each.",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,

@@ -1,4 +1,4 @@
-"""Who votes. For now: the first voters of a new cluster; later changes follow here."""
+"""Who votes: the first voters of a new cluster, chosen once when it is founded."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from sappers.model.commands import (
     OpenRepair,
     StopAllocation,
 )
-from sappers.model.image import ClusterImage
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import HEALER, HEALER_IMAGES, Finding, Repair, RepairStatus
 from sappers.model.workload import ImageReference, Workload
@@ -55,12 +54,6 @@ def reconcile_repairs(state: ClusterState, now: float) -> tuple[Command, ...]:
     commands.extend(_open_repairs(state, now))
     commands.extend(_stop_idle_healers(state))
     return tuple(commands)
-
-
-def healer_image(state: ClusterState) -> ClusterImage | None:
-    """What healers are launched from: the micro-VM or unikernel that came last."""
-    healers = [image for image in state.images.values() if image.name in HEALER_IMAGES]
-    return max(healers, key=lambda image: (image.pushed_at, image.digest), default=None)
 
 
 def repairs_of(state: ClusterState, member_id: str, since: float) -> tuple[Repair, ...]:
@@ -103,7 +96,7 @@ def _wants_repair(state: ClusterState, member: Member, now: float) -> bool:
     """Whether the member died long enough ago, and nobody has seen to this death yet."""
     if member.state is not MemberState.DEAD or now - member.state_since < DEAD_SECONDS:
         return False
-    if state.open_repair(member.id) is not None or healer_image(state) is None:
+    if state.open_repair(member.id) is not None or state.newest_guest_image(*HEALER_IMAGES) is None:
         return False
     last = latest_repairs(state).get(member.id)
     if last is not None and last.opened_at >= member.state_since:
@@ -194,7 +187,7 @@ def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
 
 
 def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> list[Command]:
-    image = healer_image(state)
+    image = state.newest_guest_image(*HEALER_IMAGES)
     if image is None:
         text = f"{member.name}: the cluster has no image {HEALER} any more"
         return [CloseRepair(repair.id, RepairStatus.FAILED, text)]

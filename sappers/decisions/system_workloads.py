@@ -6,12 +6,10 @@ import msgspec
 
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import ClearAlert, Command, PutSystemWorkload
-from sappers.model.image import ClusterImage
 from sappers.model.workload import MONITOR, ImageReference, Workload
 
 MONITOR_PORT = 9100
 MONITOR_MEMORY_MIB = 128
-_GUEST_KINDS = ("microvm", "nanos")
 
 
 def plan_system_workloads(state: ClusterState) -> tuple[Command, ...]:
@@ -23,7 +21,7 @@ def plan_system_workloads(state: ClusterState) -> tuple[Command, ...]:
 
 
 def _keep_monitor(state: ClusterState) -> tuple[Command, ...]:
-    image = newest_image(state, MONITOR)
+    image = state.newest_guest_image(MONITOR)
     if image is None or MONITOR in state.stopped_by_hand:
         return ()
     wanted = ImageReference(image.name, image.digest)
@@ -48,9 +46,3 @@ def _clear_alerts(state: ClusterState) -> tuple[Command, ...]:
     if wanted or state.monitor() is not None:
         return ()
     return tuple(ClearAlert("", alert.kind, alert.subject) for alert in state.alerts)
-
-
-def newest_image(state: ClusterState, name: str) -> ClusterImage | None:
-    """The guests' image of that name that was pushed last."""
-    named = [i for i in state.images.values() if i.name == name and i.kind in _GUEST_KINDS]
-    return max(named, key=lambda image: (image.pushed_at, image.digest), default=None)

@@ -17,7 +17,6 @@ import msgspec
 from sappers.errors import ImageError
 from sappers.images.appliance_root import EPOCH_SECONDS
 
-DISK_MIB_MIN = 2048
 _SECTOR = 512
 _MIB = 1 << 20
 _BOOT_MIB = 160  # two kernels with their initramfs: one is written beside the other

@@ -15,6 +15,7 @@ from sappers.model.workload import Workload
 
 EVENTS_KEPT = 1000
 REQUESTS_KEPT = 10_000
+_GUEST_KINDS = ("microvm", "nanos")
 REPAIRS_KEPT = 50
 
 
@@ -66,11 +67,10 @@ class ClusterState(msgspec.Struct, frozen=True):
             if member.state in (MemberState.ALIVE, MemberState.SUSPECT)
         )
 
-    def member_named(self, name: str) -> Member | None:
-        """The member people call `name`; the living one if a dead one had the name before."""
-        found = [m for m in self.members.values() if m.name == name or m.id == name]
-        found.sort(key=lambda m: (m.state is not MemberState.ALIVE, m.id))
-        return found[0] if found else None
+    def newest_guest_image(self, *names: str) -> ClusterImage | None:
+        """The image of one of these names that was pushed last; none of a whole host's."""
+        named = [i for i in self.images.values() if i.name in names and i.kind in _GUEST_KINDS]
+        return max(named, key=lambda image: (image.pushed_at, image.digest), default=None)
 
     def allocations_of(self, workload: str) -> tuple[Allocation, ...]:
         """The workload's allocations, by id; healers belong to repairs and to no workload."""

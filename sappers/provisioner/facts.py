@@ -60,8 +60,3 @@ class Facts(msgspec.Struct, frozen=True):
     tsc_mhz: float
     boot_id: str
     machine_id: str
-
-    @property
-    def kvm_usable(self) -> bool:
-        """Guests may run on KVM: the flag shows and the device opens; either alone is a trap."""
-        return bool(self.kvm_flag) and self.kvm_device

@@ -26,10 +26,6 @@ class HostProblems(HostError):
         self.problems = tuple(problems)
 
 
-class RunAborted(HostError):
-    """Nothing was tried, because the run as a whole ended early."""
-
-
 class Watcher(Protocol):
     """Who shows a run while it goes on. Called from the hosts' threads."""
 

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sappers.agent.clock import SystemClock
+from sappers.agent.refusals import Refusals
 from sappers.api.chunk_calls import FRAME_BYTES_MAX, ChunkCalls, ChunkPeer
 from sappers.api.server import PeerProtocol, _listen, _Server
 from sappers.errors import ApiError, MemberUnreachable
@@ -43,7 +45,7 @@ class Shelf:
             app, http=PeerProtocol, ws="none", lifespan="off", log_config=None, access_log=False
         )
         config.load()
-        self.server = _Server(config, server_context(self._identity))
+        self.server = _Server(config, server_context(self._identity), Refusals(SystemClock()))
         listener = _listen("127.0.0.1", self.peer.port)
         self.peer = ChunkPeer("n1", "127.0.0.1", listener.getsockname()[1], "n1")
         await self.server.startup([listener])

@@ -20,7 +20,7 @@ import structlog
 from sappers.consul.calls import ConsulCalls
 from sappers.decisions.reconcile_services import META_ALLOCATION, META_CLUSTER
 from sappers.errors import ConsulError
-from sappers.model.route import Backend
+from sappers.model.route import ROUTABLE_NAME, Backend
 
 # A query that waits cannot be told of services that are followed only since; it is asked anew.
 WAIT_SECONDS = 5.0
@@ -147,7 +147,7 @@ def read_backends(entries: Any, cluster_id: str) -> Iterable[Backend]:
         allocation_id = meta.get(META_ALLOCATION, "")
         if (
             meta.get(META_CLUSTER) == cluster_id
-            and allocation_id
+            and ROUTABLE_NAME.fullmatch(allocation_id)
             and _is_address(instance.address)
             and 0 < instance.port < 65_536
         ):
@@ -155,8 +155,9 @@ def read_backends(entries: Any, cluster_id: str) -> Iterable[Backend]:
 
 
 def _is_address(text: str) -> bool:
+    """Without a scope, which may be any text."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text

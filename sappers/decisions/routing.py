@@ -59,7 +59,24 @@ def routed_services(state: ClusterState) -> tuple[str, ...]:
 def _may_serve(state: ClusterState, backend: Backend) -> bool:
     """Whether nothing is committed that ends this guest; one that the replica knows not stays."""
     allocation = state.allocations.get(backend.id)
-    return allocation is None or (allocation.wanted and not allocation.status.is_terminal)
+    return _is_there(state, backend) and (
+        allocation is None or (allocation.wanted and not allocation.status.is_terminal)
+    )
+
+
+def _is_there(state: ClusterState, backend: Backend) -> bool:
+    """Whether it is where the cluster put it, or at least on a member: anybody may write to a
+    Consul without access control.
+    """
+    allocation = state.allocations.get(backend.id)
+    if allocation is None:
+        return any(member.address == backend.address for member in state.members.values())
+    member = state.members.get(allocation.member_id)
+    return (
+        member is not None
+        and backend.address == member.address
+        and backend.port == allocation.host_port
+    )
 
 
 def _is_healthy(state: ClusterState, backend: Backend) -> bool:
@@ -67,5 +84,6 @@ def _is_healthy(state: ClusterState, backend: Backend) -> bool:
     return (
         allocation is not None
         and allocation.wanted
+        and _is_there(state, backend)
         and allocation.status is AllocationStatus.HEALTHY
     )

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from sappers.errors import GatewayError
-from sappers.model.route import Backend, Route
+from sappers.model.route import ROUTABLE_NAME, Backend, Route
 
 # Backends cannot be made while HAProxy runs, so they are there before there are services for them:
 # no reload, which ends idle connections and leaves others with a process that learns nothing more.
@@ -25,7 +25,6 @@ MASTER_SOCKET = "master.sock"
 # A guest that has just become healthy is warmed up: its share grows over so long.
 SERVER_OPTIONS = "slowstart 3s"
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _CONNECTIONS_MAX = 4000
 
 
@@ -125,7 +124,7 @@ def checked_name(name: str) -> str:
     Raises:
         GatewayError: It is none.
     """
-    if not _NAME.fullmatch(name):
+    if not ROUTABLE_NAME.fullmatch(name):
         raise GatewayError(f"{name!r} cannot be routed: it is no name of letters, digits, `-`")
     return name
 

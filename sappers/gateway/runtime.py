@@ -94,8 +94,9 @@ def _server_changes(
 
 def _served(name: str, backend: Backend, server: Server | None) -> Sequence[str]:
     ready = f"set server {name} state ready"
+    place = endpoint(backend)  # which also says that the address is one
     if server is None:
-        return (f"add server {name} {endpoint(backend)} {SERVER_OPTIONS}", ready)
+        return (f"add server {name} {place} {SERVER_OPTIONS}", ready)
     if server.backend != backend:
         address, port = backend.address, backend.port
         return (

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+
+# What may be a name in a gateway's configuration and commands, where a space begins another word.
+ROUTABLE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 
 class Backend(msgspec.Struct, frozen=True, order=True):

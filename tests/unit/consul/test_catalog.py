@@ -36,6 +36,10 @@ def test_a_guest_of_this_cluster_is_a_backend() -> None:
         {"Port": 70_000},
         {"Address": ""},
         {"Address": "example.org"},
+        {"Address": "fe80::1%eth0"},
+        {"Address": "fe80::1%x;show info\n"},
+        {"Meta": {META_CLUSTER: "c1", META_ALLOCATION: "a b"}},
+        {"Meta": {META_CLUSTER: "c1", META_ALLOCATION: "hello-1\n"}},
     ],
 )
 def test_whatever_else_has_the_name_is_left_out(changes: dict[str, Any]) -> None:

@@ -8,13 +8,14 @@ from sappers.decisions.routing import choose_routes, routed_services
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.route import Backend, Route
-from tests.unit.worlds import IMAGE, workload
+from tests.unit.worlds import IMAGE, member, workload
 
 
 def state_of(*workloads: object, allocations: tuple[Allocation, ...] = ()) -> ClusterState:
     state = ClusterState()
     return msgspec.structs.replace(
         state,
+        members=state.members.update({f"m{number}": member(number) for number in range(1, 10)}),
         workloads=state.workloads.update({one.name: one for one in workloads}),
         allocations=state.allocations.update({one.id: one for one in allocations}),
     )
@@ -27,7 +28,8 @@ def allocation(number: int, **changes: object) -> Allocation:
         revision=1,
         image=IMAGE,
         memory_mib=128,
-        member_id="m1",
+        member_id=f"m{number}",
+        host_port=8080,
         placed_term=1,
         status=AllocationStatus.HEALTHY,
     )
@@ -65,6 +67,21 @@ def test_what_is_to_stop_is_taken_out_whatever_consul_says() -> None:
     (route,) = choose_routes(state, {"hello": [backend(n) for n in (1, 2, 3, 4, 5)]}, ())
     # Whether 4 is healthy is Consul's to say, and 5 is news that the replica does not have yet.
     assert [one.id for one in route.backends] == ["hello-1", "hello-4", "hello-5"]
+
+
+def test_a_guest_is_routed_to_only_where_the_cluster_put_it() -> None:
+    state = state_of(workload("hello"), allocations=(allocation(1), allocation(2)))
+    elsewhere = [
+        Backend("hello-1", "10.0.0.2", 8080),
+        Backend("hello-2", "10.0.0.2", 22),
+        Backend("hello-3", "192.0.2.1", 8080),
+    ]
+    assert choose_routes(state, {"hello": elsewhere}, ()) == (Route("hello"),)
+    assert choose_routes(state, {}, [Route("hello", tuple(elsewhere))]) == (Route("hello"),)
+    (route,) = choose_routes(state, {"hello": [*elsewhere, backend(1)]}, ())
+    assert route.backends == (backend(1),)
+    (route,) = choose_routes(state, {"hello": [backend(1), *elsewhere]}, ())
+    assert route.backends == (backend(1),)
 
 
 def test_while_consul_is_silent_the_last_routes_stay_but_for_what_ends() -> None:

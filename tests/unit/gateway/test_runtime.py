@@ -70,6 +70,12 @@ def test_a_guest_at_another_address_gets_nothing_in_between() -> None:
     )
 
 
+def test_what_is_no_address_is_no_command() -> None:
+    moved = Backend(ONE.id, "fe80::1%x;show info", 20009)
+    with pytest.raises(GatewayError):
+        commands(present(Server(ONE, routed=True)), Route("hello", (moved,)))
+
+
 def test_what_it_says_of_its_services_is_read() -> None:
     assert read_slots("0x55 hello slot-0\n0x56 shop slot-17\n\n") == {"hello": 0, "shop": 17}
     assert read_slots("") == {}

@@ -65,7 +65,7 @@ class Gathered:
             push = _read(payload)
             boot_id, sequence = str(push["boot_id"])[:64], int(push["sequence"])
             healthy, reason = bool(push["healthy"]), str(push.get("reason", ""))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self.unreadable += 1
             return
         # Whoever spoke last stands last, so that the first is the one to forget.

@@ -52,10 +52,11 @@ def test_a_guest_that_boots_again_begins_again() -> None:
 def test_nonsense_is_counted_and_nothing_else() -> None:
     gathered = Gathered()
     deep = b'{"boot_id": ' + b"[" * 9000
-    for payload in (b"", b"[]", b"{}", b"\xff", b'{"boot_id": 1, "sequence": "x"}', deep):
+    huge = b'{"boot_id": "b1", "sequence": 1e400, "healthy": true}'
+    for payload in (b"", b"[]", b"{}", b"\xff", b'{"boot_id": 1, "sequence": "x"}', deep, huge):
         gathered.push("web-1", payload, 1.0)
         gathered.event(payload, 1.0)
-    assert values(gathered, 1.0)["sappers_monitor_unreadable_messages_total"] == 12
+    assert values(gathered, 1.0)["sappers_monitor_unreadable_messages_total"] == 14
     assert not gathered.guests
     assert not gathered.told
 

@@ -33,9 +33,9 @@ log = structlog.get_logger(__name__)
 class _Store(msgspec.Struct, frozen=True):
     """The first line of a `store`; what follows is the message. No wildcards in the name."""
 
-    name: Annotated[str, Meta(pattern=r"^[!-)+-=?-~]{1,200}$")]
+    name: Annotated[str, Meta(pattern=r"^[!-)+-=?-~]{1,200}\Z")]
     to: str
-    id: Annotated[str, Meta(pattern=r"^[!-~]{1,128}$")]
+    id: Annotated[str, Meta(pattern=r"^[!-~]{1,128}\Z")]
 
 
 class _Fetch(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ class DurableCalls:
             if scope is None:  # or this member has not heard of it yet
                 return _refusal(f"there should be no guest {allocation_id}", later=True)
             return msgspec.json.encode(await self._act(scope, call, payload))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refusals.count(RefusalKind.UNREADABLE, allocation_id)
             return _refusal(f"that makes no sense: {error}")
         except PermissionError as error:

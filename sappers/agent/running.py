@@ -6,8 +6,10 @@ one, and what the file says is believed only while the lock is held. No pid is e
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from sappers.errors import StateInUse
+from sappers.errors import ConfigError, StateInUse
 
 # One that only asks holds the lock for a moment.
 _PATIENCE_SECONDS = 1.0
@@ -36,15 +38,40 @@ class RunningAgent(msgspec.Struct, frozen=True):
     http_port: int
 
 
+def refuse_others(folder: Path) -> None:
+    """Nothing, for a STATE_DIR that only its user can write to.
+
+    Raises:
+        ConfigError: Another user could put there what the agent opens, or be who it is.
+        OSError: It cannot be looked at.
+    """
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(
+            f"{folder} is no folder, or a link to one", hint="name the folder itself as STATE_DIR"
+        )
+    if found.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(
+            f"{folder}: another user owns it",
+            hint="run it as the user whose STATE_DIR this is, or use another STATE_DIR",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"{folder}: other users can write to it",
+            hint=f"chmod go-w {folder}, if nothing in it is from somebody else",
+        )
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[int]:
     """Hold a STATE_DIR's lock for the block; yields its descriptor for `announce`.
 
     Raises:
         StateInUse: Another agent holds it.
+        ConfigError: It is a link.
         OSError: The file cannot be made.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open(path, os.O_CREAT)
     try:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not _try(descriptor, fcntl.LOCK_EX):
@@ -69,10 +96,11 @@ def find_running(path: Path) -> RunningAgent | None:
 
     Raises:
         StateInUse: One runs, but does not say yet where it answers.
+        ConfigError: The file is a link.
         OSError: The file cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = _open(path)
     except FileNotFoundError:
         return None
     try:
@@ -88,6 +116,17 @@ def find_running(path: Path) -> RunningAgent | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path, flags: int = 0) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ConfigError(
+            f"{path} is a link, which no agent made", hint="look who made it, and remove it"
+        ) from error
 
 
 def _try(descriptor: int, how: int) -> bool:

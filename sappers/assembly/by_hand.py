@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,12 @@ def load_cluster_keys(folder: Path) -> ClusterKeys | None:
 
 def _refuse_others(folder: Path) -> None:
     """Nothing, for a folder that only its user can reach; else whoever made it has the cluster."""
-    found = folder.stat()
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise IdentityError(
+            f"{folder} is no folder, or a link to one",
+            hint="name the folder itself with --cluster-keys",
+        )
     if found.st_uid not in (os.geteuid(), 0):
         raise IdentityError(
             f"{folder}: another user owns it, and would have the cluster's keys",

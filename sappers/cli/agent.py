@@ -6,6 +6,7 @@ Settings come from `STATE_DIR/agent.toml` where there is one; a flag given here 
 from __future__ import annotations
 
 import asyncio
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -14,7 +15,7 @@ import typer
 
 from sappers import __version__
 from sappers.agent.flags import StartFlags
-from sappers.agent.running import RunningAgent, claimed, find_running
+from sappers.agent.running import RunningAgent, claimed, find_running, refuse_others
 from sappers.assembly.agent import run_agent
 from sappers.assembly.by_hand import prepare_by_hand
 from sappers.cli.agent_requests import Launch, Requests
@@ -293,6 +294,7 @@ def sappers(
 def _run(folder: StateFolder, flags: StartFlags, cluster_keys: Path | None) -> None:
     try:
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_others(folder.root)
         with claimed(folder.running) as lock:
             settings = prepare_by_hand(folder, flags, cluster_keys)
             asyncio.run(run_agent(folder, settings, flags.node_id, lock))
@@ -305,6 +307,9 @@ _WHOSE = "run it as the user whose STATE_DIR this is"
 
 def _find_running(folder: StateFolder) -> RunningAgent | None:
     try:
+        if not os.path.lexists(folder.root):
+            return None
+        refuse_others(folder.root)
         return find_running(folder.running)
     except OSError as error:
         raise ConfigError(f"{folder.running}: {error.strerror}", hint=_WHOSE) from error

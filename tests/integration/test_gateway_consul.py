@@ -19,12 +19,13 @@ from sappers.consul.catalog import ConsulCatalog
 from sappers.decisions.reconcile_services import META_ALLOCATION, META_CLUSTER
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import RegisterMember
 from sappers.model.route import Backend
 from tests.consul_agents import DevConsul
 from tests.fake_member import make_allocation
 from tests.integration.gateways import ADDRESS, World, accepts
 from tests.integration.hubs import eventually
-from tests.unit.worlds import founded, workload
+from tests.unit.worlds import commit, founded, member, workload
 
 CLUSTER = "c1"
 
@@ -60,7 +61,7 @@ async def routing(world: World, consul: DevConsul) -> AsyncIterator[Routing]:
 
 
 def state_of(*allocations: Allocation, services: tuple[str, ...] = ("hello",)) -> ClusterState:
-    state = founded()
+    state, _ = commit(founded(), RegisterMember(member(1, address="127.93.1.2")))
     return msgspec.structs.replace(
         state,
         workloads=state.workloads.update({name: workload(name) for name in services}),
@@ -70,7 +71,10 @@ def state_of(*allocations: Allocation, services: tuple[str, ...] = ("hello",)) -
 
 def guest(backend: Backend, **changes: Any) -> Allocation:
     made = msgspec.structs.replace(
-        make_allocation("hello", "m1"), id=backend.id, status=AllocationStatus.HEALTHY
+        make_allocation("hello", "m1"),
+        id=backend.id,
+        host_port=backend.port,
+        status=AllocationStatus.HEALTHY,
     )
     return msgspec.structs.replace(made, **changes)
 

@@ -139,6 +139,14 @@ def test_keys_that_others_can_reach_are_refused(tmp_path: Path) -> None:
         start(tmp_path, "node2", peers=f"{HERE}:7946")
 
 
+def test_a_link_to_keys_is_refused(tmp_path: Path) -> None:
+    start(tmp_path / "a", "node1", bootstrap=1)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / KEYS_FOLDER).symlink_to(tmp_path / "a" / KEYS_FOLDER)
+    with pytest.raises(IdentityError, match="a link"):
+        start(tmp_path / "b", "node2", peers=f"{HERE}:7946")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_folder_that_another_user_put_there_gets_no_keys(tmp_path: Path) -> None:
     (tmp_path / KEYS_FOLDER).mkdir(mode=0o700)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ from sappers.config import StateFolder
 from sappers.durable import write_durably
 from sappers.errors import HostUnfit, IdentityError
 from sappers.model.repair import RepairLogin
-from sappers.provisioner.repair_access import access_line
+from sappers.provisioner.repair_access import access_line, with_member_access
 from sappers.security.repair_authority import seal_authority
 
 SSH_PORT = 22
@@ -47,28 +47,28 @@ def let_healers_in(
     login = RepairLogin(
         member_id=running.node_id,
         port=SSH_PORT,
-        user=getpass.getuser(),
+        user=pwd.getpwuid(os.geteuid()).pw_name,
         become=False,
         host_keys=_host_keys(running),
         start=(os.path.abspath(sys.argv[0]), str(folder.root)),  # noqa: PTH100 — links stay
     )
     path = Path.home() / ".ssh" / "authorized_keys"
-    _add_line(path, access_line(authority.public, running.node_id))
+    _write_line(path, access_line(authority.public, running.node_id), running.node_id)
     sealed = seal_authority(authority, keys.identity.hub.account_seed.strip())
     wanted = WantedRepairKey(sealed.public, sealed.sealed, (login,))
     client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
     return f"healers may log in as {login.user} to start {running.node_id} again (line in {path})"
 
 
-def _add_line(path: Path, line: str) -> None:
-    """Every other line stays: other agents of this host have theirs."""
-    before = path.read_text() if path.exists() else ""
-    if line in before.splitlines():
+def _write_line(path: Path, line: str, member_id: str) -> None:
+    """Every line but this member's stays: other agents of this host have theirs."""
+    before = path.read_bytes() if path.exists() else b""
+    after = with_member_access(before, line, member_id)
+    if after == before:
         return
     path.parent.mkdir(mode=0o700, exist_ok=True)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    begin = before if before.endswith("\n") or not before else f"{before}\n"
-    write_durably(path, f"{begin}{line}\n".encode(), mode=mode)
+    write_durably(path, after, mode=mode)
 
 
 def _host_keys(running: RunningAgent) -> tuple[str, ...]:

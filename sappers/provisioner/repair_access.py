@@ -20,6 +20,26 @@ def with_access(content: bytes, line: str) -> bytes:
     return others + line.encode() + b"\n"
 
 
+def with_member_access(content: bytes, line: str, member_id: str) -> bytes:
+    """The file with this line as the only one of ours for a member; every other byte stays.
+
+    Args:
+        line: `access_line` for that member.
+    """
+    wanted, principal = line.encode(), f'principals="{principal_of(member_id)}"'.encode()
+    kept: list[bytes] = []
+    for one in content.splitlines(keepends=True):
+        is_this_members = _is_ours(one) and principal in one
+        if not is_this_members or one.rstrip(b"\r\n") == wanted:
+            kept.append(one)
+    others = b"".join(kept)
+    if wanted in others.splitlines():
+        return others
+    if others and not others.endswith(b"\n"):
+        others += b"\n"
+    return others + wanted + b"\n"
+
+
 def without_access(content: bytes) -> bytes:
     """The file without our lines."""
     lines = content.splitlines(keepends=True)

@@ -17,8 +17,9 @@ START_SECONDS = 60.0
 STAYS_UP_SECONDS = 4.0
 _LOOK_SECONDS = 0.5
 _WORDS = 200
-# $0 is the lock. Nothing is printed of an agent that has ended.
-_WHO_RUNS = 'flock -n -s "$0" true 2>/dev/null || cat "$0"'
+# $0 is the lock. Nothing is printed of an agent that has ended: 1 alone says that the lock is held,
+# and any other failure of flock says nothing of it.
+WHO_RUNS = 'flock -n -s "$0" true 2>/dev/null; [ $? -eq 1 ] && cat "$0"'
 _START = 'exec setsid --fork "$@" >>"$0" 2>&1 </dev/null'
 
 
@@ -73,7 +74,7 @@ def _watch(executor: Executor, lock: str, log: str, *, not_pid: int) -> tuple[Fi
 
 def _who_runs(executor: Executor, lock: str) -> int:
     """The agent's process, or 0."""
-    said = executor.run(["sh", "-c", _WHO_RUNS, lock]).stdout
+    said = executor.run(["sh", "-c", WHO_RUNS, lock]).stdout
     try:
         return msgspec.json.decode(said, type=_Runs).pid
     except msgspec.DecodeError:

@@ -3,7 +3,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.provisioner.repair_access import MARK, access_line, with_access, without_access
+from sappers.provisioner.repair_access import (
+    MARK,
+    access_line,
+    with_access,
+    with_member_access,
+    without_access,
+)
 
 LINE = access_line("ssh-ed25519 AAAA", "lab1-0a1b2c")
 OTHERS = st.lists(
@@ -22,6 +28,16 @@ def test_a_new_key_takes_the_place_of_the_old_one() -> None:
     before = b"ssh-rsa AAAB me\n" + with_access(b"", LINE)
     rotated = access_line("ssh-ed25519 BBBB", "lab1-0a1b2c")
     assert with_access(before, rotated) == b"ssh-rsa AAAB me\n" + rotated.encode() + b"\n"
+
+
+def test_of_several_members_only_the_ones_old_line_goes() -> None:
+    other = access_line("ssh-ed25519 AAAA", "lab1-0a1b2c3").encode()
+    before = b"\xff\r\n" + LINE.encode() + b"\n" + other + b"\n\nssh-rsa AAAB me"
+    assert with_member_access(before, LINE, "lab1-0a1b2c") == before
+    rotated = access_line("ssh-ed25519 BBBB", "lab1-0a1b2c")
+    after = with_member_access(before, rotated, "lab1-0a1b2c")
+    assert after == b"\xff\r\n" + other + b"\n\nssh-rsa AAAB me\n" + rotated.encode() + b"\n"
+    assert with_member_access(after, rotated, "lab1-0a1b2c") == after
 
 
 def test_a_last_line_without_an_end_stays_whole() -> None:

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
 import msgspec
 
 from sappers.provisioner.restore import Diagnosis, versions_to_try, why_hopeless
+from sappers.provisioner.restore_by_hand import WHO_RUNS
 
 OLD, NEW = "0123456789ab-py311", "ba9876543210-py311"
 WELL = Diagnosis(
@@ -43,3 +49,25 @@ def test_what_only_a_person_can_mend_says_so() -> None:
     assert "bootstrap" in why_hopeless(but(unit={"LoadState": "not-found"}))
     assert "bootstrap" in why_hopeless(but(versions=()))
     assert "systemd" in why_hopeless(but(systemd=False))
+
+
+def test_a_record_is_believed_only_while_its_lock_is_held(tmp_path: Path) -> None:
+    lock = tmp_path / "agent.lock"
+    lock.write_text('{"pid": 7}')
+
+    def said(**environment: str) -> str:
+        command = ["/bin/sh", "-c", WHO_RUNS, str(lock)]
+        done = subprocess.run(
+            command, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    broken = tmp_path / "flock"
+    broken.write_text("#!/bin/sh\nexit 66\n")
+    broken.chmod(0o755)
+    assert said() == ""
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert said() == '{"pid": 7}'
+        assert said(PATH=f"{tmp_path}:{os.environ['PATH']}") == ""
+        assert said(PATH="/nonexistent") == ""

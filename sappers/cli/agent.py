@@ -19,10 +19,10 @@ from sappers.agent.running import RunningAgent, claimed, find_running, refuse_ot
 from sappers.assembly.agent import run_agent
 from sappers.assembly.by_hand import prepare_by_hand
 from sappers.cli.agent_requests import Launch, Requests
-from sappers.cli.exit_codes import ExitCode, exit_code_for
+from sappers.cli.ending import run_to_the_end
 from sappers.cli.help_text import reflowed
 from sappers.config import StateFolder
-from sappers.errors import ConfigError, MemberUnreachable, SappersError, StateInUse
+from sappers.errors import ConfigError, MemberUnreachable, StateInUse
 
 _STARTING = "Starting an agent"
 _ASKING = "Asking the agent that runs on STATE_DIR"
@@ -322,7 +322,9 @@ def _launch(
     service: str | None,
     port: int | None,
 ) -> Launch | None:
-    name = nanovm or microvm
+    if nanovm is not None and microvm is not None:
+        raise ConfigError("--launch-nanovm and --launch-microvm: one at a time")
+    name = microvm if nanovm is None else nanovm
     if name is None:
         for flag, given in (
             ("--vm-image", image),
@@ -332,9 +334,7 @@ def _launch(
             if given is not None:
                 raise ConfigError(f"{flag} goes with --launch-nanovm or --launch-microvm")
         return None
-    if nanovm and microvm:
-        raise ConfigError("--launch-nanovm and --launch-microvm: one at a time")
-    return Launch(name, "nanos" if nanovm else "microvm", image, service or "", port)
+    return Launch(name, "microvm" if nanovm is None else "nanos", image, service or "", port)
 
 
 def _refuse_start_flags(flags: StartFlags, running: RunningAgent) -> None:
@@ -352,19 +352,7 @@ def _refuse_start_flags(flags: StartFlags, running: RunningAgent) -> None:
 
 def main() -> NoReturn:
     """Run `sappers`."""
-    try:
-        code = app(standalone_mode=False)
-    except SappersError as error:
-        typer.echo(f"sappers: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f"  {error.hint}", err=True)
-        raise SystemExit(exit_code_for(error)) from error
-    except typer.TyperException as error:
-        error.show()  # type: ignore[attr-defined]
-        raise SystemExit(ExitCode.USAGE) from error
-    except (KeyboardInterrupt, typer.Abort):
-        raise SystemExit(ExitCode.INTERRUPTED) from None
-    raise SystemExit(code if isinstance(code, int) else ExitCode.OK)
+    run_to_the_end(app)
 
 
 if __name__ == "__main__":

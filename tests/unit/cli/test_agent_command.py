@@ -43,7 +43,11 @@ def test_help_has_every_flag_of_the_table_examples_files_and_exit_codes() -> Non
 
 
 def test_a_request_without_an_agent_says_what_to_do(tmp_path: Path) -> None:
-    for request in (("--trigger-snapshot",), ("--launch-microvm", "monitor")):
+    for request in (
+        ("--trigger-snapshot",),
+        ("--launch-microvm", "monitor"),
+        ("--launch-nanovm", ""),
+    ):
         done = run(*request, str(tmp_path / "node1"))
         assert done.returncode == ExitCode.UNREACHABLE
         assert "no agent runs on" in done.stderr
@@ -71,6 +75,14 @@ def test_wrong_usage_is_two_sentences(
     done = run(*(str(place) if one == "x" else one for one in arguments))
     assert done.returncode == code, done.stderr
     assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_was_not_foreseen_is_a_sentence_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(str(tmp_path / "file" / "node1"), SAPPERS_HOME=str(tmp_path / "home"))
+    assert done.returncode == ExitCode.ERROR
+    assert "NotADirectoryError" in done.stderr
     assert "Traceback" not in done.stderr
 
 

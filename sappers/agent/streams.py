@@ -38,7 +38,7 @@ class StreamKeeper:
         self._gone_since: Mapping[str, float] = {}
         self._settled: object = None
         self._due = 0.0
-        self._said = ""
+        self._said: frozenset[tuple[str, str]] = frozenset()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -54,28 +54,50 @@ class StreamKeeper:
             if not self._hub.connected or (wanted == self._settled and now < self._due):
                 continue
             try:
-                await self._keep(replicated)
+                failures = await self._keep(replicated)
             except SappersError as error:
-                self._due, self._settled = now + _RETRY_SECONDS, wanted
-                if error.message != self._said:
-                    log.warning("streams not kept", error=error.message, hint=error.hint)
-                self._said = error.message
-            else:
-                self._due, self._settled, self._said = now + _CHECK_SECONDS, wanted, ""
+                failures = {"": error}
+            self._say(failures)
+            pause = _RETRY_SECONDS if failures else _CHECK_SECONDS
+            self._due, self._settled = now + pause, wanted
 
-    async def _keep(self, replicated: ReplicatedLog) -> None:
+    def _say(self, failures: Mapping[str, SappersError]) -> None:
+        """Log what goes wrong, by workload, once; the empty name is for all."""
+        for workload, error in failures.items():
+            if (workload, error.message) not in self._said:
+                log.warning(
+                    "stream not kept" if workload else "streams not kept",
+                    workload=workload or "all",
+                    error=error.message,
+                    hint=error.hint,
+                )
+        self._said = frozenset((name, error.message) for name, error in failures.items())
+
+    async def _keep(self, replicated: ReplicatedLog) -> Mapping[str, SappersError]:
+        """Do what is to be done; what could not be, by workload.
+
+        Raises:
+            SappersError: It is not known what there is.
+        """
         found = await self._streams.streams()
         now = self._clock.monotonic()
         plan = plan_streams(replicated.state(), found, self._gone_since, now)
         self._gone_since = plan.gone_since
+        failures: dict[str, SappersError] = {}
         for action in plan.actions:
-            if isinstance(action, KeepStream):
-                await self._streams.keep(action.workload, action.replicas)
-                log.info("stream kept", workload=action.workload, replicas=action.replicas)
-                continue
-            # Somebody else may lead, and may have been told of a new workload of that name.
-            await replicated.read_barrier(_BARRIER_SECONDS)
-            again = plan_streams(replicated.state(), found, self._gone_since, now)
-            if action in again.actions:
-                await self._streams.remove(action.workload)
-                log.info("stream removed", workload=action.workload)
+            if replicated.status().role is not RaftRole.LEADER:
+                break  # another keeps them now
+            try:
+                if isinstance(action, KeepStream):
+                    await self._streams.keep(action.workload, action.replicas)
+                    log.info("stream kept", workload=action.workload, replicas=action.replicas)
+                    continue
+                # Somebody else may lead, and may have been told of a new workload of that name.
+                await replicated.read_barrier(_BARRIER_SECONDS)
+                again = plan_streams(replicated.state(), found, self._gone_since, now)
+                if action in again.actions:
+                    await self._streams.remove(action.workload)
+                    log.info("stream removed", workload=action.workload)
+            except SappersError as error:  # one workload's trouble is not another's
+                failures[action.workload] = error
+        return failures

@@ -21,7 +21,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
     """What to do about streams.
 
     Attributes:
-        actions: In order.
+        actions: In order: what is removed first, for its room may be needed.
         gone_since: For the next plan: since when nobody wants a stream, by workload, in monotonic
             seconds.
     """
@@ -58,4 +58,4 @@ def plan_streams(
     ]
     gone = {name: gone_since.get(name, now) for name in sorted(found.keys() - wanted)}
     remove = [RemoveStream(name) for name, since in gone.items() if now - since >= GONE_SECONDS]
-    return StreamPlan((*keep, *remove), gone)
+    return StreamPlan((*remove, *keep), gone)

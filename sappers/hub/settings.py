@@ -20,7 +20,7 @@ from sappers.security.tls import AGENT_SERVER_NAME, Identity
 _MAX_PAYLOAD = 1024 * 1024  # four times the largest command of the log
 _MAX_PENDING = 16 * 1024 * 1024
 _LOG_BYTES = 4 * 1024 * 1024
-_STORE_BYTES = 4 * 1024 * 1024 * 1024
+STORE_BYTES = 4 * 1024 * 1024 * 1024
 _STORE_MEMORY_BYTES = 16 * 1024 * 1024  # no stream is kept in memory
 # A guest under full emulation needs seconds for a handshake.
 _CLIENT_TLS_SECONDS = 10
@@ -92,7 +92,7 @@ def server_settings(
         settings["jetstream"] = {
             # Apart: a server throws away, unasked, streams that its cluster does not know.
             "store_dir": str(store / "alone" if alone else store),
-            "max_file_store": _STORE_BYTES,
+            "max_file_store": STORE_BYTES,
             "max_memory_store": _STORE_MEMORY_BYTES,
             # Otherwise what was acknowledged within two minutes is lost when the power goes.
             "sync_interval": "always",

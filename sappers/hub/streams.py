@@ -16,6 +16,7 @@ from nats.js import api
 
 from sappers.errors import HubError, StreamFull
 from sappers.hub.client import NatsHubClient
+from sappers.hub.settings import STORE_BYTES
 from sappers.model import subjects
 from sappers.model.durable import KeptMessage, StoredMessage, StreamReading
 
@@ -31,6 +32,7 @@ _CALL_SECONDS = 5.0
 _TOKEN = re.compile(r"\$JS\.ACK(\.[A-Za-z0-9_-]+){7,12}")
 _TOO_MANY_BYTES = 10077
 _NOT_ENABLED = (10039, 10076)
+_NO_ROOM = 10047
 
 
 class NatsStreams:
@@ -186,7 +188,12 @@ async def _said_plainly(what: str) -> AsyncIterator[None]:
                 "the hub keeps no durable messages", hint="docs/messaging.md says what to do"
             ) from error
         kind = StreamFull if error.err_code == _TOO_MANY_BYTES else HubError
-        raise kind(f"{what}: {error.description}") from error
+        # What is said of several servers, of which none has room, has no number of its own.
+        no_room = error.err_code == _NO_ROOM or "storage" in (error.description or "")
+        room = (
+            f"each hub server has room for the streams of {STORE_BYTES // STREAM_BYTES} workloads"
+        )
+        raise kind(f"{what}: {error.description}", hint=room if no_room else None) from error
     except (nats.errors.Error, OSError, LookupError, TypeError, ValueError) as error:
         # The last three: nats-py reads an answer that is none.
         raise HubError(f"{what}: {str(error) or type(error).__name__}") from error

@@ -181,6 +181,28 @@ async def test_a_full_stream_refuses_what_is_new_and_keeps_what_it_has(
     await streams.store("shop", "x", bytes(1000), "again")
 
 
+@pytest.mark.parametrize("servers", [("a",), ("a", "b", "c")])
+async def test_a_stream_for_which_there_is_no_room_is_refused_plainly(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, servers: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sappers.hub.streams.STREAM_BYTES", 3 * 1024**3)
+    await hub.run(*servers)
+    streams = NatsStreams(await hub.client(*servers))
+    await kept(streams, "first", len(servers))
+
+    async def refused() -> bool:  # as soon as each server knows what the others keep
+        try:
+            await streams.keep("second", len(servers))
+        except HubError as error:
+            return error.hint == "each hub server has room for the streams of 1 workloads"
+        await streams.remove("second")
+        return False
+
+    await eventually(refused)
+    await streams.remove("first")
+    await kept(streams, "second", len(servers))
+
+
 async def test_a_cluster_of_before_jetstream_goes_on_without(hub: Hub) -> None:
     folder = hub.folder / "a" / "hub"
     (folder / "account.jwt").write_text(hub.account.account_jwt.splitlines()[0])

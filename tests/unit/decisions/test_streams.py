@@ -81,6 +81,12 @@ def test_what_still_runs_keeps_its_stream_and_a_repair_needs_none():
     assert plan.actions == (KeepStream("a", 3),)
 
 
+def test_what_goes_makes_room_before_what_comes_needs_it():
+    found = {"old": StreamReading(3)}
+    plan = plan_streams(world({"a"}), found, {"old": 0.0}, GONE_SECONDS)
+    assert plan.actions == (RemoveStream("old"), KeepStream("a", 3))
+
+
 def test_without_a_hub_there_is_nothing_to_keep():
     assert plan_streams(world({"a"}, servers=0), {}, {}, 0.0).actions == ()
 

@@ -1,0 +1,84 @@
+"""The leader keeps streams: one that cannot be kept is none of the others' trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+import sappers.agent.streams as module
+from sappers.agent.streams import StreamKeeper
+from sappers.decisions.streams import GONE_SECONDS
+from sappers.errors import HubError
+from sappers.model.cluster_state import ClusterState
+from sappers.model.durable import StreamReading
+from sappers.model.observation import RaftRole, RaftStatus
+from tests.integration.hubs import eventually
+from tests.unit.agent.test_refusals import FixedClock
+from tests.unit.decisions.test_streams import world
+
+ROOM = 3
+
+
+@dataclass
+class Streams:
+    """As many streams as there is room for."""
+
+    found: dict[str, StreamReading] = field(default_factory=dict)
+    tried: list[str] = field(default_factory=list)
+
+    async def streams(self) -> dict[str, StreamReading]:
+        return dict(self.found)
+
+    async def keep(self, workload: str, replicas: int) -> None:
+        self.tried.append(workload)
+        if workload not in self.found and len(self.found) >= ROOM:
+            raise HubError("no room")
+        self.found[workload] = StreamReading(replicas)
+
+    async def remove(self, workload: str) -> None:
+        del self.found[workload]
+
+
+@dataclass
+class Log:
+    current: ClusterState
+    role: RaftRole = RaftRole.LEADER
+
+    def state(self) -> ClusterState:
+        return self.current
+
+    def status(self) -> RaftStatus:
+        return RaftStatus(self.role, 1, "m1", 1, 1)
+
+    async def read_barrier(self, timeout_seconds: float) -> int:
+        return 1
+
+
+class Hub:
+    connected = True
+
+
+async def test_whoever_finds_no_room_stops_nobody_and_gets_the_room_that_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    clock, streams = FixedClock(), Streams({"z": StreamReading(1), "y": StreamReading(1)})
+    log = Log(msgspec.structs.replace(world({"a", "b", "z"}), cluster_id="c1"))
+    keeper = StreamKeeper(streams, Hub(), clock, lambda: log)
+    with capture_logs() as said:
+        running = asyncio.create_task(keeper.run())
+        await eventually(lambda: streams.found.get("z") == StreamReading(3), 5.0)
+        clock.time += module._RETRY_SECONDS
+        await eventually(lambda: streams.tried.count("b") == 2, 5.0)
+        clock.time += GONE_SECONDS
+        await eventually(lambda: sorted(streams.found) == ["a", "b", "z"], 5.0)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    warned = [each for each in said if each["log_level"] == "warning"]
+    assert [(each["workload"], each["error"]) for each in warned] == [("b", "no room")]

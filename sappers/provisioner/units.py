@@ -90,7 +90,7 @@ def _guest_limits() -> str:
     It is counted on the guest's own host, the only place that knows which guest it is.
     """
     ports = Ports()
-    agents = sorted((ports.gossip, ports.raft, ports.http, ports.hub_routes))
+    agents = sorted((ports.raft, ports.http, ports.hub_routes))
     others = ", ".join(str(port) for port in agents)
     new, over = "ct state new add", "reject with tcp reset"
     return (
@@ -98,6 +98,7 @@ def _guest_limits() -> str:
         f"set hub {{ {_PER_GUEST} }}; set agents {{ {_PER_GUEST} }}; "
         f"set opening {{ {_PER_GUEST} timeout 1m; }}; set bytes {{ {_PER_GUEST} timeout 1m; }}; "
         "chain guests { type filter hook output priority filter; "
+        f"{_GUESTS} meta l4proto {{ tcp, udp }} th dport {ports.gossip} reject; "
         # First, so that nothing is counted as open that is not let open.
         f"{_GUESTS} tcp dport {{ {ports.hub}, {others} }} ct state new update @opening "
         f"{{ meta skuid limit rate over {OPENINGS_PER_SECOND}/second "

@@ -94,6 +94,25 @@ while time.monotonic() < until:
 print(received, flush=True)
 os.killpg(0, 9)
 """
+# A user's datagrams, how many of ten arrive.
+_DATAGRAMS = """
+import encodings.idna
+import os, socket, sys
+port, user = int(sys.argv[1]), int(sys.argv[2])
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("10.9.9.1", port))
+server.settimeout(0.2)
+os.setuid(user)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+arrived = 0
+for _ in range(10):
+    try:
+        client.sendto(b"x", ("10.9.9.1", port))
+        arrived += len(server.recv(10))
+    except OSError:
+        pass
+print(arrived, flush=True)
+"""
 
 
 def connections(port: int, *users: int, tries: int = 40) -> list[int]:
@@ -134,6 +153,14 @@ def test_each_guest_gets_a_few_connections_and_not_another_ones(port: int, limit
 def test_who_is_no_guest_is_not_counted_nor_is_another_port() -> None:
     assert connections(Ports().hub, 1000) == [40]
     assert connections(8080, GUEST_USER_IDS.start + 7) == [40]
+
+
+def test_a_guest_has_no_part_in_gossip() -> None:
+    port, guest = str(Ports().gossip), str(GUEST_USER_IDS.start + 7)
+    assert connections(Ports().gossip, int(guest), 1000) == [0, 40]
+    assert in_a_namespace(_DATAGRAMS, port, guest) == [0]
+    assert in_a_namespace(_DATAGRAMS, port, "1000") == [10]
+    assert in_a_namespace(_DATAGRAMS, "8080", guest) == [10]
 
 
 def test_a_guest_sends_the_hub_only_so_much_and_others_as_they_like() -> None:

@@ -81,22 +81,32 @@ async def _print(
 ) -> None:
     left = count
     done = asyncio.Event()
+    unheard: OSError | None = None  # what is raised in `received` ends nothing
 
     async def received(on: str, payload: bytes) -> None:
-        nonlocal left
+        nonlocal left, unheard
         if done.is_set():
             return
-        now = datetime.now().astimezone()
-        if output is Output.JSON:
-            typer.echo(as_json(now, on, payload))
-        else:
-            when = now.strftime("%H:%M:%S.%f")[:-3]
-            typer.echo(f"{when} {plain(on)} {plain(readable(on, payload))}")
+        try:
+            typer.echo(_line(output, on, payload))
+        except OSError as error:
+            unheard = error
+            done.set()
         if left is not None and (left := left - 1) == 0:
             done.set()
 
     async with listening(identity, credentials, servers, subject, received):
         await done.wait()
+    if unheard is not None:
+        raise unheard
+
+
+def _line(output: Output, subject: str, payload: bytes) -> str:
+    now = datetime.now().astimezone()
+    if output is Output.JSON:
+        return as_json(now, subject, payload)
+    when = now.strftime("%H:%M:%S.%f")[:-3]
+    return f"{when} {plain(subject)} {plain(readable(subject, payload))}"
 
 
 def as_json(now: datetime, subject: str, payload: bytes) -> str:

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import stat
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import sappers.cli.listen as module
 from sappers.cli.deploy import app
 from sappers.cli.listen import TEXT_MAX, as_json, readable
+from sappers.cli.session import Output
 from sappers.errors import IdentityError
 from sappers.hub.credentials import create_hub_account
 from sappers.model import subjects
@@ -65,3 +72,23 @@ def test_for_programs_a_message_is_a_line_and_whole() -> None:
         "payload": "one\ntwo" * 100,
     }
     assert json.loads(as_json(at, "x", b"\xff"))["base64"] == "/w=="
+
+
+async def test_it_ends_when_nobody_reads_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.asynccontextmanager
+    async def listening(identity, credentials, servers, subject, received):
+        """As the hub's client does, it lets no message's trouble through."""
+        with contextlib.suppress(Exception):
+            await received("sappers.app.web.x", b"one")
+        yield
+
+    monkeypatch.setattr(module, "listening", listening)
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", gone)
+    with pytest.raises(BrokenPipeError):
+        async with asyncio.timeout(5):
+            await module._print(None, "", (), ">", None, Output.TEXT)
+    with contextlib.suppress(BrokenPipeError):
+        gone.close()

@@ -165,6 +165,8 @@ Received = Callable[[str, bytes], Awaitable[None]]
 Unsubscribe = Callable[[], None]
 # (subject, payload, reply subject) -> what to answer; None for nothing.
 Answer = Callable[[str, bytes, str], Awaitable[bytes | None]]
+# (reply subject, how many of this subscription are under way) -> what to answer; None for nothing.
+Busy = Callable[[str, int], bytes | None]
 
 
 class HubClient(Protocol):
@@ -206,12 +208,24 @@ class HubClient(Protocol):
         queue: str,
         answer: Answer,
         *,
+        at_once: int = 0,
+        busy: Busy | None = None,
         waiting_max: int = 0,
         dropped: Callable[[], None] | None = None,
     ) -> Unsubscribe:
         """Answer requests, over reconnects too; one of those with the same queue gets each.
 
-        Returns what ends it; `waiting_max` and `dropped` as in `subscribe`.
+        Args:
+            subject: May have wildcards.
+            queue: Of those that serve with the same one, one gets each request.
+            answer: Many at a time.
+            at_once: How many; 0 is the client's own bound, which holds for all that it serves.
+            busy: What answers the requests beyond; they are dropped without it.
+            waiting_max: As in `subscribe`.
+            dropped: As in `subscribe`.
+
+        Returns:
+            What ends it.
         """
 
     async def close(self) -> None:

@@ -24,8 +24,8 @@ from sappers.model.refusal import RefusalKind
 from sappers.ports import Clock, DurableStreams, HubClient, Refusals
 
 _QUEUE = "agents"
-_CALLS_AT_ONCE = 24  # of one guest
 _FETCH_MAX = 8
+_WAITING_MAX = 4  # fetches of one guest; further ones are answered without waiting
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class DurableCalls:
         self._scope_of = scope_of
         self._refusals = refusals
         self._clock = clock
-        self._under_way: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
 
     def served_by(self, hub: HubClient) -> GuestCalls:
         """What takes guests' calls, each guest's at a rate of its own."""
@@ -87,10 +87,6 @@ class DurableCalls:
         if not subjects.matches(f"{subjects.inbox(allocation_id)}.>", reply):
             self._refusals.count(RefusalKind.SUBJECT, allocation_id)
             return None
-        if self._under_way[allocation_id] >= _CALLS_AT_ONCE:
-            self._refusals.count(RefusalKind.RATE, allocation_id)
-            return _refusal("too many calls at once", later=True)
-        self._under_way[allocation_id] += 1
         try:
             scope = self._scope_of(allocation_id)
             if scope is None:  # or this member has not heard of it yet
@@ -106,35 +102,40 @@ class DurableCalls:
             return _refusal("the stream is full: messages are not settled as fast as they come")
         except HubError as error:
             return _refusal(error.message, later=True)
-        finally:
-            self._under_way[allocation_id] -= 1
-            if not self._under_way[allocation_id]:
-                del self._under_way[allocation_id]
 
     async def _act(self, scope: GuestScope, call: str, payload: bytes) -> dict[str, Any]:
         match call:
             case "store":
                 return await self._store(scope, payload)
             case "fetch":
-                ask = msgspec.json.decode(payload, type=_Fetch)
-                found = await self._streams.fetch(scope.workload, ask.count, ask.wait_seconds)
-                return {
-                    "messages": [
-                        {
-                            "subject": each.subject,
-                            "payload": base64.b64encode(each.payload).decode(),
-                            "token": each.token,
-                            "deliveries": each.deliveries,
-                        }
-                        for each in found
-                    ]
-                }
+                return await self._fetch(scope, payload)
             case "settle":
                 done = msgspec.json.decode(payload, type=_Settle)
                 await self._streams.settle(scope.workload, done.token, again=done.again)
                 return {}
             case _:
                 raise PermissionError(f"there is no call {call}")
+
+    async def _fetch(self, scope: GuestScope, payload: bytes) -> dict[str, Any]:
+        ask, guest = msgspec.json.decode(payload, type=_Fetch), scope.allocation_id
+        wait_seconds = ask.wait_seconds if self._waiting[guest] < _WAITING_MAX else 0.0
+        self._waiting[guest] += 1
+        try:
+            found = await self._streams.fetch(scope.workload, ask.count, wait_seconds)
+        finally:
+            self._waiting[guest] -= 1
+            if not self._waiting[guest]:
+                del self._waiting[guest]
+        messages = [
+            {
+                "subject": each.subject,
+                "payload": base64.b64encode(each.payload).decode(),
+                "token": each.token,
+                "deliveries": each.deliveries,
+            }
+            for each in found
+        ]
+        return {"messages": messages}
 
     async def _store(self, scope: GuestScope, payload: bytes) -> dict[str, Any]:
         head, _, message = payload.partition(b"\n")

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from sappers.agent.bucket import Bucket
+from sappers.agent.refusals import OTHERS
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.refusal import RefusalKind
@@ -44,6 +45,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 PUSHES = Rate(10.0, 40, 40)
 CALLS = Rate(500.0, 1000, 200)
+CALLS_AT_ONCE = 24  # of one guest, under way
 
 
 class _Guest:
@@ -142,7 +144,11 @@ class GuestEar(_Listener):
 
 
 class GuestCalls(_Listener):
-    """Takes what guests ask of whichever member comes first; `busy` is told beyond the rate."""
+    """Takes what guests ask of whichever member comes first.
+
+    `busy` is told beyond the rate, beyond `CALLS_AT_ONCE` of a guest, and when all guests together
+    ask more than this member can take. The last is no guest's own doing: `others` are counted.
+    """
 
     rate = CALLS
 
@@ -165,13 +171,24 @@ class GuestCalls(_Listener):
         async def asked(subject: str, payload: bytes, reply: str) -> bytes | None:
             if self._admits(allocation_id, guest):
                 return await self._answer(subject, payload, reply)
+            return told_later(reply)
+
+        def told_later(reply: str) -> bytes | None:
             inbox = f"{subjects.inbox(allocation_id)}.>"
             return self._busy if subjects.matches(inbox, reply) else None
+
+        def busy(reply: str, under_way: int) -> bytes | None:
+            if self._admits(allocation_id, guest):
+                whose = allocation_id if under_way >= CALLS_AT_ONCE else OTHERS
+                self._refusals.count(RefusalKind.RATE, whose)
+            return told_later(reply)
 
         return await self._hub.serve(
             subject,
             self._queue,
             asked,
+            at_once=CALLS_AT_ONCE,
+            busy=busy,
             waiting_max=WAITING_MAX * 2,
             dropped=partial(self._refuse, allocation_id, guest),
         )

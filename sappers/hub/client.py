@@ -23,7 +23,7 @@ from nats.js import JetStreamContext
 from sappers.errors import HubError
 from sappers.model import subjects
 from sappers.model.member import Member
-from sappers.ports import Answer, Received, Unsubscribe
+from sappers.ports import Answer, Busy, Received, Unsubscribe
 from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
 
 _CONNECT_SECONDS = 4.0
@@ -32,7 +32,7 @@ _RETRY_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
 _SLOW_SECONDS = 10.0  # between two complaints
 _PENDING_BYTES = 32 * 1024 * 1024
-_ANSWERED_AT_ONCE = 128
+_ANSWERED_AT_ONCE = 1024  # of at most 68 KiB each
 
 log = structlog.get_logger("sappers.hub")
 
@@ -148,13 +148,17 @@ class NatsHubClient:
         queue: str,
         answer: Answer,
         *,
+        at_once: int = 0,
+        busy: Busy | None = None,
         waiting_max: int = 0,
         dropped: Callable[[], None] | None = None,
     ) -> Unsubscribe:
         """Have `answer(subject, payload, reply)` called for each request; send what it returns.
 
-        Of those that serve with the same queue one gets each request. Returns what ends it.
+        Of those that serve with the same queue one gets each request. Returns what ends it; see
+        `ports.HubClient`.
         """
+        under_way: set[asyncio.Task[None]] = set()
 
         async def respond(message: Msg) -> None:
             try:
@@ -166,12 +170,20 @@ class NatsHubClient:
                     await self.publish(message.reply, said)
 
         async def begin(message: Msg) -> None:
-            if len(self._answering) >= _ANSWERED_AT_ONCE:
-                self.dropped += 1  # whoever asked asks again
+            # Here, not in the task: of a burst, many come before the first task runs.
+            if (at_once and len(under_way) >= at_once) or (
+                len(self._answering) >= _ANSWERED_AT_ONCE
+            ):
+                said = busy(message.reply, len(under_way)) if busy is not None else None
+                if said is None:
+                    self.dropped += 1
+                else:
+                    await self.publish(message.reply, said)
                 return
             task = asyncio.create_task(respond(message))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            for tasks in (under_way, self._answering):
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
 
         return await self._listen(
             _Wanted(subject, begin, queue=queue, waiting_max=waiting_max, dropped=dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from sappers.agent.refusals import Refusals
 from sappers.errors import HubError, StreamFull
 from sappers.model.durable import KeptMessage, StoredMessage
 from sappers.model.guest_scope import GuestScope
+from tests.integration.hubs import eventually
 
 REPLY = "sappers.inbox.shop-1.x.1"
 
@@ -30,6 +32,9 @@ class Streams:
         self.kept: list[tuple[str, str, bytes, str]] = []
         self.settled: list[tuple[str, str, bool]] = []
         self.failure: HubError | None = None
+        self.waits: list[float] = []
+        self.something = asyncio.Event()
+        self.something.set()
 
     async def store(self, workload, name, payload, message_id):
         if self.failure:
@@ -38,6 +43,9 @@ class Streams:
         return StoredMessage(len(self.kept))
 
     async def fetch(self, workload, count, wait_seconds):
+        self.waits.append(wait_seconds)
+        if wait_seconds:
+            await self.something.wait()
         return (KeptMessage(f"sappers.app.{workload}.durable.x", b"\xff", "token", 2),)
 
     async def settle(self, workload, token, *, again):
@@ -109,6 +117,17 @@ async def test_what_makes_no_sense_or_is_anothers_is_refused_and_counted(
     assert (await world.ask(call, payload))["later"] is False
     assert world.streams.kept == []
     assert world.refusals.totals()[kind] == 1
+
+
+async def test_few_fetches_of_a_guest_wait_and_the_others_are_answered_at_once(world):
+    world.streams.something.clear()
+    fetches = [asyncio.create_task(world.ask("fetch", b'{"wait_seconds": 5}')) for _ in range(10)]
+    await eventually(lambda: len(world.streams.waits) == 10, 5.0)
+    assert world.streams.waits == [5.0] * 4 + [0.0] * 6
+    world.streams.something.set()
+    assert all([(await each)["messages"] for each in fetches])
+    await world.ask("fetch", b'{"wait_seconds": 5}')
+    assert world.streams.waits[-1] == 5.0
 
 
 @pytest.mark.parametrize("reply", ["", "sappers.log.heartbeat", "sappers.inbox.shop-2.x"])

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from sappers.agent.bucket import Bucket
 from sappers.agent.guest_ear import (
     CALLS,
+    CALLS_AT_ONCE,
     DEAF_SECONDS,
     PUSHES,
     GuestCalls,
     GuestEar,
     guests_to_hear,
 )
-from sappers.agent.refusals import Refusals
+from sappers.agent.refusals import OTHERS, Refusals
 from sappers.model.allocation import AllocationStatus
+from sappers.ports import Busy
 from tests.fake_member import make_allocation
 from tests.unit.agent.test_refusals import FixedClock
 from tests.unit.worlds import founded
@@ -29,6 +31,7 @@ class OpenHub:
 
     def __init__(self) -> None:
         self.heard: dict[str, Callable[[str, bytes], Awaitable[None]]] = {}
+        self.busy: dict[str, Busy] = {}
 
     async def subscribe(self, subject, received, *, waiting_max=0, dropped=None):
         assert waiting_max > 0
@@ -39,9 +42,12 @@ class OpenHub:
 
         return leave
 
-    async def serve(self, subject, queue, answer, *, waiting_max=0, dropped=None):
-        assert queue and waiting_max > 0
+    async def serve(
+        self, subject, queue, answer, *, at_once=0, busy=None, waiting_max=0, dropped=None
+    ):
+        assert queue and waiting_max > 0 and at_once > 0
         self.heard[subject] = answer
+        self.busy[subject] = busy
         return lambda: self.heard.pop(subject, None)
 
     async def say(self, subject: str, payload: bytes = b"") -> bool:
@@ -146,3 +152,30 @@ async def test_who_asks_too_often_is_told_to_come_later_and_then_is_not_heard() 
     world.clock.time += DEAF_SECONDS
     await calls.attend(wanted)
     assert await world.hub.heard[subject](subject, b"", inbox) == b"yes"
+
+
+async def test_what_there_is_no_room_for_is_answered_and_counted_to_whoever_takes_it() -> None:
+    world = World()
+
+    async def answer(subject: str, payload: bytes, reply: str) -> bytes:
+        return b"yes"
+
+    calls = GuestCalls(
+        clock=world.clock,
+        hub=world.hub,
+        refusals=world.refusals,
+        queue="agents",
+        answer=answer,
+        busy=b"later",
+    )
+    subject, inbox = "sappers.guest.loud-1.durable.*", "sappers.inbox.loud-1.x"
+    await calls.attend({"loud-1": (subject,)})
+    busy = world.hub.busy[subject]
+    assert busy(inbox, CALLS_AT_ONCE) == b"later"
+    assert busy("sappers.log.entries", CALLS_AT_ONCE) is None
+    assert busy(inbox, CALLS_AT_ONCE - 1) == b"later"
+    counted = {one.subject: one.count for one in world.refusals.snapshot()}
+    assert counted == {"loud-1": 2, OTHERS: 1}
+    for _ in range(CALLS.at_once + CALLS.patience):
+        busy(inbox, CALLS_AT_ONCE)
+    assert not world.hub.heard

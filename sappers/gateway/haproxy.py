@@ -141,9 +141,22 @@ class HaproxyGateway:
 
     async def _reload(self, routes: Sequence[Route]) -> None:
         shape = self._write_configuration(routes)
-        await ask(self._folder, MASTER_SOCKET, "reload")
+        await self._ask_master("reload")
         await self._await_shape(shape)
         log.info("gateway reloaded", services=[route.service for route in routes])
+
+    async def _ask_master(self, command: str) -> None:
+        """Ask until it answers: while it loads what it was told before, it listens to nobody."""
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS
+        while True:
+            try:
+                await ask(self._folder, MASTER_SOCKET, command)
+            except GatewayError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
 
     async def _start(self, routes: Sequence[Route]) -> None:
         program = self._find_program()

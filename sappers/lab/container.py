@@ -133,7 +133,10 @@ class Container:
         for home in _LOGINS.values():
             folder = self._root / home / ".ssh"
             keys = folder / "authorized_keys"
-            keys.write_text(f"{login_key}\n")
+            # What others let in, healers for one, stays let in when the host comes back.
+            known = keys.read_text() if keys.exists() else ""
+            if login_key not in known.splitlines():
+                keys.write_text(f"{known}{login_key}\n")
             keys.chmod(0o600)
             os.chown(keys, folder.stat().st_uid, folder.stat().st_gid)
 

@@ -19,6 +19,7 @@ from tests.e2e.lab_cluster import LabCluster, until
 pytestmark = pytest.mark.timeout(500)
 
 HEALTHY_SECONDS = 150.0
+SETTLED_SECONDS = 28.0
 
 
 def metrics_of(cluster: LabCluster, guest: Allocation) -> str:
@@ -46,6 +47,12 @@ def test_a_cluster_with_the_image_runs_a_monitor_by_itself(cluster: LabCluster, 
     hello = cluster.guest("hello")
     healthy = f'sappers_guest_healthy{{allocation="{hello.id}"}} 1'
     until(lambda: healthy in metrics_of(cluster, monitor), 30, "it has heard hello")
+    # One that has just started alleges nothing of anybody; a guest may be well again by then.
+    until(
+        lambda: time.time() - cluster.guest("monitor").changed_at > SETTLED_SECONDS,
+        SETTLED_SECONDS + 30,
+        "it says what is wrong",
+    )
 
 
 def test_a_guest_that_falls_silent_becomes_an_alert_and_an_event(

@@ -30,12 +30,13 @@ class Pruning:
         self._threads = threads
         self._clock = clock
         self._keep: frozenset[str] | None = None
-        self._pruned_for: frozenset[str] | None = None
-        self._pruned_at = 0.0
+        self._wanted_since: frozenset[str] = frozenset()
+        self._pruned_at: float | None = None
 
     def keep(self, digests: frozenset[str]) -> None:
         """Images to keep from now on."""
         self._keep = digests
+        self._wanted_since |= digests
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -53,8 +54,13 @@ class Pruning:
         Raises:
             ImageError: The disk refuses.
         """
-        removed = await self._threads.run(self._store.prune, keep, spare_seconds=SPARE_SECONDS)
-        self._pruned_for, self._pruned_at = keep, self._clock.monotonic()
+        before, self._wanted_since = self._wanted_since, keep
+        try:
+            removed = await self._threads.run(self._store.prune, keep, spare_seconds=SPARE_SECONDS)
+        except ImageError:
+            self._wanted_since |= before
+            raise
+        self._pruned_at = self._clock.monotonic()
         if removed:
             log.info("images pruned", removed=len(removed))
         self._holdings.lose(removed)
@@ -62,7 +68,10 @@ class Pruning:
             self._holdings.drop(digest)
 
     def _is_due(self, keep: frozenset[str]) -> bool:
-        """When less is wanted than at the last time, and now and then for what was spared then."""
-        if self._pruned_for is None or self._pruned_for - keep:
+        """When less is wanted than since the last time, and now and then for what was spared then.
+
+        What came and went between two times counts, too.
+        """
+        if self._pruned_at is None or self._wanted_since - keep:
             return True
         return self._clock.monotonic() - self._pruned_at > ANYWAY_SECONDS

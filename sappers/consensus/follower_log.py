@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.news import News
 from sappers.consensus.replica import Replica
-from sappers.consensus.sealed import replace_durably, seal, unseal
+from sappers.consensus.sealed import seal, unseal
 from sappers.consensus.snapshot import load_state
 from sappers.errors import LogDamaged, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
@@ -41,8 +42,13 @@ class FollowerLog:
     """
 
     def __init__(
-        self, fetch_snapshot: FetchSnapshot, fetch_entries: FetchEntries, folder: Path
+        self,
+        fetch_snapshot: FetchSnapshot,
+        fetch_entries: FetchEntries,
+        folder: Path,
+        disk: Disk = LOCAL_DISK,
     ) -> None:
+        self._disk = disk
         self._fetch_snapshot = fetch_snapshot
         self._fetch_entries = fetch_entries
         self._path = folder / "replica"
@@ -59,7 +65,7 @@ class FollowerLog:
 
     async def start(self) -> None:
         """Load the kept copy, if it is whole, and begin to catch up in the background."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._disk.make_folder(self._path.parent)
         self._load()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._catch_up()), loop.create_task(self._keep_copy())]
@@ -180,7 +186,7 @@ class FollowerLog:
 
     def _load(self) -> None:
         try:
-            content = unseal(_KIND, self._path.read_bytes(), self._path, "a voter's is fetched")
+            content = unseal(_KIND, self._disk.read(self._path), self._path, "a voter's is fetched")
             self._replica.replace(load_state(content))
         except FileNotFoundError:
             return
@@ -192,7 +198,7 @@ class FollowerLog:
     def _save(self) -> None:
         state = self._replica.state
         if state.index > self._saved_index:
-            replace_durably(self._path, seal(_KIND, encode_state(state)))
+            self._disk.replace(self._path, seal(_KIND, encode_state(state)))
             self._saved_index = state.index
 
     async def _keep_copy(self) -> None:

@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -20,7 +19,8 @@ from typing import overload
 import msgspec
 import structlog
 
-from sappers.consensus.sealed import DAMAGED_HINT, replace_durably, seal, sync_folder, unseal
+from sappers.consensus.disk import LOCAL_DISK, Disk
+from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
 from sappers.errors import LogDamaged
 
 LogEntry = tuple[bytes, int, int]  # command with its type byte, index, term: as pysyncobj has it
@@ -47,7 +47,8 @@ class Journal:
         LogDamaged: A file is missing, changed or does not fit; says which and what to do.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk = LOCAL_DISK) -> None:
+        self._disk = disk
         self._path = folder / "journal"
         self._term_path = folder / "term"
         self._entries: list[LogEntry] = []
@@ -57,10 +58,10 @@ class Journal:
         self._dirty = False
         self.syncs = 0
         self._term = self._load_term()
-        if not self._path.exists():
+        if not disk.exists(self._path):
             self._begin()
         self._size = self._load()
-        self._file = self._path.open("ab")
+        self._file = disk.append(self._path)
 
     # What pysyncobj calls; an `int` or `slice` counts from the first entry that is kept.
 
@@ -102,8 +103,8 @@ class Journal:
         records += [_record(_APPEND, idx, term, 0, command) for command, idx, term in entries]
         records.append(_record(_COMMITTED, self._commit_written, 0, 0))
         content = b"".join(records)
-        replace_durably(self._path, content)
-        self._file = self._path.open("ab")
+        self._disk.replace(self._path, content)
+        self._file = self._disk.append(self._path)
         self._size = self._synced_bytes = len(content)
         self._dirty = False
 
@@ -111,7 +112,7 @@ class Journal:
         """Store term and vote; durable when this returns."""
         wanted = _TermAndVote(term, votedForNodeId)
         if wanted != self._term:
-            replace_durably(self._term_path, seal(_TERM_KIND, msgspec.json.encode(wanted)))
+            self._disk.replace(self._term_path, seal(_TERM_KIND, msgspec.json.encode(wanted)))
             self._term = wanted
 
     def getCurrentTerm(self) -> int:  # noqa: N802
@@ -150,8 +151,7 @@ class Journal:
         """
         if not self._dirty:
             return False
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+        self._file.sync()
         self._synced_bytes = self._size
         self._dirty = False
         self.syncs += 1
@@ -170,14 +170,14 @@ class Journal:
             raise LogDamaged(
                 f"{self._path} is missing, {self._term_path} is not", hint=DAMAGED_HINT
             )
-        replace_durably(self._term_path, seal(_TERM_KIND, msgspec.json.encode(self._term)))
-        replace_durably(self._path, _FILE_MAGIC)
+        self._disk.replace(self._term_path, seal(_TERM_KIND, msgspec.json.encode(self._term)))
+        self._disk.replace(self._path, _FILE_MAGIC)
 
     def _load_term(self) -> _TermAndVote:
         try:
-            sealed = self._term_path.read_bytes()
+            sealed = self._disk.read(self._term_path)
         except FileNotFoundError:
-            if self._path.exists():
+            if self._disk.exists(self._path):
                 raise LogDamaged(
                     f"{self._term_path} is missing, {self._path} is not", hint=DAMAGED_HINT
                 ) from None
@@ -187,7 +187,7 @@ class Journal:
 
     def _load(self) -> int:
         """Read all records; the file's length after a torn tail was cut off."""
-        data = self._path.read_bytes()
+        data = self._disk.read(self._path)
         if data[: len(_FILE_MAGIC)] != _FILE_MAGIC:
             raise LogDamaged(f"{self._path} is no journal of this version", hint=DAMAGED_HINT)
         offset = len(_FILE_MAGIC)
@@ -199,8 +199,7 @@ class Journal:
             self._replay(body, offset)
             offset += _HEAD.size + len(body)
         # What was read may sit in the page cache only, after a kill.
-        with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+        self._disk.sync(self._path)
         self._synced_bytes = offset
         last = self._entries[-1][1] if self._entries else 1
         self._commit_index = self._commit_written = min(self._commit_index, last)
@@ -235,8 +234,7 @@ class Journal:
                 )
             at = data.find(_MARK, at + 1)
         _log.warning("cut a torn tail", file=str(self._path), byte=offset, of=len(data))
-        os.truncate(self._path, offset)
-        sync_folder(self._path.parent)
+        self._disk.truncate(self._path, offset)
 
 
 def _record(kind: bytes, index: int, term: int, synced: int, command: bytes = b"") -> bytes:

@@ -9,9 +9,9 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -58,6 +58,38 @@ _STEADY_SECONDS = 10.0  # a process that lived so long starts at the first delay
 _log = structlog.get_logger()
 
 
+class Process(Protocol):
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+StartProcess = Callable[[FrameConnection], Awaitable[Process]]
+
+
+async def start_raft_process(agent_end: FrameConnection) -> Process:
+    """Start a raft process and connect the agent's end of the stream with it."""
+    mine, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "sappers.consensus.process", str(theirs.fileno())),
+            pass_fds=(theirs.fileno(),),
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the agent, which stops it in order
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    await asyncio.get_running_loop().create_unix_connection(lambda: agent_end, sock=mine)
+    return process
+
+
 class RaftLog:
     """A voter's `ports.ReplicatedLog`.
 
@@ -68,6 +100,7 @@ class RaftLog:
         resolve: Where a voter's Raft is now, `ip:port`, or None where nobody knows better than
             the genesis. Asked once a second.
         log_level: What the raft process is to log, too. Asked once a second.
+        start_process: Starts a raft process.
     """
 
     def __init__(
@@ -81,7 +114,9 @@ class RaftLog:
         resolve: Callable[[str], str | None],
         clock: Clock,
         log_level: Callable[[], str] = lambda: "INFO",
+        start_process: StartProcess = start_raft_process,
     ) -> None:
+        self._start_process = start_process
         self._me_id = me_id
         self._genesis = genesis
         self._folder = folder
@@ -96,7 +131,7 @@ class RaftLog:
         self._news = News()
         self._requests = itertools.count(1)
         self._outstanding: dict[int, asyncio.Future[Any]] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._agent_end: FrameConnection | None = None
         self._first_status: asyncio.Future[None] | None = None
         self._failure: Failed | None = None
@@ -247,19 +282,10 @@ class RaftLog:
 
     async def _spawn(self) -> None:
         loop = asyncio.get_running_loop()
-        mine, theirs = socket.socketpair()
         self._failure = None
         self._first_status = loop.create_future()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "sappers.consensus.process", str(theirs.fileno())),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the agent, which stops it in order
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
         end = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
-        await loop.create_unix_connection(lambda: end, sock=mine)
+        self._process = await self._start_process(end)
         self._agent_end = end
         end.send(
             Start(

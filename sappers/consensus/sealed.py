@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from pathlib import Path
 
@@ -37,26 +36,6 @@ def unseal(kind: str, sealed: bytes, path: Path, hint: str) -> bytes:
     if length != len(content) or digest != _digest(content):
         raise LogDamaged(f"{path} does not match its checksum", hint=hint)
     return content
-
-
-def replace_durably(path: Path, data: bytes) -> None:
-    """Put `data` in the place of `path`; on disk when this returns."""
-    fresh = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make created and renamed names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(content: bytes) -> bytes:

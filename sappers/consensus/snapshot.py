@@ -10,14 +10,16 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 import structlog
 
+from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.journal import Journal, LogEntry
-from sappers.consensus.sealed import DAMAGED_HINT, replace_durably, seal, unseal
+from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
 from sappers.errors import LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
@@ -70,14 +72,14 @@ def load_state(encoded: bytes) -> ClusterState:
             gc.enable()
 
 
-def read_snapshot(path: Path) -> Snapshot | None:
+def read_snapshot(path: Path, disk: Disk = LOCAL_DISK) -> Snapshot | None:
     """The snapshot in a file, None if there is no file.
 
     Raises:
         LogDamaged: The file is not a whole snapshot.
     """
     try:
-        sealed = path.read_bytes()
+        sealed = disk.read(path)
     except FileNotFoundError:
         return None
     return _decode(sealed, path)
@@ -113,6 +115,23 @@ def _decode(sealed: bytes, path: Path) -> Snapshot:
         raise LogDamaged(f"{path} is no snapshot: {error}", hint=DAMAGED_HINT) from error
 
 
+class Worker(Protocol):
+    """Work that was begun beside the event loop."""
+
+    def is_alive(self) -> bool:
+        """Whether it is not done yet."""
+
+
+InBackground = Callable[[Callable[[], None]], Worker]
+
+
+def in_thread(work: Callable[[], None]) -> Worker:
+    """Begin work in a thread of its own."""
+    thread = threading.Thread(target=work, name="snapshot", daemon=True)
+    thread.start()
+    return thread
+
+
 class SnapshotStore:
     """Takes the place of pysyncobj's Serializer (its method names).
 
@@ -125,13 +144,21 @@ class SnapshotStore:
         has_room: Whether the link to a voter takes another chunk now.
     """
 
-    def __init__(self, path: Path, newest_useful: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        newest_useful: Callable[[], int] = lambda: 0,
+        disk: Disk = LOCAL_DISK,
+        in_background: InBackground = in_thread,
+    ) -> None:
         self.path = path
+        self._disk = disk
+        self._in_background = in_background
         self.newest_useful = newest_useful
         self.has_room: Callable[[Any], bool] = lambda _: True
-        self.loaded = read_snapshot(path)
+        self.loaded = read_snapshot(path, disk)
         self.index = self.loaded.index if self.loaded else 0
-        self._writer: threading.Thread | None = None
+        self._writer: Worker | None = None
         self._error: Exception | None = None
         self._retry_at = 0.0
         self._id = 0
@@ -162,15 +189,12 @@ class SnapshotStore:
             return
         own, last, previous, _ = data
         self._id, self._error, self._retry_at = id, None, 0.0
-        self._writer = threading.Thread(
-            target=self._write, args=(own["state"], last, previous), name="snapshot", daemon=True
-        )
-        self._writer.start()
+        self._writer = self._in_background(partial(self._write, own["state"], last, previous))
 
     def _write(self, state: ClusterState, last: LogEntry, previous: LogEntry) -> None:
         try:
             snapshot = Snapshot(last, previous, encode_state(state))
-            replace_durably(self.path, seal(KIND, msgspec.msgpack.encode(snapshot)))
+            self._disk.replace(self.path, seal(KIND, msgspec.msgpack.encode(snapshot)))
             self.index = snapshot.index
         except Exception as error:
             _log.error("snapshot not written", file=str(self.path), error=str(error))
@@ -183,7 +207,7 @@ class SnapshotStore:
         file = self._outgoing.get(transmissionID)
         if first := file is None:
             try:
-                file = self._outgoing[transmissionID] = self.path.open("rb")
+                file = self._outgoing[transmissionID] = self._disk.open(self.path)
             except OSError as error:
                 _log.error("snapshot not sent", file=str(self.path), error=str(error))
                 return None
@@ -221,6 +245,6 @@ class SnapshotStore:
             return False
         if self._writer is not None or snapshot.index <= self.newest_useful():
             return False
-        replace_durably(self.path, sealed)
+        self._disk.replace(self.path, sealed)
         self.loaded, self.index = snapshot, snapshot.index
         return True

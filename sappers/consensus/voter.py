@@ -14,17 +14,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.library import check_library
-from sappers.consensus.snapshot import Snapshot, SnapshotStore
+from sappers.consensus.snapshot import InBackground, Snapshot, SnapshotStore, in_thread
 from sappers.consensus.transport import PeerTransport
 from sappers.consensus.wire import (
     Committed,
@@ -74,10 +75,50 @@ class _Reply(msgspec.Struct, frozen=True):
         self.outbox.append(Unknown(self.request, reason))
 
 
+async def claim(path: Path) -> int:
+    """Keep every other raft process out of the folder, until this one ends.
+
+    Raises:
+        SappersError: Another one is in it, and does not end either.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # the one of an agent that was just killed ends by itself
+            await asyncio.sleep(_LOCK_SECONDS)
+        else:
+            return descriptor
+    raise SappersError(
+        f"another raft process uses {path.parent}",
+        hint="two agents share one state folder: stop one",
+    )
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a voter stands on; a simulation has its own.
+
+    Attributes:
+        open_links: Makes the links to the other voters, of `PeerTransport`'s arguments.
+        claim: Keeps others out of the folder of this lock file; a descriptor.
+    """
+
+    disk: Disk = LOCAL_DISK
+    open_links: Callable[..., Any] = PeerTransport
+    claim: Callable[[Path], Awaitable[int]] = claim
+    in_background: InBackground = in_thread
+
+
 class Voter:
     """Connects the agent's stream, the voter and the clock."""
 
-    def __init__(self, facts: dict[str, Any], threshold: _Threshold) -> None:
+    def __init__(
+        self,
+        facts: dict[str, Any],
+        threshold: Threshold,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._surroundings = surroundings or Surroundings()
         self._facts = facts  # stand in each line of the log
         self._threshold = threshold
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -127,10 +168,10 @@ class Voter:
             check_library()
             self._facts["member"] = start.me_id
             self._addresses.update(start.addresses)
-            folder = Path(start.folder)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240
-            self._lock = await _lock(folder / "lock")
-            transport = PeerTransport(
+            folder, around = Path(start.folder), self._surroundings
+            around.disk.make_folder(folder)
+            self._lock = await around.claim(folder / "lock")
+            transport = around.open_links(
                 start.me_id,
                 start.genesis.cluster_id,
                 start.genesis.voters,
@@ -140,12 +181,14 @@ class Voter:
                 self._tick_soon,
                 self._fail,
             )
-            snapshots = SnapshotStore(folder / "snapshot")
+            snapshots = SnapshotStore(
+                folder / "snapshot", disk=around.disk, in_background=around.in_background
+            )
             self.agent.send(LoadState(snapshots.loaded.state if snapshots.loaded else None))
             self._node = RaftNode(
                 start.me_id,
                 start.genesis.voters,
-                Journal(folder),
+                Journal(folder, around.disk),
                 snapshots,
                 transport,
                 start.settings,
@@ -252,27 +295,7 @@ class Voter:
             node.destroy()
 
 
-async def _lock(path: Path) -> int:
-    """Keep every other raft process out of the folder, until this one ends.
-
-    Raises:
-        SappersError: Another one is in it, and does not end either.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    for _ in range(_LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # the one of an agent that was just killed ends by itself
-            await asyncio.sleep(_LOCK_SECONDS)
-        else:
-            return descriptor
-    raise SappersError(
-        f"another raft process uses {path.parent}",
-        hint="two agents share one state folder: stop one",
-    )
-
-
-async def _run(descriptor: int, facts: dict[str, Any], threshold: _Threshold) -> int:
+async def _run(descriptor: int, facts: dict[str, Any], threshold: Threshold) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_exception)
     voter = Voter(facts, threshold)
@@ -297,16 +320,18 @@ class _ToStructlog(logging.Handler):
         _log.log(max(record.levelno, logging.DEBUG), record.getMessage(), library=record.name)
 
 
-class _Threshold:
-    """Drops what is of a lower level; a structlog processor whose level may change."""
+class Threshold:
+    """A structlog processor that drops what is of a lower level."""
 
     def __init__(self) -> None:
         self._least = logging.INFO
 
     def set(self, level: str) -> None:
+        """Let pass what is of this level or above."""
         self._least = logging.getLevelNamesMapping().get(level, logging.INFO)
 
     def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        """See structlog."""
         level = "error" if method == "exception" else method
         if logging.getLevelNamesMapping().get(level.upper(), logging.INFO) < self._least:
             raise structlog.DropEvent
@@ -320,7 +345,7 @@ def run_voter(descriptor: int) -> int:
         descriptor: This process's end of the socket pair with the agent.
     """
     facts: dict[str, Any] = {"member": "", "term": 0, "index": 0}
-    threshold = _Threshold()
+    threshold = Threshold()
     structlog.configure(
         processors=[
             threshold,

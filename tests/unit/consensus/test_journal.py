@@ -87,7 +87,7 @@ def test_an_unsynced_group_may_be_torn_anywhere(tmp_path: Path) -> None:
     synced = (tmp_path / "journal").stat().st_size
     for index in range(6, 12):
         journal.add(b"\0group", index, 1)
-    journal._file.flush()  # the kernel wrote some of it when the power went
+    journal._file._file.flush()  # the kernel wrote some of it when the power went
     data = bytearray((tmp_path / "journal").read_bytes())
     data[synced + 40 : synced + 60] = bytes(20)
     (tmp_path / "journal").write_bytes(data)
@@ -192,7 +192,7 @@ def test_it_behaves_like_a_list_that_survives(
                 journal.onOneSecondTimer()
             case "crash", _:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, journal._file.fileno())
+                os.dup2(nowhere, journal._file._file.fileno())
                 os.close(nowhere)
                 journal = Journal(folder)
                 now = list(durable)

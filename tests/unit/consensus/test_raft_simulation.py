@@ -133,7 +133,7 @@ class SimulatedVoter:
     def lose_power(self) -> None:
         """Whatever was not synced never reaches the disk."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.journal._file.fileno())
+        os.dup2(nowhere, self.journal._file._file.fileno())
         os.close(nowhere)
 
 

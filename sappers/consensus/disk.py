@@ -1,0 +1,123 @@
+"""The disk as consensus uses it: few operations, so that a simulation can stand in for it.
+
+What `replace` returned for, and what was appended before a `sync` that returned, survives a power
+loss. Every operation raises OSError as the file system does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class AppendFile(Protocol):
+    """A file that only grows."""
+
+    def write(self, data: bytes) -> None:
+        """Append; perhaps in memory alone."""
+
+    def sync(self) -> None:
+        """Make all that was appended durable."""
+
+    def close(self) -> None:
+        """Close; what is not durable is written, but may not be on disk."""
+
+
+class Disk(Protocol):
+    """Where journal, term and vote, snapshot are kept."""
+
+    def make_folder(self, folder: Path) -> None:
+        """Have the folder, readable by its owner alone."""
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is such a file."""
+
+    def read(self, path: Path) -> bytes:
+        """All of a file."""
+
+    def open(self, path: Path) -> BinaryIO:
+        """A file to read from, as it is now, whatever takes its place meanwhile."""
+
+    def append(self, path: Path) -> AppendFile:
+        """A file to append to."""
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Put `data` in the place of `path`, as a whole or not at all; durable."""
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file; durable."""
+
+    def sync(self, path: Path) -> None:
+        """Make durable what was read: after a kill it may be in the page cache alone."""
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class LocalDisk:
+    """Implements `Disk` with this machine's file system."""
+
+    def make_folder(self, folder: Path) -> None:
+        """See Disk."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def exists(self, path: Path) -> bool:
+        """See Disk."""
+        return path.exists()
+
+    def read(self, path: Path) -> bytes:
+        """See Disk."""
+        return path.read_bytes()
+
+    def open(self, path: Path) -> BinaryIO:
+        """See Disk."""
+        return path.open("rb")
+
+    def append(self, path: Path) -> AppendFile:
+        """See Disk."""
+        return _File(path)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """See Disk."""
+        fresh = path.with_name(path.name + ".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        _sync_folder(path.parent)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """See Disk."""
+        os.truncate(path, size)
+        self.sync(path)
+
+    def sync(self, path: Path) -> None:
+        """See Disk."""
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make created and renamed names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+LOCAL_DISK: Disk = LocalDisk()

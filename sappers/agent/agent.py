@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -30,8 +29,10 @@ from sappers.agent.genesis import (
 from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
+from sappers.agent.leadership import Leadership
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
+from sappers.agent.pulses import Pulses
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
@@ -42,14 +43,12 @@ from sappers.agent.spread import Spread
 from sappers.agent.streams import StreamKeeper
 from sappers.config import AgentSettings, StateFolder
 from sappers.decisions.guest_scope import scope_of
-from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.decisions.reconcile_member import reconcile_member
-from sappers.errors import SappersError
 from sappers.model import subjects
-from sappers.model.commands import Command, FoundCluster, Proposal
+from sappers.model.commands import Command
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member, MemberState
-from sappers.model.observation import MemberObservation, RaftRole
+from sappers.model.observation import RaftRole
 from sappers.model.view import Genesis
 from sappers.ports import (
     ChunkSource,
@@ -66,8 +65,6 @@ from sappers.ports import (
     ReplicatedLog,
 )
 
-COMMANDS_AT_ONCE = 100
-LEADER_PROPOSAL_SECONDS = 2.0
 REPORT_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
 
@@ -147,6 +144,8 @@ class Agent:
             routing=routing,
             inbox=self._inbox,
         )
+        self._leadership = Leadership(self, clock, folder.genesis)
+        self._pulses = Pulses(hub_client, clock, me.id)
         self._repairs = Repairs(self, clock, hub_client, repair_signer, refusals)
         self._healer_ear = GuestEar(
             clock=clock, hub=hub_client, refusals=refusals, hear=self._repairs.hear
@@ -167,6 +166,7 @@ class Agent:
             inbox=self._inbox,
             actuator=self._actuator,
             spread=self._spread,
+            pulses=self._pulses,
             me_id=me.id,
         )
         self._log: ReplicatedLog | None = None
@@ -227,12 +227,14 @@ class Agent:
         await self._follow_hub()
         await self._follow_images(caught_up=observed.caught_up)
         await self._hub_watch.tell()
+        await self._pulses.beat(observed.guests, observed.pushes)
+        await self._pulses.attend(votes=self._me.has_vote)
         await self._ear.attend(guests_to_hear(state, self._me.id))
         await self._calls.attend(guests_who_ask(state))
         leads = self.log.status().role is RaftRole.LEADER
         await self._healer_ear.attend(healers_to_hear(state) if leads else {})
         if self.log.status().role is RaftRole.LEADER:
-            await self._lead(observed)
+            await self._leadership.lead(observed)
             state = self.log.state()
         plan = reconcile_member(
             state, observed, self._me.id, self._clock.monotonic(), self._settings.health
@@ -250,28 +252,7 @@ class Agent:
         self._alerts.keep_only(mine)
         self._actuator.keep_only(mine)
         self._repairs.keep_only(set(state.allocations))
-
-    async def _lead(self, observed: MemberObservation) -> None:
-        """Propose what the cluster lacks, in the term it was decided in."""
-        state, status = self.log.state(), self.log.status()
-        commands: Sequence[Command]
-        if state.cluster_id:
-            commands = reconcile_cluster(state, observed, self._clock.now())
-        else:
-            genesis = load_genesis(self._folder.genesis)
-            assert genesis is not None, "only voters lead, and voters have a genesis"
-            commands = [FoundCluster(genesis.cluster_id, genesis.voters, genesis.image_keys)]
-        for start in range(0, len(commands), COMMANDS_AT_ONCE):
-            proposal = self._proposal(
-                *commands[start : start + COMMANDS_AT_ONCE], leader_term=status.term
-            )
-            try:
-                applied = await self.log.propose(proposal, LEADER_PROPOSAL_SECONDS)
-            except SappersError as error:
-                log.warning("plan not committed", error=error.message)
-                return
-            if applied.refused:
-                log.warning("plan refused", reason=applied.refused, index=applied.index)
+        self._pulses.keep_only(set(state.members))
 
     async def _follow_hub(self) -> None:
         """Use the servers that the state names, at the addresses that gossip knows."""
@@ -370,17 +351,8 @@ class Agent:
             if before is not None:
                 await before.stop()
 
-    def _proposal(self, *commands: Command, leader_term: int | None = None) -> Proposal:
-        return Proposal(
-            request_id=uuid.uuid4().hex,
-            proposer=self._me.id,
-            time=self._clock.now(),
-            commands=commands,
-            leader_term=leader_term,
-        )
-
     async def _submit(self, *commands: Command) -> None:
-        await self.service.propose(self._proposal(*commands), REPORT_SECONDS)
+        await self.service.propose(self._leadership.proposal(*commands), REPORT_SECONDS)
 
     @property
     def me(self) -> Member:

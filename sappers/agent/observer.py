@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sappers.agent.actuator import Actuator
 from sappers.agent.inbox import HealthInbox
+from sappers.agent.pulses import Pulses
 from sappers.agent.spread import Spread
 from sappers.errors import SappersError
-from sappers.model.observation import HubObservation, MemberObservation
+from sappers.model.observation import HubObservation, MemberObservation, RaftRole, RaftStatus
 from sappers.ports import Clock, HubClient, HubServer, Launcher, Membership, ReplicatedLog
 
 
@@ -24,6 +25,7 @@ class Observer:
         inbox: HealthInbox,
         actuator: Actuator,
         spread: Spread,
+        pulses: Pulses,
         me_id: str,
     ) -> None:
         self._membership = membership
@@ -33,6 +35,9 @@ class Observer:
         self._inbox = inbox
         self._actuator = actuator
         self._spread = spread
+        self._pulses = pulses
+        self._clock = clock
+        self._leads_since: float | None = None
         self._me_id = me_id
         self._caught_up = False
         self._started_at = clock.monotonic()
@@ -43,6 +48,7 @@ class Observer:
         state = replicated.state()
         if state.cluster_id and status.leader_id and status.applied_index >= status.commit_index:
             self._caught_up = True
+        leading_seconds = self._leading_seconds(status)
         running_with = await self._hub_server.running_with()
         try:
             guests = dict(await self._launcher.observe())
@@ -66,4 +72,15 @@ class Observer:
             under_way=self._actuator.under_way,
             caught_up=self._caught_up,
             agent_started_at=self._started_at,
+            pulses=dict(self._pulses.readings()),
+            leading_seconds=leading_seconds,
         )
+
+    def _leading_seconds(self, status: RaftStatus) -> float:
+        if status.role is not RaftRole.LEADER:
+            self._leads_since = None
+            return 0.0
+        now = self._clock.monotonic()
+        if self._leads_since is None:
+            self._leads_since = now
+        return now - self._leads_since

@@ -57,6 +57,7 @@ def _view_member(
     role = health.role if health else "none"
     if member.id == raft.leader_id:
         role = "leader"
+    suspicion = state.suspicion(member.id)
     live = [a for a in state.allocations_on(member.id) if not a.status.is_terminal]
     return MemberView(
         member=member,
@@ -67,4 +68,5 @@ def _view_member(
         hub=health.hub if health else ("down" if member.id in state.hub_servers else "-"),
         images_whole=health.images_whole if health else None,
         consul=health.consul if health else "-",
+        suspected_by=suspicion.sources if suspicion is not None else (),
     )

@@ -133,7 +133,7 @@ def _members_table(view: ClusterView) -> Table:
         memory = f"{_gib(one.memory_used_mib)}/{_gib(member.resources.memory_mib)} GiB"
         table.add_row(
             plain(member.name, "bold" if one.role == "leader" else ""),
-            Text(member.state.value, _MEMBER_STYLE[member.state]),
+            _state(one),
             _role(view, one),
             plain(member.address),
             str(member.resources.cpus),
@@ -145,6 +145,15 @@ def _members_table(view: ClusterView) -> Table:
             _index(view, one),
         )
     return table
+
+
+def _state(one: MemberView) -> Text:
+    state = one.member.state
+    text = Text(state.value, _MEMBER_STYLE[state])
+    others = [source for source in one.suspected_by if source != "gossip"]
+    if others:
+        text.append(f", suspected by {', '.join(others)}", "yellow")
+    return text
 
 
 def _role(view: ClusterView, one: MemberView) -> Text:

@@ -38,6 +38,7 @@ _log = structlog.get_logger()
 _REGULAR = b"\x00"  # pysyncobj's _COMMAND_TYPE, the first byte of each command
 _ROLES = (RaftRole.FOLLOWER, RaftRole.CANDIDATE, RaftRole.LEADER)  # pysyncobj's _RAFT_STATE
 _LEADER = 2
+_UNHEARD_SECONDS = 2
 _ASK_AFTER_LOSS_SECONDS = (0.05, 0.25)
 
 
@@ -172,7 +173,18 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
             commit_index=self.raftCommitIndex,
             applied_index=self.raftLastApplied,
             electorate=self._voters,
+            unheard=self._unheard() if self._isLeader() else {},
         )
+
+    def _unheard(self) -> dict[str, int]:
+        """Whole seconds, of voters that have said nothing for a while; by id."""
+        now = monotonic()
+        heard = {
+            node.id: int(now - at)
+            for node, at in self._SyncObj__lastResponseTime.items()
+            if node in self.otherNodes
+        }
+        return {voter: silent for voter, silent in heard.items() if silent >= _UNHEARD_SECONDS}
 
     # Durability: sync, then tell
 

@@ -23,7 +23,7 @@ from sappers.model.commands import (
     RepairCommand,
     ReportRepairStep,
 )
-from sappers.model.member import MemberState
+from sappers.model.member import Member, MemberState
 from sappers.model.repair import HEALER, Repair, RepairStatus
 
 STEPS_MAX = 40  # of one attempt: a healer that says more is broken, or is none
@@ -75,11 +75,18 @@ def _open(state: ClusterState, command: OpenRepair, time: float) -> Step:
     if command.repair_id in state.repairs:
         return state, ()
     member = state.members.get(command.member_id)
-    if member is None or member.state is not MemberState.DEAD:
-        raise CommandRefused(f"member {command.member_id} is not dead")
+    if member is None or not _is_in_trouble(state, member):
+        raise CommandRefused(f"member {command.member_id} is neither dead nor suspected")
     if (other := state.open_repair(member.id)) is not None:
         raise CommandRefused(f"{other.id} repairs {member.name} already")
-    repair = Repair(command.repair_id, member.id, command.reason, opened_at=time, changed_at=time)
+    repair = Repair(
+        command.repair_id,
+        member.id,
+        command.reason,
+        opened_at=time,
+        changed_at=time,
+        sources=command.sources,
+    )
     return (
         _with(state, repair),
         (
@@ -88,6 +95,11 @@ def _open(state: ClusterState, command: OpenRepair, time: float) -> Step:
             ),
         ),
     )
+
+
+def _is_in_trouble(state: ClusterState, member: Member) -> bool:
+    suspected = state.suspicion(member.id) is not None
+    return member.state is MemberState.DEAD or (suspected and member.state is not MemberState.LEFT)
 
 
 def _assign(state: ClusterState, command: AssignHealer, time: float) -> Step:

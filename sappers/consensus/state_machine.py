@@ -16,6 +16,7 @@ from sappers.consensus.alert_steps import apply_alert_command
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.repair_steps import apply_repair_command
 from sappers.consensus.step import Happened, Step
+from sappers.consensus.suspicion_steps import apply_suspicion
 from sappers.errors import CommandRefused
 from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import EVENTS_KEPT, REQUESTS_KEPT, ClusterState
@@ -36,6 +37,7 @@ from sappers.model.commands import (
     ReportAllocation,
     SetHub,
     SetMemberState,
+    SetSuspicion,
     StopAllocation,
     StopWorkload,
     decode_proposal,
@@ -96,6 +98,8 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
             state, more = apply_alert_command(state, command, proposal.time)
         elif isinstance(command, RepairCommand):
             state, more = apply_repair_command(state, command, proposal.time)
+        elif isinstance(command, SetSuspicion):
+            state, more = apply_suspicion(state, command, proposal.time)
         else:
             state, more = _apply_command(state, command, proposal.time)
         happened += more

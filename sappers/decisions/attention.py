@@ -138,7 +138,7 @@ def _repaired_in_vain(state: ClusterState, member_id: str) -> str:
     if repair is None or member is None or member.state is not MemberState.DEAD:
         return ""
     if repair.opened_at < member.state_since:
-        if repairs_exhausted(state, member):
+        if repairs_exhausted(state, member, member.state_since):
             return f" again after {REPAIRS_MAX} repairs"
         return ""
     if repair.status is RepairStatus.MOVED:

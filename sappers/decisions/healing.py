@@ -1,15 +1,19 @@
 """Which members are to be repaired, by which healer, and when a repair is over. Pure.
 
-A repair is about a host whose agent died. What the host's guests were doing is placed elsewhere
-meanwhile (`reconcile_cluster`), which never waits for it. Whether a member is restored is judged by
-gossip; a healer's word alone closes nothing but what cannot be reached.
+A repair is about a host whose agent died, or is suspected (`decisions.suspicion`). What the host's
+guests were doing is placed elsewhere meanwhile (`reconcile_cluster`), which never waits for it.
+Whether a member is restored is judged by gossip and by what is held against it; a healer's word
+alone closes nothing but what cannot be reached.
 """
 
 from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from sappers.decisions.scheduler import NoPlacement, place
+from sappers.decisions.suspicion import SURE_SECONDS, repair_is_due
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
@@ -22,11 +26,12 @@ from sappers.model.commands import (
 )
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import HEALER, HEALER_IMAGES, Finding, Repair, RepairStatus
+from sappers.model.suspicion import SuspicionSource
 from sappers.model.workload import ImageReference, Workload
 
 # Longer than allocations wait before they are placed elsewhere: a host that only boots anew, or
 # whose agent systemd starts again, needs no healer.
-DEAD_SECONDS = 15.0
+DEAD_SECONDS = SURE_SECONDS
 STAYS_UP_SECONDS = 5.0
 LAST_WORD_SECONDS = 30.0
 CLAIM_SECONDS = 150.0  # a guest boots for long under emulation
@@ -74,45 +79,66 @@ def latest_repairs(state: ClusterState) -> dict[str, Repair]:
     return found
 
 
-def repairs_exhausted(state: ClusterState, member: Member) -> bool:
-    """Whether a member died so often of late that a person must look at it."""
-    since = member.state_since - REPAIRS_MAX_WITHIN_SECONDS
-    return len(repairs_of(state, member.id, since)) >= REPAIRS_MAX
+def repairs_exhausted(state: ClusterState, member: Member, since: float) -> bool:
+    """Whether a member was repaired so often before a moment that a person must look at it."""
+    return len(repairs_of(state, member.id, since - REPAIRS_MAX_WITHIN_SECONDS)) >= REPAIRS_MAX
 
 
 def _open_repairs(state: ClusterState, now: float) -> list[Command]:
-    return [
-        OpenRepair(
-            _short_id("repair", state.cluster_id, member.id, member.state_since),
-            member.id,
-            f"dead for {now - member.state_since:.0f} s",
-        )
-        for _, member in sorted(state.members.items())
-        if _wants_repair(state, member, now)
-    ]
+    commands: list[Command] = []
+    for _, member in sorted(state.members.items()):
+        trouble = _trouble(state, member)
+        if trouble is None or not _wants_repair(state, member, trouble, now):
+            continue
+        repair_id = _short_id("repair", state.cluster_id, member.id, trouble.since)
+        reason = f"{trouble.what} for {now - trouble.since:.0f} s{trouble.more}"
+        commands.append(OpenRepair(repair_id, member.id, reason, trouble.sources))
+    return commands
 
 
-def _wants_repair(state: ClusterState, member: Member, now: float) -> bool:
-    """Whether the member died long enough ago, and nobody has seen to this death yet."""
-    if member.state is not MemberState.DEAD or now - member.state_since < DEAD_SECONDS:
-        return False
+class _Trouble(msgspec.Struct, frozen=True):
+    """What a member may be repaired for, since when, and by whose word."""
+
+    since: float
+    sources: tuple[SuspicionSource, ...]
+    what: str
+    more: str = ""
+
+
+def _trouble(state: ClusterState, member: Member) -> _Trouble | None:
+    """A death, or while gossip has the member alive what else speaks against it."""
+    suspicion = state.suspicion(member.id)
+    sources = suspicion.sources if suspicion is not None else ()
+    if member.state is MemberState.DEAD:
+        by_gossip = (SuspicionSource.GOSSIP, *(s for s in sources if s != SuspicionSource.GOSSIP))
+        also = f"; also suspected by {', '.join(by_gossip[1:])}" if by_gossip[1:] else ""
+        return _Trouble(member.state_since, by_gossip, "dead", also)
+    if suspicion is None or member.state is MemberState.LEFT:
+        return None
+    return _Trouble(suspicion.since, sources, "suspected", f": {suspicion.reason}")
+
+
+def _wants_repair(state: ClusterState, member: Member, trouble: _Trouble, now: float) -> bool:
+    """Whether the trouble has lasted long enough, and nobody has seen to it yet."""
     if state.open_repair(member.id) is not None or state.newest_guest_image(*HEALER_IMAGES) is None:
         return False
     last = latest_repairs(state).get(member.id)
-    if last is not None and last.opened_at >= member.state_since:
+    if last is not None and last.opened_at >= trouble.since:
         return False
     recent = repairs_of(state, member.id, now - REPAIRS_MAX_WITHIN_SECONDS)
-    # Each repair of late doubles the wait.
-    wait = DEAD_SECONDS * 2.0 ** len(recent)
-    return not repairs_exhausted(state, member) and now - member.state_since >= wait
+    return not repairs_exhausted(state, member, trouble.since) and repair_is_due(
+        trouble.sources, now - trouble.since, len(recent)
+    )
 
 
 def _reconcile_repair(state: ClusterState, repair: Repair, now: float) -> list[Command]:
     member = state.members.get(repair.member_id)
     if member is None or member.state is MemberState.LEFT:
         return [CloseRepair(repair.id, RepairStatus.MOVED, "the member left the cluster")]
-    if member.state is MemberState.ALIVE:
-        if now - member.state_since < _wait_for(repair, now):
+    if member.state is MemberState.ALIVE and state.suspicion(member.id) is None:
+        dropped = state.suspicions.get(member.id)
+        since = max(member.state_since, dropped.changed_at if dropped is not None else 0.0)
+        if now - since < _wait_for(repair, now):
             return []
         return [CloseRepair(repair.id, RepairStatus.RESTORED, _how_restored(repair, member))]
     if repair.finding is Finding.UNREACHABLE:
@@ -126,7 +152,7 @@ def _reconcile_repair(state: ClusterState, repair: Repair, now: float) -> list[C
     if repair.attempt >= ATTEMPTS_MAX:
         text = f"{member.name}: {repair.attempt} attempts failed, at last: {repair.trouble}"
         return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
-    if now < repair.retry_at or member.state is not MemberState.DEAD:
+    if now < repair.retry_at or _trouble(state, member) is None:
         return []
     if state.healers_at_work(repair, now):
         return []
@@ -174,7 +200,8 @@ def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
     if repair.finding is Finding.RESTORED:
         if now - repair.changed_at < GOSSIP_SECONDS:
             return ""
-        return f"its healer says that it is restored, but it is not alive: {repair.trouble}"
+        wrong = _still_wrong(state, repair)
+        return f"its healer says that it is restored, but {wrong}: {repair.trouble}"
     if healer is None:
         return "its healer is gone"
     if healer.status.is_terminal:
@@ -186,6 +213,13 @@ def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
     return f"{healer.id} has not claimed its credential in time: {healer.reason or 'no reason'}"
 
 
+def _still_wrong(state: ClusterState, repair: Repair) -> str:
+    suspicion = state.suspicion(repair.member_id)
+    if suspicion is None or SuspicionSource.GOSSIP in suspicion.sources:
+        return "it is not alive"
+    return suspicion.reason
+
+
 def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> list[Command]:
     image = state.newest_guest_image(*HEALER_IMAGES)
     if image is None:
@@ -194,7 +228,7 @@ def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> 
     attempt = repair.attempt + 1
     reference = ImageReference(image.name, image.digest)
     wanted = Workload(HEALER, reference, memory_mib=HEALER_MEMORY_MIB)
-    chosen = place(state, wanted)
+    chosen = place(state, wanted, avoid=repair.member_id)
     if isinstance(chosen, NoPlacement):
         if now - repair.changed_at < WITHOUT_ROOM_SECONDS:
             return []

@@ -12,6 +12,7 @@ import msgspec
 
 from sappers.decisions.healing import reconcile_repairs
 from sappers.decisions.scheduler import NoPlacement, place
+from sappers.decisions.suspicion import reconcile_suspicions
 from sappers.decisions.system_workloads import plan_system_workloads
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
@@ -50,6 +51,7 @@ def reconcile_cluster(
     state = _as_gossip_says(state, members, now)
     return (
         *members,
+        *reconcile_suspicions(state, observed, now),
         *_reconcile_hub(state),
         *plan_system_workloads(state),
         *_report_lost(state, now),

@@ -37,17 +37,20 @@ def memory_promised_mib(state: ClusterState, member_id: str) -> int:
     )
 
 
-def place(state: ClusterState, workload: Workload) -> Placement | NoPlacement:
+def place(state: ClusterState, workload: Workload, avoid: str = "") -> Placement | NoPlacement:
     """The member for one more allocation of a workload.
 
-    Members where it failed before come last, then those with fewest of its copies come first,
-    then those with most free memory.
+    Suspected members come last, before them those where it failed before; then those with fewest
+    of its copies come first, then those with most free memory. None goes to `avoid` (a member id).
     """
     lacking: list[str] = []
-    candidates: list[tuple[tuple[int, int, int, str], Placement]] = []
+    candidates: list[tuple[tuple[bool, int, int, int, str], Placement]] = []
     for member in state.living_members():
         if member.state is not MemberState.ALIVE:
             lacking.append(f"{member.name} is {member.state}")
+            continue
+        if member.id == avoid:
+            lacking.append(f"{member.name} is not to run it")
             continue
         free_mib = member.resources.memory_mib - memory_promised_mib(state, member.id)
         needed_mib = workload.memory_mib + GUEST_OVERHEAD_MIB
@@ -59,7 +62,8 @@ def place(state: ClusterState, workload: Workload) -> Placement | NoPlacement:
         copies = sum(not a.status.is_terminal for a in mine)
         reason = f"{free_mib} MiB free, {copies} copies there"
         placement = Placement(member, _host_port(state, member, workload), reason)
-        candidates.append(((failed, copies, -free_mib, member.id), placement))
+        suspected = state.suspicion(member.id) is not None
+        candidates.append(((suspected, failed, copies, -free_mib, member.id), placement))
     if not candidates:
         return NoPlacement("; ".join(lacking) or "no member is alive")
     return min(candidates, key=lambda candidate: candidate[0])[1]

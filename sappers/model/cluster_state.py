@@ -11,6 +11,7 @@ from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import CLOCKS_DIFFER_SECONDS, Repair, RepairKey, RepairLogin
+from sappers.model.suspicion import Suspicion
 from sappers.model.workload import Workload
 
 EVENTS_KEPT = 1000
@@ -37,6 +38,7 @@ class ClusterState(msgspec.Struct, frozen=True):
         repairs: Open ones, and of those that are over the newest; `REPAIRS_KEPT` in all.
         repair_key: What healers' certificates are signed with; None while bootstrap gave none.
         repair_logins: How a healer logs in to a member's host, by member id.
+        suspicions: What speaks, or last spoke, against members, by id.
         requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
     """
 
@@ -58,6 +60,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     repairs: immutables.Map[str, Repair] = immutables.Map()
     repair_key: RepairKey | None = None
     repair_logins: immutables.Map[str, RepairLogin] = immutables.Map()
+    suspicions: immutables.Map[str, Suspicion] = immutables.Map()
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""
@@ -96,6 +99,11 @@ class ClusterState(msgspec.Struct, frozen=True):
             key=lambda a: (a.status is not AllocationStatus.HEALTHY, -a.revision, a.id),
             default=None,
         )
+
+    def suspicion(self, member_id: str) -> Suspicion | None:
+        """What speaks against a member now, or None."""
+        found = self.suspicions.get(member_id)
+        return found if found is not None and found.sources else None
 
     def open_repair(self, member_id: str) -> Repair | None:
         """The member's repair that is not over, or None; there is one at most."""

@@ -9,6 +9,7 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import Finding, RepairKey, RepairLogin, RepairStatus
+from sappers.model.suspicion import SuspicionSource
 from sappers.model.workload import Workload
 
 
@@ -81,6 +82,14 @@ class ForgetAllocation(msgspec.Struct, frozen=True, tag="forget-allocation"):
     allocation_id: str
 
 
+class SetSuspicion(msgspec.Struct, frozen=True, tag="set-suspicion"):
+    """What speaks against a member now, by the leader's readings; nothing: it is trusted again."""
+
+    member_id: str
+    sources: tuple[SuspicionSource, ...]
+    reason: str
+
+
 class SetHub(msgspec.Struct, frozen=True, tag="set-hub"):
     """The leader names the members that run the hub."""
 
@@ -139,6 +148,7 @@ class OpenRepair(msgspec.Struct, frozen=True, tag="open-repair"):
     repair_id: str
     member_id: str
     reason: str
+    sources: tuple[SuspicionSource, ...] = ()
 
 
 class AssignHealer(msgspec.Struct, frozen=True, tag="assign-healer"):
@@ -227,7 +237,7 @@ ClusterCommand = (
     | SetHub
     | NoOperation
 )
-Command = ClusterCommand | ImageCommand | AlertCommand | RepairCommand
+Command = ClusterCommand | ImageCommand | AlertCommand | RepairCommand | SetSuspicion
 
 
 class Proposal(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from sappers.model.member import Member
+from sappers.model.suspicion import PulseReading
 
 
 class RaftRole(StrEnum):
@@ -26,6 +27,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
         commit_index: Highest index known to be committed.
         applied_index: Highest index in this member's state.
         electorate: Ids of the voters in the Raft configuration, empty when not known.
+        unheard: By a leader alone: for how many seconds it has not heard voters, by id; those that
+            it heard within two seconds lack.
     """
 
     role: RaftRole
@@ -34,6 +37,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     commit_index: int
     applied_index: int
     electorate: tuple[str, ...] = ()
+    unheard: dict[str, int] = {}
 
 
 class GuestProcess(msgspec.Struct, frozen=True):
@@ -110,6 +114,8 @@ class MemberObservation(msgspec.Struct, frozen=True):
         under_way: Allocations that are being launched, restarted or stopped right now.
         caught_up: This member's state has been as new as the cluster's since the agent started;
             until then it touches no guest.
+        pulses: Of members that were heard at least once, while this member's own come back to it.
+        leading_seconds: For how long this member has led; 0 where it does not.
         agent_started_at: Monotonic seconds of this host's clock.
     """
 
@@ -124,3 +130,5 @@ class MemberObservation(msgspec.Struct, frozen=True):
     under_way: frozenset[str] = frozenset()
     caught_up: bool = False
     agent_started_at: float = 0.0
+    pulses: dict[str, PulseReading] = {}
+    leading_seconds: float = 0.0

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from sappers.model.suspicion import SuspicionSource
+
 HEALER = "healer"  # the workload of healers' allocations
 HEALER_IMAGES = frozenset({"healer", "healer-nanos"})  # a micro-VM, a unikernel
 CLOCKS_DIFFER_SECONDS = 5.0
@@ -43,7 +45,7 @@ class Repair(msgspec.Struct, frozen=True):
     Attributes:
         id: Unique for ever; `repair-<8 hex digits>`.
         member_id: Whom it is about.
-        reason: Why it was opened.
+        reason: Why it was opened; `sources`: who suspected the member then.
         attempt: Counted from 1; 0 before the first healer.
         allocation_id: The healer at work, or empty.
         deadline: When the attempt must have claimed its credential; then, when it must be done.
@@ -72,6 +74,7 @@ class Repair(msgspec.Struct, frozen=True):
     trouble: str = ""
     refused: int = 0
     changed_at: float = 0.0
+    sources: tuple[SuspicionSource, ...] = ()
 
 
 class RepairKey(msgspec.Struct, frozen=True):

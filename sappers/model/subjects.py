@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ENTRIES = "sappers.log.entries"  # leader -> all: committed entries, msgpack of model.commands.Entry
 HEARTBEAT = "sappers.log.heartbeat"  # leader -> all: {"index": int, "term": int} as JSON
+PULSE_ALL = "sappers.member.*.pulse"
 REFUSED = "sappers.refused"  # member -> all: {public key of a hub user: violations} as JSON
 EVENTS = "sappers.events"  # prefix; leader -> anyone: model.event.Event as JSON
 ALERTS = "sappers.alerts"  # prefix; see `alert`
@@ -15,6 +16,11 @@ DURABLE_ALL = "sappers.app.*.durable.>"  # what streams keep; only agents publis
 def event(kind: str) -> str:
     """Where events of a kind (`allocation.healthy`) are published."""
     return f"{EVENTS}.{kind}"
+
+
+def pulse(member_id: str) -> str:
+    """Member -> voters: its loop goes round; model.suspicion.Pulse as JSON."""
+    return f"sappers.member.{member_id}.pulse"
 
 
 def guest(allocation_id: str) -> str:
@@ -78,6 +84,11 @@ def announcements(workload: str) -> str:
 def durable(workload: str) -> str:
     """Prefix of a workload's durable messages."""
     return f"{application(workload)}.durable"
+
+
+def member_of(subject: str) -> str:
+    """The member id inside a member's subject."""
+    return subject.split(".")[2]
 
 
 def allocation_of(subject: str) -> str:

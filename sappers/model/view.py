@@ -57,6 +57,7 @@ class MemberView(msgspec.Struct, frozen=True):
         hub: `running`, `down`, or `-` where no hub server belongs.
         images_whole: How many of the cluster's images it has, or None when it did not answer.
         consul: `ok`, `down`, or `-` where Consul is not used or the member did not answer.
+        suspected_by: What speaks against it; see `model.suspicion.SuspicionSource`.
     """
 
     member: Member
@@ -67,6 +68,7 @@ class MemberView(msgspec.Struct, frozen=True):
     hub: str
     images_whole: int | None = None
     consul: str = "-"
+    suspected_by: tuple[str, ...] = ()
 
 
 class ClusterView(msgspec.Struct, frozen=True):

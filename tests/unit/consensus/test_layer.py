@@ -328,3 +328,15 @@ def test_another_version_of_the_library_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(library._SOURCES, "node.py", "0" * 64)
     with pytest.raises(ConfigError, match=r"node\.py"):
         library.check_library()
+
+
+def test_a_leader_says_whom_it_has_not_heard_and_for_how_long(voter: Any) -> None:
+    assert voter.node.status().unheard == {}
+    term = voter.becomes_leader()
+    for _ in range(4):
+        voter.clock["now"] += 1.0
+        index = voter.node._last[1] + 1
+        voter.hears("a", "next_node_idx", term=term, next_node_idx=index, reset=False, success=True)
+    assert voter.node.status().unheard == {"b": 4}
+    voter.hears("b", "next_node_idx", term=term, next_node_idx=index, reset=False, success=True)
+    assert voter.node.status().unheard == {}

@@ -69,7 +69,7 @@ def test_a_whole_repair_is_a_chain_of_events() -> None:
 
 
 def test_a_member_that_lives_is_not_repaired_and_one_that_is_dead_once_only() -> None:
-    assert "not dead" in refusal(healing_cluster(), OpenRepair("r1", "m2", "test"))
+    assert "neither dead" in refusal(healing_cluster(), OpenRepair("r1", "m2", "test"))
     assert "already" in refusal(opened(), OpenRepair("r2", "m2", "test"))
     again = done(opened(), OpenRepair("r1", "m2", "test"))
     assert len(again.repairs) == 1

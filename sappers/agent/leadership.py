@@ -1,0 +1,77 @@
+"""What a leader does at each turn of the loop: it proposes what the cluster lacks."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from sappers.agent.genesis import load_genesis
+from sappers.decisions.reconcile_cluster import reconcile_cluster
+from sappers.errors import SappersError
+from sappers.model.commands import Command, FoundCluster, Proposal
+from sappers.model.member import Member
+from sappers.model.observation import MemberObservation
+from sappers.ports import Clock, ReplicatedLog
+
+COMMANDS_AT_ONCE = 100
+PROPOSAL_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Leading(Protocol):
+    """What this needs of the agent."""
+
+    @property
+    def me(self) -> Member:
+        """This member."""
+
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now."""
+
+
+class Leadership:
+    """Proposes in the term that it decided in; another leader's plan is never mixed with it."""
+
+    def __init__(self, agent: Leading, clock: Clock, genesis: Path) -> None:
+        self._agent = agent
+        self._clock = clock
+        self._genesis = genesis
+
+    async def lead(self, observed: MemberObservation) -> None:
+        """Propose what the cluster lacks; what is refused is logged."""
+        replicated = self._agent.log
+        state, status = replicated.state(), replicated.status()
+        commands: Sequence[Command]
+        if state.cluster_id:
+            commands = reconcile_cluster(state, observed, self._clock.now())
+        else:
+            genesis = load_genesis(self._genesis)
+            assert genesis is not None, "only voters lead, and voters have a genesis"
+            commands = [FoundCluster(genesis.cluster_id, genesis.voters, genesis.image_keys)]
+        for start in range(0, len(commands), COMMANDS_AT_ONCE):
+            proposal = self.proposal(
+                *commands[start : start + COMMANDS_AT_ONCE], leader_term=status.term
+            )
+            try:
+                applied = await replicated.propose(proposal, PROPOSAL_SECONDS)
+            except SappersError as error:
+                log.warning("plan not committed", error=error.message)
+                return
+            if applied.refused:
+                log.warning("plan refused", reason=applied.refused, index=applied.index)
+
+    def proposal(self, *commands: Command, leader_term: int | None = None) -> Proposal:
+        """Commands as this member proposes them now."""
+        return Proposal(
+            request_id=uuid.uuid4().hex,
+            proposer=self._agent.me.id,
+            time=self._clock.now(),
+            commands=commands,
+            leader_term=leader_term,
+        )

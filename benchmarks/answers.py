@@ -8,10 +8,13 @@ import time
 from collections.abc import Mapping
 
 ANSWER_SECONDS = 150.0
-# QEMU accepts before the guest is there, and such a connection may stall for seconds. So a new one
-# is opened all the time, without waiting for those before.
-_EVERY_SECONDS = 0.02
-_OPEN_AT_ONCE = 25
+# QEMU accepts before the guest is there. What has waited no longer than a second is let in the
+# moment that the guest has a network; what waits longer may stall for seconds. So a new connection
+# is opened now and then, and not all the time: each is work for a guest that has just begun.
+# One that is refused or cut off is tried again soon.
+_EVERY_SECONDS = 0.25
+_SOON_SECONDS = 0.005
+_OPEN_AT_ONCE = 8
 _REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 
 Place = tuple[str, int]
@@ -32,7 +35,13 @@ async def _first_answer(place: Place) -> float | None:
                 tries.append(asyncio.create_task(_try(place, answered)))
                 if len(tries) > _OPEN_AT_ONCE:
                     tries.pop(0).cancel()
-                await asyncio.wait([answered], timeout=_EVERY_SECONDS)
+                await asyncio.wait(
+                    [answered, tries[-1]],
+                    timeout=_EVERY_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if tries[-1].done() and not answered.done():
+                    await asyncio.sleep(_SOON_SECONDS)
             return answered.result()
     except TimeoutError:
         return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from benchmarks.answers import ANSWER_SECONDS, first_answers
@@ -17,6 +17,7 @@ from sappers.errors import ApiError
 
 _FIRST_PORT = 18100
 _GONE_SECONDS = 60.0
+_LOG_BYTES, _EVENTS = 2000, 40
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def batch(
         client.health()  # the connection is open before the clock starts
         try:
             asked, answers = asyncio.run(_start(client, image, guest_port, places, cold=cold))
-            yield _batch(rig, host, asked, answers)
+            yield _batch(rig, host, client, asked, answers)
         finally:
             for name in places:
                 _delete(client, name)
@@ -93,8 +94,16 @@ async def _start(
     return asked, await answers
 
 
-def _batch(rig: Rig, host: str, asked: dict[str, float], answers: dict[str, float]) -> Batch:
+def _batch(
+    rig: Rig,
+    host: str,
+    client: OperatorClient,
+    asked: dict[str, float],
+    answers: dict[str, float],
+) -> Batch:
     processes = {_workload_of(one): one for one in guests_of(rig.lab.control_group(host))}
+    if gone := answers.keys() - processes.keys():
+        raise RuntimeError(_what_happened(client, gone))
     starts = [
         Start(
             at - asked[name],
@@ -113,6 +122,18 @@ def _workload_of(process: Process) -> str:
     """`bench-3` of `-name guest=bench-3-<id>`."""
     name = process.command[process.command.index("-name") + 1]
     return name.removeprefix("guest=").split(",")[0].rpartition("-")[0]
+
+
+def _what_happened(client: OperatorClient, workloads: Collection[str]) -> str:
+    """All that the cluster knows of guests that answered and are gone."""
+    lines = [f"answered once, and their QEMU is gone: {', '.join(sorted(workloads))}"]
+    for one in client.allocations().allocations:
+        if one.workload in workloads:
+            lines.append(f"{one.id}: {one.status}, {one.restarts} restarts, {one.reason}")
+            with suppress(ApiError):
+                lines.append(client.guest_log(one.id, _LOG_BYTES))
+    lines += [f"{one.subject}: {one.text}" for one in client.events(limit=_EVENTS).events]
+    return "\n".join(lines)
 
 
 def _delete(client: OperatorClient, name: str) -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 import typer
 
-from sappers.cli.bootstrap import bootstrap
 from sappers.cli.ending import run_to_the_end
-from sappers.cli.events import events
 from sappers.cli.help_text import reflowed
-from sappers.cli.image import image_app
-from sappers.cli.lab import lab_app
-from sappers.cli.listen import listen
-from sappers.cli.logs import logs
-from sappers.cli.ps import ps
-from sappers.cli.run import run
-from sappers.cli.status import status
-from sappers.cli.stop import stop
+from sappers.cli.late import add_commands
 
 EPILOG = """
 [bold]Files.[/bold] What this machine knows is in ~/.local/share/sappers ($XDG_DATA_HOME/sappers, or
@@ -28,26 +22,26 @@ bootstrap: a host failed, or the cluster is not complete · 4 a host, or every m
 unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
 """
 
-app = typer.Typer(
-    name="sappers-deploy",
-    help="Turn SSH hosts into a cluster that runs micro-VMs and governs itself.",
-    epilog=reflowed(EPILOG),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+_COMMANDS = {
+    name: f"sappers.cli.{name}:{name}"
+    for name in ("bootstrap", "status", "run", "ps", "logs", "stop", "events", "listen")
+}
+_GROUPS = {"image": "sappers.cli.image:image_app", "lab": "sappers.cli.lab:lab_app"}
 
-app.command()(bootstrap)
-app.command()(status)
-app.command()(run)
-app.command()(ps)
-app.command()(logs)
-app.command()(stop)
-app.command()(events)
-app.command()(listen)
-app.add_typer(image_app, name="image")
-app.add_typer(lab_app)
+
+def deploy_app(words: Sequence[str] = ()) -> typer.Typer:
+    """The command, able to do what these words ask for; everything when they ask for nothing."""
+    app = typer.Typer(
+        name="sappers-deploy",
+        help="Turn SSH hosts into a cluster that runs micro-VMs and governs itself.",
+        epilog=reflowed(EPILOG),
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    add_commands(app, _COMMANDS, _GROUPS, words)
+    return app
 
 
 def main() -> None:
     """Run `sappers-deploy`."""
-    run_to_the_end(app)
+    run_to_the_end(deploy_app(sys.argv[1:]))

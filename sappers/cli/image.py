@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
-from sappers.cli.image_build import build, schema
-from sappers.cli.image_keep import export, import_, prune, remove, verify
-from sappers.cli.image_list import inspect, list_images
-from sappers.cli.image_seed import seed
-from sappers.cli.image_transfer import pull, push, warm
-from sappers.cli.image_trust import trust_app
+from sappers.cli.late import add_commands
 
-image_app = typer.Typer(
-    help="Build images, give them to the cluster, and keep them in order.", no_args_is_help=True
-)
+_COMMANDS = {
+    "build": "sappers.cli.image_build:build",
+    "ls": "sappers.cli.image_list:list_images",
+    "inspect": "sappers.cli.image_list:inspect",
+    "push": "sappers.cli.image_transfer:push",
+    "pull": "sappers.cli.image_transfer:pull",
+    "warm": "sappers.cli.image_transfer:warm",
+    "verify": "sappers.cli.image_keep:verify",
+    "rm": "sappers.cli.image_keep:remove",
+    "prune": "sappers.cli.image_keep:prune",
+    "export": "sappers.cli.image_keep:export",
+    "import": "sappers.cli.image_keep:import_",
+    "seed": "sappers.cli.image_seed:seed",
+    "schema": "sappers.cli.image_build:schema",
+}
+_GROUPS = {"trust": "sappers.cli.image_trust:trust_app"}
 
-image_app.command()(build)
-image_app.command("ls")(list_images)
-image_app.command()(inspect)
-image_app.command()(push)
-image_app.command()(pull)
-image_app.command()(warm)
-image_app.command()(verify)
-image_app.command("rm")(remove)
-image_app.command()(prune)
-image_app.command()(export)
-image_app.command("import")(import_)
-image_app.add_typer(trust_app, name="trust")
-image_app.command()(seed)
-image_app.command()(schema)
+
+def image_app(words: Sequence[str]) -> typer.Typer:
+    """What `image` and these words ask for."""
+    app = typer.Typer(
+        help="Build images, give them to the cluster, and keep them in order.", no_args_is_help=True
+    )
+    add_commands(app, _COMMANDS, _GROUPS, words)
+    return app

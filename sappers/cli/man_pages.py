@@ -27,7 +27,9 @@ def man_pages() -> Mapping[str, str]:
     return {
         "sappers.1": _page(agent.app, "sappers", "start an agent, or ask the one that runs"),
         "sappers-deploy.1": _page(
-            deploy.app, "sappers-deploy", "turn SSH hosts into a cluster that governs itself"
+            deploy.deploy_app(),
+            "sappers-deploy",
+            "turn SSH hosts into a cluster that governs itself",
         ),
     }
 

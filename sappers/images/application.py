@@ -15,7 +15,12 @@ import msgspec
 from sappers.errors import ImageError
 from sappers.images.archive import Entry, file_entry, tree_entries
 from sappers.images.builder import Report
-from sappers.images.container_process import CONTAINER_ROOT, container_launch
+from sappers.images.container_process import (
+    CONTAINER_ROOT,
+    SEARCHED,
+    container_launch,
+    program_places,
+)
 from sappers.images.definition import ImageDefinition
 from sappers.images.elf import libraries_of, read_program
 from sappers.images.oci import ContainerImage, open_container
@@ -28,7 +33,6 @@ from sappers.images.tree import Folder, Inode, Tree
 USER_ID = 1000
 APP = "app"
 CARRIED = "carried"  # the folder, below `work`, of wheels and of modules of Sappers
-SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MERGED = ("bin", "lib", "lib64", "sbin")  # links into /usr
 _PACKAGED_MODULES = "usr/lib/python3/dist-packages"
 _LEFT_OUT = frozenset(
@@ -173,7 +177,7 @@ class Application:
         else:
             assert program.command is not None
             arguments = program.command[1:]
-            name = find_program(tree, program.command[0], SEARCHED, files)
+            name = _find_program(tree, program.command[0], files)
             stable = [_writable(entry) for entry in stable]
         return Filled(
             stable=stable,
@@ -325,23 +329,23 @@ def merged_entries(entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def find_program(tree: Tree, name: str, searched: str, files: Path | None = None) -> str:
-    """The path of a program in the guest.
+def _find_program(tree: Tree, name: str, files: Path) -> str:
+    """The path in the guest of a program of the packages, or of the definition's own files.
 
     Raises:
         ImageError: It is nowhere.
     """
-    places = [name] if "/" in name else [f"{folder}/{name}" for folder in searched.split(":")]
-    for place in places:
-        found = tree.find(place)
-        if found is not None and stat.S_ISREG(found.mode):
-            return place
-    if files is not None and name.startswith(f"/{APP}/") and (files / name[5:]).is_file():
-        return name
-    raise ImageError(
-        f"no file of the image is the program {name}",
-        hint="add the Debian package that has it to `packages`" if files else None,
-    )
+    places = program_places(name, SEARCHED, f"/{APP}")
+    below = f"/{APP}/"
+    own = [one for one in places if one.startswith(below)]
+    own = [one for one in own if (files / one.removeprefix(below)).is_file()]
+    program = tree.first_file(places) or next(iter(own), None)
+    if program is None:
+        raise ImageError(
+            f"no file of the image is the program {name}",
+            hint="add the Debian package that has it to `packages`",
+        )
+    return program
 
 
 def _new_in(base: frozenset[str], tree: Tree) -> list[Entry]:

@@ -13,7 +13,7 @@ from sappers.images.oci import ContainerImage
 from sappers.images.tree import Folder, Inode, Tree
 
 CONTAINER_ROOT = "container"  # the sidecar's own root is around it
-_SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FILES = {
     "etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n",
     "etc/resolv.conf": b"nameserver 10.0.2.3\n",
@@ -53,12 +53,15 @@ def container_launch(
             f"{image.name} says not what to run", hint='add `arguments = ["/path/of/program"]`'
         )
     user_id, group_id, groups, home = _user(process.user or "", tree, image.name)
-    environment = {"PATH": _SEARCHED, "HOME": home}
+    environment = {"PATH": SEARCHED, "HOME": home}
     environment |= dict(each.split("=", 1) for each in process.env or () if "=" in each)
     folder = process.working_dir or "/"
     _furnish(tree, folder)
+    program = tree.first_file(program_places(command[0], environment["PATH"], folder))
+    if program is None:
+        raise ImageError(f"{image.name} has no program {command[0]}")
     return ContainerLaunch(
-        program=_program(tree, command[0], environment["PATH"], folder, image.name),
+        program=program,
         arguments=command[1:],
         environment=environment,
         folder=folder,
@@ -86,18 +89,18 @@ def _port(image: ContainerImage, definition: ImageDefinition) -> int | None:
     return ports[0] if ports else None
 
 
-def _program(tree: Tree, name: str, searched: str, folder: str, image: str) -> str:
+def program_places(name: str, searched: str, folder: str) -> list[str]:
+    """Where a program may be, by the rules of `execvp`.
+
+    Args:
+        searched: `PATH`.
+        folder: Where its process starts.
+    """
     if name.startswith("/"):
-        places = [name]
-    elif "/" in name:
-        places = [f"{folder.rstrip('/')}/{name}"]
-    else:
-        places = [f"{place}/{name}" for place in searched.split(":")]
-    for place in places:
-        found = tree.find(place)
-        if found is not None and stat.S_ISREG(found.mode):
-            return place
-    raise ImageError(f"{image} has no program {name}")
+        return [name]
+    if "/" in name:
+        return [f"{folder.rstrip('/')}/{name}"]
+    return [f"{place}/{name}" for place in searched.split(":")]
 
 
 def _user(text: str, tree: Tree, image: str) -> tuple[int, int, tuple[int, ...], str]:

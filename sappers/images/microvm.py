@@ -9,7 +9,6 @@ initramfs that only mounts it. Either way a file that changes changes one layer 
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,12 +26,14 @@ from sappers.images.application import (
     merged_entries,
 )
 from sappers.images.archive import Entry, cpio, file_entry, folder_entry, tree_entries
+from sappers.images.build_records import BuildRecords, building
 from sappers.images.builder import Report
 from sappers.images.definition import ImageDefinition
 from sappers.images.erofs import LAYERS_MAX, write_root_disk
 from sappers.images.layers import ALIGNMENT_BYTES, layers, power_of_two
+from sappers.images.own_sidecar import lay_sidecar, sidecar_sources
 from sappers.images.parts import Kernel, Parts, Versions, digest_of
-from sappers.images.python_root import INTERPRETER, SITE, GuestPython
+from sappers.images.python_root import INTERPRETER, SITE
 from sappers.images.store import FolderImageStore
 from sappers.images.tree import Tree
 from sappers.model.image import Manifest, MicrovmBoot
@@ -47,7 +48,6 @@ _PAGE_BYTES = 4096
 _SEGMENT_BYTES = 2 << 20
 _DISK_LAYER_BYTES_MIN = 4 << 20
 _DISK_LAYERS = 32
-_SIDECAR = ("__init__.py", "model/__init__.py", "model/subjects.py")
 _FILES = {
     "etc/passwd": "root:x:0:0::/:/\napp:x:1000:1000::/app:/\n",
     "etc/group": "root:x:0:\napp:x:1000:\n",
@@ -71,7 +71,7 @@ class MicrovmBuilder:
     ) -> None:
         self._store = store
         self._parts = Parts(cache, lock)
-        self._signing_key = signing_key
+        self._records = BuildRecords(cache, store, signing_key)
 
     def build(
         self, name: str, definition: ImageDefinition, folder: Path, report: Report
@@ -81,15 +81,8 @@ class MicrovmBuilder:
         Raises:
             ImageError: It cannot be built; nothing half done is left.
         """
-        try:
-            with self._parts.alone(), self._store.holding():
-                return self._build(name, definition, folder, report)
-        except OSError as error:
-            where = error.filename or self._parts.cache
-            raise ImageError(
-                f"cannot build {name}: {where}: {error.strerror or error}",
-                hint="free some space and repeat" if error.errno == 28 else None,
-            ) from error
+        with building(name, self._parts.cache), self._parts.alone(), self._store.holding():
+            return self._build(name, definition, folder, report)
 
     def _build(
         self, name: str, definition: ImageDefinition, folder: Path, report: Report
@@ -98,22 +91,14 @@ class MicrovmBuilder:
         versions = self._parts.versions(definition.program.packages, definition.program.wheels)
         inputs = digest_of(
             *(RECIPE, name, definition, versions),
-            *(label.encode() + path.read_bytes() for label, path in _sidecar()),
+            *(label.encode() + path.read_bytes() for label, path in sidecar_sources()),
             *inputs_of(definition, folder),
         )
-        record = self._parts.cache / "builds" / inputs
-        if record.exists():
-            digest = record.read_text().strip()
-            manifest = self._store.manifest(digest)
-            if manifest is not None and not self._store.missing_chunks(digest):
-                self._store.put_manifest(manifest, self._signing_key)
-                return digest, False
+        if (known := self._records.find(inputs)) is not None:
+            return known, False
         with self._parts.scratch("image") as work:
             manifest = self._make(name, definition, folder, versions, report, work)
-        digest = self._store.put_manifest(manifest, self._signing_key)
-        record.parent.mkdir(exist_ok=True)
-        record.write_text(f"{digest}\n")
-        return digest, True
+        return self._records.keep(inputs, manifest), True
 
     def _make(
         self,
@@ -214,30 +199,11 @@ def _fits(unpacked_bytes: int, packed_bytes: int, memory_mib: int) -> bool:
     return packed_bytes <= _INITRAMFS_PACKED_MAX_BYTES and unpacked_bytes <= 0.9 * half
 
 
-def _sidecar() -> list[tuple[str, Path]]:
-    """(place in the guest, file) of the sidecar's sources, sorted."""
-    own = Path(str(resources.files("sappers")))
-    names = (*_SIDECAR, *(f"sidecar/{path.name}" for path in (own / "sidecar").glob("*.py")))
-    return sorted((f"{SITE}/sappers/{name}", own / name) for name in names)
-
-
 def _sidecar_entries(root: Path, work: Path) -> list[Entry]:
-    """The sidecar, compiled; what PID 1 will import is there."""
-    new = work / "sidecar"
-    for label, path in _sidecar():
-        target = new / label
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    python = GuestPython(root)
-    python.compile(new / SITE, f"/{SITE}")
-    folders = [str(new / SITE), str(root / SITE)]
-    python.run(
-        "-BIS",
-        "-c",
-        f"import sys; sys.path += {folders!r}\n"
-        "import sappers.sidecar.main, sappers.sidecar.hub, sappers.sidecar.guest\n",
-    )
-    return tree_entries(new)
+    """The sidecar; what PID 1 will import is there."""
+    starts = ("sappers.sidecar.main", "sappers.sidecar.hub", "sappers.sidecar.guest")
+    lay_sidecar(root, work / "sidecar", *starts)
+    return tree_entries(work / "sidecar")
 
 
 def _module_entries(modules: Sequence[Path]) -> list[Entry]:

@@ -9,25 +9,25 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sappers.errors import ImageError
 from sappers.images import ops
 from sappers.images.application import CARRIED, Application, Filled, inputs_of
+from sappers.images.build_records import BuildRecords, building
 from sappers.images.builder import Report
 from sappers.images.definition import ImageDefinition
 from sappers.images.nanos_disk import write_in_order
+from sappers.images.own_sidecar import lay_sidecar, sidecar_sources
 from sappers.images.parts import Parts, Versions, digest_of
-from sappers.images.python_root import INTERPRETER, SITE, GuestPython
+from sappers.images.python_root import INTERPRETER, SITE
 from sappers.images.store import FolderImageStore
 from sappers.model.image import Manifest, NanosBoot
 from sappers.security.signing import SigningKey
 
 RECIPE = "3"  # raise it when this builder's output changes for the same inputs
 ARCHITECTURE = "x86_64"
-_SIDECAR = ("__init__.py", "model/__init__.py", "model/subjects.py")
 _INIT = f"""import sys
 sys.path[:0] = ["/{SITE}"]
 sys.path.append("/app")
@@ -67,7 +67,7 @@ class NanosBuilder:
     ) -> None:
         self._store = store
         self._parts = Parts(cache, lock)
-        self._signing_key = signing_key
+        self._records = BuildRecords(cache, store, signing_key)
         self._environment = environment
         self._tools = tools
 
@@ -81,16 +81,10 @@ class NanosBuilder:
         """
         refuse_what_nanos_cannot_run(name, definition)
         kernel = ops.find_kernel(self._environment)
-        try:
+        with building(name, self._parts.cache):
             program = ops.find_ops(self._environment, self._tools, report)
             with self._parts.alone(), self._store.holding():
                 return self._build(name, definition, folder, kernel, program, report)
-        except OSError as error:
-            where = error.filename or self._parts.cache
-            raise ImageError(
-                f"cannot build {name}: {where}: {error.strerror or error}",
-                hint="free some space and repeat" if error.errno == 28 else None,
-            ) from error
 
     def _build(
         self,
@@ -107,16 +101,11 @@ class NanosBuilder:
             *(RECIPE, "nanos", name, definition),
             *(versions.python, versions.requirements, versions.wheels),
             *(path.read_bytes() for path in (program, kernel.kernel, kernel.boot)),
-            *(label.encode() + path.read_bytes() for label, path in _sidecar()),
+            *(label.encode() + path.read_bytes() for label, path in sidecar_sources()),
             *inputs_of(definition, folder),
         )
-        record = self._parts.cache / "builds" / inputs
-        if record.exists():
-            digest = record.read_text().strip()
-            manifest = self._store.manifest(digest)
-            if manifest is not None and not self._store.missing_chunks(digest):
-                self._store.put_manifest(manifest, self._signing_key)
-                return digest, False
+        if (known := self._records.find(inputs)) is not None:
+            return known, False
         with self._parts.scratch("nanos") as work:
             home = work / "home"
             self._fill(home, definition, folder, versions, report, work)
@@ -134,10 +123,7 @@ class NanosBuilder:
             health_interval_seconds=definition.health.interval_seconds,
             stateful=definition.stateful,
         )
-        digest = self._store.put_manifest(manifest, self._signing_key)
-        record.parent.mkdir(exist_ok=True)
-        record.write_text(f"{digest}\n")
-        return digest, True
+        return self._records.keep(inputs, manifest), True
 
     def _fill(
         self,
@@ -158,10 +144,12 @@ class NanosBuilder:
         )
         ops.prepare_home(home)
         files = ops.files_folder(home)
-        for source in (root, application / "new", application / CARRIED):
+        sidecar = work / "sidecar"
+        starts = ("sappers.sidecar.unikernel", "sappers.sidecar.unikernel_guest")
+        lay_sidecar(root, sidecar, *starts)
+        for source in (root, application / "new", application / CARRIED, sidecar):
             if source.exists():
                 shutil.copytree(source, files, symlinks=True, dirs_exist_ok=True)
-        _add_sidecar(files, GuestPython(root), work / "sidecar")
         settings = json.dumps(guest_settings(definition, filled), sort_keys=True)
         for place, text in {**_FILES, "etc/sappers/guest.json": settings}.items():
             (files / place).parent.mkdir(parents=True, exist_ok=True)
@@ -212,25 +200,3 @@ def guest_settings(definition: ImageDefinition, filled: Filled) -> dict[str, Any
         "check": definition.check_settings(filled.port),
         "launch": filled.launch,
     }
-
-
-def _sidecar() -> list[tuple[str, Path]]:
-    """(place in the guest, file) of the sidecar's sources, sorted."""
-    own = Path(str(resources.files("sappers")))
-    names = (*_SIDECAR, *(f"sidecar/{path.name}" for path in (own / "sidecar").glob("*.py")))
-    return sorted((f"{SITE}/sappers/{name}", own / name) for name in names)
-
-
-def _add_sidecar(files: Path, python: GuestPython, new: Path) -> None:
-    for label, path in _sidecar():
-        (new / label).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, new / label)
-    python.compile(new / SITE, f"/{SITE}")
-    shutil.copytree(new, files, dirs_exist_ok=True)
-    folders = [str(files / SITE)]
-    python.run(
-        "-BIS",
-        "-c",
-        f"import sys; sys.path += {folders!r}\n"
-        "import sappers.sidecar.unikernel, sappers.sidecar.unikernel_guest\n",
-    )

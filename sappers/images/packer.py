@@ -25,6 +25,7 @@ import msgspec
 from sappers.errors import ImageError
 from sappers.images import appliance_disk, appliance_root
 from sappers.images.appliance_root import Archive
+from sappers.images.build_records import BuildRecords, building
 from sappers.images.builder import Report
 from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition
@@ -85,7 +86,7 @@ class ApplianceBuilder:
         accelerator: Callable[[], str],
     ) -> None:
         self._store = store
-        self._signing_key = signing_key
+        self._records = BuildRecords(cache, store, signing_key)
         self._cache = cache
         self._agent = agent
         self._archive = archive
@@ -101,15 +102,8 @@ class ApplianceBuilder:
         """
         if definition.appliance is None:
             raise ImageError(f"{name}: an appliance's definition needs an [appliance] table")
-        try:
-            with self._alone():
-                return self._build(name, definition, definition.appliance, folder, report)
-        except OSError as error:
-            where = error.filename or self._cache
-            raise ImageError(
-                f"cannot build {name}: {where}: {error.strerror or error}",
-                hint="free some space and repeat" if error.errno == 28 else None,
-            ) from error
+        with building(name, self._cache), self._alone():
+            return self._build(name, definition, definition.appliance, folder, report)
 
     def _build(
         self,
@@ -124,10 +118,8 @@ class ApplianceBuilder:
         names = wanted_packages(appliance, agent)
         packages = appliance_root.resolve_closure(names)
         inputs = _input_digest(name, definition, folder, packages, agent)
-        record = self._cache / "builds" / inputs
-        if record.exists() and self._is_stored(digest := record.read_text().strip()):
-            self._store.give_name(name, digest)
-            return digest, False
+        if (known := self._records.find(inputs)) is not None:
+            return known, False
         version = packer_version()
         root = self._root(names, packages, report)
         with tempfile.TemporaryDirectory(
@@ -143,25 +135,13 @@ class ApplianceBuilder:
             template = prepare_template(folder, work / "template", version)
             made = self._run_packer(template, disk, work, agent, definition.memory_mib, report)
             report("storing")
-            digest = self._store.put_manifest(
-                Manifest(
-                    name=name,
-                    architecture=ARCHITECTURE,
-                    boot=ApplianceBoot(disk=self._store.put_file(made)),
-                    memory_mib=definition.memory_mib,
-                ),
-                self._signing_key,
+            manifest = Manifest(
+                name=name,
+                architecture=ARCHITECTURE,
+                boot=ApplianceBoot(disk=self._store.put_file(made)),
+                memory_mib=definition.memory_mib,
             )
-        record.parent.mkdir(exist_ok=True)
-        record.write_text(f"{digest}\n")
-        return digest, True
-
-    def _is_stored(self, digest: str) -> bool:
-        """Whether the image is here, signed by a key that counts, and whole as far as one sees."""
-        try:
-            return not self._store.missing_chunks(digest)
-        except ImageError:
-            return False
+            return self._records.keep(inputs, manifest), True
 
     def _root(self, names: Sequence[str], packages: Sequence[Package], report: Report) -> Path:
         """The root's tar, made once for each set of packages."""

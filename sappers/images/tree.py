@@ -12,7 +12,7 @@ import itertools
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,6 +83,14 @@ class Tree:
             return content
         with content.open("rb") as file:
             return file.read(limit_bytes)
+
+    def first_file(self, paths: Iterable[str]) -> str | None:
+        """The first of these paths that leads to a regular file, or None when none does."""
+        for path in paths:
+            found = self.find(path)
+            if found is not None and stat.S_ISREG(found.mode):
+                return path
+        return None
 
     def put(self, path: str, inode: Inode) -> None:
         """Place something; folders above are made, what was there goes.

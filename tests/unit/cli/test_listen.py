@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import sappers.cli.listen as module
-from sappers.cli.deploy import app
+from sappers.cli.deploy import deploy_app
 from sappers.cli.listen import TEXT_MAX, as_json, readable
 from sappers.cli.session import Output
 from sappers.errors import IdentityError
@@ -50,14 +50,14 @@ def test_credentials_for_another_client_are_for_their_owner_alone(tmp_path: Path
     (keys / "hub-account.seed").write_text(create_hub_account("test").account_seed)
     file = tmp_path / "me.creds"
     arguments = ["listen", "--credentials", str(file), "--cluster", str(keys)]
-    done = CliRunner().invoke(app, arguments)
+    done = CliRunner().invoke(deploy_app(), arguments)
     assert done.exit_code == 0, done.output
     assert "BEGIN NATS USER JWT" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_without_the_clusters_keys_nobody_listens(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["listen", "--cluster", f"{tmp_path}/"])
+    done = CliRunner().invoke(deploy_app(), ["listen", "--cluster", f"{tmp_path}/"])
     assert isinstance(done.exception, IdentityError)
     assert "hub-account.seed" in done.exception.message
 

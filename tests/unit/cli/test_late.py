@@ -1,0 +1,49 @@
+"""A command imports what it needs, and all are there for whoever asks for help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from sappers.cli.deploy import deploy_app
+
+
+def imported_by(*words: str) -> set[str]:
+    """Modules of Sappers that are loaded once the command line of these words stands."""
+    program = (
+        f"import sys; from sappers.cli.deploy import deploy_app; deploy_app({words!r})\n"
+        "print(*(name for name in sys.modules if name.startswith('sappers.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_one_command_does_without_the_others() -> None:
+    assert "sappers.cli.image_transfer" in imported_by("image", "push", "hello")
+    assert "sappers.cli.image_build" not in imported_by("image", "push", "hello")
+    assert "sappers.cli.bootstrap" not in imported_by("ps")
+
+
+@pytest.mark.parametrize("words", [(), ("image",), ("image", "trust"), ("lab",)])
+def test_help_names_every_command(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(deploy_app(words), [*words, "--help"])
+    everything = CliRunner().invoke(deploy_app(), [*words, "--help"])
+    assert shown.output == everything.output
+    assert "Usage" in shown.output
+
+
+def test_what_is_mistyped_is_told_from_all_of_them() -> None:
+    words = ["image", "pusch"]
+    assert "push" in CliRunner().invoke(deploy_app(words), words).output
+
+
+def test_one_command_of_many_is_still_called_by_its_name() -> None:
+    words = ["image", "schema"]
+    done = CliRunner().invoke(deploy_app(words), words)
+    assert done.exit_code == 0
+    assert '"$schema"' in done.output or '"properties"' in done.output

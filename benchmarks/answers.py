@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 ANSWER_SECONDS = 150.0
 # QEMU accepts before the guest is there. What has waited no longer than a second is let in the
@@ -35,8 +36,9 @@ async def _first_answer(place: Place) -> float | None:
                 tries.append(asyncio.create_task(_try(place, answered)))
                 if len(tries) > _OPEN_AT_ONCE:
                     tries.pop(0).cancel()
+                waited: list[asyncio.Future[Any]] = [answered, tries[-1]]
                 await asyncio.wait(
-                    [answered, tries[-1]],
+                    waited,
                     timeout=_EVERY_SECONDS,
                     return_when=asyncio.FIRST_COMPLETED,
                 )

@@ -55,7 +55,8 @@ async def send(
                 status, body, lasting = await connection.get(host, path, keep_alive=keep_alive)
         except OSError as error:  # TimeoutError is one
             load.failures[f"{type(error).__name__}: {error}"] += 1
-            connection = _closed(connection)
+            _close(connection)
+            connection = None
             continue
         if status == 200:
             load.seconds.append(time.perf_counter() - begun)
@@ -63,8 +64,9 @@ async def send(
         else:
             load.failures[f"status {status}"] += 1
         if not lasting:
-            connection = _closed(connection)
-    _closed(connection)
+            _close(connection)
+            connection = None
+    _close(connection)
 
 
 class _Connection:
@@ -92,6 +94,6 @@ class _Connection:
         self._writer.close()
 
 
-def _closed(connection: _Connection | None) -> None:
+def _close(connection: _Connection | None) -> None:
     if connection is not None:
         connection.close()

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -51,6 +52,10 @@ class _Store:
         self.acknowledged: set[int] = set()
         self._streams = streams
         self._numbers = iter(range(messages))
+
+    def has(self, count: int) -> bool:
+        """Whether so many are acknowledged."""
+        return len(self.acknowledged) >= count
 
     async def run(self) -> None:
         await asyncio.gather(*(self._work() for _ in range(AT_ONCE)))
@@ -124,7 +129,7 @@ async def _kill_each(
     task = asyncio.create_task(store.run())
     for turn, server in enumerate(servers, start=1):
         enough = turn * messages // (len(servers) + 2)
-        await _until(lambda enough=enough: len(store.acknowledged) >= enough)
+        await _until(partial(store.has, enough))
         rig.say(f"kill -9 of the hub server on {server.name}")
         await asyncio.to_thread(_kill, rig, server)
     await task

@@ -14,6 +14,7 @@ import msgspec
 
 from sappers.consensus.alert_steps import apply_alert_command
 from sappers.consensus.image_steps import apply_image_command, require_image
+from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
@@ -27,6 +28,7 @@ from sappers.model.commands import (
     ForgetAllocation,
     FoundCluster,
     ImageCommand,
+    MemberCommand,
     NoOperation,
     PlaceAllocation,
     Proposal,
@@ -100,6 +102,8 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
             state, more = apply_repair_command(state, command, proposal.time)
         elif isinstance(command, SetSuspicion):
             state, more = apply_suspicion(state, command, proposal.time)
+        elif isinstance(command, MemberCommand):
+            state, more = apply_member_command(state, command, proposal.time)
         else:
             state, more = _apply_command(state, command, proposal.time)
         happened += more
@@ -250,6 +254,8 @@ def _place(state: ClusterState, command: PlaceAllocation, time: float) -> Step:
     member = state.members.get(allocation.member_id)
     if member is None or member.state in (MemberState.DEAD, MemberState.LEFT):
         raise CommandRefused(f"{allocation.id}: member {allocation.member_id} is gone")
+    if cordon := state.cordons.get(member.id):
+        raise CommandRefused(f"{allocation.id}: {member.name} is {cordon.word}")
     text = f"{allocation.id} placed on {member.name}: {command.reason}"
     return (
         _with_allocation(state, allocation),

@@ -1,10 +1,273 @@
-"""Who votes: the first voters of a new cluster, chosen once when it is founded."""
+"""Who votes: the first voters of a new cluster, and one change at a time from then on. Pure.
+
+Invariants of `plan_electorate`, whatever it is told:
+- No change leaves fewer voters that may fail than there were, but where fewer are wanted; and none
+  is planned without a quorum.
+- A voter that is well is never replaced because another would be better, so nothing flaps: what
+  comes back after it was replaced waits until a place is free.
+- A dead voter is removed before its replacement is added, so that the dead never count; one that
+  lives is removed only after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
+from sappers.decisions.scheduler import memory_promised_mib
+from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
+from sappers.model.observation import RaftStatus, VoterReadings
+from sappers.model.policy import ElectorateSettings
+
+FIVE_FROM_MEMBERS = 7
+# A member that has just come back may be about to go again.
+SETTLED_AFTER_SECONDS = 10.0
+
+
+class GrantVote(msgspec.Struct, frozen=True):
+    """Give a member a vote."""
+
+    member_id: str
+    reason: str
+
+
+class WithdrawVote(msgspec.Struct, frozen=True):
+    """Take a member's vote away."""
+
+    member_id: str
+    reason: str
+
+
+class TransferLeadership(msgspec.Struct, frozen=True):
+    """Let another voter lead, because the leader is to vote no more."""
+
+    member_id: str
+    reason: str
+
+
+ElectorateChange = GrantVote | WithdrawVote | TransferLeadership
+
+
+def plan_electorate(
+    state: ClusterState,
+    raft: RaftStatus,
+    observed: VoterReadings,
+    now: float,
+    settings: ElectorateSettings,
+) -> ElectorateChange | None:
+    """The one change that brings the electorate closer to what it should be, or None.
+
+    Args:
+        state: The leader's state.
+        raft: How the log stands, seen from the leader.
+        observed: Which voters do not take part though they live, as the leader sees it.
+        now: Unix time in seconds.
+        settings: How many voters, and how long one may be away.
+    """
+    if set(raft.electorate) != set(state.electorate) or not state.electorate:
+        return None  # a change is under way
+    view = _View(state, observed, now, settings)
+    if tolerance(len(view.living), view.size) < 0:
+        return None
+    if view.gone:
+        return _replace_gone(view)
+    if view.newcomers:
+        return None
+    return _fill(view) or _replace_living(view, raft) or _shrink(view, raft)
+
+
+class _View:
+    """The members as this decision sees them."""
+
+    def __init__(
+        self,
+        state: ClusterState,
+        observed: VoterReadings,
+        now: float,
+        settings: ElectorateSettings,
+    ) -> None:
+        self.state = state
+        self.voters = tuple(
+            state.members[voter] for voter in state.electorate if voter in state.members
+        )
+        self.size = len(state.electorate)
+        silent = observed.silent_seconds
+        self.living = [one for one in self.voters if _lives(one) and one.id not in silent]
+        self.gone = {
+            voter.id: reason
+            for voter in self.voters
+            if (reason := _why_gone(voter, observed, now, settings.replace_after_seconds))
+        }
+        self.newcomers = [one for one in self.voters if _lives(one) and one.id in silent]
+        self.leaving = {
+            voter.id: f"{voter.name} is {state.cordons[voter.id].word}"
+            for voter in self.living
+            if voter.id in state.cordons
+        }
+        self.spares = [
+            member
+            for _, member in sorted(state.members.items())
+            if member.id not in state.electorate
+            and member.id not in state.cordons
+            and member.id not in observed.unfit
+            and member.state is MemberState.ALIVE
+            and now - member.state_since >= SETTLED_AFTER_SECONDS
+        ]
+        staying = self.size - len(self.gone) - len(self.leaving)
+        self.wanted = _wanted_size(self.size, staying + len(self.spares), settings.size)
+
+    @property
+    def least_tolerance(self) -> int:
+        """How many voters must be able to fail after a change: as now, but no more than wanted."""
+        now = tolerance(len(self.living), self.size)
+        return max(0, min(now, tolerance(self.wanted, self.wanted)))
+
+    def free_mib(self, member: Member) -> int:
+        """Memory that guests do not have on a member."""
+        return member.resources.memory_mib - memory_promised_mib(self.state, member.id)
+
+    def best_spare(self, without: Collection[str] = ()) -> Member | None:
+        """Who should vote next, beside all voters but those in `without`."""
+        crowd = _crowd(voter for voter in self.voters if voter.id not in without)
+        return min(
+            self.spares,
+            key=lambda one: (
+                not one.voter_tag,
+                crowd[_domain(one)],
+                -self.free_mib(one),
+                one.id,
+            ),
+            default=None,
+        )
+
+
+def tolerance(living: int, size: int) -> int:
+    """How many of the living voters may fail before the quorum is lost; negative: it is lost."""
+    return living - (size // 2 + 1)
+
+
+def _fill(view: _View) -> ElectorateChange | None:
+    """Add a voter where there are too few."""
+    spare = view.best_spare()
+    if view.size >= view.wanted or spare is None:
+        return None
+    reason = f"{view.size} of {view.wanted} voters are there"
+    return _add(view, spare, reason)
+
+
+def _replace_gone(view: _View) -> ElectorateChange | None:
+    """Remove a voter that is gone, if another can take its place, or there are too many."""
+    if view.size <= view.wanted and not view.spares:
+        return None
+    voter = _least(view, [one for one in view.voters if one.id in view.gone])
+    return WithdrawVote(voter.id, view.gone[voter.id])
+
+
+def _replace_living(view: _View, raft: RaftStatus) -> ElectorateChange | None:
+    """Replace a voter that is well but is to go: its replacement is added first."""
+    if not view.leaving:
+        return None
+    voter = _least(view, [one for one in view.living if one.id in view.leaving], raft.leader_id)
+    reason = view.leaving[voter.id]
+    if view.size <= view.wanted:
+        spare = view.best_spare(without=(voter.id,))
+        if spare is None:
+            return None
+        return _add(view, spare, f"{reason}; {spare.name} takes its place")
+    return _remove_living(view, voter, reason, raft)
+
+
+def _shrink(view: _View, raft: RaftStatus) -> ElectorateChange | None:
+    if view.size <= view.wanted or not view.living:
+        return None
+    voter = _least(view, view.living, raft.leader_id)
+    return _remove_living(view, voter, f"{view.wanted} voters are enough", raft)
+
+
+def _remove_living(
+    view: _View, voter: Member, reason: str, raft: RaftStatus
+) -> ElectorateChange | None:
+    if tolerance(len(view.living) - 1, view.size - 1) < view.least_tolerance:
+        return None
+    if voter.id != raft.leader_id:
+        return WithdrawVote(voter.id, reason)
+    heirs = [one for one in view.living if one.id != voter.id and one.id not in view.leaving]
+    if not heirs:
+        return None
+    heir = max(heirs, key=lambda one: (one.state is MemberState.ALIVE, one.voter_tag, one.id))
+    return TransferLeadership(heir.id, f"{reason}; it leads, and {heir.name} shall")
+
+
+def _add(view: _View, spare: Member, reason: str) -> GrantVote | None:
+    """Give a spare a vote, if the others alone are a quorum until it takes part.
+
+    A voter that is alone needs the second one for that in any case.
+    """
+    if view.size > 1 and tolerance(len(view.living), view.size + 1) < 0:
+        return None
+    if tolerance(len(view.living) + 1, view.size + 1) < view.least_tolerance:
+        return None
+    return GrantVote(spare.id, reason)
+
+
+def _least(view: _View, voters: Sequence[Member], leader_id: str | None = None) -> Member:
+    """Whom to do without first: never the leader before others, then who is preferred least."""
+    crowd = _crowd(view.voters)
+    return max(
+        voters,
+        key=lambda one: (
+            one.id != leader_id,
+            one.id in view.leaving,
+            not one.voter_tag,
+            crowd[_domain(one)],
+            -view.free_mib(one),
+            one.id,
+        ),
+    )
+
+
+def _wanted_size(size: int, fit: int, setting: int) -> int:
+    """How many voters there should be; between five and seven members it stays as it is.
+
+    Args:
+        size: How many there are.
+        fit: Members that vote and may go on, or may begin to.
+        setting: The operator's, or 0.
+    """
+    if setting:
+        return setting
+    if fit >= FIVE_FROM_MEMBERS or (size >= 5 and fit >= 5):
+        return 5
+    return 3 if fit >= 3 or size >= 3 else max(1, size)
+
+
+def _why_gone(voter: Member, observed: VoterReadings, now: float, after_seconds: float) -> str:
+    """Why a voter must be taken for gone for good, or empty."""
+    silent = observed.silent_seconds.get(voter.id, 0.0)
+    if silent >= after_seconds:
+        return f"{voter.name} has not voted for {silent:.0f} s"
+    if voter.state is MemberState.LEFT:
+        return f"{voter.name} has left"
+    away = now - voter.state_since
+    if voter.state is MemberState.DEAD and away >= after_seconds:
+        return f"{voter.name} has been dead for {away:.0f} s"
+    return ""
+
+
+def _lives(member: Member) -> bool:
+    return member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+
+
+def _domain(member: Member) -> str:
+    """What fails together; a member whose zone nobody named fails alone."""
+    return f"zone {member.zone}" if member.zone else f"member {member.id}"
+
+
+def _crowd(members: Iterable[Member]) -> Counter[str]:
+    return Counter(_domain(member) for member in members)
 
 
 def choose_first_voters(

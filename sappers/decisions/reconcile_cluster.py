@@ -10,8 +10,9 @@ import hashlib
 
 import msgspec
 
+from sappers.decisions.fencing import may_run, places_free
 from sappers.decisions.healing import reconcile_repairs
-from sappers.decisions.scheduler import NoPlacement, place
+from sappers.decisions.scheduler import NoPlacement, Placement, place
 from sappers.decisions.suspicion import reconcile_suspicions
 from sappers.decisions.system_workloads import plan_system_workloads
 from sappers.model.allocation import Allocation, AllocationStatus
@@ -28,6 +29,7 @@ from sappers.model.commands import (
 )
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import MemberObservation
+from sappers.model.policy import FencingSettings
 from sappers.model.workload import Workload
 
 FORGET_AFTER_SECONDS = 600.0
@@ -38,7 +40,10 @@ RESCHEDULE_DELAY_MAX_SECONDS = 300.0
 
 
 def reconcile_cluster(
-    state: ClusterState, observed: MemberObservation, now: float
+    state: ClusterState,
+    observed: MemberObservation,
+    now: float,
+    fencing: FencingSettings = FencingSettings(),  # noqa: B008 - a frozen value
 ) -> tuple[Command, ...]:
     """The commands that bring the cluster closer to what is wanted; empty when nothing is to do.
 
@@ -46,6 +51,7 @@ def reconcile_cluster(
         state: The leader's state.
         observed: What the leader sees.
         now: Unix time in seconds.
+        fencing: How long the leases of exclusive guests are.
     """
     members = _reconcile_members(state, observed.gossip)
     state = _as_gossip_says(state, members, now)
@@ -55,9 +61,9 @@ def reconcile_cluster(
         *_reconcile_hub(state),
         *plan_system_workloads(state),
         *_report_lost(state, now),
-        *_reconcile_workloads(state, now),
+        *_reconcile_workloads(state, observed.surely_ended, now, fencing),
         *reconcile_repairs(state, now),
-        *_forget_old(state, now),
+        *_forget_old(state, observed.surely_ended, now),
     )
 
 
@@ -125,7 +131,9 @@ def _report_lost(state: ClusterState, now: float) -> list[Command]:
     ]
 
 
-def _reconcile_workloads(state: ClusterState, now: float) -> list[Command]:
+def _reconcile_workloads(
+    state: ClusterState, ended: frozenset[str], now: float, fencing: FencingSettings
+) -> list[Command]:
     commands: list[Command] = []
     for _, allocation in sorted(state.allocations.items()):
         if allocation.repair:
@@ -134,52 +142,89 @@ def _reconcile_workloads(state: ClusterState, now: float) -> list[Command]:
             commands.append(StopAllocation(allocation.id, "its workload is wanted no more"))
     scratch = state
     for _, workload in sorted(state.workloads.items()):
-        scratch, more = _reconcile_workload(scratch, workload, now)
+        scratch, more = _reconcile_workload(scratch, workload, ended, now, fencing)
         commands.extend(more)
     return commands
 
 
 def _reconcile_workload(
-    state: ClusterState, workload: Workload, now: float
+    state: ClusterState,
+    workload: Workload,
+    ended: frozenset[str],
+    now: float,
+    fencing: FencingSettings,
 ) -> tuple[ClusterState, list[Command]]:
     """One workload's commands, and the state as it will be, for the next one's scheduling."""
+    copies = _Copies(state, workload, now)
+    missing = workload.count - len(copies.current)
+    if workload.exclusive:
+        missing = min(missing, places_free(state, workload, ended))
     commands: list[Command] = []
-    gone = _gone_members(state, now)
-    live = [
-        a
-        for a in state.allocations_of(workload.name)
-        if a.wanted and not a.status.is_terminal and a.member_id not in gone
-    ]
-    current = [a for a in live if a.revision == workload.revision]
-    outdated = [a for a in live if a.revision != workload.revision]
     blocked = False
-    for slot in range(len(current), workload.count):
+    for slot in range(missing):
         if now < _place_again_at(state, workload):
             break
         chosen = place(state, workload)
         if isinstance(chosen, NoPlacement):
             blocked = True
             break
-        allocation = Allocation(
-            id=_allocation_id(state, workload, slot),
-            workload=workload.name,
-            revision=workload.revision,
-            image=workload.image,
-            memory_mib=workload.memory_mib,
-            member_id=chosen.member.id,
-            placed_term=state.term,
-            guest_port=workload.guest_port,
-            host_port=chosen.host_port,
-            cold=workload.cold,
-            role=workload.role,
-        )
+        allocation = _allocation(state, workload, chosen, len(copies.current) + slot, fencing)
         commands.append(PlaceAllocation(allocation, chosen.reason))
         state = msgspec.structs.replace(
             state, allocations=state.allocations.set(allocation.id, allocation)
         )
-    commands.extend(_stop_surplus(workload, current))
-    commands.extend(_stop_outdated(workload, current, outdated, blocked=blocked))
+    commands.extend(_stop_surplus(workload, copies.current))
+    commands.extend(_stop_outdated(workload, copies, blocked=blocked))
+    commands.extend(_stop_leaving(state, workload, copies))
     return state, commands
+
+
+class _Copies:
+    """A workload's live copies, as far as they are wanted.
+
+    Attributes:
+        current: As they should be, and where they may stay.
+        leaving: As they should be, but on a member that is drained.
+        outdated: Of an earlier revision.
+    """
+
+    def __init__(self, state: ClusterState, workload: Workload, now: float) -> None:
+        gone = _gone_members(state, now)
+        drained = {member for member, cordon in state.cordons.items() if cordon.drain}
+        live = [
+            a
+            for a in state.allocations_of(workload.name)
+            if a.wanted and not a.status.is_terminal and a.member_id not in gone
+        ]
+        right = [a for a in live if a.revision == workload.revision]
+        self.current = [a for a in right if a.member_id not in drained]
+        self.leaving = [a for a in right if a.member_id in drained]
+        self.outdated = [a for a in live if a.revision != workload.revision]
+        healthy = sum(a.status is AllocationStatus.HEALTHY for a in self.current)
+        self.lacking = max(0, workload.count - healthy)
+
+
+def _allocation(
+    state: ClusterState,
+    workload: Workload,
+    chosen: Placement,
+    slot: int,
+    fencing: FencingSettings,
+) -> Allocation:
+    return Allocation(
+        id=_allocation_id(state, workload, slot),
+        workload=workload.name,
+        revision=workload.revision,
+        image=workload.image,
+        memory_mib=workload.memory_mib,
+        member_id=chosen.member.id,
+        placed_term=state.term,
+        guest_port=workload.guest_port,
+        host_port=chosen.host_port,
+        cold=workload.cold,
+        role=workload.role,
+        lease_seconds=fencing.lease_seconds if workload.exclusive else 0.0,
+    )
 
 
 def _stop_surplus(workload: Workload, current: list[Allocation]) -> list[Command]:
@@ -193,13 +238,21 @@ def _stop_surplus(workload: Workload, current: list[Allocation]) -> list[Command
     ]
 
 
-def _stop_outdated(
-    workload: Workload, current: list[Allocation], outdated: list[Allocation], *, blocked: bool
-) -> list[Command]:
+def _stop_outdated(workload: Workload, copies: _Copies, *, blocked: bool) -> list[Command]:
     """Old copies go when new ones are healthy, or at once where they take the new ones' room."""
-    healthy = sum(a.status is AllocationStatus.HEALTHY for a in current)
-    keep = 0 if blocked else max(0, workload.count - healthy)
-    return [StopAllocation(a.id, "its workload has changed") for a in outdated[keep:]]
+    keep = 0 if blocked or workload.exclusive else copies.lacking
+    return [StopAllocation(a.id, "its workload has changed") for a in copies.outdated[keep:]]
+
+
+def _stop_leaving(state: ClusterState, workload: Workload, copies: _Copies) -> list[Command]:
+    """What is on a drained member goes when others are healthy; it takes nobody's room.
+
+    An exclusive copy goes first of all, if there is another place for it.
+    """
+    keep = copies.lacking
+    if workload.exclusive and not isinstance(place(state, workload), NoPlacement):
+        keep = 0
+    return [StopAllocation(a.id, "its member is drained") for a in copies.leaving[keep:]]
 
 
 def _place_again_at(state: ClusterState, workload: Workload) -> float:
@@ -220,9 +273,12 @@ def _allocation_id(state: ClusterState, workload: Workload, slot: int) -> str:
     return f"{workload.name}-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
 
 
-def _forget_old(state: ClusterState, now: float) -> list[Command]:
+def _forget_old(state: ClusterState, ended: frozenset[str], now: float) -> list[Command]:
+    """Nothing whose guest may still run is forgotten, whatever the wall clock says."""
     return [
         ForgetAllocation(allocation.id)
         for _, allocation in sorted(state.allocations.items())
-        if allocation.status.is_terminal and now - allocation.changed_at > FORGET_AFTER_SECONDS
+        if allocation.status.is_terminal
+        and now - allocation.changed_at > FORGET_AFTER_SECONDS
+        and not may_run(allocation, ended)
     ]

@@ -52,6 +52,9 @@ def place(state: ClusterState, workload: Workload, avoid: str = "") -> Placement
         if member.id == avoid:
             lacking.append(f"{member.name} is not to run it")
             continue
+        if cordon := state.cordons.get(member.id):
+            lacking.append(f"{member.name} is {cordon.word}")
+            continue
         free_mib = member.resources.memory_mib - memory_promised_mib(state, member.id)
         needed_mib = workload.memory_mib + GUEST_OVERHEAD_MIB
         if free_mib < needed_mib:

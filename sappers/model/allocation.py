@@ -42,6 +42,9 @@ class Allocation(msgspec.Struct, frozen=True):
         cold: It boots from the beginning, never from a checkpoint.
         changed_at: Unix time in seconds of the last change of status.
         role: The workload's: what its credentials of the hub allow.
+        lease_seconds: Its guest ends when its member has not heard of the quorum for so long; 0 for
+            one that is not exclusive.
+        fenced: The host that it was lost with was seen to be without power.
         repair: The repair that a healer's allocation belongs to; empty for any other workload's.
     """
 
@@ -62,3 +65,10 @@ class Allocation(msgspec.Struct, frozen=True):
     cold: bool = False
     role: Role = "application"
     repair: str = ""
+    lease_seconds: float = 0.0
+    fenced: bool = False
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether another copy may start only when it is certain that this one has ended."""
+        return self.lease_seconds > 0

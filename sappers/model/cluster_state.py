@@ -7,6 +7,7 @@ import msgspec
 
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cordon import Cordon
 from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
@@ -39,6 +40,7 @@ class ClusterState(msgspec.Struct, frozen=True):
         repair_key: What healers' certificates are signed with; None while bootstrap gave none.
         repair_logins: How a healer logs in to a member's host, by member id.
         suspicions: What speaks, or last spoke, against members, by id.
+        cordons: Members that an operator closed, by id: nothing new goes there.
         requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
     """
 
@@ -61,6 +63,7 @@ class ClusterState(msgspec.Struct, frozen=True):
     repair_key: RepairKey | None = None
     repair_logins: immutables.Map[str, RepairLogin] = immutables.Map()
     suspicions: immutables.Map[str, Suspicion] = immutables.Map()
+    cordons: immutables.Map[str, Cordon] = immutables.Map()
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from sappers.model.alert import Alert
@@ -207,6 +209,44 @@ class CloseRepair(msgspec.Struct, frozen=True, tag="close-repair"):
     text: str
 
 
+class CordonMember(msgspec.Struct, frozen=True, tag="cordon-member"):
+    """The operator wants nothing new on a member; with `drain`, nothing at all."""
+
+    member_id: str
+    drain: bool
+
+
+class UncordonMember(msgspec.Struct, frozen=True, tag="uncordon-member"):
+    """The member may be used again."""
+
+    member_id: str
+
+
+class AnnounceElectorate(msgspec.Struct, frozen=True, tag="announce-electorate"):
+    """The leader is about to change the electorate, and says why. Changes nothing by itself.
+
+    Attributes:
+        verb: What becomes of the member: `joins`, `leaves` or `leads`.
+    """
+
+    member_id: str
+    verb: Literal["joins", "leaves", "leads"]
+    reason: str
+
+
+class ReportFencing(msgspec.Struct, frozen=True, tag="report-fencing"):
+    """The leader has tried to cut a dead member's host off from power.
+
+    Attributes:
+        done: It is off: nothing that was lost with it runs any more.
+        text: What the command said, one sentence.
+    """
+
+    member_id: str
+    done: bool
+    text: str
+
+
 class NoOperation(msgspec.Struct, frozen=True, tag="no-operation"):
     """Changes nothing; a linearizable read waits for it."""
 
@@ -222,6 +262,7 @@ RepairCommand = (
     | FailAttempt
     | CloseRepair
 )
+MemberCommand = CordonMember | UncordonMember | AnnounceElectorate | ReportFencing
 ImageCommand = PutImage | RemoveImage | TrustImageKey | DistrustImageKey
 ClusterCommand = (
     FoundCluster
@@ -237,7 +278,9 @@ ClusterCommand = (
     | SetHub
     | NoOperation
 )
-Command = ClusterCommand | ImageCommand | AlertCommand | RepairCommand | SetSuspicion
+Command = (
+    ClusterCommand | ImageCommand | AlertCommand | RepairCommand | SetSuspicion | MemberCommand
+)
 
 
 class Proposal(msgspec.Struct, frozen=True):

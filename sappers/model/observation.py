@@ -111,6 +111,10 @@ class MemberObservation(msgspec.Struct, frozen=True):
         restarts: By allocation id: (count, monotonic seconds of the last one).
         failed_launches: By allocation id: why the last launch failed.
         images: By digest: images that this member is to have; one that lacks counts as whole.
+        leases: By allocation id: seconds for which the guest of an exclusive allocation of this
+            host may still run. One that lacks has none.
+        surely_ended: Exclusive allocations that ended badly, and so long ago that no clock leaves
+            doubt that their guests have, too.
         under_way: Allocations that are being launched, restarted or stopped right now.
         caught_up: This member's state has been as new as the cluster's since the agent started;
             until then it touches no guest.
@@ -127,8 +131,23 @@ class MemberObservation(msgspec.Struct, frozen=True):
     restarts: dict[str, tuple[int, float]] = {}
     failed_launches: dict[str, str] = {}
     images: dict[str, ImageReading] = {}
+    leases: dict[str, float] = {}
+    surely_ended: frozenset[str] = frozenset()
     under_way: frozenset[str] = frozenset()
     caught_up: bool = False
     agent_started_at: float = 0.0
     pulses: dict[str, PulseReading] = {}
     leading_seconds: float = 0.0
+
+
+class VoterReadings(msgspec.Struct, frozen=True):
+    """How voters take part in Raft, beside what gossip says of them, as the leader sees it.
+
+    Attributes:
+        silent_seconds: By member id: since when a voter that lives has not taken part. Those that
+            do lack.
+        unfit: Members that were given a vote and did not take part; others are chosen before long.
+    """
+
+    silent_seconds: dict[str, float] = {}
+    unfit: frozenset[str] = frozenset()

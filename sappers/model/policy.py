@@ -41,3 +41,31 @@ class HealthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restarts_max: int = 3
     restart_reset_seconds: float = 300.0
     drain_seconds: float = 3.0
+
+
+class ElectorateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who votes, and how long a voter may be away.
+
+    Attributes:
+        size: How many voters there should be: 1, 3 or 5; 0: three, or five from seven members on.
+        replace_after_seconds: A voter that has been dead for so long is replaced.
+    """
+
+    size: int = 0
+    replace_after_seconds: float = 30.0
+
+
+class FencingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How exclusive guests are kept from running twice; see docs/fencing.md.
+
+    Attributes:
+        lease_seconds: A guest of an exclusive workload ends when its member has not heard of the
+            quorum for so long. The leader stamps it on what it places.
+        command: Program and arguments that cut a dead member's host off from power; the leader
+            runs it. None when empty.
+        command_seconds: Time that it has.
+    """
+
+    lease_seconds: float = 15.0
+    command: tuple[str, ...] = ()
+    command_seconds: float = 30.0

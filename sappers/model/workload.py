@@ -45,6 +45,8 @@ class Workload(msgspec.Struct, frozen=True):
         service: Name in Consul and at the gateway; empty for the workload's own, see
             `service_name`.
         links: Services that it may call: what its guests' credentials and the mesh allow.
+        exclusive: Never more than `count` guests of it run at once, whatever fails: another is
+            started only when it is certain that the one before has ended.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Workload(msgspec.Struct, frozen=True):
     role: Role = "application"
     service: str = ""
     links: tuple[str, ...] = ()
+    exclusive: bool = False
 
     @property
     def service_name(self) -> str:

@@ -1,0 +1,91 @@
+"""What operators and the leader say of members, their votes and their power, as it is applied.
+
+Who votes is decided by Raft's own configuration entries; the reasons are told here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from sappers.consensus.step import Happened, Step
+from sappers.errors import CommandRefused
+from sappers.model.allocation import AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import (
+    AnnounceElectorate,
+    CordonMember,
+    MemberCommand,
+    ReportFencing,
+    UncordonMember,
+)
+from sappers.model.cordon import Cordon
+from sappers.model.member import Member, MemberState
+
+_SAID: Mapping[str, tuple[str, str]] = {
+    "joins": ("electorate.joining", "is to vote"),
+    "leaves": ("electorate.leaving", "is to vote no more"),
+    "leads": ("electorate.leading", "is to lead"),
+}
+
+
+def apply_member_command(state: ClusterState, command: MemberCommand, time: float) -> Step:
+    """The state after it, and what happened.
+
+    Raises:
+        CommandRefused: No such member, or one that lives is said to be without power.
+    """
+    member = state.members.get(command.member_id)
+    if member is None:
+        raise CommandRefused(f"no member {command.member_id}")
+    match command:
+        case CordonMember():
+            return _cordon(state, member, Cordon(command.drain, time))
+        case UncordonMember():
+            return _uncordon(state, member)
+        case AnnounceElectorate(verb=verb, reason=reason):
+            kind, said = _SAID[verb]
+            return state, (Happened(kind, member.id, f"{member.name} {said}: {reason}"),)
+        case ReportFencing():
+            return _fence(state, member, command)
+
+
+def _cordon(state: ClusterState, member: Member, cordon: Cordon) -> Step:
+    before = state.cordons.get(member.id)
+    if before is not None and before.drain == cordon.drain:
+        return state, ()
+    what = "what is on it moves away" if cordon.drain else "nothing new is placed on it"
+    text = f"{member.name} is {cordon.word}: {what}"
+    return (
+        msgspec.structs.replace(state, cordons=state.cordons.set(member.id, cordon)),
+        (Happened(f"member.{cordon.word}", member.id, text),),
+    )
+
+
+def _uncordon(state: ClusterState, member: Member) -> Step:
+    if member.id not in state.cordons:
+        return state, ()
+    return (
+        msgspec.structs.replace(state, cordons=state.cordons.delete(member.id)),
+        (Happened("member.uncordoned", member.id, f"{member.name} is used again"),),
+    )
+
+
+def _fence(state: ClusterState, member: Member, command: ReportFencing) -> Step:
+    """Only what is lost by now is known to have been there when the power went."""
+    if not command.done:
+        text = f"{member.name} could not be cut off from power: {command.text}"
+        return state, (Happened("member.not-fenced", member.id, text),)
+    if member.state not in (MemberState.DEAD, MemberState.LEFT):
+        raise CommandRefused(f"{member.name} is {member.state}, it cannot be without power")
+    allocations = state.allocations
+    for allocation in state.allocations_on(member.id):
+        if allocation.status is AllocationStatus.LOST and not allocation.fenced:
+            fenced = msgspec.structs.replace(allocation, fenced=True)
+            allocations = allocations.set(allocation.id, fenced)
+    text = f"{member.name} is cut off from power: {command.text}"
+    return (
+        msgspec.structs.replace(state, allocations=allocations),
+        (Happened("member.fenced", member.id, text),),
+    )

@@ -4,7 +4,7 @@ VENV := .venv/bin
 DEPLOY := $(VENV)/sappers-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab lab-down test lint unit integration e2e bench bench-images bench-guests bench-healing clean
+.PHONY: help setup lab lab-down test lint unit integration e2e bench bench-images bench-guests bench-healing bench-consensus clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-guests: setup ## Measure how guests start, beside bare QEMU; writes docs/b
 
 bench-healing: setup ## Measure what comes back after it died; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks.healing --markdown docs/benchmarks.md
+
+bench-consensus: setup ## Measure consensus and gossip beside etcd and Serf; writes docs/benchmarks.md
+	$(VENV)/python -m benchmarks.consensus --markdown docs/benchmarks.md
 
 # The machine's cache stays: hosts of running labs lie on its base root.
 clean: ## Remove what was built in this tree (labs, clusters and images stay)

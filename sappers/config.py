@@ -12,7 +12,7 @@ import msgspec
 from sappers.errors import ConfigError
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
-from sappers.model.policy import HealthSettings, ImageSettings
+from sappers.model.policy import EventSettings, HealthSettings, ImageSettings
 
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Users that guests run as: between what systemd keeps for containers and the end, nobody's.
@@ -87,6 +87,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     raft: RaftSettings = RaftSettings()
     health: HealthSettings = HealthSettings()
     images: ImageSettings = ImageSettings()
+    events: EventSettings = EventSettings()
     image_keys: tuple[ImageKey, ...] = ()
     consul: ConsulSettings = ConsulSettings()
 
@@ -106,6 +107,9 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ):
             if (value := getattr(self.images, field)) < least:
                 raise ConfigError(f"images.{field} = {value}: it is {least} or more")
+        for field, kept in msgspec.structs.asdict(self.events).items():
+            if not kept >= 1:
+                raise ConfigError(f"events.{field} = {kept}: it is 1 or more")
         if self.ports.gateway and not self.consul.enabled:
             raise ConfigError(
                 f"ports.gateway = {self.ports.gateway}: the gateway is routed from Consul",
@@ -177,6 +181,11 @@ class StateFolder(msgspec.Struct, frozen=True):
     def images(self) -> Path:
         """The image store."""
         return self.root / "images"
+
+    @property
+    def events(self) -> Path:
+        """What happened: one JSON object a line, chained by digests."""
+        return self.root / "events"
 
     @property
     def guests(self) -> Path:

@@ -17,6 +17,7 @@ from sappers.model.chunks_here import ChunksHere
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry, Proposal
 from sappers.model.durable import KeptMessage, StoredMessage, StreamReading
+from sappers.model.event import Event, EventCheck, EventFilter, Story
 from sappers.model.guest_scope import GuestScope
 from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
@@ -116,6 +117,12 @@ class ReplicatedLog(Protocol):
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """Committed entries that follow `index`, at most `limit`; None when compacted away."""
+
+    def events_after(self, number: int) -> tuple[Event, ...]:
+        """Events after a number, oldest first, as far back as this member can tell.
+
+        For the one that writes them down: those up to the number need not be told again.
+        """
 
     async def snapshot(self) -> bytes:
         """The state, encoded for `ClusterState` replicas elsewhere."""
@@ -650,8 +657,25 @@ class MemberImages(Protocol):
 LogLevel = Literal["DEBUG", "INFO", "WARN", "ERROR"]
 
 
+class EventRecord(Protocol):
+    """This member's own record of events, in files (`agent/`)."""
+
+    async def read(self, wanted: EventFilter, limit: int) -> tuple[Event, ...]:
+        """Events that match, oldest first: the oldest of them, or the newest; see the filter."""
+
+    async def check(self) -> EventCheck:
+        """Whether the record is whole, and what to compare with others'."""
+
+    async def explain(self, name: str) -> Story | None:
+        """What led to how a workload, member, allocation or repair is; None if never heard of."""
+
+
 class MemberService(Protocol):
     """What the HTTP API may ask of this member (`agent/`)."""
+
+    @property
+    def events(self) -> EventRecord:
+        """What happened, as this member wrote it down."""
 
     @property
     def me(self) -> Member:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from sappers.agent.clock import SystemClock
+from sappers.agent.event_record import EventRecord
 from sappers.agent.refusals import Refusals
 from sappers.agent.spread import Spread
 from sappers.consensus.state_machine import apply
@@ -17,10 +18,11 @@ from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import Entry, Proposal, encode_proposal
+from sappers.model.event import Event
 from sappers.model.image import Manifest
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
-from sappers.model.policy import ImageSettings
+from sappers.model.policy import EventSettings, ImageSettings
 from sappers.model.view import ClusterView, Genesis, MemberHealth, MemberView
 from sappers.model.workload import ImageReference
 from sappers.ports import Applied
@@ -77,6 +79,9 @@ class InstantLog:
             return None
         return [entry for entry in self.entries if entry.index > index][:limit]
 
+    def events_after(self, number: int) -> tuple[Event, ...]:
+        return tuple(event for event in self.current.events if event.number > number)
+
     async def snapshot(self) -> bytes:
         return encode_state(self.current)
 
@@ -130,6 +135,14 @@ class FakeMember:
             members=self.members,
             settings=settings,
             clock=SystemClock(),
+        )
+        self.events = EventRecord(
+            folder.parent / f"{name}-events",
+            EventSettings(),
+            lambda: self.instant_log,
+            NoPeers(),
+            self.members,
+            lambda: name,
         )
         self.refusals = Refusals(SystemClock())
         self.genesis: Genesis | None = None

@@ -19,6 +19,7 @@ import structlog
 from sappers.agent.actuator import Actuator
 from sappers.agent.alert_reports import AlertReports
 from sappers.agent.durable import DurableCalls
+from sappers.agent.event_record import EventRecord
 from sappers.agent.founding import Founding
 from sappers.agent.genesis import (
     check_raft_folder,
@@ -131,6 +132,14 @@ class Agent:
             settings=settings.images,
             clock=clock,
         )
+        self._events = EventRecord(
+            folder.events,
+            settings.events,
+            lambda: self.log,
+            peers,
+            membership.members,
+            lambda: self.me.id,
+        )
         self.service = Service(
             self,
             cluster=settings.cluster,
@@ -143,6 +152,7 @@ class Agent:
             registration=registration,
             routing=routing,
             inbox=self._inbox,
+            events=self._events,
         )
         self._leadership = Leadership(self, clock, folder.genesis)
         self._pulses = Pulses(hub_client, clock, me.id)
@@ -205,6 +215,7 @@ class Agent:
             self._registration.run(),
             self._routing.run(),
             self._streams.run(),
+            self._events.run(),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():

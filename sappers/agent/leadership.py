@@ -74,4 +74,5 @@ class Leadership:
             time=self._clock.now(),
             commands=commands,
             leader_term=leader_term,
+            by=f"member/{self._agent.me.id}",
         )

@@ -169,6 +169,7 @@ class Repairs:
             time=self._clock.now(),
             commands=(command,),
             leader_term=replicated.status().term,
+            by=f"member/{self._agent.me.id}",
         )
         applied = await replicated.propose(proposal, PROPOSE_SECONDS)
         if applied.refused:

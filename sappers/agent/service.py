@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from sappers.agent.event_record import EventRecord
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.logs import set_log_level
 from sappers.agent.proposing import Proposer
@@ -75,6 +76,7 @@ class Service:
         registration: Registration,
         inbox: HealthInbox,
         routing: Routing,
+        events: EventRecord,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -87,6 +89,7 @@ class Service:
         self._registration = registration
         self._inbox = inbox
         self._routing = routing
+        self._events = events
         self._proposer = Proposer(self, peers)
 
     @property
@@ -98,6 +101,11 @@ class Service:
     def log(self) -> ReplicatedLog:
         """The log as it is now; another object once this member becomes a voter."""
         return self._agent.log
+
+    @property
+    def events(self) -> EventRecord:
+        """What happened, as this member wrote it down."""
+        return self._events
 
     @property
     def images(self) -> MemberImages:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sappers.model.commands import Command, Proposal
 from sappers.ports import MemberService
 from sappers.security.tls import PeerIdentity
 
@@ -28,3 +29,19 @@ class Call(msgspec.Struct, frozen=True):
     body: Any
     request_id: str
     now: float
+
+    @property
+    def by(self) -> str:
+        """Who asks, by certificate: `operator/NAME` or `member/ID`."""
+        sort = "member" if self.peer.role == "agent" else "operator"
+        return f"{sort}/{self.peer.node_id}"
+
+    def proposal(self, *commands: Command) -> Proposal:
+        """What the caller wants, as this member brings it to the log."""
+        return Proposal(
+            request_id=self.request_id,
+            proposer=self.service.me.id,
+            time=self.now,
+            commands=commands,
+            by=self.by,
+        )

@@ -27,7 +27,6 @@ from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import (
     Command,
     DistrustImageKey,
-    Proposal,
     PutImage,
     RemoveImage,
     TrustImageKey,
@@ -137,13 +136,7 @@ async def delete_image_key(call: Call) -> Written:
 
 
 async def _write(call: Call, command: Command) -> Written:
-    proposal = Proposal(
-        request_id=call.request_id,
-        proposer=call.service.me.id,
-        time=call.now,
-        commands=(command,),
-    )
-    applied: Applied = await call.service.propose(proposal, PROPOSE_TIMEOUT_SECONDS)
+    applied: Applied = await call.service.propose(call.proposal(command), PROPOSE_TIMEOUT_SECONDS)
     if applied.refused:
         raise CommandRefused(applied.refused)
     return Written(applied.index, applied.term)

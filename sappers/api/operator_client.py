@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -29,6 +30,7 @@ from sappers.api.wire import (
     Written,
 )
 from sappers.errors import ApiError, MemberUnreachable, SappersError
+from sappers.model.event import EventCheck, EventFilter, Story
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import LogLevel
@@ -38,6 +40,8 @@ CONNECT_SECONDS = 3.0
 CALL_SECONDS = 10.0
 # A voter waits for its raft process, which writes the whole state.
 SNAPSHOT_SECONDS = 90.0
+# A member reads all of its files.
+EVENTS_SECONDS = 60.0
 REACHING_AT_ONCE = 32
 # A way that does not answer at once is not waited for; the next one is tried as well.
 NEXT_WAY_SECONDS = 0.25
@@ -138,10 +142,38 @@ class OperatorClient:
         """The replicated state as JSON. Raises as `call`."""
         return self.call("GET", "/v1/state")
 
-    def events(self, *, after: int | None = None, limit: int = 100) -> Events:
-        """Events after a log index, or the newest. Raises as `call`."""
-        query = f"&after={after}" if after is not None else ""
-        return self._get(f"/v1/events?limit={limit}{query}", Events)
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        wanted: EventFilter = EventFilter(),  # noqa: B008
+    ) -> Events:
+        """Events after a log index; else those that match, see the filter. Raises as `call`."""
+        query = [f"limit={limit}"]
+        if after is not None:
+            query.append(f"after={after}")
+        for name, value in msgspec.structs.asdict(wanted).items():
+            if value:
+                query.append(f"{name}={quote(str(value), safe='')}")
+        path = f"/v1/events?{'&'.join(query)}"
+        return _decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Events)
+
+    def explain(self, name: str) -> Story:
+        """What led to how something is. Raises as `call`; ApiError 404 for an unknown name."""
+        path = f"/v1/explain/{quote(name, safe='')}"
+        return _decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Story)
+
+    def check_events_at(self, reached: Reached) -> EventCheck:
+        """A member's word on its record of events. Raises as `call_at`."""
+        answer = self.call_at(reached, "GET", "/v1/events/check", timeout_seconds=EVENTS_SECONDS)
+        return _decoded(answer, EventCheck)
+
+    def events_at(self, reached: Reached, wanted: EventFilter, limit: int) -> Events:
+        """Events of one member's record from `wanted.first` on. Raises as `call_at`."""
+        path = f"/v1/events?first={wanted.first}&limit={limit}"
+        answer = self.call_at(reached, "GET", path, timeout_seconds=EVENTS_SECONDS)
+        return _decoded(answer, Events)
 
     def workloads(self) -> Workloads:
         """What should run. Raises as `call`."""

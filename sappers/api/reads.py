@@ -19,7 +19,7 @@ from sappers.api.wire import (
 from sappers.errors import ApiError
 from sappers.model.codec import state_as_json
 from sappers.model.commands import Entry
-from sappers.model.event import Event
+from sappers.model.event import Event, EventCheck, EventFilter, Story
 from sappers.model.view import ClusterView, MemberHealth
 
 ENTRIES_BYTES_MAX = 8 * 1024 * 1024
@@ -57,7 +57,26 @@ async def events(call: Call) -> Events:
     """GET /v1/events."""
     query: EventsQuery = call.query
     state = call.service.log.state()
-    return Events(state.index, pick_events(state.events, query.after, query.limit))
+    if query.after is not None or query.filter() == EventFilter():
+        return Events(state.index, pick_events(state.events, query.after, query.limit))
+    return Events(state.index, await call.service.events.read(query.filter(), query.limit))
+
+
+async def check_events(call: Call) -> EventCheck:
+    """GET /v1/events/check."""
+    return await call.service.events.check()
+
+
+async def explain(call: Call) -> Story:
+    """GET /v1/explain/{name}."""
+    story = await call.service.events.explain(call.path.name)
+    if story is None:
+        raise ApiError(
+            f"nothing of the name {call.path.name} is known",
+            status=404,
+            hint="sappers-deploy status lists members and workloads, ps -a allocations",
+        )
+    return story
 
 
 def pick_events(events: tuple[Event, ...], after: int | None, limit: int) -> tuple[Event, ...]:

@@ -18,6 +18,7 @@ from sappers.api.wire import (
     EntriesQuery,
     Events,
     EventsQuery,
+    ExplainPath,
     ImageKeyPath,
     ImageKeys,
     ImagePath,
@@ -38,6 +39,7 @@ from sappers.api.wire import (
 )
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import Entry, Proposal
+from sappers.model.event import EventCheck, Story
 from sappers.model.image import CHUNK_BYTES, SignedManifest
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import Applied
@@ -114,6 +116,20 @@ ROUTES: tuple[Route, ...] = (
         reads.events,
         response=Events,
         query=EventsQuery,
+    ),
+    _get(
+        "/v1/events/check",
+        "Whether this member's record of events is whole, and digests to compare",
+        reads.check_events,
+        response=EventCheck,
+    ),
+    _get(
+        "/v1/explain/{name}",
+        "What led to how something is",
+        reads.explain,
+        path_type=ExplainPath,
+        response=Story,
+        errors=(404,),
     ),
     _get("/v1/workloads", "What should run", reads.workloads, response=Workloads),
     _write(

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sappers.model.allocation import Allocation
-from sappers.model.event import Event
+from sappers.model.event import Event, EventFilter
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.repair import RepairLogin
@@ -111,16 +111,38 @@ class RepairAccess(msgspec.Struct, frozen=True):
 
 
 class EventsQuery(_Input, frozen=True):
-    """Which events: those after a log index, or the newest ones when `after` is not given."""
+    """Which events: the newest that match, or with `after`, `first` or `since` the oldest that do.
+
+    Attributes:
+        after: Those of entries after this log index; of those in the state.
+        first: Those of this number and above.
+        since: Those of this Unix time and later.
+        subject: About this member, workload with its allocations, allocation, …
+        kind: Such as `member.dead`, or `member` for all of them.
+    """
 
     after: Index | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    first: Index = 0
+    since: Annotated[float, Meta(ge=0, le=2**40)] = 0.0
+    subject: Annotated[str, Meta(max_length=128)] = ""
+    kind: Annotated[str, Meta(max_length=64)] = ""
+
+    def filter(self) -> EventFilter:
+        """What to look for in the record."""
+        return EventFilter(self.first, self.since, self.subject, self.kind)
 
 
 class LogQuery(_Input, frozen=True):
     """How much of a guest's output."""
 
     tail_bytes: Annotated[int, Meta(ge=1, le=LOG_TAIL_BYTES_MAX)] = 64 * 1024
+
+
+class ExplainPath(_Input, frozen=True):
+    """A workload, member (name or id), allocation or repair."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+" + _END)]
 
 
 class EntriesQuery(_Input, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.wire import (
     NoInput,
@@ -40,6 +42,14 @@ async def delete_workload(call: Call) -> Written:
 async def propose_here(call: Call) -> Applied:
     """POST /v1/proposals: not forwarded again, so that members cannot send it round in circles."""
     proposal: Proposal = call.body
+    caller = call.peer.node_id
+    # What an operator wants was seen by the member that brings it, which is named beside it.
+    own = proposal.by in ("", call.by) or proposal.by.startswith("operator/")
+    if proposal.proposer != caller or not own:
+        whose = f"{proposal.by or 'nobody'} by way of {proposal.proposer}"
+        raise ApiError(f"{caller} cannot propose as {whose}", status=403)
+    if not proposal.by:  # a member of an earlier version, which does not say
+        proposal = msgspec.structs.replace(proposal, by=call.by)
     return await call.service.log.propose(proposal, PROPOSE_TIMEOUT_SECONDS)
 
 
@@ -103,10 +113,4 @@ def _no_image(call: Call, wanted: WantedWorkload) -> CommandRefused | None:
 
 
 async def _propose(call: Call, command: Command) -> Applied:
-    proposal = Proposal(
-        request_id=call.request_id,
-        proposer=call.service.me.id,
-        time=call.now,
-        commands=(command,),
-    )
-    return await call.service.propose(proposal, PROPOSE_TIMEOUT_SECONDS)
+    return await call.service.propose(call.proposal(command), PROPOSE_TIMEOUT_SECONDS)

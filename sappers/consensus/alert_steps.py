@@ -43,9 +43,10 @@ def _raise(state: ClusterState, alert: Alert, time: float) -> Step:
     if len(state.alerts) >= ALERTS_KEPT:
         raise CommandRefused(f"{ALERTS_KEPT} alerts are raised already")
     raised = msgspec.structs.replace(alert, raised_at=time)
+    follows = tuple(f"{sort}/{alert.subject}" for sort in ("allocation", "member", "repair"))
     return (
         msgspec.structs.replace(state, alerts=(*state.alerts, raised)),
-        (Happened("alert.raised", alert.subject, f"{alert.kind}: {alert.text}"),),
+        (Happened("alert.raised", alert.subject, f"{alert.kind}: {alert.text}", follows),),
     )
 
 

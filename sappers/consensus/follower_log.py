@@ -18,6 +18,7 @@ from sappers.errors import LogDamaged, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import Entry, Proposal
+from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.ports import Applied
 
@@ -132,6 +133,10 @@ class FollowerLog:
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """See the port."""
         return self._replica.entries_after(index, limit)
+
+    def events_after(self, number: int) -> tuple[Event, ...]:
+        """See the port."""
+        return self._replica.events_after(number)
 
     async def snapshot(self) -> bytes:
         """See the port."""

@@ -51,7 +51,7 @@ def _put_image(state: ClusterState, image: ClusterImage) -> Step:
     )
     return (
         msgspec.structs.replace(state, images=state.images.set(image.digest, image)),
-        (Happened("image.added", image.digest, text),),
+        (Happened("image.added", image.digest, text, follows=()),),
     )
 
 
@@ -71,7 +71,7 @@ def _remove_image(state: ClusterState, digest: str) -> Step:
     text = f"image {image.name} ({digest[:DIGEST_SHOWN]}) is kept no more"
     return (
         msgspec.structs.replace(state, images=state.images.delete(digest)),
-        (Happened("image.removed", digest, text),),
+        (Happened("image.removed", digest, text, follows=()),),
     )
 
 
@@ -96,7 +96,7 @@ def _trust_image_key(state: ClusterState, key: ImageKey) -> Step:
     text = f"images signed by {key.owner} ({key.key[:DIGEST_SHOWN]}) are trusted"
     return (
         msgspec.structs.replace(state, image_keys=keys),
-        (Happened("image-key.trusted", key.key, text),),
+        (Happened("image-key.trusted", key.key, text, follows=()),),
     )
 
 
@@ -113,5 +113,5 @@ def _distrust_image_key(state: ClusterState, key: str) -> Step:
     text = f"images signed by {known.owner} ({key[:DIGEST_SHOWN]}) alone are trusted no more"
     return (
         msgspec.structs.replace(state, image_keys=others),
-        (Happened("image-key.distrusted", key, text),),
+        (Happened("image-key.distrusted", key, text, follows=()),),
     )

@@ -46,9 +46,16 @@ def apply_member_command(state: ClusterState, command: MemberCommand, time: floa
             return _uncordon(state, member)
         case AnnounceElectorate(verb=verb, reason=reason):
             kind, said = _SAID[verb]
-            return state, (Happened(kind, member.id, f"{member.name} {said}: {reason}"),)
+            text = f"{member.name} {said}: {reason}"
+            return state, (Happened(kind, member.id, text, _why_it_votes_no_more(state, member)),)
         case ReportFencing():
             return _fence(state, member, command)
+
+
+def _why_it_votes_no_more(state: ClusterState, member: Member) -> tuple[str, ...]:
+    """Of one that is well the log knows no cause: it is what the electorate lacks."""
+    well = member.state is MemberState.ALIVE and member.id not in state.cordons
+    return () if well else (f"member/{member.id}",)
 
 
 def _cordon(state: ClusterState, member: Member, cordon: Cordon) -> Step:
@@ -59,16 +66,17 @@ def _cordon(state: ClusterState, member: Member, cordon: Cordon) -> Step:
     text = f"{member.name} is {cordon.word}: {what}"
     return (
         msgspec.structs.replace(state, cordons=state.cordons.set(member.id, cordon)),
-        (Happened(f"member.{cordon.word}", member.id, text),),
+        (Happened(f"member.{cordon.word}", member.id, text, follows=()),),
     )
 
 
 def _uncordon(state: ClusterState, member: Member) -> Step:
     if member.id not in state.cordons:
         return state, ()
+    text = f"{member.name} is used again"
     return (
         msgspec.structs.replace(state, cordons=state.cordons.delete(member.id)),
-        (Happened("member.uncordoned", member.id, f"{member.name} is used again"),),
+        (Happened("member.uncordoned", member.id, text, follows=()),),
     )
 
 

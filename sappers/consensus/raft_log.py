@@ -43,6 +43,7 @@ from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, Sappers
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
+from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
 from sappers.ports import Applied, Clock
@@ -189,12 +190,22 @@ class RaftLog:
 
     async def read_barrier(self, timeout_seconds: float) -> int:
         """See the port: a no-operation goes through the log."""
-        proposal = Proposal(uuid.uuid4().hex, self._me_id, self._clock.now(), (NoOperation(),))
+        proposal = Proposal(
+            uuid.uuid4().hex,
+            self._me_id,
+            self._clock.now(),
+            (NoOperation(),),
+            by=f"member/{self._me_id}",
+        )
         return (await self.propose(proposal, timeout_seconds)).index
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """See the port."""
         return self._replica.entries_after(index, limit)
+
+    def events_after(self, number: int) -> tuple[Event, ...]:
+        """See the port."""
+        return self._replica.events_after(number)
 
     async def snapshot(self) -> bytes:
         """See the port."""

@@ -68,7 +68,7 @@ def _put_key(state: ClusterState, command: PutRepairKey) -> Step:
     if known:
         return changed, ()
     text = f"healers log in with certificates of {command.key.public.split()[-1][-12:]}"
-    return changed, (Happened("repair-key.changed", state.cluster_id, text),)
+    return changed, (Happened("repair-key.changed", state.cluster_id, text, follows=()),)
 
 
 def _open(state: ClusterState, command: OpenRepair, time: float) -> Step:
@@ -91,7 +91,10 @@ def _open(state: ClusterState, command: OpenRepair, time: float) -> Step:
         _with(state, repair),
         (
             Happened(
-                "repair.opened", repair.id, f"{member.name} is to be repaired: {repair.reason}"
+                "repair.opened",
+                repair.id,
+                f"{member.name} is to be repaired: {repair.reason}",
+                follows=(f"member/{member.id}",),
             ),
         ),
     )
@@ -230,9 +233,11 @@ def _close(state: ClusterState, command: CloseRepair, time: float) -> Step:
         trouble=command.text,
         changed_at=time,
     )
+    restored = command.status is RepairStatus.RESTORED
+    follows = (f"member/{repair.member_id}",) if restored else None
     return (
         _pruned(_with(state, changed)),
-        (Happened(f"repair.{command.status}", repair.id, command.text),),
+        (Happened(f"repair.{command.status}", repair.id, command.text, follows),),
     )
 
 

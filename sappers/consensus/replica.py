@@ -9,8 +9,10 @@ from itertools import islice
 from sappers.consensus.state_machine import apply
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
+from sappers.model.event import Event
 
 ENTRIES_KEPT = 10_000
+EVENTS_WAITING = 20_000  # for whoever writes them down
 
 
 class Replica:
@@ -23,6 +25,7 @@ class Replica:
     def __init__(self, state: ClusterState | None = None) -> None:
         self.state = state or ClusterState(index=1)  # entry 1 is the log's own beginning
         self._newest: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
+        self._events: deque[Event] = deque(maxlen=EVENTS_WAITING)
 
     def advance(self, entries: Iterable[Entry]) -> bool:
         """Apply the entries that are new; False when one is missing before some of them."""
@@ -30,8 +33,9 @@ class Replica:
             if entry.index > self.state.index + 1:
                 return False
             if entry.index == self.state.index + 1:
-                self.state, _ = apply(self.state, entry)
+                self.state, outcome = apply(self.state, entry)
                 self._newest.append(entry)
+                self._events.extend(outcome.events)
         return True
 
     def replace(self, state: ClusterState) -> bool:
@@ -40,7 +44,23 @@ class Replica:
             return False
         self.state = state
         self._newest.clear()
+        self._events.clear()
         return True
+
+    def events_after(self, number: int) -> tuple[Event, ...]:
+        """Events after a number, oldest first, as far back as they are known.
+
+        Those up to the number are forgotten: whoever asks has them.
+        """
+        while self._events and self._events[0].number <= number:
+            self._events.popleft()
+        known = self.state.events
+        # After a start, or a snapshot, the state reaches further back than what was applied since.
+        if not self._events or (known and known[0].number < self._events[0].number):
+            waiting = known
+        else:
+            waiting = tuple(self._events)
+        return tuple(event for event in waiting if event.number > number)
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """The entries that follow `index`, at most `limit`; None when they are not kept."""

@@ -7,20 +7,21 @@ its reason as the result, rather than raised.
 
 from __future__ import annotations
 
-import hashlib
+import math
 
 import immutables
 import msgspec
 
 from sappers.consensus.alert_steps import apply_alert_command
+from sappers.consensus.chain import chained
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
 from sappers.errors import CommandRefused
-from sappers.model.allocation import Allocation
-from sappers.model.cluster_state import EVENTS_KEPT, REQUESTS_KEPT, ClusterState
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
     AlertCommand,
     ClusterCommand,
@@ -45,7 +46,7 @@ from sappers.model.commands import (
     decode_proposal,
 )
 from sappers.model.event import Event
-from sappers.model.member import MemberState
+from sappers.model.member import Member, MemberState
 from sappers.model.workload import Workload
 
 
@@ -72,6 +73,8 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
         proposal = decode_proposal(entry.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return advanced, Outcome(refused=f"entry {entry.index} is no proposal: {error}")
+    if not math.isfinite(proposal.time):
+        return advanced, Outcome(refused=f"{proposal.time} is no time")
     if proposal.request_id in state.requests:
         return advanced, Outcome()
     if proposal.leader_term is not None and proposal.leader_term != entry.term:
@@ -82,13 +85,9 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
         changed, happened = _apply_all(advanced, proposal)
     except CommandRefused as refusal:
         return advanced, Outcome(refused=refusal.message)
-    events = _chain(state, entry, proposal, happened)
-    kept = (*changed.events, *events)[-EVENTS_KEPT:] if events else changed.events
+    changed, events = chained(changed, entry, proposal, happened)
     requests = _remember(changed.requests, proposal.request_id, entry.index)
-    return (
-        msgspec.structs.replace(changed, events=kept, requests=requests),
-        Outcome(events=events),
-    )
+    return msgspec.structs.replace(changed, requests=requests), Outcome(events=events)
 
 
 def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
@@ -149,7 +148,7 @@ def _found(state: ClusterState, command: FoundCluster) -> Step:
             electorate=command.electorate,
             image_keys=command.image_keys,
         ),
-        (Happened("cluster.founded", command.cluster_id, text),),
+        (Happened("cluster.founded", command.cluster_id, text, follows=()),),
     )
 
 
@@ -161,11 +160,12 @@ def _register(state: ClusterState, command: RegisterMember) -> Step:
     changed = msgspec.structs.replace(state, members=state.members.set(member.id, member))
     if before is None:
         text = f"{member.name} joined from {member.address}"
-        return changed, (Happened("member.joined", member.id, text),)
+        return changed, (Happened("member.joined", member.id, text, follows=()),)
     if before.address != member.address:
         text = f"{member.name} moved from {before.address} to {member.address}"
-        return changed, (Happened("member.moved", member.id, text),)
-    return changed, (Happened("member.changed", member.id, f"{member.name} changed"),)
+        return changed, (Happened("member.moved", member.id, text, follows=()),)
+    text = f"{member.name} changed"
+    return changed, (Happened("member.changed", member.id, text, follows=()),)
 
 
 def _set_member_state(state: ClusterState, command: SetMemberState, time: float) -> Step:
@@ -178,8 +178,17 @@ def _set_member_state(state: ClusterState, command: SetMemberState, time: float)
     text = f"{member.name} is {command.state}: {command.reason}"
     return (
         msgspec.structs.replace(state, members=state.members.set(member.id, changed)),
-        (Happened(f"member.{command.state}", member.id, text),),
+        (Happened(f"member.{command.state}", member.id, text, _why_state(state, member)),),
     )
+
+
+def _why_state(state: ClusterState, member: Member) -> tuple[str, ...]:
+    """A repair brings a member back; else only one that was not well has a history to follow."""
+    if member.state is MemberState.ALIVE:
+        return ()
+    repair = state.open_repair(member.id)
+    worked_on = repair is not None and repair.attempt > 0
+    return (f"repair/{repair.id}",) if repair and worked_on else (f"member/{member.id}",)
 
 
 def _put_workload(state: ClusterState, workload: Workload) -> Step:
@@ -195,7 +204,7 @@ def _put_workload(state: ClusterState, workload: Workload) -> Step:
     text = f"{workload.name} {verb}: {workload.count} × {workload.image.name}"
     return (
         msgspec.structs.replace(state, workloads=state.workloads.set(workload.name, current)),
-        (Happened(kind, workload.name, text),),
+        (Happened(kind, workload.name, text, follows=()),),
     )
 
 
@@ -238,7 +247,7 @@ def _stop_workload(state: ClusterState, name: str) -> Step:
         state = msgspec.structs.replace(state, stopped_by_hand=stopped)
     return (
         msgspec.structs.replace(state, workloads=state.workloads.delete(name)),
-        (Happened("workload.stopped", name, f"{name} is wanted no more"),),
+        (Happened("workload.stopped", name, f"{name} is wanted no more", follows=()),),
     )
 
 
@@ -257,10 +266,19 @@ def _place(state: ClusterState, command: PlaceAllocation, time: float) -> Step:
     if cordon := state.cordons.get(member.id):
         raise CommandRefused(f"{allocation.id}: {member.name} is {cordon.word}")
     text = f"{allocation.id} placed on {member.name}: {command.reason}"
+    follows = (*_why_replaced(state, allocation.replaces), f"workload/{workload.name}")
     return (
         _with_allocation(state, allocation),
-        (Happened("allocation.placed", allocation.id, text),),
+        (Happened("allocation.placed", allocation.id, text, follows),),
     )
+
+
+def _why_replaced(state: ClusterState, allocation_id: str) -> tuple[str, ...]:
+    """What ended an allocation; of one that still runs, what was decided about its member."""
+    before = state.allocations.get(allocation_id)
+    if before is None or before.status.is_terminal:
+        return (f"allocation/{allocation_id}",)
+    return (f"member/{before.member_id}",)
 
 
 def _stop_allocation(state: ClusterState, command: StopAllocation) -> Step:
@@ -268,9 +286,16 @@ def _stop_allocation(state: ClusterState, command: StopAllocation) -> Step:
     if not allocation.wanted:
         return state, ()
     text = f"{allocation.id} is to stop: {command.reason}"
+    cordon = state.cordons.get(allocation.member_id)
+    if allocation.repair:
+        owner = f"repair/{allocation.repair}"
+    elif cordon is not None and cordon.drain and allocation.workload in state.workloads:
+        owner = f"member/{allocation.member_id}"
+    else:
+        owner = f"workload/{allocation.workload}"
     return (
         _with_allocation(state, msgspec.structs.replace(allocation, wanted=False)),
-        (Happened("allocation.stopping", allocation.id, text),),
+        (Happened("allocation.stopping", allocation.id, text, follows=(owner,)),),
     )
 
 
@@ -289,9 +314,13 @@ def _report(state: ClusterState, command: ReportAllocation, time: float) -> Step
         return _with_allocation(state, after), ()
     after = msgspec.structs.replace(after, changed_at=time)
     text = f"{after.id} is {after.status}: {after.reason}"
+    # A healer's allocation begins with its repair's event and has no earlier one of its own.
+    follows: tuple[str, ...] = (f"allocation/{after.id}", f"repair/{after.repair}")
+    if after.status is AllocationStatus.LOST:
+        follows = (f"member/{after.member_id}", *follows)
     return (
         _with_allocation(state, after),
-        (Happened(f"allocation.{after.status}", after.id, text),),
+        (Happened(f"allocation.{after.status}", after.id, text, follows),),
     )
 
 
@@ -314,9 +343,11 @@ def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> Step:
     if servers == state.hub_servers:
         return state, ()
     names = ", ".join(state.members[server].name for server in servers)
+    changed = sorted({*servers} ^ {*state.hub_servers})
+    follows = (*(f"electorate/{one}" for one in changed), f"cluster/{state.cluster_id}")
     return (
         msgspec.structs.replace(state, hub_servers=servers, hub_term=state.term),
-        (Happened("hub.changed", state.cluster_id, f"the hub runs on {names}"),),
+        (Happened("hub.changed", state.cluster_id, f"the hub runs on {names}", follows),),
     )
 
 
@@ -331,32 +362,6 @@ def _with_allocation(state: ClusterState, allocation: Allocation) -> ClusterStat
     return msgspec.structs.replace(
         state, allocations=state.allocations.set(allocation.id, allocation)
     )
-
-
-def _chain(
-    state: ClusterState, entry: Entry, proposal: Proposal, happened: tuple[Happened, ...]
-) -> tuple[Event, ...]:
-    previous = event_digest(state.events[-1]) if state.events else ""
-    events: list[Event] = []
-    for one in happened:
-        event = Event(
-            index=entry.index,
-            term=entry.term,
-            time=proposal.time,
-            kind=one.kind,
-            subject=one.subject,
-            text=one.text,
-            member_id=proposal.proposer,
-            previous=previous,
-        )
-        previous = event_digest(event)
-        events.append(event)
-    return tuple(events)
-
-
-def event_digest(event: Event) -> str:
-    """SHA-256 of the event's JSON, hex: the link of the chain."""
-    return hashlib.sha256(msgspec.json.encode(event)).hexdigest()
 
 
 def _remember(

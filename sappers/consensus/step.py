@@ -8,11 +8,18 @@ from sappers.model.cluster_state import ClusterState
 
 
 class Happened(msgspec.Struct, frozen=True):
-    """An event before it is stamped and chained."""
+    """An event before it is stamped and chained.
+
+    Attributes:
+        follows: Things such as `member/m1`: it follows from the newest event about the first of
+            them that there was one about. Empty: from nothing in the log. None: from the newest
+            event about its own subject.
+    """
 
     kind: str
     subject: str
     text: str
+    follows: tuple[str, ...] | None = None
 
 
 Step = tuple[ClusterState, tuple[Happened, ...]]

@@ -8,6 +8,7 @@ from sappers.consensus.step import Happened, Step
 from sappers.errors import CommandRefused
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import SetSuspicion
+from sappers.model.member import MemberState
 from sappers.model.suspicion import Suspicion
 
 
@@ -36,6 +37,8 @@ def apply_suspicion(state: ClusterState, command: SetSuspicion, time: float) -> 
     changed = msgspec.structs.replace(state, suspicions=state.suspicions.set(member.id, after))
     if sources:
         text = f"{member.name} is suspected by {', '.join(sources)}: {command.reason}"
-        return changed, (Happened("member.suspected", member.id, text),)
+        is_news = not held and member.state is MemberState.ALIVE
+        follows = () if is_news else None
+        return changed, (Happened("member.suspected", member.id, text, follows),)
     text = f"{member.name} is trusted again, after {', '.join(held)} spoke against it"
     return changed, (Happened("member.trusted", member.id, text),)

@@ -161,6 +161,7 @@ def _reconcile_workload(
         missing = min(missing, places_free(state, workload, ended))
     commands: list[Command] = []
     blocked = False
+    vacant = _vacant(state, workload, copies)
     for slot in range(missing):
         if now < _place_again_at(state, workload):
             break
@@ -168,7 +169,9 @@ def _reconcile_workload(
         if isinstance(chosen, NoPlacement):
             blocked = True
             break
-        allocation = _allocation(state, workload, chosen, len(copies.current) + slot, fencing)
+        replaces = vacant.pop(0) if vacant else ""
+        number = len(copies.current) + slot
+        allocation = _allocation(state, workload, chosen, number, fencing, replaces)
         commands.append(PlaceAllocation(allocation, chosen.reason))
         state = msgspec.structs.replace(
             state, allocations=state.allocations.set(allocation.id, allocation)
@@ -210,6 +213,7 @@ def _allocation(
     chosen: Placement,
     slot: int,
     fencing: FencingSettings,
+    replaces: str,
 ) -> Allocation:
     return Allocation(
         id=_allocation_id(state, workload, slot),
@@ -224,7 +228,23 @@ def _allocation(
         cold=workload.cold,
         role=workload.role,
         lease_seconds=fencing.lease_seconds if workload.exclusive else 0.0,
+        replaces=replaces,
     )
+
+
+def _vacant(state: ClusterState, workload: Workload, copies: _Copies) -> list[str]:
+    """Allocations whose place a new one takes: they ended badly, or leave their member."""
+    known = state.allocations_of(workload.name)
+    replaced = {a.replaces for a in known}
+    ended = [
+        a
+        for a in known
+        if a.wanted
+        and a.revision == workload.revision
+        and a.status in (AllocationStatus.FAILED, AllocationStatus.LOST)
+    ]
+    ended.sort(key=lambda a: (a.changed_at, a.id))
+    return [a.id for a in (*ended, *copies.leaving) if a.id not in replaced]
 
 
 def _stop_surplus(workload: Workload, current: list[Allocation]) -> list[Command]:

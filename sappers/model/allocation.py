@@ -45,6 +45,8 @@ class Allocation(msgspec.Struct, frozen=True):
         lease_seconds: Its guest ends when its member has not heard of the quorum for so long; 0 for
             one that is not exclusive.
         fenced: The host that it was lost with was seen to be without power.
+        replaces: The allocation that failed, was lost or leaves, whose place it takes; empty for
+            one that is new.
         repair: The repair that a healer's allocation belongs to; empty for any other workload's.
     """
 
@@ -67,6 +69,7 @@ class Allocation(msgspec.Struct, frozen=True):
     repair: str = ""
     lease_seconds: float = 0.0
     fenced: bool = False
+    replaces: str = ""
 
     @property
     def is_exclusive(self) -> bool:

@@ -35,7 +35,11 @@ class ClusterState(msgspec.Struct, frozen=True):
         image_keys: Whose images may be launched; never empty once there was one.
         stopped_by_hand: System workloads that an operator stopped; the leader starts none of them.
         alerts: What the monitor says is wrong, oldest first; at most `ALERTS_KEPT`.
-        events: The newest `EVENTS_KEPT`, oldest first.
+        events: The newest `EVENTS_KEPT`, oldest first; members keep more, in files.
+        event_count: How many events there have ever been: the number of the newest.
+        event_head: Digest of the newest event; it stands for the whole chain.
+        newest_events: Number of the newest event about a thing such as `member/m1`: the cause of
+            what follows from it.
         repairs: Open ones, and of those that are over the newest; `REPAIRS_KEPT` in all.
         repair_key: What healers' certificates are signed with; None while bootstrap gave none.
         repair_logins: How a healer logs in to a member's host, by member id.
@@ -64,6 +68,9 @@ class ClusterState(msgspec.Struct, frozen=True):
     repair_logins: immutables.Map[str, RepairLogin] = immutables.Map()
     suspicions: immutables.Map[str, Suspicion] = immutables.Map()
     cordons: immutables.Map[str, Cordon] = immutables.Map()
+    event_count: int = 0
+    event_head: str = ""
+    newest_events: immutables.Map[str, int] = immutables.Map()
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""

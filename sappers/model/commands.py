@@ -288,7 +288,9 @@ class Proposal(msgspec.Struct, frozen=True):
 
     Attributes:
         request_id: Unique per intent; a proposal that is applied already is not applied again.
-        proposer: Member id.
+        proposer: Id of the member that brings it to the log.
+        by: Who wants it: `operator/NAME` or `member/ID`, as the member that took it in read in that
+            one's certificate. Empty in entries of versions that did not say.
         time: Unix time in seconds, stamped by the proposer.
         commands: What to do.
         leader_term: For what a leader decides: the term it decided in. The entry is refused if it
@@ -300,6 +302,7 @@ class Proposal(msgspec.Struct, frozen=True):
     time: float
     commands: tuple[Command, ...]
     leader_term: int | None = None
+    by: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True):

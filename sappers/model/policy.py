@@ -21,6 +21,18 @@ class ImageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upload_mbit_per_second: float = 0.0
 
 
+class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of what happened a member keeps in its files; the newest 1,000 are in the state.
+
+    Attributes:
+        keep_days: Older events go.
+        keep_mib: The oldest go once the files have more.
+    """
+
+    keep_days: float = 400.0
+    keep_mib: float = 64.0
+
+
 class HealthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a guest counts as failed, and what follows.
 

@@ -56,6 +56,7 @@ def commit(
         time=time,
         commands=commands,
         leader_term=leader_term,
+        by="member/m1",
     )
     return apply(state, Entry(index, term, encode_proposal(proposal)))
 

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.consensus.state_machine import apply, event_digest
+from sappers.consensus.state_machine import apply
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state, state_as_json, state_from_json
@@ -28,6 +28,7 @@ from sappers.model.commands import (
     TrustImageKey,
     encode_proposal,
 )
+from sappers.model.event import event_digest
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import MemberState
 from tests.unit.worlds import CLUSTER_IMAGE, IMAGE, commit, founded, member, workload

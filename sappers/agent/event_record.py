@@ -1,0 +1,311 @@
+"""This member's record of events: what the log makes happen, written down, and read again.
+
+It runs beside the loop and holds nothing up. What it was not there for (the member was away for
+longer than the state remembers) it fetches from others; only what fits the chain is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from sappers.agent.event_files import EventFiles, Line
+from sappers.decisions.explaining import Links, find_asked
+from sappers.errors import ApiError
+from sappers.model.cluster_state import ClusterState
+from sappers.model.event import (
+    MARK_EVERY,
+    BrokenLink,
+    Event,
+    EventCheck,
+    EventFilter,
+    Story,
+    event_digest,
+    event_in,
+    line_digest,
+)
+from sappers.model.member import Member, MemberState
+from sappers.model.policy import EventSettings
+from sappers.ports import PeerClient, ReplicatedLog
+
+STORY_EVENTS_MAX = 500
+FETCH_AT_ONCE = 1000
+_FETCH_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Fetched(msgspec.Struct, frozen=True):
+    """Other members' answer; see `api.wire.Events`."""
+
+    index: int
+    events: tuple[Event, ...]
+
+
+class EventRecord:
+    """Implements `ports.EventRecord`; `run` writes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: EventSettings,
+        replicated: Callable[[], ReplicatedLog],
+        peers: PeerClient,
+        members: Callable[[], Sequence[Member]],
+        me_id: Callable[[], str],
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._replicated = replicated
+        self._peers = peers
+        self._members = members
+        self._me_id = me_id
+        self._opening = threading.Lock()
+        self._opened: EventFiles | None = None
+        self._agreed_head = ""  # of a state that is behind the files, as after a start
+        self._cannot_fill = 0  # nobody has what lies before this number
+
+    # -- writing -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.write_down()
+                await asyncio.sleep(_LOOK_SECONDS)
+            except OSError as error:
+                log.warning("events are not written down", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                log.exception("the record of events broke")
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def write_down(self) -> None:
+        """Bring the files up to the log.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        files = await asyncio.to_thread(self._files)
+        replicated = self._replicated()
+        waiting = _counted(replicated.events_after(files.last))
+        state = replicated.state()
+        if not waiting and await asyncio.to_thread(self._differs, files, state):
+            log.warning("the cluster has another chain than the files", head=state.event_head)
+            await asyncio.to_thread(files.begin_anew)
+            waiting = _counted(replicated.events_after(0))
+        if not waiting:
+            return
+        if files.last and waiting[0].number == files.last + 1:
+            if waiting[0].previous != files.head:
+                log.error("the files are not the cluster's chain", number=waiting[0].number)
+                await asyncio.to_thread(files.begin_anew)
+                waiting = _counted(replicated.events_after(0))
+        elif waiting[0].number > max(files.last + 1, self._cannot_fill):
+            await self._fill(files, waiting[0])
+        await asyncio.to_thread(files.append, waiting)
+
+    def _differs(self, files: EventFiles, state: ClusterState) -> bool:
+        """Whether the state's newest event is another one in the files: it was restored."""
+        if state.event_head in (self._agreed_head, files.head, ""):
+            return False
+        for line in files.lines(state.event_count):
+            if _number_of(line) == state.event_count:
+                if line_digest(line.text) != state.event_head:
+                    return True
+                break
+        self._agreed_head = state.event_head
+        return False
+
+    async def _fill(self, files: EventFiles, known: Event) -> None:
+        """Fetch what lies before an event from others, and keep it if it leads to the event."""
+        fetched: list[Event] = []
+        for member in self._members():
+            if member.id != self._me_id() and member.state is MemberState.ALIVE:
+                fetched = await self._fetch(member, files.last + 1, known)
+                if fetched:
+                    break
+        if not fetched:
+            log.warning("nobody has the events before", number=known.number, after=files.last)
+            self._cannot_fill = known.number
+            return
+        follows = files.last and fetched[0].number == files.last + 1
+        if follows and fetched[0].previous != files.head:
+            await asyncio.to_thread(files.begin_anew)
+        await asyncio.to_thread(files.append, fetched)
+
+    async def _fetch(self, member: Member, first: int, known: Event) -> list[Event]:
+        """A member's events up to one that is known, if they are a chain that leads there."""
+        found: list[Event] = []
+        while first < known.number:
+            path = f"/v1/events?first={first}&limit={FETCH_AT_ONCE}"
+            try:
+                answer = await self._peers.call(member, "GET", path, timeout_seconds=_FETCH_SECONDS)
+                events = msgspec.json.decode(answer, type=_Fetched).events
+            except (ApiError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                log.info("no events from a member", member=member.name, error=str(error))
+                return []
+            found += [event for event in events if event.number < known.number]
+            if not events or events[-1].number < first:
+                break
+            first = events[-1].number + 1
+        for before, after in zip(found, [*found[1:], known], strict=True):
+            if after.number != before.number + 1 or after.previous != event_digest(before):
+                return []
+        return found
+
+    def _files(self) -> EventFiles:
+        with self._opening:
+            if self._opened is None:
+                self._opened = EventFiles(self._folder, self._settings)
+            return self._opened
+
+    # -- reading -------------------------------------------------------------------------------
+
+    async def read(self, wanted: EventFilter, limit: int) -> tuple[Event, ...]:
+        """See the port."""
+        return await asyncio.to_thread(self._read, wanted, limit)
+
+    def _read(self, wanted: EventFilter, limit: int) -> tuple[Event, ...]:
+        newest: deque[Event] = deque(maxlen=limit)
+        for event in self._all(wanted.first):
+            if wanted.matches(event):
+                if wanted.from_somewhere and len(newest) == limit:
+                    break
+                newest.append(event)
+        return tuple(newest)
+
+    def _all(self, first: int = 0) -> Iterator[Event]:
+        """Every event that is known here, oldest first: files, and what is newer in the state."""
+        kept = self._replicated().state().events
+        if not first:
+            yield from (event for event in kept if not event.number)
+        last = 0
+        for line in self._files().lines(first):
+            if (event := event_in(line.text)) is not None:  # else `check` says where
+                last = max(last, event.number)
+                yield event
+        yield from (event for event in kept if event.number > last)
+
+    async def explain(self, name: str) -> Story | None:
+        """See the port."""
+        return await asyncio.to_thread(self._explain, name)
+
+    def _explain(self, name: str) -> Story | None:
+        state = self._replicated().state()
+        asked = find_asked(state, name)
+        # What the state has forgotten is known by its events.
+        links = Links(asked.subjects or {name})
+        for event in self._all():
+            links.learn(event)
+        numbers, cut = links.story(STORY_EVENTS_MAX)
+        if not numbers and not asked.subjects:
+            return None
+        events = tuple(event for event in self._all() if event.number in numbers)
+        return Story(name, asked.now, state.index, events, cut)
+
+    async def check(self) -> EventCheck:
+        """See the port."""
+        return await asyncio.to_thread(self._check)
+
+    def _check(self) -> EventCheck:
+        state = self._replicated().state()
+        files = self._files()
+        walk = _Walk()
+        for line in files.lines():
+            walk.take(line)
+        in_state = _Walk()
+        for event in state.events:
+            if event.number:
+                in_state.follow(event, event_digest(event), "the replicated state")
+        broken = walk.broken or in_state.broken or _other(walk, in_state)
+        if broken is None and state.event_count and in_state.head != state.event_head:
+            reason = "its newest event is not the one that its head stands for"
+            broken = BrokenLink(in_state.last, "the replicated state", reason)
+        return EventCheck(
+            member_id=self._me_id(),
+            first=walk.first,
+            last=walk.last,
+            head=walk.head,
+            marks=walk.marks,
+            missing=tuple(walk.missing),
+            set_aside=len(files.set_aside()),
+            state_count=state.event_count,
+            state_head=state.event_head,
+            broken=broken,
+        )
+
+
+class _Walk:
+    """Goes along a chain, oldest first, up to the first link that does not hold."""
+
+    def __init__(self) -> None:
+        self.first = self.last = 0
+        self.head = ""
+        self.marks: dict[int, str] = {}
+        self.missing: list[tuple[int, int]] = []
+        self.newest: deque[tuple[int, str, str]] = deque(maxlen=2000)  # number, digest, place
+        self.broken: BrokenLink | None = None
+        self._place = ""
+
+    def take(self, line: Line) -> None:
+        """The next line of a file."""
+        event = event_in(line.text)
+        if event is None:
+            self._break(self.last + 1 if self.last else 0, line.place, "it is no event")
+        else:
+            self.follow(event, line_digest(line.text), line.place)
+
+    def follow(self, event: Event, digest: str, place: str) -> None:
+        """The next event, and its digest."""
+        if self.broken is not None:
+            return
+        if not self.first:
+            self.first = event.number
+        elif event.number == self.last + 1:
+            if event.previous != self.head:
+                # It is the one before that is not what it was when this one followed it.
+                reason = f"its digest is {self.head[:12]}, event {event.number} follows on "
+                self._break(self.last, self._place, f"{reason}{event.previous[:12]}")
+                return
+        elif event.number > self.last + 1:
+            self.missing.append((self.last + 1, event.number - 1))
+        else:
+            reason = f"it stands after event {self.last}"
+            self._break(event.number, place, reason)
+            return
+        self.last, self.head, self._place = event.number, digest, place
+        self.newest.append((event.number, digest, place))
+        if event.number % MARK_EVERY == 0:
+            self.marks[event.number] = digest
+
+    def _break(self, number: int, place: str, reason: str) -> None:
+        if self.broken is None:
+            self.broken = BrokenLink(number, place, reason)
+
+
+def _other(files: _Walk, state: _Walk) -> BrokenLink | None:
+    """Where the files first differ from the replicated state."""
+    agreed = {number: digest for number, digest, _ in state.newest}
+    for number, digest, place in files.newest:
+        if agreed.get(number, digest) != digest:
+            return BrokenLink(number, place, "the replicated state has another one")
+    return None
+
+
+def _number_of(line: Line) -> int:
+    event = event_in(line.text)
+    return event.number if event else 0
+
+
+def _counted(events: Sequence[Event]) -> tuple[Event, ...]:
+    """Those that have a number; of earlier versions' the state alone knows."""
+    return tuple(event for event in events if event.number)

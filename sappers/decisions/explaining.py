@@ -1,0 +1,105 @@
+"""Which events explain how something came to be as it is. Pure.
+
+An event names the one that it follows from (`cause`), which is always further back. So one pass
+forward finds what followed from the events that are asked for, and the causes lead back to
+what was suspected or wanted at first. Nothing is guessed by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from sappers.model.cluster_state import ClusterState
+from sappers.model.event import Event, is_about
+
+# A guest that runs again ends what its member's death began; what it does later is its own story.
+_ENDS = ("allocation.healthy", "allocation.stopped", "member.alive")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a name stands for.
+
+    Attributes:
+        subjects: Of events; empty where the state knows nothing of that name.
+        now: How each of them is, one sentence.
+    """
+
+    subjects: frozenset[str]
+    now: tuple[str, ...]
+
+
+def find_asked(state: ClusterState, name: str) -> Asked:
+    """The workload, member (by name or id), allocation and repair of that name."""
+    subjects: list[str] = []
+    now: list[str] = []
+    if (workload := state.workloads.get(name)) is not None:
+        guests = [a for a in state.allocations_of(name) if not a.status.is_terminal]
+        healthy = sum(a.status == "healthy" for a in guests)
+        subjects.append(name)
+        now.append(f"workload {name}: {healthy} of {workload.count} healthy")
+    for _, member in sorted(state.members.items()):
+        if name in (member.id, member.name):
+            subjects.append(member.id)
+            now.append(f"member {member.name} is {member.state}")
+    if (allocation := state.allocations.get(name)) is not None:
+        home = state.members.get(allocation.member_id)
+        where = home.name if home else allocation.member_id
+        subjects.append(name)
+        now.append(f"allocation {name} on {where} is {allocation.status}: {allocation.reason}")
+    if (repair := state.repairs.get(name)) is not None:
+        subjects.append(name)
+        now.append(f"repair {name} is {repair.status}")
+    return Asked(frozenset(subjects), tuple(now))
+
+
+class Links:
+    """Learns from events, oldest first, which ones belong to a story."""
+
+    def __init__(self, subjects: Collection[str]) -> None:
+        self._subjects = subjects
+        self._causes: dict[int, int] = {}
+        self._chosen: set[int] = set()
+        self._open: set[int] = set()
+
+    def learn(self, event: Event) -> None:
+        """The next event."""
+        number = event.number
+        if event.cause:
+            self._causes[number] = event.cause
+        asked_for = any(is_about(event, subject) for subject in self._subjects)
+        if asked_for or event.cause in self._open:
+            self._chosen.add(number)
+            if asked_for or event.kind not in _ENDS:
+                self._open.add(number)
+
+    def story(self, most: int) -> tuple[frozenset[int], bool]:
+        """Numbers of the newest events of the story, with all that led to them; if some are cut."""
+        newest = sorted(self._chosen)[-most:]
+        found: set[int] = set()
+        for number in newest:
+            while number and number not in found:
+                found.add(number)
+                number = self._causes.get(number, 0)
+        return frozenset(found), len(newest) < len(self._chosen)
+
+
+def in_order(events: Iterable[Event]) -> list[tuple[Event, bool]]:
+    """Events as a person reads them: each after its cause; whether that is the one just before it.
+
+    What began without a cause comes in the order of time, each with all that followed from it.
+    """
+    known = {event.number: event for event in events}
+    followers: dict[int, list[Event]] = {}
+    for event in sorted(known.values(), key=lambda one: one.number):
+        cause = event.cause if event.cause in known else 0
+        followers.setdefault(cause, []).append(event)
+    ordered: list[tuple[Event, bool]] = []
+    waiting = list(reversed(followers.get(0, [])))
+    while waiting:
+        event = waiting.pop()
+        above = ordered[-1][0].number if ordered else 0
+        ordered.append((event, bool(event.cause) and event.cause == above))
+        waiting.extend(reversed(followers.get(event.number, [])))
+    return ordered

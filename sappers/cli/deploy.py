@@ -24,9 +24,13 @@ unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
 
 _COMMANDS = {
     name: f"sappers.cli.{name}:{name}"
-    for name in ("bootstrap", "status", "run", "ps", "logs", "stop", "events", "listen")
+    for name in ("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen")
 }
-_GROUPS = {"image": "sappers.cli.image:image_app", "lab": "sappers.cli.lab:lab_app"}
+_GROUPS = {
+    "events": "sappers.cli.events:events_app",
+    "image": "sappers.cli.image:image_app",
+    "lab": "sappers.cli.lab:lab_app",
+}
 
 
 def deploy_app(words: Sequence[str] = ()) -> typer.Typer:

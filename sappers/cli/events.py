@@ -1,9 +1,10 @@
-"""`sappers-deploy events`: what happened, from the replicated log."""
+"""`sappers-deploy events`: what happened, from the log and from the members' records of it."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -13,51 +14,137 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sappers.api.operator_client import OperatorClient
+from sappers.cli.events_verify import verify
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
-from sappers.errors import ApiError
-from sappers.model.event import Event
+from sappers.errors import ApiError, ConfigError
+from sappers.model.event import Event, EventFilter
 
 FOLLOW_SECONDS = 1.0
+LINES, PAGE = 20, 1000
 _KIND_WIDTH = len("allocation.unhealthy")
 _ALARMING = ("dead", "failed", "lost", "unhealthy")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+events_app = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
+events_app.command()(verify)
 
 
+@events_app.callback()
 def events(
+    context: typer.Context,
     *,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=1000, help="How many of the newest.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            "--lines", "-n", min=1, max=PAGE, help="How many of the newest; 20, or all --since."
+        ),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")
     ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="AGO|TIME", help="Such as 90s, 30m, 2h, 7d, or 2026-11-26T14:30."),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this workload and its allocations.")
+    ] = None,
+    member: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this member, by name or id.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Such as member.dead, or member for all.")
+    ] = None,
     cluster: Cluster = None,
     addr: Address = None,
     output: Form = Output.TEXT,
 ) -> None:
     """Print what happened in the cluster; with -f and -o json one JSON object a line."""
+    if context.invoked_subcommand is not None:
+        return
+    if workload and member:
+        raise ConfigError("--workload and --member: one of them at a time")
+    start = parse_since(since, time.time()) if since is not None else 0.0
     console = Console()
     with open_cluster(cluster, addr) as client:
-        found = client.events(limit=lines)
+        subject = _member_id(client, member) if member else workload or ""
+        wanted = EventFilter(since=start, subject=subject, kind=kind or "")
+        found = _find(client, wanted, lines)
         if output is Output.JSON and not follow:
-            typer.echo(msgspec.json.encode(found.events).decode())
+            typer.echo(msgspec.json.encode(found).decode())
             return
-        _print(found.events, output, console)
-        after = max((event.index for event in found.events), default=0)
+        _print(found, output, console)
+        if follow:
+            newest = client.events(limit=1).events
+            known = [*found, *(newest if wanted != EventFilter() else ())]
+            _follow(client, wanted, max((e.index for e in known), default=0), output, console)
+
+
+def parse_since(text: str, now: float) -> float:
+    """The Unix time that is meant by `2h` or by a date.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if (span := _SPAN.fullmatch(text)) is not None:
+        return max(0.0, now - float(span[1]) * _UNIT_SECONDS[span[2]])
+    try:
+        return max(0.0, datetime.fromisoformat(text).astimezone().timestamp())
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(
+            f"--since {text}: neither a time ago nor a date",
+            hint="say 90s, 30m, 2h, 7d, or 2026-11-26, or 2026-11-26T14:30",
+        ) from error
+
+
+def _member_id(client: OperatorClient, name: str) -> str:
+    members = [one.member for one in client.view().members]
+    for one in members:
+        if name in (one.id, one.name):
+            return one.id
+    names = ", ".join(one.name for one in members)
+    raise ConfigError(f"--member {name}: no such member", hint=f"there are {names}")
+
+
+def _find(client: OperatorClient, wanted: EventFilter, lines: int | None) -> tuple[Event, ...]:
+    """What is asked for: the newest, or all since a time, page by page."""
+    if not wanted.since or lines is not None:
+        limit = lines or LINES
+        newest = msgspec.structs.replace(wanted, since=0.0)
+        found = client.events(limit=limit, wanted=newest).events
+        return tuple(event for event in found if wanted.matches(event))
+    return tuple(_pages(client, wanted))
+
+
+def _pages(client: OperatorClient, wanted: EventFilter) -> Iterator[Event]:
+    while True:
+        page = client.events(limit=PAGE, wanted=wanted).events
+        yield from page
+        if len(page) < PAGE:
+            return
+        wanted = msgspec.structs.replace(wanted, first=page[-1].number + 1)
+
+
+def _follow(
+    client: OperatorClient, wanted: EventFilter, after: int, output: Output, console: Console
+) -> None:
+    answered = True
+    while True:
+        time.sleep(FOLLOW_SECONDS)
+        try:
+            found = client.events(after=after).events
+        except ApiError as error:
+            if answered:
+                said = plain(f"{error.message}; trying again", "red")
+                Console(stderr=True).print(said, soft_wrap=True)
+            answered = False
+            continue
         answered = True
-        while follow:
-            time.sleep(FOLLOW_SECONDS)
-            try:
-                found = client.events(after=after)
-            except ApiError as error:
-                if answered:
-                    said = plain(f"{error.message}; trying again", "red")
-                    Console(stderr=True).print(said, soft_wrap=True)
-                answered = False
-                continue
-            answered = True
-            _print(found.events, output, console)
-            after = max((event.index for event in found.events), default=after)
+        _print([event for event in found if wanted.matches(event)], output, console)
+        after = max((event.index for event in found), default=after)
 
 
 def _print(found: Sequence[Event], output: Output, console: Console) -> None:
@@ -82,7 +169,7 @@ def render_events(found: Sequence[Event]) -> RenderableType:
     for event in found:
         when = datetime.fromtimestamp(event.time).astimezone()
         kind = plain(event.kind, _style(event))
-        grid.add_row(f"{when:%m-%d %H:%M:%S}", str(event.index), kind, plain(event.text))
+        grid.add_row(f"{when:%m-%d %H:%M:%S}", str(event.index), kind, plain(_told(event)))
     return grid
 
 
@@ -93,8 +180,13 @@ def render_event(event: Event) -> Text:
         (f"{when:%Y-%m-%d %H:%M:%S} ", "dim"),
         f"{event.index:>6} ",
         plain(f"{event.kind:<{_KIND_WIDTH + 2}} ", _style(event)),
-        plain(event.text),
+        plain(_told(event)),
     )
+
+
+def _told(event: Event) -> str:
+    """What happened; and who wanted it, where that was no agent."""
+    return f"{event.text} ({event.by})" if event.by.startswith("operator/") else event.text
 
 
 def _style(event: Event) -> str:

@@ -67,13 +67,16 @@ def _commands(group: Any, context: Any) -> Iterator[str]:
         if command.hidden:
             continue
         below = type(context)(command, info_name=name, parent=context)
-        if hasattr(command, "commands"):
+        is_group = hasattr(command, "commands")
+        if not is_group or command.invoke_without_command:
+            usage = command.collect_usage_pieces(below)
+            # Of a group that does something itself: its own usage, without what may follow.
+            pieces = " ".join(usage[:1] if is_group else usage)
+            yield f'.SS "{_text(f"{below.command_path} {pieces}")}"'
+            yield from _prose(command.help)
+            yield from _options(command, below, headings=False)
+        if is_group:
             yield from _commands(command, below)
-            continue
-        pieces = " ".join(command.collect_usage_pieces(below))
-        yield f'.SS "{_text(f"{below.command_path} {pieces}")}"'
-        yield from _prose(command.help)
-        yield from _options(command, below, headings=False)
 
 
 def _options(command: Any, context: Any, *, headings: bool = True) -> Iterator[str]:

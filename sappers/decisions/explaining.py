@@ -7,12 +7,43 @@ what was suspected or wanted at first. Nothing is guessed by time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from enum import StrEnum
 
 import msgspec
 
 from sappers.model.cluster_state import ClusterState
 from sappers.model.event import Event, is_about
+
+
+class Phase(StrEnum):
+    """What part of a story an event is."""
+
+    ASKED = "asked"
+    SUSPICION = "suspicion"
+    DECISION = "decision"
+    ACTION = "action"
+    HEALTH = "health"
+
+
+_PHASES: Mapping[str, Phase] = {
+    **dict.fromkeys(("workload", "image", "image-key", "repair-key"), Phase.ASKED),
+    **dict.fromkeys(("member.cordoned", "member.drained", "member.uncordoned"), Phase.ASKED),
+    **dict.fromkeys(("member.suspect", "member.suspected", "member.dead"), Phase.SUSPICION),
+    **dict.fromkeys(("allocation.unhealthy", "allocation.failed"), Phase.SUSPICION),
+    **dict.fromkeys(("allocation.lost", "member.left", "alert.raised"), Phase.SUSPICION),
+    **dict.fromkeys(("allocation.starting", "allocation.stopped"), Phase.ACTION),
+    **dict.fromkeys(("repair.claimed", "repair.step", "repair.refused"), Phase.ACTION),
+    **dict.fromkeys(("member.fenced", "member.not-fenced"), Phase.ACTION),
+    **dict.fromkeys(("allocation.healthy", "member", "alert.cleared"), Phase.HEALTH),
+    **dict.fromkeys(("repair.restored", "repair.moved", "repair.failed"), Phase.HEALTH),
+}
+
+
+def phase_of(kind: str) -> Phase:
+    """What part of a story an event of this kind is; a decision, if nothing else."""
+    return _PHASES.get(kind) or _PHASES.get(kind.partition(".")[0], Phase.DECISION)
+
 
 # A guest that runs again ends what its member's death began; what it does later is its own story.
 _ENDS = ("allocation.healthy", "allocation.stopped", "member.alive")

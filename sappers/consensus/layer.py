@@ -105,6 +105,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
         self._waiting: dict[int, tuple[int, Answer]] = {}
         self._pre_votes: set[str] = set()
         self._leader_heard_at = 0.0
+        self._told_commit_index = 0
         self._announced = (0, 0)
         self._snapshot_waiters: list[Callable[[int], None]] = []
         join(journal, snapshots.loaded)
@@ -170,7 +171,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
             role=_ROLES[self._SyncObj__raftState],
             term=self.raftCurrentTerm,
             leader_id=leader.id if leader is not None else None,
-            commit_index=self.raftCommitIndex,
+            commit_index=self._known_commit_index(),
             applied_index=self.raftLastApplied,
             electorate=self._voters,
             unheard=self._unheard() if self._isLeader() else {},
@@ -185,6 +186,15 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
             if node in self.otherNodes
         }
         return {voter: silent for voter, silent in heard.items() if silent >= _UNHEARD_SECONDS}
+
+    def _known_commit_index(self) -> int:
+        """What must be applied here before this voter's state is as new as the cluster's.
+
+        A follower that lags has its leader's word for it; a leader has not, before its own first
+        entry is committed.
+        """
+        first: int = (self._isLeader() and self._SyncObj__noopIDx) or 0
+        return max(int(self.raftCommitIndex), self._told_commit_index, first)
 
     # Durability: sync, then tell
 
@@ -256,6 +266,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
                     self._links.send(node, {"type": "newer_term", "term": self.raftCurrentTerm})
                     return
                 self._leader_heard_at = monotonic()
+                self._told_commit_index = max(self._told_commit_index, message["commit_index"])
                 self._pre_votes.clear()
                 self._keep_what_matches(message)
                 if "serialized" in message:  # answered by the library only when it is complete

@@ -24,7 +24,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
 
     Attributes:
         leader_id: None while no leader is known.
-        commit_index: Highest index known to be committed.
+        commit_index: Highest index known to be committed, by the leader's word, too; a new leader's
+            own first entry until it is. Nothing older than it is up to date.
         applied_index: Highest index in this member's state.
         electorate: Ids of the voters in the Raft configuration, empty when not known.
         unheard: By a leader alone: for how many seconds it has not heard voters, by id; those that

@@ -175,6 +175,25 @@ def test_a_committed_entry_is_never_replaced(voter: Any) -> None:
         voter.append(2, (2, 1), entry(3, 2))
 
 
+def test_who_lags_behind_knows_how_far(voter: Any) -> None:
+    voter.append(1, (8, 1), entry(9, 1), commit=9)
+    assert voter.node.raftCommitIndex == 1, "there is a gap"
+    status = voter.node.status()
+    assert (status.commit_index, status.applied_index) == (9, 1)
+
+
+def test_a_new_leader_is_up_to_date_once_its_own_entry_is_committed(voter: Any) -> None:
+    voter.append(1, (1, 0), entry(2, 1), entry(3, 1))
+    term = voter.becomes_leader()
+    status = voter.node.status()
+    assert (status.commit_index, status.applied_index) == (4, 1)
+    ack = {"next_node_idx": 5, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.01)
+    status = voter.node.status()
+    assert (status.commit_index, status.applied_index) == (4, 4)
+
+
 def test_a_snapshot_chunk_commits_nothing(voter: Any) -> None:
     voter.append(1, (1, 0), entry(2, 1), entry(3, 1))
     voter.hears("a", "append_entries", term=1, commit_index=3, serialized=(b"x", True, False))

@@ -1,0 +1,172 @@
+"""Operators: they write and read registers all the time, and note what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Any
+
+from sappers.agent.agent import Agent
+from sappers.errors import OutcomeUnknown, SappersError
+from sappers.model.commands import Command, Proposal, PutWorkload
+from sappers.model.observation import RaftRole
+from sappers.model.workload import ImageReference, Workload
+from sappers.ports import Applied
+from tests.simulation.hosts import Host
+from tests.simulation.linearizability import Operation
+from tests.simulation.loop import VirtualLoop
+
+IMAGE = ImageReference("app", "a" * 64)
+_ATTEMPTS = 3
+_PATIENCE_SECONDS = 3.0
+
+
+async def ask(
+    loop: VirtualLoop, host: Host, work: Callable[[Agent], Awaitable[Any]], seconds: float
+) -> Any:
+    """What the host's agent answers.
+
+    Raises:
+        SappersError: It answers so.
+        OutcomeUnknown: It does not answer.
+    """
+    reachable = host.reachable
+    if reachable is None:
+        raise SappersError(f"{host.name} cannot be reached")
+    answered: asyncio.Future[Any] = loop.create_future()
+
+    async def serve() -> None:
+        answer: Any
+        try:
+            answer = await work(reachable.agent)
+        except SappersError as error:
+            answer = error
+        if not answered.done():
+            answered.set_result(answer)
+
+    loop.create_task(serve(), context=reachable.life.context)
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await answered
+    except TimeoutError:
+        raise OutcomeUnknown(f"{host.name} does not answer") from None
+    if isinstance(answer, SappersError):
+        raise answer
+    return answer
+
+
+class Register:
+    """A workload of no copies, whose memory is the register's value."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.told: list[Operation] = []
+        self.open: dict[object, Operation] = {}
+        self.last_written = 0
+
+    @property
+    def history(self) -> list[Operation]:
+        """What clients were told, and what may have happened beside it."""
+        return [*self.told, *self.open.values()]
+
+    def put(self, value: int) -> Command:
+        return PutWorkload(Workload(self.name, IMAGE, memory_mib=value, count=0))
+
+
+class Client:
+    """One operator, who does one thing after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        loop: VirtualLoop,
+        hosts: Sequence[Host],
+        registers: Sequence[Register],
+        chance: random.Random,
+    ) -> None:
+        self._name = name
+        self._loop = loop
+        self._hosts = hosts
+        self._registers = registers
+        self._chance = chance
+        self._number = 0
+        self.acknowledged: dict[str, tuple[int, int]] = {}
+        self.rejected: set[str] = set()
+
+    async def run(self, until: float) -> None:
+        """Write and read until then."""
+        while self._loop.time() < until:
+            register = self._chance.choice(self._registers)
+            if self._chance.random() < 0.6:
+                await self._write(register)
+            else:
+                await self._read(register)
+            await asyncio.sleep(self._chance.uniform(0.05, 0.4))
+
+    async def submit(self, *commands: Command) -> Applied | None:
+        """Have commands committed, the same request again and again; None when nobody can tell.
+
+        A refusal by the state machine counts as committed.
+        """
+        self._number += 1
+        request_id = f"{self._name}/{self._number}"
+        maybe = False
+        for _ in range(_ATTEMPTS):
+            host = self._chance.choice(self._hosts)
+            proposal = Proposal(request_id, self._name, self._loop.time(), commands)
+            try:
+                applied: Applied = await ask(
+                    self._loop,
+                    host,
+                    lambda agent, p=proposal: agent.service.propose(p, 1.5),
+                    _PATIENCE_SECONDS,
+                )
+            except OutcomeUnknown:
+                maybe = True
+            except SappersError:
+                await asyncio.sleep(0.1)
+            else:
+                if not applied.refused:
+                    self.acknowledged[request_id] = (applied.index, applied.term)
+                return applied
+        if not maybe:
+            self.rejected.add(request_id)
+        return None
+
+    async def _write(self, register: Register) -> None:
+        register.last_written += 1
+        value, asked_at = register.last_written, self._loop.time()
+        key = object()
+        register.open[key] = Operation("write", value, asked_at, inf)
+        applied = await self.submit(register.put(value))
+        if applied is not None and not applied.refused:
+            done = Operation("write", value, asked_at, self._loop.time())
+            register.told.append(done)
+        elif applied is None and f"{self._name}/{self._number}" not in self.rejected:
+            return  # nobody knows, for ever
+        del register.open[key]
+
+    async def _read(self, register: Register) -> None:
+        leaders = [
+            host
+            for host in self._hosts
+            if host.agent is not None
+            and host.agent.has_log
+            and host.agent.log.status().role is RaftRole.LEADER
+        ]
+        if not leaders:
+            return
+        asked_at = self._loop.time()
+
+        async def read(agent: Agent) -> int:
+            await agent.log.read_barrier(1.0)
+            workload = agent.log.state().workloads.get(register.name)
+            return workload.memory_mib if workload else 0
+
+        try:
+            value = await ask(self._loop, self._chance.choice(leaders), read, _PATIENCE_SECONDS)
+        except SappersError:
+            return
+        register.told.append(Operation("read", value, asked_at, self._loop.time()))

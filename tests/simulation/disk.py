@@ -1,0 +1,137 @@
+"""A disk in memory: it forgets what was not synced, fills up, and fails, when told."""
+
+from __future__ import annotations
+
+import errno
+import io
+import random
+from pathlib import Path
+from typing import BinaryIO
+
+
+class _Stored:
+    """A file: what is in the page cache, and how much of it is on the disk."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        self.durable = len(data)
+
+
+class _AppendFile:
+    def __init__(self, disk: SimulatedDisk, stored: _Stored) -> None:
+        self._disk = disk
+        self._stored = stored
+
+    def write(self, data: bytes) -> None:
+        self._stored.data += data
+
+    def sync(self) -> None:
+        unsynced = len(self._stored.data) - self._stored.durable
+        try:
+            self._disk.check_health()
+        except OSError:
+            # The kernel drops what it could not write, and says so once.
+            keep = self._disk.chance.randint(0, unsynced) if unsynced else 0
+            del self._stored.data[self._stored.durable + keep :]
+            raise
+        self._stored.durable = len(self._stored.data)
+
+    def close(self) -> None:
+        pass
+
+
+class SimulatedDisk:
+    """Implements `consensus.disk.Disk`.
+
+    Attributes:
+        is_full: Nothing more can be written.
+        failing: The chance that a write or a sync fails.
+        syncs: How many succeeded.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.is_full = False
+        self.failing = 0.0
+        self._files: dict[str, _Stored] = {}
+        self._before: dict[str, _Stored | None] = {}
+
+    def check_health(self) -> None:
+        """Raises OSError where a write does not reach the disk."""
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if self.failing and self.chance.random() < self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def make_folder(self, folder: Path) -> None:
+        pass
+
+    def exists(self, path: Path) -> bool:
+        return str(path) in self._files
+
+    def read(self, path: Path) -> bytes:
+        return bytes(self._stored(path).data)
+
+    def open(self, path: Path) -> BinaryIO:
+        return io.BytesIO(self.read(path))
+
+    def append(self, path: Path) -> _AppendFile:
+        return _AppendFile(self, self._stored(path))
+
+    def replace(self, path: Path, data: bytes) -> None:
+        self.check_health()
+        name = str(path)
+        before = self._files.get(name)
+        self._files[name] = _Stored(data)
+        try:
+            self.check_health()
+        except OSError:
+            # Renamed already, but the folder is not on the disk: a power loss brings back the old.
+            self._before.setdefault(name, before)
+            raise
+        self._before.pop(name, None)
+
+    def truncate(self, path: Path, size: int) -> None:
+        self.check_health()
+        stored = self._stored(path)
+        del stored.data[size:]
+        stored.durable = len(stored.data)
+
+    def sync(self, path: Path) -> None:
+        self.check_health()
+        stored = self._stored(path)
+        stored.durable = len(stored.data)
+        self._before.pop(str(path), None)
+
+    def names(self, prefix: str) -> list[str]:
+        """Files whose names begin so."""
+        return sorted(name for name in self._files if name.startswith(prefix))
+
+    def lose_power(self) -> None:
+        """Of what was not synced only some beginning is there, and its end may be torn."""
+        for name, before in self._before.items():
+            if before is None:
+                del self._files[name]
+            else:
+                self._files[name] = before
+        self._before.clear()
+        for stored in self._files.values():
+            unsynced = len(stored.data) - stored.durable
+            if not unsynced:
+                continue
+            kept = self.chance.choice((0, 0, self.chance.randint(0, unsynced)))
+            del stored.data[stored.durable + kept :]
+            if kept and self.chance.random() < 0.3:
+                stored.data[-1] ^= 0x55
+            stored.durable = len(stored.data)
+
+    def wipe(self) -> None:
+        """A new disk."""
+        self._files.clear()
+        self._before.clear()
+
+    def _stored(self, path: Path) -> _Stored:
+        try:
+            return self._files[str(path)]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(path)) from None

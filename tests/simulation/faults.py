@@ -1,0 +1,234 @@
+"""Faults: what may go wrong, and how it is put right again. Which of them, when, the seed says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sappers.errors import SappersError
+from sappers.model.commands import PutWorkload, StopWorkload
+from sappers.model.observation import RaftRole
+from sappers.model.workload import Workload
+from tests.simulation.clients import IMAGE, Client, ask
+from tests.simulation.hosts import Host
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.network import Network, Weather
+from tests.simulation.watch import Watch
+
+
+class Faults:
+    """Does harm to hosts and to the network between them."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        network: Network,
+        hosts: list[Host],
+        watch: Watch,
+        chance: random.Random,
+        operator: Client,
+        new_host: Callable[[], Host | None],
+    ) -> None:
+        self._loop = loop
+        self._network = network
+        self._hosts = hosts
+        self._watch = watch
+        self._chance = chance
+        self._operator = operator
+        self._new_host = new_host
+        self._moves = 0
+        # Swarm testing: a seed that has fewer kinds of faults has more of each.
+        self.kinds = sorted(chance.sample(sorted(KINDS), chance.randint(2, len(KINDS))))
+
+    async def run(self, until: float) -> None:
+        """One fault after the other, some at once, until then."""
+        while self._loop.time() < until:
+            kind = self._chance.choice(self.kinds)
+            self._loop.create_task(getattr(self, f"_{kind}")())
+            await asyncio.sleep(self._chance.expovariate(1.0))
+
+    def heal(self) -> None:
+        """Put everything right; whoever is off is switched on."""
+        self._note("everything is put right")
+        self._network.cut.clear()
+        self._network.weather = Weather()
+        for host in self._hosts:
+            host.disk.is_full, host.disk.failing = False, 0.0
+            host.guests.launch_fails = 0.0
+            if not host.is_up:
+                host.boot()
+
+    # -- helpers ------------------------------------------------------------------------------
+
+    def _note(self, what: str) -> None:
+        self._watch.note(f"FAULT {what}")
+
+    def _some(self) -> Host:
+        return self._chance.choice(self._hosts)
+
+    def _leader(self) -> Host:
+        leading = [
+            host
+            for host in self._hosts
+            if host.agent is not None
+            and host.agent.has_log
+            and host.agent.log.status().role is RaftRole.LEADER
+        ]
+        return self._chance.choice(leading) if leading else self._some()
+
+    def _victim(self) -> Host:
+        return self._leader() if self._chance.random() < 0.5 else self._some()
+
+    async def _for_a_while(self, shortest: float, longest: float) -> None:
+        await asyncio.sleep(self._chance.uniform(shortest, longest))
+
+    async def _cut(self, links: Sequence[tuple[str, str]], what: str) -> None:
+        self._note(what)
+        self._network.cut.update(links)
+        await self._for_a_while(0.3, 5.0)
+        self._network.cut.difference_update(links)
+
+    # -- the network --------------------------------------------------------------------------
+
+    async def _halves(self) -> None:
+        names = [host.name for host in self._hosts]
+        self._chance.shuffle(names)
+        cut = self._chance.randint(1, len(names) - 1)
+        links = [
+            link for a in names[:cut] for b in names[cut:] for link in ((a, b), (b, a))
+        ]  # fmt: skip
+        await self._cut(links, f"partition: {names[:cut]} | {names[cut:]}")
+
+    async def _one_way(self) -> None:
+        victim = self._victim().name
+        others = [host.name for host in self._hosts if host.name != victim]
+        some = self._chance.sample(others, self._chance.randint(1, len(others)))
+        deaf = self._chance.random() < 0.5
+        links = [(other, victim) if deaf else (victim, other) for other in some]
+        await self._cut(links, f"one-way: {victim} {'hears' if deaf else 'reaches'} no {some}")
+
+    async def _isolate(self) -> None:
+        victim = self._leader().name
+        others = [host.name for host in self._hosts if host.name != victim]
+        links = [link for other in others for link in ((victim, other), (other, victim))]
+        await self._cut(links, f"{victim} is alone")
+
+    async def _weather(self) -> None:
+        weather = Weather(
+            slowest_seconds=self._chance.choice((0.003, 0.05, 0.3)),
+            loss=self._chance.choice((0.0, 0.02, 0.2)),
+            repetition=self._chance.choice((0.0, 0.05, 0.3)),
+            reorders=self._chance.random() < 0.5,
+        )
+        self._note(f"{weather}")
+        self._network.weather = weather
+        await self._for_a_while(0.5, 4.0)
+        self._network.weather = Weather()
+
+    # -- hosts --------------------------------------------------------------------------------
+
+    async def _pause(self) -> None:
+        host, whole = self._victim(), self._chance.random() < 0.5
+        seconds = self._chance.uniform(0.2, 4.0)
+        self._note(f"{host.name} {'stands still' if whole else 'is stopped'} for {seconds:.1f} s")
+        host.pause(seconds, whole=whole)
+
+    async def _kill_agent(self) -> None:
+        host = self._victim()
+        self._note(f"kill -9 of the agent of {host.name}")
+        host.kill_agent()
+
+    async def _kill_raft(self) -> None:
+        host = self._victim()
+        self._note(f"kill -9 of the raft process of {host.name}")
+        host.kill_raft()
+
+    async def _power(self) -> None:
+        host = self._victim()
+        self._note(f"{host.name} loses its power")
+        host.lose_power()
+        await self._for_a_while(0.2, 6.0)
+        if not host.is_up:
+            host.boot()
+
+    async def _power_of_all(self) -> None:
+        self._note("all hosts lose their power")
+        for host in self._hosts:
+            host.lose_power()
+        await self._for_a_while(0.1, 1.0)
+        for host in self._hosts:
+            if not host.is_up:
+                host.boot()
+            await self._for_a_while(0.0, 0.3)
+
+    async def _clock(self) -> None:
+        host, jump = self._victim(), self._chance.choice((-3600.0, -30.0, -1.0, 1.0, 30.0, 3600.0))
+        self._note(f"the clock of {host.name} jumps by {jump:g} s")
+        host.clock.jump_seconds += jump
+
+    async def _bad_disk(self) -> None:
+        host = self._victim()
+        self._note(f"the disk of {host.name} fails")
+        host.disk.failing = self._chance.choice((0.02, 0.2, 1.0))
+        await self._for_a_while(0.2, 3.0)
+        host.disk.failing = 0.0
+
+    async def _full_disk(self) -> None:
+        host = self._victim()
+        self._note(f"the disk of {host.name} is full")
+        host.disk.is_full = True
+        await self._for_a_while(0.2, 4.0)
+        host.disk.is_full = False
+
+    async def _move(self) -> None:
+        host = self._victim()
+        self._moves += 1
+        address = f"10.0.{self._moves}.{self._hosts.index(host) + 1}"
+        self._note(f"{host.name} moves to {address}")
+        host.move(address)
+
+    async def _join(self) -> None:
+        host = self._new_host()
+        if host is not None:
+            self._note(f"{host.name} joins")
+            host.boot()
+
+    async def _snapshot(self) -> None:
+        host = self._victim()
+        self._note(f"a snapshot of {host.name}")
+        with contextlib.suppress(SappersError):
+            await ask(self._loop, host, lambda agent: agent.log.trigger_snapshot(), 3.0)
+
+    # -- guests and workloads -----------------------------------------------------------------
+
+    async def _guest(self) -> None:
+        host = self._some()
+        running: list[Any] = [guest for _, guest in sorted(host.guests.running.items())]
+        if running:
+            guest = self._chance.choice(running)
+            dies = self._chance.random() < 0.5
+            self._note(f"{guest.allocation.id} {'dies' if dies else 'falls silent'}")
+            guest.is_running, guest.is_silent = not dies, True
+
+    async def _workload(self) -> None:
+        name = self._chance.choice(("web", "db", "late"))
+        wanted = Workload(
+            name,
+            IMAGE,
+            memory_mib=self._chance.choice((64, 128)),
+            guest_port=80,
+            count=self._chance.randint(1, 3),
+        )
+        command = StopWorkload(name) if self._chance.random() < 0.2 else PutWorkload(wanted)
+        self._note(f"operator: {command}")
+        await self._operator.submit(command)
+
+
+KINDS = frozenset(
+    name[1:]
+    for name, method in vars(Faults).items()
+    if asyncio.iscoroutinefunction(method) and name not in ("_for_a_while", "_cut", "run")
+)

@@ -1,0 +1,306 @@
+"""A host: its disk, clock, guests, and the real agent on simulated parts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sappers.agent.agent import Agent
+from sappers.agent.hub_watch import HubWatch
+from sappers.agent.refusals import Refusals
+from sappers.agent.registration import Registration
+from sappers.agent.relay import Follower
+from sappers.agent.routing import Routing
+from sappers.config import AgentSettings, RaftSettings, StateFolder
+from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.raft_log import RaftLog
+from sappers.errors import SappersError
+from sappers.model.member import Accelerator, Member, Ports, Resources
+from sappers.model.policy import HealthSettings
+from sappers.model.view import Genesis
+from sappers.ports import ReplicatedLog
+from sappers.security.tls import Identity
+from tests.simulation.determinism import EPOCH_SECONDS
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.gossip import Gossip, SimulatedMembership
+from tests.simulation.guests import Guests, SimulatedLauncher
+from tests.simulation.hub import Hub, NoStreams, SimulatedHubClient, SimulatedHubServer
+from tests.simulation.links import RaftMesh
+from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
+from tests.simulation.network import Network
+from tests.simulation.peers import (
+    EveryImage,
+    NoChunks,
+    NoGateway,
+    NoSigner,
+    NoViolations,
+    Reachable,
+    SimulatedPeers,
+)
+from tests.simulation.process import RaftProcess, process_starter
+
+START_AGAIN_SECONDS = 1.0
+HEALTH = HealthSettings(
+    push_deadline_seconds=3.0, boot_deadline_seconds=6.0, restart_delay_seconds=0.5
+)
+
+
+class SimulatedPath:
+    """As much of a `Path` on a simulated disk as the agent's own files need."""
+
+    def __init__(self, disk: SimulatedDisk, name: str) -> None:
+        self.disk = disk
+        self._name = name
+
+    def __truediv__(self, part: str) -> SimulatedPath:
+        return SimulatedPath(self.disk, f"{self._name}/{part}")
+
+    def __str__(self) -> str:
+        return self._name
+
+    @property
+    def name(self) -> str:
+        return self._name.rpartition("/")[2]
+
+    @property
+    def parent(self) -> SimulatedPath:
+        return SimulatedPath(self.disk, self._name.rpartition("/")[0])
+
+    def exists(self) -> bool:
+        return self.disk.exists(self)
+
+    def read_bytes(self) -> bytes:
+        return self.disk.read(self)
+
+    def iterdir(self) -> Iterator[SimulatedPath]:
+        return (SimulatedPath(self.disk, one) for one in self.disk.names(f"{self._name}/"))
+
+
+class HostClock:
+    """Implements `ports.Clock`: a little fast or slow, and the wall's may jump."""
+
+    def __init__(self, loop: VirtualLoop, chance: random.Random) -> None:
+        self._loop = loop
+        self._rate = 1.0 + chance.uniform(-0.002, 0.002)
+        self._began = chance.uniform(100.0, 100_000.0)
+        self.jump_seconds = 0.0
+
+    def now(self) -> float:
+        return EPOCH_SECONDS + self._loop.time() + self.jump_seconds
+
+    def monotonic(self) -> float:
+        return self._began + self._loop.time() * self._rate
+
+
+class Surroundings:
+    """What all hosts share."""
+
+    def __init__(self, loop: VirtualLoop, network: Network, watch: Any) -> None:
+        self.loop = loop
+        self.network = network
+        self.watch = watch
+        self.mesh = RaftMesh(loop, network)
+        self.gossip = Gossip(loop, network)
+        self.hub = Hub(loop, network)
+        self.hosts: dict[str, Host] = {}
+
+    def find(self, member_id: str) -> Reachable | None:
+        """The agent of a member, while it answers."""
+        host = self.hosts.get(member_id)
+        return host.reachable if host else None
+
+
+class Host:
+    """One machine. `boot` starts its agent; one that ends is started again, as by systemd."""
+
+    def __init__(self, around: Surroundings, name: str, seed: int, settings: AgentSettings) -> None:
+        self.around = around
+        self.name = name
+        self.settings = settings
+        self.chance = random.Random(f"{seed}/{name}")
+        self.disk = SimulatedDisk(self.chance)
+        self.clock = HostClock(around.loop, self.chance)
+        self.guests = Guests(
+            name, around.loop, around.hub, self.chance, self.clock.monotonic,
+            lambda: self.is_frozen, around.watch.launched,
+        )  # fmt: skip
+        self.life: Life | None = None
+        self.processes: list[RaftProcess] = []
+        self.agent: Agent | None = None
+        self.reachable: Reachable | None = None
+        self.is_frozen = False
+        self.is_up = False
+        self.lives = 0
+        around.network.addresses[name] = settings.address
+
+    def boot(self) -> None:
+        """Switch it on; its agent starts."""
+        self.is_up = True
+        self._start_agent()
+
+    def lose_power(self) -> None:
+        """Everything stops at once, and the disk forgets what was not synced."""
+        self.is_up = False
+        self.kill_raft()
+        self._end_agent()
+        self.disk.lose_power()
+        self.guests.lose_power()
+        self.around.hub.servers.pop(self.name, None)
+
+    def kill_agent(self) -> None:
+        """Kill -9: the raft process sees it and ends, guests and hub server go on."""
+        self._end_agent()
+        self._start_again_soon()
+
+    def kill_raft(self) -> None:
+        """Kill -9 of the raft process alone."""
+        for process in self.processes:
+            process.kill()
+        self.processes.clear()
+
+    def pause(self, seconds: float, *, whole: bool) -> None:
+        """SIGSTOP for a while: of the agent and its raft process, or of the whole host."""
+        lives = [one for one in (self.life, *(p.life for p in self.processes)) if one]
+        for life in lives:
+            life.is_paused = True
+        self.is_frozen = whole
+
+        def resume() -> None:
+            self.is_frozen = False
+            for life in lives:
+                self.around.loop.resume(life)
+
+        self.around.loop.call_later(seconds, resume)
+
+    def move(self, address: str) -> None:
+        """The host has another address; the agent notices and is started anew with it."""
+        self.around.network.addresses[self.name] = address
+        self.settings = _with_address(self.settings, address)
+        self.kill_raft()
+        self.kill_agent()
+
+    # -- the agent ----------------------------------------------------------------------------
+
+    def _end_agent(self) -> None:
+        self.reachable = self.agent = None
+        if self.life is not None:
+            self.life.end()
+
+    def _start_again_soon(self) -> None:
+        self.around.loop.call_later(START_AGAIN_SECONDS, self._start_agent)
+
+    def _start_agent(self) -> None:
+        if not self.is_up or (self.life is not None and not self.life.is_over):
+            return
+        self.lives += 1
+        self.life = Life(f"{self.name}#{self.lives}", self.clock.monotonic)
+        self.around.loop.create_task(self._live(self.life), context=self.life.context)
+
+    async def _live(self, life: Life) -> None:
+        try:
+            agent = self._assemble(life)
+            await agent.start()
+            self.agent, self.reachable = agent, Reachable(life, agent)
+            await agent.run(asyncio.Event())
+        except (SappersError, OSError) as error:
+            self.around.watch.note(f"{self.name}: the agent ends: {error}")
+        except Exception as error:
+            self.around.watch.broke(f"{self.name}: the agent broke: {error!r}")
+        self.reachable = self.agent = None
+        asyncio.get_running_loop().call_soon(life.end)
+        self.around.loop.call_later(START_AGAIN_SECONDS, self._start_agent, context=OUTSIDE)
+
+    def _assemble(self, life: Life) -> Agent:
+        around, name = self.around, self.name
+        loop, network = around.loop, around.network
+        folder = StateFolder(SimulatedPath(self.disk, name))
+        me = _describe(self.settings, has_vote=folder.genesis.exists())
+        hub_client = SimulatedHubClient(around.hub, life, name)
+        refusals = Refusals(self.clock)
+        agent: Agent
+
+        def open_voter_log(genesis: Genesis) -> ReplicatedLog:
+            return RaftLog(
+                name,
+                genesis,
+                folder.raft,
+                _identity(name),
+                self.settings.raft,
+                (self.settings.address, self.settings.ports.raft),
+                lambda voter: agent.raft_address_of(voter),
+                self.clock,
+                start_process=process_starter(
+                    loop, around.mesh, self.disk, around.watch, self.processes
+                ),
+            )
+
+        def open_following_log(follower: Follower) -> FollowerLog:
+            return FollowerLog(
+                follower.fetch_snapshot, follower.fetch_entries, Path(name), self.disk
+            )
+
+        agent = Agent(
+            settings=self.settings,
+            folder=folder,
+            me=me,
+            clock=self.clock,
+            membership=SimulatedMembership(around.gossip, life, me),
+            hub_client=hub_client,
+            hub_server=SimulatedHubServer(around.hub, name),
+            launcher=SimulatedLauncher(self.guests, lambda: agent.hub_members()),
+            images=EveryImage(),
+            peers=SimulatedPeers(loop, network, name, life, around.find),
+            chunks=NoChunks(),
+            refusals=refusals,
+            hub_watch=HubWatch(
+                hub=hub_client, violations=NoViolations(), holder=lambda _: None, refusals=refusals
+            ),
+            registration=Registration(None, self.clock),
+            repair_signer=NoSigner(),
+            routing=Routing(NoGateway(), None),
+            streams=NoStreams(),
+            open_voter_log=open_voter_log,
+            open_following_log=open_following_log,
+        )
+        return agent
+
+
+def agent_settings(name: str, address: str, *, bootstrap: int, entries: int) -> AgentSettings:
+    """What an agent is told; its log is compacted after so many entries."""
+    return AgentSettings(
+        cluster="simulated",
+        node_name=name,
+        address=address,
+        bootstrap=bootstrap,
+        raft=RaftSettings(compaction_min_entries=entries),
+        health=HEALTH,
+    )
+
+
+def _with_address(settings: AgentSettings, address: str) -> AgentSettings:
+    return msgspec.structs.replace(settings, address=address)
+
+
+def _describe(settings: AgentSettings, *, has_vote: bool) -> Member:
+    return Member(
+        id=settings.node_name,
+        name=settings.node_name,
+        address=settings.address,
+        ports=Ports(),
+        resources=Resources(cpus=4, memory_mib=8192),
+        accelerator=Accelerator("kvm", "simulated"),
+        version="0",
+        voter_tag=settings.voter_tag,
+        has_vote=has_vote,
+        zone=settings.zone,
+    )
+
+
+def _identity(name: str) -> Identity:
+    here = Path(name)
+    return Identity(here, here, here, name, "agent", "simulated")

@@ -1,0 +1,152 @@
+"""A raft process without a process: the real `Voter` in a life of its own, and its stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from sappers.consensus.voter import Surroundings, Threshold, Voter
+from sappers.consensus.wire import FrameConnection
+from sappers.model.commands import Entry
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.links import RaftLinks, RaftMesh
+from tests.simulation.loop import Life, VirtualLoop, current_life
+
+SNAPSHOT_SECONDS = 0.3
+
+
+class _Stream(asyncio.Transport):
+    """One end of a socket pair."""
+
+    def __init__(self, loop: VirtualLoop, life: Life, protocol: FrameConnection) -> None:
+        super().__init__()
+        self._loop = loop
+        self._life = life
+        self._protocol = protocol
+        self._is_closing = False
+        self.other: _Stream
+
+    def write(self, data: Any) -> None:
+        self._loop.call_soon(
+            self.other._protocol.data_received, bytes(data), context=self.other._life.context
+        )
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        for end in (self, self.other):
+            if not end._is_closing:
+                end._is_closing = True
+                self._loop.call_soon(end._protocol.connection_lost, None, context=end._life.context)
+
+
+class _Writing:
+    """A snapshot that is being written."""
+
+    def __init__(self, loop: VirtualLoop, work: Callable[[], None], seconds: float) -> None:
+        self._is_alive = True
+        loop.call_later(seconds, self._do, work)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        work()
+        self._is_alive = False
+
+    def is_alive(self) -> bool:
+        return self._is_alive
+
+
+class WatchedVoter(Voter):
+    """Tells the simulation what it applies and when it leads."""
+
+    def __init__(self, watch: Any, *args: Any) -> None:
+        super().__init__(*args)
+        self._watch = watch
+
+    def on_applied(self, entry: Entry) -> None:
+        super().on_applied(entry)
+        self._watch.applied(self._node.selfNode.id, entry, self._node.state)
+
+    def on_snapshot(self, snapshot: Any) -> None:
+        super().on_snapshot(snapshot)
+        self._watch.installed(self._node.selfNode.id, self._node.state)
+
+    def _tell_status(self) -> None:
+        super()._tell_status()
+        if self._node is not None and self._node._isLeader():
+            self._watch.leads(self._node.selfNode.id, self._node.raftCurrentTerm)
+
+
+class RaftProcess:
+    """Satisfies `raft_log.Process`."""
+
+    pid = 1
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        mesh: RaftMesh,
+        disk: SimulatedDisk,
+        watch: Any,
+        agent_end: FrameConnection,
+    ) -> None:
+        agent = current_life()
+        assert agent is not None
+        self._ended: asyncio.Future[int] = loop.create_future()
+        self.life = Life(f"{agent.name}/raft", agent.monotonic)
+        self.life.at_end(lambda: loop.call_soon(self._note_end, context=agent.context))
+        surroundings = Surroundings(
+            disk=disk,
+            open_links=partial(RaftLinks, mesh),
+            claim=_claim,
+            in_background=lambda work: _Writing(
+                loop, work, disk.chance.random() * SNAPSHOT_SECONDS
+            ),
+        )
+        self._voter = self.life.context.run(WatchedVoter, watch, {}, Threshold(), surroundings)
+        ours, theirs = _Stream(loop, agent, agent_end), _Stream(loop, self.life, self._voter.agent)
+        ours.other, theirs.other = theirs, ours
+        self._theirs = theirs
+        agent_end.connection_made(ours)
+        self._voter.agent.connection_made(theirs)
+        agent.at_end(theirs.close)
+        loop.create_task(self._live(), context=self.life.context)
+
+    async def _live(self) -> None:
+        code = await self._voter.ended
+        if code == 0:
+            with contextlib.suppress(OSError):  # the disk failed at the very end
+                self._voter.close()
+        self._voter.agent.close()
+        asyncio.get_running_loop().call_soon(self.life.end)
+
+    def _note_end(self) -> None:
+        self._theirs.close()
+        if not self._ended.done():
+            self._ended.set_result(0)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ended)
+
+    def kill(self) -> None:
+        self.life.end()
+
+
+async def _claim(path: Any) -> int:
+    return -1
+
+
+def process_starter(
+    loop: VirtualLoop, mesh: RaftMesh, disk: SimulatedDisk, watch: Any, started: list[RaftProcess]
+) -> Callable[[FrameConnection], Awaitable[RaftProcess]]:
+    """What a host's `RaftLog` starts raft processes with."""
+
+    async def start(agent_end: FrameConnection) -> RaftProcess:
+        process = RaftProcess(loop, mesh, disk, watch, agent_end)
+        started.append(process)
+        return process
+
+    return start

@@ -1,0 +1,204 @@
+"""One run: a cluster is founded, suffers, is put right, and must be whole again within a bound."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sappers.model.commands import PutImage, PutWorkload
+from sappers.model.image import ClusterImage
+from sappers.model.workload import Workload
+from tests.simulation.clients import IMAGE, Client, Register
+from tests.simulation.determinism import deterministic
+from tests.simulation.faults import Faults
+from tests.simulation.hosts import Host, Surroundings, agent_settings
+from tests.simulation.linearizability import is_linearizable
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.network import Network
+from tests.simulation.watch import Watch, why_not_whole
+
+Tell = Callable[[str], None]
+
+STEP_SECONDS = 0.1
+FOUNDED_WITHIN_SECONDS = 15.0
+WHOLE_WITHIN_SECONDS = 60.0
+QUIET_SECONDS = 2.0
+TRANSCRIPT_LINES = 80
+
+
+@dataclass
+class Report:
+    """How a run ended.
+
+    Attributes:
+        violations: Empty when everything held.
+        transcript: The last lines, where one was kept.
+        digest: Of all that was committed: equal for equal runs.
+    """
+
+    seed: int
+    violations: list[str]
+    transcript: list[str] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
+    digest: str = ""
+
+
+class World:
+    """Everything of one run."""
+
+    def __init__(self, seed: int, loop: VirtualLoop, tell: Tell | None = None) -> None:
+        self.seed = seed
+        self.chance = random.Random(f"world/{seed}")
+        self.loop = loop
+        self.network = Network(self.loop, seed)
+        self.watch = Watch(self.loop, tell)
+        self.around = Surroundings(self.loop, self.network, self.watch)
+        self.hosts: list[Host] = []
+        voters = self.chance.choice((3, 3, 3, 5))
+        self._entries = self.chance.choice((10, 40, 1000))
+        for number in range(1, voters + self.chance.randint(0, 2) + 1):
+            self._add_host(number, bootstrap=voters if number == 1 else 0)
+        self._hosts_max = len(self.hosts) + 1
+        self.registers = [Register("r1"), Register("r2")]
+        self.clients = [self._client(f"c{number}") for number in (1, 2)]
+        self.operator = self._client("operator")
+        self.faults = Faults(
+            self.loop, self.network, self.hosts, self.watch, self.chance, self.operator,
+            self._new_host,
+        )  # fmt: skip
+
+    def _add_host(self, number: int, bootstrap: int = 0) -> Host:
+        settings = agent_settings(
+            f"m{number}", f"10.0.0.{number}", bootstrap=bootstrap, entries=self._entries
+        )
+        host = Host(self.around, f"m{number}", self.seed, settings)
+        self.around.hosts[host.name] = host
+        self.hosts.append(host)
+        return host
+
+    def _new_host(self) -> Host | None:
+        if len(self.hosts) >= self._hosts_max:
+            return None
+        return self._add_host(len(self.hosts) + 1)
+
+    def _client(self, name: str) -> Client:
+        return Client(
+            name, self.loop, self.hosts, self.registers, random.Random(f"{self.seed}/{name}")
+        )
+
+    # -- the course of a run ------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All of it; what was broken is in the watch."""
+        for host in self.hosts:
+            host.boot()
+        self.loop.create_task(self._want_workloads())
+        if not self._run_until(self._is_founded, FOUNDED_WITHIN_SECONDS):
+            self.watch.broke(f"not founded: {self._why_not()}")
+            return
+        until = self.loop.time() + self.chance.uniform(4.0, 8.0)
+        for client in self.clients:
+            self.loop.create_task(client.run(until))
+        self.loop.create_task(self.faults.run(until))
+        self._run_until(lambda: self.loop.time() >= until + 1.0, 60.0)
+        self.faults.heal()
+        if not self._run_until(lambda: not self._why_not(), WHOLE_WITHIN_SECONDS):
+            self.watch.broke(f"not whole {WHOLE_WITHIN_SECONDS:g} s after the last fault:"
+                             f" {self._why_not()}")  # fmt: skip
+        launched_at = self.watch.launched_at
+        self._run_until(lambda: False, QUIET_SECONDS)
+        if self.watch.launched_at > launched_at:
+            self.watch.broke("a guest is launched although nothing lacks")
+        self._check_the_end()
+
+    async def _want_workloads(self) -> None:
+        image = ClusterImage(IMAGE.name, IMAGE.digest, "microvm", 1, 1.0)
+        web = Workload("web", IMAGE, guest_port=80, count=2)
+        commands = (PutImage(image), PutWorkload(web), PutWorkload(Workload("db", IMAGE)))
+        while await self.operator.submit(*commands) is None:
+            pass
+
+    def _run_until(self, is_done: Callable[[], bool], seconds: float) -> bool:
+        """Step by step; whether it was done within the time. Ends at the first violation."""
+        deadline = self.loop.time() + seconds
+        while not self.watch.violations:
+            if is_done():
+                return True
+            if self.loop.time() >= deadline:
+                return False
+            self.loop.run_until(self.loop.time() + STEP_SECONDS)
+            self.watch.look_at_replicas(self.hosts)
+            if self.loop.failures:
+                self.watch.broke(f"an error that nobody caught: {self.loop.failures[0]}")
+        return True
+
+    def _is_founded(self) -> bool:
+        state = self.watch.states.get(max(self.watch.states, default=0))
+        return state is not None and bool(state.workloads) and not self._why_not()
+
+    def _why_not(self) -> str:
+        if not self.watch.states:
+            return "nothing is committed"
+        return why_not_whole(self.watch.states[max(self.watch.states)], self.hosts)
+
+    def _check_the_end(self) -> None:
+        if self.watch.violations:
+            return
+        self.watch.look_at_replicas(self.hosts, whole=True)
+        final = self.watch.states[max(self.watch.states)]
+        for client in (*self.clients, self.operator):
+            for request_id, (index, term) in client.acknowledged.items():
+                if self.watch.entries[index].term != term or request_id not in final.requests:
+                    self.watch.broke(f"{request_id} was acknowledged at {index} and is lost")
+            for request_id in client.rejected:
+                if request_id in final.requests:
+                    self.watch.broke(f"{request_id} was rejected and took effect")
+        for register in self.registers:
+            if not is_linearizable(register.history, 0):
+                self.watch.broke(f"the history of {register.name} is not linearizable")
+                for one in register.history:
+                    self.watch.note(f"{register.name}: {one}")
+
+
+def run_seed(seed: int, *, transcript: bool = False) -> Report:
+    """Run one seed.
+
+    Args:
+        transcript: Whether to keep what was logged; it costs time and changes nothing.
+    """
+    lines: deque[str] = deque(maxlen=TRANSCRIPT_LINES)
+    loop = VirtualLoop()
+    with deterministic(loop, seed, lines.append if transcript else None):
+        world = World(seed, loop, lines.append if transcript else None)
+        world.run()
+        report = Report(
+            seed, list(world.watch.violations), list(lines), _facts(world), _digest(world)
+        )
+        loop.close()
+    return report
+
+
+def _facts(world: World) -> dict[str, float]:
+    return {
+        "seconds": round(world.loop.time(), 3),
+        "callbacks": world.loop.callbacks,
+        "entries": len(world.watch.entries),
+        "terms": len(world.watch.leaders),
+        "launches": sum(world.watch.launches.values()),
+        "acknowledged": sum(len(client.acknowledged) for client in world.clients),
+    }
+
+
+def _digest(world: World) -> str:
+    told = hashlib.sha256()
+    for _, entry in sorted(world.watch.entries.items()):
+        told.update(msgspec.msgpack.encode(entry))
+    for register in world.registers:
+        told.update(repr(register.history).encode())
+    told.update(repr((_facts(world), world.watch.violations)).encode())
+    return told.hexdigest()

@@ -1,0 +1,145 @@
+"""The watch: what must hold after every step, whatever the seed does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import Entry
+from sappers.model.member import MemberState
+from tests.simulation.hosts import Host
+from tests.simulation.loop import VirtualLoop
+
+WHOLE_COMPARISON_EVERY = 8
+LAUNCHES_MAX = 6  # of one allocation: the first, the restarts that settings allow, and a few
+
+
+class Watch:
+    """Sees every entry that is applied, every leader, every guest that starts.
+
+    Attributes:
+        violations: What was broken, the first thing first.
+        entries, states: By index, as the first voter that came there had them.
+    """
+
+    def __init__(self, loop: VirtualLoop, tell: Callable[[str], None] | None = None) -> None:
+        self._loop = loop
+        self._tell = tell
+        self.violations: list[str] = []
+        self.entries: dict[int, Entry] = {}
+        self.states: dict[int, ClusterState] = {}
+        self.leaders: dict[int, str] = {}
+        self.launches: Counter[str] = Counter()
+        self.launched_at = 0.0
+        self._compared: dict[str, int] = {}
+
+    def broke(self, what: str) -> None:
+        """An invariant does not hold."""
+        self.violations.append(f"{self._loop.time():.3f}  {what}")
+        self.note(f"BROKEN {what}")
+
+    def note(self, what: str) -> None:
+        """Worth a line of the transcript."""
+        if self._tell is not None:
+            self._tell(f"{self._loop.time():8.3f}  {what}")
+
+    # -- consensus ----------------------------------------------------------------------------
+
+    def applied(self, who: str, entry: Entry, state: ClusterState) -> None:
+        known = self.entries.setdefault(entry.index, entry)
+        if known != entry:
+            self.broke(f"{who} applies another entry {entry.index} (term {entry.term} not"
+                       f" {known.term})")  # fmt: skip
+        self._compare(who, state)
+
+    def installed(self, who: str, state: ClusterState) -> None:
+        self._compare(who, state, whole=True)
+
+    def leads(self, who: str, term: int) -> None:
+        first = self.leaders.setdefault(term, who)
+        if first != who:
+            self.broke(f"two leaders in term {term}: {first} and {who}")
+
+    def _compare(self, who: str, state: ClusterState, *, whole: bool = False) -> None:
+        truth = self.states.setdefault(state.index, state)
+        if truth is state:
+            return
+        same = truth.events[-1:] == state.events[-1:] and truth.term == state.term
+        if whole or state.index % WHOLE_COMPARISON_EVERY == 0:
+            same = same and truth == state
+        if not same:
+            self.broke(f"{who} has another state at index {state.index}")
+
+    def look_at_replicas(self, hosts: Iterable[Host], *, whole: bool = False) -> None:
+        """The agents' copies of the state, followers' too."""
+        for host in hosts:
+            if host.agent is None or not host.agent.has_log:
+                continue
+            state = host.agent.log.state()
+            if state.index <= 1 or (self._compared.get(host.name) == state.index and not whole):
+                continue
+            self._compared[host.name] = state.index
+            if state.index not in self.states:
+                self.broke(f"{host.name} is at index {state.index}, which no voter has applied")
+            else:
+                self._compare(f"{host.name}'s agent", state, whole=whole)
+
+    # -- guests -------------------------------------------------------------------------------
+
+    def launched(self, host: str, allocation: Allocation) -> None:
+        self.launches[allocation.id] += 1
+        self.launched_at = self._loop.time()
+        if self.launches[allocation.id] > LAUNCHES_MAX:
+            self.broke(f"a restart storm: {allocation.id} on {host} was launched"
+                       f" {self.launches[allocation.id]} times")  # fmt: skip
+
+
+def why_not_whole(state: ClusterState, hosts: Iterable[Host]) -> str:
+    """What is not as wanted yet, in one sentence; empty once everything is."""
+    up = {host.name: host for host in hosts if host.is_up}
+    return _why_not_agreed(state, up) or _why_not_running(state, up)
+
+
+def _why_not_agreed(state: ClusterState, up: Mapping[str, Host]) -> str:
+    indexes = set()
+    for name, host in up.items():
+        if host.agent is None or not host.agent.has_log:
+            return f"the agent of {name} does not run"
+        if host.agent.log.status().leader_id is None:
+            return f"{name} knows of no leader"
+        indexes.add(host.agent.log.state().index)
+        member = state.members.get(name)
+        if member is None or member.state is not MemberState.ALIVE:
+            return f"{name} is not alive by the state"
+        if member.address != host.settings.address:
+            return f"{name} is thought to be elsewhere"
+    return f"the members are at different indexes: {sorted(indexes)}" if len(indexes) > 1 else ""
+
+
+def _why_not_running(state: ClusterState, up: Mapping[str, Host]) -> str:
+    wanted: dict[str, set[str]] = {name: set() for name in up}
+    for _, workload in sorted(state.workloads.items()):
+        live = [
+            a for a in state.allocations_of(workload.name) if a.wanted and not a.status.is_terminal
+        ]
+        healthy = [
+            a
+            for a in live
+            if a.status is AllocationStatus.HEALTHY
+            and a.revision == workload.revision
+            and a.member_id in up
+        ]
+        if len(live) != workload.count or len(healthy) != workload.count:
+            return f"{workload.name}: {len(healthy)} healthy copies of {workload.count}"
+        for allocation in live:
+            wanted[allocation.member_id].add(allocation.id)
+    for name, host in up.items():
+        running = host.guests.running
+        for guest in running.values():
+            if guest.is_silent or not guest.is_running:
+                return f"{guest.allocation.id} is said to be healthy, and is not"
+        if set(running) != wanted[name]:
+            return f"{name} runs {sorted(running)}, wanted are {sorted(wanted[name])}"
+    return ""

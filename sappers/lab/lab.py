@@ -232,6 +232,14 @@ class Lab:
             if leader is not None:
                 deafen(leader, sorted(everyone.difference(own)))
 
+    def deafen(self, host: str, others: Sequence[str]) -> None:
+        """Let a host hear none of these, who go on hearing it, until `mend`. As `partition`."""
+        record = self._require()
+        addresses = [self._find(record, other).address for other in others]
+        leader = self._container(self._find(record, host).machine).group.leader()
+        if leader is not None:
+            deafen(leader, addresses)
+
     def mend(self) -> None:
         """End every partition. Raises as `partition`."""
         self.partition()

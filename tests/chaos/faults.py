@@ -1,0 +1,165 @@
+"""What is done to the hosts, and undone. A fault is a function: it strikes, waits and mends.
+
+Clock steps are missing: hosts of a lab share the machine's clock. `tests/simulation` has them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.e2e.lab_cluster import LabCluster
+
+# Longer than an election, than gossip's word that a member is dead, and than a client waits.
+_LASTING_SECONDS = 10.0
+_FILLED = "/var/lib/sappers"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens, in a few words, and how."""
+
+    name: str
+    strike: Callable[[LabCluster, random.Random], str]
+
+
+def _kill(unit_of: Callable[[LabCluster, str], int]) -> Callable[[LabCluster, random.Random], str]:
+    def strike(cluster: LabCluster, dice: random.Random) -> str:
+        host = dice.choice(cluster.hosts())
+        if pid := unit_of(cluster, host):
+            cluster.kill(host, pid)
+        return host
+
+    return strike
+
+
+def _power_cut(cluster: LabCluster, dice: random.Random) -> str:
+    host = dice.choice(cluster.hosts())
+    cluster.lab.kill_host(host)
+    time.sleep(_LASTING_SECONDS)
+    cluster.lab.start_host(host)
+    return host
+
+
+def _power_cut_of_all(cluster: LabCluster, dice: random.Random) -> str:
+    hosts = cluster.hosts()
+    for host in hosts:
+        cluster.lab.kill_host(host)
+    cluster.lab.up()
+    return "all"
+
+
+def _pause(cluster: LabCluster, dice: random.Random) -> str:
+    host = dice.choice(cluster.hosts())
+    cluster.lab.pause_host(host)
+    try:
+        time.sleep(_LASTING_SECONDS)
+    finally:
+        cluster.lab.resume_host(host)
+    return host
+
+
+def _leader_alone(cluster: LabCluster, dice: random.Random) -> str:
+    leader = cluster.leader()
+    rest = [host for host in cluster.hosts() if host != leader]
+    with _cut(cluster, [leader], rest):
+        time.sleep(_LASTING_SECONDS)
+    return leader
+
+
+def _halves(cluster: LabCluster, dice: random.Random) -> str:
+    hosts = _shuffled(cluster, dice)
+    middle = len(hosts) // 2
+    with _cut(cluster, hosts[:middle], hosts[middle:]):
+        time.sleep(_LASTING_SECONDS)
+    return " ".join(hosts[:middle])
+
+
+def _bridge(cluster: LabCluster, dice: random.Random) -> str:
+    between, *rest = _shuffled(cluster, dice)
+    middle = len(rest) // 2
+    with _cut(cluster, rest[:middle], rest[middle:]):
+        time.sleep(_LASTING_SECONDS)
+    return f"{between} hears all"
+
+
+def _one_way(cluster: LabCluster, dice: random.Random) -> str:
+    host = dice.choice([cluster.leader(), *cluster.hosts()])
+    try:
+        cluster.lab.deafen(host, [other for other in cluster.hosts() if other != host])
+        time.sleep(_LASTING_SECONDS)
+    finally:
+        cluster.lab.mend()
+    return f"{host} hears nobody"
+
+
+def _full_disk(cluster: LabCluster, dice: random.Random) -> str:
+    """A full file system in place of the agent's, from a copy of what is there."""
+    host = dice.choice(cluster.hosts())
+    cluster.run(
+        host,
+        "systemctl stop sappers; mkdir -p /run/full"
+        f" && size=$(du -sm {_FILLED} | cut -f1)"
+        " && mount -t tmpfs -o size=$((size + 2))m full /run/full"
+        f" && cp -a {_FILLED}/. /run/full && mount --bind /run/full {_FILLED}"
+        " && systemctl start sappers",
+    )
+    try:
+        cluster.run(host, f"dd if=/dev/zero of={_FILLED}/filler bs=64k 2>/dev/null; true")
+        time.sleep(_LASTING_SECONDS)
+    finally:
+        cluster.run(
+            host,
+            f"systemctl stop sappers; rm -f {_FILLED}/filler; umount {_FILLED}"
+            f" && cp -a /run/full/. {_FILLED} && umount /run/full && systemctl start sappers",
+        )
+    return host
+
+
+def _restart_of_all(cluster: LabCluster, dice: random.Random) -> str:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: cluster.run(host, "systemctl restart sappers"), cluster.hosts()))
+    return "all"
+
+
+def _rolling_restart(cluster: LabCluster, dice: random.Random) -> str:
+    for host in _shuffled(cluster, dice):
+        cluster.run(host, "systemctl restart sappers")
+        cluster.await_whole(120)
+    return "one after the other"
+
+
+@contextmanager
+def _cut(cluster: LabCluster, *sides: list[str]) -> Iterator[None]:
+    cluster.lab.partition(*sides)
+    try:
+        yield
+    finally:
+        cluster.lab.mend()
+
+
+def _shuffled(cluster: LabCluster, dice: random.Random) -> list[str]:
+    hosts = list(cluster.hosts())
+    dice.shuffle(hosts)
+    return hosts
+
+
+FAULTS = (
+    Fault("kill -9 of an agent", _kill(lambda cluster, host: cluster.main_pid(host, "sappers"))),
+    Fault("kill -9 of a raft process", _kill(lambda cluster, host: cluster.raft_pid(host))),
+    Fault("kill -9 of a hub server", _kill(lambda c, host: c.main_pid(host, "sappers-hub"))),
+    Fault("power cut of a host", _power_cut),
+    Fault("power cut of all hosts", _power_cut_of_all),
+    Fault("a host stands still for 10 s", _pause),
+    Fault("the leader alone", _leader_alone),
+    Fault("two halves", _halves),
+    Fault("two halves and a host between", _bridge),
+    Fault("a host that hears nobody", _one_way),
+    Fault("a full disk", _full_disk),
+    Fault("restart of all agents", _restart_of_all),
+    Fault("rolling restart", _rolling_restart),
+)

@@ -1,0 +1,103 @@
+"""One run: faults in an order drawn from the seed, clients all the time, a verdict at the end."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sappers.api.operator_client import Endpoint
+from tests.chaos.clients import Clients, Record
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.history import violations
+from tests.e2e.lab_cluster import LabCluster
+
+WHOLE_SECONDS = 120.0
+
+
+@dataclass
+class Outcome:
+    """What happened, and what was wrong.
+
+    Attributes:
+        struck: Each fault: its name, whom it hit, seconds it lasted, and from when it was mended
+            until the cluster was whole.
+        wrong: Broken promises, in words; empty when all were kept.
+    """
+
+    record: Record
+    struck: list[tuple[str, str, float, float]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    longest_silence: float = 0.0
+
+
+def run(cluster: LabCluster, seed: int, seconds: float, say: Callable[[str], None]) -> Outcome:
+    """Torment the cluster for so long. Every fault comes once before one comes again.
+
+    Raises:
+        AssertionError: The cluster did not become whole again after a fault.
+    """
+    dice = random.Random(seed)
+    endpoints = {host: Endpoint(host, cluster.address(host), 11000) for host in cluster.hosts()}
+    clients = Clients(cluster.identity, endpoints, cluster.wanted(count=0))
+    outcome = Outcome(clients.record)
+    began = time.monotonic()
+    clients.start()
+    try:
+        while time.monotonic() - began < seconds:
+            for fault in dice.sample(FAULTS, len(FAULTS)):
+                if time.monotonic() - began >= seconds:
+                    break
+                outcome.struck.append(_strike(cluster, fault, dice))
+                name, whom, lasted, mended = outcome.struck[-1]
+                say(f"{name} ({whom}): {lasted:.1f} s; whole again {mended:.1f} s later")
+    finally:
+        clients.stop()
+    outcome.longest_silence = clients.record.longest_silence(began, time.monotonic())
+    outcome.wrong = _judge(cluster, clients)
+    return outcome
+
+
+def _strike(
+    cluster: LabCluster, fault: Fault, dice: random.Random
+) -> tuple[str, str, float, float]:
+    began = time.monotonic()
+    whom = fault.strike(cluster, dice)
+    mended = time.monotonic()
+    cluster.await_whole(WHOLE_SECONDS)
+    return fault.name, whom, mended - began, time.monotonic() - mended
+
+
+def _judge(cluster: LabCluster, clients: Clients) -> list[str]:
+    """Each register's history, and the last word of each member's own replica."""
+    wrong = [
+        f"{register}: {problem}"
+        for register, operations in sorted(clients.record.operations.items())
+        for problem in violations(operations)
+    ]
+    cluster.await_whole(WHOLE_SECONDS)
+    states = {}
+    for host in cluster.hosts():
+        with cluster.client(host) as client:
+            states[host] = {
+                one.name: one.guest_port
+                for one in client.workloads().workloads
+                if one.name in clients.registers
+            }
+    first, *others = states
+    wrong += [
+        f"{other} and {first} differ: {states[other]} against {states[first]}"
+        for other in others
+        if states[other] != states[first]
+    ]
+    for register in clients.registers:
+        written = [
+            one.value
+            for one in clients.record.operations[register]
+            if one.kind == "write" and one.ended < float("inf")
+        ]
+        left = states[first].get(register) or 0
+        if left < max(written, default=0):
+            wrong.append(f"{register}: {max(written)} was acknowledged, {left} is left")
+    return wrong

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -83,6 +83,9 @@ class Reached(msgspec.Struct, frozen=True):
         server_name = self.endpoint.node_id or AGENT_SERVER_NAME
         return ChunkPeer(self.name, url.host, url.port or 443, server_name)
 
+
+Consistency = Literal["local", "linearizable"]
+"""How new a reading is: as far as the member in use knows, or as new as the call."""
 
 Way = tuple[Endpoint, str, Callable[[], str]]
 """Whose it is, what it is called in errors, and what finds its URL."""
@@ -175,9 +178,9 @@ class OperatorClient:
         answer = self.call_at(reached, "GET", path, timeout_seconds=EVENTS_SECONDS)
         return _decoded(answer, Events)
 
-    def workloads(self) -> Workloads:
+    def workloads(self, *, consistency: Consistency = "local") -> Workloads:
         """What should run. Raises as `call`."""
-        return self._get("/v1/workloads", Workloads)
+        return self._get(f"/v1/workloads?consistency={consistency}", Workloads)
 
     def allocations(self) -> Allocations:
         """What runs where. Raises as `call`."""

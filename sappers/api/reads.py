@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.responses import Response
 
-from sappers.api.call import Call
+from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.metrics import metrics_text
 from sappers.api.wire import (
     Allocations,
@@ -14,11 +16,13 @@ from sappers.api.wire import (
     LogQuery,
     Members,
     RepairAccess,
+    StateQuery,
     Workloads,
 )
 from sappers.errors import ApiError
+from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import state_as_json
-from sappers.model.commands import Entry
+from sappers.model.commands import Entry, NoOperation
 from sappers.model.event import Event, EventCheck, EventFilter, Story
 from sappers.model.view import ClusterView, MemberHealth
 
@@ -42,7 +46,7 @@ async def members(call: Call) -> Members:
 
 async def state(call: Call) -> Response:
     """GET /v1/state."""
-    text = state_as_json(call.service.log.state())
+    text = state_as_json(await _state(call))
     return Response(text, media_type="application/json")
 
 
@@ -92,14 +96,32 @@ def pick_events(events: tuple[Event, ...], after: int | None, limit: int) -> tup
 
 async def workloads(call: Call) -> Workloads:
     """GET /v1/workloads."""
-    state = call.service.log.state()
+    state = await _state(call)
     return Workloads(state.index, tuple(w for _, w in sorted(state.workloads.items())))
 
 
 async def allocations(call: Call) -> Allocations:
     """GET /v1/allocations."""
-    state = call.service.log.state()
+    state = await _state(call)
     return Allocations(state.index, tuple(a for _, a in sorted(state.allocations.items())))
+
+
+async def _state(call: Call) -> ClusterState:
+    """This member's replica; where the query wants so, once it is as new as the call.
+
+    Raises:
+        NoQuorum, OutcomeUnknown: Nobody can say how new it is.
+        TimeoutError: This member lags.
+    """
+    query: StateQuery = call.query
+    log = call.service.log
+    if query.consistency == "linearizable":
+        applied = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
+        async with asyncio.timeout(PROPOSE_TIMEOUT_SECONDS):
+            changes = log.changes()
+            while log.state().index < applied.index:
+                await anext(changes)
+    return log.state()
 
 
 async def guest_log(call: Call) -> str:

@@ -28,6 +28,7 @@ from sappers.api.wire import (
     NoInput,
     RepairAccess,
     SnapshotTaken,
+    StateQuery,
     WantedImageKey,
     WantedLogLevel,
     WantedRepairKey,
@@ -100,6 +101,7 @@ def _write(method: str, path: str, summary: str, answer: Answer, **more: Any) ->
 
 
 _ALLOCATION: Mapping[str, Any] = {"path_type": AllocationPath, "query": LogQuery, "media": TEXT}
+_STATE: Mapping[str, Any] = {"query": StateQuery, "errors": (503, 504)}
 _IMAGE: Mapping[str, Any] = {"path_type": ImagePath}
 _CHUNK: Mapping[str, Any] = {"path_type": ChunkPath}
 _KEY: Mapping[str, Any] = {"path_type": ImageKeyPath, "response": Written, "roles": OPERATORS}
@@ -109,7 +111,13 @@ ROUTES: tuple[Route, ...] = (
     _get("/v1/health", "Whether this member's agent lives", reads.health, response=MemberHealth),
     _get("/v1/status", "The cluster at a glance", reads.status, response=ClusterView),
     _get("/v1/members", "Everyone gossip knows", reads.members, response=Members),
-    _get("/v1/state", "This member's replica of the state", reads.state, response=StateDocument),
+    _get(
+        "/v1/state",
+        "This member's replica of the state",
+        reads.state,
+        response=StateDocument,
+        **_STATE,
+    ),
     _get(
         "/v1/events",
         "What happened",
@@ -131,7 +139,7 @@ ROUTES: tuple[Route, ...] = (
         response=Story,
         errors=(404,),
     ),
-    _get("/v1/workloads", "What should run", reads.workloads, response=Workloads),
+    _get("/v1/workloads", "What should run", reads.workloads, response=Workloads, **_STATE),
     _write(
         "PUT",
         "/v1/workloads/{name}",
@@ -149,7 +157,7 @@ ROUTES: tuple[Route, ...] = (
         **_WORKLOAD,
         errors=(404, 409, 503, 504),
     ),
-    _get("/v1/allocations", "What runs where", reads.allocations, response=Allocations),
+    _get("/v1/allocations", "What runs where", reads.allocations, response=Allocations, **_STATE),
     _get(
         "/v1/allocations/{id}/log",
         "The end of what a guest printed",

@@ -6,7 +6,7 @@ with limits, that forbid fields they do not know.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -108,6 +108,12 @@ class RepairAccess(msgspec.Struct, frozen=True):
     index: int
     public: str
     logins: tuple[RepairLogin, ...]
+
+
+class StateQuery(_Input, frozen=True):
+    """How new the state must be: this member's own, or as new as this call (`linearizable`)."""
+
+    consistency: Literal["local", "linearizable"] = "local"
 
 
 class EventsQuery(_Input, frozen=True):

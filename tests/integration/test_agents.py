@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sappers.api.image_calls import ImageCalls
@@ -46,6 +47,14 @@ def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents)
     leader = view.leader_id
     assert leader is not None
     wanted = WantedWorkload(image_at(agents, "n4"), count=0)
+
+    # n4 has no vote, and learns of an entry later than others; asked so, it answers none the less.
+    with agents.client_at("n4") as follower, agents.client_at(leader) as leading:
+        for port in range(9000, 9020):
+            wanted = msgspec.structs.replace(wanted, guest_port=port)
+            leading.put_workload("waiting", wanted)
+            (read,) = follower.workloads(consistency="linearizable").workloads
+            assert read.guest_port == port
 
     agents.kill(leader)
     killed_at = time.monotonic()

@@ -23,7 +23,7 @@ from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
 from sappers.model.refusal import RefusalKind
-from sappers.model.repair import RepairKey
+from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.route import Backend, Route
 from sappers.model.service import ServiceChange, ServiceReading
 from sappers.model.view import ClusterView, Genesis, MemberHealth
@@ -147,8 +147,13 @@ class FollowingLog(ReplicatedLog, Protocol):
 class HubServer(Protocol):
     """This member's nats-server, when it has one (`hub/`)."""
 
-    async def run(self, servers: Sequence[Member], term: int) -> None:
+    async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
         """Make the server run with just these members; nothing to do if it does already.
+
+        Args:
+            servers: Its cluster, this member among them.
+            term: Of the leader that decided it; an older one than before is refused.
+            refused: Allocations whose guests it cuts off and lets in no more.
 
         Raises:
             HubError: It does not start; carries the end of its log.
@@ -316,7 +321,15 @@ class RepairSigner(Protocol):
         """An SSH user certificate of a public key, for one member's host, until a Unix time.
 
         Raises:
-            IdentityError: The cluster's key cannot be opened here, or the public key is none.
+            IdentityError: The cluster's key cannot be opened here, what it says of images is not
+                signed by it, or the public key is none.
+        """
+
+    def check(self, key: RepairKey, logins: Sequence[RepairLogin]) -> None:
+        """Whether the cluster's authority has itself said what stands there.
+
+        Raises:
+            IdentityError: The key cannot be opened here, or something is not signed by it.
         """
 
 
@@ -710,6 +723,13 @@ class MemberService(Protocol):
 
     async def view(self) -> ClusterView:
         """The cluster for `status`."""
+
+    def check_repair_access(self, key: RepairKey, logins: Sequence[RepairLogin]) -> None:
+        """Whether the cluster's own authority says so.
+
+        Raises:
+            IdentityError: As `RepairSigner.check`.
+        """
 
     async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
         """Propose here if this member leads, else through the leader's API.

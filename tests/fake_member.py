@@ -23,9 +23,11 @@ from sappers.model.image import Manifest
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.policy import EventSettings, ImageSettings
+from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth, MemberView
 from sappers.model.workload import ImageReference
 from sappers.ports import Applied
+from sappers.security.repair_authority import SealedRepairSigner
 from tests.image_stores import KEY, make_store
 
 
@@ -40,6 +42,9 @@ def make_member(name: str, address: str = "127.0.0.1", http_port: int = 11000) -
         version="0.1.0",
         has_vote=True,
     )
+
+
+HUB_SEED = "seed"
 
 
 class InstantLog:
@@ -176,6 +181,9 @@ class FakeMember:
 
     def pushes_heard(self) -> int:
         return 0
+
+    def check_repair_access(self, key: RepairKey, logins: Sequence[RepairLogin]) -> None:
+        SealedRepairSigner(HUB_SEED).check(key, logins)
 
     def members(self) -> tuple[Member, ...]:
         return (self._me,)

@@ -71,6 +71,7 @@ class Actuator:
         self.restarts: dict[str, tuple[int, float]] = {}
         self.failed_launches: dict[str, str] = {}
         self.hub_peers: tuple[str, ...] = ()
+        self.hub_refuses: tuple[str, ...] = ()
 
     @property
     def under_way(self) -> frozenset[str]:
@@ -164,8 +165,9 @@ class Actuator:
                 )
                 async with self._reporting:
                     await self._submit(report)
-            case RunHubServer(servers=servers, term=term):
-                await self._hub_server.run(servers, term)
+            case RunHubServer(servers=servers, term=term, refused=refused):
+                await self._hub_server.run(servers, term, refused)
+                self.hub_refuses = refused
                 self.hub_peers = tuple(hub_peer(server) for server in servers)
             case StopHubServer(reason=reason):
                 log.info("stopping the hub server", reason=reason)

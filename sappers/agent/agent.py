@@ -153,10 +153,13 @@ class Agent:
             routing=routing,
             inbox=self._inbox,
             events=self._events,
+            repair_signer=repair_signer,
         )
         self._leadership = Leadership(self, clock, folder.genesis)
         self._pulses = Pulses(hub_client, clock, me.id)
-        self._repairs = Repairs(self, clock, hub_client, repair_signer, refusals)
+        self._repairs = Repairs(
+            self, clock, hub_client, repair_signer, self._spread.signers, refusals
+        )
         self._healer_ear = GuestEar(
             clock=clock, hub=hub_client, refusals=refusals, hear=self._repairs.hear
         )
@@ -304,6 +307,15 @@ class Agent:
     def guest_scope(self, allocation_id: str) -> GuestScope | None:
         """What the guest of an allocation may say and hear; None where there should be none."""
         return scope_of(self._log.state(), allocation_id) if self._log is not None else None
+
+    def scope_to_renew(self, allocation_id: str) -> GuestScope | None:
+        """As `guest_scope`; None, too, where no leader is known.
+
+        A member that is cut off must not go on to renew what the cluster has ended.
+        """
+        if self._log is None or self._log.status().leader_id is None:
+            return None
+        return self.guest_scope(allocation_id)
 
     async def _sleep(self, stopping: asyncio.Event) -> None:
         """Until something changed, but not less than a breath and not more than a loop."""

@@ -62,6 +62,7 @@ class Observer:
             hub=HubObservation(
                 server_running=running_with is not None,
                 server_peers=self._actuator.hub_peers,
+                server_refuses=self._actuator.hub_refuses,
                 connected=self._hub_client.connected,
             ),
             guests=guests,

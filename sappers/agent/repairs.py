@@ -8,6 +8,7 @@ each publish below its own subject.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -27,7 +28,16 @@ from sappers.model.commands import (
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.model.refusal import RefusalKind
-from sappers.model.repair import HEALER_IMAGES, Answer, Claim, Credential, Repair, ReportedStep
+from sappers.model.repair import (
+    HEALER_IMAGES,
+    Answer,
+    Claim,
+    Credential,
+    Repair,
+    RepairKey,
+    RepairLogin,
+    ReportedStep,
+)
 from sappers.ports import Clock, HubClient, Refusals, RepairSigner, ReplicatedLog
 
 PROPOSE_SECONDS = 5.0
@@ -62,12 +72,15 @@ class Repairs:
         clock: Clock,
         hub: HubClient,
         signer: RepairSigner,
+        image_signers: Callable[[str], Awaitable[Collection[str]]],
         refusals: Refusals,
     ) -> None:
+        """`image_signers` has the keys that truly signed an image, by its digest."""
         self._agent = agent
         self._clock = clock
         self._hub = hub
         self._signer = signer
+        self._image_signers = image_signers
         self._refusals = refusals
         self._given: dict[str, tuple[str, Answer]] = {}
         self._uncounted: dict[str, _Uncounted] = {}
@@ -106,10 +119,12 @@ class Repairs:
         member = state.members.get(repair.member_id)
         if member is None:
             raise CommandRefused(f"{repair.id}: there is no member {repair.member_id} any more")
+        login = state.repair_logins.get(member.id) if state.repair_key else None
+        if state.repair_key is not None and login is not None:
+            await self._require_vouched(state, state.repair_key, login, allocation_id)
         now = self._clock.now()
         until = now + REPAIR_SECONDS
         await self._commit(ClaimRepair(repair.id, repair.attempt, allocation_id, until))
-        login = state.repair_logins.get(member.id) if state.repair_key else None
         certificate = self._sign(state, repair, claim.public_key, now, until) if login else ""
         answer = Answer(
             Credential(
@@ -125,6 +140,27 @@ class Repairs:
         )
         self._given[allocation_id] = (claim.public_key, answer)
         return answer
+
+    async def _require_vouched(
+        self, state: ClusterState, key: RepairKey, login: RepairLogin, allocation_id: str
+    ) -> None:
+        """Operators may run images and commit much, and yet not become root by a healer.
+
+        Raises:
+            CommandRefused: The repair authority has not signed how to log in, or does not vouch for
+                whoever signed the healer's image.
+            ImageError: That image's manifest is not here.
+        """
+        try:
+            self._signer.check(key, (login,))
+        except IdentityError as error:
+            raise CommandRefused(error.message) from error
+        image = state.allocations[allocation_id].image
+        if not set(await self._image_signers(image.digest)) & set(key.image_keys):
+            raise CommandRefused(
+                f"image {image.name} {image.digest[:12]} is signed by no key that bootstrap "
+                "vouched for as healers'"
+            )
 
     def _sign(
         self, state: ClusterState, repair: Repair, public_key: str, now: float, until: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal
 from sappers.model.member import Member, MemberState
+from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import (
     Applied,
@@ -30,6 +31,7 @@ from sappers.ports import (
     MemberImages,
     Membership,
     PeerClient,
+    RepairSigner,
     ReplicatedLog,
 )
 
@@ -77,6 +79,7 @@ class Service:
         inbox: HealthInbox,
         routing: Routing,
         events: EventRecord,
+        repair_signer: RepairSigner,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -90,6 +93,7 @@ class Service:
         self._inbox = inbox
         self._routing = routing
         self._events = events
+        self._repair_signer = repair_signer
         self._proposer = Proposer(self, peers)
 
     @property
@@ -111,6 +115,10 @@ class Service:
     def images(self) -> MemberImages:
         """The images on this host."""
         return self._images
+
+    def check_repair_access(self, key: RepairKey, logins: Sequence[RepairLogin]) -> None:
+        """As the port says."""
+        self._repair_signer.check(key, logins)
 
     def members(self) -> tuple[Member, ...]:
         """What gossip says."""

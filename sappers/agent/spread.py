@@ -40,6 +40,7 @@ from sappers.ports import (
     Launcher,
     PeerClient,
 )
+from sappers.security.signing import signers
 
 # Whoever waits for news is told at most so often: with every chunk it would be too much talk.
 NEWS_SECONDS = 0.75
@@ -171,6 +172,17 @@ class Spread:
             whole=sum(1 for one in held if one and one.whole),
             wanted=len(self._wanted),
         )
+
+    async def signers(self, digest: str) -> tuple[str, ...]:
+        """The keys that truly signed an image of the cluster, trusted or not.
+
+        Raises:
+            ImageError: Its manifest is not here.
+        """
+        found = await self.signed(digest)
+        if found is None:
+            raise ImageError(f"the manifest of image {digest[:12]} is not here")
+        return await self._threads.run(signers, found)
 
     async def signed(self, digest: str) -> SignedManifest | None:
         """The signed manifest; None when it is not here, damaged, or signed by nobody trusted."""

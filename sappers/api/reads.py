@@ -54,7 +54,10 @@ async def repair_access(call: Call) -> RepairAccess:
     """GET /v1/repair-key."""
     state = call.service.log.state()
     logins = tuple(login for _, login in sorted(state.repair_logins.items()))
-    return RepairAccess(state.index, state.repair_key.public if state.repair_key else "", logins)
+    key = state.repair_key
+    if key is None:
+        return RepairAccess(state.index, "", logins)
+    return RepairAccess(state.index, key.public, logins, key.image_keys)
 
 
 async def events(call: Call) -> Events:

@@ -95,11 +95,16 @@ class WantedImageKey(_Input, frozen=True):
 
 
 class WantedRepairKey(_Input, frozen=True):
-    """What healers log in with, and to which hosts; `sealed` is the encrypted private key."""
+    """What healers log in with, and to which hosts; `sealed` is the encrypted private key.
+
+    That key has signed each login, and (`signature`) whose images healers may be.
+    """
 
     public: Annotated[str, Meta(max_length=200, pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+" + _END)]
     sealed: Annotated[bytes, Meta(max_length=4096)]
     logins: Annotated[tuple[RepairLogin, ...], Meta(max_length=1000)]
+    image_keys: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    signature: Annotated[str, Meta(max_length=128)] = ""
 
 
 class RepairAccess(msgspec.Struct, frozen=True):
@@ -108,6 +113,7 @@ class RepairAccess(msgspec.Struct, frozen=True):
     index: int
     public: str
     logins: tuple[RepairLogin, ...]
+    image_keys: tuple[str, ...] = ()
 
 
 class StateQuery(_Input, frozen=True):

@@ -13,7 +13,7 @@ from sappers.api.wire import (
     WantedWorkload,
     Written,
 )
-from sappers.errors import ApiError, CommandRefused
+from sappers.errors import ApiError, CommandRefused, IdentityError
 from sappers.model.commands import Command, Proposal, PutRepairKey, PutWorkload, StopWorkload
 from sappers.model.repair import RepairKey
 from sappers.model.view import Genesis
@@ -56,9 +56,13 @@ async def propose_here(call: Call) -> Applied:
 async def put_repair_key(call: Call) -> Written:
     """PUT /v1/repair-key."""
     wanted: WantedRepairKey = call.body
-    applied = await _propose(
-        call, PutRepairKey(RepairKey(wanted.public, wanted.sealed), wanted.logins)
-    )
+    key = RepairKey(wanted.public, wanted.sealed, wanted.image_keys, wanted.signature)
+    try:
+        # Not the operator's to say: who can have healers log in as they please is root there.
+        call.service.check_repair_access(key, wanted.logins)
+    except IdentityError as error:
+        raise CommandRefused(error.message, hint=error.hint) from error
+    applied = await _propose(call, PutRepairKey(key, wanted.logins))
     if applied.refused:
         raise CommandRefused(applied.refused)
     return Written(applied.index, applied.term)

@@ -172,7 +172,6 @@ def _assemble(
     hub_seed = _read_secret(folder.hub_seed)
     credentials = AgentCredentials(hub_seed)
     supervisor = choose_supervisor(folder.root / "processes")
-    hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
     agent: Agent
     images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys(), IMAGES_LEAVE_BYTES)
     launcher = QemuLauncher(
@@ -183,7 +182,7 @@ def _assemble(
         hub=lambda: agent.hub_members(),
         ca=identity.ca,
         credentials=credentials,
-        scope_of=lambda allocation_id: agent.guest_scope(allocation_id),
+        scope_of=lambda allocation_id: agent.scope_to_renew(allocation_id),
         accelerator=accelerator,
         address=settings.address,
         clock=clock,
@@ -220,7 +219,7 @@ def _assemble(
         ),
         hub_client=hub_client,
         hub_server=NatsHubServer(
-            folder.hub, identity, supervisor, listen_address=settings.listen_address
+            folder.hub, identity, supervisor, credentials, listen_address=settings.listen_address
         ),
         launcher=launcher,
         images=images,

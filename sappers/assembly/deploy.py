@@ -28,6 +28,7 @@ from sappers.provisioner.bundle import Bundle, build_bundle, find_sources
 from sappers.provisioner.cluster_record import OPERATOR_CERTIFICATE_FILE, OPERATOR_KEY_FILE
 from sappers.provisioner.control_identity import HubSecrets
 from sappers.provisioner.plan import ClusterPlan
+from sappers.provisioner.repair_key import KnownAccess
 from sappers.provisioner.run import HostRun
 from sappers.security.identity import load_identity
 from sappers.security.tls import Identity
@@ -138,20 +139,22 @@ class PushedImages:
         """As the port says."""
         ImagePush(self._client(hosts), self._local.store, _Notes(note)).push(digest)
 
-    def repair_access(self, hosts: Sequence[HostRun]) -> tuple[str, tuple[RepairLogin, ...]]:
+    def repair_access(self, hosts: Sequence[HostRun]) -> KnownAccess:
         """As the port says."""
         answer = self._client(hosts).call("GET", "/v1/repair-key")
         try:
             found = msgspec.json.decode(answer, type=RepairAccess)
         except msgspec.DecodeError as error:
             raise ApiError("the cluster's repair key cannot be read") from error
-        return found.public, found.logins
+        return KnownAccess(found.public, found.logins, found.image_keys)
 
     def give_repair_key(
         self, hosts: Sequence[HostRun], key: RepairKey, logins: Sequence[RepairLogin]
     ) -> None:
         """As the port says."""
-        wanted = WantedRepairKey(key.public, key.sealed, tuple(logins))
+        wanted = WantedRepairKey(
+            key.public, key.sealed, tuple(logins), key.image_keys, key.signature
+        )
         self._client(hosts).call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
 
     def _client(self, hosts: Sequence[HostRun]) -> OperatorClient:

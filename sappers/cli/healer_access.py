@@ -19,7 +19,7 @@ from sappers.durable import write_durably
 from sappers.errors import HostUnfit, IdentityError
 from sappers.model.repair import RepairLogin
 from sappers.provisioner.repair_access import access_line, with_member_access
-from sappers.security.repair_authority import seal_authority
+from sappers.security.repair_authority import seal_authority, sign_repair_login
 
 SSH_PORT = 22
 _KEYSCAN_SECONDS = 20
@@ -54,8 +54,12 @@ def let_healers_in(
     )
     path = Path.home() / ".ssh" / "authorized_keys"
     _write_line(path, access_line(authority.public, running.node_id), running.node_id)
-    sealed = seal_authority(authority, keys.identity.hub.account_seed.strip())
-    wanted = WantedRepairKey(sealed.public, sealed.sealed, (login,))
+    seed = keys.identity.hub.account_seed.strip()
+    sealed = seal_authority(authority, seed, (keys.signing_key.public,))
+    login = sign_repair_login(authority, login)
+    wanted = WantedRepairKey(
+        sealed.public, sealed.sealed, (login,), sealed.image_keys, sealed.signature
+    )
     client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
     return f"healers may log in as {login.user} to start {running.node_id} again (line in {path})"
 

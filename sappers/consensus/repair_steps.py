@@ -60,9 +60,12 @@ def _put_key(state: ClusterState, command: PutRepairKey) -> Step:
     for login in command.logins:
         logins = logins.set(login.member_id, login)
     # The same key may come sealed anew, which changes nothing.
-    known = state.repair_key is not None and state.repair_key.public == command.key.public
-    key = state.repair_key if known else command.key
-    if known and logins == state.repair_logins:
+    before = state.repair_key
+    known = before is not None and before.public == command.key.public
+    key = command.key
+    if before is not None and known and before.image_keys == key.image_keys:
+        key = before
+    if key == before and logins == state.repair_logins:
         return state, ()
     changed = msgspec.structs.replace(state, repair_key=key, repair_logins=logins)
     if known:

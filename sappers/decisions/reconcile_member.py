@@ -70,9 +70,19 @@ def _reconcile_hub(
         return []
     servers = tuple(state.members[server] for server in state.hub_servers)
     wanted = tuple(hub_peer(server) for server in servers)
-    if observed.hub.server_running and observed.hub.server_peers == wanted:
+    refused = _ended_guests(state)
+    hub = observed.hub
+    if hub.server_running and (hub.server_peers, hub.server_refuses) == (wanted, refused):
         return []
-    return [RunHubServer(servers, state.hub_term)]
+    return [RunHubServer(servers, state.hub_term, refused)]
+
+
+def _ended_guests(state: ClusterState) -> tuple[str, ...]:
+    """Allocations that are over: wherever their guests still are, the hub is theirs no more.
+
+    Those that the state has forgotten ended longer ago than credentials last.
+    """
+    return tuple(sorted(each.id for each in state.allocations.values() if each.status.is_terminal))
 
 
 def _reconcile_allocation(

@@ -2,8 +2,11 @@
 
 Invariant: every server trusts one operator key, which signed one account; whoever holds the
 account's seed (every agent does) admits users to it, by signing what they may publish and
-subscribe. The operator's seed is thrown away once the account is signed, so no other account can
-ever appear. A user proves its own key when it connects; its credentials are of no use to a server.
+subscribe. A user proves its own key when it connects; its credentials are of no use to a server.
+
+All other keys follow from the account's seed: the operator's, with which an agent signs the
+account anew without users that are refused, the servers' own account's, and each guest's. So any
+member can have the guest of any allocation refused, whoever minted its credentials.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import hashlib
 import re
 import secrets
 import time
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -21,6 +25,7 @@ import nkeys
 from sappers.errors import HubError
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
+from sappers.security.derivation import derive_key
 
 GUEST_PAYLOAD_BYTES = 68 * 1024  # 64 KiB of an application, and what the sidecar says of it
 GUEST_SUBSCRIPTIONS = 32
@@ -28,6 +33,7 @@ GUEST_SUBSCRIPTIONS = 32
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")  # one token of a subject, no wildcard
 _NO_LIMIT = -1
 _HOLDERS_MAX = 4096
+_FOR_GOOD = 2**40  # Unix time: refuses what is signed later, too
 
 _AGENT_HEARS = ["sappers.>"]
 _AGENT_SAYS = [*_AGENT_HEARS, "$JS.API.>", "$JS.ACK.>"]
@@ -88,16 +94,17 @@ class TrustedAccounts(msgspec.Struct, frozen=True):
 
 
 def create_hub_account(cluster: str) -> HubAccount:
-    """A new account for a cluster, signed by an operator key that nobody keeps."""
-    operator = _new_key(nkeys.PREFIX_BYTE_OPERATOR)
+    """A new account for a cluster, signed by the operator that follows from its seed."""
     account = _new_key(nkeys.PREFIX_BYTE_ACCOUNT)
-    system = _new_key(nkeys.PREFIX_BYTE_ACCOUNT)  # nobody keeps it either: no user has this account
+    seed = account.seed.decode()
+    operator = _derived(seed, nkeys.PREFIX_BYTE_OPERATOR, "operator")
+    system = _derived(seed, nkeys.PREFIX_BYTE_ACCOUNT, "system")
     jwts = (
         _sign(operator, account, cluster, {"type": "account", "limits": _ACCOUNT_LIMITS}),
         _sign(operator, system, "SYS", {"type": "account", "limits": _SYSTEM_LIMITS}),
     )
     operator_jwt = _sign(operator, operator, cluster, {"type": "operator"})
-    return HubAccount(operator_jwt, "\n".join(jwts), account.seed.decode())
+    return HubAccount(operator_jwt, "\n".join(jwts), seed)
 
 
 def read_accounts(account_jwt: str) -> TrustedAccounts:
@@ -117,14 +124,25 @@ def read_accounts(account_jwt: str) -> TrustedAccounts:
 
 
 def _subject_of(jwt: str) -> str:
+    return str(_claims_of(jwt)["sub"])
+
+
+def _claims_of(jwt: str) -> dict[str, Any]:
+    """What a JWT says, unverified; servers verify.
+
+    Raises:
+        HubError: It is none.
+    """
     try:
         payload = jwt.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return str(claims["sub"])
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        if not isinstance(claims, dict) or not {"sub", "iss", "nats"} <= claims.keys():
+            raise TypeError("claims are missing")
+    except (IndexError, TypeError, ValueError) as error:
         raise HubError(
             "the hub account's JWT cannot be read", hint="run sappers-deploy bootstrap"
         ) from error
+    return claims
 
 
 class AgentCredentials:
@@ -136,6 +154,7 @@ class AgentCredentials:
             seed = account_seed.strip().encode()
             prefix, _ = nkeys.decode_seed(seed)
             self._account = nkeys.from_seed(seed)
+            self._seed = seed.decode()
         except Exception as error:  # nkeys raises many kinds; none may show the seed
             raise HubError(
                 "the hub account's seed is damaged", hint="run sappers-deploy bootstrap"
@@ -165,6 +184,7 @@ class AgentCredentials:
             scope.allocation_id,
             {"pub": _may_say(scope), "sub": {"allow": _may_hear(scope)}, **_GUEST_LIMITS},
             expires_at,
+            self._guest_key(scope.allocation_id),
         )
         self._holders[_user_of(credentials)] = scope.allocation_id
         if len(self._holders) > _HOLDERS_MAX:
@@ -175,14 +195,42 @@ class AgentCredentials:
         """Whom a user's public key was made for here; only the newest are remembered."""
         return self._holders.get(user)
 
+    def account_refusing(self, account_jwt: str, allocation_ids: Collection[str]) -> str:
+        """An account's file with which servers cut and refuse these guests, whatever they show.
+
+        The same guests make the same text. In clusters whose operator is not of this seed (they
+        are of before) it stays as it is: there, guests are refused when their credentials end.
+
+        Raises:
+            HubError: The file has no JWT.
+        """
+        operator = _derived(self._seed, nkeys.PREFIX_BYTE_OPERATOR, "operator")
+        mine, *others = account_jwt.split() or [""]
+        claims = _claims_of(mine)
+        if not allocation_ids or claims["iss"] != _public(operator):
+            return account_jwt
+        users = (_public(self._guest_key(name)) for name in sorted(allocation_ids))
+        nats = {**claims["nats"], "revocations": dict.fromkeys(users, _FOR_GOOD)}
+        claims = {key: value for key, value in claims.items() if key != "jti"} | {"nats": nats}
+        return "\n".join((_signed(operator, claims), *others))
+
+    def _guest_key(self, allocation_id: str) -> nkeys.KeyPair:
+        return _derived(self._seed, nkeys.PREFIX_BYTE_USER, f"guest {allocation_id}")
+
     def operator(self) -> str:
         """A credentials file for a person: hears everything, says nothing."""
         return self._mint(
             "operator", {"pub": {"deny": [">"]}, "sub": {"allow": [">"]}, **_USER_LIMITS}
         )
 
-    def _mint(self, name: str, permissions: dict[str, Any], expires_at: float | None = None) -> str:
-        user = _new_key(nkeys.PREFIX_BYTE_USER)
+    def _mint(
+        self,
+        name: str,
+        permissions: dict[str, Any],
+        expires_at: float | None = None,
+        key: nkeys.KeyPair | None = None,
+    ) -> str:
+        user = key or _new_key(nkeys.PREFIX_BYTE_USER)
         claims = {"type": "user", "allowed_connection_types": ["STANDARD"], **permissions}
         jwt = _sign(self._account, user, name, claims, expires_at)
         return (
@@ -221,6 +269,11 @@ def _new_key(prefix: int) -> nkeys.KeyPair:
     return nkeys.from_seed(nkeys.encode_seed(secrets.token_bytes(32), prefix))
 
 
+def _derived(seed: str, prefix: int, purpose: str) -> nkeys.KeyPair:
+    raw = derive_key(seed, f"sappers hub {purpose}".encode())
+    return nkeys.from_seed(nkeys.encode_seed(raw, prefix))
+
+
 def _sign(
     issuer: nkeys.KeyPair,
     subject: nkeys.KeyPair,
@@ -238,8 +291,12 @@ def _sign(
     }
     if expires_at is not None:
         claims["exp"] = int(expires_at)
+    return _signed(issuer, claims)
+
+
+def _signed(issuer: nkeys.KeyPair, claims: dict[str, Any]) -> str:
     digest = hashlib.sha256(msgspec.json.encode(claims)).digest()
-    claims["jti"] = base64.b32encode(digest).decode().rstrip("=")
+    claims = {**claims, "jti": base64.b32encode(digest).decode().rstrip("=")}
     header = _encode(msgspec.json.encode({"typ": "JWT", "alg": "ed25519-nkey"}))
     signed = f"{header}.{_encode(msgspec.json.encode(claims))}"
     return f"{signed}.{_encode(issuer.sign(signed.encode()))}"

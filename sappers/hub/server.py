@@ -22,7 +22,7 @@ import structlog
 
 from sappers.durable import write_durably
 from sappers.errors import HubError, SupervisorError
-from sappers.hub.credentials import TrustedAccounts, read_accounts
+from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
 from sappers.hub.settings import server_settings
 from sappers.model.member import Member
 from sappers.ports import Supervisor, UnitSpec
@@ -60,6 +60,7 @@ class NatsHubServer:
         folder: Path,
         identity: Identity,
         supervisor: Supervisor,
+        credentials: AgentCredentials,
         *,
         listen_address: str,
         binary: Path | None = None,
@@ -68,19 +69,22 @@ class NatsHubServer:
         self._folder = folder
         self._identity = identity
         self._supervisor = supervisor
+        self._credentials = credentials
         self._listen_address = listen_address
         self._binary = binary
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(self, servers: Sequence[Member], term: int) -> None:
+    async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
         """Make the server run with just these members; nothing to do if it does already.
+
+        Guests of the allocations in `refused` are cut off and let in no more, whatever they show.
 
         Raises:
             HubError: This member is not among them, a newer term spoke already, or the server
                 does not start; carries the end of its log.
         """
         async with self._one_at_a_time:
-            await self._run(servers, term)
+            await self._run(servers, term, refused)
 
     async def stop(self) -> None:
         """Make it run no more."""
@@ -97,7 +101,7 @@ class NatsHubServer:
             return None
         return self._applied().servers
 
-    async def _run(self, servers: Sequence[Member], term: int) -> None:
+    async def _run(self, servers: Sequence[Member], term: int, refused: Sequence[str]) -> None:
         me = next((one for one in servers if one.id == self._identity.node_id), None)
         if me is None:
             raise HubError(f"{self._identity.node_id} is not among the hub's servers")
@@ -107,7 +111,7 @@ class NatsHubServer:
                 f"the hub follows term {applied.term} already, term {term} is over",
                 hint="nothing: the new leader decides",
             )
-        settings = self._settings(me, servers)
+        settings = self._settings(me, servers, refused)
         wanted = _Applied(term, tuple(one.id for one in servers), self._digest(settings))
         status = await self._supervisor.status(UNIT)
         running = status is not None and status.running
@@ -132,14 +136,15 @@ class NatsHubServer:
         self._write_applied(wanted)
         log.info("hub server runs", servers=wanted.servers, term=term, reloaded=reloaded)
 
-    def _settings(self, me: Member, servers: Sequence[Member]) -> bytes:
+    def _settings(self, me: Member, servers: Sequence[Member], refused: Sequence[str]) -> bytes:
+        account_jwt = _read(self._folder / "account.jwt").decode(errors="replace")
         return server_settings(
             me,
             self._listen_address,
             servers,
             self._identity,
             _read(self._folder / "operator.jwt").decode(errors="replace"),
-            _read(self._folder / "account.jwt").decode(errors="replace"),
+            self._credentials.account_refusing(account_jwt, refused),
             self._log_file,
             self._folder,  # it makes `jetstream` in there
         )

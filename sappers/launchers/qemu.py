@@ -473,7 +473,9 @@ class QemuLauncher:
         """
         scope = self._scope_of(record.allocation_id)
         if scope is None:
-            raise LaunchError(f"allocation {record.allocation_id} is over")
+            raise LaunchError(
+                f"allocation {record.allocation_id} is over, or no leader says that it is not"
+            )
         now = self._clock.now()
         until = now + self._credentials_seconds
         message = control.configuration(

@@ -47,10 +47,15 @@ class ReportStatus(msgspec.Struct, frozen=True):
 
 
 class RunHubServer(msgspec.Struct, frozen=True):
-    """Run this member's nats-server with these members, itself among them."""
+    """Run this member's nats-server with these members, itself among them.
+
+    Attributes:
+        refused: Allocations that are over: their guests are cut off.
+    """
 
     servers: tuple[Member, ...]
     term: int
+    refused: tuple[str, ...] = ()
 
 
 class StopHubServer(msgspec.Struct, frozen=True):

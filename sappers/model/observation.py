@@ -94,11 +94,13 @@ class HubObservation(msgspec.Struct, frozen=True):
     Attributes:
         server_running: This member's own nats-server lives.
         server_peers: What that server was started with, `id@address:port` each.
+        server_refuses: Allocations whose guests that server lets in no more.
         connected: This member's client is connected to the hub.
     """
 
     server_running: bool = False
     server_peers: tuple[str, ...] = ()
+    server_refuses: tuple[str, ...] = ()
     connected: bool = False
 
 

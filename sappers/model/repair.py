@@ -84,10 +84,18 @@ class RepairKey(msgspec.Struct, frozen=True):
         public: One line as in `authorized_keys`, without a comment: `ssh-ed25519 AAAA…`.
         sealed: The private key, encrypted with what each member keeps outside of the state;
             see `security.repair_authority`.
+        image_keys: Healers' images must be signed by one of these.
+        signature: The authority's, of `image_keys`; hex.
     """
 
     public: str
     sealed: bytes
+    image_keys: tuple[str, ...] = ()
+    signature: str = ""
+
+    def statement(self) -> bytes:
+        """What `signature` is of."""
+        return b"sappers healers' images v1\n" + msgspec.json.encode(self.image_keys)
 
 
 class RepairLogin(msgspec.Struct, frozen=True):
@@ -99,6 +107,7 @@ class RepairLogin(msgspec.Struct, frozen=True):
         become: Root's powers come by sudo.
         host_keys: Its public host keys, `ssh-ed25519 AAAA…` each, as bootstrap saw them.
         start: What starts an agent by hand, STATE_DIR last; empty where systemd does.
+        signature: The authority's, of all else; hex. No healer is told a login without.
     """
 
     member_id: str
@@ -107,6 +116,12 @@ class RepairLogin(msgspec.Struct, frozen=True):
     become: bool
     host_keys: tuple[str, ...]
     start: tuple[str, ...] = ()
+    signature: str = ""
+
+    def statement(self) -> bytes:
+        """What `signature` is of."""
+        unsigned = msgspec.structs.replace(self, signature="")
+        return b"sappers repair login v1\n" + msgspec.json.encode(unsigned)
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -349,6 +349,8 @@ class Bootstrap:
         if not fit or any(not results[run.name][-1].outcome.is_good for run in fit):
             return None
         images, error = self._needs.images, None
+        own_key = images.own_key(create=False)
+        image_key = own_key.key if own_key is not None else None
 
         def note(text: str) -> None:
             watcher.note("", text)
@@ -363,7 +365,7 @@ class Bootstrap:
                 images,
                 wanted,
                 note,
-                lambda: give_repair_key(fit, self._needs.repair_key, self._folder, note),
+                lambda: give_repair_key(fit, self._needs.repair_key, self._folder, image_key, note),
             )
         watcher.note("", "")
         for name, result in ended.items():

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+import msgspec
+
 from sappers.durable import write_durably
 from sappers.errors import HostUnfit
 from sappers.model.repair import RepairKey, RepairLogin
@@ -21,17 +23,26 @@ from sappers.security.repair_authority import (
     create_repair_authority,
     load_repair_authority,
     seal_authority,
+    sign_repair_login,
 )
 
 KEY_FILE = "repair.key"
 _DEFAULT_KEYS_FILE = ".ssh/authorized_keys"
 
 
+class KnownAccess(msgspec.Struct, frozen=True):
+    """What a cluster says of its repair key; `public` is empty where it has none."""
+
+    public: str
+    logins: tuple[RepairLogin, ...]
+    image_keys: tuple[str, ...]
+
+
 class ClusterRepairKey(Protocol):
     """The running cluster as the key's place; the composition root gives one."""
 
-    def repair_access(self, hosts: Sequence[HostRun]) -> tuple[str, tuple[RepairLogin, ...]]:
-        """The public key that the cluster has, or empty, and its logins. Raises ApiError."""
+    def repair_access(self, hosts: Sequence[HostRun]) -> KnownAccess:
+        """What the cluster has. Raises ApiError."""
 
     def give_repair_key(
         self, hosts: Sequence[HostRun], key: RepairKey, logins: Sequence[RepairLogin]
@@ -95,27 +106,38 @@ def give_repair_key(
     hosts: Sequence[HostRun],
     cluster: ClusterRepairKey,
     folder: Path,
+    image_key: str | None,
     note: Callable[[str], None],
 ) -> list[str]:
-    """Give the running cluster its key, encrypted, and how to log in; what changed.
+    """Give the running cluster its key, encrypted, and how to log in, signed; what changed.
 
     Args:
+        hosts: Each with how healers log in to it.
+        cluster: Takes it.
         folder: The cluster's, with all its secrets.
+        image_key: Healers' images must be signed by it: this machine's, if it has one.
+        note: Told what is done.
 
     Raises:
         ApiError: The cluster does not take it.
     """
     authority, identity = ensure_repair_key(folder), load_control_identity(folder)
     assert identity is not None, "hosts are members only once it is there"
-    logins = tuple(host.repair_login for host in hosts if host.repair_login is not None)
-    public, known = cluster.repair_access(hosts)
-    if public == authority.public and set(logins) <= set(known):
+    logins = tuple(
+        sign_repair_login(authority, host.repair_login)
+        for host in hosts
+        if host.repair_login is not None
+    )
+    image_keys = (image_key,) if image_key else ()
+    known = cluster.repair_access(hosts)
+    same_key = (known.public, known.image_keys) == (authority.public, image_keys)
+    if same_key and set(logins) <= set(known.logins):
         return []
     note("giving the cluster its repair key")
     # Every member has the hub's seed, and no replicated state has it.
-    sealed = seal_authority(authority, identity.hub.account_seed)
+    sealed = seal_authority(authority, identity.hub.account_seed, image_keys)
     cluster.give_repair_key(hosts, sealed, logins)
-    return ["repair key"] if public != authority.public else ["repair logins"]
+    return ["repair logins"] if same_key else ["repair key"]
 
 
 def _account(host: HostRun) -> tuple[str, bool]:

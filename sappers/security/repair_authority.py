@@ -3,19 +3,19 @@
 Invariant: a certificate is for one member's host, for minutes, and for running commands alone: no
 terminal, no forwarding. The authority's private key is encrypted wherever it is replicated or
 backed up; what it is encrypted with is derived from the hub's seed, which each member has on its
-own disk (0600) and which is in no log, snapshot or backup of the state.
+own disk (0600) and which is in no log, snapshot or backup of the state. How healers log in and
+whose images they may be is what the authority has signed: to have it committed is not enough.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import msgspec
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sappers.errors import IdentityError
-from sappers.model.repair import RepairKey
+from sappers.model.repair import RepairKey, RepairLogin
+from sappers.security.derivation import derive_key
 
 PRINCIPAL_PREFIX = "sappers-repair-"
 _PURPOSE = b"sappers repair authority"
@@ -71,11 +72,27 @@ def load_repair_authority(private: bytes) -> RepairAuthority:
     )
 
 
-def seal_authority(authority: RepairAuthority, secret: str) -> RepairKey:
-    """The authority as the cluster keeps it; the same secret opens it."""
+def seal_authority(
+    authority: RepairAuthority, secret: str, image_keys: Sequence[str] = ()
+) -> RepairKey:
+    """The authority as the cluster keeps it; the same secret opens it.
+
+    Args:
+        authority: The key pair.
+        secret: What each member has.
+        image_keys: Whose images healers may be.
+    """
     nonce = os.urandom(_NONCE_BYTES)
-    sealed = AESGCM(_derive(secret)).encrypt(nonce, authority.private, authority.public.encode())
-    return RepairKey(authority.public, nonce + sealed)
+    sealed = AESGCM(derive_key(secret, _PURPOSE)).encrypt(
+        nonce, authority.private, authority.public.encode()
+    )
+    key = RepairKey(authority.public, nonce + sealed, tuple(sorted(set(image_keys))))
+    return msgspec.structs.replace(key, signature=_sign(authority, key.statement()))
+
+
+def sign_repair_login(authority: RepairAuthority, login: RepairLogin) -> RepairLogin:
+    """The login with the authority's signature."""
+    return msgspec.structs.replace(login, signature=_sign(authority, login.statement()))
 
 
 def open_authority(key: RepairKey, secret: str) -> RepairAuthority:
@@ -86,7 +103,7 @@ def open_authority(key: RepairKey, secret: str) -> RepairAuthority:
     """
     nonce, sealed = key.sealed[:_NONCE_BYTES], key.sealed[_NONCE_BYTES:]
     try:
-        private = AESGCM(_derive(secret)).decrypt(nonce, sealed, key.public.encode())
+        private = AESGCM(derive_key(secret, _PURPOSE)).decrypt(nonce, sealed, key.public.encode())
     except (InvalidTag, ValueError) as error:
         raise IdentityError(
             "the cluster's repair key cannot be decrypted here",
@@ -153,14 +170,42 @@ class SealedRepairSigner:
         until: float,
     ) -> str:
         """As the port says."""
-        authority = open_authority(key, self._secret)
+        authority = self._opened(key)
         return sign_login(
             authority, public_key, member_id=member_id, key_id=key_id, now=now, until=until
         )
 
+    def check(self, key: RepairKey, logins: Sequence[RepairLogin]) -> None:
+        """As the port says."""
+        authority = self._opened(key)
+        for login in logins:
+            what = f"how healers log in to {login.member_id} is"
+            _require_signature(authority, login.statement(), login.signature, what)
 
-def _derive(secret: str) -> bytes:
-    return HKDF(hashes.SHA256(), 32, salt=None, info=_PURPOSE).derive(secret.strip().encode())
+    def _opened(self, key: RepairKey) -> RepairAuthority:
+        """Also what it says of images is its own."""
+        authority = open_authority(key, self._secret)
+        what = "whose images healers may be is"
+        _require_signature(authority, key.statement(), key.signature, what)
+        return authority
+
+
+def _sign(authority: RepairAuthority, statement: bytes) -> str:
+    return _read_private(authority.private).sign(statement).hex()
+
+
+def _require_signature(
+    authority: RepairAuthority, statement: bytes, signature: str, what: str
+) -> None:
+    try:
+        public = _read_private(authority.private).public_key()
+        public.verify(bytes.fromhex(signature), statement)
+    except (InvalidSignature, ValueError) as error:
+        raise IdentityError(
+            f"{what} not signed by the cluster's repair key",
+            hint="run sappers-deploy bootstrap, or sappers --let-healers-in where an agent was "
+            "started by hand",
+        ) from error
 
 
 def _read_private(private: bytes) -> Ed25519PrivateKey:

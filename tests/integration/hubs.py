@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from sappers.hub.client import NatsHubClient
@@ -105,16 +105,17 @@ class Hub:
             hub,
             self.identities[name],
             self.supervisors[name],
+            self.credentials,
             listen_address=self.members[name].address,
         )
 
     def log(self, name: str) -> str:
         return (self.folder / name / "hub" / "nats-server.log").read_text()
 
-    async def run(self, *names: str, term: int = 1) -> None:
-        """Make the hub run on just these members."""
+    async def run(self, *names: str, term: int = 1, refused: Sequence[str] = ()) -> None:
+        """Make the hub run on just these members, without these guests."""
         members = [self.members[name] for name in names]
-        await asyncio.gather(*(self.servers[name].run(members, term) for name in names))
+        await asyncio.gather(*(self.servers[name].run(members, term, refused) for name in names))
 
     async def client(
         self,

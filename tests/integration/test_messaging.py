@@ -242,9 +242,9 @@ async def test_new_credentials_lose_no_message_and_bring_none_twice(cluster: Clu
             await asyncio.sleep(0.001)
 
     publishing = asyncio.create_task(publish())
-    for _ in range(3):
+    for number in range(3):
         before = shop.link._current
-        await shop.use()
+        await shop.use(seconds=500.0 + number)  # those of the same second are the same
         await eventually(lambda before=before: shop.link._current not in (before, None))
         await asyncio.sleep(0.2)
     going = False

@@ -13,17 +13,22 @@ from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ss
 
 from sappers.api.image_calls import ImageCalls
 from sappers.api.wire import WantedRepairKey
+from sappers.errors import ApiError
 from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.model.repair import HEALER, Answer, Claim, Finding, RepairStatus, ReportedStep
 from sappers.provisioner.repair_login import RepairKeyPair
-from sappers.security.repair_authority import create_repair_authority, seal_authority
+from sappers.security.repair_authority import (
+    create_repair_authority,
+    seal_authority,
+    sign_repair_login,
+)
 from sappers.security.tls import AGENT_SERVER_NAME
 from sappers.sidecar.hub import HubLink
 from sappers.sidecar.message import Message
 from sappers.sidecar.settings import HubAccess
-from tests.image_stores import make_store, put_image
+from tests.image_stores import KEY, make_store, put_image
 from tests.integration.agents import PORTS, Agents, wait_until
 from tests.unit.repair_worlds import login
 
@@ -42,8 +47,12 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
     signed = store.signed(digest := put_image(store, HEALER))
     assert signed is not None
     ImageCalls(cluster.client).put_at(cluster.at("n1"), digest, signed)
-    sealed = seal_authority(create_repair_authority(), hub_seed(cluster))
-    wanted = WantedRepairKey(sealed.public, sealed.sealed, (login("n3"),))
+    authority = create_repair_authority()
+    sealed = seal_authority(authority, hub_seed(cluster), (KEY.public,))
+    signed_login = sign_repair_login(authority, login("n3"))
+    wanted = WantedRepairKey(
+        sealed.public, sealed.sealed, (signed_login,), sealed.image_keys, sealed.signature
+    )
     cluster.client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
     yield cluster
     cluster.close()
@@ -142,3 +151,24 @@ async def test_a_claim_works_once_and_what_else_is_tried_is_counted(agents: Agen
         return bool(now and now.repairs[0].status is RepairStatus.RESTORED)
 
     await asyncio.to_thread(wait_until, "gossip has it alive", restored, 60.0)
+
+
+def test_an_operator_alone_changes_nothing_about_how_healers_log_in(agents: Agents) -> None:
+    before = agents.client.call("GET", "/v1/repair-key")
+    mine = create_repair_authority()
+    sealed = seal_authority(mine, "no seed of this cluster", (KEY.public,))
+    with pytest.raises(ApiError, match="cannot be decrypted"):
+        agents.client.call(
+            "PUT",
+            "/v1/repair-key",
+            content=msgspec.json.encode(
+                WantedRepairKey(
+                    sealed.public,
+                    sealed.sealed,
+                    (sign_repair_login(mine, login("n3")),),
+                    sealed.image_keys,
+                    sealed.signature,
+                )
+            ),
+        )
+    assert agents.client.call("GET", "/v1/repair-key") == before

@@ -37,11 +37,13 @@ from sappers.security.repair_authority import (
     SealedRepairSigner,
     create_repair_authority,
     seal_authority,
+    sign_repair_login,
 )
-from tests.unit.repair_worlds import assign, login, only_repair, opened
+from tests.unit.repair_worlds import HEALER_IMAGE, assign, login, only_repair, opened
 from tests.unit.worlds import commit, member
 
 SECRET = "seed"
+IMAGE_KEY = "e" * 64
 START = 110.0
 
 
@@ -69,15 +71,29 @@ class World:
 
     def __init__(self) -> None:
         state, _ = commit(opened(), assign(), time=START)
-        sealed = seal_authority(create_repair_authority(), SECRET)
-        state, _ = commit(state, PutRepairKey(sealed, (login("m2"),)))
+        self.authority = create_repair_authority()
+        sealed = seal_authority(self.authority, SECRET, (IMAGE_KEY,))
+        signed = sign_repair_login(self.authority, login("m2"))
+        state, _ = commit(state, PutRepairKey(sealed, (signed,)))
+        self.signers: tuple[str, ...] = (IMAGE_KEY, "f" * 64)
         self.log = Log(state)
         self.me = member(1)
         self.time = START
         self.refusals = Refusals(self)
         self.answers: list[tuple[str, Answer]] = []
         signer = SealedRepairSigner(SECRET)
-        self.repairs = Repairs(self, self, self, signer, self.refusals)  # type: ignore[arg-type]
+        self.repairs = Repairs(
+            self,
+            self,
+            self,  # type: ignore[arg-type]
+            signer,
+            self.image_signers,
+            self.refusals,
+        )
+
+    async def image_signers(self, digest: str) -> tuple[str, ...]:
+        assert digest == HEALER_IMAGE.digest
+        return self.signers
 
     def now(self) -> float:
         return self.time
@@ -232,3 +248,45 @@ async def test_who_does_not_lead_stays_silent(world: World) -> None:
     world.log.role = RaftRole.FOLLOWER
     await world.repairs.hear(subjects.repair_claim("h1"), b"{}")
     assert world.answers == []
+
+
+async def test_a_login_that_was_committed_but_not_signed_is_told_to_nobody(world: World) -> None:
+    key = world.log.current.repair_key
+    assert key is not None
+    good = world.log.current.repair_logins["m2"]
+    for changed in (
+        msgspec.structs.replace(good, start=("/bin/evil",)),
+        msgspec.structs.replace(good, become=True),
+        msgspec.structs.replace(good, signature=""),
+        sign_repair_login(create_repair_authority(), good),
+    ):
+        world.does(PutRepairKey(key, (changed,)))
+        answer = await world.claims(RepairKeyPair().public)
+        assert answer.credential is None
+        assert "not signed by the cluster's repair key" in answer.refused
+    assert only_repair(world.log.current).status is RepairStatus.ASSIGNED
+    world.does(PutRepairKey(key, (good,)))
+    assert (await world.claims(RepairKeyPair().public)).credential is not None
+
+
+async def test_an_image_that_bootstrap_did_not_vouch_for_is_no_healer(world: World) -> None:
+    world.signers = ("f" * 64,)
+    answer = await world.claims(RepairKeyPair().public)
+    assert answer.credential is None
+    assert "no key that bootstrap vouched for" in answer.refused
+    key = world.log.current.repair_key
+    assert key is not None
+    # Whoever may only have things committed cannot vouch for another key either.
+    forged = msgspec.structs.replace(key, image_keys=world.signers)
+    world.does(PutRepairKey(forged, ()))
+    answer = await world.claims(RepairKeyPair().public)
+    assert "not signed by the cluster's repair key" in answer.refused
+
+
+async def test_another_key_of_somebodys_own_opens_nothing(world: World) -> None:
+    mine = create_repair_authority()
+    sealed = seal_authority(mine, "not the seed", (IMAGE_KEY,))
+    world.does(PutRepairKey(sealed, (sign_repair_login(mine, login("m2")),)))
+    answer = await world.claims(RepairKeyPair().public)
+    assert answer.credential is None
+    assert "cannot be decrypted" in answer.refused

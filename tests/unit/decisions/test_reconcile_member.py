@@ -252,3 +252,20 @@ def test_the_hub_server_runs_where_the_state_says() -> None:
     state, _ = commit(state, SetHub(("m2", "m3")), term=1)
     (stop,) = plan(state, hub=HubObservation(server_running=True, server_peers=peers))
     assert isinstance(stop, StopHubServer)
+
+
+def test_the_hub_server_refuses_guests_whose_allocation_is_over_wherever_they_are() -> None:
+    state, lost = world(status=AllocationStatus.LOST)
+    running = msgspec.structs.replace(lost, id="hello-2", status=AllocationStatus.HEALTHY)
+    elsewhere = msgspec.structs.replace(lost, id="hello-3", member_id="m3")
+    for one in (running, elsewhere):
+        state = msgspec.structs.replace(state, allocations=state.allocations.set(one.id, one))
+    state, _ = commit(state, SetHub(("m1",)), term=1)
+    (run,) = [action for action in plan(state) if isinstance(action, RunHubServer)]
+    assert run.refused == ("hello-1", "hello-3")
+    hub = HubObservation(
+        server_running=True,
+        server_peers=(hub_peer(state.members["m1"]),),
+        server_refuses=run.refused,
+    )
+    assert not [action for action in plan(state, hub=hub) if isinstance(action, RunHubServer)]

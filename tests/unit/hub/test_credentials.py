@@ -130,3 +130,31 @@ def test_a_seed_of_another_kind_is_refused() -> None:
 def test_an_account_that_is_no_jwt_is_refused(jwt: str) -> None:
     with pytest.raises(HubError):
         read_accounts(jwt)
+
+
+@given(names=st.lists(st.from_regex(r"\A[a-z0-9-]{1,20}\Z"), unique=True, max_size=5))
+def test_any_member_can_have_the_guests_of_any_other_refused(names: list[str]) -> None:
+    made = create_hub_account("lab")
+    here, there = AgentCredentials(made.account_seed), AgentCredentials(made.account_seed)
+    users = {
+        claims(user_jwt(there.mint(GuestScope(name, "hello"), 2_000_000_000.0)))["sub"]
+        for name in names
+    }
+    text = here.account_refusing(made.account_jwt, names)
+    assert text == here.account_refusing(made.account_jwt, list(reversed(names)))
+    account, system = text.split()
+    assert set(claims(account)["nats"].get("revocations", {})) == users
+    assert system == made.account_jwt.split()[1]
+    before, after = claims(made.account_jwt.split()[0]), claims(account)
+    for said in (before, after):
+        said.pop("jti")
+        said["nats"].pop("revocations", None)
+    assert before == after
+
+
+def test_an_operator_of_before_signs_nothing_and_says_so_by_changing_nothing() -> None:
+    made, other = create_hub_account("lab"), create_hub_account("lab")
+    credentials = AgentCredentials(other.account_seed)
+    assert credentials.account_refusing(made.account_jwt, ["hello-1"]) == made.account_jwt
+    with pytest.raises(HubError):
+        credentials.account_refusing("x", ["hello-1"])

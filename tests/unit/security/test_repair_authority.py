@@ -11,12 +11,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sappers.errors import IdentityError
+from sappers.model.repair import RepairLogin
 from sappers.security.repair_authority import (
     SealedRepairSigner,
     create_repair_authority,
     load_repair_authority,
     open_authority,
     seal_authority,
+    sign_repair_login,
 )
 
 SECRET = "SAAC a seed that every member has"
@@ -72,3 +74,25 @@ def test_only_ed25519_keys_get_one() -> None:
             SealedRepairSigner(SECRET).sign(
                 sealed, wrong, member_id="m1", key_id="x", now=0.0, until=1.0
             )
+
+
+def test_only_what_the_authority_signed_passes() -> None:
+    authority, other = create_repair_authority(), create_repair_authority()
+    login = RepairLogin("m2", 22, "root", become=False, host_keys=("ssh-ed25519 AAAB",))
+    signed = sign_repair_login(authority, login)
+    key = seal_authority(authority, "seed", ("b" * 64, "a" * 64))
+    signer = SealedRepairSigner("seed\n")
+    signer.check(key, (signed,))
+    assert key.image_keys == ("a" * 64, "b" * 64)
+    for wrong, what in (
+        (login, "m2"),
+        (sign_repair_login(other, login), "m2"),
+        (msgspec.structs.replace(signed, user="other"), "m2"),
+        (msgspec.structs.replace(signed, signature="zz"), "m2"),
+    ):
+        with pytest.raises(IdentityError, match=f"log in to {what} is not signed"):
+            signer.check(key, (signed, wrong))
+    with pytest.raises(IdentityError, match="whose images healers may be is not signed"):
+        signer.check(msgspec.structs.replace(key, image_keys=("c" * 64,)), (signed,))
+    with pytest.raises(IdentityError, match="cannot be decrypted"):
+        SealedRepairSigner("another").check(key, (signed,))

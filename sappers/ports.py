@@ -127,6 +127,12 @@ class ReplicatedLog(Protocol):
     async def snapshot(self) -> bytes:
         """The state, encoded for `ClusterState` replicas elsewhere."""
 
+    async def written_snapshot(self) -> bytes:
+        """The newest snapshot on disk, where the entries after it are kept here; else `snapshot`.
+
+        Who starts from it fetches those entries: the log after a snapshot is as true as the state.
+        """
+
     async def trigger_snapshot(self) -> int:
         """Compact the log to disk now; the index it covers."""
 

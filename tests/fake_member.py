@@ -87,6 +87,9 @@ class InstantLog:
     def events_after(self, number: int) -> tuple[Event, ...]:
         return tuple(event for event in self.current.events if event.number > number)
 
+    async def written_snapshot(self) -> bytes:
+        return await self.snapshot()
+
     async def snapshot(self) -> bytes:
         return encode_state(self.current)
 

@@ -101,12 +101,8 @@ class Follower:
         if asyncio.get_running_loop().time() - heard_at < 3 * HEARTBEAT_SECONDS:
             return
         for voter in self.voters():
-            try:
-                answer = await self._peers.call(
-                    voter, "GET", "/v1/health", timeout_seconds=CALL_TIMEOUT_SECONDS
-                )
-                health = msgspec.json.decode(answer, type=MemberHealth)
-            except (ApiError, msgspec.DecodeError):
+            health = await self._health_of(voter)
+            if health is None:
                 continue
             if self._following is not following:
                 return  # this member has become a voter meanwhile
@@ -121,12 +117,20 @@ class Follower:
             await following.heard(told.commit_index, told.term, None)
 
     async def fetch_snapshot(self) -> bytes:
-        """The state from any living voter.
+        """The newest snapshot that a voter which answers has on disk.
 
         Raises:
             ApiError: No voter answers.
         """
-        return await self._fetch("/v1/snapshot")
+        voters = self.voters()
+        healths = await asyncio.gather(*(self._health_of(voter) for voter in voters))
+        newest = {
+            voter.id: health.snapshot_index
+            for voter, health in zip(voters, healths, strict=True)
+            if health is not None
+        }
+        ordered = sorted(voters, key=lambda voter: -newest.get(voter.id, -1))
+        return await self._fetch("/v1/snapshot", ordered)
 
     async def fetch_entries(self, after: int) -> list[Entry] | None:
         """Committed entries that follow an index; None where they are compacted away.
@@ -147,9 +151,18 @@ class Follower:
         voters = [member for member in self._members() if member.has_vote]
         return sorted(voters, key=lambda member: (member.state is not MemberState.ALIVE, member.id))
 
-    async def _fetch(self, path: str) -> bytes:
+    async def _health_of(self, voter: Member) -> MemberHealth | None:
+        try:
+            answer = await self._peers.call(
+                voter, "GET", "/v1/health", timeout_seconds=CALL_TIMEOUT_SECONDS
+            )
+            return msgspec.json.decode(answer, type=MemberHealth)
+        except (ApiError, msgspec.DecodeError):
+            return None
+
+    async def _fetch(self, path: str, voters: Sequence[Member] | None = None) -> bytes:
         failure = ApiError("no voter is known", hint="is the cluster founded, and gossip open?")
-        for voter in self.voters():
+        for voter in self.voters() if voters is None else voters:
             try:
                 return await self._peers.call(
                     voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS

@@ -178,6 +178,7 @@ class Service:
             refusals=self._refusals.snapshot(),
             consul=self._registration.word,
             consul_trouble=self._registration.trouble,
+            snapshot_index=status.snapshot_index,
             gateway_trouble=self._routing.trouble,
         )
 

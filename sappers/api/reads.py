@@ -171,7 +171,7 @@ async def entries(call: Call) -> tuple[Entry, ...]:
 
 async def snapshot(call: Call) -> Response:
     """GET /v1/snapshot."""
-    return Response(await call.service.log.snapshot(), media_type="application/msgpack")
+    return Response(await call.service.log.written_snapshot(), media_type="application/msgpack")
 
 
 async def metrics(call: Call) -> str:

@@ -194,7 +194,13 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=(410,),
     ),
-    _get("/v1/snapshot", "The state to start from", reads.snapshot, media=MSGPACK, roles=AGENTS),
+    _get(
+        "/v1/snapshot",
+        "The newest snapshot, to start from, or the state where the log after it is gone",
+        reads.snapshot,
+        media=MSGPACK,
+        roles=AGENTS,
+    ),
     _write(
         "POST",
         "/v1/snapshot",

@@ -36,7 +36,7 @@ class FollowerLog:
     """A non-voter's `ports.FollowingLog`.
 
     Args:
-        fetch_snapshot: The encoded state of a voter now.
+        fetch_snapshot: A voter's newest snapshot; what follows it is fetched as entries.
         fetch_entries: Committed entries after an index; None where they are compacted away.
         folder: Where a copy of the replica is kept, to start from. It is only a copy: when it is
             damaged, a voter's snapshot takes its place.
@@ -141,6 +141,10 @@ class FollowerLog:
     async def snapshot(self) -> bytes:
         """See the port."""
         return encode_state(self._replica.state)
+
+    async def written_snapshot(self) -> bytes:
+        """The state now: this member's file is but a copy."""
+        return await self.snapshot()
 
     async def trigger_snapshot(self) -> int:
         """Write the copy now; the index it stands at."""

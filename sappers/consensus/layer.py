@@ -175,6 +175,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
             applied_index=self.raftLastApplied,
             electorate=self._voters,
             unheard=self._unheard() if self._isLeader() else {},
+            snapshot_index=self._snapshots.index,
         )
 
     def _unheard(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ import structlog
 from sappers.config import RaftSettings
 from sappers.consensus.news import News
 from sappers.consensus.replica import Replica
-from sappers.consensus.snapshot import load_state
+from sappers.consensus.snapshot import SNAPSHOT_FILE, load_state, read_snapshot
 from sappers.consensus.wire import (
     Committed,
     Credentials,
@@ -210,6 +210,17 @@ class RaftLog:
     async def snapshot(self) -> bytes:
         """See the port."""
         return encode_state(self._replica.state)
+
+    async def written_snapshot(self) -> bytes:
+        """See the port."""
+        try:
+            found = await asyncio.to_thread(read_snapshot, self._folder / SNAPSHOT_FILE)
+        except (LogDamaged, OSError) as error:  # the raft process says what to do about it
+            _log.warning("the snapshot on disk is of no use to others", reason=str(error))
+            found = None
+        if found is None or self._replica.entries_after(found.index, 1) is None:
+            return await self.snapshot()
+        return found.state
 
     async def trigger_snapshot(self) -> int:
         """Compact the log to disk now; the index it covers.

@@ -25,6 +25,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 
 KIND = "snapshot"
+SNAPSHOT_FILE = "snapshot"  # in the raft folder
 _CHUNK_BYTES = 256 * 1024
 _RETRY_SECONDS = 10.0
 _NOT_SERIALIZING, _SERIALIZING, _SUCCESS, _FAILED = range(4)  # pysyncobj's SERIALIZER_STATE

@@ -25,7 +25,13 @@ from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.library import check_library
-from sappers.consensus.snapshot import InBackground, Snapshot, SnapshotStore, in_thread
+from sappers.consensus.snapshot import (
+    SNAPSHOT_FILE,
+    InBackground,
+    Snapshot,
+    SnapshotStore,
+    in_thread,
+)
 from sappers.consensus.transport import PeerTransport
 from sappers.consensus.wire import (
     Committed,
@@ -182,7 +188,7 @@ class Voter:
                 self._fail,
             )
             snapshots = SnapshotStore(
-                folder / "snapshot", disk=around.disk, in_background=around.in_background
+                folder / SNAPSHOT_FILE, disk=around.disk, in_background=around.in_background
             )
             self.agent.send(LoadState(snapshots.loaded.state if snapshots.loaded else None))
             self._node = RaftNode(

@@ -30,6 +30,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
         electorate: Ids of the voters in the Raft configuration, empty when not known.
         unheard: By a leader alone: for how many seconds it has not heard voters, by id; those that
             it heard within two seconds lack.
+        snapshot_index: Of this voter's newest snapshot on disk; 0 without one.
     """
 
     role: RaftRole
@@ -39,6 +40,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     applied_index: int
     electorate: tuple[str, ...] = ()
     unheard: dict[str, int] = {}
+    snapshot_index: int = 0
 
 
 class GuestProcess(msgspec.Struct, frozen=True):

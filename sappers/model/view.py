@@ -26,6 +26,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
         consul: `ok`, `down`, or `-` where Consul is not used.
         consul_trouble: Why what Consul says of its guests may not be true, or empty.
         gateway_trouble: Why its gateway is not as wanted, or empty.
+        snapshot_index: Of its newest snapshot on disk, from which new members start; 0 without.
     """
 
     member_id: str
@@ -45,6 +46,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     consul: str = "-"
     consul_trouble: str = ""
     gateway_trouble: str = ""
+    snapshot_index: int = 0
 
 
 class MemberView(msgspec.Struct, frozen=True):

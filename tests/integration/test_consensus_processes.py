@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from sappers.config import RaftSettings
+from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.raft_log import RaftLog
+from sappers.consensus.snapshot import load_state
 from sappers.consensus.wire import Frames, Hello, frame
 from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
-from sappers.model.commands import FoundCluster, NoOperation, Proposal, PutImage, PutWorkload
+from sappers.model.commands import Entry, FoundCluster, NoOperation, Proposal, PutImage, PutWorkload
 from sappers.model.image import ClusterImage
 from sappers.model.observation import RaftRole
 from sappers.model.view import Genesis
@@ -135,12 +137,14 @@ class Cluster:
 
 
 async def until(
-    condition: Callable[[], bool], logs: Iterable[RaftLog], timeout_seconds: float = 15.0
+    condition: Callable[[], bool],
+    logs: Iterable[RaftLog | FollowerLog],
+    timeout_seconds: float = 15.0,
 ) -> None:
     """Wait for a condition that can only change when a log tells of a change."""
     news = asyncio.Event()
 
-    async def listen(log: RaftLog) -> None:
+    async def listen(log: RaftLog | FollowerLog) -> None:
         async for _ in log.changes():
             news.set()
 
@@ -306,6 +310,42 @@ async def test_a_lagging_voter_catches_up_by_snapshot(start_cluster: StartCluste
     await cluster.agree()
     assert late.process_id == process
     assert late.entries_after(10, 5) is None
+
+
+async def test_a_new_member_starts_from_the_triggered_snapshot_and_the_log_after_it(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    cluster = await start_cluster(voters=1)
+    voter = await cluster.leader()
+    found = Proposal("f", "node-0", 1.0, (FoundCluster(CLUSTER_ID, cluster.genesis.voters),))
+    await voter.propose(found, 5.0)
+    now = await voter.snapshot()
+    assert await voter.written_snapshot() == now, "while there is none, the state as of now"
+    taken = await voter.trigger_snapshot()
+    await until(lambda: voter.status().snapshot_index == taken, [voter])
+    for _ in range(5):
+        await voter.propose(cluster.proposal(), 5.0)
+    started_at: list[int] = []
+
+    async def fetch_snapshot() -> bytes:
+        encoded = await voter.written_snapshot()
+        started_at.append(load_state(encoded).index)
+        return encoded
+
+    async def fetch_entries(after: int) -> list[Entry] | None:
+        entries = voter.entries_after(after, 2)
+        return None if entries is None else list(entries)
+
+    member = FollowerLog(fetch_snapshot, fetch_entries, tmp_path / "replica")
+    await member.start()
+    status = voter.status()
+    await member.heard(status.commit_index, status.term, status.leader_id)
+    await until(lambda: member.state() == voter.state(), [voter, member])
+    assert started_at == [taken]
+    await member.stop()
+    # A damaged file, which a voter would refuse to start from, is given to nobody.
+    (cluster.root / "node-0" / "raft" / "snapshot").write_bytes(b"torn")
+    assert load_state(await voter.written_snapshot()) == voter.state()
 
 
 async def test_a_host_that_moved_is_found_again(start_cluster: StartCluster) -> None:

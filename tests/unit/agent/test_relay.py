@@ -64,10 +64,9 @@ class FakePeers:
         return answer
 
 
-def health_of(member_id: str, leader_id: str | None) -> bytes:
-    return msgspec.json.encode(
-        MemberHealth(member_id, "n", "v", "c1", "follower", 4, leader_id, 9, 9, "-", True)
-    )
+def health_of(member_id: str, leader_id: str | None, snapshot_index: int = 0) -> bytes:
+    health = MemberHealth(member_id, "n", "v", "c1", "follower", 4, leader_id, 9, 9, "-", True)
+    return msgspec.json.encode(msgspec.structs.replace(health, snapshot_index=snapshot_index))
 
 
 async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
@@ -113,6 +112,16 @@ async def test_without_a_heartbeat_voters_are_asked_until_one_knows_a_leader() -
     await follower.ask_voters()
     assert peers.asked == ["m1", "m2", "m3"]
     assert log.heard_of == [(9, 4, "m2")]
+
+
+async def test_the_newest_snapshot_is_fetched_and_an_older_one_where_that_voter_is_gone() -> None:
+    voters = [member(n, has_vote=True) for n in (1, 2, 3)]
+    peers = FakePeers({"m1": health_of("m1", "m1", 5), "m3": health_of("m3", "m1", 7)})
+    follower = Follower(peers, lambda: voters)
+    assert await follower.fetch_snapshot() == peers.answers["m3"]
+    assert peers.asked == ["m1", "m2", "m3", "m3"]
+    del peers.answers["m3"]
+    assert await follower.fetch_snapshot() == peers.answers["m1"]
 
 
 async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:

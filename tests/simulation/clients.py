@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf
 from typing import Any
 
 from sappers.agent.agent import Agent
 from sappers.errors import OutcomeUnknown, SappersError
-from sappers.model.commands import Command, Proposal, PutWorkload
-from sappers.model.observation import RaftRole
+from sappers.model.commands import Command, NoOperation, Proposal, PutWorkload
 from sappers.model.workload import ImageReference, Workload
 from sappers.ports import Applied
+from tests.chaos.history import UNKNOWN, Operation
 from tests.simulation.hosts import Host
-from tests.simulation.linearizability import Operation
 from tests.simulation.loop import VirtualLoop
 
 IMAGE = ImageReference("app", "a" * 64)
@@ -103,7 +101,7 @@ class Client:
                 await self._write(register)
             else:
                 await self._read(register)
-            await asyncio.sleep(self._chance.uniform(0.05, 0.4))
+            await asyncio.sleep(self._chance.uniform(0.02, 0.25))
 
     async def submit(self, *commands: Command) -> Applied | None:
         """Have commands committed, the same request again and again; None when nobody can tell.
@@ -139,7 +137,7 @@ class Client:
         register.last_written += 1
         value, asked_at = register.last_written, self._loop.time()
         key = object()
-        register.open[key] = Operation("write", value, asked_at, inf)
+        register.open[key] = Operation("write", value, asked_at, UNKNOWN)
         applied = await self.submit(register.put(value))
         if applied is not None and not applied.refused:
             done = Operation("write", value, asked_at, self._loop.time())
@@ -149,24 +147,20 @@ class Client:
         del register.open[key]
 
     async def _read(self, register: Register) -> None:
-        leaders = [
-            host
-            for host in self._hosts
-            if host.agent is not None
-            and host.agent.has_log
-            and host.agent.log.status().role is RaftRole.LEADER
-        ]
-        if not leaders:
-            return
         asked_at = self._loop.time()
+        proposal = Proposal(f"read/{self._name}/{asked_at}", self._name, 0.0, (NoOperation(),))
 
         async def read(agent: Agent) -> int:
-            await agent.log.read_barrier(1.0)
+            """As the API's linearizable reads, at any member."""
+            applied = await agent.service.propose(proposal, 1.0)
+            changes = agent.log.changes()
+            while agent.log.state().index < applied.index:
+                await anext(changes)
             workload = agent.log.state().workloads.get(register.name)
             return workload.memory_mib if workload else 0
 
         try:
-            value = await ask(self._loop, self._chance.choice(leaders), read, _PATIENCE_SECONDS)
+            value = await ask(self._loop, self._chance.choice(self._hosts), read, 3.0)
         except SappersError:
             return
         register.told.append(Operation("read", value, asked_at, self._loop.time()))

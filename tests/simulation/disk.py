@@ -5,8 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+
+class PowerLost(BaseException):
+    """Ends whatever was just about to use the disk; nothing catches it."""
 
 
 class _Stored:
@@ -46,18 +51,27 @@ class SimulatedDisk:
     Attributes:
         is_full: Nothing more can be written.
         failing: The chance that a write or a sync fails.
-        syncs: How many succeeded.
+        dies_in: After so many more uses the host loses its power, before anything is durable.
+        at_death: What happens then.
     """
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.is_full = False
         self.failing = 0.0
+        self.dies_in: int | None = None
+        self.at_death: Callable[[], None] = lambda: None
         self._files: dict[str, _Stored] = {}
         self._before: dict[str, _Stored | None] = {}
 
     def check_health(self) -> None:
         """Raises OSError where a write does not reach the disk."""
+        if self.dies_in is not None:
+            self.dies_in -= 1
+            if self.dies_in <= 0:
+                self.dies_in = None
+                self.at_death()
+                raise PowerLost
         if self.is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
         if self.failing and self.chance.random() < self.failing:

@@ -40,6 +40,8 @@ class Faults:
         self._operator = operator
         self._new_host = new_host
         self._moves = 0
+        self._under_way: list[asyncio.Task[None]] = []
+        self._a_second = chance.choice((0.7, 1.5, 4.0))
         # Swarm testing: a seed that has fewer kinds of faults has more of each.
         self.kinds = sorted(chance.sample(sorted(KINDS), chance.randint(2, len(KINDS))))
 
@@ -47,16 +49,19 @@ class Faults:
         """One fault after the other, some at once, until then."""
         while self._loop.time() < until:
             kind = self._chance.choice(self.kinds)
-            self._loop.create_task(getattr(self, f"_{kind}")())
-            await asyncio.sleep(self._chance.expovariate(1.0))
+            self._under_way.append(self._loop.create_task(getattr(self, f"_{kind}")()))
+            await asyncio.sleep(self._chance.expovariate(self._a_second))
 
     def heal(self) -> None:
         """Put everything right; whoever is off is switched on."""
         self._note("everything is put right")
+        for task in self._under_way:
+            task.cancel()
         self._network.cut.clear()
         self._network.weather = Weather()
         for host in self._hosts:
             host.disk.is_full, host.disk.failing = False, 0.0
+            host.disk.dies_in = None
             host.guests.launch_fails = 0.0
             if not host.is_up:
                 host.boot()
@@ -85,10 +90,16 @@ class Faults:
     async def _for_a_while(self, shortest: float, longest: float) -> None:
         await asyncio.sleep(self._chance.uniform(shortest, longest))
 
-    async def _cut(self, links: Sequence[tuple[str, str]], what: str) -> None:
+    async def _cut(
+        self,
+        links: Sequence[tuple[str, str]],
+        what: str,
+        shortest: float = 0.3,
+        longest: float = 4.0,
+    ) -> None:
         self._note(what)
         self._network.cut.update(links)
-        await self._for_a_while(0.3, 5.0)
+        await self._for_a_while(shortest, longest)
         self._network.cut.difference_update(links)
 
     # -- the network --------------------------------------------------------------------------
@@ -118,7 +129,7 @@ class Faults:
 
     async def _weather(self) -> None:
         weather = Weather(
-            slowest_seconds=self._chance.choice((0.003, 0.05, 0.3)),
+            slowest_seconds=self._chance.choice((0.003, 0.05, 0.3, 3.0)),
             loss=self._chance.choice((0.0, 0.02, 0.2)),
             repetition=self._chance.choice((0.0, 0.05, 0.3)),
             reorders=self._chance.random() < 0.5,
@@ -148,21 +159,53 @@ class Faults:
 
     async def _power(self) -> None:
         host = self._victim()
-        self._note(f"{host.name} loses its power")
-        host.lose_power()
+        self._end(host, self._chance.choice((0, 0, 1, 2, 5)))
         await self._for_a_while(0.2, 6.0)
         if not host.is_up:
             host.boot()
 
-    async def _power_of_all(self) -> None:
-        self._note("all hosts lose their power")
-        for host in self._hosts:
+    def _end(self, host: Host, uses: int) -> None:
+        """Its power goes: at once, or before so many more writes are done."""
+        self._note(f"{host.name} loses its power" + f" at its write {uses}" * bool(uses))
+        if uses:
+            host.disk.dies_in = uses
+        else:
             host.lose_power()
+
+    async def _power_of_all(self) -> None:
+        uses = self._chance.choice((0, 1, 2))
+        for host in self._hosts:
+            self._end(host, uses)
         await self._for_a_while(0.1, 1.0)
         for host in self._hosts:
             if not host.is_up:
                 host.boot()
             await self._for_a_while(0.0, 0.3)
+
+    async def _forgetful(self) -> None:
+        """Whoever follows loses what it is just about to write, and then the leader is away."""
+        leader = self._leader()
+        for host in self._hosts:
+            if host is not leader:
+                self._end(host, self._chance.randint(1, 3))
+        await self._for_a_while(0.05, 0.6)
+        self._end(leader, 0)
+        for host in self._hosts:
+            if host is not leader and not host.is_up:
+                host.boot()
+        await self._for_a_while(1.5, 4.0)
+        if not leader.is_up:
+            leader.boot()
+
+    async def _in_turn(self) -> None:
+        """One after the other is alone, and another one loses its power meanwhile."""
+        for _ in range(4):
+            alone, dies = self._chance.sample(self._hosts, 2)
+            links = [(alone.name, other.name) for other in self._hosts if other is not alone]
+            links += [(b, a) for a, b in links]
+            self._end(dies, 0)
+            dies.boot()
+            await self._cut(links, f"{alone.name} is alone for its turn", 0.9, 1.8)
 
     async def _clock(self) -> None:
         host, jump = self._victim(), self._chance.choice((-3600.0, -30.0, -1.0, 1.0, 30.0, 3600.0))

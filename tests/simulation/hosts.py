@@ -124,6 +124,7 @@ class Host:
         self.settings = settings
         self.chance = random.Random(f"{seed}/{name}")
         self.disk = SimulatedDisk(self.chance)
+        self.disk.at_death = self.lose_power
         self.clock = HostClock(around.loop, self.chance)
         self.guests = Guests(
             name, around.loop, around.hub, self.chance, self.clock.monotonic,
@@ -146,6 +147,7 @@ class Host:
     def lose_power(self) -> None:
         """Everything stops at once, and the disk forgets what was not synced."""
         self.is_up = False
+        self.disk.dies_in = None
         self.kill_raft()
         self._end_agent()
         self.disk.lose_power()

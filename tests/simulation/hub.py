@@ -123,7 +123,7 @@ class SimulatedHubServer:
         self._hub = hub
         self._host = host
 
-    async def run(self, servers: Sequence[Member], term: int) -> None:
+    async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
         self._hub.servers[self._host] = tuple(server.id for server in servers)
 
     async def stop(self) -> None:

@@ -118,7 +118,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if not isinstance(error, asyncio.CancelledError):
+        if error is None or isinstance(error, Exception):  # no cancellation, no loss of power
             self.failures.append(f"{context.get('message')}: {error!r}")
 
     def close(self) -> None:

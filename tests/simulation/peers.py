@@ -103,7 +103,7 @@ async def _answer(agent: Agent, what: str, body: Any) -> bytes:
         case "GET /v1/health":
             return msgspec.json.encode(await agent.service.health())
         case "GET /v1/snapshot":
-            return await agent.log.snapshot()
+            return await agent.log.written_snapshot()
         case "GET /v1/log":
             asked = dict(part.split("=") for part in query.split("&"))
             entries = agent.log.entries_after(int(asked["after"]), int(asked["limit"]))

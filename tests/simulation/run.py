@@ -13,11 +13,11 @@ import msgspec
 from sappers.model.commands import PutImage, PutWorkload
 from sappers.model.image import ClusterImage
 from sappers.model.workload import Workload
+from tests.chaos.history import violations
 from tests.simulation.clients import IMAGE, Client, Register
 from tests.simulation.determinism import deterministic
 from tests.simulation.faults import Faults
 from tests.simulation.hosts import Host, Surroundings, agent_settings
-from tests.simulation.linearizability import is_linearizable
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.watch import Watch, why_not_whole
@@ -65,7 +65,7 @@ class World:
             self._add_host(number, bootstrap=voters if number == 1 else 0)
         self._hosts_max = len(self.hosts) + 1
         self.registers = [Register("r1"), Register("r2")]
-        self.clients = [self._client(f"c{number}") for number in (1, 2)]
+        self.clients = [self._client(f"c{number}") for number in (1, 2, 3)]
         self.operator = self._client("operator")
         self.faults = Faults(
             self.loop, self.network, self.hosts, self.watch, self.chance, self.operator,
@@ -150,19 +150,23 @@ class World:
         if self.watch.violations:
             return
         self.watch.look_at_replicas(self.hosts, whole=True)
-        final = self.watch.states[max(self.watch.states)]
         for client in (*self.clients, self.operator):
-            for request_id, (index, term) in client.acknowledged.items():
-                if self.watch.entries[index].term != term or request_id not in final.requests:
-                    self.watch.broke(f"{request_id} was acknowledged at {index} and is lost")
-            for request_id in client.rejected:
-                if request_id in final.requests:
-                    self.watch.broke(f"{request_id} was rejected and took effect")
+            self._check_answers(client)
         for register in self.registers:
-            if not is_linearizable(register.history, 0):
-                self.watch.broke(f"the history of {register.name} is not linearizable")
+            if wrong := violations(register.history):
+                self.watch.broke(f"{register.name} is not linearizable: {wrong}")
                 for one in register.history:
                     self.watch.note(f"{register.name}: {one}")
+
+    def _check_answers(self, client: Client) -> None:
+        """What was acknowledged is committed just there, what was rejected is nowhere."""
+        for request_id, (index, term) in client.acknowledged.items():
+            entry = self.watch.entries.get(index)
+            first = self.watch.requests.get(request_id, index + 1)
+            if entry is None or entry.term != term or first > index:
+                self.watch.broke(f"{request_id} was acknowledged at {index} and is lost")
+        for request_id in client.rejected & self.watch.requests.keys():
+            self.watch.broke(f"{request_id} was rejected and is committed")
 
 
 def run_seed(seed: int, *, transcript: bool = False) -> Report:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Entry
+from sappers.model.commands import Entry, decode_proposal
 from sappers.model.member import MemberState
 from tests.simulation.hosts import Host
 from tests.simulation.loop import VirtualLoop
@@ -22,6 +24,7 @@ class Watch:
     Attributes:
         violations: What was broken, the first thing first.
         entries, states: By index, as the first voter that came there had them.
+        requests: Index of the first entry of each request.
     """
 
     def __init__(self, loop: VirtualLoop, tell: Callable[[str], None] | None = None) -> None:
@@ -30,6 +33,7 @@ class Watch:
         self.violations: list[str] = []
         self.entries: dict[int, Entry] = {}
         self.states: dict[int, ClusterState] = {}
+        self.requests: dict[str, int] = {}
         self.leaders: dict[int, str] = {}
         self.launches: Counter[str] = Counter()
         self.launched_at = 0.0
@@ -52,7 +56,30 @@ class Watch:
         if known != entry:
             self.broke(f"{who} applies another entry {entry.index} (term {entry.term} not"
                        f" {known.term})")  # fmt: skip
+            return
+        if known is entry:
+            self._note_request(entry, state)
         self._compare(who, state)
+
+    def _note_request(self, entry: Entry, state: ClusterState) -> None:
+        """A request that was applied before must change nothing."""
+        try:
+            request_id = decode_proposal(entry.payload).request_id
+        except msgspec.DecodeError:
+            return  # a leader's own first entry
+        first = self.requests.setdefault(request_id, entry.index)
+        before = self.states.get(entry.index - 1)
+        if first == entry.index or before is None:
+            return
+        unchanged = msgspec.structs.replace(before, index=state.index, term=state.term)
+        if self._took_effect(first) and state != unchanged:
+            self.broke(f"request {request_id} of entry {first} is applied again at {entry.index}")
+
+    def _took_effect(self, index: int) -> bool:
+        before, after = self.states.get(index - 1), self.states.get(index)
+        if before is None or after is None:
+            return False
+        return after != msgspec.structs.replace(before, index=after.index, term=after.term)
 
     def installed(self, who: str, state: ClusterState) -> None:
         self._compare(who, state, whole=True)

@@ -1,0 +1,50 @@
+"""Single mends of the Raft layer switched off, to see that the simulation finds what they mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+from sappers.consensus import state_machine
+from sappers.consensus.journal import Journal, _TermAndVote
+from sappers.consensus.layer import RaftNode
+
+_answer = RaftNode._SyncObj__sendNextNodeIdx
+_receive = RaftNode._SyncObj__onMessageReceived
+
+
+def _answer_before_the_sync(self: Any, node: Any, *args: Any, **kwargs: Any) -> None:
+    _answer(self, node, *args, **kwargs)
+    if node in self._acks:
+        self._links.send(node, self._acks.pop(node))
+
+
+def _count_answers_of_any_term(self: Any, node: Any, message: dict[str, Any]) -> None:
+    if message["type"] == "next_node_idx":
+        message["term"] = self.raftCurrentTerm
+    _receive(self, node, message)
+
+
+def _vote_in_memory(self: Any, term: int, voted_for: str | None) -> None:
+    self._term = _TermAndVote(term, voted_for)
+
+
+MENDS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "an entry is synced before it is acknowledged": lambda: patch.object(
+        RaftNode, "_SyncObj__sendNextNodeIdx", _answer_before_the_sync
+    ),
+    "an acknowledgement counts in its own term": lambda: patch.object(
+        RaftNode, "_SyncObj__onMessageReceived", _count_answers_of_any_term
+    ),
+    "only what differs is cut": lambda: patch.object(
+        RaftNode, "_keep_what_matches", lambda self, message: None
+    ),
+    "term and vote are on disk before they are told": lambda: patch.object(
+        Journal, "setCurrentTerm", _vote_in_memory
+    ),
+    "a request is applied once": lambda: patch.object(
+        state_machine, "_remember", lambda requests, *_: requests
+    ),
+}

@@ -12,13 +12,23 @@ import msgspec
 from sappers.errors import ConfigError
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
-from sappers.model.policy import EventSettings, HealthSettings, ImageSettings
+from sappers.model.policy import (
+    ElectorateSettings,
+    EventSettings,
+    FencingSettings,
+    HealthSettings,
+    ImageSettings,
+)
 
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Users that guests run as: between what systemd keeps for containers and the end, nobody's.
 GUEST_USER_IDS = range(0x70000000, 0x71000000)
 GATEWAY_USER_ID = GUEST_USER_IDS.stop  # not a guest's: it may reach what guests may not
 
+
+ELECTORATE_SIZES = (0, 1, 3, 5)
+# Below, a lease is shorter than an election and a few retries; above, a lost guest waits for long.
+LEASE_SECONDS = (6.0, 300.0)
 
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[1-9][0-9]{0,4}")
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
@@ -90,6 +100,8 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: EventSettings = EventSettings()
     image_keys: tuple[ImageKey, ...] = ()
     consul: ConsulSettings = ConsulSettings()
+    electorate: ElectorateSettings = ElectorateSettings()
+    fencing: FencingSettings = FencingSettings()
 
     def __post_init__(self) -> None:
         for field, value in (("cluster", self.cluster), ("node_name", self.node_name)):
@@ -110,6 +122,16 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for field, kept in msgspec.structs.asdict(self.events).items():
             if not kept >= 1:
                 raise ConfigError(f"events.{field} = {kept}: it is 1 or more")
+        if self.electorate.size not in ELECTORATE_SIZES:
+            raise ConfigError(
+                f"electorate.size = {self.electorate.size}: 1, 3 or 5 voters, or 0 to let the "
+                "cluster choose"
+            )
+        shortest, longest = LEASE_SECONDS
+        if not shortest <= (lease := self.fencing.lease_seconds) <= longest:
+            raise ConfigError(
+                f"fencing.lease_seconds = {lease:g}: it is from {shortest:g} to {longest:g}"
+            )
         if self.ports.gateway and not self.consul.enabled:
             raise ConfigError(
                 f"ports.gateway = {self.ports.gateway}: the gateway is routed from Consul",
@@ -236,7 +258,7 @@ def agent_settings_text(settings: AgentSettings) -> str:
     def value(of: Any) -> str:
         return msgspec.json.encode(of).decode().replace("\x7f", "\\u007f")
 
-    kept = ("cluster", "node_name", "address", "bind_address", "peers", "bootstrap")
+    kept = ("cluster", "node_name", "address", "bind_address", "peers", "bootstrap", "zone")
     keys = ", ".join(
         f"{{ key = {value(one.key)}, owner = {value(one.owner)} }}" for one in settings.image_keys
     )

@@ -81,6 +81,16 @@ class Applied(msgspec.Struct, frozen=True):
     refused: str = ""
 
 
+class QuorumHeard(msgspec.Struct, frozen=True):
+    """The quorum has answered its leader.
+
+    Attributes:
+        index: Log index that it stood at, after it was asked.
+    """
+
+    index: int
+
+
 class ReplicatedLog(Protocol):
     """The log and the state it leads to. Voters and followers have one each (`consensus/`)."""
 
@@ -358,6 +368,12 @@ class Launcher(Protocol):
 
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
+
+    async def leases(self) -> Mapping[str, float]:
+        """When the leases of exclusive guests end, by allocation id, in CLOCK_BOOTTIME seconds."""
+
+    async def extend_leases(self, until: Mapping[str, float]) -> None:
+        """Let exclusive guests that run here run until then; the watchdog beside each reads it."""
 
     async def observe(self) -> Mapping[str, GuestProcess]:
         """Every guest on this host that is ours, owned or not, by allocation id."""
@@ -743,6 +759,13 @@ class MemberService(Protocol):
         Raises:
             NoQuorum: No leader is known, or it cannot commit.
             ProposalRejected, OutcomeUnknown: As `ReplicatedLog.propose`.
+        """
+
+    async def hear_quorum(self) -> QuorumHeard:
+        """Ask the quorum, as its leader.
+
+        Raises:
+            ProposalRejected, OutcomeUnknown: As `ReplicatedLog.read_barrier`.
         """
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:

@@ -26,7 +26,7 @@ from sappers.model.policy import EventSettings, ImageSettings
 from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth, MemberView
 from sappers.model.workload import ImageReference
-from sappers.ports import Applied
+from sappers.ports import Applied, QuorumHeard
 from sappers.security.repair_authority import SealedRepairSigner
 from tests.image_stores import KEY, make_store
 
@@ -213,6 +213,9 @@ class FakeMember:
 
     async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
         return await self.log.propose(proposal, timeout_seconds)
+
+    async def hear_quorum(self) -> QuorumHeard:
+        return QuorumHeard(await self.log.read_barrier(1.0))
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
         if allocation_id not in self.serial_logs:

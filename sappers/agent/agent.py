@@ -31,6 +31,7 @@ from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.leadership import Leadership
+from sappers.agent.leases import Leases, boot_clock
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
 from sappers.agent.pulses import Pulses
@@ -155,6 +156,7 @@ class Agent:
             events=self._events,
             repair_signer=repair_signer,
         )
+        self._leases = Leases(self.service, peers, launcher, boot_clock)
         self._leadership = Leadership(self, clock, folder.genesis)
         self._pulses = Pulses(hub_client, clock, me.id)
         self._repairs = Repairs(
@@ -180,6 +182,7 @@ class Agent:
             actuator=self._actuator,
             spread=self._spread,
             pulses=self._pulses,
+            leases=self._leases,
             me_id=me.id,
         )
         self._log: ReplicatedLog | None = None
@@ -219,6 +222,7 @@ class Agent:
             self._routing.run(),
             self._streams.run(),
             self._events.run(),
+            self._leases.run(),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -316,6 +320,10 @@ class Agent:
         if self._log is None or self._log.status().leader_id is None:
             return None
         return self.guest_scope(allocation_id)
+
+    def lease_of(self, allocation_id: str) -> float:
+        """When the lease of an exclusive allocation ends (CLOCK_BOOTTIME); 0 where it has none."""
+        return self._leases.until(allocation_id)
 
     async def _sleep(self, stopping: asyncio.Event) -> None:
         """Until something changed, but not less than a breath and not more than a loop."""

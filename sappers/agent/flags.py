@@ -38,6 +38,7 @@ class StartFlags(msgspec.Struct, frozen=True, kw_only=True):
     hub_port: int | None = None
     bootstrap: int | None = None
     peers: str | None = None
+    zone: str | None = None
     log_level: str | None = None
 
 
@@ -100,6 +101,8 @@ def with_flags(settings: AgentSettings, flags: StartFlags) -> AgentSettings:
         changes["bootstrap"] = flags.bootstrap
     if flags.peers is not None:
         changes["peers"] = _peers(flags.peers)
+    if flags.zone is not None:
+        changes["zone"] = flags.zone
     if flags.log_level is not None:
         changes["log_level"] = flags.log_level.upper()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sappers.agent.actuator import Actuator
 from sappers.agent.inbox import HealthInbox
+from sappers.agent.leases import Leases
 from sappers.agent.pulses import Pulses
 from sappers.agent.spread import Spread
 from sappers.errors import SappersError
@@ -26,6 +27,7 @@ class Observer:
         actuator: Actuator,
         spread: Spread,
         pulses: Pulses,
+        leases: Leases,
         me_id: str,
     ) -> None:
         self._membership = membership
@@ -36,6 +38,7 @@ class Observer:
         self._actuator = actuator
         self._spread = spread
         self._pulses = pulses
+        self._leases = leases
         self._clock = clock
         self._leads_since: float | None = None
         self._me_id = me_id
@@ -70,6 +73,8 @@ class Observer:
             restarts=dict(self._actuator.restarts),
             failed_launches=dict(self._actuator.failed_launches),
             images=self._spread.readings(state.allocations_on(self._me_id)),
+            leases=dict(self._leases.seconds_left()),
+            surely_ended=self._leases.surely_ended(state),
             under_way=self._actuator.under_way,
             caught_up=self._caught_up,
             agent_started_at=self._started_at,

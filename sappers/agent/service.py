@@ -11,6 +11,7 @@ import structlog
 
 from sappers.agent.event_record import EventRecord
 from sappers.agent.inbox import HealthInbox
+from sappers.agent.leases import SharedBarrier
 from sappers.agent.logs import set_log_level
 from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
@@ -31,6 +32,7 @@ from sappers.ports import (
     MemberImages,
     Membership,
     PeerClient,
+    QuorumHeard,
     RepairSigner,
     ReplicatedLog,
 )
@@ -95,6 +97,7 @@ class Service:
         self._events = events
         self._repair_signer = repair_signer
         self._proposer = Proposer(self, peers)
+        self._barrier = SharedBarrier(lambda: agent.log)
 
     @property
     def me(self) -> Member:
@@ -145,6 +148,10 @@ class Service:
     async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
         """Propose here if this member leads, else through the leader's API."""
         return await self._proposer.propose(proposal, timeout_seconds)
+
+    async def hear_quorum(self) -> QuorumHeard:
+        """Ask the quorum, as its leader; see `ports.MemberService`."""
+        return QuorumHeard(await self._barrier.index())
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says; see `ports.MemberService`."""

@@ -25,6 +25,7 @@ from sappers.model.codec import state_as_json
 from sappers.model.commands import Entry, NoOperation
 from sappers.model.event import Event, EventCheck, EventFilter, Story
 from sappers.model.view import ClusterView, MemberHealth
+from sappers.ports import QuorumHeard
 
 ENTRIES_BYTES_MAX = 8 * 1024 * 1024
 
@@ -172,6 +173,11 @@ async def entries(call: Call) -> tuple[Entry, ...]:
 async def snapshot(call: Call) -> Response:
     """GET /v1/snapshot."""
     return Response(await call.service.log.written_snapshot(), media_type="application/msgpack")
+
+
+async def quorum(call: Call) -> QuorumHeard:
+    """GET /v1/quorum."""
+    return await call.service.hear_quorum()
 
 
 async def metrics(call: Call) -> str:

@@ -43,7 +43,7 @@ from sappers.model.commands import Entry, Proposal
 from sappers.model.event import EventCheck, Story
 from sappers.model.image import CHUNK_BYTES, SignedManifest
 from sappers.model.view import ClusterView, Genesis, MemberHealth
-from sappers.ports import Applied
+from sappers.ports import Applied, QuorumHeard
 
 Answer = Callable[[Call], Awaitable[Any]]
 Role = Literal["agent", "operator"]
@@ -331,6 +331,14 @@ ROUTES: tuple[Route, ...] = (
         body=WantedRepairKey,
         roles=OPERATORS,
         errors=(409, 503, 504),
+    ),
+    _get(
+        "/v1/quorum",
+        "Have the leader ask the quorum: for the leases of exclusive guests",
+        reads.quorum,
+        response=QuorumHeard,
+        roles=AGENTS,
+        errors=(503, 504),
     ),
     _get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
 )

@@ -182,6 +182,7 @@ class WantedWorkload(_Input, frozen=True):
         cold: Each guest boots from the beginning, never from a checkpoint.
         service: Name in Consul and at the gateway; the workload's own when not given.
         links: Services that it may call.
+        exclusive: Never more than `count` guests at once, whatever fails.
     """
 
     image: WantedImage
@@ -192,6 +193,7 @@ class WantedWorkload(_Input, frozen=True):
     cold: bool = False
     service: ServiceName | None = None
     links: Annotated[tuple[ServiceName, ...], Meta(max_length=LINKS_MAX)] = ()
+    exclusive: bool = False
 
     def named(self, name: str) -> Workload:
         """The workload as it is proposed."""
@@ -205,6 +207,7 @@ class WantedWorkload(_Input, frozen=True):
             cold=self.cold,
             service=self.service or "",
             links=tuple(sorted(set(self.links))),
+            exclusive=self.exclusive,
             role=role_of(name, self.image.name),
         )
 

@@ -187,6 +187,7 @@ def _assemble(
         address=settings.address,
         clock=clock,
         refusals=refusals,
+        lease_of=lambda allocation_id: agent.lease_of(allocation_id),
     )
 
     def open_voter_log(genesis: Genesis) -> ReplicatedLog:

@@ -173,6 +173,15 @@ def sappers(
             rich_help_panel=_STARTING,
         ),
     ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What this host fails together with, a rack or a site: voters are spread over "
+            "zones.",
+            rich_help_panel=_STARTING,
+        ),
+    ] = None,
     launch_nanovm: Annotated[
         str | None,
         typer.Option(
@@ -268,6 +277,7 @@ def sappers(
         hub_port=hub_port,
         bootstrap=bootstrap,
         peers=peers,
+        zone=zone,
         log_level=log_level,
     )
     requests = Requests(
@@ -341,7 +351,7 @@ def _refuse_start_flags(flags: StartFlags, running: RunningAgent) -> None:
     """A request may name the agent that it is for; what else is for a start would do nothing."""
     if flags.node_id not in (None, running.node_id):
         raise ConfigError(f"{running.node_id} runs there, not {flags.node_id}")
-    for name in ("gossip_port", "raft_addr", "http_addr", "hub_port", "bootstrap", "peers"):
+    for name in ("gossip_port", "raft_addr", "http_addr", "hub_port", "bootstrap", "peers", "zone"):
         if getattr(flags, name) is not None:
             raise StateInUse(
                 f"--{name.replace('_', '-')} is for starting an agent, and {running.node_id} runs "

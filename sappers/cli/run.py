@@ -57,6 +57,13 @@ def run(
             help="A service it may talk to over the hub; once for each.",
         ),
     ] = None,
+    exclusive: Annotated[
+        bool,
+        typer.Option(
+            "--exclusive",
+            help="Never more copies at once than --count: one that may still run is waited for.",
+        ),
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,
     cluster: Cluster = None,
@@ -77,6 +84,7 @@ def run(
             cold=cold,
             service=service,
             links=link or (),
+            exclusive=exclusive,
         )
         if here:
             # What was pushed before costs a question; the members spread the rest themselves.
@@ -137,6 +145,7 @@ def wanted_workload(
     cold: bool = False,
     service: str | None = None,
     links: Sequence[str] = (),
+    exclusive: bool = False,
 ) -> WantedWorkload:
     """What to ask for; the image says what the options do not.
 
@@ -156,6 +165,7 @@ def wanted_workload(
         cold=cold,
         service=service,
         links=tuple(links),
+        exclusive=exclusive,
     )
 
 

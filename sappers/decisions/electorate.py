@@ -19,7 +19,7 @@ import msgspec
 from sappers.decisions.scheduler import memory_promised_mib
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
-from sappers.model.observation import RaftStatus, VoterReadings
+from sappers.model.observation import RaftStatus
 from sappers.model.policy import ElectorateSettings
 
 FIVE_FROM_MEMBERS = 7
@@ -54,7 +54,7 @@ ElectorateChange = GrantVote | WithdrawVote | TransferLeadership
 def plan_electorate(
     state: ClusterState,
     raft: RaftStatus,
-    observed: VoterReadings,
+    unfit: Collection[str],
     now: float,
     settings: ElectorateSettings,
 ) -> ElectorateChange | None:
@@ -63,13 +63,13 @@ def plan_electorate(
     Args:
         state: The leader's state.
         raft: How the log stands, seen from the leader.
-        observed: Which voters do not take part though they live, as the leader sees it.
+        unfit: Members that were given a vote and did not take part; others are chosen before long.
         now: Unix time in seconds.
         settings: How many voters, and how long one may be away.
     """
     if set(raft.electorate) != set(state.electorate) or not state.electorate:
         return None  # a change is under way
-    view = _View(state, observed, now, settings)
+    view = _View(state, raft, unfit, now, settings)
     if tolerance(len(view.living), view.size) < 0:
         return None
     if view.gone:
@@ -85,7 +85,8 @@ class _View:
     def __init__(
         self,
         state: ClusterState,
-        observed: VoterReadings,
+        raft: RaftStatus,
+        unfit: Collection[str],
         now: float,
         settings: ElectorateSettings,
     ) -> None:
@@ -94,12 +95,16 @@ class _View:
             state.members[voter] for voter in state.electorate if voter in state.members
         )
         self.size = len(state.electorate)
-        silent = observed.silent_seconds
+        silent = raft.unheard
         self.living = [one for one in self.voters if _lives(one) and one.id not in silent]
         self.gone = {
             voter.id: reason
             for voter in self.voters
-            if (reason := _why_gone(voter, observed, now, settings.replace_after_seconds))
+            if (
+                reason := _why_gone(
+                    voter, silent.get(voter.id, 0), now, settings.replace_after_seconds
+                )
+            )
         }
         self.newcomers = [one for one in self.voters if _lives(one) and one.id in silent]
         self.leaving = {
@@ -112,7 +117,7 @@ class _View:
             for _, member in sorted(state.members.items())
             if member.id not in state.electorate
             and member.id not in state.cordons
-            and member.id not in observed.unfit
+            and member.id not in unfit
             and member.state is MemberState.ALIVE
             and now - member.state_since >= SETTLED_AFTER_SECONDS
         ]
@@ -244,16 +249,15 @@ def _wanted_size(size: int, fit: int, setting: int) -> int:
     return 3 if fit >= 3 or size >= 3 else max(1, size)
 
 
-def _why_gone(voter: Member, observed: VoterReadings, now: float, after_seconds: float) -> str:
+def _why_gone(voter: Member, silent_seconds: int, now: float, after_seconds: float) -> str:
     """Why a voter must be taken for gone for good, or empty."""
-    silent = observed.silent_seconds.get(voter.id, 0.0)
-    if silent >= after_seconds:
-        return f"{voter.name} has not voted for {silent:.0f} s"
     if voter.state is MemberState.LEFT:
         return f"{voter.name} has left"
     away = now - voter.state_since
     if voter.state is MemberState.DEAD and away >= after_seconds:
         return f"{voter.name} has been dead for {away:.0f} s"
+    if _lives(voter) and silent_seconds >= after_seconds:
+        return f"{voter.name} takes no part in Raft for {silent_seconds} s"
     return ""
 
 

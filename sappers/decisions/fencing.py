@@ -26,7 +26,6 @@ WATCHDOG_SECONDS = 3.0
 # So long before its lease ends the agent begins to stop a guest in order.
 STOP_BEFORE_SECONDS = 3.0
 RENEWALS_PER_LEASE = 5
-LEASE_SECONDS_MIN, LEASE_SECONDS_MAX = 6.0, 300.0
 
 
 def certain_after_seconds(lease_seconds: float) -> float:

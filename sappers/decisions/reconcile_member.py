@@ -7,6 +7,7 @@ state would stop guests that are wanted, and start some that moved away.
 
 from __future__ import annotations
 
+from sappers.decisions.fencing import STOP_BEFORE_SECONDS
 from sappers.model.actions import (
     Action,
     LaunchGuest,
@@ -40,14 +41,17 @@ def reconcile_member(
         settings: Deadlines and limits.
     """
     if not observed.caught_up:
-        return ()
+        return _end_with_lease(state, observed, member_id)
     actions: list[Action] = [*_reconcile_hub(state, observed, member_id)]
     mine = {allocation.id: allocation for allocation in state.allocations_on(member_id)}
+    actions.extend(_end_with_lease(state, observed, member_id))
     for allocation in mine.values():
+        if _lease_is_over(allocation, observed):
+            continue
         if allocation.wanted or allocation.status.is_terminal:
             actions.extend(_reconcile_allocation(allocation, observed, now, settings))
         else:
-            actions.append(_end(allocation, observed, _drain_seconds(state, allocation, settings)))
+            actions.extend(_end(allocation, observed, _drain_seconds(state, allocation, settings)))
     actions.extend(
         StopGuest(guest_id, "no allocation owns it", grace_seconds=1.0)
         for guest_id in sorted(observed.guests)
@@ -105,14 +109,38 @@ def _reconcile_allocation(
     return _judge_running(allocation, guest, observed, now, settings)
 
 
-def _end(
-    allocation: Allocation, observed: MemberObservation, drain_seconds: float
-) -> StopGuest | ReportStatus:
-    """Stop what is wanted no more, and say so once it is gone."""
+def _lease_is_over(allocation: Allocation, observed: MemberObservation) -> bool:
+    """Whether nothing may be done with an exclusive guest but end it."""
+    return (
+        allocation.is_exclusive
+        and not allocation.status.is_terminal
+        and allocation.wanted
+        and observed.leases.get(allocation.id, 0.0) <= STOP_BEFORE_SECONDS
+    )
+
+
+def _end_with_lease(
+    state: ClusterState, observed: MemberObservation, member_id: str
+) -> tuple[StopGuest, ...]:
+    """Stop exclusive guests in order before their watchdogs do it by force.
+
+    A state that is behind serves, too: without a lease there is nothing to lose.
+    """
+    return tuple(
+        StopGuest(allocation.id, "its member has not heard of the quorum", grace_seconds=1.0)
+        for allocation in state.allocations_on(member_id)
+        if _lease_is_over(allocation, observed) and allocation.id in observed.guests
+    )
+
+
+def _end(allocation: Allocation, observed: MemberObservation, drain_seconds: float) -> list[Action]:
+    """Stop what is wanted no more, and say so once it is gone, and nobody is about to start it."""
     if allocation.id in observed.guests:
         reason = "it is wanted no more"
-        return StopGuest(allocation.id, reason, drain_seconds=drain_seconds)
-    return _report(allocation, AllocationStatus.STOPPED, "stopped as asked")
+        return [StopGuest(allocation.id, reason, drain_seconds=drain_seconds)]
+    if allocation.id in observed.under_way:
+        return []
+    return [_report(allocation, AllocationStatus.STOPPED, "stopped as asked")]
 
 
 def _drain_seconds(state: ClusterState, allocation: Allocation, settings: HealthSettings) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import zlib
 from collections.abc import Mapping
 from typing import Literal
@@ -16,7 +17,7 @@ import msgspec
 
 from sappers.config import GUEST_USER_IDS
 from sappers.errors import LaunchError
-from sappers.launchers import nanos_command
+from sappers.launchers import nanos_command, watchdog
 from sappers.model.image import Blob, Boot, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator
 
@@ -53,6 +54,7 @@ class GuestSpec(msgspec.Struct, frozen=True):
         tsc_khz: The host's clock rate, or None when not known.
         user_id: Whom to run as, or None to stay who we are.
         groups: Groups beside, to open /dev/kvm.
+        lease_file: What the watchdog of an exclusive guest reads; empty for any other guest.
     """
 
     allocation_id: str
@@ -68,6 +70,7 @@ class GuestSpec(msgspec.Struct, frozen=True):
     has_root: bool = False
     kind: Literal["microvm", "nanos"] = "microvm"
     processor_random: bool = True
+    lease_file: str = ""
 
 
 def boot_files(boot: Boot, *, clone: bool = False) -> Mapping[str, Blob]:
@@ -87,7 +90,7 @@ def boot_files(boot: Boot, *, clone: bool = False) -> Mapping[str, Blob]:
 
 def qemu_command(spec: GuestSpec) -> tuple[str, ...]:
     """A guest that boots: drop all privileges, then QEMU."""
-    return (*_as_user(spec), *_qemu(spec), *_kernel(spec), *_devices(spec))
+    return (*_watched(spec), *_as_user(spec), *_qemu(spec), *_kernel(spec), *_devices(spec))
 
 
 def template_command(spec: GuestSpec) -> tuple[str, ...]:
@@ -111,7 +114,13 @@ def clone_command(spec: GuestSpec) -> tuple[str, ...]:
     """
     memory = _memory(spec, share="off")
     cache = _CLONES_TRANSLATION_CACHE_MIB
-    return (*_as_user(spec), *_qemu(spec, memory, cache), *_devices(spec), "-incoming", "defer")
+    return (
+        *_watched(spec),
+        *_as_user(spec),
+        *_qemu(spec, memory, cache),
+        *_devices(spec),
+        *("-incoming", "defer"),
+    )
 
 
 def _memory(spec: GuestSpec, share: str) -> tuple[str, ...]:
@@ -226,6 +235,13 @@ def _published(spec: GuestSpec) -> str:
     return f",hostfwd=tcp:{spec.address}:{spec.host_port}-{GUEST_ADDRESS}:{spec.guest_port}"
 
 
+def _watched(spec: GuestSpec) -> tuple[str, ...]:
+    """The watchdog above an exclusive guest's QEMU; it needs CAP_KILL for another user's."""
+    if not spec.lease_file:
+        return ()
+    return (sys.executable, "-I", "-S", watchdog.__file__, spec.lease_file)
+
+
 def _as_user(spec: GuestSpec) -> tuple[str, ...]:
     if spec.user_id is None:
         return ()
@@ -235,6 +251,8 @@ def _as_user(spec: GuestSpec) -> tuple[str, ...]:
     return (
         *("/usr/bin/setpriv", f"--reuid={spec.user_id}", f"--regid={spec.user_id}"),
         f"--groups={groups}" if groups else "--clear-groups",
+        # Changing the user makes the kernel forget that QEMU is to end with its watchdog.
+        *(("--pdeathsig=KILL",) if spec.lease_file else ()),
         "--no-new-privs",
         f"--inh-caps={capabilities}",
         f"--ambient-caps={capabilities}",

@@ -2,6 +2,7 @@
 
     STATE_DIR/guests/<allocation>/             0700, ours
         record.json                            exists as long as the guest should be looked after
+        lease                                  of an exclusive guest: until when it may run
         serial.log                             what it printed, kept when it is gone
         run/                                   0700, the guest's own user's; QEMU works here
 
@@ -22,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.durable import write_durably
-from sappers.launchers import command
+from sappers.launchers import command, watchdog
 from sappers.launchers.verdict import Traces
 from sappers.ports import OUTPUT_LOG
 
@@ -98,6 +99,17 @@ class GuestFolder:
         """Replace the record."""
         write_durably(self.path / "record.json", msgspec.json.encode(record))
 
+    @property
+    def lease(self) -> Path:
+        """What the watchdog of an exclusive guest reads."""
+        return self.path / "lease"
+
+    def write_lease(self, until: float) -> None:
+        """Let the guest run until then (CLOCK_BOOTTIME). Of no use after a reboot: not synced."""
+        new = self.path / "lease.new"
+        new.write_text(watchdog.lease_text(until))
+        new.replace(self.lease)
+
     def traces(self) -> Traces:
         """The ends of what an ended guest left."""
         return Traces(
@@ -124,6 +136,7 @@ class GuestFolder:
             shutil.rmtree(self.run, ignore_errors=True)
         except RecursionError:  # folders in folders without end, to be kept
             subprocess.run(["rm", "-rf", "--", str(self.run)], check=False)
+        self.lease.unlink(missing_ok=True)
         (self.path / "record.json").unlink(missing_ok=True)
 
     def trim_log(self) -> None:

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from sappers.errors import GuestMisbehaves, LaunchError, SappersError, TemplateError
-from sappers.launchers import command, control
+from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs
 from sappers.launchers.host_port import check_free
@@ -65,6 +65,7 @@ class QemuLauncher:
         cold_boots: How many guests may boot at once; the cores when None. Four times as many may
             start from templates.
         credentials_seconds: How long a guest's credentials last without the agent.
+        lease_of: When the lease of an exclusive allocation ends (CLOCK_BOOTTIME); 0: it has none.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class QemuLauncher:
         refusals: Refusals,
         cold_boots: int | None = None,
         credentials_seconds: float = CREDENTIALS_SECONDS,
+        lease_of: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self._root = folder
         self._images = images
@@ -92,6 +94,7 @@ class QemuLauncher:
         self._ca_pem = ca.read_text() if ca else ""
         self._credentials = credentials
         self._scope_of = scope_of
+        self._lease_of = lease_of
         self._credentials_seconds = credentials_seconds
         self._renewed_before = credentials_seconds * _RENEWED_BEFORE
         self._accelerator = accelerator
@@ -163,6 +166,18 @@ class QemuLauncher:
         if folder.path.exists():
             await asyncio.to_thread(folder.clear)
             await asyncio.to_thread(prune_logs, self._root)
+
+    async def leases(self) -> Mapping[str, float]:
+        """When the leases of exclusive guests end, by allocation id, in CLOCK_BOOTTIME seconds."""
+        paths = await asyncio.to_thread(lambda: list(self._root.glob("*/lease")))
+        return {path.parent.name: watchdog.lease_until(str(path)) for path in paths}
+
+    async def extend_leases(self, until: Mapping[str, float]) -> None:
+        """Let exclusive guests that run here run until then; the watchdog beside each reads it."""
+        for allocation_id, moment in until.items():
+            folder = self._folder(allocation_id)
+            if folder.lease.exists():
+                folder.write_lease(moment)
 
     async def observe(self) -> Mapping[str, GuestProcess]:
         """Every guest on this host that is ours, owned or not, by allocation id."""
@@ -267,6 +282,12 @@ class QemuLauncher:
             LaunchError: The image is not whole, or the guest's port is taken; nothing is left.
         """
 
+        until = self._lease_of(spec.allocation_id)
+        if spec.lease_file and until <= watchdog.now():
+            raise LaunchError(
+                f"guest {spec.allocation_id} has no lease: the quorum does not answer"
+            )
+
         def fill() -> None:
             with self._images.holding():
                 boot = self._images.assemble(image).boot
@@ -275,6 +296,8 @@ class QemuLauncher:
                     for name, blob in command.boot_files(boot, clone=held is not None).items()
                 }
                 folder.prepare(record, files, spec.user_id)
+                if spec.lease_file:
+                    folder.write_lease(until)
 
         if spec.guest_port is not None and spec.host_port is not None:
             check_free(self._address, spec.host_port)
@@ -307,6 +330,7 @@ class QemuLauncher:
                     memory_max_mib=command.memory_limit_mib(spec.memory_mib, self._accelerator),
                     description=f"Sappers guest {spec.allocation_id}",
                     standard_input=descriptor_path(held.memory) if held else "",
+                    capabilities=("CAP_KILL",) if spec.lease_file else (),
                 )
             )
         )
@@ -372,6 +396,7 @@ class QemuLauncher:
             host_port=guest_port if allocation.host_port is None else allocation.host_port,
             mac=command.mac_for(allocation.id),
             user_id=None if nobody.user_id is None else command.user_id_for(allocation.id),
+            lease_file=str(self._folder(allocation.id).lease) if allocation.is_exclusive else "",
         )
 
     def _spec_of_nobody(self, manifest: Manifest, memory_mib: int) -> command.GuestSpec:

@@ -12,6 +12,7 @@ import signal
 
 import msgspec
 
+from sappers.launchers import watchdog
 from sappers.model.observation import GuestProcess
 from sappers.ports import UnitStatus
 
@@ -67,6 +68,8 @@ def _reason(unit: UnitStatus | None, traces: Traces) -> str:
         return _REASONS[why]
     if unit is None or unit.exit_code is None:
         return "its process is gone"
+    if unit.exit_code == watchdog.EXIT_CODE:
+        return "its lease ended: its member had not heard of the quorum"
     if unit.exit_code >> 1 in _KERNEL_STOPPED:
         return _unikernel_panic(_KERNEL_STOPPED[unit.exit_code >> 1], traces.serial)
     if unit.exit_code > _KILLED:

@@ -143,16 +143,3 @@ class MemberObservation(msgspec.Struct, frozen=True):
     agent_started_at: float = 0.0
     pulses: dict[str, PulseReading] = {}
     leading_seconds: float = 0.0
-
-
-class VoterReadings(msgspec.Struct, frozen=True):
-    """How voters take part in Raft, beside what gossip says of them, as the leader sees it.
-
-    Attributes:
-        silent_seconds: By member id: since when a voter that lives has not taken part. Those that
-            do lack.
-        unfit: Members that were given a vote and did not take part; others are chosen before long.
-    """
-
-    silent_seconds: dict[str, float] = {}
-    unfit: frozenset[str] = frozenset()

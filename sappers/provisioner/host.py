@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sappers.model.policy import ImageSettings
+from sappers.config import ELECTORATE_SIZES, LEASE_SECONDS
+from sappers.model.policy import ElectorateSettings, FencingSettings, ImageSettings
 from sappers.provisioner.host_values import HostValues, Secret, read_boolean
 from sappers.provisioner.inventory_ini import Settings
 from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_port
@@ -34,6 +36,8 @@ class Host:
         images: How much of the host's network images may take.
         consul: A Consul agent of the cluster's own runs on it.
         gateway_port: Where it routes requests to services, 0 for nowhere, or None for the default.
+        electorate: How many voters there should be, while this host's agent leads.
+        fencing: How exclusive guests are kept from running twice, while this host's agent leads.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Host:
     images: ImageSettings = field(default_factory=ImageSettings)
     consul: bool = False
     gateway_port: int | None = None
+    electorate: ElectorateSettings = field(default_factory=ElectorateSettings)
+    fencing: FencingSettings = field(default_factory=FencingSettings)
     common_args: SshOptions = field(default_factory=SshOptions)
 
 
@@ -87,14 +93,23 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         images=_image_settings(values),
         consul=values.read(read_boolean, "consul") or False,
         gateway_port=values.read(_port_or_none, "sappers_gateway_port"),
+        electorate=ElectorateSettings(**_given(values, _ELECTORATE_VARIABLES)),
+        fencing=FencingSettings(**_given(values, _FENCING_VARIABLES)),
         common_args=_ssh_options(values),
     )
 
 
 def _image_settings(values: HostValues) -> ImageSettings:
     """The agent's own settings where the inventory says nothing."""
-    read = {field: values.read(reader, name) for name, (field, reader) in _IMAGE_VARIABLES.items()}
-    return ImageSettings(**{field: value for field, value in read.items() if value is not None})
+    return ImageSettings(**_given(values, _IMAGE_VARIABLES))
+
+
+def _given(
+    values: HostValues, variables: Mapping[str, tuple[str, Callable[[Any], Any]]]
+) -> dict[str, Any]:
+    """What the inventory says, by the name of the setting."""
+    read = {field: values.read(reader, name) for name, (field, reader) in variables.items()}
+    return {field: value for field, value in read.items() if value is not None}
 
 
 def _rate(value: Any) -> float:
@@ -121,6 +136,43 @@ def _at_once(value: Any) -> int:
     return int(text)
 
 
+def _voters(value: Any) -> int:
+    text = str(value).strip()
+    if not text.isdecimal() or int(text) not in ELECTORATE_SIZES:
+        raise ValueError(f"{value!r}: 1, 3 or 5 voters, or 0 to let the cluster choose")
+    return int(text)
+
+
+def _seconds(least: float, most: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            seconds = -1.0
+        if not least <= seconds <= most:
+            raise ValueError(f"{value!r} is no number of seconds from {least:g} to {most:g}")
+        return seconds
+
+    return read
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    """Program and arguments, as a shell splits them; no shell runs them."""
+    words = tuple(shlex.split(str(value)))
+    if words and not words[0].startswith("/"):
+        raise ValueError(f"{words[0]!r}: the program's whole path is needed")
+    return words
+
+
+_ELECTORATE_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "sappers_voters": ("size", _voters),
+    "sappers_replace_voter_seconds": ("replace_after_seconds", _seconds(5, 86_400)),
+}
+_FENCING_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "sappers_lease_seconds": ("lease_seconds", _seconds(*LEASE_SECONDS)),
+    "sappers_fence_command": ("command", _command),
+    "sappers_fence_seconds": ("command_seconds", _seconds(1, 600)),
+}
 _IMAGE_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "sappers_image_download_mbit": ("download_mbit_per_second", _rate),
     "sappers_image_upload_mbit": ("upload_mbit_per_second", _rate),

@@ -14,7 +14,7 @@ import msgspec
 from sappers.config import NAME_PATTERN
 from sappers.errors import HostUnfit, InventoryError
 from sappers.model.member import Ports
-from sappers.model.policy import ImageSettings
+from sappers.model.policy import ElectorateSettings, FencingSettings, ImageSettings
 from sappers.provisioner.inventory import Host, Inventory
 
 VOTERS_GROUP = "voters"
@@ -35,6 +35,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
         images: How much of its network images may take.
         consul: A Consul agent of the cluster's own runs on it.
         gateway_port: Where it routes requests to services, which Consul names; 0 for nowhere.
+        electorate, fencing: By which it decides while it leads.
         problems: What the inventory says of it that cannot be; it is not worked on then.
     """
 
@@ -45,6 +46,8 @@ class PlannedMember(msgspec.Struct, frozen=True):
     images: ImageSettings = ImageSettings()
     consul: bool = False
     gateway_port: int = 0
+    electorate: ElectorateSettings = ElectorateSettings()
+    fencing: FencingSettings = FencingSettings()
     problems: tuple[HostUnfit, ...] = ()
 
 
@@ -170,6 +173,8 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         images=host.images,
         consul=host.consul,
         gateway_port=_gateway_port(host),
+        electorate=host.electorate,
+        fencing=host.fencing,
         problems=tuple(problems),
     )
 

@@ -51,6 +51,8 @@ def plan_settings(
         zone=member.zone,
         images=member.images,
         image_keys=image_keys,
+        electorate=member.electorate,
+        fencing=member.fencing,
         consul=ConsulSettings(
             enabled=member.consul, token_file=CONSUL_TOKEN_PATH if member.consul else ""
         ),

@@ -22,7 +22,7 @@ from sappers.decisions.electorate import (
 from sappers.model.cluster_state import ClusterState
 from sappers.model.cordon import Cordon
 from sappers.model.member import Member, MemberState, Resources
-from sappers.model.observation import RaftRole, RaftStatus, VoterReadings
+from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.policy import ElectorateSettings
 from tests.unit.worlds import member
 
@@ -42,7 +42,8 @@ class World:
         )
         self.leader = self.state.electorate[0]
         self.now = NOW
-        self.readings = VoterReadings()
+        self.unheard: dict[str, int] = {}
+        self.unfit: set[str] = set()
         self.settings = SETTINGS
 
     def turn(self, number: int, word: MemberState) -> None:
@@ -61,10 +62,12 @@ class World:
             self._set(cordons=self.state.cordons.delete(name))
 
     def plan(self) -> ElectorateChange | None:
-        return plan_electorate(self.state, self.raft(), self.readings, self.now, self.settings)
+        return plan_electorate(self.state, self.raft(), self.unfit, self.now, self.settings)
 
     def raft(self) -> RaftStatus:
-        return RaftStatus(RaftRole.LEADER, 1, self.leader, 1, 1, self.state.electorate)
+        return RaftStatus(
+            RaftRole.LEADER, 1, self.leader, 1, 1, self.state.electorate, self.unheard
+        )
 
     def step(self) -> ElectorateChange | None:
         change = self.plan()
@@ -238,11 +241,11 @@ def test_a_newcomer_that_does_not_vote_holds_all_else_back_and_goes_in_time() ->
     it.now += AFTER
     assert what([it.step(), it.step()]) == ["WithdrawVote m3", "GrantVote m4"]
     it.cordon(2)
-    it.readings = VoterReadings({"m4": AFTER - 1})
+    it.unheard = {"m4": int(AFTER) - 1}
     assert it.plan() is None
-    it.readings = VoterReadings({"m4": AFTER}, frozenset({"m4"}))
-    assert it.step() == WithdrawVote("m4", "host4 has not voted for 30 s")
-    it.readings = VoterReadings({}, frozenset({"m4"}))
+    it.unheard, it.unfit = {"m4": int(AFTER)}, {"m4"}
+    assert it.step() == WithdrawVote("m4", "host4 takes no part in Raft for 30 s")
+    it.unheard = {}
     assert what([it.step()]) == ["GrantVote m5"]
 
 
@@ -250,7 +253,7 @@ def test_a_change_under_way_is_waited_for() -> None:
     it = world(5)
     it.turn(2, MemberState.LEFT)
     raft = msgspec.structs.replace(it.raft(), electorate=("m1", "m2", "m3", "m4"))
-    assert plan_electorate(it.state, raft, it.readings, it.now, SETTINGS) is None
+    assert plan_electorate(it.state, raft, it.unfit, it.now, SETTINGS) is None
 
 
 # Under any history

@@ -104,6 +104,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fencing: FencingSettings = FencingSettings()
 
     def __post_init__(self) -> None:
+        self._check_voters()
         for field, value in (("cluster", self.cluster), ("node_name", self.node_name)):
             if not NAME_PATTERN.fullmatch(value):
                 raise ConfigError(
@@ -122,16 +123,6 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for field, kept in msgspec.structs.asdict(self.events).items():
             if not kept >= 1:
                 raise ConfigError(f"events.{field} = {kept}: it is 1 or more")
-        if self.electorate.size not in ELECTORATE_SIZES:
-            raise ConfigError(
-                f"electorate.size = {self.electorate.size}: 1, 3 or 5 voters, or 0 to let the "
-                "cluster choose"
-            )
-        shortest, longest = LEASE_SECONDS
-        if not shortest <= (lease := self.fencing.lease_seconds) <= longest:
-            raise ConfigError(
-                f"fencing.lease_seconds = {lease:g}: it is from {shortest:g} to {longest:g}"
-            )
         if self.ports.gateway and not self.consul.enabled:
             raise ConfigError(
                 f"ports.gateway = {self.ports.gateway}: the gateway is routed from Consul",
@@ -142,6 +133,18 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for one in self.image_keys:
             if not _PUBLIC_KEY.fullmatch(one.key):
                 raise ConfigError(f"image_keys: {one.key!r} is no public key: 64 hex digits are")
+
+    def _check_voters(self) -> None:
+        if self.electorate.size not in ELECTORATE_SIZES:
+            raise ConfigError(
+                f"electorate.size = {self.electorate.size}: 1, 3 or 5 voters, or 0 to let the "
+                "cluster choose"
+            )
+        shortest, longest = LEASE_SECONDS
+        if not shortest <= (lease := self.fencing.lease_seconds) <= longest:
+            raise ConfigError(
+                f"fencing.lease_seconds = {lease:g}: it is from {shortest:g} to {longest:g}"
+            )
 
     @property
     def listen_address(self) -> str:

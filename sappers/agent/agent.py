@@ -34,6 +34,7 @@ from sappers.agent.leadership import Leadership
 from sappers.agent.leases import Leases, boot_clock
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
+from sappers.agent.power import PowerFence
 from sappers.agent.pulses import Pulses
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
@@ -46,6 +47,7 @@ from sappers.agent.streams import StreamKeeper
 from sappers.config import AgentSettings, StateFolder
 from sappers.decisions.guest_scope import scope_of
 from sappers.decisions.reconcile_member import reconcile_member
+from sappers.errors import CommandRefused
 from sappers.model import subjects
 from sappers.model.commands import Command
 from sappers.model.guest_scope import GuestScope
@@ -157,7 +159,8 @@ class Agent:
             repair_signer=repair_signer,
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
-        self._leadership = Leadership(self, clock, folder.genesis)
+        self._leadership = Leadership(self, clock, folder.genesis, settings.fencing)
+        self._power = PowerFence(settings.cluster, settings.fencing, self._propose_in_term)
         self._pulses = Pulses(hub_client, clock, me.id)
         self._repairs = Repairs(
             self, clock, hub_client, repair_signer, self._spread.signers, refusals
@@ -231,6 +234,7 @@ class Agent:
                 await self._sleep(stopping)
         notify_systemd("STOPPING=1")
         await self._actuator.close()
+        await self._power.close()
         if self._log_watch:
             self._log_watch.cancel()
         await self.log.stop()
@@ -254,6 +258,7 @@ class Agent:
         if self.log.status().role is RaftRole.LEADER:
             await self._leadership.lead(observed)
             state = self.log.state()
+            self._power.attend(state, observed.surely_ended, self.log.status().term)
         plan = reconcile_member(
             state, observed, self._me.id, self._clock.monotonic(), self._settings.health
         )
@@ -381,6 +386,17 @@ class Agent:
             await self._vote(genesis)
             if before is not None:
                 await before.stop()
+
+    async def _propose_in_term(self, commands: tuple[Command, ...], term: int) -> None:
+        """Have commands committed as this leader's, in no other term than they were decided in.
+
+        Raises:
+            SappersError: Not committed, or refused.
+        """
+        proposal = self._leadership.proposal(*commands, leader_term=term)
+        applied = await self.log.propose(proposal, REPORT_SECONDS)
+        if applied.refused:
+            raise CommandRefused(applied.refused)
 
     async def _submit(self, *commands: Command) -> None:
         await self.service.propose(self._leadership.proposal(*commands), REPORT_SECONDS)

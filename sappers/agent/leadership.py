@@ -15,6 +15,7 @@ from sappers.errors import SappersError
 from sappers.model.commands import Command, FoundCluster, Proposal
 from sappers.model.member import Member
 from sappers.model.observation import MemberObservation
+from sappers.model.policy import FencingSettings
 from sappers.ports import Clock, ReplicatedLog
 
 COMMANDS_AT_ONCE = 100
@@ -38,8 +39,11 @@ class Leading(Protocol):
 class Leadership:
     """Proposes in the term that it decided in; another leader's plan is never mixed with it."""
 
-    def __init__(self, agent: Leading, clock: Clock, genesis: Path) -> None:
+    def __init__(
+        self, agent: Leading, clock: Clock, genesis: Path, fencing: FencingSettings
+    ) -> None:
         self._agent = agent
+        self._fencing = fencing
         self._clock = clock
         self._genesis = genesis
 
@@ -49,7 +53,7 @@ class Leadership:
         state, status = replicated.state(), replicated.status()
         commands: Sequence[Command]
         if state.cluster_id:
-            commands = reconcile_cluster(state, observed, self._clock.now())
+            commands = reconcile_cluster(state, observed, self._clock.now(), self._fencing)
         else:
             genesis = load_genesis(self._genesis)
             assert genesis is not None, "only voters lead, and voters have a genesis"

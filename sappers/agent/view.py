@@ -48,6 +48,7 @@ def build_view(
         repairs=tuple(sorted(state.repairs.values(), key=lambda one: (-one.opened_at, one.id))),
         images=tuple(sorted(state.images.values(), key=lambda one: (one.name, one.digest))),
         alerts=state.alerts,
+        cordons=dict(state.cordons),
     )
 
 

@@ -24,6 +24,7 @@ from sappers.api.wire import (
     Events,
     Members,
     SnapshotTaken,
+    WantedCordon,
     WantedLogLevel,
     WantedWorkload,
     Workloads,
@@ -193,6 +194,15 @@ class OperatorClient:
     def delete_workload(self, name: str) -> Written:
         """Run it no more. Raises as `call`."""
         return self._write("DELETE", f"/v1/workloads/{name}", None)
+
+    def cordon(self, member_id: str, *, drain: bool) -> Written:
+        """Place nothing new on a member; with `drain`, move off what is there. Raises as `call`."""
+        content = msgspec.json.encode(WantedCordon(drain))
+        return self._write("PUT", f"/v1/members/{member_id}/cordon", content)
+
+    def uncordon(self, member_id: str) -> Written:
+        """Use a member again. Raises as `call`."""
+        return self._write("DELETE", f"/v1/members/{member_id}/cordon", None)
 
     def take_snapshot(self) -> SnapshotTaken:
         """Have the member in use write its state to disk. Raises as `call`."""

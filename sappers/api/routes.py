@@ -24,11 +24,13 @@ from sappers.api.wire import (
     ImagePath,
     Images,
     LogQuery,
+    MemberPath,
     Members,
     NoInput,
     RepairAccess,
     SnapshotTaken,
     StateQuery,
+    WantedCordon,
     WantedImageKey,
     WantedLogLevel,
     WantedRepairKey,
@@ -105,6 +107,7 @@ _STATE: Mapping[str, Any] = {"query": StateQuery, "errors": (503, 504)}
 _IMAGE: Mapping[str, Any] = {"path_type": ImagePath}
 _CHUNK: Mapping[str, Any] = {"path_type": ChunkPath}
 _KEY: Mapping[str, Any] = {"path_type": ImageKeyPath, "response": Written, "roles": OPERATORS}
+_MEMBER: Mapping[str, Any] = {"path_type": MemberPath, "response": Written, "roles": OPERATORS}
 _WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath, "response": Written}
 
 ROUTES: tuple[Route, ...] = (
@@ -331,6 +334,23 @@ ROUTES: tuple[Route, ...] = (
         body=WantedRepairKey,
         roles=OPERATORS,
         errors=(409, 503, 504),
+    ),
+    _write(
+        "PUT",
+        "/v1/members/{id}/cordon",
+        "Place nothing new on a member; drain: move off what is there",
+        writes.put_cordon,
+        **_MEMBER,
+        body=WantedCordon,
+        errors=(404, 503, 504),
+    ),
+    _write(
+        "DELETE",
+        "/v1/members/{id}/cordon",
+        "Use a member again",
+        writes.delete_cordon,
+        **_MEMBER,
+        errors=(404, 503, 504),
     ),
     _get(
         "/v1/quorum",

@@ -25,6 +25,9 @@ _NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?" + _END
 
 WorkloadName = Annotated[str, Meta(pattern=_NAME, max_length=40)]
 AllocationId = Annotated[str, Meta(pattern=_NAME, max_length=60)]
+MemberId = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?" + _END, max_length=64)
+]
 ImageName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?" + _END, max_length=80)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}" + _END)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -55,6 +58,12 @@ class AllocationPath(_Input, frozen=True):
     """An allocation by id."""
 
     id: AllocationId
+
+
+class MemberPath(_Input, frozen=True):
+    """A member by id."""
+
+    id: MemberId
 
 
 class ImagePath(_Input, frozen=True):
@@ -210,6 +219,16 @@ class WantedWorkload(_Input, frozen=True):
             exclusive=self.exclusive,
             role=role_of(name, self.image.name),
         )
+
+
+class WantedCordon(_Input, frozen=True):
+    """How a member is closed.
+
+    Attributes:
+        drain: What is on it moves away, too.
+    """
+
+    drain: bool = False
 
 
 class Members(msgspec.Struct, frozen=True):

@@ -8,13 +8,22 @@ from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.wire import (
     NoInput,
     SnapshotTaken,
+    WantedCordon,
     WantedLogLevel,
     WantedRepairKey,
     WantedWorkload,
     Written,
 )
 from sappers.errors import ApiError, CommandRefused, IdentityError
-from sappers.model.commands import Command, Proposal, PutRepairKey, PutWorkload, StopWorkload
+from sappers.model.commands import (
+    Command,
+    CordonMember,
+    Proposal,
+    PutRepairKey,
+    PutWorkload,
+    StopWorkload,
+    UncordonMember,
+)
 from sappers.model.repair import RepairKey
 from sappers.model.view import Genesis
 from sappers.ports import Applied
@@ -65,6 +74,25 @@ async def put_repair_key(call: Call) -> Written:
     applied = await _propose(call, PutRepairKey(key, wanted.logins))
     if applied.refused:
         raise CommandRefused(applied.refused)
+    return Written(applied.index, applied.term)
+
+
+async def put_cordon(call: Call) -> Written:
+    """PUT /v1/members/{id}/cordon."""
+    wanted: WantedCordon = call.body
+    return await _of_member(call, CordonMember(call.path.id, wanted.drain))
+
+
+async def delete_cordon(call: Call) -> Written:
+    """DELETE /v1/members/{id}/cordon."""
+    return await _of_member(call, UncordonMember(call.path.id))
+
+
+async def _of_member(call: Call, command: Command) -> Written:
+    applied = await _propose(call, command)
+    if applied.refused:  # the state machine's only reason is that there is no such member
+        hint = "sappers-deploy status lists them"
+        raise ApiError(applied.refused, status=404, hint=hint)
     return Written(applied.index, applied.term)
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.cordon import Cordon
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import Repair
 from sappers.model.view import ClusterView, MemberView
@@ -133,7 +134,7 @@ def _members_table(view: ClusterView) -> Table:
         memory = f"{_gib(one.memory_used_mib)}/{_gib(member.resources.memory_mib)} GiB"
         table.add_row(
             plain(member.name, "bold" if one.role == "leader" else ""),
-            _state(one),
+            _state(one, view.cordons.get(one.member.id)),
             _role(view, one),
             plain(member.address),
             str(member.resources.cpus),
@@ -147,9 +148,11 @@ def _members_table(view: ClusterView) -> Table:
     return table
 
 
-def _state(one: MemberView) -> Text:
+def _state(one: MemberView, cordon: Cordon | None) -> Text:
     state = one.member.state
     text = Text(state.value, _MEMBER_STYLE[state])
+    if cordon is not None:
+        text.append(f", {cordon.word}", "yellow")
     others = [source for source in one.suspected_by if source != "gossip"]
     if others:
         text.append(f", suspected by {', '.join(others)}", "yellow")

@@ -6,6 +6,7 @@ import msgspec
 
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation
+from sappers.model.cordon import Cordon
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.refusal import Refusal
@@ -84,6 +85,7 @@ class ClusterView(msgspec.Struct, frozen=True):
         attention: What a person must do something about, one sentence each with what to do.
         images: What every member keeps, by name.
         alerts: What the monitor says is wrong, oldest first.
+        cordons: Members that an operator closed, by id.
         repairs: Newest first; those that are over too, as far as they are kept.
     """
 
@@ -104,6 +106,7 @@ class ClusterView(msgspec.Struct, frozen=True):
     images: tuple[ClusterImage, ...] = ()
     alerts: tuple[Alert, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    cordons: dict[str, Cordon] = {}
 
 
 class Genesis(msgspec.Struct, frozen=True):

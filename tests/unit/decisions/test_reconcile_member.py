@@ -269,3 +269,43 @@ def test_the_hub_server_refuses_guests_whose_allocation_is_over_wherever_they_ar
         server_refuses=run.refused,
     )
     assert not [action for action in plan(state, hub=hub) if isinstance(action, RunHubServer)]
+
+
+# Exclusive guests
+
+
+def test_an_exclusive_guest_starts_only_with_a_lease() -> None:
+    state, allocation = world(lease_seconds=15.0)
+    assert not [one for one in plan(state) if isinstance(one, LaunchGuest)]
+    with_lease = plan(state, leases={"hello-1": 12.0})
+    assert LaunchGuest(allocation, attempt=0) in with_lease
+
+
+@pytest.mark.parametrize("caught_up", [True, False])
+def test_an_exclusive_guest_is_stopped_in_order_before_its_lease_ends(caught_up: bool) -> None:
+    state, _ = world(lease_seconds=15.0, status=AllocationStatus.HEALTHY)
+
+    def stops(left: float) -> list[StopGuest]:
+        seen = plan(state, guests=guest(), leases={"hello-1": left}, caught_up=caught_up)
+        return [one for one in seen if isinstance(one, StopGuest)]
+
+    assert stops(10.0) == []
+    (stop,) = stops(2.0)
+    assert stop.reason == "its member has not heard of the quorum"
+    assert stop.grace_seconds < 2.0
+
+
+def test_without_a_lease_a_guest_that_is_gone_is_neither_restarted_nor_failed() -> None:
+    state, _ = world(lease_seconds=15.0, status=AllocationStatus.HEALTHY)
+    kinds = (RestartGuest, LaunchGuest, ReportStatus)
+    assert not [one for one in plan(state) if isinstance(one, kinds)]
+
+
+def test_what_is_being_started_is_not_reported_as_stopped() -> None:
+    state, _ = world(wanted=False)
+    assert not [one for one in plan(state, under_way=frozenset({"hello-1"})) if _is_report(one)]
+    assert [one for one in plan(state) if _is_report(one)]
+
+
+def _is_report(action: object) -> bool:
+    return isinstance(action, ReportStatus)

@@ -1,0 +1,93 @@
+"""`sappers-deploy cordon`, `drain` and `uncordon`: close a member, empty it, open it again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sappers.api.operator_client import OperatorClient
+from sappers.cli.session import Address, Cluster, open_cluster
+from sappers.cli.waiting import wait_until
+from sappers.errors import ConfigError
+from sappers.model.member import Member
+from sappers.model.view import ClusterView
+
+Named = Annotated[str, typer.Argument(metavar="MEMBER", help="A member, by name or id.")]
+
+
+def cordon(member: Named, *, cluster: Cluster = None, addr: Address = None) -> None:
+    """Place nothing new on a member, and give its vote to another; what runs there stays."""
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        client.cordon(found.id, drain=False)
+    _say(f"{found.name} is cordoned")
+
+
+def drain(
+    member: Named,
+    *,
+    wait: Annotated[bool, typer.Option(help="Wait until nothing of the cluster is on it.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 300.0,
+    cluster: Cluster = None,
+    addr: Address = None,
+) -> None:
+    """Move everything off a member, its vote too, so that its host can be taken away."""
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        client.cordon(found.id, drain=True)
+        if wait:
+            wait_until(
+                lambda: how_empty(client, found),
+                what=found.name,
+                timeout_seconds=timeout,
+                hint="the cluster goes on trying; sappers-deploy status says what it lacks",
+                console=Console(stderr=True),
+            )
+    _say(f"{found.name} is empty" if wait else f"{found.name} is drained")
+
+
+def uncordon(member: Named, *, cluster: Cluster = None, addr: Address = None) -> None:
+    """Use a member again that was cordoned or drained."""
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        client.uncordon(found.id)
+    _say(f"{found.name} is used again")
+
+
+def find_member(view: ClusterView, named: str) -> Member:
+    """The member of that id, else the one of that name that lives.
+
+    Raises:
+        ConfigError: There is none, or there are several.
+    """
+    members = [one.member for one in view.members]
+    found = [one for one in members if one.id == named] or [
+        one for one in members if one.name == named
+    ]
+    if len(found) > 1:
+        found = [one for one in found if one.state == "alive"] or found
+    if len(found) != 1:
+        known = ", ".join(one.name for one in members)
+        what = "several members are" if found else "no member is"
+        raise ConfigError(f"{what} called {named}; there are {known}", hint="name it by its id")
+    return found[0]
+
+
+def how_empty(client: OperatorClient, member: Member) -> tuple[bool, str]:
+    """Whether a member runs nothing of the cluster any more, and what it still does."""
+    view = client.view()
+    guests = [
+        one.id
+        for one in view.allocations
+        if one.member_id == member.id and not one.status.is_terminal
+    ]
+    duties = ["its vote"] * (member.id in view.electorate)
+    duties += ["the hub"] * (member.id in view.hub_servers)
+    left = [*guests, *duties]
+    return not left, f"it still has {', '.join(left)}" if left else "empty"
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False)

@@ -1,0 +1,137 @@
+"""Leases as an agent keeps them: on a clock that the test moves, with a log that it commits to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from sappers.agent.leases import Leases, SharedBarrier
+from sappers.decisions.fencing import certain_after_seconds
+from sappers.errors import ProposalRejected
+from sappers.model.allocation import AllocationStatus
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import ReportAllocation
+from sappers.model.member import Member
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.ports import QuorumHeard
+from tests.unit.decisions.test_fencing import LEASE, exclusive
+from tests.unit.worlds import commit
+
+
+class Log:
+    def __init__(self, state: ClusterState) -> None:
+        self.current = state
+        self.barriers = 0
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def state(self) -> ClusterState:
+        return self.current
+
+    def status(self) -> RaftStatus:
+        return RaftStatus(RaftRole.LEADER, 1, "m1", 1, 1)
+
+    async def read_barrier(self, timeout_seconds: float) -> int:
+        self.barriers += 1
+        self.asked.set()
+        await self.gate.wait()
+        return self.current.index
+
+
+class World:
+    """The agent's service, launcher and clock in one."""
+
+    def __init__(self, state: ClusterState, member_id: str) -> None:
+        self.log = Log(state)
+        self.me = state.members[member_id]
+        self.now = 1000.0
+        self.failure: Exception | None = None
+        self.ahead = 0
+        self.files: dict[str, float] = {}
+        self.asking_takes = 0.0
+        self.leases = Leases(self, None, self, lambda: self.now)
+
+    def leader(self) -> Member | None:
+        return self.me
+
+    async def hear_quorum(self) -> QuorumHeard:
+        self.now += self.asking_takes
+        if self.failure:
+            raise self.failure
+        return QuorumHeard(self.log.state().index + self.ahead)
+
+    async def extend_leases(self, until: Mapping[str, float]) -> None:
+        self.files.update(until)
+
+    async def renew(self) -> float:
+        return await self.leases._renew()
+
+
+@pytest.fixture
+async def world() -> World:
+    state, allocation = exclusive()
+    made = World(state, allocation.member_id)
+    made.id = allocation.id
+    return made
+
+
+async def test_a_lease_counts_from_before_the_quorum_was_asked(world: World) -> None:
+    world.asking_takes = 2.0
+    pause = await world.renew()
+    assert world.leases.until(world.id) == 1000.0 + LEASE
+    assert world.leases.seconds_left() == {world.id: LEASE - 2.0}
+    assert world.files == {world.id: 1000.0 + LEASE}
+    assert pause <= LEASE / 5
+
+
+async def test_without_an_answer_nothing_is_renewed(world: World) -> None:
+    await world.renew()
+    world.failure = ProposalRejected("not the leader")
+    world.now += LEASE - 1
+    await world.renew()
+    assert world.leases.seconds_left() == {world.id: 1.0}
+    world.now += 1
+    assert world.leases.seconds_left() == {}
+
+
+async def test_a_state_behind_the_answer_grants_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.agent.leases.ANSWER_SECONDS", 0.2)
+    world.ahead = 1
+    await world.renew()
+    assert world.leases.seconds_left() == {}
+
+
+async def test_what_is_lost_is_not_renewed(world: World) -> None:
+    await world.renew()
+    report = ReportAllocation(world.id, AllocationStatus.LOST, "its member is dead")
+    world.log.current, _ = commit(world.log.current, report)
+    await world.renew()
+    assert world.leases.seconds_left() == {}
+
+
+async def test_a_bad_end_is_sure_after_the_wait_by_the_clock_that_saw_it(world: World) -> None:
+    report = ReportAllocation(world.id, AllocationStatus.LOST, "its member is dead")
+    state, _ = commit(world.log.current, report, time=-1e9)  # wall clocks have no part in it
+    assert world.leases.surely_ended(state) == frozenset()
+    world.now += certain_after_seconds(LEASE) - 0.1
+    assert world.leases.surely_ended(state) == frozenset()
+    world.now += 0.2
+    assert world.leases.surely_ended(state) == {world.id}
+
+
+async def test_a_barrier_is_shared_but_only_by_who_called_before_it_began() -> None:
+    log = Log(exclusive()[0])
+    log.gate.clear()
+    barrier = SharedBarrier(lambda: log)
+    first = asyncio.create_task(barrier.index())
+    await log.asked.wait()
+    late = [asyncio.create_task(barrier.index()) for _ in range(5)]
+    await asyncio.sleep(0)
+    log.gate.set()
+    await asyncio.gather(first, *late)
+    assert log.barriers == 2

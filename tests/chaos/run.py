@@ -11,9 +11,8 @@ from sappers.api.operator_client import Endpoint
 from tests.chaos.clients import Clients, Record
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.history import violations
+from tests.chaos.wellness import WHOLE_SECONDS, await_well
 from tests.e2e.lab_cluster import LabCluster
-
-WHOLE_SECONDS = 120.0
 
 
 @dataclass
@@ -65,7 +64,7 @@ def _strike(
     began = time.monotonic()
     whom = fault.strike(cluster, dice)
     mended = time.monotonic()
-    cluster.await_whole(WHOLE_SECONDS)
+    await_well(cluster)
     return fault.name, whom, mended - began, time.monotonic() - mended
 
 

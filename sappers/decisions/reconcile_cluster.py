@@ -7,12 +7,13 @@ and allocation ids follow from the state they were decided on.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 
 import msgspec
 
 from sappers.decisions.fencing import may_run, places_free
 from sappers.decisions.healing import reconcile_repairs
-from sappers.decisions.scheduler import NoPlacement, Placement, place
+from sappers.decisions.scheduler import Placement, Room
 from sappers.decisions.suspicion import reconcile_suspicions
 from sappers.decisions.system_workloads import plan_system_workloads
 from sappers.model.allocation import Allocation, AllocationStatus
@@ -61,7 +62,7 @@ def reconcile_cluster(
         *_reconcile_hub(state),
         *plan_system_workloads(state),
         *_report_lost(state, now),
-        *_reconcile_workloads(state, observed.surely_ended, now, fencing),
+        *_reconcile_workloads(_Plan(state, observed.surely_ended, now, fencing)),
         *reconcile_repairs(state, now),
         *_forget_old(state, observed.surely_ended, now),
     )
@@ -131,55 +132,66 @@ def _report_lost(state: ClusterState, now: float) -> list[Command]:
     ]
 
 
-def _reconcile_workloads(
-    state: ClusterState, ended: frozenset[str], now: float, fencing: FencingSettings
-) -> list[Command]:
+class _Plan:
+    """What all workloads of one plan share.
+
+    Attributes:
+        state: With what gossip says now, and without what this plan places.
+        ended: Exclusive allocations whose guests have surely ended.
+    """
+
+    def __init__(
+        self, state: ClusterState, ended: frozenset[str], now: float, fencing: FencingSettings
+    ) -> None:
+        self.state = state
+        self.ended = ended
+        self.now = now
+        self.fencing = fencing
+        self.gone = _gone_members(state, now)
+        self.drained = {member for member, cordon in state.cordons.items() if cordon.drain}
+
+    @cached_property
+    def room(self) -> Room:
+        """What members have to give; most plans give nothing away."""
+        return Room(self.state)
+
+
+def _reconcile_workloads(plan: _Plan) -> list[Command]:
     commands: list[Command] = []
-    for _, allocation in sorted(state.allocations.items()):
+    for _, allocation in sorted(plan.state.allocations.items()):
         if allocation.repair:
             continue  # a healer is wanted as long as its repair says so
-        if allocation.wanted and allocation.workload not in state.workloads:
+        if allocation.wanted and allocation.workload not in plan.state.workloads:
             commands.append(StopAllocation(allocation.id, "its workload is wanted no more"))
-    scratch = state
-    for _, workload in sorted(state.workloads.items()):
-        scratch, more = _reconcile_workload(scratch, workload, ended, now, fencing)
-        commands.extend(more)
+    for _, workload in sorted(plan.state.workloads.items()):
+        commands.extend(_reconcile_workload(plan, workload))
     return commands
 
 
-def _reconcile_workload(
-    state: ClusterState,
-    workload: Workload,
-    ended: frozenset[str],
-    now: float,
-    fencing: FencingSettings,
-) -> tuple[ClusterState, list[Command]]:
-    """One workload's commands, and the state as it will be, for the next one's scheduling."""
-    copies = _Copies(state, workload, now)
+def _reconcile_workload(plan: _Plan, workload: Workload) -> list[Command]:
+    """One workload's commands; what is placed takes its room from the next one's."""
+    copies = _Copies(plan, workload)
     missing = workload.count - len(copies.current)
-    if workload.exclusive:
-        missing = min(missing, places_free(state, workload, ended))
+    if workload.exclusive and missing > 0:
+        missing = min(missing, places_free(plan.state, workload, plan.ended))
     commands: list[Command] = []
     blocked = False
-    vacant = _vacant(state, workload, copies)
-    for slot in range(missing):
-        if now < _place_again_at(state, workload):
-            break
-        chosen = place(state, workload)
-        if isinstance(chosen, NoPlacement):
-            blocked = True
-            break
-        replaces = vacant.pop(0) if vacant else ""
-        number = len(copies.current) + slot
-        allocation = _allocation(state, workload, chosen, number, fencing, replaces)
-        commands.append(PlaceAllocation(allocation, chosen.reason))
-        state = msgspec.structs.replace(
-            state, allocations=state.allocations.set(allocation.id, allocation)
-        )
+    if missing > 0 and plan.now >= _place_again_at(plan.state, workload):
+        vacant = _vacant(plan.state, workload, copies)
+        for slot in range(missing):
+            chosen = plan.room.choose(workload)
+            if chosen is None:
+                blocked = True
+                break
+            replaces = vacant[slot] if slot < len(vacant) else ""
+            number = len(copies.current) + slot
+            allocation = _allocation(plan.state, workload, chosen, number, plan.fencing, replaces)
+            commands.append(PlaceAllocation(allocation, chosen.reason))
+            plan.room.take(allocation)
     commands.extend(_stop_surplus(workload, copies.current))
     commands.extend(_stop_outdated(workload, copies, blocked=blocked))
-    commands.extend(_stop_leaving(state, workload, copies))
-    return state, commands
+    commands.extend(_stop_leaving(plan, workload, copies))
+    return commands
 
 
 class _Copies:
@@ -191,17 +203,15 @@ class _Copies:
         outdated: Of an earlier revision.
     """
 
-    def __init__(self, state: ClusterState, workload: Workload, now: float) -> None:
-        gone = _gone_members(state, now)
-        drained = {member for member, cordon in state.cordons.items() if cordon.drain}
+    def __init__(self, plan: _Plan, workload: Workload) -> None:
         live = [
             a
-            for a in state.allocations_of(workload.name)
-            if a.wanted and not a.status.is_terminal and a.member_id not in gone
+            for a in plan.state.allocations_of(workload.name)
+            if a.wanted and not a.status.is_terminal and a.member_id not in plan.gone
         ]
         right = [a for a in live if a.revision == workload.revision]
-        self.current = [a for a in right if a.member_id not in drained]
-        self.leaving = [a for a in right if a.member_id in drained]
+        self.current = [a for a in right if a.member_id not in plan.drained]
+        self.leaving = [a for a in right if a.member_id in plan.drained]
         self.outdated = [a for a in live if a.revision != workload.revision]
         healthy = sum(a.status is AllocationStatus.HEALTHY for a in self.current)
         self.lacking = max(0, workload.count - healthy)
@@ -264,13 +274,13 @@ def _stop_outdated(workload: Workload, copies: _Copies, *, blocked: bool) -> lis
     return [StopAllocation(a.id, "its workload has changed") for a in copies.outdated[keep:]]
 
 
-def _stop_leaving(state: ClusterState, workload: Workload, copies: _Copies) -> list[Command]:
+def _stop_leaving(plan: _Plan, workload: Workload, copies: _Copies) -> list[Command]:
     """What is on a drained member goes when others are healthy; it takes nobody's room.
 
     An exclusive copy goes first of all, if there is another place for it.
     """
     keep = copies.lacking
-    if workload.exclusive and not isinstance(place(state, workload), NoPlacement):
+    if workload.exclusive and copies.leaving and plan.room.choose(workload) is not None:
         keep = 0
     return [StopAllocation(a.id, "its member is drained") for a in copies.leaving[keep:]]
 

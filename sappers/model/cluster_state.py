@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
 import immutables
 import msgspec
 
@@ -21,7 +24,7 @@ _GUEST_KINDS = ("microvm", "nanos")
 REPAIRS_KEPT = 50
 
 
-class ClusterState(msgspec.Struct, frozen=True):
+class ClusterState(msgspec.Struct, frozen=True, dict=True):
     """Everything the log has decided, up to and including `index`.
 
     The tables are persistent maps: a new state shares all that did not change with the old one,
@@ -87,15 +90,26 @@ class ClusterState(msgspec.Struct, frozen=True):
 
     def allocations_of(self, workload: str) -> tuple[Allocation, ...]:
         """The workload's allocations, by id; healers belong to repairs and to no workload."""
-        return tuple(
-            a
-            for _, a in sorted(self.allocations.items())
-            if a.workload == workload and not a.repair
-        )
+        return self._by_workload.get(workload, ())
 
     def allocations_on(self, member_id: str) -> tuple[Allocation, ...]:
         """The member's allocations, by id."""
-        return tuple(a for _, a in sorted(self.allocations.items()) if a.member_id == member_id)
+        return self._by_member.get(member_id, ())
+
+    def healers(self) -> tuple[Allocation, ...]:
+        """Allocations that belong to repairs, by id."""
+        return self._by_workload.get("", ())
+
+    # Made when first asked for, as the value does not change: whoever asks for each member in turn
+    # must not go through all allocations each time.
+
+    @cached_property
+    def _by_workload(self) -> Mapping[str, tuple[Allocation, ...]]:
+        return _grouped(self.allocations, lambda one: "" if one.repair else one.workload)
+
+    @cached_property
+    def _by_member(self) -> Mapping[str, tuple[Allocation, ...]]:
+        return _grouped(self.allocations, lambda one: one.member_id)
 
     def monitor(self) -> Allocation | None:
         """The allocation whose alerts count: of those that run as monitor the healthy, newest."""
@@ -135,7 +149,16 @@ class ClusterState(msgspec.Struct, frozen=True):
             return ()
         return tuple(
             allocation
-            for _, allocation in sorted(self.allocations.items())
+            for allocation in self.healers()
             if allocation.repair == repair.id
             and (not allocation.status.is_terminal or allocation.status is AllocationStatus.LOST)
         )
+
+
+def _grouped(
+    allocations: immutables.Map[str, Allocation], key: Callable[[Allocation], str]
+) -> Mapping[str, tuple[Allocation, ...]]:
+    found: dict[str, list[Allocation]] = {}
+    for _, allocation in sorted(allocations.items()):
+        found.setdefault(key(allocation), []).append(allocation)
+    return {name: tuple(group) for name, group in found.items()}

@@ -125,6 +125,39 @@ class ReplicatedLog(Protocol):
             ProposalRejected, OutcomeUnknown: As `propose`.
         """
 
+    async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:
+        """Give a member a Raft vote; only the leader can, one change at a time.
+
+        When this returns the change is committed and `state().electorate` says so. Only then may
+        the member start its raft process, with `consensus.joining.joiners_record`. Adding a voter
+        that is one changes nothing.
+
+        Args:
+            address: Where its Raft will listen, `ip:port`.
+
+        Raises:
+            ProposalRejected: Definitely not done: not the leader, or another change is under way.
+            OutcomeUnknown: May or may not be done: see `state().electorate`, or ask again.
+        """
+
+    async def remove_voter(self, member_id: str, timeout_seconds: float) -> Applied:
+        """Take a member's vote; only the leader can, one change at a time, not its own.
+
+        The one removed is told, when it can be reached: then `status().is_removed` there.
+
+        Raises:
+            ProposalRejected: As `add_voter`; also when the others have no quorum that answers.
+            OutcomeUnknown: As `add_voter`.
+        """
+
+    async def transfer_leadership(self, member_id: str, timeout_seconds: float) -> None:
+        """Make another voter the leader; returns once it is. Proposals meanwhile are rejected.
+
+        Raises:
+            ProposalRejected: Not the leader, no such voter, or it did not catch up in time.
+            OutcomeUnknown: It was asked to lead, and who leads is not known.
+        """
+
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """Committed entries that follow `index`, at most `limit`; None when compacted away."""
 

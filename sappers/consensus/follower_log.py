@@ -130,6 +130,30 @@ class FollowerLog:
         """
         raise ProposalRejected("this member has no vote", hint="read it at the leader")
 
+    async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:  # noqa: ARG002
+        """Always refused: the leader changes the electorate.
+
+        Raises:
+            ProposalRejected: This member has no vote.
+        """
+        raise ProposalRejected("this member has no vote", hint="ask the leader")
+
+    async def remove_voter(self, member_id: str, timeout_seconds: float) -> Applied:  # noqa: ARG002
+        """Always refused: the leader changes the electorate.
+
+        Raises:
+            ProposalRejected: This member has no vote.
+        """
+        raise ProposalRejected("this member has no vote", hint="ask the leader")
+
+    async def transfer_leadership(self, member_id: str, timeout_seconds: float) -> None:  # noqa: ARG002
+        """Always refused: only a leader can hand leadership over.
+
+        Raises:
+            ProposalRejected: This member has no vote.
+        """
+        raise ProposalRejected("this member has no vote", hint="ask the leader")
+
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """See the port."""
         return self._replica.entries_after(index, limit)

@@ -32,7 +32,9 @@ _MARK = b"\xf5Jr\x01"  # begins each record, to find the next one after a damage
 _HEAD = struct.Struct("<4sII")  # mark, length of the body, CRC-32 of the body
 _BODY = struct.Struct("<cQQQ")  # kind, index, term, bytes of the file known to be synced
 _APPEND, _CUT, _COMMITTED = b"A", b"T", b"C"
+CHANGE = b"\x02"  # pysyncobj's type byte of a membership change: the first of the command
 _TERM_KIND = "term"
+_JOINED = "(joined)"  # takes the place of whom a joiner may have voted for in an earlier life
 
 
 class _TermAndVote(msgspec.Struct, frozen=True):
@@ -43,20 +45,25 @@ class _TermAndVote(msgspec.Struct, frozen=True):
 class Journal:
     """A pysyncobj journal (its method names) that keeps what it was given.
 
+    Args:
+        first_term: For a new journal: the term up to which this voter has no vote to give.
+
     Raises:
         LogDamaged: A file is missing, changed or does not fit; says which and what to do.
     """
 
-    def __init__(self, folder: Path, disk: Disk = LOCAL_DISK) -> None:
+    def __init__(self, folder: Path, disk: Disk = LOCAL_DISK, first_term: int = 0) -> None:
         self._disk = disk
         self._path = folder / "journal"
         self._term_path = folder / "term"
         self._entries: list[LogEntry] = []
+        self._changes: list[LogEntry] = []  # those of the entries that change the electorate
         self._commit_index = 1
         self._commit_written = 1
         self._synced_bytes = 0
         self._dirty = False
         self.syncs = 0
+        self._first = _TermAndVote(first_term, _JOINED if first_term else None)
         self._term = self._load_term()
         if not disk.exists(self._path):
             self._begin()
@@ -81,14 +88,28 @@ class Journal:
         """Append an entry; durable after the next `sync`."""
         if self._entries and idx != self._entries[-1][1] + 1:
             raise ValueError(f"entry {idx} does not follow {self._entries[-1][1]}")
-        self._entries.append((command, idx, term))
+        self._append((command, idx, term))
         self._write(_APPEND, idx, term, command)
+
+    def _append(self, entry: LogEntry) -> None:
+        self._entries.append(entry)
+        if entry[0][:1] == CHANGE:
+            self._changes.append(entry)
+
+    def changes_after(self, index: int) -> list[LogEntry]:
+        """The entries after an index that change the electorate, oldest first."""
+        return [change for change in self._changes if change[1] > index]
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
         """Drop the entries from a position on: another leader's log is the true one."""
         if entryFrom < len(self._entries):
             self._write(_CUT, self._entries[entryFrom][1], 0)
-            del self._entries[entryFrom:]
+            self._drop_from(entryFrom)
+
+    def _drop_from(self, position: int) -> None:
+        first_dropped = self._entries[position][1]
+        del self._entries[position:]
+        self._changes = [change for change in self._changes if change[1] < first_dropped]
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
         """Drop the entries before a position: a durable snapshot covers them."""
@@ -98,6 +119,7 @@ class Journal:
         """Replace all entries, as a whole and durably."""
         self._file.close()
         self._entries = list(entries)
+        self._changes = [entry for entry in entries if entry[0][:1] == CHANGE]
         self._commit_written = min(self._commit_index, self._entries[-1][1])
         records = [_FILE_MAGIC]
         records += [_record(_APPEND, idx, term, 0, command) for command, idx, term in entries]
@@ -166,7 +188,7 @@ class Journal:
         self._dirty = True
 
     def _begin(self) -> None:
-        if self._term != _TermAndVote():
+        if self._term != self._first:
             raise LogDamaged(
                 f"{self._path} is missing, {self._term_path} is not", hint=DAMAGED_HINT
             )
@@ -181,7 +203,7 @@ class Journal:
                 raise LogDamaged(
                     f"{self._term_path} is missing, {self._path} is not", hint=DAMAGED_HINT
                 ) from None
-            return _TermAndVote()
+            return self._first
         content = unseal(_TERM_KIND, sealed, self._term_path, DAMAGED_HINT)
         return msgspec.json.decode(content, type=_TermAndVote)
 
@@ -210,9 +232,9 @@ class Journal:
         first = self._entries[0][1] if self._entries else index
         following = first + len(self._entries)
         if kind == _APPEND and index == following:
-            self._entries.append((body[_BODY.size :], index, term))
+            self._append((body[_BODY.size :], index, term))
         elif kind == _CUT and first < index < following:
-            del self._entries[index - first :]
+            self._drop_from(index - first)
         elif kind == _COMMITTED:
             self._commit_index = index
         else:

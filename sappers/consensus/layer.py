@@ -13,69 +13,35 @@ The overrides use private names of one version; see library.py.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import structlog
-from pysyncobj import SyncObj
 from pysyncobj.monotonic import monotonic  # not quite the clock of time.monotonic
 from pysyncobj.node import Node
 
 from sappers.config import RaftSettings
-from sappers.consensus.journal import Journal, LogEntry
+from sappers.consensus.configuration import configuration_now
+from sappers.consensus.journal import CHANGE, Journal
 from sappers.consensus.library import QUEUE_LENGTH, library_settings
+from sappers.consensus.parties import Answer, Listener, PeerLinks
+from sappers.consensus.reconfiguration import Reconfiguring
 from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
 from sappers.consensus.state_machine import Outcome, apply
-from sappers.errors import LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
 from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import Genesis
 
 _log = structlog.get_logger()
 
 _REGULAR = b"\x00"  # pysyncobj's _COMMAND_TYPE, the first byte of each command
 _ROLES = (RaftRole.FOLLOWER, RaftRole.CANDIDATE, RaftRole.LEADER)  # pysyncobj's _RAFT_STATE
-_LEADER = 2
 _UNHEARD_SECONDS = 2
-_ASK_AFTER_LOSS_SECONDS = (0.05, 0.25)
 
 
-class PeerLinks(Protocol):
-    """What the layer needs of its transport beside pysyncobj's Transport."""
-
-    def send(self, node: Any, message: dict[str, Any]) -> bool:
-        """Send one message to one voter if it is connected."""
-
-    def has_room(self, node: Any) -> bool:
-        """Whether little is still to be sent to a voter."""
-
-
-class Listener(Protocol):
-    """Whoever wants to know what is committed; must not raise."""
-
-    def on_snapshot(self, snapshot: Snapshot) -> None:
-        """The state was replaced by a leader's snapshot."""
-
-    def on_applied(self, entry: Entry) -> None:
-        """The entry is committed and applied."""
-
-
-class Answer(Protocol):
-    """How the proposer of an entry hears of it; exactly one of these is called."""
-
-    def done(self, index: int, term: int, refused: str) -> None:
-        """Committed and applied."""
-
-    def rejected(self, reason: str) -> None:
-        """Definitely not committed."""
-
-    def unknown(self, reason: str) -> None:
-        """Covered by a snapshot that does not tell."""
-
-
-class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
+class RaftNode(Reconfiguring):
     """One voter. Single-threaded: `tick` and the transport's callbacks run in one event loop.
 
     Attributes:
@@ -86,7 +52,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
     def __init__(
         self,
         me_id: str,
-        voters: Sequence[str],
+        genesis: Genesis,
         journal: Journal,
         snapshots: SnapshotStore,
         transport: Any,
@@ -98,27 +64,36 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
         self._links: PeerLinks = transport
         self._settings = settings
         self._listener = listener
-        self._voters = tuple(sorted(voters))
-        self._acks: dict[Any, dict[str, Any]] = {}
-        self._ack_limit: int | None = None
-        self._proposals: list[tuple[bytes, Answer]] = []
+        self._genesis = genesis
+        self._is_removed = False
+        self._transfer = None
+        self._acks = {}
+        self._ack_limit = None
+        self._proposals: list[tuple[bytes, bytes, Answer]] = []
         self._waiting: dict[int, tuple[int, Answer]] = {}
-        self._pre_votes: set[str] = set()
+        self._pre_votes = set()
+        self._votes: set[tuple[int, str]] = set()
         self._leader_heard_at = 0.0
         self._told_commit_index = 0
         self._announced = (0, 0)
         self._snapshot_waiters: list[Callable[[int], None]] = []
         join(journal, snapshots.loaded)
+        self._configuration = configuration_now(genesis, ClusterState(), ())
+        others = [Node(voter) for voter in self._voters if voter != me_id]
         super().__init__(
             Node(me_id),
-            [Node(voter) for voter in voters if voter != me_id],
+            others,
             conf=library_settings(settings, journal, snapshots),
             transport=transport,
         )
+        for node in others:
+            self._links.addNode(node)
+        self._links.farewell = self._farewell_to
         self._SyncObj__needLoadDumpFile = False  # done below; the library would serve empty
         self.state = ClusterState(index=1)
         if snapshots.loaded is not None:
             self._take_state(snapshots.loaded)
+        self._use_configuration()
         snapshots.newest_useful = lambda: int(self.raftLastApplied)
         snapshots.has_room = self._links.has_room
 
@@ -127,11 +102,8 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
     def tick(self) -> bool:
         """Do what time and messages ask for; whether another tick should follow at once."""
         self._settle()
-        if self._election_is_due():
-            if self._majority_would_vote():
-                self._pre_votes.clear()  # the library begins the election below
-            else:
-                self._ask_for_pre_votes()
+        self._advance_transfer()
+        self._begin_election_if_due()
         self._onTick(0.0)
         self._tell_snapshot_waiters()
         standing = (self._last[1], self.raftCommitIndex)
@@ -141,15 +113,25 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
 
     def seconds_until_due(self) -> float:
         """When `tick` has something to do again if nothing comes in; few wake-ups save power."""
-        if self._snapshots.busy:
+        if self._snapshots.busy or self._transfer is not None:
             return self._settings.tick_seconds
         is_leader = self._isLeader()
         due = self._SyncObj__newAppendEntriesTime if is_leader else self._deadline
-        wait: float = due - monotonic() + 0.001
+        wait: float = due - self._now() + 0.001
         return min(max(wait, 0.001), self._settings.append_entries_seconds)
 
     def propose(self, payload: bytes, answer: Answer) -> None:
         """Append an entry at the next tick, if this voter leads."""
+        self._queue(_REGULAR, payload, answer)
+
+    def change_electorate(self, payload: bytes, answer: Answer) -> None:
+        """The same for a proposal with one `AddVoter` or `RemoveVoter`, which Raft keeps to, too.
+
+        Rejected while another one is not applied.
+        """
+        self._queue(CHANGE, payload, answer)
+
+    def _queue(self, kind: bytes, payload: bytes, answer: Answer) -> None:
         if len(payload) > self._settings.max_command_bytes:
             answer.rejected(
                 f"{len(payload)} bytes, at most {self._settings.max_command_bytes} fit in an entry"
@@ -157,7 +139,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
         elif len(self._proposals) + len(self._waiting) >= QUEUE_LENGTH:
             answer.rejected(f"{QUEUE_LENGTH} proposals are waiting already")
         else:
-            self._proposals.append((payload, answer))
+            self._proposals.append((kind, payload, answer))
 
     def take_snapshot(self, taken: Callable[[int], None]) -> None:
         """Compact now; `taken` hears the index that the durable snapshot stands at."""
@@ -180,7 +162,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
 
     def _unheard(self) -> dict[str, int]:
         """Whole seconds, of voters that have said nothing for a while; by id."""
-        now = monotonic()
+        now = self._now()
         heard = {
             node.id: int(now - at)
             for node, at in self._SyncObj__lastResponseTime.items()
@@ -197,37 +179,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
         first: int = (self._isLeader() and self._SyncObj__noopIDx) or 0
         return max(int(self.raftCommitIndex), self._told_commit_index, first)
 
-    # Durability: sync, then tell
-
-    def _settle(self) -> bool:
-        synced = self._journal.sync()
-        acks, self._acks = self._acks, {}
-        for node, ack in acks.items():
-            if ack["term"] == self.raftCurrentTerm:
-                self._links.send(node, ack)
-        return synced
-
-    def _SyncObj__sendNextNodeIdx(  # noqa: N802
-        self,
-        node: Any,
-        reset: bool = False,  # noqa: FBT001, FBT002
-        nextNodeIdx: int | None = None,  # noqa: N803
-        success: bool = False,  # noqa: FBT001, FBT002
-    ) -> None:
-        next_index = self._last[1] + 1 if nextNodeIdx is None else nextNodeIdx
-        if success and self._ack_limit is not None:
-            next_index = min(next_index, self._ack_limit)
-        ack = {
-            "type": "next_node_idx",
-            "term": self.raftCurrentTerm,
-            "next_node_idx": next_index,
-            "reset": reset,
-            "success": success,
-        }
-        if success:
-            self._acks[node] = ack
-        else:
-            self._links.send(node, ack)
+    # Leading
 
     def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
         super()._SyncObj__onBecomeLeader()
@@ -240,33 +192,35 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
 
     # Messages
 
-    def _SyncObj__onNodeDisconnected(self, node: Any) -> None:  # noqa: N802
-        super()._SyncObj__onNodeDisconnected(node)
-        if node == self._getLeader():
-            # Perhaps it died: ask soon. Whoever still hears it says no.
-            soon = monotonic() + random.uniform(*_ASK_AFTER_LOSS_SECONDS)
-            self._deadline = min(self._deadline, soon)
-
     def _SyncObj__onMessageReceived(self, node: Any, message: dict[str, Any]) -> None:  # noqa: N802
         match message["type"]:
             case "pre_vote":
                 self._consider_pre_vote(node, message)
-                return
             case "pre_vote_granted":
                 self._count_pre_vote(node, message["term"])
-                return
             case "newer_term":
                 self._adopt_term(message["term"])
-                return
+            case "removed":
+                self._consider_farewell(message["index"])
+            case _:
+                self._hand_to_library(node, message)
+
+    def _hand_to_library(self, node: Any, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "response_vote":
+                vote = (message["term"], node.id)
+                if vote in self._votes or node.id not in self._voters:
+                    return
+                self._votes = {one for one in self._votes if one[0] == vote[0]} | {vote}
             case "next_node_idx":
-                if message["term"] != self.raftCurrentTerm:
+                if message["term"] != self.raftCurrentTerm or node not in self._SyncObj__otherNodes:
                     return
                 message["next_node_idx"] = min(message["next_node_idx"], self._last[1] + 1)
             case "append_entries":
                 if message["term"] < self.raftCurrentTerm:
                     self._links.send(node, {"type": "newer_term", "term": self.raftCurrentTerm})
                     return
-                self._leader_heard_at = monotonic()
+                self._leader_heard_at = self._now()
                 self._told_commit_index = max(self._told_commit_index, message["commit_index"])
                 self._pre_votes.clear()
                 self._keep_what_matches(message)
@@ -276,40 +230,8 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
             super()._SyncObj__onMessageReceived(node, message)
         finally:
             self._ack_limit = None
-
-    def _keep_what_matches(self, message: dict[str, Any]) -> None:
-        """Make the library see new entries only: it cuts the log after the previous entry.
-
-        What is known to match the leader's log limits the acknowledgement and the commit index.
-        """
-        if "serialized" in message:
-            message["commit_index"] = min(message["commit_index"], self.raftCommitIndex)
-            return
-        first, last = self._journal[0][1], self._last[1]
-        matched, entries = message["prevLogIdx"], message["entries"]
-        if matched is None or not first <= matched <= last:
-            return
-        if self._journal[matched - first][2] != message["prevLogTerm"]:
-            return
-        for position, (_, index, term) in enumerate(entries, 1):
-            if index != message["prevLogIdx"] + position:
-                raise ValueError(f"entry {index} does not follow the one before it")
-            if matched == index - 1 and index <= last and self._journal[index - first][2] == term:
-                matched = index
-        fresh = entries[matched - message["prevLogIdx"] :]
-        if not fresh:  # all held already, and perhaps more that the leader has not sent yet
-            self._ack_limit = matched + 1
-            message["commit_index"] = min(message["commit_index"], matched)
-            matched = last
-        elif matched < self.raftCommitIndex:
-            raise LogDamaged(
-                f"the leader of term {message['term']} has another entry at the committed index"
-                f" {matched + 1}",
-                hint="the logs of this cluster have diverged: compare the voters' journals",
-            )
-        message["entries"] = fresh
-        message["prevLogIdx"] = matched
-        message["prevLogTerm"] = self._journal[matched - first][2]
+        if len(self._journal.changes_after(self.raftLastApplied)) > 1:
+            self._use_configuration()
 
     def _adopt_term(self, term: int) -> None:
         if term > self.raftCurrentTerm:
@@ -317,82 +239,34 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
             self._SyncObj__setState(0)
             self._SyncObj__raftLeader = None
 
-    # Pre-vote
-
-    def _election_is_due(self) -> bool:
-        return (
-            len(self._voters) > 1
-            and not self._isLeader()
-            and not self._SyncObj__transferInProgress
-            and self._deadline < monotonic()
-        )
-
-    def _majority_would_vote(self) -> bool:
-        return 2 * len(self._pre_votes) > len(self._voters)
-
-    def _ask_for_pre_votes(self) -> None:
-        low = self._settings.election_timeout_min_seconds
-        high = self._settings.election_timeout_max_seconds
-        self._deadline = monotonic() + random.uniform(low, high)
-        self._pre_votes = {self.selfNode.id}
-        self._SyncObj__raftLeader = None  # its silence lasts too long; its next word sets it again
-        _, index, term = self._last
-        for node in self.otherNodes:
-            self._links.send(
-                node,
-                {
-                    "type": "pre_vote",
-                    "term": self.raftCurrentTerm,
-                    "last_log_index": index,
-                    "last_log_term": term,
-                },
-            )
-
-    def _consider_pre_vote(self, node: Any, message: dict[str, Any]) -> None:
-        if message["term"] < self.raftCurrentTerm:
-            self._links.send(node, {"type": "newer_term", "term": self.raftCurrentTerm})
-            return
-        asked = (message["last_log_term"], message["last_log_index"])
-        if not self._leader_is_live() and asked >= (self._last[2], self._last[1]):
-            self._links.send(node, {"type": "pre_vote_granted", "term": message["term"]})
-
-    def _count_pre_vote(self, node: Any, term: int) -> None:
-        if term == self.raftCurrentTerm and self._pre_votes:
-            self._pre_votes.add(node.id)
-            if self._majority_would_vote():
-                self._deadline = 0.0
-
-    def _leader_is_live(self) -> bool:
-        leader = self._getLeader()
-        if leader is None or leader == self.selfNode:
-            return leader is not None
-        silence = monotonic() - self._leader_heard_at
-        return (
-            silence < self._settings.election_timeout_min_seconds
-            and leader in self._SyncObj__connectedNodes
-        )
-
     # Proposals and applying
 
     def _checkCommandsToApply(self) -> None:  # noqa: N802
         proposals, self._proposals = self._proposals, []
-        for payload, answer in proposals:
+        for kind, payload, answer in proposals:
             if not self._isLeader():
                 answer.rejected("this member does not lead")
-                continue
-            index, term = self._last[1] + 1, self.raftCurrentTerm
-            self._journal.add(_REGULAR + payload, index, term)
-            self._waiting[index] = (term, answer)
+            elif self._transfer is not None:
+                answer.rejected(f"leadership is moving to {self._transfer.target.id}")
+            elif kind == CHANGE and (objection := self._objection_to(payload)):
+                answer.rejected(objection)
+            else:
+                index, term = self._last[1] + 1, self.raftCurrentTerm
+                self._journal.add(kind + payload, index, term)
+                self._waiting[index] = (term, answer)
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         behind = self.raftCommitIndex - self.raftLastApplied
         for command, index, term in self._SyncObj__getEntries(self.raftLastApplied + 1, behind):
             # The library's own entries (a new leader's first) change nothing and have no payload.
-            payload = command[1:] if command[:1] == _REGULAR else b""
+            payload = command[1:] if command[:1] in (_REGULAR, CHANGE) else b""
             entry = Entry(index, term, payload)
             self.state, outcome = _apply_safely(self.state, entry)
             self._SyncObj__raftLastApplied = index
             self._listener.on_applied(entry)
+            if self.state.electorate_index > self._configuration.index:
+                self._use_configuration()
+                self.forceLogCompaction()  # a new voter starts from a snapshot, not from the log
             if waiting := self._waiting.pop(index, None):
                 proposed_term, answer = waiting
                 if proposed_term == term:
@@ -412,6 +286,7 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
         for index in [index for index in self._waiting if index <= snapshot.index]:
             self._waiting.pop(index)[1].unknown("a snapshot took the place of its entry")
         self._listener.on_snapshot(snapshot)
+        self._use_configuration()
         _log.info("took over a snapshot", index=snapshot.index, term=self.raftCurrentTerm)
 
     def _tell_snapshot_waiters(self) -> None:
@@ -427,17 +302,8 @@ class RaftNode(SyncObj):  # type: ignore[misc] # the library has no types
         self._SyncObj__raftCommitIndex = max(self.raftCommitIndex, snapshot.index)
         self._snapshots.loaded = None  # its bytes are needed no more
 
-    @property
-    def _deadline(self) -> float:
-        return float(self._SyncObj__raftElectionDeadline)
-
-    @_deadline.setter
-    def _deadline(self, deadline: float) -> None:
-        self._SyncObj__raftElectionDeadline = deadline
-
-    @property
-    def _last(self) -> LogEntry:
-        return self._journal[-1]
+    def _now(self) -> float:
+        return float(monotonic())
 
 
 def _apply_safely(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,9 +21,11 @@ from sappers.consensus.news import News
 from sappers.consensus.replica import Replica
 from sappers.consensus.snapshot import SNAPSHOT_FILE, load_state, read_snapshot
 from sappers.consensus.wire import (
+    ChangeElectorate,
     Committed,
     Credentials,
     Done,
+    Ended,
     Failed,
     FrameConnection,
     LoadState,
@@ -36,13 +38,22 @@ from sappers.consensus.wire import (
     Start,
     Stop,
     TakeSnapshot,
+    TransferLeadership,
     Unknown,
     decode_process_message,
 )
 from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
-from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
+from sappers.model.commands import (
+    AddVoter,
+    ElectorateCommand,
+    Entry,
+    NoOperation,
+    Proposal,
+    RemoveVoter,
+    encode_proposal,
+)
 from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
@@ -54,6 +65,7 @@ _RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STOP_SECONDS = 5.0
 _SNAPSHOT_SECONDS = 60.0
 _RESOLVE_SECONDS = 1.0
+_LEADERLESS_SECONDS = 5.0  # then members that say they vote are listened to
 _STEADY_SECONDS = 10.0  # a process that lived so long starts at the first delay again
 
 _log = structlog.get_logger()
@@ -102,6 +114,8 @@ class RaftLog:
             the genesis. Asked once a second.
         log_level: What the raft process is to log, too. Asked once a second.
         start_process: Starts a raft process.
+        others: Who says by gossip that it has a vote, `ip:port` by id. Asked while no leader is
+            heard: a voter that was away for long may know none of today's.
     """
 
     def __init__(
@@ -116,6 +130,7 @@ class RaftLog:
         clock: Clock,
         log_level: Callable[[], str] = lambda: "INFO",
         start_process: StartProcess = start_raft_process,
+        others: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._start_process = start_process
         self._me_id = me_id
@@ -127,8 +142,12 @@ class RaftLog:
         self._resolve = resolve
         self._clock = clock
         self._log_level = log_level
+        self._others = others
+        self._leader_known_at = clock.monotonic()
+        self._told: tuple[dict[str, str], dict[str, str]] = ({}, {})  # what SetAddresses says
         self._replica = Replica()
-        self._status = _nobody(genesis)
+        self._status = RaftStatus(RaftRole.NONE, 0, None, 0, 0, genesis.voters)
+        self._is_removed = False
         self._news = News()
         self._requests = itertools.count(1)
         self._outstanding: dict[int, asyncio.Future[Any]] = {}
@@ -183,21 +202,47 @@ class RaftLog:
 
     async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
         """See the port."""
+        if any(isinstance(command, ElectorateCommand) for command in proposal.commands):
+            raise ProposalRejected("add_voter and remove_voter alone change the electorate")
         payload = encode_proposal(proposal)
         answer = await self._ask(lambda request: Propose(request, payload), timeout_seconds)
         assert isinstance(answer, Done)
         return Applied(answer.index, answer.term, answer.refused)
 
-    async def read_barrier(self, timeout_seconds: float) -> int:
-        """See the port: a no-operation goes through the log."""
-        proposal = Proposal(
+    async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:
+        """See the port."""
+        return await self._change_electorate(AddVoter(member_id, address), timeout_seconds)
+
+    async def remove_voter(self, member_id: str, timeout_seconds: float) -> Applied:
+        """See the port."""
+        return await self._change_electorate(RemoveVoter(member_id), timeout_seconds)
+
+    async def _change_electorate(
+        self, command: ElectorateCommand, timeout_seconds: float
+    ) -> Applied:
+        payload = encode_proposal(self._proposal(command))
+        answer = await self._ask(lambda number: ChangeElectorate(number, payload), timeout_seconds)
+        assert isinstance(answer, Done)
+        return Applied(answer.index, answer.term, answer.refused)
+
+    async def transfer_leadership(self, member_id: str, timeout_seconds: float) -> None:
+        """See the port."""
+        await self._ask(
+            lambda number: TransferLeadership(number, member_id, timeout_seconds), timeout_seconds
+        )
+
+    def _proposal(self, command: NoOperation | ElectorateCommand) -> Proposal:
+        return Proposal(
             uuid.uuid4().hex,
             self._me_id,
             self._clock.now(),
-            (NoOperation(),),
+            (command,),
             by=f"member/{self._me_id}",
         )
-        return (await self.propose(proposal, timeout_seconds)).index
+
+    async def read_barrier(self, timeout_seconds: float) -> int:
+        """See the port: a no-operation goes through the log."""
+        return (await self.propose(self._proposal(NoOperation()), timeout_seconds)).index
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """See the port."""
@@ -274,16 +319,17 @@ class RaftLog:
                 if not self._replica.advance(entries):
                     _log.error("an entry is missing", after=self._replica.state.index)
                     self._kill()
-            case Done() | SnapshotTaken():
-                self._settle(message.request, message)
-            case Rejected(request=request, reason=reason):
-                self._settle(request, ProposalRejected(reason))
-            case Unknown(request=request, reason=reason):
-                self._settle(request, OutcomeUnknown(reason))
+            case Done() | SnapshotTaken() | Rejected() | Unknown():
+                self._settle(message.request, _outcome(message))
             case Standing(status=status):
                 self._status = status
+                if status.leader_id is not None:
+                    self._leader_known_at = self._clock.monotonic()
                 if self._first_status is not None and not self._first_status.done():
                     self._first_status.set_result(None)
+            case Ended(index=index):
+                _log.info("this voter was removed", index=index)
+                self._is_removed = True
             case Failed():
                 self._failure = message
         self._news.tell()
@@ -291,7 +337,10 @@ class RaftLog:
     def _lost(self) -> None:
         """The process is gone, and with it what it was asked."""
         self._agent_end = None
-        self._status = _nobody(self._genesis)
+        electorate = self._replica.state.electorate or self._genesis.voters
+        self._status = RaftStatus(
+            RaftRole.NONE, 0, None, 0, 0, electorate, is_removed=self._is_removed
+        )
         for request in list(self._outstanding):
             self._settle(request, OutcomeUnknown("the raft process ended"))
         if self._first_status is not None and not self._first_status.done():
@@ -309,6 +358,7 @@ class RaftLog:
         end = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
         self._process = await self._start_process(end)
         self._agent_end = end
+        self._told = (self._addresses(), {})
         end.send(
             Start(
                 self._me_id,
@@ -317,19 +367,21 @@ class RaftLog:
                 _credentials(self._identity),
                 self._settings,
                 self._listen,
-                self._addresses(),
+                self._told[0],
                 self._log_level(),
             )
         )
 
     async def _watch(self) -> None:
-        """Start the process again whenever it ends."""
+        """Start the process again whenever it ends, unless this voter was removed."""
         loop = asyncio.get_running_loop()
         deaths = 0
         while True:
             assert self._process is not None
             since = loop.time()
             code = await self._process.wait()
+            if self._is_removed:
+                return
             deaths = 1 if loop.time() - since > _STEADY_SECONDS else deaths + 1
             delay = _RESTART_SECONDS[min(deaths, len(_RESTART_SECONDS)) - 1]
             why = self._failure.message if self._failure else ""
@@ -363,32 +415,46 @@ class RaftLog:
     # Addresses
 
     def _addresses(self) -> dict[str, str]:
-        return {
-            voter: self._resolve(voter) or self._genesis.addresses.get(voter, "")
-            for voter in self._genesis.voters
-        }
+        state = self._replica.state
+        known = self._genesis.addresses | dict(state.voter_addresses)
+        voters = {*self._genesis.voters, *state.electorate}
+        return {voter: self._resolve(voter) or known.get(voter, "") for voter in voters}
+
+    def _others_now(self) -> dict[str, str]:
+        """Who else may be asked for a leader; nobody while there is one."""
+        now = self._clock.monotonic()
+        if self._status.leader_id is not None:
+            self._leader_known_at = now
+        if now - self._leader_known_at < _LEADERLESS_SECONDS:
+            return {}
+        return dict(self._others())
 
     async def _keep_told(self) -> None:
         """Tell the process what has changed of what it was started with."""
-        addresses, level = self._addresses(), self._log_level()
+        level = self._log_level()
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
             if self._agent_end is None:
                 continue
-            if (now := self._addresses()) != addresses:
-                self._agent_end.send(SetAddresses(now))
-                addresses = now
+            if (addresses := (self._addresses(), self._others_now())) != self._told:
+                self._agent_end.send(SetAddresses(*addresses))
+                self._told = addresses
             if (new := self._log_level()) != level:
                 self._agent_end.send(SetLogLevel(new))
                 level = new
 
 
+def _outcome(answer: Done | SnapshotTaken | Rejected | Unknown) -> Any:
+    match answer:
+        case Rejected(reason=reason):
+            return ProposalRejected(reason)
+        case Unknown(reason=reason):
+            return OutcomeUnknown(reason)
+    return answer
+
+
 def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(work)
-
-
-def _nobody(genesis: Genesis) -> RaftStatus:
-    return RaftStatus(RaftRole.NONE, 0, None, 0, 0, genesis.voters)
 
 
 def _credentials(identity: Identity) -> Credentials:

@@ -14,6 +14,7 @@ import msgspec
 
 from sappers.consensus.alert_steps import apply_alert_command
 from sappers.consensus.chain import chained
+from sappers.consensus.electorate_steps import change_electorate
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
@@ -25,6 +26,7 @@ from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
     AlertCommand,
     ClusterCommand,
+    ElectorateCommand,
     Entry,
     ForgetAllocation,
     FoundCluster,
@@ -95,6 +97,8 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
     for command in proposal.commands:
         if isinstance(command, ImageCommand):
             state, more = apply_image_command(state, command)
+        elif isinstance(command, ElectorateCommand):
+            state, more = change_electorate(state, command)
         elif isinstance(command, AlertCommand):
             state, more = apply_alert_command(state, command, proposal.time)
         elif isinstance(command, RepairCommand):
@@ -146,6 +150,7 @@ def _found(state: ClusterState, command: FoundCluster) -> Step:
             state,
             cluster_id=command.cluster_id,
             electorate=command.electorate,
+            electorate_index=state.index,
             image_keys=command.image_keys,
         ),
         (Happened("cluster.founded", command.cluster_id, text, follows=()),),

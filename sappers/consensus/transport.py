@@ -1,7 +1,8 @@
 """The links between voters: mutual TLS 1.3, msgpack frames, one connection a pair.
 
 Invariant: no message is taken from anyone who has not shown a certificate of a voter of this very
-cluster; what a certificate's owner sends is decoded into known shapes only.
+cluster, or of one of the `introduced`; what a certificate's owner sends is decoded into known
+shapes only.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ _FRAME_LIMIT_BYTES = 4 * 2**20  # a batch of 1 MiB, a command, and what framing 
 _UNSENT_LIMIT_BYTES = 64 * 2**20  # a peer that takes in no more than that is cut off
 _STRANGERS_MAX = 256
 _ACCEPT_PAUSE_SECONDS = 0.5
+_UNDIALLED_SECONDS = 3.0  # without a link, until the one with the larger id dials, too
 _ROOM_BYTES = 4 * 2**20  # below it a link takes another part of a snapshot
 _PING = frame(Ping())
 
@@ -55,7 +57,6 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         self,
         me_id: str,
         cluster_id: str,
-        voters: tuple[str, ...],
         addresses: Mapping[str, str],
         identity: Identity,
         settings: RaftSettings,
@@ -64,7 +65,10 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
     ) -> None:
         super().__init__(None, None, [])
         self._hello = Hello(cluster_id, me_id)
-        self._peers = {voter: Node(voter) for voter in voters if voter != me_id}
+        self._peers: dict[str, Node] = {}
+        self._introduced: dict[str, Node] = {}
+        self._dialling: dict[str, asyncio.Task[None]] = {}
+        self.farewell: Callable[[str], dict[str, Any] | None] = lambda _: None
         self._addresses = addresses
         self._settings = settings
         self._received = received
@@ -81,18 +85,48 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         Raises:
             SappersError: The address cannot be bound.
         """
-        if self._peers:
-            self._listener = _listen(listen)
-            self._begin(self._accept(self._listener))
-            self._begin(self._keep_alive())
-        for peer_id in self._peers:
-            if self._hello.node_id < peer_id:
-                self._begin(self._dial(peer_id))
+        self._listener = _listen(listen)
+        self._begin(self._accept(self._listener))
+        self._begin(self._keep_alive())
+        self._dial_all()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def addNode(self, node: Any) -> None:  # noqa: N802
+        """Connect with one more voter (pysyncobj's name)."""
+        self._peers[node.id] = node
+        self._introduced.pop(node.id, None)
+        self._dial_all()
+
+    def dropNode(self, node: Any) -> None:  # noqa: N802
+        """Part from a voter once it has what it was sent (pysyncobj's name)."""
+        self._peers.pop(node.id, None)
+        self._part(node.id)
+
+    def introduce(self, others: Collection[str]) -> None:
+        """Listen to just these, too; only a voter that knows no leader needs that."""
+        for gone in set(self._introduced) - set(others) - set(self._links):
+            del self._introduced[gone]
+            self._part(gone)
+        me = self._hello.node_id
+        self._introduced |= {one: Node(one) for one in others if one not in self._peers | {me: me}}
+        self._dial_all()
+
+    def _part(self, peer_id: str) -> None:
+        if task := self._dialling.pop(peer_id, None):
+            task.cancel()
+        if link := self._links.get(peer_id):
+            link.finish("it has no vote any more")
+
+    def _dial_all(self) -> None:
+        if self._listener is None:
+            return
+        for peer_id in (self._peers | self._introduced).keys() - self._dialling.keys():
+            self._dialling[peer_id] = self._begin(self._dial(peer_id))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def send(self, node: Any, message: dict[str, Any]) -> bool:
         """Send one message to one voter if it is connected (pysyncobj's name)."""
@@ -125,10 +159,11 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             who = peer_identity(certificate)
         except IdentityError as error:
             return error.message
-        if who.role != "agent" or who.node_id not in self._peers:
+        if who.role != "agent" or who.node_id == self._hello.node_id:
             return f"{who.role} {who.node_id} has no vote in this cluster"
-        if link.peer_id is None and who.node_id > self._hello.node_id:
-            return f"{who.node_id} dialled, and is the one to be dialled"
+        is_larger = who.node_id > self._hello.node_id
+        if link.peer_id is None and is_larger and who.node_id in self._links:
+            return f"{who.node_id} dialled, and is connected already"
         if link.peer_id not in (None, who.node_id):
             return f"{who.node_id} answered in the place of {link.peer_id}"
         link.peer_id = who.node_id
@@ -140,32 +175,48 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         return self._hello
 
     def greeted(self, link: Link) -> None:
-        """The other end is a voter; an older connection of it is dead."""
+        """The other end is of this cluster; an older connection of it is dead."""
         assert link.peer_id is not None
+        node = self._node_of(link.peer_id)
+        if node is None:
+            if message := self.farewell(link.peer_id):
+                link.write(frame(self._hello) + frame(message))
+            link.finish("it has no vote in this cluster")
+            return
         if older := self._links.pop(link.peer_id, None):
             older.abort("the peer has connected anew")
-            self._onNodeDisconnected(self._peers[link.peer_id])
+            self._onNodeDisconnected(node)
         self._links[link.peer_id] = link
         _log.info("connected", peer=link.peer_id)
-        self._onNodeConnected(self._peers[link.peer_id])
+        self._onNodeConnected(node)
+
+    def knows(self, peer_id: str | None) -> bool:
+        """Whether this is a voter, or one of the introduced."""
+        return peer_id in self._peers or peer_id in self._introduced
+
+    def _node_of(self, peer_id: str) -> Any:
+        return self._peers.get(peer_id) or self._introduced.get(peer_id)
 
     def lost(self, link: Link, reason: str) -> None:
         """A connection ended."""
         if link.peer_id is not None and self._links.get(link.peer_id) is link:
             del self._links[link.peer_id]
             _log.info("disconnected", peer=link.peer_id, reason=reason)
-            self._onNodeDisconnected(self._peers[link.peer_id])
+            self._onNodeDisconnected(Node(link.peer_id))
         elif not link.is_greeted:
             _log.info("connection refused or failed", peer=link.peer_id, reason=reason)
 
     def receive(self, link: Link, message: msgspec.Struct) -> None:
         """Hand a message to Raft."""
         assert link.peer_id is not None
+        node = self._node_of(link.peer_id)
+        if node is None:
+            return
         known = msgspec.structs.asdict(message)
         kind = "append_entries" if isinstance(message, InstallSnapshot) else None
         known["type"] = kind or message.__struct_config__.tag
         try:
-            self._onMessageReceived(self._peers[link.peer_id], known)
+            self._onMessageReceived(node, known)
         except (OSError, LogDamaged) as error:
             self._failed(error)
         self._received()
@@ -201,9 +252,19 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             room.release()
 
     async def _dial(self, peer_id: str) -> None:
+        """Keep a link to a voter.
+
+        Of each pair the one with the smaller id dials. The other one does, too, after a while
+        without a link: a voter that was removed meanwhile is told so by whom it dials.
+        """
         loop = asyncio.get_running_loop()
         problem = ""
+        waits = self._hello.node_id > peer_id
         while True:
+            if waits:
+                await asyncio.sleep(_UNDIALLED_SECONDS)
+                if peer_id in self._links:
+                    continue
             host, _, port = self._addresses.get(peer_id, "").rpartition(":")
             try:
                 if not host:
@@ -271,7 +332,8 @@ class Link(asyncio.Protocol):
         if objection := self._owner.objection(self, tls):
             self.abort(objection)
             return
-        self.write(frame(self._owner.hello))
+        if self._owner.knows(self.peer_id):  # who is not known has the first word
+            self.write(frame(self._owner.hello))
         self._loop.call_later(HELLO_SECONDS, self._expect_greeted)
 
     def _expect_greeted(self) -> None:
@@ -325,6 +387,12 @@ class Link(asyncio.Protocol):
         self._reason = reason
         if self._transport is not None:
             self._transport.abort()
+
+    def finish(self, reason: str) -> None:
+        """Close once everything is sent; what still comes in is not taken."""
+        self._reason = reason
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""

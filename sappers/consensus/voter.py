@@ -34,9 +34,11 @@ from sappers.consensus.snapshot import (
 )
 from sappers.consensus.transport import PeerTransport
 from sappers.consensus.wire import (
+    ChangeElectorate,
     Committed,
     Credentials,
     Done,
+    Ended,
     Failed,
     FrameConnection,
     LoadState,
@@ -49,6 +51,7 @@ from sappers.consensus.wire import (
     Start,
     Stop,
     TakeSnapshot,
+    TransferLeadership,
     Unknown,
     decode_agent_message,
 )
@@ -131,6 +134,8 @@ class Voter:
         self.agent = FrameConnection(AGENT_FRAME_LIMIT_BYTES, self._receive, self._agent_is_gone)
         self._loop = asyncio.get_running_loop()
         self._node: RaftNode | None = None
+        self._transport: PeerTransport | None = None
+        self._removed_at: int | None = None
         self._addresses: dict[str, str] = {}
         self._entries: list[Entry] = []
         self._outbox: list[Any] = []
@@ -151,14 +156,22 @@ class Voter:
                 self._opening = self._loop.create_task(self._open(message))
             case Stop():
                 self.end(0)
-            case SetAddresses(addresses=addresses):
-                self._addresses.update(addresses)
+            case SetAddresses(addresses=addresses, others=others):
+                self._addresses.update(addresses | others)
+                if self._transport is not None:
+                    self._transport.introduce(others)
             case SetLogLevel(level=level):
                 self._threshold.set(level)
             case _ if self._node is None:
                 self.agent.send(Rejected(message.request, "the raft process is starting"))
             case Propose(request=request, payload=payload):
                 self._node.propose(payload, _Reply(request, self._outbox))
+                self._tick_soon()
+            case ChangeElectorate(request=request, payload=payload):
+                self._node.change_electorate(payload, _Reply(request, self._outbox))
+                self._tick_soon()
+            case TransferLeadership(request=request, member_id=target, timeout_seconds=seconds):
+                self._node.transfer(target, seconds, _Reply(request, self._outbox))
                 self._tick_soon()
             case TakeSnapshot(request=request):
                 self._node.take_snapshot(
@@ -180,21 +193,21 @@ class Voter:
             transport = around.open_links(
                 start.me_id,
                 start.genesis.cluster_id,
-                start.genesis.voters,
                 self._addresses,
                 _identity(start.credentials),
                 start.settings,
                 self._tick_soon,
                 self._fail,
             )
+            self._transport = transport
             snapshots = SnapshotStore(
                 folder / SNAPSHOT_FILE, disk=around.disk, in_background=around.in_background
             )
             self.agent.send(LoadState(snapshots.loaded.state if snapshots.loaded else None))
             self._node = RaftNode(
                 start.me_id,
-                start.genesis.voters,
-                Journal(folder, around.disk),
+                start.genesis,
+                Journal(folder, around.disk, first_term=start.genesis.term),
                 snapshots,
                 transport,
                 start.settings,
@@ -222,6 +235,11 @@ class Voter:
         self._entries.append(entry)
         self._facts["index"] = entry.index
 
+    def on_removed(self, index: int) -> None:
+        """See layer.Listener."""
+        self._removed_at = index
+        self._tick_soon()
+
     def _tell(self) -> None:
         while self._entries:
             size = count = 0
@@ -241,11 +259,12 @@ class Voter:
         told = self._told
         if status == told:
             return
-        is_news = (
-            told is None
-            or (status.role, status.term, status.leader_id)
-            != (told.role, told.term, told.leader_id)
-        )  # fmt: skip
+        is_news = told is None or (
+            status.role,
+            status.term,
+            status.leader_id,
+            status.electorate,
+        ) != (told.role, told.term, told.leader_id, told.electorate)
         if is_news or now - self._told_at >= _COMMIT_INDEX_SECONDS:
             if is_news:
                 self._facts["term"] = status.term
@@ -271,6 +290,10 @@ class Voter:
             self._tell()
         except Exception as error:
             self._fail(error)
+            return
+        if self._removed_at is not None:
+            self.agent.send(Ended(self._removed_at))
+            self.end(0)
             return
         self._timer = self._loop.call_later(self._node.seconds_until_due(), self._tick)
         if again:

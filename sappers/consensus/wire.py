@@ -55,6 +55,18 @@ class NewerTerm(_Peer, frozen=True, tag="newer_term"):
     term: int
 
 
+class TimeoutNow(_Peer, frozen=True, tag="timeout_now"):
+    """Begin an election now: the leader hands over."""
+
+    term: int
+
+
+class Removed(_Peer, frozen=True, tag="removed"):
+    """You have no vote: the entry at `index` made the electorate what it is."""
+
+    index: int
+
+
 class RequestVote(_Peer, frozen=True, tag="request_vote"):
     """Raft's RequestVote."""
 
@@ -102,6 +114,8 @@ PeerMessage = (
     | PreVote
     | PreVoteGranted
     | NewerTerm
+    | TimeoutNow
+    | Removed
     | RequestVote
     | ResponseVote
     | AppendEntries
@@ -145,6 +159,21 @@ class Propose(msgspec.Struct, frozen=True, tag="propose"):
     payload: bytes
 
 
+class ChangeElectorate(msgspec.Struct, frozen=True, tag="change-electorate"):
+    """Agent to process: commit this proposal, which adds or removes one voter."""
+
+    request: int
+    payload: bytes
+
+
+class TransferLeadership(msgspec.Struct, frozen=True, tag="transfer-leadership"):
+    """Agent to process: make this voter lead."""
+
+    request: int
+    member_id: str
+    timeout_seconds: float
+
+
 class TakeSnapshot(msgspec.Struct, frozen=True, tag="take-snapshot"):
     """Agent to process: compact now."""
 
@@ -152,9 +181,15 @@ class TakeSnapshot(msgspec.Struct, frozen=True, tag="take-snapshot"):
 
 
 class SetAddresses(msgspec.Struct, frozen=True, tag="set-addresses"):
-    """Agent to process: where voters are now, `ip:port` by node id."""
+    """Agent to process: where voters are now, `ip:port` by node id.
+
+    Attributes:
+        others: Members that say they have a vote, which this voter's own configuration does not
+            name: while it hears no leader, it may be the one that does not know.
+    """
 
     addresses: dict[str, str]
+    others: dict[str, str] = {}
 
 
 class SetLogLevel(msgspec.Struct, frozen=True, tag="set-log-level"):
@@ -167,7 +202,16 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Agent to process: end in order."""
 
 
-AgentMessage = Start | Propose | TakeSnapshot | SetAddresses | SetLogLevel | Stop
+AgentMessage = (
+    Start
+    | Propose
+    | ChangeElectorate
+    | TransferLeadership
+    | TakeSnapshot
+    | SetAddresses
+    | SetLogLevel
+    | Stop
+)
 
 
 class LoadState(msgspec.Struct, frozen=True, tag="load-state"):
@@ -218,6 +262,12 @@ class Standing(msgspec.Struct, frozen=True, tag="standing"):
     status: RaftStatus
 
 
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """Process to agent: it ends for good, as the entry at `index` took its vote."""
+
+    index: int
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """Process to agent: it ends, for this reason; `damaged`: a file cannot be trusted."""
 
@@ -227,7 +277,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ProcessMessage = (
-    LoadState | Committed | Done | Rejected | Unknown | SnapshotTaken | Standing | Failed
+    LoadState | Committed | Done | Rejected | Unknown | SnapshotTaken | Standing | Ended | Failed
 )
 
 decode_peer_message = msgspec.msgpack.Decoder(PeerMessage).decode

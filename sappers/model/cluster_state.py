@@ -32,7 +32,9 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
 
     Attributes:
         cluster_id: Empty until the cluster is founded.
-        electorate: Ids of the members that have a Raft vote.
+        electorate: Ids of the members that have a Raft vote: the Raft configuration.
+        electorate_index: Log index of the entry that made the electorate what it is.
+        voter_addresses: Where the Raft of voters that were added listened then, `ip:port` by id.
         hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
         images: Every image that the members keep, by digest.
         image_keys: Whose images may be launched; never empty once there was one.
@@ -74,6 +76,8 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     event_count: int = 0
     event_head: str = ""
     newest_events: immutables.Map[str, int] = immutables.Map()
+    electorate_index: int = 0
+    voter_addresses: immutables.Map[str, str] = immutables.Map()
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""

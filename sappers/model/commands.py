@@ -23,6 +23,23 @@ class FoundCluster(msgspec.Struct, frozen=True, tag="found-cluster"):
     image_keys: tuple[ImageKey, ...] = ()
 
 
+class AddVoter(msgspec.Struct, frozen=True, tag="add-voter"):
+    """The member has a Raft vote from now on. Proposed by `ReplicatedLog.add_voter` alone.
+
+    Attributes:
+        address: Where its Raft listens, `ip:port`; gossip knows better once it moves.
+    """
+
+    member_id: str
+    address: str
+
+
+class RemoveVoter(msgspec.Struct, frozen=True, tag="remove-voter"):
+    """The member has a Raft vote no more. Proposed by `ReplicatedLog.remove_voter` alone."""
+
+    member_id: str
+
+
 class RegisterMember(msgspec.Struct, frozen=True, tag="register-member"):
     """A member is known, or something about it changed."""
 
@@ -278,8 +295,15 @@ ClusterCommand = (
     | SetHub
     | NoOperation
 )
+ElectorateCommand = AddVoter | RemoveVoter
 Command = (
-    ClusterCommand | ImageCommand | AlertCommand | RepairCommand | SetSuspicion | MemberCommand
+    ClusterCommand
+    | ElectorateCommand
+    | ImageCommand
+    | AlertCommand
+    | RepairCommand
+    | SetSuspicion
+    | MemberCommand
 )
 
 

@@ -31,6 +31,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
         unheard: By a leader alone: for how many seconds it has not heard voters, by id; those that
             it heard within two seconds lack.
         snapshot_index: Of this voter's newest snapshot on disk; 0 without one.
+        is_removed: This member had a vote and was removed: its raft process has ended for good.
     """
 
     role: RaftRole
@@ -41,6 +42,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     electorate: tuple[str, ...] = ()
     unheard: dict[str, int] = {}
     snapshot_index: int = 0
+    is_removed: bool = False
 
 
 class GuestProcess(msgspec.Struct, frozen=True):

@@ -110,12 +110,18 @@ class ClusterView(msgspec.Struct, frozen=True):
 
 
 class Genesis(msgspec.Struct, frozen=True):
-    """The founder's word: the cluster's id and its first voters. Written once, never changed.
+    """How a voter begins: the cluster's id and its voters. Written once, never changed.
+
+    It is the founder's word, the same for all first voters; or, for a member that was given a vote
+    later, what the committed state says (`consensus.joining.joiners_record`).
 
     Attributes:
+        founder: Empty for a member that was given its vote later.
         voters: Member ids.
         image_keys: Whose images the cluster runs from its beginning.
-        addresses: Where each voter's Raft listened when the cluster was founded, `ip:port`.
+        addresses: Where each voter's Raft listened then, `ip:port`.
+        index: Log index of the entry that gave the vote, 0 for the first voters.
+        term: The voter votes in later terms alone; 0 for the first voters.
     """
 
     cluster_id: str
@@ -123,3 +129,5 @@ class Genesis(msgspec.Struct, frozen=True):
     voters: tuple[str, ...]
     addresses: dict[str, str]
     image_keys: tuple[ImageKey, ...] = ()
+    index: int = 0
+    term: int = 0

@@ -19,6 +19,7 @@ import pytest
 
 from sappers.config import RaftSettings
 from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
 from sappers.consensus.snapshot import load_state
 from sappers.consensus.wire import Frames, Hello, frame
@@ -72,6 +73,7 @@ class Cluster:
         self.ports = dict(zip(ids, free_ports(voters), strict=True))
         addresses = {node: f"127.0.0.1:{port}" for node, port in self.ports.items()}
         self.genesis = Genesis(CLUSTER_ID, ids[0], tuple(ids), addresses)
+        self.records: dict[str, Genesis] = {}  # of voters that were added later
         self.moved: dict[str, str] = {}
         for node in ids:
             write_identity(self.authority, node, root / node / "pki")
@@ -81,7 +83,7 @@ class Cluster:
     def log_of(self, node: str) -> RaftLog:
         return RaftLog(
             node,
-            self.genesis,
+            self.records.get(node, self.genesis),
             self.root / node / "raft",
             load_identity(self.root / node / "pki"),
             self.settings,
@@ -89,6 +91,30 @@ class Cluster:
             self.moved.get,
             WallClock(),
         )
+
+    def found(self) -> Proposal:
+        return Proposal("f", "node-0", 1.0, (FoundCluster(CLUSTER_ID, self.genesis.voters),))
+
+    async def insist(self, ask: Callable[[RaftLog], Awaitable[object]]) -> RaftLog:
+        """Ask the leader until it agrees; a new one needs a moment. Who led then."""
+        while True:
+            leader = await self.leader()
+            try:
+                await ask(leader)
+            except ProposalRejected:
+                await asyncio.sleep(0.05)
+            else:
+                return leader
+
+    async def join(self, node: str) -> None:
+        """Give one more member a vote, and start it once that is committed."""
+        (self.ports[node],) = free_ports(1)
+        write_identity(self.authority, node, self.root / node / "pki")
+        address = f"127.0.0.1:{self.ports[node]}"
+        leader = await self.insist(lambda one: one.add_voter(node, address, 5.0))
+        self.records[node] = joiners_record(leader.state(), self.genesis)
+        self.logs[node] = self.log_of(node)
+        await self.logs[node].start()
 
     async def start(self) -> None:
         await asyncio.gather(*(log.start() for log in self.logs.values()))
@@ -190,7 +216,7 @@ def resident_kib(log: RaftLog) -> int:
 async def test_three_elect_one_and_replicate(start_cluster: StartCluster) -> None:
     cluster = await start_cluster()
     leader = await cluster.leader()
-    found = Proposal("f", "node-0", 1.0, (FoundCluster(CLUSTER_ID, cluster.genesis.voters),))
+    found = cluster.found()
     applied = await leader.propose(found, 5.0)
     assert applied.refused == ""
     assert leader.state().cluster_id == CLUSTER_ID
@@ -206,6 +232,28 @@ async def test_three_elect_one_and_replicate(start_cluster: StartCluster) -> Non
     follower = next(log for log in cluster.logs.values() if log is not leader)
     with pytest.raises(ProposalRejected, match="does not lead"):
         await follower.propose(cluster.proposal(), 5.0)
+
+
+async def test_every_voter_is_replaced_while_writes_go_on(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster(voters=1)
+    await (await cluster.leader()).propose(cluster.found(), 5.0)
+    for node in ("node-1", "node-2", "node-3"):
+        await cluster.join(node)
+        await cluster.insist(lambda leader: leader.propose(cluster.proposal(), 5.0))
+    first = cluster.logs["node-0"]
+    while (leader := await cluster.leader()) is first:
+        with contextlib.suppress(ProposalRejected, OutcomeUnknown):
+            await leader.transfer_leadership("node-2", 5.0)
+    await cluster.insist(lambda leader: leader.remove_voter("node-0", 5.0))
+    await until(lambda: first.status().is_removed, [first])
+    assert await first._process.wait() == 0  # type: ignore[union-attr]
+    electorate = ("node-1", "node-2", "node-3")
+    await cluster.agree(electorate)
+    logs = [cluster.logs[node] for node in electorate]
+    await until(lambda: {log.status().electorate for log in logs} == {electorate}, logs)
+    assert {log.state().electorate for log in logs} == {electorate}
+    again = await cluster.restart("node-0")  # its folder still says that it votes
+    await until(lambda: again.status().is_removed, [again])
 
 
 async def test_one_voter_alone_works(start_cluster: StartCluster) -> None:
@@ -415,6 +463,9 @@ async def test_strangers_are_refused(start_cluster: StartCluster, tmp_path: Path
     assert await converse(nobody, hello, vote) == b""
     assert await converse(theirs, hello, vote) == b""
     assert await converse(client_context(load_identity(outsider)), hello, vote) == b""
+    greeting = frame(Hello(CLUSTER_ID, "node-9"))
+    answer = await converse(client_context(load_identity(outsider)), greeting, vote)
+    assert b"vote" not in answer, "a member without a vote is told so at most"
     # A voter's own certificate, but another's name, another cluster, no hello, a giant, a pickle.
     for first in (
         hello,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pysyncobj.node import Node
@@ -75,6 +75,10 @@ class RaftMesh:
                     return
             if not (a.wants(b.me) and b.wants(a.me)):
                 self.break_off(a.me, b.me)
+        elif awake and self.network.talk(a.me, b.me) and a.wants(b.me) != b.wants(a.me):
+            host, guest = (b, a) if a.wants(b.me) else (a, b)
+            if message := host.farewell(guest.me):
+                self.loop.call_later(0.0, guest.hear, host.me, message, context=guest.life.context)
         elif awake and self.network.talk(a.me, b.me) and a.dials(b.me) and b.wants(a.me):
             epoch = self._epochs[pair] = self._open[pair] = self._epochs.get(pair, 0) + 1
             self._heard_at[a.me, b.me] = self._heard_at[b.me, a.me] = now
@@ -90,7 +94,6 @@ class RaftLinks(Transport):
         mesh: RaftMesh,
         me_id: str,
         cluster_id: str,
-        voters: tuple[str, ...],
         addresses: Mapping[str, str],
         identity: Any,
         settings: Any,
@@ -103,7 +106,9 @@ class RaftLinks(Transport):
         self.life: Life = life
         self.me = me_id
         self._mesh = mesh
-        self._peers = {voter: Node(voter) for voter in voters if voter != me_id}
+        self._peers: dict[str, Node] = {}
+        self._introduced: set[str] = set()
+        self.farewell: Callable[[str], dict[str, Any] | None] = lambda _: None
         self._addresses = addresses
         self._received = received
         self._failed = failed
@@ -116,9 +121,26 @@ class RaftLinks(Transport):
     def destroy(self) -> None:
         self._mesh.leave(self)
 
+    def addNode(self, node: Any) -> None:  # noqa: N802
+        """Connect with one more voter."""
+        self._peers[node.id] = node
+
+    def dropNode(self, node: Any) -> None:  # noqa: N802
+        """Part from a voter."""
+        del self._peers[node.id]
+
+    def introduce(self, others: Collection[str]) -> None:
+        """Listen to just these, too."""
+        self._introduced = set(others) - {self.me}
+
     def wants(self, peer: str) -> bool:
-        """Whether a peer is one of the voters."""
-        return peer in self._peers
+        """Whether a peer is one of the voters, or introduced."""
+        return peer in self._peers or peer in self._introduced
+
+    def hear(self, peer: str, message: dict[str, Any]) -> None:
+        """A word from whom this voter dialled, and who has no link with it."""
+        self._onMessageReceived(Node(peer), message)
+        self._received()
 
     def dials(self, peer: str) -> bool:
         """Whether the peer is where this voter looks for it."""
@@ -144,7 +166,7 @@ class RaftLinks(Transport):
         # Each copy of a repeated one is its own.
         taken = {k: list(v) if isinstance(v, list) else v for k, v in message.items()}
         try:
-            self._onMessageReceived(self._peers[source], taken)
+            self._onMessageReceived(Node(source), taken)
         except (OSError, LogDamaged) as error:
             self._failed(error)
         self._received()
@@ -153,9 +175,9 @@ class RaftLinks(Transport):
         """A connection came, or, where it is negative, went."""
         if epoch > 0 and epoch == self._mesh.epoch(self.me, peer):
             if self._connected.pop(peer, 0):  # the peer has connected anew
-                self._onNodeDisconnected(self._peers[peer])
+                self._onNodeDisconnected(Node(peer))
             self._connected[peer] = epoch
-            self._onNodeConnected(self._peers[peer])
+            self._onNodeConnected(Node(peer))
         elif epoch < 0 and self._connected.get(peer) == -epoch:
             del self._connected[peer]
-            self._onNodeDisconnected(self._peers[peer])
+            self._onNodeDisconnected(Node(peer))

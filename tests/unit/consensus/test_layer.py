@@ -19,6 +19,7 @@ from sappers.consensus.snapshot import SnapshotStore
 from sappers.errors import ConfigError, LogDamaged
 from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
 from sappers.model.observation import RaftRole
+from sappers.model.view import Genesis
 
 PAYLOAD = encode_proposal(Proposal("r", "me", 1.0, (NoOperation(),)))
 
@@ -27,6 +28,8 @@ class Wire(Transport):
     def __init__(self) -> None:
         super().__init__(None, None, [])
         self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.peers: set[str] = set()
+        self.farewell: Any = None
 
     def send(self, node: Any, message: dict[str, Any]) -> bool:
         self.sent.append((node.id, message))
@@ -34,6 +37,12 @@ class Wire(Transport):
 
     def has_room(self, node: Any) -> bool:
         return True
+
+    def addNode(self, node: Any) -> None:  # noqa: N802
+        self.peers.add(node.id)
+
+    def dropNode(self, node: Any) -> None:  # noqa: N802
+        self.peers.discard(node.id)
 
     def take(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         found = [(peer, m) for peer, m in self.sent if m["type"] == kind]
@@ -64,7 +73,8 @@ class Voter:
         self.journal = Journal(folder)
         self.applied: list[Entry] = []
         store = SnapshotStore(folder / "snapshot")
-        self.node = RaftNode("me", voters, self.journal, store, self.wire, RaftSettings(), self)
+        genesis = Genesis("c", "me", voters, {})
+        self.node = RaftNode("me", genesis, self.journal, store, self.wire, RaftSettings(), self)
         for peer in voters[1:]:
             self.wire._onNodeConnected(Node(peer))
 
@@ -73,6 +83,9 @@ class Voter:
 
     def on_snapshot(self, snapshot: Any) -> None:
         raise AssertionError
+
+    def on_removed(self, index: int) -> None:
+        self.removed_at = index
 
     def hears(self, peer: str, kind: str, **fields: Any) -> None:
         self.wire._onMessageReceived(Node(peer), {"type": kind, **fields})

@@ -67,7 +67,7 @@ def test_garbage_is_refused(garbage: bytes) -> None:
     [
         {"type": "apply_command", "command": b"cos\nsystem\n"},
         {"type": "append_entries", "term": 1, "transmission": "finish", "data": b"pickle"},
-        {"type": "timeout_now", "term": 9},
+        {"type": "timeout_now", "term": "9"},
         {"type": "request_vote", "term": "9", "last_log_index": 1, "last_log_term": 1},
         {"type": "ping", "more": 1},
         {"type": "append_entries", "term": 1, "commit_index": 1, "entries": [["x", 1, 1]],

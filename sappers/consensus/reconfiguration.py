@@ -74,9 +74,10 @@ class Reconfiguring(Transferring):
         if before.voters == now.voters:
             return
         _log.info("electorate", voters=now.voters, index=now.index)
-        for voter in set(now.voters) - set(before.voters) - {self.selfNode.id}:
+        mine = {self.selfNode.id}
+        for voter in sorted(set(now.voters) - set(before.voters) - mine):
             self._admit(Node(voter))
-        for voter in set(before.voters) - set(now.voters) - {self.selfNode.id}:
+        for voter in sorted(set(before.voters) - set(now.voters) - mine):
             self._dismiss(Node(voter))
         if self.selfNode.id not in now.voters:
             self._leave(now.index)

@@ -16,7 +16,7 @@ import pysyncobj.syncobj
 import structlog
 
 from sappers.agent import event_record, genesis
-from sappers.consensus import layer
+from sappers.consensus import layer, pre_vote
 from tests.simulation.loop import VirtualLoop, current_life
 
 _BOOTED_SECONDS = 1000.0
@@ -86,7 +86,7 @@ def deterministic(
             patched.enter_context(patch(f"{target}.{name}", stand_in))
         for module, name, value in (
             (layer, "monotonic", monotonic),
-            (layer, "random", dice),
+            (pre_vote, "random", dice),
             (pysyncobj.syncobj, "monotonicTime", monotonic),
             (pysyncobj.syncobj, "random", dice),
             (event_record.EventRecord, "run", _idle),

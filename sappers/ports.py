@@ -19,6 +19,7 @@ from sappers.model.commands import Entry, Proposal
 from sappers.model.durable import KeptMessage, StoredMessage, StreamReading
 from sappers.model.event import Event, EventCheck, EventFilter, Story
 from sappers.model.guest_scope import GuestScope
+from sappers.model.hub import HubAction, HubReading
 from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
@@ -341,6 +342,24 @@ class DurableStreams(Protocol):
 
         Raises:
             HubError: The token is none of this workload's, or the hub does not answer.
+        """
+
+
+class HubServers(Protocol):
+    """The hub's servers, as far as durable messages go (`hub/`)."""
+
+    async def read(self, servers: Sequence[Member]) -> HubReading:
+        """Where durable messages are.
+
+        Raises:
+            HubError: The hub does not say.
+        """
+
+    async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
+        """Have it done, or begun; what has come of it is in the next reading.
+
+        Raises:
+            HubError: The hub refuses, or does not answer.
         """
 
 

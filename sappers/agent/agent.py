@@ -61,6 +61,7 @@ from sappers.ports import (
     FollowingLog,
     HubClient,
     HubServer,
+    HubServers,
     ImageStore,
     Launcher,
     Membership,
@@ -101,6 +102,7 @@ class Agent:
         repair_signer: RepairSigner,
         routing: Routing,
         streams: DurableStreams,
+        hub_servers: HubServers,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
     ) -> None:
@@ -122,7 +124,9 @@ class Agent:
         self._routing = routing
         durable = DurableCalls(streams, self.guest_scope, refusals, clock)
         self._calls = durable.served_by(hub_client)
-        self._streams = StreamKeeper(streams, hub_client, clock, lambda: self.log)
+        self._streams = StreamKeeper(
+            streams, hub_servers, self.hub_members, hub_client, clock, lambda: self.log
+        )
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
         self._spread = Spread(
@@ -186,6 +190,7 @@ class Agent:
             spread=self._spread,
             pulses=self._pulses,
             leases=self._leases,
+            durable=lambda: self._streams.reading,
             me_id=me.id,
         )
         self._log: ReplicatedLog | None = None

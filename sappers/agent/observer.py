@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sappers.agent.actuator import Actuator
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.leases import Leases
 from sappers.agent.pulses import Pulses
 from sappers.agent.spread import Spread
 from sappers.errors import SappersError
+from sappers.model.hub import HubReading
 from sappers.model.observation import HubObservation, MemberObservation, RaftRole, RaftStatus
 from sappers.ports import Clock, HubClient, HubServer, Launcher, Membership, ReplicatedLog
 
@@ -28,6 +31,7 @@ class Observer:
         spread: Spread,
         pulses: Pulses,
         leases: Leases,
+        durable: Callable[[], HubReading | None],
         me_id: str,
     ) -> None:
         self._membership = membership
@@ -39,6 +43,7 @@ class Observer:
         self._spread = spread
         self._pulses = pulses
         self._leases = leases
+        self._durable = durable
         self._clock = clock
         self._leads_since: float | None = None
         self._me_id = me_id
@@ -67,6 +72,7 @@ class Observer:
                 server_peers=self._actuator.hub_peers,
                 server_refuses=self._actuator.hub_refuses,
                 connected=self._hub_client.connected,
+                durable=self._durable(),
             ),
             guests=guests,
             pushes=dict(self._inbox.last()),

@@ -1,17 +1,20 @@
-"""The leader keeps the streams of durable messages as the state wants them."""
+"""The leader keeps the streams of durable messages as the state wants them, and where it wants."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from sappers.decisions.hub import plan_moves
 from sappers.decisions.streams import plan_streams
 from sappers.errors import SappersError
 from sappers.model.durable import KeepStream
+from sappers.model.hub import HubReading
+from sappers.model.member import Member
 from sappers.model.observation import RaftRole
-from sappers.ports import Clock, DurableStreams, HubClient, ReplicatedLog
+from sappers.ports import Clock, DurableStreams, HubClient, HubServers, ReplicatedLog
 
 _LOOK_SECONDS = 1.0  # what has changed in the state
 _CHECK_SECONDS = 60.0  # what has changed in the hub
@@ -27,11 +30,16 @@ class StreamKeeper:
     def __init__(
         self,
         streams: DurableStreams,
+        servers: HubServers,
+        members_of_hub: Callable[[], Sequence[Member]],
         hub: HubClient,
         clock: Clock,
         log_now: Callable[[], ReplicatedLog],
     ) -> None:
         self._streams = streams
+        self._servers = servers
+        self._members_of_hub = members_of_hub
+        self.reading: HubReading | None = None
         self._hub = hub
         self._clock = clock
         self._log_now = log_now
@@ -47,19 +55,37 @@ class StreamKeeper:
             replicated = self._log_now()
             status, state = replicated.status(), replicated.state()
             if status.role is not RaftRole.LEADER or not state.cluster_id:
-                self._gone_since, self._settled = {}, None
+                self._gone_since, self._settled, self.reading = {}, None, None
                 continue
             now = self._clock.monotonic()
             wanted = (status.term, state.hub_servers, frozenset(state.workloads))
             if not self._hub.connected or (wanted == self._settled and now < self._due):
                 continue
             try:
-                failures = await self._keep(replicated)
+                failures = {**await self._keep(replicated), **await self._move(replicated)}
             except SappersError as error:
                 failures = {"": error}
             self._say(failures)
-            pause = _RETRY_SECONDS if failures else _CHECK_SECONDS
+            moving = set(state.hub_servers) != set(state.electorate)
+            pause = _RETRY_SECONDS if failures or moving else _CHECK_SECONDS
             self._due, self._settled = now + pause, wanted
+
+    async def _move(self, replicated: ReplicatedLog) -> Mapping[str, SappersError]:
+        """Have streams leave servers that are to go, and those forgotten that are gone."""
+        self.reading = None
+        servers = self._members_of_hub()
+        if not servers:
+            return {}
+        failures: dict[str, SappersError] = {}
+        reading = await self._servers.read(servers)
+        for action in plan_moves(replicated.state(), reading):
+            try:
+                await self._servers.act(action, servers)
+                log.info("hub server moves", action=type(action).__name__, server=action.name)
+            except SappersError as error:
+                failures[f"server {action.name}"] = error
+        self.reading = reading
+        return failures
 
     def _say(self, failures: Mapping[str, SappersError]) -> None:
         """Log what goes wrong, by workload, once; the empty name is for all."""

@@ -41,6 +41,7 @@ from sappers.gateway.haproxy import HaproxyGateway
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.hub.server import LOG_FILE, NatsHubServer
+from sappers.hub.servers import NatsHubServers
 from sappers.hub.streams import NatsStreams
 from sappers.hub.violations import ViolationLog
 from sappers.images.store import FolderImageStore
@@ -244,6 +245,9 @@ def _assemble(
             ConsulCatalog(consul) if consul and settings.ports.gateway else None,
         ),
         streams=NatsStreams(hub_client),
+        hub_servers=NatsHubServers(
+            hub_client, lambda: NatsHubClient(identity, credentials.system(identity.node_id))
+        ),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
     )

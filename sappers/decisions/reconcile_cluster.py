@@ -13,6 +13,7 @@ import msgspec
 
 from sappers.decisions.fencing import may_run, places_free
 from sappers.decisions.healing import reconcile_repairs
+from sappers.decisions.hub import plan_hub
 from sappers.decisions.scheduler import Placement, Room
 from sappers.decisions.suspicion import reconcile_suspicions
 from sappers.decisions.system_workloads import plan_system_workloads
@@ -24,7 +25,6 @@ from sappers.model.commands import (
     PlaceAllocation,
     RegisterMember,
     ReportAllocation,
-    SetHub,
     SetMemberState,
     StopAllocation,
 )
@@ -59,7 +59,7 @@ def reconcile_cluster(
     return (
         *members,
         *reconcile_suspicions(state, observed, now),
-        *_reconcile_hub(state),
+        *plan_hub(state, observed.hub.durable),
         *plan_system_workloads(state),
         *_report_lost(state, now),
         *_reconcile_workloads(_Plan(state, observed.surely_ended, now, fencing)),
@@ -97,15 +97,6 @@ def _reconcile_members(state: ClusterState, gossip: tuple[Member, ...]) -> list[
         if seen.state is not known.state:
             commands.append(SetMemberState(seen.id, seen.state, "gossip says so"))
     return commands
-
-
-def _reconcile_hub(state: ClusterState) -> list[Command]:
-    """The hub runs on the voters, once all of them are registered."""
-    if state.hub_servers == state.electorate:
-        return []
-    if not all(voter in state.members for voter in state.electorate):
-        return []
-    return [SetHub(state.electorate)]
 
 
 def _gone_members(state: ClusterState, now: float) -> dict[str, Member]:

@@ -30,6 +30,7 @@ _CONNECT_SECONDS = 4.0
 _CHECK_SECONDS = 2.0  # a silent server is given up after at most twice this
 _RETRY_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
+_READY_SECONDS = 0.02
 _SLOW_SECONDS = 10.0  # between two complaints
 _PENDING_BYTES = 32 * 1024 * 1024
 _ANSWERED_AT_ONCE = 1024  # of at most 68 KiB each
@@ -109,6 +110,18 @@ class NatsHubClient:
     def connected(self) -> bool:
         """Whether messages flow."""
         return self._connection is not None and self._connection.is_connected
+
+    async def ready(self, timeout_seconds: float) -> None:
+        """Return once messages flow.
+
+        Raises:
+            HubError: They do not within the time.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while not self.connected:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise HubError("the hub cannot be reached now")
+            await asyncio.sleep(_READY_SECONDS)
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send; dropped and counted while not connected (state is the truth)."""

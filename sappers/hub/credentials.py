@@ -223,16 +223,25 @@ class AgentCredentials:
             "operator", {"pub": {"deny": [">"]}, "sub": {"allow": [">"]}, **_USER_LIMITS}
         )
 
+    def system(self, node_id: str) -> str:
+        """A credentials file for a member in the servers' own account: JetStream's own servers.
+
+        Of no use in clusters whose account is of before.
+        """
+        account = _derived(self._seed, nkeys.PREFIX_BYTE_ACCOUNT, "system")
+        return self._mint(node_id, {"pub": {}, "sub": {}, **_USER_LIMITS}, issuer=account)
+
     def _mint(
         self,
         name: str,
         permissions: dict[str, Any],
         expires_at: float | None = None,
         key: nkeys.KeyPair | None = None,
+        issuer: nkeys.KeyPair | None = None,
     ) -> str:
         user = key or _new_key(nkeys.PREFIX_BYTE_USER)
         claims = {"type": "user", "allowed_connection_types": ["STANDARD"], **permissions}
-        jwt = _sign(self._account, user, name, claims, expires_at)
+        jwt = _sign(issuer or self._account, user, name, claims, expires_at)
         return (
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n"

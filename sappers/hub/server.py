@@ -24,12 +24,14 @@ from sappers.durable import write_durably
 from sappers.errors import HubError, SupervisorError
 from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
 from sappers.hub.settings import server_settings
+from sappers.model.hub import member_of, server_name
 from sappers.model.member import Member
 from sappers.ports import Supervisor, UnitSpec
 from sappers.security.tls import Identity
 
 UNIT = "sappers-hub"
 LOG_FILE = "nats-server.log"
+STORE = "jetstream"
 
 _START_SECONDS = 15.0
 _RELOAD_SECONDS = 5.0
@@ -41,11 +43,16 @@ log = structlog.get_logger("sappers.hub")
 
 
 class _Applied(msgspec.Struct, frozen=True):
-    """What the server was last made to run with; `digest` covers settings and certificates."""
+    """What the server was last made to run with; `digest` covers settings and certificates.
+
+    Attributes:
+        left_term: The term in which it ceased to be a server last; 0: it never has.
+    """
 
     term: int = 0
     servers: tuple[str, ...] = ()
     digest: str = ""
+    left_term: int = 0
 
 
 class NatsHubServer:
@@ -92,7 +99,15 @@ class NatsHubServer:
             await self._supervisor.stop(UNIT, _STOP_SECONDS)
             applied = self._applied()
             if applied.servers:
-                self._write_applied(_Applied(applied.term))
+                self._write_applied(_Applied(applied.term, left_term=max(applied.term, 1)))
+                self._put_store_aside()
+
+    def _put_store_aside(self) -> None:
+        """Others have all that is in it; whoever comes back begins with an empty one."""
+        store, aside = self._folder / STORE, self._folder / f"{STORE}-left"
+        if store.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            store.rename(aside)
 
     async def running_with(self) -> tuple[str, ...] | None:
         """Member ids that it runs with, or None when it does not run."""
@@ -111,8 +126,11 @@ class NatsHubServer:
                 f"the hub follows term {applied.term} already, term {term} is over",
                 hint="nothing: the new leader decides",
             )
-        settings = self._settings(me, servers, refused)
-        wanted = _Applied(term, tuple(one.id for one in servers), self._digest(settings))
+        name = server_name(me.id, applied.left_term)
+        settings = self._settings(me, servers, refused, name)
+        wanted = _Applied(
+            term, tuple(one.id for one in servers), self._digest(settings), applied.left_term
+        )
         status = await self._supervisor.status(UNIT)
         running = status is not None and status.running
         if running and wanted.digest == applied.digest:
@@ -136,7 +154,9 @@ class NatsHubServer:
         self._write_applied(wanted)
         log.info("hub server runs", servers=wanted.servers, term=term, reloaded=reloaded)
 
-    def _settings(self, me: Member, servers: Sequence[Member], refused: Sequence[str]) -> bytes:
+    def _settings(
+        self, me: Member, servers: Sequence[Member], refused: Sequence[str], name: str
+    ) -> bytes:
         account_jwt = _read(self._folder / "account.jwt").decode(errors="replace")
         return server_settings(
             me,
@@ -146,7 +166,8 @@ class NatsHubServer:
             _read(self._folder / "operator.jwt").decode(errors="replace"),
             self._credentials.account_refusing(account_jwt, refused),
             self._log_file,
-            self._folder,  # it makes `jetstream` in there
+            self._folder,  # it makes STORE in there
+            name,
         )
 
     def _accounts(self) -> TrustedAccounts:
@@ -259,7 +280,7 @@ async def hub_answers(address: str, port: int, timeout_seconds: float = 1.0) -> 
                 line = await reader.readline()
             finally:
                 writer.close()
-        return str(json.loads(line.removeprefix(b"INFO "))["server_name"])
+        return member_of(str(json.loads(line.removeprefix(b"INFO "))["server_name"]))
     except (OSError, ValueError, KeyError, TypeError):  # TimeoutError is an OSError
         return None
 

@@ -35,14 +35,16 @@ def server_settings(
     account_jwt: str,
     log_file: Path,
     store: Path,
+    name: str = "",
 ) -> bytes:
     """The file's content; JSON, which nats-server's own form contains.
 
+    The server is called `name`, or as the member where that is empty.
     Durable messages are kept in `store` where the account allows them.
     """
     accounts = read_accounts(account_jwt)
     settings: dict[str, Any] = {
-        "server_name": me.id,
+        "server_name": name or me.id,
         "host": listen_address,
         "port": me.ports.hub,
         "operator": operator_jwt.strip(),

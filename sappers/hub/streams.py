@@ -25,7 +25,7 @@ STREAM_SECONDS = 7 * 24 * 3600.0
 MESSAGE_BYTES = 64 * 1024
 REDELIVERED_SECONDS = 30.0
 CONSUMER = "work"
-_PREFIX = "APP_"
+STREAM_PREFIX = "APP_"
 _SAME_MESSAGE_SECONDS = 120.0
 _UNSETTLED_MAX = 1000
 _CALL_SECONDS = 5.0
@@ -48,13 +48,13 @@ class NatsStreams:
             HubError: The hub does not say, or keeps no streams at all.
         """
         found: dict[str, StreamReading] = {}
-        async with _said_plainly("streams"):
+        async with said_plainly("streams"):
             streams, offset = self._client.jetstream(_CALL_SECONDS), 0
             while page := await streams.streams_info(offset=offset):
                 for info in page:
                     name = info.config.name or ""
-                    if name.startswith(_PREFIX):
-                        found[name.removeprefix(_PREFIX)] = _reading(info)
+                    if name.startswith(STREAM_PREFIX):
+                        found[name.removeprefix(STREAM_PREFIX)] = _reading(info)
                 offset += len(page)
         return found
 
@@ -65,7 +65,7 @@ class NatsStreams:
             HubError: The hub refuses, or does not answer.
         """
         wanted = _config(workload, replicas)
-        async with _said_plainly(f"the stream of {workload}"):
+        async with said_plainly(f"the stream of {workload}"):
             streams = self._client.jetstream(_CALL_SECONDS)
             try:
                 await streams.update_stream(wanted)
@@ -87,7 +87,7 @@ class NatsStreams:
         Raises:
             HubError: The hub refuses, or does not answer.
         """
-        async with _said_plainly(f"the stream of {workload}"):
+        async with said_plainly(f"the stream of {workload}"):
             try:
                 await self._client.jetstream(_CALL_SECONDS).delete_stream(_name(workload))
             except nats.js.errors.NotFoundError:
@@ -102,7 +102,7 @@ class NatsStreams:
             StreamFull: The stream takes no more.
             HubError: The hub does not answer; it may or may not have been kept.
         """
-        async with _said_plainly(f"the stream of {workload}"):
+        async with said_plainly(f"the stream of {workload}"):
             kept = await self._client.jetstream(_CALL_SECONDS).publish(
                 f"{subjects.durable(workload)}.{name}",
                 payload,
@@ -119,7 +119,7 @@ class NatsStreams:
         Raises:
             HubError: The hub does not answer.
         """
-        async with _said_plainly(f"the stream of {workload}"):
+        async with said_plainly(f"the stream of {workload}"):
             streams = self._client.jetstream(_CALL_SECONDS)
             pulling = await streams.pull_subscribe_bind(consumer=CONSUMER, stream=_name(workload))
             try:
@@ -144,12 +144,12 @@ class NatsStreams:
         # With a domain and an account in front, or without.
         if not _TOKEN.fullmatch(token) or mine not in (words[2:4], words[4:6]):
             raise HubError("that is no message of this workload")
-        async with _said_plainly(f"the stream of {workload}"):
+        async with said_plainly(f"the stream of {workload}"):
             await self._client.ask(token, b"-NAK" if again else b"+ACK", _CALL_SECONDS)
 
 
 def _name(workload: str) -> str:
-    return f"{_PREFIX}{workload}"
+    return f"{STREAM_PREFIX}{workload}"
 
 
 def _config(workload: str, replicas: int) -> api.StreamConfig:
@@ -170,7 +170,7 @@ def _config(workload: str, replicas: int) -> api.StreamConfig:
 
 def _reading(info: api.StreamInfo) -> StreamReading:
     config = info.config
-    wanted = _config((config.name or "").removeprefix(_PREFIX), config.num_replicas or 0)
+    wanted = _config((config.name or "").removeprefix(STREAM_PREFIX), config.num_replicas or 0)
     same = all(
         getattr(config, field) == getattr(wanted, field)
         for field in ("subjects", "retention", "discard", "max_bytes", "max_age", "max_msg_size")
@@ -179,7 +179,8 @@ def _reading(info: api.StreamInfo) -> StreamReading:
 
 
 @asynccontextmanager
-async def _said_plainly(what: str) -> AsyncIterator[None]:
+async def said_plainly(what: str) -> AsyncIterator[None]:
+    """What JetStream refuses, or does not answer, as HubError."""
     try:
         yield
     except nats.js.errors.APIError as error:

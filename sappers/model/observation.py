@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from sappers.model.hub import HubReading
 from sappers.model.member import Member
 from sappers.model.suspicion import PulseReading
 
@@ -99,12 +100,14 @@ class HubObservation(msgspec.Struct, frozen=True):
         server_running: This member's own nats-server lives.
         server_peers: What that server was started with, `id@address:port` each.
         server_refuses: Allocations whose guests that server lets in no more.
+        durable: Where durable messages are, while this member leads and the hub says it.
         connected: This member's client is connected to the hub.
     """
 
     server_running: bool = False
     server_peers: tuple[str, ...] = ()
     server_refuses: tuple[str, ...] = ()
+    durable: HubReading | None = None
     connected: bool = False
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials, HubAccount, create_hub_account
 from sappers.hub.server import UNIT, NatsHubServer
+from sappers.hub.servers import NatsHubServers
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.ports import UnitSpec, UnitStatus
@@ -133,6 +134,13 @@ class Hub:
         if wait:
             await eventually(lambda: client.connected)
         return client
+
+    def cluster(self, client: NatsHubClient) -> NatsHubServers:
+        """The servers as a cluster, as the member that leads sees them."""
+        identity = next(iter(self.identities.values()))
+        return NatsHubServers(
+            client, lambda: NatsHubClient(identity, self.credentials.system("test"))
+        )
 
     def guest(self, allocation_id: str, *links: str, seconds: float = 600.0, **more: str) -> str:
         """Credentials of a guest; its workload's name is its own without the last part."""

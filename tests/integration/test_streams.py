@@ -6,21 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import immutables
+import msgspec
 import pytest
 
+from sappers.decisions.hub import plan_hub, plan_moves
 from sappers.errors import HubError, StreamFull
+from sappers.hub.client import NatsHubClient
 from sappers.hub.streams import NatsStreams
+from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
+from sappers.model.hub import HubReading, member_of
+from sappers.model.member import MemberState
 from tests.integration.hubs import Hub, Inbox, eventually, hears
 
 THREE = {"a": "127.41.0.1", "b": "127.41.0.2", "c": "127.41.0.3"}
+FOUR = {**THREE, "d": "127.41.0.4"}
 MESSAGES = 2400
 AT_ONCE = 40
 
 
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
-    hub = Hub(tmp_path, THREE)
+    hub = Hub(tmp_path, FOUR)
     try:
         yield hub
     finally:
@@ -126,6 +134,94 @@ async def test_one_server_keeps_messages_too_and_over_its_death(hub: Hub) -> Non
         ]
 
     await eventually(fetched)
+
+
+class Moving:
+    """A leader that has the hub follow the voters, as the agent does, with real servers."""
+
+    def __init__(self, hub: Hub, client: NatsHubClient) -> None:
+        self.hub, self.streams, self.servers = hub, NatsStreams(client), hub.cluster(client)
+        members = immutables.Map(hub.members)
+        self.state = ClusterState(cluster_id="c", members=members)
+        self.changes: list[tuple[str, ...]] = []
+        self.term = 1
+
+    async def to(self, *voters: str, dead: str = "") -> None:
+        """Change the electorate, and return once the hub has followed."""
+        members = self.state.members
+        if dead:
+            gone = msgspec.structs.replace(members[dead], state=MemberState.DEAD)
+            members = members.set(dead, gone)
+        self.state = msgspec.structs.replace(self.state, electorate=voters, members=members)
+
+        async def followed() -> bool:
+            try:
+                reading = await self._turn()
+            except HubError as error:
+                print(f"not yet: {error.message}")
+                await asyncio.sleep(0.5)
+                return False
+            peers = sorted(map(member_of, reading.peers))
+            done = set(self.state.hub_servers) == set(voters) and peers == sorted(voters)
+            whole = done and reading.settled and all(reading.peers.values())
+            await asyncio.sleep(0 if whole else 0.5)
+            return whole
+
+        await eventually(followed, 100.0)
+
+    async def _turn(self) -> HubReading:
+        servers = [self.hub.members[name] for name in self.state.hub_servers]
+        reading = None
+        if servers:
+            await self.streams.keep("shop", min(3, len(servers)))
+            reading = await self.servers.read(servers)
+            for action in plan_moves(self.state, reading):
+                await self.servers.act(action, servers)
+        for command in plan_hub(self.state, reading):
+            left = set(self.state.hub_servers) - set(command.servers)
+            self.term += 1
+            self.state = msgspec.structs.replace(self.state, hub_servers=command.servers)
+            self.changes.append(command.servers)
+            servers = [self.hub.members[name] for name in command.servers]
+            living = (
+                name
+                for name in command.servers
+                if self.state.members[name].state is MemberState.ALIVE
+            )
+            runs = (self.hub.servers[name].run(servers, self.term) for name in living)
+            await asyncio.gather(*runs)
+            for name in left:
+                await self.hub.servers[name].stop()
+        return reading or HubReading()
+
+
+@pytest.mark.timeout(240)
+async def test_the_hub_follows_the_voters_and_no_acknowledged_message_is_lost(hub: Hub) -> None:
+    client = await hub.client("a", "b", "c", "d", wait=False)
+    moving = Moving(hub, client)
+    await moving.to("a", "b")
+    publishers = Publishers(moving.streams, "shop")
+    publishing = asyncio.create_task(publishers.run())
+    # From two to three: the stream's replicas grow.
+    await moving.to("a", "b", "c")
+    # One leaves, another joins: first four, then three.
+    await moving.to("a", "b", "d")
+    assert moving.changes == [
+        ("a", "b"),
+        ("a", "b", "c"),
+        ("a", "b", "c", "d"),
+        ("a", "b", "d"),
+    ]
+    # One dies, and the one that left takes its place.
+    await hub.kill("b")
+    await moving.to("a", "c", "d", dead="b")
+    await publishing
+    assert publishers.acknowledged == set(range(MESSAGES))
+    reading = await moving.servers.read([hub.members[name] for name in "acd"])
+    assert {member_of(name) for name in reading.holders} == set("acd")
+    await hub.kill("a")
+    found = await all_of(moving.streams, "shop")
+    assert set(found) == set(range(MESSAGES))
 
 
 async def test_a_server_that_gets_company_starts_anew_and_its_streams_stay_on_the_disk(

@@ -29,7 +29,7 @@ from tests.simulation.determinism import EPOCH_SECONDS
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.gossip import Gossip, SimulatedMembership
 from tests.simulation.guests import Guests, SimulatedLauncher
-from tests.simulation.hub import Hub, NoStreams, SimulatedHubClient, SimulatedHubServer
+from tests.simulation.hub import Hub, NoHolders, NoStreams, SimulatedHubClient, SimulatedHubServer
 from tests.simulation.links import RaftMesh
 from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
 from tests.simulation.network import Network
@@ -266,6 +266,7 @@ class Host:
             repair_signer=NoSigner(),
             routing=Routing(NoGateway(), None),
             streams=NoStreams(),
+            hub_servers=NoHolders(),
             open_voter_log=open_voter_log,
             open_following_log=open_following_log,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from sappers.model import subjects
 from sappers.model.durable import StreamReading
+from sappers.model.hub import HubAction, HubReading
 from sappers.model.member import Member
 from tests.simulation.loop import Life, VirtualLoop
 from tests.simulation.network import Network
@@ -143,4 +144,14 @@ class NoStreams:
         pass
 
     async def remove(self, workload: str) -> None:
+        pass
+
+
+class NoHolders:
+    """Implements `ports.HubServers`: no server has what another would have to take over."""
+
+    async def read(self, servers: Sequence[Member]) -> HubReading:
+        return HubReading(peers={server.id: True for server in servers})
+
+    async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
         pass

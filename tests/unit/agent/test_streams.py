@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,6 +17,8 @@ from sappers.decisions.streams import GONE_SECONDS
 from sappers.errors import HubError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
+from sappers.model.hub import HubAction, HubReading
+from sappers.model.member import Member
 from sappers.model.observation import RaftRole, RaftStatus
 from tests.integration.hubs import eventually
 from tests.unit.agent.test_refusals import FixedClock
@@ -63,13 +66,23 @@ class Hub:
     connected = True
 
 
+class Servers:
+    """Nobody asks it while there is no server."""
+
+    async def read(self, servers: Sequence[Member]) -> HubReading:
+        raise AssertionError
+
+    async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
+        raise AssertionError
+
+
 async def test_whoever_finds_no_room_stops_nobody_and_gets_the_room_that_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
     clock, streams = FixedClock(), Streams({"z": StreamReading(1), "y": StreamReading(1)})
     log = Log(msgspec.structs.replace(world({"a", "b", "z"}), cluster_id="c1"))
-    keeper = StreamKeeper(streams, Hub(), clock, lambda: log)
+    keeper = StreamKeeper(streams, Servers(), lambda: (), Hub(), clock, lambda: log)
     with capture_logs() as said:
         running = asyncio.create_task(keeper.run())
         await eventually(lambda: streams.found.get("z") == StreamReading(3), 5.0)

@@ -263,17 +263,24 @@ class RaftNode(Reconfiguring):
             entry = Entry(index, term, payload)
             self.state, outcome = _apply_safely(self.state, entry)
             self._SyncObj__raftLastApplied = index
-            self._listener.on_applied(entry)
+            self._tell(self._listener.on_applied, entry)
             if self.state.electorate_index > self._configuration.index:
                 self._use_configuration()
                 self.forceLogCompaction()  # a new voter starts from a snapshot, not from the log
             if waiting := self._waiting.pop(index, None):
                 proposed_term, answer = waiting
                 if proposed_term == term:
-                    answer.done(index, term, outcome.refused)
+                    self._tell(answer.done, index, term, outcome.refused)
                 else:
-                    answer.rejected("another leader's entry took its place")
+                    self._tell(answer.rejected, "another leader's entry took its place")
         return False  # `tick` sends what changed
+
+    def _tell(self, hear: Callable[..., None], *what: object) -> None:
+        """Whoever is told cannot stop the log, nor make it apply an entry twice."""
+        try:
+            hear(*what)
+        except Exception as error:
+            _log.error("a listener failed", index=self.raftLastApplied, error=repr(error))
 
     # Snapshots
 

@@ -25,6 +25,10 @@ class ConfigError(SappersError, ValueError):
     """A setting or settings file is wrong."""
 
 
+class BackupError(SappersError):
+    """A backup's file is damaged, or there is none to be had."""
+
+
 class SourceError(SappersError, ValueError):
     """A file written by a person cannot be read as meant."""
 

@@ -26,11 +26,14 @@ from sappers.api.wire import (
     SnapshotTaken,
     WantedCordon,
     WantedLogLevel,
+    WantedRestore,
     WantedWorkload,
     Workloads,
     Written,
 )
 from sappers.errors import ApiError, MemberUnreachable, SappersError
+from sappers.model.backup import TakenState
+from sappers.model.commands import RestorePiece
 from sappers.model.event import EventCheck, EventFilter, Story
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
@@ -167,6 +170,21 @@ class OperatorClient:
         """What led to how something is. Raises as `call`; ApiError 404 for an unknown name."""
         path = f"/v1/explain/{quote(name, safe='')}"
         return _decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Story)
+
+    def take_backup(self) -> TakenState:
+        """The management state as it is now. Raises as `call`."""
+        answer = self.call("POST", "/v1/backup", timeout_seconds=SNAPSHOT_SECONDS)
+        try:
+            return msgspec.msgpack.decode(answer, type=TakenState)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiError(f"the member's answer cannot be read: {error}") from error
+
+    def give_piece(self, piece: RestorePiece) -> Written:
+        """One piece of a backup. Raises as `call`; CommandRefused."""
+        content = msgspec.json.encode(
+            WantedRestore(piece.number, piece.count, piece.content, piece.replace)
+        )
+        return self._write("PUT", f"/v1/restore/{piece.digest}", content)
 
     def check_events_at(self, reached: Reached) -> EventCheck:
         """A member's word on its record of events. Raises as `call_at`."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sappers.api import images, reads, writes
+from sappers.api import backups, images, reads, writes
 from sappers.api.call import Call
 from sappers.api.state_document import StateDocument
 from sappers.api.wire import (
@@ -28,18 +28,21 @@ from sappers.api.wire import (
     Members,
     NoInput,
     RepairAccess,
+    RestorePath,
     SnapshotTaken,
     StateQuery,
     WantedCordon,
     WantedImageKey,
     WantedLogLevel,
     WantedRepairKey,
+    WantedRestore,
     WantedWorkload,
     Warmed,
     WorkloadPath,
     Workloads,
     Written,
 )
+from sappers.model.backup import TakenState
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import Entry, Proposal
 from sappers.model.event import EventCheck, Story
@@ -229,6 +232,27 @@ ROUTES: tuple[Route, ...] = (
         body=Genesis,
         roles=AGENTS,
         errors=(409,),
+    ),
+    _write(
+        "POST",
+        "/v1/backup",
+        "The management state, as new as this call, without secrets",
+        backups.take,
+        response=TakenState,
+        media=MSGPACK,
+        roles=OPERATORS,
+        errors=(409, 503, 504),
+    ),
+    _write(
+        "PUT",
+        "/v1/restore/{digest}",
+        "One piece of a backup's state; the last one makes the cluster what it says",
+        backups.restore,
+        path_type=RestorePath,
+        response=Written,
+        body=WantedRestore,
+        roles=OPERATORS,
+        errors=(409, 413, 503, 504),
     ),
     _get("/v1/images", "The cluster's images", images.images, response=Images),
     _get(

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sappers.model.allocation import Allocation
+from sappers.model.backup import PIECE_BYTES, PIECES_MAX
 from sappers.model.event import Event, EventFilter
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
@@ -164,6 +165,21 @@ class ExplainPath(_Input, frozen=True):
     """A workload, member (name or id), allocation or repair."""
 
     name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+" + _END)]
+
+
+class RestorePath(_Input, frozen=True):
+    """A backup by the SHA-256 of its pieces together."""
+
+    digest: Digest
+
+
+class WantedRestore(_Input, frozen=True):
+    """One piece of a backup; see `RestorePiece`."""
+
+    number: Annotated[int, Meta(ge=0, lt=PIECES_MAX)]
+    count: Annotated[int, Meta(ge=1, le=PIECES_MAX)]
+    content: Annotated[bytes, Meta(min_length=1, max_length=PIECE_BYTES)]
+    replace: bool = False
 
 
 class EntriesQuery(_Input, frozen=True):

@@ -47,7 +47,9 @@ def bootstrap(
 ) -> None:
     """Make the inventory's hosts a cluster. Run it again at any time: it does what is missing."""
     try:
-        recap, view = _run(inventory, limit, check=check, forks=forks, verbose=verbose, form=output)
+        recap, view = run_bootstrap(
+            inventory, limit, check=check, forks=forks, verbose=verbose, form=output
+        )
     except SappersError as error:
         if output is Output.JSON:
             _print_json({"problems": [error_as_data(error)], "exit_code": exit_code_for(error)})
@@ -61,7 +63,7 @@ def bootstrap(
         status = msgspec.to_builtins(view) if view else None
         _print_json(recap_as_data(recap) | {"check": check, "status": status, "exit_code": code})
     else:
-        _show(recap, view, check=check, told=verbose)
+        show_bootstrap(recap, view, check=check, told=verbose)
     raise typer.Exit(code)
 
 
@@ -86,7 +88,7 @@ def exit_code_of(recap: Recap) -> ExitCode:
     return ExitCode.HOST_FAILED if recap.problems else ExitCode.OK
 
 
-def _run(
+def run_bootstrap(
     inventory_path: Path,
     limit: str | None,
     *,
@@ -95,6 +97,7 @@ def _run(
     verbose: bool,
     form: Output,
 ) -> tuple[Recap, ClusterView | None]:
+    """One run over the hosts, shown as it goes; how it ended, and the cluster if it answers."""
     # Imported late: SSH and templates take a moment to load, and other commands do without.
     from sappers.assembly.deploy import deploy_wiring
     from sappers.provisioner.bootstrap import Bootstrap, Options, titles
@@ -127,8 +130,8 @@ def _view(cluster: str) -> ClusterView | None:
         return None
 
 
-def _show(recap: Recap, view: ClusterView | None, *, check: bool, told: bool) -> None:
-    """`told`: the display named every change as it went."""
+def show_bootstrap(recap: Recap, view: ClusterView | None, *, check: bool, told: bool) -> None:
+    """The cluster, what went wrong, the recap; `told`: the display named every change."""
     console = Console()
     if view is not None:
         console.print()

@@ -24,7 +24,10 @@ unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
 
 _COMMANDS = {
     name: f"sappers.cli.{name}:{name}"
-    for name in ("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen")
+    for name in (
+        *("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen"),
+        *("backup", "restore"),
+    )
 } | {name: f"sappers.cli.cordon:{name}" for name in ("cordon", "drain", "uncordon")}
 _GROUPS = {
     "events": "sappers.cli.events:events_app",

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sappers.api.operator_client import OperatorClient
+from sappers.cli.backup_file import read_backup
 from sappers.cli.events_verify import verify
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
@@ -58,6 +60,9 @@ def events(
     kind: Annotated[
         str | None, typer.Option(metavar="KIND", help="Such as member.dead, or member for all.")
     ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a backup, not of a cluster.")
+    ] = None,
     cluster: Cluster = None,
     addr: Address = None,
     output: Form = Output.TEXT,
@@ -69,6 +74,15 @@ def events(
         raise ConfigError("--workload and --member: one of them at a time")
     start = parse_since(since, time.time()) if since is not None else 0.0
     console = Console()
+    if file is not None:
+        wanted = EventFilter(since=start, subject=workload or member or "", kind=kind or "")
+        told = [event for event in read_backup(file)[0].events if wanted.matches(event)]
+        shown = told if since and lines is None else told[-(lines or LINES) :]
+        if output is Output.JSON:
+            typer.echo(msgspec.json.encode(shown).decode())
+        else:
+            _print(shown, output, console)
+        return
     with open_cluster(cluster, addr) as client:
         subject = _member_id(client, member) if member else workload or ""
         wanted = EventFilter(since=start, subject=subject, kind=kind or "")

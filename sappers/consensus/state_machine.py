@@ -18,6 +18,7 @@ from sappers.consensus.electorate_steps import change_electorate
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
+from sappers.consensus.restore_steps import apply_restore_piece
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
 from sappers.errors import CommandRefused
@@ -40,6 +41,7 @@ from sappers.model.commands import (
     RegisterMember,
     RepairCommand,
     ReportAllocation,
+    RestorePiece,
     SetHub,
     SetMemberState,
     SetSuspicion,
@@ -107,6 +109,8 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
             state, more = apply_suspicion(state, command, proposal.time)
         elif isinstance(command, MemberCommand):
             state, more = apply_member_command(state, command, proposal.time)
+        elif isinstance(command, RestorePiece):
+            state, more = apply_restore_piece(state, command)
         else:
             state, more = _apply_command(state, command, proposal.time)
         happened += more

@@ -10,6 +10,7 @@ import msgspec
 
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.backup import Restoring
 from sappers.model.cordon import Cordon
 from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
@@ -45,6 +46,8 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
         event_head: Digest of the newest event; it stands for the whole chain.
         newest_events: Number of the newest event about a thing such as `member/m1`: the cause of
             what follows from it.
+        restoring: A backup that is on its way into the log, and takes effect when it is whole.
+        restored: Digest of the backup that took effect last, or empty.
         repairs: Open ones, and of those that are over the newest; `REPAIRS_KEPT` in all.
         repair_key: What healers' certificates are signed with; None while bootstrap gave none.
         repair_logins: How a healer logs in to a member's host, by member id.
@@ -78,6 +81,8 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     newest_events: immutables.Map[str, int] = immutables.Map()
     electorate_index: int = 0
     voter_addresses: immutables.Map[str, str] = immutables.Map()
+    restoring: Restoring | None = None
+    restored: str = ""
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""

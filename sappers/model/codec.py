@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import GenericAlias
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import immutables
 import msgspec
@@ -17,9 +17,10 @@ def _from_map(value: Any) -> Any:
     raise NotImplementedError(f"{type(value).__name__} has no wire form")
 
 
-def encode_state(state: ClusterState) -> bytes:
-    """A snapshot of the state (msgpack)."""
-    return msgspec.msgpack.encode(state, enc_hook=_from_map)
+def encode_state(state: ClusterState, *, ordered: bool = False) -> bytes:
+    """A snapshot of the state (msgpack); `ordered`: equal states give equal bytes, everywhere."""
+    order: Literal["deterministic"] | None = "deterministic" if ordered else None
+    return msgspec.msgpack.encode(state, enc_hook=_from_map, order=order)
 
 
 def decode_state(snapshot: bytes) -> ClusterState:

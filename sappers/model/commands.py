@@ -264,6 +264,23 @@ class ReportFencing(msgspec.Struct, frozen=True, tag="report-fencing"):
     text: str
 
 
+class RestorePiece(msgspec.Struct, frozen=True, tag="restore-piece"):
+    """One piece of a backup's state. With the last that lacks, the cluster becomes what it says.
+
+    Attributes:
+        digest: SHA-256 of all pieces together, hex: zlib, of `encode_state`.
+        number: Counted from 0.
+        count: How many there are.
+        replace: Even where the cluster has workloads already.
+    """
+
+    digest: str
+    number: int
+    count: int
+    content: bytes
+    replace: bool = False
+
+
 class NoOperation(msgspec.Struct, frozen=True, tag="no-operation"):
     """Changes nothing; a linearizable read waits for it."""
 
@@ -304,6 +321,7 @@ Command = (
     | RepairCommand
     | SetSuspicion
     | MemberCommand
+    | RestorePiece
 )
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sappers.config import ELECTORATE_SIZES, LEASE_SECONDS
-from sappers.model.policy import ElectorateSettings, FencingSettings, ImageSettings
+from sappers.model.policy import (
+    ElectorateSettings,
+    EventSettings,
+    FencingSettings,
+    ImageSettings,
+)
 from sappers.provisioner.host_values import HostValues, Secret, read_boolean
 from sappers.provisioner.inventory_ini import Settings
 from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_port
@@ -34,6 +39,7 @@ class Host:
         port: None: as `~/.ssh/config` says, else 22. `user` likewise, else the one running this.
         python_interpreter: A path on the host, or None to look for one.
         images: How much of the host's network images may take.
+        events: How much of what happened it keeps.
         consul: A Consul agent of the cluster's own runs on it.
         gateway_port: Where it routes requests to services, 0 for nowhere, or None for the default.
         electorate: How many voters there should be, while this host's agent leads.
@@ -54,6 +60,7 @@ class Host:
     become_password: Secret | None = None
     python_interpreter: str | None = None
     images: ImageSettings = field(default_factory=ImageSettings)
+    events: EventSettings = field(default_factory=EventSettings)
     consul: bool = False
     gateway_port: int | None = None
     electorate: ElectorateSettings = field(default_factory=ElectorateSettings)
@@ -91,6 +98,7 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         become_password=values.secret(*_BECOME_PASSWORD),
         python_interpreter=None if (python or "auto").startswith("auto") else python,
         images=_image_settings(values),
+        events=EventSettings(**_given(values, _EVENT_VARIABLES)),
         consul=values.read(read_boolean, "consul") or False,
         gateway_port=values.read(_port_or_none, "sappers_gateway_port"),
         electorate=ElectorateSettings(**_given(values, _ELECTORATE_VARIABLES)),
@@ -110,6 +118,17 @@ def _given(
     """What the inventory says, by the name of the setting."""
     read = {field: values.read(reader, name) for name, (field, reader) in variables.items()}
     return {field: value for field, value in read.items() if value is not None}
+
+
+def _kept(value: Any) -> float:
+    """Days, or MiB: at least one."""
+    try:
+        kept = float(str(value))
+    except ValueError:
+        kept = 0.0
+    if not 1 <= kept < 1e6:
+        raise ValueError(f"{value!r} is no amount to keep: 1 or more")
+    return kept
 
 
 def _rate(value: Any) -> float:
@@ -178,6 +197,10 @@ _IMAGE_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "sappers_image_upload_mbit": ("upload_mbit_per_second", _rate),
     "sappers_image_downloads_at_once": ("downloads_at_once", _at_once),
     "sappers_image_uploads_at_once": ("uploads_at_once", _at_once),
+}
+_EVENT_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "sappers_events_keep_days": ("keep_days", _kept),
+    "sappers_events_keep_mib": ("keep_mib", _kept),
 }
 
 

@@ -14,7 +14,12 @@ import msgspec
 from sappers.config import NAME_PATTERN
 from sappers.errors import HostUnfit, InventoryError
 from sappers.model.member import Ports
-from sappers.model.policy import ElectorateSettings, FencingSettings, ImageSettings
+from sappers.model.policy import (
+    ElectorateSettings,
+    EventSettings,
+    FencingSettings,
+    ImageSettings,
+)
 from sappers.provisioner.inventory import Host, Inventory
 
 VOTERS_GROUP = "voters"
@@ -33,6 +38,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     Attributes:
         address: IP address that other members reach it at.
         images: How much of its network images may take.
+        events: How much of what happened it keeps.
         consul: A Consul agent of the cluster's own runs on it.
         gateway_port: Where it routes requests to services, which Consul names; 0 for nowhere.
         electorate, fencing: By which it decides while it leads.
@@ -44,6 +50,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     voter_tag: bool
     zone: str = ""
     images: ImageSettings = ImageSettings()
+    events: EventSettings = EventSettings()
     consul: bool = False
     gateway_port: int = 0
     electorate: ElectorateSettings = ElectorateSettings()
@@ -171,6 +178,7 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         or _text(host.variables, "sappers_voter").lower() in _TRUE,
         zone=_text(host.variables, "sappers_zone") or _text(host.variables, "zone"),
         images=host.images,
+        events=host.events,
         consul=host.consul,
         gateway_port=_gateway_port(host),
         electorate=host.electorate,

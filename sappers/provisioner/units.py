@@ -50,6 +50,7 @@ def plan_settings(
         voter_tag=member.voter_tag,
         zone=member.zone,
         images=member.images,
+        events=member.events,
         image_keys=image_keys,
         electorate=member.electorate,
         fencing=member.fencing,

@@ -247,6 +247,49 @@ async def test_an_agent_proposes_follows_and_founds(cluster: Cluster) -> None:
     await client.close()
 
 
+async def test_nobody_proposes_in_anothers_name(cluster: Cluster) -> None:
+    client, n1 = HttpPeerClient(cluster.agent), cluster.as_member
+
+    async def propose(request_id: str, proposer: str, by: str) -> None:
+        commands = (RegisterMember(make_member(request_id)),)
+        proposal = Proposal(request_id, proposer, 1.0, commands, by=by)
+        body = encode_proposal(proposal)
+        await client.call(n1, "POST", "/v1/proposals", body=body, timeout_seconds=5)
+
+    for proposer, by in (("n9", ""), ("n9", "member/n2"), ("n2", "member/n9"), ("n2", "anna")):
+        with pytest.raises(ApiError, match="n2 cannot propose as") as caught:
+            await propose("m1", proposer, by)
+        assert caught.value.status == 403
+    await propose("m1", "n2", "")
+    await propose("m2", "n2", "member/n2")
+    await propose("m3", "n2", "operator/anna")
+    told = [(event.by, event.member_id) for event in cluster.member.log.state().events]
+    assert told == [("member/n2", "n2"), ("member/n2", "n2"), ("operator/anna", "n2")]
+    await client.close()
+
+
+async def test_an_operators_wish_carries_its_certificates_name(cluster: Cluster) -> None:
+    wanted = WantedWorkload(WantedImage("hello", cluster.keep_image()))
+    await cluster.operate(lambda client: client.put_workload("web", wanted))
+    (event,) = (await cluster.operate(lambda client: client.events())).events
+    assert (event.by, event.member_id) == (f"operator/{cluster.operator.node_id}", "n1")
+    story = await cluster.operate(lambda client: client.explain("web"))
+    assert story.events == (event,)
+    with pytest.raises(ApiError, match="nothing of the name") as caught:
+        await cluster.operate(lambda client: client.explain("nobody"))
+    assert caught.value.status == 404
+
+
+async def test_a_backup_is_taken_by_operators_alone(cluster: Cluster) -> None:
+    taken = await cluster.operate(lambda client: client.take_backup())
+    assert taken.index == cluster.member.log.state().index
+    async with cluster.http(cluster.agent) as http:
+        for method, path in (("POST", "/v1/backup"), ("PUT", f"/v1/restore/{'0' * 64}")):
+            answer = await http.request(method, path, extensions=SNI, content=b"{}")
+            assert answer.status_code == 403
+            assert "operator" in answer.json()["error"]
+
+
 async def test_answers_on_a_reused_connection_do_not_wait_for_acknowledgements(
     cluster: Cluster,
 ) -> None:

@@ -1,0 +1,64 @@
+"""Backups over the API: the state as it is now, and pieces of one that is given back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
+from sappers.api.wire import WantedRestore, Written
+from sappers.decisions.backup import portable
+from sappers.errors import CommandRefused, OutcomeUnknown
+from sappers.model.backup import TakenState
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import encode_state
+from sappers.model.commands import NoOperation, RestorePiece
+
+CATCH_UP_SECONDS = 10.0
+
+
+async def take(call: Call) -> TakenState:
+    """POST /v1/backup: an entry goes through the log, and the state is no older than it."""
+    barrier = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
+    state = portable(await _at_least(call, barrier.index))
+    found = [await call.service.images.signed(digest) for digest in sorted(state.images)]
+    encoded = await asyncio.to_thread(encode_state, state)
+    return TakenState(state.index, encoded, tuple(one for one in found if one is not None))
+
+
+async def restore(call: Call) -> Written:
+    """PUT /v1/restore/{digest}."""
+    wanted: WantedRestore = call.body
+    applied = await call.service.propose(
+        call.proposal(
+            RestorePiece(
+                call.path.digest,
+                wanted.number,
+                wanted.count,
+                wanted.content,
+                replace=wanted.replace,
+            )
+        ),
+        PROPOSE_TIMEOUT_SECONDS,
+    )
+    if applied.refused:
+        raise CommandRefused(applied.refused)
+    return Written(applied.index, applied.term)
+
+
+async def _at_least(call: Call, index: int) -> ClusterState:
+    """The state once it includes an index.
+
+    Raises:
+        OutcomeUnknown: This member does not get so far in time.
+    """
+    replicated = call.service.log
+    try:
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            while replicated.state().index < index:  # noqa: ASYNC110 - soon, or not at all
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise OutcomeUnknown(
+            f"{call.service.me.name} has not caught up with index {index}",
+            hint="ask another member: --addr",
+        ) from None
+    return replicated.state()

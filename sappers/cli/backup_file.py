@@ -1,0 +1,58 @@
+"""The file of a backup: sealed with a checksum, replaced as a whole, for its owner alone."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from sappers.consensus.sealed import seal, unseal
+from sappers.decisions.backup import broken_in
+from sappers.durable import write_durably
+from sappers.errors import BackupError, LogDamaged
+from sappers.model.backup import BACKUP_FORMAT, RESTORED_BYTES_MAX, Backup
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import decode_state
+
+_KIND = "backup"
+_HINT = "take another copy of the file, or an older backup"
+
+
+def write_backup(path: Path, backup: Backup) -> int:
+    """Write it, 0600, as a whole or not at all; its size in bytes.
+
+    Raises:
+        OSError: The disk refuses; what stood there stands still.
+    """
+    content = seal(_KIND, zlib.compress(msgspec.msgpack.encode(backup), 6))
+    write_durably(path, content)
+    return len(content)
+
+
+def read_backup(path: Path) -> tuple[Backup, ClusterState]:
+    """A backup and the state in it, checked: the checksum, the format, the chain of events.
+
+    Raises:
+        BackupError: It is missing, damaged, or of another version.
+    """
+    try:
+        content = unseal(_KIND, path.read_bytes(), path, _HINT)
+        unpacker = zlib.decompressobj()
+        packed = unpacker.decompress(content, 2 * RESTORED_BYTES_MAX)
+        if not unpacker.eof:
+            raise BackupError(f"{path} is cut short, or too large", hint=_HINT)
+        backup = msgspec.msgpack.decode(packed, type=Backup)
+        state = decode_state(backup.taken.state)
+    except OSError as error:
+        raise BackupError(f"{path}: {error.strerror}", hint="is that the file's name?") from error
+    except (LogDamaged, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BackupError(f"{path} is no backup that can be read: {error}", hint=_HINT) from error
+    if backup.format != BACKUP_FORMAT:
+        raise BackupError(
+            f"{path} has format {backup.format}, this version reads {BACKUP_FORMAT}",
+            hint="restore it with the version of sappers-deploy that made it",
+        )
+    if (broken := broken_in(backup.events, state)) is not None:
+        raise BackupError(f"{path}: event {broken.number}: {broken.reason}", hint=_HINT)
+    return backup, state

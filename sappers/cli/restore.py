@@ -1,0 +1,178 @@
+"""`sappers-deploy restore`: a cluster on other hosts, as a backup says that it was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from sappers.api.image_calls import ImageCalls
+from sappers.api.operator_client import OperatorClient
+from sappers.assembly.images import LocalImages
+from sappers.cli.backup import contents
+from sappers.cli.backup_file import read_backup
+from sappers.cli.bootstrap import exit_code_of, run_bootstrap, show_bootstrap
+from sappers.cli.image_transfer import push_image
+from sappers.cli.session import Output, open_cluster
+from sappers.cli.status_view import plain
+from sappers.config import ControlHome, control_home
+from sappers.decisions.backup import in_pieces
+from sappers.durable import sync_folder
+from sappers.errors import ApiError, BackupError, CommandRefused, SappersError
+from sappers.model.backup import Backup
+from sappers.model.cluster_state import ClusterState
+from sappers.model.view import ClusterView
+from sappers.provisioner.cluster_record import RECORD_FILE
+from sappers.provisioner.founding import FOUNDING_FILE, load_founding
+
+ASIDE = ".before-restore"
+
+
+class _Restored(msgspec.Struct, frozen=True):
+    """What of a state's JSON is looked at."""
+
+    restored: str = ""
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
+    inventory: Annotated[Path, typer.Argument(help="Ansible's INI inventory: the new hosts.")],
+    *,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Even if a cluster answers there that runs workloads."),
+    ] = False,
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="CLUSTER", help="With --replace: its name, instead of a question."),
+    ] = None,
+    forks: Annotated[
+        int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
+    ] = 20,
+) -> None:
+    """Make the hosts of an inventory the cluster of a backup. Run it again, and it goes on.
+
+    Workloads, images, trusted keys and the chain of events are the backup's; hosts, votes and the
+    cluster's id are new, and guests are placed anew. It takes effect as a whole or not at all.
+    """
+    saved, state = read_backup(file)
+    console = Console(stderr=True)
+    taken = datetime.fromtimestamp(saved.taken_at).astimezone()
+    what = f"cluster {saved.cluster} of {taken:%Y-%m-%d %H:%M:%S}, index {saved.taken.index}"
+    console.print(plain(f"{file}: {what}: {contents(state, saved.events)}"), soft_wrap=True)
+    home = control_home(os.environ)
+    name, hosts = _named(inventory)
+    pieces = in_pieces(state, replace=replace)
+    living = _living(name)
+    if living is None:
+        _set_aside(home, name, hosts, console)
+    elif not _is_done(name, pieces[0].digest):
+        _require_consent(living, name, replace=replace, confirm=confirm)
+    recap, view = run_bootstrap(
+        inventory, None, check=False, forks=forks, verbose=False, form=Output.TEXT
+    )
+    show_bootstrap(recap, view, check=False, told=False)
+    if code := exit_code_of(recap):
+        console.print("the hosts are no whole cluster yet; nothing is restored. Run it again")
+        raise typer.Exit(code)
+    with open_cluster(name, None) as client:
+        for piece in pieces:
+            try:
+                client.give_piece(piece)
+            except CommandRefused as error:
+                error.hint = error.hint or "restore onto other hosts, or say --replace"
+                raise
+        console.print(plain(f"{name} is what the backup says"), soft_wrap=True)
+        _give_images(client, saved, state, LocalImages(home), console)
+
+
+def _named(path: Path) -> tuple[str, set[str]]:
+    """The cluster's name and its hosts'."""
+    # Imported late: SSH and templates take a moment to load.
+    from sappers.provisioner.inventory import load_inventory
+    from sappers.provisioner.plan import plan_cluster, resolve_address
+    from sappers.provisioner.ssh_config import host_name, read_ssh_config
+
+    user = Path.home()
+    ssh = read_ssh_config(user)
+    inventory = load_inventory(path)
+    plan = plan_cluster(inventory, resolve_address, lambda host: host_name(host, ssh, user))
+    return plan.name, {member.name for member in plan.members}
+
+
+def _living(name: str) -> ClusterView | None:
+    """The cluster of that name, if one answers."""
+    try:
+        with open_cluster(name, None) as client:
+            return client.view()
+    except (ApiError, SappersError):
+        return None
+
+
+def _is_done(name: str, digest: str) -> bool:
+    """Whether that cluster is of this very backup already: an interrupted run goes on."""
+    try:
+        with open_cluster(name, None) as client:
+            return msgspec.json.decode(client.state_json(), type=_Restored).restored == digest
+    except (SappersError, msgspec.DecodeError):
+        return False
+
+
+def _require_consent(living: ClusterView, name: str, *, replace: bool, confirm: str | None) -> None:
+    """Asks twice before what runs is ended: by option and by name.
+
+    Raises:
+        BackupError: It was not said.
+    """
+    runs = [one.name for one in living.workloads if one.role == "application"]
+    if not runs:
+        return
+    what = f"cluster {name} answers, and runs {', '.join(runs[:5])}"
+    if not replace:
+        hint = "restore onto other hosts; with --replace all that is not in the backup ends there"
+        raise BackupError(what, hint=hint)
+    if confirm is None and sys.stdin.isatty():
+        confirm = typer.prompt(f"{what}. What is not in the backup ends. Type its name to go on")
+    if confirm != name:
+        raise BackupError(f"{what}; nothing was changed", hint=f"say --confirm {name} as well")
+
+
+def _set_aside(home: ControlHome, name: str, hosts: set[str], console: Console) -> None:
+    """Forget who founded a cluster of that name on hosts that the inventory does not name."""
+    folder = home.cluster(name)
+    founding = load_founding(folder)
+    if founding is None or founding.founder in hosts:
+        return
+    for file in (FOUNDING_FILE, RECORD_FILE):
+        if (folder / file).exists():
+            (folder / file).rename(folder / f"{file}{ASIDE}")
+    sync_folder(folder)
+    text = f"no member of the old cluster answers; its record is in {folder}/*{ASIDE}"
+    console.print(plain(text), soft_wrap=True)
+
+
+def _give_images(
+    client: OperatorClient,
+    saved: Backup,
+    state: ClusterState,
+    local: LocalImages,
+    console: Console,
+) -> None:
+    """Push what this machine has; of the rest the manifests are in the backup."""
+    manifests = {hashlib.sha256(one.manifest).hexdigest(): one for one in saved.taken.manifests}
+    for digest, image in sorted(state.images.items()):
+        if local.store.manifest(digest) is not None and not local.store.missing_chunks(digest):
+            push_image(client, local, digest, wait=False, quiet=True)
+            continue
+        if digest in manifests:
+            ImageCalls(client).put(digest, manifests[digest])
+        text = f"image {image.name} ({digest[:12]}) is not on this machine: guests wait for it"
+        console.print(plain(text, "yellow"), soft_wrap=True)
+        console.print(plain("  sappers-deploy image push, from where it was built"), soft_wrap=True)

@@ -1,0 +1,106 @@
+"""What the state machine does with a backup that is given back. Pure.
+
+Invariant: it takes effect as a whole, with the piece that completes it, or not at all; on every
+member at the same index. Members, votes, hub and keys of healers stay those of the cluster that it
+is given to: hosts are new, and what ran is placed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+
+import immutables
+import msgspec
+
+from sappers.consensus.step import Happened, Step
+from sappers.errors import CommandRefused
+from sappers.model.backup import PIECE_BYTES, PIECES_MAX, RESTORED_BYTES_MAX, Restoring
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import decode_state
+from sappers.model.commands import RestorePiece
+
+_KEPT_SORTS = ("workload/", "image/", "image-key/")
+
+
+def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
+    """Keep a piece; with the last one, become what the backup says.
+
+    Raises:
+        CommandRefused: The cluster has workloads, or the pieces are no backup.
+    """
+    if command.digest == state.restored:
+        return state, ()  # it was sent again
+    _require_room(state, command)
+    restoring = state.restoring
+    known = restoring is not None and restoring.digest == command.digest
+    pieces = list(restoring.pieces) if restoring and known else [b""] * command.count
+    if len(pieces) != command.count:
+        raise CommandRefused(f"this backup has {len(pieces)} pieces, not {command.count}")
+    pieces[command.number] = command.content
+    if not all(pieces):
+        restoring = Restoring(command.digest, tuple(pieces))
+        return msgspec.structs.replace(state, restoring=restoring), ()
+    return _restore(state, _unpack(b"".join(pieces), command.digest), command.digest)
+
+
+def _require_room(state: ClusterState, command: RestorePiece) -> None:
+    if not state.cluster_id:
+        raise CommandRefused("the cluster is not founded yet")
+    inside = 0 <= command.number < command.count <= PIECES_MAX
+    if not inside or not 0 < len(command.content) <= PIECE_BYTES:
+        raise CommandRefused(f"piece {command.number} of {command.count} is none of a backup")
+    used = sorted(name for name, one in state.workloads.items() if one.role == "application")
+    if used and not command.replace:
+        raise CommandRefused(f"the cluster is in use, it runs {', '.join(used[:5])}")
+
+
+def _unpack(whole: bytes, digest: str) -> ClusterState:
+    """Raises CommandRefused for what is no state."""
+    if hashlib.sha256(whole).hexdigest() != digest:
+        raise CommandRefused("the backup's pieces do not match its digest")
+    try:
+        unpacker = zlib.decompressobj()
+        packed = unpacker.decompress(whole, RESTORED_BYTES_MAX)
+        if not unpacker.eof:
+            raise CommandRefused("the backup is cut short, or too large")
+        return decode_state(packed)
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CommandRefused(f"the backup holds no state: {error}") from error
+
+
+def _restore(state: ClusterState, old: ClusterState, digest: str) -> Step:
+    keys = {one.key: one for one in (*old.image_keys, *state.image_keys)}
+    workloads = {
+        name: msgspec.structs.replace(one, revision=state.index)
+        for name, one in old.workloads.items()
+    }
+    newest = {
+        thing: number
+        for thing, number in old.newest_events.items()
+        if thing.startswith(_KEPT_SORTS)
+    }
+    restored = msgspec.structs.replace(
+        state,
+        workloads=immutables.Map(workloads),
+        images=state.images.update(old.images),
+        image_keys=tuple(keys[key] for key in sorted(keys)),
+        stopped_by_hand=old.stopped_by_hand,
+        events=old.events,
+        event_count=old.event_count,
+        event_head=old.event_head,
+        newest_events=immutables.Map(newest),
+        restoring=None,
+        restored=digest,
+    )
+    text = (
+        f"cluster {old.cluster_id[:12]} is restored as it was at index {old.index}: "
+        f"{len(workloads)} workloads, {len(old.images)} images; the {state.event_count} events "
+        f"before, up to {state.event_head[:12] or 'none'}, are no part of its chain"
+    )
+    told = [Happened("cluster.restored", state.cluster_id, text, follows=())]
+    for _, member in sorted(state.members.items()):
+        words = f"{member.name} at {member.address} is a member of the restored cluster"
+        cause = (f"cluster/{state.cluster_id}",)
+        told.append(Happened("member.joined", member.id, words, follows=cause))
+    return restored, tuple(told)

@@ -1,0 +1,120 @@
+"""The record of events, backup and restore, with whole agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sappers.api.image_calls import ImageCalls
+from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.decisions.backup import broken_in, in_pieces
+from sappers.errors import CommandRefused
+from sappers.model.codec import decode_state
+from sappers.model.event import EventFilter
+from tests.image_stores import make_store, put_image
+from tests.integration.agents import Agents, wait_until
+
+pytestmark = pytest.mark.timeout(400)
+WHOLE_SECONDS = 90.0
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    cluster = Agents(tmp_path / "old", ["n1", "n2", "n3"])
+    cluster.start()
+    yield cluster
+    cluster.close()
+    asyncio.run(cluster.sweep())
+
+
+def recorded(cluster: Agents) -> bool:
+    """Every member has written down all that happened."""
+    checks = [cluster.client.check_events_at(cluster.at(name)) for name in cluster.names]
+    return len({(one.last, one.head, one.state_count) for one in checks}) == 1 and all(
+        one.last == one.state_count for one in checks
+    )
+
+
+def run_workload(cluster: Agents) -> None:
+    """One whose image has no chunks: it is placed, and waits."""
+    store = make_store(cluster.folder / "control")
+    digest = put_image(store, "empty")
+    signed = store.signed(digest)
+    assert signed is not None
+    ImageCalls(cluster.client).put(digest, signed)
+    cluster.client.put_workload("web", WantedWorkload(WantedImage("empty", digest), count=1))
+
+
+def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
+    agents: Agents, tmp_path: Path
+) -> None:
+    wait_until("three members on one index with a hub", agents.is_whole, WHOLE_SECONDS)
+    run_workload(agents)
+    wait_until("all is written down", lambda: recorded(agents))
+    view = agents.view()
+    assert view is not None
+    assert view.leader_id is not None
+    agents.kill(view.leader_id)
+    agents.client.delete_workload("web")
+    run_workload(agents)
+    agents.start(view.leader_id)
+    wait_until(
+        "the killed member has caught up", lambda: agents.is_whole() and recorded(agents), 60
+    )
+
+    story = agents.client.explain("web")
+    kinds = [event.kind for event in story.events]
+    assert kinds[0] == "workload.created"
+    assert story.events[0].by == "operator/operator"
+    placed = next(event for event in story.events if event.kind == "allocation.placed")
+    assert story.events[0].number == placed.cause
+
+    # A byte in one member's file is found, and where it is.
+    (path,) = (agents.folder / "n2" / "events").glob("*.jsonl")
+    right = path.read_bytes()
+    path.write_bytes(right.replace(b"web created", b"web creates", 1))
+    row = right[: right.index(b"web created")].count(b"\n") + 1
+    broken = agents.client.check_events_at(agents.at("n2")).broken
+    assert broken is not None
+    assert (broken.number, broken.place) == (row, f"{path} line {row}")
+    assert agents.client.check_events_at(agents.at("n1")).broken is None
+    path.write_bytes(right)
+
+    taken = agents.client.take_backup()
+    old = decode_state(taken.state)
+    events = agents.client.events(limit=1000, wanted=EventFilter(first=1)).events
+    assert broken_in(events[: old.event_count], old) is None
+    assert set(old.workloads) == {"web"}
+    assert (old.repair_key, len(taken.manifests)) == (None, 1)
+
+    other = Agents(tmp_path / "new", ["only"], bootstrap=1, network="127.19.7.")
+    other.start()
+    try:
+        wait_until("another cluster", other.is_whole, WHOLE_SECONDS)
+        for piece in in_pieces(old, replace=False):
+            other.client.give_piece(piece)
+        now = other.view()
+        assert now is not None
+        assert now.cluster_id != view.cluster_id
+        assert [one.name for one in now.workloads] == ["web"]
+        wait_until("its guest is placed anew", lambda: bool(other.client.allocations().allocations))
+        wait_until("the restored chain is written down", lambda: recorded(other))
+        check = other.client.check_events_at(other.at("only"))
+        assert check.broken is None
+        assert check.set_aside == 1
+        first = other.client.events(limit=1, wanted=EventFilter(first=old.event_count + 1)).events
+        assert (first[0].kind, first[0].previous) == ("cluster.restored", old.event_head)
+        other.client.delete_workload("web")
+        run_workload(other)
+        for piece in in_pieces(old, replace=False):
+            other.client.give_piece(piece)  # the same backup: nothing changes
+        agents.client.delete_workload("web")
+        changed = decode_state(agents.client.take_backup().state)
+        with pytest.raises(CommandRefused, match="it runs web"):
+            other.client.give_piece(in_pieces(changed, replace=False)[0])
+    finally:
+        other.close()
+        asyncio.run(other.sweep())

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import hashlib
+import itertools
+import zlib
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sappers.consensus.state_machine import Outcome
+from sappers.decisions.backup import in_pieces, portable, restorable
+from sappers.model.cluster_state import ClusterState
+from sappers.model.codec import decode_state, encode_state
+from sappers.model.commands import (
+    PutRepairKey,
+    PutWorkload,
+    RegisterMember,
+    RestorePiece,
+    StopWorkload,
+    TrustImageKey,
+)
+from sappers.model.event import event_digest
+from sappers.model.image import ImageKey
+from sappers.model.repair import RepairKey, RepairLogin
+from tests.unit.worlds import commit, founded, member, workload
+
+KEY = ImageKey("a" * 64, "anna")
+OTHER_KEY = ImageKey("b" * 64, "ben")
+
+
+def old_cluster() -> ClusterState:
+    """As it was when it was backed up."""
+    state = founded(5)
+    state, _ = commit(state, TrustImageKey(KEY))
+    state, _ = commit(state, PutWorkload(workload("web", count=2)))
+    state, _ = commit(state, PutWorkload(workload("gone")))
+    state, _ = commit(state, StopWorkload("gone"))
+    login = RepairLogin("m1", 22, "root", become=False, host_keys=())
+    state, _ = commit(state, PutRepairKey(RepairKey("ssh-ed25519 AAAA", b"sealed"), (login,)))
+    return state
+
+
+def new_cluster() -> ClusterState:
+    """Other hosts, just founded."""
+    state = msgspec.structs.replace(founded(3), cluster_id="c2")
+    state, _ = commit(state, TrustImageKey(OTHER_KEY))
+    state, _ = commit(state, RegisterMember(member(9)))
+    return state
+
+
+def cut(state: ClusterState, count: int, *, replace: bool = False) -> list[RestorePiece]:
+    """A state in so many pieces; a real one is in one piece here."""
+    (whole,) = in_pieces(state, replace=replace)
+    size = -(-len(whole.content) // count)
+    return [
+        RestorePiece(
+            whole.digest,
+            number,
+            count,
+            whole.content[number * size : (number + 1) * size],
+            replace=replace,
+        )
+        for number in range(count)
+    ]
+
+
+def given_back(state: ClusterState, *pieces: RestorePiece) -> tuple[ClusterState, Outcome]:
+    outcome = Outcome()
+    for piece in pieces:
+        state, outcome = commit(state, piece)
+    return state, outcome
+
+
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=4), st.integers(0, 5))
+@settings(max_examples=40)
+def test_pieces_take_effect_together_in_any_order_and_however_often(
+    order: list[int], again: list[int], stop: int
+) -> None:
+    pieces, before = cut(old_cluster(), 6), new_cluster()
+    half, outcome = given_back(before, *(pieces[number] for number in order[:stop]))
+    assert (half.workloads, half.images, half.events) == (
+        before.workloads,
+        before.images,
+        before.events,
+    )
+    assert outcome.events == ()
+    whole, _ = given_back(half, *(pieces[n] for n in (*order[stop:], *again)))
+    assert set(whole.workloads) == {"web"}
+    assert whole.restoring is None
+    assert whole.restored == pieces[0].digest
+    assert [event.kind for event in whole.events].count("cluster.restored") == 1
+
+
+def test_the_chain_goes_on_where_the_old_cluster_ended() -> None:
+    old, new = old_cluster(), new_cluster()
+    state, outcome = given_back(new, *cut(old, 3))
+    assert not outcome.refused
+    first = outcome.events[0]
+    assert (first.kind, first.previous, first.number) == (
+        "cluster.restored",
+        old.event_head,
+        old.event_count + 1,
+    )
+    assert new.event_head[:12] in first.text
+    for before, after in itertools.pairwise(state.events):
+        assert (after.previous, after.number) == (event_digest(before), before.number + 1)
+    assert event_digest(state.events[-1]) == state.event_head
+    assert state.events[: len(old.events)] == old.events
+
+
+def test_hosts_and_votes_are_the_new_ones_and_the_rest_is_the_backups() -> None:
+    old, new = old_cluster(), new_cluster()
+    state, _ = given_back(new, *cut(old, 2))
+    assert (state.cluster_id, state.members, state.electorate) == (
+        "c2",
+        new.members,
+        new.electorate,
+    )
+    assert set(state.image_keys) == {KEY, OTHER_KEY}
+    assert state.repair_key is None
+    assert state.workloads["web"].revision == state.index
+    assert state.allocations == new.allocations
+    joined = {event.subject for event in state.events[-4:] if event.kind == "member.joined"}
+    assert joined == set(new.members)
+
+
+def test_a_cluster_that_is_in_use_is_left_alone_unless_that_is_meant() -> None:
+    used, _ = commit(new_cluster(), PutWorkload(workload("mine")))
+    state, outcome = given_back(used, *cut(old_cluster(), 2))
+    assert "it runs mine" in outcome.refused
+    assert (state.workloads, state.restoring) == (used.workloads, None)
+    state, _ = given_back(used, *cut(old_cluster(), 2, replace=True))
+    assert set(state.workloads) == {"web"}
+    # Given again, as by a run that was interrupted at its end, it is no other cluster's.
+    again, outcome = given_back(state, *cut(old_cluster(), 2))
+    assert (again.workloads, outcome.refused) == (state.workloads, "")
+
+
+def test_what_is_no_backup_is_refused_and_leaves_no_trace() -> None:
+    state = new_cluster()
+    bomb = zlib.compress(b"\x93")
+    wrong = [
+        RestorePiece("0" * 64, 0, 1, b"junk"),
+        RestorePiece(hashlib.sha256(b"junk").hexdigest(), 0, 1, b"junk"),
+        RestorePiece(hashlib.sha256(bomb).hexdigest(), 0, 1, bomb),
+        RestorePiece(hashlib.sha256(bomb[:-4]).hexdigest(), 0, 1, bomb[:-4]),
+        RestorePiece("0" * 64, 3, 2, b"x"),
+        RestorePiece("0" * 64, 0, 10_000, b"x"),
+        RestorePiece("0" * 64, 0, 2, b""),
+    ]
+    for piece in wrong:
+        after, outcome = commit(state, piece)
+        assert outcome.refused
+        assert (after.workloads, after.events) == (state.workloads, state.events)
+        assert after.restoring is None
+    _, outcome = commit(ClusterState(index=1), cut(old_cluster(), 1)[0])
+    assert "not founded" in outcome.refused
+
+
+def test_a_backups_pieces_are_the_same_each_time() -> None:
+    """Else a run that is made again could not go on where another one stopped."""
+    state = old_cluster()
+    copy = decode_state(encode_state(state))
+    assert in_pieces(state, replace=False) == in_pieces(copy, replace=False)
+    assert decode_state(encode_state(restorable(state), ordered=True)) == restorable(state)
+
+
+def test_no_key_of_healers_is_in_a_backup() -> None:
+    saved = encode_state(portable(old_cluster()))
+    assert b"sealed" not in saved.replace(b"unsealed", b"")
+    assert portable(old_cluster()).repair_logins == ClusterState().repair_logins

@@ -33,8 +33,11 @@ class Replica:
             if entry.index > self.state.index + 1:
                 return False
             if entry.index == self.state.index + 1:
+                head = self.state.event_head
                 self.state, outcome = apply(self.state, entry)
                 self._newest.append(entry)
+                if outcome.events and head and outcome.events[0].previous != head:
+                    self._events.clear()  # a backup took effect, with the chain that it has
                 self._events.extend(outcome.events)
         return True
 

@@ -192,18 +192,21 @@ class _Copies:
         current: As they should be, and where they may stay.
         leaving: As they should be, but on a member that is drained.
         outdated: Of an earlier revision.
+        ended: As they should be, but failed, lost, or about to be, in the order in which they did.
     """
 
     def __init__(self, plan: _Plan, workload: Workload) -> None:
-        live = [
-            a
-            for a in plan.state.allocations_of(workload.name)
-            if a.wanted and not a.status.is_terminal and a.member_id not in plan.gone
-        ]
+        wanted = [a for a in plan.state.allocations_of(workload.name) if a.wanted]
+        live, ended = [], []
+        for one in wanted:
+            is_over = one.status.is_terminal or one.member_id in plan.gone
+            (ended if is_over else live).append(one)
         right = [a for a in live if a.revision == workload.revision]
         self.current = [a for a in right if a.member_id not in plan.drained]
         self.leaving = [a for a in right if a.member_id in plan.drained]
         self.outdated = [a for a in live if a.revision != workload.revision]
+        ended = [a for a in ended if a.revision == workload.revision]
+        self.ended = sorted(ended, key=lambda a: (a.changed_at, a.id))
         healthy = sum(a.status is AllocationStatus.HEALTHY for a in self.current)
         self.lacking = max(0, workload.count - healthy)
 
@@ -235,17 +238,8 @@ def _allocation(
 
 def _vacant(state: ClusterState, workload: Workload, copies: _Copies) -> list[str]:
     """Allocations whose place a new one takes: they ended badly, or leave their member."""
-    known = state.allocations_of(workload.name)
-    replaced = {a.replaces for a in known}
-    ended = [
-        a
-        for a in known
-        if a.wanted
-        and a.revision == workload.revision
-        and a.status in (AllocationStatus.FAILED, AllocationStatus.LOST)
-    ]
-    ended.sort(key=lambda a: (a.changed_at, a.id))
-    return [a.id for a in (*ended, *copies.leaving) if a.id not in replaced]
+    replaced = {a.replaces for a in state.allocations_of(workload.name)}
+    return [a.id for a in (*copies.ended, *copies.leaving) if a.id not in replaced]
 
 
 def _stop_surplus(workload: Workload, current: list[Allocation]) -> list[Command]:

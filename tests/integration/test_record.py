@@ -93,7 +93,7 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     other = Agents(tmp_path / "new", ["only"], bootstrap=1, network="127.19.7.")
     other.start()
     try:
-        wait_until("another cluster", other.is_whole, WHOLE_SECONDS)
+        wait_until("another cluster", lambda: other.is_whole() and recorded(other), WHOLE_SECONDS)
         for piece in in_pieces(old, replace=False):
             other.client.give_piece(piece)
         now = other.view()

@@ -8,17 +8,21 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sappers.consensus.replica import Replica
 from sappers.consensus.state_machine import Outcome
 from sappers.decisions.backup import in_pieces, portable, restorable
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
+    Entry,
+    Proposal,
     PutRepairKey,
     PutWorkload,
     RegisterMember,
     RestorePiece,
     StopWorkload,
     TrustImageKey,
+    encode_proposal,
 )
 from sappers.model.event import event_digest
 from sappers.model.image import ImageKey
@@ -170,3 +174,13 @@ def test_no_key_of_healers_is_in_a_backup() -> None:
     saved = encode_state(portable(old_cluster()))
     assert b"sealed" not in saved.replace(b"unsealed", b"")
     assert portable(old_cluster()).repair_logins == ClusterState().repair_logins
+
+
+def test_whoever_writes_events_down_gets_the_restored_chain_alone() -> None:
+    new = new_cluster()
+    replica = Replica(new)
+    commands = [RegisterMember(member(8)), *cut(old_cluster(), 2)]
+    for number, command in enumerate(commands, start=new.index + 1):
+        proposal = Proposal(f"x{number}", "m1", 1.0, (command,), by="operator/anna")
+        assert replica.advance([Entry(number, 1, encode_proposal(proposal))])
+    assert replica.events_after(0) == replica.state.events

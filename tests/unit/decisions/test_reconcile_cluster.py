@@ -8,6 +8,7 @@ from sappers.decisions.reconcile_cluster import LOST_AFTER_SECONDS, reconcile_cl
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
+    CordonMember,
     ForgetAllocation,
     PutWorkload,
     RegisterMember,
@@ -101,6 +102,42 @@ def test_a_dead_members_allocation_is_lost_and_placed_elsewhere() -> None:
     (after,) = running(state)
     assert after.member_id != before.member_id
     assert state.allocations[before.id].status is AllocationStatus.LOST
+
+
+def test_what_takes_another_ones_place_says_whose_and_so_why() -> None:
+    state, _ = commit(founded(), PutWorkload(workload(count=2)))
+    state = report(settle(state), AllocationStatus.HEALTHY)
+    first = running(state)[0]
+    others = {one.id for one in running(state)}
+    dead = {first.member_id: MemberState.DEAD}
+    state = settle(state, now=0.0, **dead)
+    state = settle(state, now=LOST_AFTER_SECONDS + 1, **dead)
+    (second,) = (one for one in running(state) if one.id not in others)
+    assert second.replaces == first.id
+    causes = {event.number: event for event in state.events}
+    event = next(e for e in state.events if e.subject == second.id)
+    kinds = []
+    while event is not None:
+        kinds.append(event.kind)
+        event = causes.get(event.cause)
+    assert kinds[:2] == ["allocation.placed", "allocation.lost"]
+    assert kinds[-1] == "member.dead"
+    assert len(kinds) <= 4  # what is suspected of a member follows from its death
+
+
+def test_what_leaves_a_drained_member_is_placed_because_of_that() -> None:
+    state, _ = commit(founded(), PutWorkload(workload()))
+    state = report(settle(state), AllocationStatus.HEALTHY)
+    (first,) = running(state)
+    state, outcome = commit(state, CordonMember(first.member_id, drain=True))
+    state = report(settle(state), AllocationStatus.HEALTHY)
+    (second,) = (one for one in running(state) if one.id != first.id)
+    assert second.replaces == first.id
+    event = next(e for e in state.events if e.subject == second.id)
+    assert event.cause == outcome.events[0].number
+    state = settle(state)
+    stopping = next(e for e in state.events if e.kind == "allocation.stopping")
+    assert (stopping.subject, stopping.cause) == (first.id, outcome.events[0].number)
 
 
 def test_a_suspect_member_keeps_its_allocations() -> None:

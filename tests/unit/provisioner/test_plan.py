@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import InventoryError
-from sappers.model.policy import ImageSettings
+from sappers.model.policy import EventSettings, ImageSettings
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.phases.packages import packages_for
 from sappers.provisioner.plan import ClusterPlan, plan_cluster
@@ -132,6 +132,11 @@ def test_how_much_network_images_may_take(tmp_path):
     assert plan.member("b").images == ImageSettings()
 
 
+def test_how_much_of_what_happened_is_kept(tmp_path):
+    plan = planned(tmp_path, "a ansible_host=10.0.0.1 sappers_events_keep_days=30\n")
+    assert plan.member("a").events == EventSettings(keep_days=30.0)
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -140,6 +145,8 @@ def test_how_much_network_images_may_take(tmp_path):
         ("sappers_image_upload_mbit", "nan"),
         ("sappers_image_downloads_at_once", "0"),
         ("sappers_image_uploads_at_once", "1.5"),
+        ("sappers_events_keep_days", "long"),
+        ("sappers_events_keep_mib", "0"),
     ],
 )
 def test_a_wrong_limit_is_said_where_it_stands(tmp_path, variable, value):

@@ -186,6 +186,9 @@ class EventRecord:
     def _all(self, first: int = 0) -> Iterator[Event]:
         """Every event that is known here, oldest first: files, and what is newer in the state."""
         kept = self._replicated().state().events
+        if kept and first >= kept[0].number > 0:
+            yield from kept
+            return
         if not first:
             yield from (event for event in kept if not event.number)
         last = 0

@@ -15,6 +15,7 @@ import structlog
 from sappers.errors import ApiError
 from sappers.model import subjects
 from sappers.model.commands import Entry
+from sappers.model.event import after_index, event_line
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
 from sappers.model.view import MemberHealth
@@ -55,9 +56,9 @@ class Publisher:
         for entry in news:
             await self._hub.publish(subjects.ENTRIES, msgspec.msgpack.encode(entry))
             self._published_index = entry.index
-        for event in state.events:
-            if before < event.index <= self._published_index:
-                await self._hub.publish(subjects.event(event.kind), msgspec.json.encode(event))
+        for event in after_index(state.events, before):
+            if event.index <= self._published_index:
+                await self._hub.publish(subjects.event(event.kind), event_line(event))
         now = asyncio.get_running_loop().time()
         if news or now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_SECONDS

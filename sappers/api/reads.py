@@ -23,7 +23,7 @@ from sappers.errors import ApiError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import state_as_json
 from sappers.model.commands import Entry, NoOperation
-from sappers.model.event import Event, EventCheck, EventFilter, Story
+from sappers.model.event import Event, EventCheck, EventFilter, Story, after_index
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import QuorumHeard
 
@@ -91,11 +91,11 @@ def pick_events(events: tuple[Event, ...], after: int | None, limit: int) -> tup
     """The first `limit` events after an index, or the newest; events of one entry stay together."""
     if after is None:
         return events[-limit:]
-    later = [event for event in events if event.index > after]
+    later = after_index(events, after)
     end = min(limit, len(later))
     while 0 < end < len(later) and later[end].index == later[end - 1].index:
         end += 1
-    return tuple(later[:end])
+    return later[:end]
 
 
 async def workloads(call: Call) -> Workloads:

@@ -93,8 +93,7 @@ def events(
         _print(found, output, console)
         if follow:
             newest = client.events(limit=1).events
-            known = [*found, *(newest if wanted != EventFilter() else ())]
-            _follow(client, wanted, max((e.index for e in known), default=0), output, console)
+            _follow(client, wanted, (*found, *newest), output, console)
 
 
 def parse_since(text: str, now: float) -> float:
@@ -143,13 +142,21 @@ def _pages(client: OperatorClient, wanted: EventFilter) -> Iterator[Event]:
 
 
 def _follow(
-    client: OperatorClient, wanted: EventFilter, after: int, output: Output, console: Console
+    client: OperatorClient,
+    wanted: EventFilter,
+    known: Sequence[Event],
+    output: Output,
+    console: Console,
 ) -> None:
-    answered = True
+    answered, number = True, max((event.number for event in known), default=0)
+    index = max((event.index for event in known), default=0)
     while True:
         time.sleep(FOLLOW_SECONDS)
         try:
-            found = client.events(after=after).events
+            if number:
+                found = client.events(wanted=EventFilter(first=number + 1)).events
+            else:  # a cluster whose events have none yet
+                found = client.events(after=index).events
         except ApiError as error:
             if answered:
                 said = plain(f"{error.message}; trying again", "red")
@@ -158,7 +165,8 @@ def _follow(
             continue
         answered = True
         _print([event for event in found if wanted.matches(event)], output, console)
-        after = max((event.index for event in found), default=after)
+        number = max((event.number for event in found), default=number)
+        index = max((event.index for event in found), default=index)
 
 
 def _print(found: Sequence[Event], output: Output, console: Console) -> None:

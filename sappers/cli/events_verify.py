@@ -160,9 +160,10 @@ def _show(found: Verified) -> None:
 
     bad = {finding.member for finding in found.findings}
     for name, check in found.members.items():
-        kept = f"events {check.first} to {check.last}" if check.last else "no events yet"
+        kept = f"events {check.first} to {check.last}" if check.last else "no events"
         gaps = "".join(f", without {first} to {last}" for first, last in check.missing)
-        aside = f", {check.set_aside} files of another chain set aside" if check.set_aside else ""
+        files = f"{check.set_aside} file{'s' * (check.set_aside != 1)}"
+        aside = f", {files} of another chain set aside" if check.set_aside else ""
         style = "red" if name in bad else "green"
         say(f"{name}: {kept}{gaps}{aside}: {'CHANGED' if name in bad else 'as it was'}", style)
     for name, reason in found.unanswered.items():

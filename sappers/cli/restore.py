@@ -89,8 +89,9 @@ def restore(
             except CommandRefused as error:
                 error.hint = error.hint or "restore onto other hosts, or say --replace"
                 raise
-        console.print(plain(f"{name} is what the backup says"), soft_wrap=True)
         _give_images(client, saved, state, LocalImages(home), console)
+    text = f"{name} is what the backup says; sappers-deploy status shows its guests come"
+    console.print(plain(text), soft_wrap=True)
 
 
 def _named(path: Path) -> tuple[str, set[str]]:

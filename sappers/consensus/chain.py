@@ -48,7 +48,8 @@ def chained(
         head = event_digest(event)
         events.append(event)
         if counted:
-            newest = newest.set(event.about, number)
+            for thing in (event.about, *one.also):
+                newest = newest.set(thing, number)
     kept = (*state.events, *events)[-EVENTS_KEPT:]
     changed = msgspec.structs.replace(state, events=kept)
     if counted:
@@ -77,6 +78,6 @@ def _pruned(state: ClusterState) -> ClusterState:
     kept = {
         thing: number
         for thing, number in state.newest_events.items()
-        if number >= oldest or thing in there
+        if number >= oldest or thing.replace("state/", "member/", 1) in there
     }
     return msgspec.structs.replace(state, newest_events=immutables.Map(kept))

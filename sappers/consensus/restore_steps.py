@@ -95,10 +95,12 @@ def _restore(state: ClusterState, old: ClusterState, digest: str) -> Step:
     )
     text = (
         f"cluster {old.cluster_id[:12]} is restored as it was at index {old.index}: "
-        f"{len(workloads)} workloads, {len(old.images)} images; the {state.event_count} events "
-        f"before, up to {state.event_head[:12] or 'none'}, are no part of its chain"
+        f"workloads {', '.join(sorted(workloads)) or 'none'}; the events of this one before, "
+        f"{state.event_count} up to {state.event_head[:12] or 'none'}, are no part of its chain"
     )
-    told = [Happened("cluster.restored", state.cluster_id, text, follows=())]
+    # What is placed for these workloads now follows from the restore.
+    wanted = tuple(f"workload/{name}" for name in sorted(workloads))
+    told = [Happened("cluster.restored", state.cluster_id, text, follows=(), also=wanted)]
     for _, member in sorted(state.members.items()):
         words = f"{member.name} at {member.address} is a member of the restored cluster"
         cause = (f"cluster/{state.cluster_id}",)

@@ -187,7 +187,15 @@ def _set_member_state(state: ClusterState, command: SetMemberState, time: float)
     text = f"{member.name} is {command.state}: {command.reason}"
     return (
         msgspec.structs.replace(state, members=state.members.set(member.id, changed)),
-        (Happened(f"member.{command.state}", member.id, text, _why_state(state, member)),),
+        (
+            Happened(
+                f"member.{command.state}",
+                member.id,
+                text,
+                _why_state(state, member),
+                also=(f"state/{member.id}",),
+            ),
+        ),
     )
 
 
@@ -197,7 +205,7 @@ def _why_state(state: ClusterState, member: Member) -> tuple[str, ...]:
         return ()
     repair = state.open_repair(member.id)
     worked_on = repair is not None and repair.attempt > 0
-    return (f"repair/{repair.id}",) if repair and worked_on else (f"member/{member.id}",)
+    return (f"repair/{repair.id}",) if repair and worked_on else (f"state/{member.id}",)
 
 
 def _put_workload(state: ClusterState, workload: Workload) -> Step:
@@ -326,7 +334,7 @@ def _report(state: ClusterState, command: ReportAllocation, time: float) -> Step
     # A healer's allocation begins with its repair's event and has no earlier one of its own.
     follows: tuple[str, ...] = (f"allocation/{after.id}", f"repair/{after.repair}")
     if after.status is AllocationStatus.LOST:
-        follows = (f"member/{after.member_id}", *follows)
+        follows = (f"state/{after.member_id}", *follows)
     return (
         _with_allocation(state, after),
         (Happened(f"allocation.{after.status}", after.id, text, follows),),

@@ -7,6 +7,7 @@ event carries the digest of the one before it, so the digest of the newest stand
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -88,6 +89,18 @@ def is_about(event: Event, subject: str) -> bool:
         return True
     workload, _, digits = event.subject.rpartition("-")
     return workload == subject and len(digits) == ALLOCATION_DIGITS
+
+
+def after_index(events: Sequence[Event], index: int) -> tuple[Event, ...]:
+    """The newest events, down to those of a log index, which are not among them.
+
+    A restored chain has indexes of another log before those of this one; where they begin, it ends.
+    """
+    last, start = 2**63, len(events)
+    while start and index < events[start - 1].index <= last:
+        start -= 1
+        last = events[start].index
+    return tuple(events[start:])
 
 
 class BrokenLink(msgspec.Struct, frozen=True):

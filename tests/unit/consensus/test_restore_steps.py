@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sappers.api.reads import pick_events
 from sappers.consensus.replica import Replica
 from sappers.consensus.state_machine import Outcome
 from sappers.decisions.backup import in_pieces, portable, restorable
@@ -107,6 +108,7 @@ def test_the_chain_goes_on_where_the_old_cluster_ended() -> None:
         old.event_count + 1,
     )
     assert new.event_head[:12] in first.text
+    assert state.newest_events["workload/web"] == first.number
     for before, after in itertools.pairwise(state.events):
         assert (after.previous, after.number) == (event_digest(before), before.number + 1)
     assert event_digest(state.events[-1]) == state.event_head
@@ -184,3 +186,16 @@ def test_whoever_writes_events_down_gets_the_restored_chain_alone() -> None:
         proposal = Proposal(f"x{number}", "m1", 1.0, (command,), by="operator/anna")
         assert replica.advance([Entry(number, 1, encode_proposal(proposal))])
     assert replica.events_after(0) == replica.state.events
+
+
+def test_indexes_of_the_old_log_are_not_taken_for_the_new_ones() -> None:
+    old = msgspec.structs.replace(
+        old_cluster(),
+        events=tuple(msgspec.structs.replace(e, index=e.index + 100) for e in old_cluster().events),
+    )
+    state, outcome = given_back(new_cluster(), *cut(old, 1))
+    state, later = commit(state, RegisterMember(member(8)))
+    assert pick_events(state.events, outcome.events[0].index - 1, 100) == (
+        *outcome.events,
+        *later.events,
+    )

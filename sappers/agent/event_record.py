@@ -271,6 +271,9 @@ class _Walk:
         """The next event, and its digest."""
         if self.broken is not None:
             return
+        if event.number < 1:
+            self._break(self.last + 1 if self.last else 0, place, "it has no number")
+            return
         if not self.first:
             self.first = event.number
         elif event.number == self.last + 1:

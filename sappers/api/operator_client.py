@@ -180,7 +180,7 @@ class OperatorClient:
             raise ApiError(f"the member's answer cannot be read: {error}") from error
 
     def give_piece(self, piece: RestorePiece) -> Written:
-        """One piece of a backup. Raises as `call`; CommandRefused."""
+        """One piece of a backup. Raises as `call`; ApiError 409 where the cluster is in use."""
         content = msgspec.json.encode(
             WantedRestore(piece.number, piece.count, piece.content, piece.replace)
         )

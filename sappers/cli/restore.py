@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from sappers.cli.status_view import plain
 from sappers.config import ControlHome, control_home
 from sappers.decisions.backup import in_pieces
 from sappers.durable import sync_folder
-from sappers.errors import ApiError, BackupError, CommandRefused, SappersError
+from sappers.errors import ApiError, BackupError, SappersError
 from sappers.model.backup import Backup
 from sappers.model.cluster_state import ClusterState
 from sappers.model.view import ClusterView
@@ -86,8 +87,9 @@ def restore(
         for piece in pieces:
             try:
                 client.give_piece(piece)
-            except CommandRefused as error:
-                error.hint = error.hint or "restore onto other hosts, or say --replace"
+            except ApiError as error:
+                if error.status == HTTPStatus.CONFLICT and not error.hint:
+                    error.hint = "restore onto other hosts, or say --replace"
                 raise
         _give_images(client, saved, state, LocalImages(home), console)
     text = f"{name} is what the backup says; sappers-deploy status shows its guests come"

@@ -28,7 +28,8 @@ def change_electorate(state: ClusterState, command: ElectorateCommand) -> Step:
     )
     if electorate == {*state.electorate}:
         return changed, ()
-    return changed, (Happened(kind, member_id, f"{_name(state, member_id)} {verb}"),)
+    text = f"{_name(state, member_id)} {verb}"
+    return changed, (Happened(kind, member_id, text, follows=(f"electorate/{member_id}",)),)
 
 
 def _name(state: ClusterState, member_id: str) -> str:

@@ -361,7 +361,7 @@ def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> Step:
         return state, ()
     names = ", ".join(state.members[server].name for server in servers)
     changed = sorted({*servers} ^ {*state.hub_servers})
-    follows = (*(f"electorate/{one}" for one in changed), f"cluster/{state.cluster_id}")
+    follows = (*(f"voter/{one}" for one in changed), f"cluster/{state.cluster_id}")
     return (
         msgspec.structs.replace(state, hub_servers=servers, hub_term=state.term),
         (Happened("hub.changed", state.cluster_id, f"the hub runs on {names}", follows),),

@@ -197,7 +197,8 @@ class _Copies:
 
     def __init__(self, plan: _Plan, workload: Workload) -> None:
         wanted = [a for a in plan.state.allocations_of(workload.name) if a.wanted]
-        live, ended = [], []
+        live: list[Allocation] = []
+        ended: list[Allocation] = []
         for one in wanted:
             is_over = one.status.is_terminal or one.member_id in plan.gone
             (ended if is_over else live).append(one)

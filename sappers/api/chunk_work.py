@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from sappers.api.chunk_calls import ChunkPeer
+from sappers.api.https_calls import Peer
 from sappers.errors import ApiError
 
 CONNECTIONS_PER_MEMBER = 4
@@ -20,7 +20,7 @@ ATTEMPTS = 4
 PAUSE_SECONDS = 0.25
 BUSY_PAUSE_MAX_SECONDS = 2.0
 
-Move = Callable[[ChunkPeer, str], None]
+Move = Callable[[Peer, str], None]
 """Moves one chunk to or from a member.
 
 Raises:
@@ -31,11 +31,11 @@ Raises:
 
 def move_chunks(
     chunks: Iterable[str],
-    members: Sequence[ChunkPeer],
+    members: Sequence[Peer],
     move: Move,
     *,
-    holders: Mapping[ChunkPeer, Collection[str]] | None = None,
-) -> Mapping[ChunkPeer, ApiError]:
+    holders: Mapping[Peer, Collection[str]] | None = None,
+) -> Mapping[Peer, ApiError]:
     """Move each chunk once, with whichever member is free next.
 
     Args:
@@ -70,7 +70,7 @@ def move_chunks(
     return work.given_up
 
 
-def _work_with(member: ChunkPeer, work: _Work, move: Move) -> None:
+def _work_with(member: Peer, work: _Work, move: Move) -> None:
     busy_seconds = PAUSE_SECONDS
     while (chunk := work.take(member)) is not None:
         try:
@@ -94,18 +94,18 @@ class _Work:
     """What is left to do, for all threads together."""
 
     def __init__(
-        self, chunks: Iterable[str], holders: Mapping[ChunkPeer, Collection[str]] | None
+        self, chunks: Iterable[str], holders: Mapping[Peer, Collection[str]] | None
     ) -> None:
         self._waiting = dict.fromkeys(chunks)
         self._holders = holders
         self._moving: set[str] = set()
-        self._failures: dict[ChunkPeer, int] = {}
+        self._failures: dict[Peer, int] = {}
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        self.given_up: dict[ChunkPeer, ApiError] = {}
+        self.given_up: dict[Peer, ApiError] = {}
         self.error: BaseException | None = None
 
-    def take(self, member: ChunkPeer) -> str | None:
+    def take(self, member: Peer) -> str | None:
         """A chunk for this member; waits while others may put one back; None: go home."""
         with self._changed:
             while not self._stopped.is_set() and member not in self.given_up:
@@ -119,7 +119,7 @@ class _Work:
                 self._changed.wait()
         return None
 
-    def done(self, member: ChunkPeer, chunk: str) -> None:
+    def done(self, member: Peer, chunk: str) -> None:
         """A chunk is confirmed."""
         with self._changed:
             self._moving.discard(chunk)
@@ -134,7 +134,7 @@ class _Work:
             self._waiting[chunk] = None
             self._changed.notify_all()
 
-    def failed(self, member: ChunkPeer, chunk: str, error: ApiError) -> None:
+    def failed(self, member: Peer, chunk: str, error: ApiError) -> None:
         """A chunk was not confirmed; a member that refuses, or is gone, is given up."""
         self.put_back(chunk)
         with self._changed:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import httpx
 import msgspec
 
+from sappers.api.https_calls import reason_of
 from sappers.api.problems import error_in
 from sappers.errors import ApiError, MemberUnreachable
 from sappers.model.member import Member
@@ -22,13 +22,6 @@ KEEP_ALIVE_SECONDS = 20.0
 def base_url(address: str, port: int) -> str:
     """The URL of a member's API; brackets around IPv6."""
     return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
-
-
-def reason_of(error: Exception) -> str:
-    """Why a call got no answer, for a person."""
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return "no answer in time"
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 class HttpPeerClient:
@@ -82,7 +75,9 @@ class HttpPeerClient:
 def _no_answer(member: Member, error: Exception, timeout_seconds: float) -> ApiError:
     where = f"{member.name} ({member.address} port {member.ports.http})"
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-        return MemberUnreachable(f"{where} cannot be reached: {reason_of(error)}")
+        in_time = not isinstance(error, httpx.TimeoutException)
+        why = reason_of(error if in_time else TimeoutError())
+        return MemberUnreachable(f"{where} cannot be reached: {why}")
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return ApiError(f"{where} did not answer within {timeout_seconds:g} s")
     return ApiError(f"{where} broke off: {reason_of(error)}")

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import msgspec
 
-from sappers.api.chunk_calls import ChunkCalls, ChunkPeer
+from sappers.api.chunk_calls import ChunkCalls
 from sappers.api.chunk_work import move_chunks
+from sappers.api.https_calls import Peer
 from sappers.api.image_calls import ImageCalls, ask_all
 from sappers.api.image_push import chunk_sizes
 from sappers.api.operator_client import OperatorClient
@@ -105,17 +106,17 @@ def _fetch(
     lacking: Sequence[str],
     sizes: Mapping[str, int],
     watcher: PullWatcher,
-) -> Mapping[ChunkPeer, ApiError]:
+) -> Mapping[Peer, ApiError]:
     """One round with those members that answer now; those that were given up, and why."""
     answers = ask_all(client.everyone(), lambda one: calls.chunks_at(one, digest))
-    holders: dict[ChunkPeer, Collection[str]] = {
-        member.chunk_peer(): here.chunks(manifest.chunks())
+    holders: dict[Peer, Collection[str]] = {
+        member.peer: here.chunks(manifest.chunks())
         for member, here in answers.items()
         if isinstance(here, ChunksHere)
     }
     chunk_calls = ChunkCalls(client.identity)
 
-    def move(member: ChunkPeer, chunk: str) -> None:
+    def move(member: Peer, chunk: str) -> None:
         frame = chunk_calls.get(member, chunk)
         try:
             sink.write_chunk(chunk, frame)

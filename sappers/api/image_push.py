@@ -14,8 +14,9 @@ from typing import Protocol
 
 import msgspec
 
-from sappers.api.chunk_calls import ChunkCalls, ChunkPeer
+from sappers.api.chunk_calls import ChunkCalls
 from sappers.api.chunk_work import move_chunks
+from sappers.api.https_calls import Peer
 from sappers.api.image_calls import ImageCalls, ask_all
 from sappers.api.operator_client import OperatorClient, Reached
 from sappers.errors import ApiError, ImageError, SappersError
@@ -202,7 +203,7 @@ class ImagePush:
         before = self._chunks_sent
         calls = ChunkCalls(self._client.identity)
 
-        def move(member: ChunkPeer, chunk: str) -> None:
+        def move(member: Peer, chunk: str) -> None:
             frame = self._source.read_unchecked(chunk)
             if frame is None:
                 raise _damaged_here(manifest.name, chunk)
@@ -218,7 +219,7 @@ class ImagePush:
             self._watcher.sent(sizes[chunk])
 
         try:
-            given_up = move_chunks(lacking, [one.chunk_peer() for one in members], move)
+            given_up = move_chunks(lacking, [one.peer for one in members], move)
         finally:
             calls.close()
         if self._chunks_sent == before and given_up:
@@ -278,7 +279,7 @@ def _damaged_here(name: str, chunk: str) -> ImageError:
     )
 
 
-def _nobody_takes(name: str, given_up: Mapping[ChunkPeer, ApiError]) -> ApiError:
+def _nobody_takes(name: str, given_up: Mapping[Peer, ApiError]) -> ApiError:
     reasons = tuple(dict.fromkeys(error.message for error in given_up.values()))
     first = next(iter(given_up.values()))
     return ApiError(

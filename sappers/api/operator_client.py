@@ -10,14 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
-from sappers.api.chunk_calls import ChunkPeer
-from sappers.api.client import base_url, reason_of
+from sappers.api.https_calls import (
+    CONNECT_SECONDS,
+    NO_ANSWER,
+    Answer,
+    HttpsCalls,
+    Peer,
+    reason_of,
+)
 from sappers.api.problems import error_in
 from sappers.api.wire import (
     Allocations,
@@ -38,9 +43,8 @@ from sappers.model.event import EventCheck, EventFilter, Story
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import LogLevel
-from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
+from sappers.security.tls import AGENT_SERVER_NAME, Identity
 
-CONNECT_SECONDS = 3.0
 CALL_SECONDS = 10.0
 # A voter waits for its raft process, which writes the whole state.
 SNAPSHOT_SECONDS = 90.0
@@ -71,28 +75,22 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """A member, and the URL by which it answered."""
+    """A member, and where it answered."""
 
     endpoint: Endpoint
-    url: str
+    peer: Peer
 
     @property
     def name(self) -> str:
         """What people call it."""
         return self.endpoint.name
 
-    def chunk_peer(self) -> ChunkPeer:
-        """The same way, for chunks."""
-        url = httpx.URL(self.url)
-        server_name = self.endpoint.node_id or AGENT_SERVER_NAME
-        return ChunkPeer(self.name, url.host, url.port or 443, server_name)
-
 
 Consistency = Literal["local", "linearizable"]
 """How new a reading is: as far as the member in use knows, or as new as the call."""
 
-Way = tuple[Endpoint, str, Callable[[], str]]
-"""Whose it is, what it is called in errors, and what finds its URL."""
+Way = tuple[Endpoint, str, Callable[[], Peer]]
+"""Whose it is, what it is called in errors, and what finds where to dial."""
 
 OpenForward = Callable[[Endpoint], AbstractContextManager[tuple[str, int]]]
 """Opens another way to a member's API, such as an SSH forward; yields the address and port to dial.
@@ -117,8 +115,8 @@ class OperatorClient:
         self.identity = identity
         self._forwards = ExitStack()
         self._forwards_lock = threading.Lock()
-        self._client = httpx.Client(verify=client_context(identity), trust_env=False)
-        self._chosen: tuple[Endpoint, str] | None = None
+        self._https = HttpsCalls(identity)
+        self._chosen: Reached | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +131,7 @@ class OperatorClient:
 
     def close(self) -> None:
         """Close connections and forwards."""
-        self._client.close()
+        self._https.close()
         with self._forwards_lock:
             self._forwards.close()
 
@@ -253,17 +251,15 @@ class OperatorClient:
         """
         key = uuid.uuid4().hex
         for last in (False, True):
-            endpoint, url = self._living()
+            living = self._living()
             try:
-                answer = self._send(endpoint, url, method, path, content, key, timeout_seconds)
-            except httpx.HTTPError as error:
+                answer = self._send(living, method, path, content, key, timeout_seconds)
+            except NO_ANSWER as error:
                 self._chosen = None
                 if last:
-                    raise ApiError(f"{endpoint} broke off: {reason_of(error)}") from error
+                    raise _broke_off(living, error) from error
                 continue
-            if not answer.is_success:
-                raise error_in(answer.status_code, answer.content, endpoint.name)
-            return answer.content
+            return _content(answer, living)
         raise AssertionError("unreachable")
 
     def everyone(self) -> tuple[Reached, ...]:
@@ -274,16 +270,16 @@ class OperatorClient:
         Raises:
             MemberUnreachable, ApiError: As `call`; not for members beside the first.
         """
-        endpoint, url = self._living()
+        living = self._living()
         if self._alone:
-            return (Reached(endpoint, url),)
+            return (living,)
         members = _decoded(self.call("GET", "/v1/members"), Members).members
         endpoints = [
             Endpoint(member.name, member.address, member.ports.http, member.id)
             for member in members
             if member.state is MemberState.ALIVE
         ]
-        known = {(endpoint.address, endpoint.port): Reached(endpoint, url)}
+        known = {(living.endpoint.address, living.endpoint.port): living}
 
         def reach(one: Endpoint) -> Reached | None:
             return known.get((one.address, one.port)) or self._reach(one)
@@ -306,37 +302,30 @@ class OperatorClient:
             NoQuorum: The cluster cannot commit.
             ApiError: The member answered an error (its status), or did not answer (status 0).
         """
-        endpoint, key = reached.endpoint, uuid.uuid4().hex
+        key = uuid.uuid4().hex
         try:
-            answer = self._send(endpoint, reached.url, method, path, content, key, timeout_seconds)
-        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed meanwhile
-            raise ApiError(f"{endpoint} broke off: {reason_of(error)}") from error
-        if not answer.is_success:
-            raise error_in(answer.status_code, answer.content, endpoint.name)
-        return answer.content
+            answer = self._send(reached, method, path, content, key, timeout_seconds)
+        except NO_ANSWER as error:
+            raise _broke_off(reached, error) from error
+        return _content(answer, reached)
 
     def _send(
         self,
-        endpoint: Endpoint,
-        url: str,
+        reached: Reached,
         method: str,
         path: str,
         content: bytes | None,
         key: str,
         timeout_seconds: float,
-    ) -> httpx.Response:
-        return self._client.request(
-            method,
-            url + path,
-            content=content,
-            headers={"idempotency-key": key} if method != "GET" else {},
-            timeout=_timeout(timeout_seconds),
-            extensions=_expecting(endpoint),
+    ) -> Answer:
+        headers = {"idempotency-key": key} if method != "GET" else {}
+        return self._https.call(
+            reached.peer, method, path, content, stall_seconds=timeout_seconds, headers=headers
         )
 
     def _reach(self, endpoint: Endpoint) -> Reached | None:
         try:
-            return Reached(*self._first_answer(self._ways((endpoint,))))
+            return self._first_answer(self._ways((endpoint,)))
         except MemberUnreachable:
             return None
 
@@ -346,7 +335,7 @@ class OperatorClient:
     def _write(self, method: str, path: str, content: bytes | None) -> Written:
         return _decoded(self.call(method, path, content=content), Written)
 
-    def _living(self) -> tuple[Endpoint, str]:
+    def _living(self) -> Reached:
         """The member in use, or the first that answers now, directly or through a forward."""
         if self._chosen is None:
             self._chosen = self._first_answer(self._ways(self._endpoints))
@@ -355,35 +344,36 @@ class OperatorClient:
     def _ways(self, endpoints: Sequence[Endpoint]) -> Iterable[Way]:
         """Every way to these members, the direct ones first."""
         for endpoint in endpoints:
-            yield endpoint, "", partial(base_url, endpoint.address, endpoint.port)
+            yield endpoint, "", partial(_peer, endpoint, endpoint.address, endpoint.port)
         if self._open_forward is not None:
             for endpoint in endpoints:
                 yield endpoint, "over SSH: ", partial(self._forward, self._open_forward, endpoint)
 
-    def _forward(self, open_forward: OpenForward, endpoint: Endpoint) -> str:
+    def _forward(self, open_forward: OpenForward, endpoint: Endpoint) -> Peer:
         forward = open_forward(endpoint)
         address, port = forward.__enter__()
         with self._forwards_lock:
             self._forwards.push(forward)
-        return base_url(address, port)
+        return _peer(endpoint, address, port)
 
-    def _first_answer(self, ways: Iterable[Way]) -> tuple[Endpoint, str]:
+    def _first_answer(self, ways: Iterable[Way]) -> Reached:
         """Try one way after the other, without waiting for the slow; the first that answers.
 
         Raises:
             MemberUnreachable: None does; says why, for each member.
         """
-        answers: queue.Queue[tuple[Endpoint, str, str]] = queue.Queue()
+        answers: queue.Queue[tuple[Endpoint, Peer | None, str]] = queue.Queue()
         problems: dict[Endpoint, list[str]] = {}
         waiting = 0
 
-        def ask(endpoint: Endpoint, name: str, find_url: Callable[[], str]) -> None:
+        def ask(endpoint: Endpoint, name: str, find: Callable[[], Peer]) -> None:
+            peer = None
             try:
-                url = find_url()
-                problem = self._problem_of(endpoint, url)
+                peer = find()
+                problem = self._problem_of(peer)
             except SappersError as error:
-                url, problem = "", error.message
-            answers.put((endpoint, url, problem and name + problem))
+                problem = error.message
+            answers.put((endpoint, peer, problem and name + problem))
 
         remaining = iter(ways)
         while True:
@@ -395,26 +385,22 @@ class OperatorClient:
                 raise _nobody(problems)
             try:
                 wait = NEXT_WAY_SECONDS if way is not None else None
-                endpoint, url, problem = answers.get(timeout=wait)
+                endpoint, peer, problem = answers.get(timeout=wait)
             except queue.Empty:
                 continue
-            if not problem:
-                return endpoint, url
+            if peer is not None and not problem:
+                return Reached(endpoint, peer)
             waiting -= 1
             problems.setdefault(endpoint, []).append(problem)
 
-    def _problem_of(self, endpoint: Endpoint, url: str) -> str:
+    def _problem_of(self, peer: Peer) -> str:
         """Why a member does not answer, or empty if it does."""
         try:
-            answer = self._client.get(
-                f"{url}/v1/health",
-                timeout=_timeout(CONNECT_SECONDS),
-                extensions=_expecting(endpoint),
-            )
+            answer = self._https.call(peer, "GET", "/v1/health", stall_seconds=CONNECT_SECONDS)
             if not answer.is_success:
-                return error_in(answer.status_code, answer.content, endpoint.name).message
+                return error_in(answer.status, answer.content, peer.name).message
             msgspec.json.decode(answer.content, type=MemberHealth)
-        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+        except NO_ANSWER as error:
             return reason_of(error)
         except msgspec.DecodeError:
             return "it answers, but not as an agent does"
@@ -431,12 +417,18 @@ def _decoded(content: bytes, kind: type[T]) -> T:
         ) from error
 
 
-def _expecting(endpoint: Endpoint) -> dict[str, Any]:
-    return {"sni_hostname": endpoint.node_id or AGENT_SERVER_NAME}
+def _peer(endpoint: Endpoint, address: str, port: int) -> Peer:
+    return Peer(endpoint.name, address, port, endpoint.node_id or AGENT_SERVER_NAME)
 
 
-def _timeout(seconds: float) -> httpx.Timeout:
-    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
+def _broke_off(reached: Reached, error: Exception) -> ApiError:
+    return ApiError(f"{reached.endpoint} broke off: {reason_of(error)}")
+
+
+def _content(answer: Answer, reached: Reached) -> bytes:
+    if not answer.is_success:
+        raise error_in(answer.status, answer.content, reached.name)
+    return answer.content
 
 
 def _nobody(problems: dict[Endpoint, list[str]]) -> MemberUnreachable:

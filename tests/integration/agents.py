@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from sappers.api.https_calls import Peer
 from sappers.api.operator_client import Endpoint, OperatorClient, Reached
 from sappers.config import StateFolder
 from sappers.errors import SappersError
@@ -131,7 +132,7 @@ class Agents:
     def at(self, name: str) -> Reached:
         """One agent, for calls to it alone."""
         endpoint = Endpoint(name, self.addresses[name], PORTS.http, name)
-        return Reached(endpoint, f"https://{self.addresses[name]}:{PORTS.http}")
+        return Reached(endpoint, Peer(name, self.addresses[name], PORTS.http, name))
 
     def log_of(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

@@ -17,8 +17,9 @@ import structlog
 
 from sappers.agent.clock import SystemClock
 from sappers.api import server as server_module
-from sappers.api.chunk_calls import ChunkCalls, ChunkPeer
+from sappers.api.chunk_calls import ChunkCalls
 from sappers.api.client import HttpPeerClient
+from sappers.api.https_calls import Peer
 from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import Endpoint, OperatorClient, Reached
 from sappers.api.server import ApiServer
@@ -352,7 +353,7 @@ async def test_an_image_is_put_and_its_chunks_travel_and_are_checked(
     frame = store.read_chunk(chunk)
     assert frame is not None
     assert len(frame) > CHUNK_BYTES  # what does not compress gets longer
-    peer = ChunkPeer("n1", "127.0.0.1", cluster.server.port, "n1")
+    peer = Peer("n1", "127.0.0.1", cluster.server.port, "n1")
     operator, agent = ChunkCalls(cluster.operator), ChunkCalls(cluster.agent)
 
     with pytest.raises(ApiError, match="no image on this member has chunk") as caught:
@@ -379,7 +380,7 @@ async def test_an_image_is_put_and_its_chunks_travel_and_are_checked(
 
     (held,) = (await cluster.operate(lambda client: ImageCalls(client).images())).images
     assert (held.image.name, held.chunks_here, held.chunks) == ("web", 1, len(manifest.chunks()))
-    member = Reached(cluster.endpoint, f"https://127.0.0.1:{cluster.server.port}")
+    member = Reached(cluster.endpoint, peer)
     with pytest.raises(ApiError, match="chunks") as caught:
         await cluster.operate(lambda client: ImageCalls(client).warm_at(member, digest))
     assert caught.value.status == 409

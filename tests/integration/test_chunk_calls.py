@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from sappers.agent.clock import SystemClock
 from sappers.agent.refusals import Refusals
-from sappers.api.chunk_calls import FRAME_BYTES_MAX, ChunkCalls, ChunkPeer
+from sappers.api.chunk_calls import FRAME_BYTES_MAX, ChunkCalls
+from sappers.api.https_calls import Peer
 from sappers.api.server import PeerProtocol, _listen, _Server
 from sappers.errors import ApiError, MemberUnreachable
 from sappers.security.authority import create_authority
@@ -32,7 +33,7 @@ class Shelf:
         self._identity = make_cluster_identities(folder, ["n1"], authority=authority)["n1"]
         self.calls = ChunkCalls(make_operator_identity(folder, authority))
         self.frames: dict[str, bytes] = {}
-        self.peer = ChunkPeer("n1", "127.0.0.1", 0, "n1")
+        self.peer = Peer("n1", "127.0.0.1", 0, "n1")
 
     async def start(self) -> None:
         app = Starlette(
@@ -47,7 +48,7 @@ class Shelf:
         config.load()
         self.server = _Server(config, server_context(self._identity), Refusals(SystemClock()))
         listener = _listen("127.0.0.1", self.peer.port)
-        self.peer = ChunkPeer("n1", "127.0.0.1", listener.getsockname()[1], "n1")
+        self.peer = Peer("n1", "127.0.0.1", listener.getsockname()[1], "n1")
         await self.server.startup([listener])
 
     @property
@@ -99,12 +100,12 @@ async def test_a_members_error_is_told_with_its_status(shelf: Shelf) -> None:
 
 async def test_an_answer_longer_than_a_chunk_is_refused(shelf: Shelf) -> None:
     shelf.frames["a"] = b"x" * (FRAME_BYTES_MAX + 1)
-    with pytest.raises(ApiError, match="broke off: more than a chunk"):
+    with pytest.raises(ApiError, match=f"broke off: more than {FRAME_BYTES_MAX} bytes"):
         await asyncio.to_thread(shelf.calls.get, shelf.peer, "a")
 
 
 async def test_a_member_that_is_not_there_or_another_is_unreachable(shelf: Shelf) -> None:
-    other = ChunkPeer("n2", "127.0.0.1", shelf.peer.port, "n2")
+    other = Peer("n2", "127.0.0.1", shelf.peer.port, "n2")
     with pytest.raises(MemberUnreachable, match=r"n2 .* cannot be reached: .*certificate"):
         await asyncio.to_thread(shelf.calls.get, other, "a")
     await shelf.server.shutdown()

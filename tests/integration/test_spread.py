@@ -55,7 +55,7 @@ class Lab:
         for chunk in chunks:
             frame = self.store.read_chunk(chunk)
             assert frame is not None
-            self.chunks.put(self.agents.at(name).chunk_peer(), chunk, frame)
+            self.chunks.put(self.agents.at(name).peer, chunk, frame)
 
     def held(self, name: str, digest: str) -> int:
         try:
@@ -114,9 +114,9 @@ def test_two_halves_become_wholes_a_late_member_gets_it_and_damage_is_mended(lab
     torn = chunks[5]
     damage(StateFolder(lab.agents.folder / "n2").images / "chunks" / torn[:2] / torn, b"torn")
     with pytest.raises(ApiError, match="no chunk"):
-        lab.chunks.get(lab.agents.at("n2").chunk_peer(), torn)
+        lab.chunks.get(lab.agents.at("n2").peer, torn)
     wait_until("it is whole again", lambda: lab.is_whole(digest, "n2"))
-    assert lab.chunks.get(lab.agents.at("n2").chunk_peer(), torn) == lab.store.read_chunk(torn)
+    assert lab.chunks.get(lab.agents.at("n2").peer, torn) == lab.store.read_chunk(torn)
 
 
 def _images_whole(lab: Lab) -> list[int | None]:
@@ -138,7 +138,7 @@ def test_what_is_not_signed_for_this_cluster_is_refused_at_every_door(lab: Lab) 
     frame = foreign.read_chunk(manifest.chunks()[0])
     assert frame is not None
     with pytest.raises(ApiError, match="no image on this member"):
-        lab.chunks.put(lab.agents.at("n1").chunk_peer(), manifest.chunks()[0], frame)
+        lab.chunks.put(lab.agents.at("n1").peer, manifest.chunks()[0], frame)
     with pytest.raises(ApiError) as caught:
         lab.agents.client.put_workload("x", WantedWorkload(WantedImage("foreign", digest)))
     assert caught.value.status == 409
@@ -150,7 +150,7 @@ def test_what_is_not_signed_for_this_cluster_is_refused_at_every_door(lab: Lab) 
     frame = lab.store.read_chunk(other)
     assert frame is not None
     with pytest.raises(ApiError) as caught:  # content of another chunk
-        lab.chunks.put(lab.agents.at("n1").chunk_peer(), chunk, frame)
+        lab.chunks.put(lab.agents.at("n1").peer, chunk, frame)
     assert caught.value.status == 400
     assert not lab.store_of("n1").has_chunk(chunk)
     # A changed byte makes it another image's manifest, and a false signature.
@@ -196,7 +196,7 @@ def test_uploads_are_bounded_and_slow_but_all_get_it(lab: Lab) -> None:
 
     def ask(chunk: str) -> int:
         try:
-            lab.chunks.get(lab.agents.at("n1").chunk_peer(), chunk)
+            lab.chunks.get(lab.agents.at("n1").peer, chunk)
         except ApiError as error:
             return error.status
         return 200

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sappers.api import chunk_work
-from sappers.api.chunk_calls import ChunkPeer
 from sappers.api.chunk_work import move_chunks
+from sappers.api.https_calls import Peer
 from sappers.errors import ApiError, ImageError
 
-A, B, C = (ChunkPeer(name, "10.0.0.1", 11000) for name in "abc")
+A, B, C = (Peer(name, "10.0.0.1", 11000) for name in "abc")
 CHUNKS = [f"{n:064x}" for n in range(40)]
 
 
@@ -28,7 +28,7 @@ class Moves:
 
     def __init__(self, trouble=lambda _member, _chunk: None):
         self.trouble = trouble
-        self.confirmed: list[tuple[ChunkPeer, str]] = []
+        self.confirmed: list[tuple[Peer, str]] = []
         self.lock = threading.Lock()
 
     def __call__(self, member, chunk):

@@ -206,13 +206,14 @@ class EventRecord:
         state = self._replicated().state()
         asked = find_asked(state, name)
         # What the state has forgotten is known by its events.
-        links = Links(asked.subjects or {name})
+        links = Links(asked.subjects or {name}, STORY_EVENTS_MAX)
         for event in self._all():
             links.learn(event)
-        numbers, cut = links.story(STORY_EVENTS_MAX)
+        numbers, cut = links.story()
         if not numbers and not asked.subjects:
             return None
-        events = tuple(event for event in self._all() if event.number in numbers)
+        first = min(numbers, default=0)
+        events = tuple(event for event in self._all(first) if event.number in numbers)
         return Story(name, asked.now, state.index, events, cut)
 
     async def check(self) -> EventCheck:

@@ -7,6 +7,7 @@ what was suspected or wanted at first. Nothing is guessed by time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
@@ -87,12 +88,13 @@ def find_asked(state: ClusterState, name: str) -> Asked:
 
 
 class Links:
-    """Learns from events, oldest first, which ones belong to a story."""
+    """Learns from events, oldest first, which ones belong to a story: the newest `most`."""
 
-    def __init__(self, subjects: Collection[str]) -> None:
+    def __init__(self, subjects: Collection[str], most: int) -> None:
         self._subjects = subjects
         self._causes: dict[int, int] = {}
-        self._chosen: set[int] = set()
+        self._newest: deque[int] = deque(maxlen=most)
+        self._count = 0
         self._open: set[int] = set()
 
     def learn(self, event: Event) -> None:
@@ -102,19 +104,19 @@ class Links:
             self._causes[number] = event.cause
         asked_for = any(is_about(event, subject) for subject in self._subjects)
         if asked_for or event.cause in self._open:
-            self._chosen.add(number)
+            self._newest.append(number)
+            self._count += 1
             if asked_for or event.kind not in _ENDS:
                 self._open.add(number)
 
-    def story(self, most: int) -> tuple[frozenset[int], bool]:
-        """Numbers of the newest events of the story, with all that led to them; if some are cut."""
-        newest = sorted(self._chosen)[-most:]
+    def story(self) -> tuple[frozenset[int], bool]:
+        """Numbers of the story's events, with all that led to them; whether some are left out."""
         found: set[int] = set()
-        for number in newest:
+        for number in self._newest:
             while number and number not in found:
                 found.add(number)
                 number = self._causes.get(number, 0)
-        return frozenset(found), len(newest) < len(self._chosen)
+        return frozenset(found), len(self._newest) < self._count
 
 
 def in_order(events: Iterable[Event]) -> list[tuple[Event, bool]]:

@@ -211,3 +211,26 @@ def test_two_never_repair_the_same_thing(steps: list[tuple[Command, float]]) -> 
                 seen = ended in (AllocationStatus.FAILED, AllocationStatus.STOPPED)
                 assert seen or now >= until, (holder, command)
             credentials.append((command.allocation_id, command.deadline))
+
+
+def test_a_repair_leads_from_the_death_to_the_return() -> None:
+    state = done(claimed(), ReportAllocation("h1", AllocationStatus.STARTING, "booting"))
+    state = done(state, ReportRepairStep("r1", 1, "h1", 1, "starting it"), time=130.0)
+    state = revived(state, "m2", 135.0)
+    state = done(state, CloseRepair("r1", RepairStatus.RESTORED, "alive again"), time=140.0)
+    by_number = {event.number: event for event in state.events}
+    event, kinds = state.events[-1], []
+    while event is not None:
+        kinds.append(event.kind)
+        event = by_number.get(event.cause)
+    assert kinds[::-1] == [
+        "member.dead",
+        "repair.opened",
+        "repair.assigned",
+        "repair.claimed",
+        "repair.step",
+        "member.alive",
+        "repair.restored",
+    ]
+    healer = next(one for one in state.events if one.subject == "h1")
+    assert by_number[healer.cause].kind == "repair.claimed"  # its newest when it was heard

@@ -52,6 +52,10 @@ class InventoryError(SourceError):
     """An inventory, `host_vars` or `group_vars` file is wrong."""
 
 
+class PlaybookError(SourceError):
+    """A playbook, a role or a file that they name is wrong."""
+
+
 class ImageDefinitionError(SourceError):
     """An image definition is wrong."""
 

@@ -33,6 +33,7 @@ _GROUPS = {
     "events": "sappers.cli.events:events_app",
     "image": "sappers.cli.image:image_app",
     "lab": "sappers.cli.lab:lab_app",
+    "playbook": "sappers.cli.playbook:playbook_app",
 }
 
 

@@ -14,7 +14,7 @@ from fabric import Connection as FabricConnection
 
 from sappers.errors import HostUnreachable
 from sappers.provisioner.executor import Executor
-from sappers.provisioner.executor_start import start_program
+from sappers.provisioner.executor_start import Account, start_program
 from sappers.provisioner.host import Host
 from sappers.provisioner.ssh_config import Endpoint, read_ssh_config, resolve_endpoint
 from sappers.provisioner.ssh_login import KEEPALIVE_SECONDS, log_in
@@ -88,8 +88,8 @@ class Connection:
         transport: paramiko.Transport = self._chain[-1].transport
         return transport
 
-    def start_executor(self) -> Executor:
-        """Start the executor on the host, as root when the host's `become` says so.
+    def start_executor(self, account: Account | None = None) -> Executor:
+        """Start the executor on the host, as the account says; else as the host's `become` does.
 
         A Python below 3.11 (from 3.8) runs the executor too: see `Facts.python_version`.
 
@@ -98,7 +98,7 @@ class Connection:
             HostUnfit: No Python 3.8 or newer.
             PrivilegeError: sudo refuses, is missing or wants a password that we have not.
         """
-        started = start_program(self._transport, self.host)
+        started = start_program(self._transport, account or self.host)
         executor = Executor(self.host.name, started.channel, started.rest)
         self._executors.append(executor)
         return executor

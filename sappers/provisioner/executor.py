@@ -91,6 +91,11 @@ class Executor:
         """Name of the host."""
         return self._host
 
+    @property
+    def channel(self) -> ExecutorChannel:
+        """For those who speak more of its language: `TaskSession`."""
+        return self._channel
+
     def gather_facts(
         self, *, disk_paths: Sequence[str] = ("/",), packages: Sequence[str] = ()
     ) -> Facts:

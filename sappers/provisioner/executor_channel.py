@@ -209,9 +209,12 @@ class _Fault(msgspec.Struct):
 class _Head(msgspec.Struct):
     """What every head of an answer has to be; `result` is checked by who asked."""
 
-    event: Literal["stdout", "stderr", "send", "written"] | msgspec.UnsetType = msgspec.UNSET
+    event: Literal["stdout", "stderr", "send", "written", "task"] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
     error: _Fault | msgspec.UnsetType = msgspec.UNSET
     result: Any = msgspec.UNSET
+    number: int = 0
 
 
 def _checked(head: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ OUTPUT_BYTES_MAX = 64 * 1024
 _PACKAGE = "sappers.provisioner.remote"
 # In this order: each imports those before it alone.
 _MODULES = ("wire", "commands", "files", "facts", "main")
+# Sent when a playbook's first task is.
+TASK_MODULES = ("pretence", "system", "perform", "tasks")
 
 _ENTRY = "import sys; exec(sys.argv[2])"
 # A Python that is too old for the agent looks for a newer one to take its place.

@@ -23,6 +23,7 @@ from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_por
 _PASSWORD = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 _BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
 _SSH_ARGS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 _AT_ONCE_MAX = 64
 _SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
 
@@ -35,7 +36,9 @@ class Host:
         groups: Names of all groups it is in, `all` too, sorted.
         variables: Effective variables; passwords are `Secret`. Templates are rendered where the
             inventory alone suffices.
+        settings: The same as written, with their places; what no playbook may see is missing.
         address: `ansible_host`, or the name; `~/.ssh/config` may turn it into another (HostName).
+        is_local: It is this machine, without SSH.
         port: None: as `~/.ssh/config` says, else 22. `user` likewise, else the one running this.
         python_interpreter: A path on the host, or None to look for one.
         images: How much of the host's network images may take.
@@ -50,10 +53,12 @@ class Host:
     groups: tuple[str, ...]
     variables: Mapping[str, Any] = field(repr=False, hash=False)
     address: str
+    settings: Settings = field(default_factory=dict, repr=False, hash=False)
     port: int | None = None
     user: str | None = None
     private_key_file: Path | None = None
     password: Secret | None = None
+    is_local: bool = False
     become: bool = False
     become_user: str = "root"
     become_method: str = "sudo"
@@ -79,8 +84,9 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
     if method not in ("sudo", "ansible.builtin.sudo"):
         raise values.wrong("ansible_become_method", f"`{method}` is not supported; use sudo")
     connection = values.text("ansible_connection") or "ssh"
-    if connection not in _SSH_CONNECTIONS:
-        raise values.wrong("ansible_connection", f"`{connection}` is not supported; use ssh")
+    if connection not in (*_SSH_CONNECTIONS, *LOCAL_CONNECTIONS):
+        message = f"`{connection}` is not supported; use ssh or local"
+        raise values.wrong("ansible_connection", message)
     key = values.text("ansible_private_key_file", "ansible_ssh_private_key_file")
     python = values.text("ansible_python_interpreter")
     return Host(
@@ -88,10 +94,16 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         groups=tuple(sorted(groups)),
         variables=values.public(secrets=_PASSWORD + _BECOME_PASSWORD),
         address=values.text("ansible_host", "ansible_ssh_host") or name,
+        settings={
+            key: setting
+            for key, setting in settings.items()
+            if key not in _PASSWORD + _BECOME_PASSWORD
+        },
         port=values.read(read_port, "ansible_port", "ansible_ssh_port"),
         user=values.text("ansible_user", "ansible_ssh_user"),
         private_key_file=Path(key).expanduser() if key else None,
         password=values.secret(*_PASSWORD),
+        is_local=connection in LOCAL_CONNECTIONS,
         become=values.read(read_boolean, "ansible_become") or False,
         become_user=values.text("ansible_become_user", "ansible_sudo_user") or "root",
         become_method="sudo",

@@ -163,6 +163,14 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
                 hint="set ansible_host or sappers_address to its address",
             )
         )
+    if host.is_local:
+        problems.append(
+            HostUnfit(
+                host.name,
+                "ansible_connection=local: members are reached over SSH",
+                hint="leave it out of the cluster's inventory",
+            )
+        )
     if host.gateway_port and not host.consul:
         problems.append(
             HostUnfit(

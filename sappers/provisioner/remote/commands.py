@@ -45,6 +45,7 @@ class Runner:
         timeout_seconds: float,
         environment: dict[str, str],
         emit: Callable[[str, bytes], None],
+        folder: str = "/",
     ) -> int:
         """Exit code of a program; a signal's number is taken from 128 upwards, as in a shell.
 
@@ -60,7 +61,7 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**base, **environment},
-            cwd="/",
+            cwd=folder,
             start_new_session=True,
         )
         self._process = process

@@ -31,9 +31,9 @@ class Executor:
         self._sending = threading.Lock()
         # Never blocks, so that pings are answered: the sender waits for `written` now and then.
         self._inbox: queue.Queue[wire.Frame | None] = queue.Queue()
-        self._runner = commands.Runner()
+        self.runner = commands.Runner()
         self._locks = files.Locks()
-        self._operations: dict[str, Callable[[dict[str, Any], bytes], Any]] = {
+        self.operations: dict[str, Callable[[dict[str, Any], bytes], Any]] = {
             "facts": self._facts,
             "run": self._run,
             "stat": self._stat,
@@ -43,6 +43,7 @@ class Executor:
             "link": self._link,
             "remove": self._remove,
             "lock": self._lock,
+            "extend": self._extend,
         }
 
     def serve(self) -> None:
@@ -50,11 +51,11 @@ class Executor:
         worker = threading.Thread(target=self._work, daemon=True)
         worker.start()
         try:
-            self._send({"ready": True, "pid": os.getpid()})
+            self.send({"ready": True, "pid": os.getpid()})
             self._receive()
         except (OSError, ValueError):
             pass  # nobody listens, or what comes is no frame: the end, either way
-        self._runner.close()
+        self.runner.close()
         self._inbox.put(None)
         worker.join(END_SECONDS)
 
@@ -64,7 +65,7 @@ class Executor:
             if frame is None:
                 return
             if frame[0].get("op") == "ping":
-                self._send({"id": frame[0].get("id"), "result": time.time()})
+                self.send({"id": frame[0].get("id"), "result": time.time()})
             else:
                 self._inbox.put(frame)
 
@@ -80,7 +81,8 @@ class Executor:
             length -= len(part)
         return b"".join(parts)
 
-    def _send(self, head: dict[str, Any], body: bytes = b"") -> None:
+    def send(self, head: dict[str, Any], body: bytes = b"") -> None:
+        """Send one frame, from any thread."""
         with self._sending:
             left = memoryview(wire.encode(head, body))
             while left:
@@ -105,7 +107,7 @@ class Executor:
         answer: dict[str, Any] = {"id": head.get("id")}
         raw = b""
         try:
-            result = self._operations[head["op"]](head, body)
+            result = self.operations[head["op"]](head, body)
             if isinstance(result, bytes):
                 raw, answer["result"] = result, True
             else:
@@ -123,16 +125,16 @@ class Executor:
             answer["error"] = {"kind": "os", "errno": error.errno or 0, "message": text}
         except Exception as error:  # the other side shall hear of it, whatever it is
             answer["error"] = {"kind": "bug", "message": repr(error)}
-        self._send(answer, raw)
+        self.send(answer, raw)
 
     def _facts(self, head: dict[str, Any], _: bytes) -> Any:
         return facts.gather(head["disk_paths"], head["packages"])
 
     def _run(self, head: dict[str, Any], body: bytes) -> int:
         def emit(name: str, data: bytes) -> None:
-            self._send({"id": head["id"], "event": name}, data)
+            self.send({"id": head["id"], "event": name}, data)
 
-        return self._runner.run(
+        return self.runner.run(
             head["argv"], body, head["timeout_seconds"], head["environment"], emit
         )
 
@@ -149,11 +151,12 @@ class Executor:
         if not write.content_differs():
             return write.adjust(head["check"])
         if not head["check"]:
-            self._send({"id": head["id"], "event": "send"})
-            write.write(self._chunks(head["id"]))
+            self.send({"id": head["id"], "event": "send"})
+            write.write(self.chunks(head["id"]))
         return True
 
-    def _chunks(self, number: int) -> Iterator[bytes]:
+    def chunks(self, number: int) -> Iterator[bytes]:
+        """What the other side streams for a request, until its end."""
         while True:
             frame = self._inbox.get()
             if frame is None:
@@ -162,7 +165,7 @@ class Executor:
             if head["op"] == "end":
                 return
             yield zlib.decompress(body) if head["zlib"] else body
-            self._send({"id": number, "event": "written"})
+            self.send({"id": number, "event": "written"})
 
     def _folder(self, head: dict[str, Any], _: bytes) -> bool:
         return files.ensure_folder(
@@ -177,6 +180,12 @@ class Executor:
 
     def _lock(self, head: dict[str, Any], _: bytes) -> bool:
         self._locks.acquire(head["path"], head["holder"])
+        return True
+
+    def _extend(self, _: dict[str, Any], body: bytes) -> bool:
+        """Take on more of the program: what only runs of playbooks need is sent when they do."""
+        program = zlib.decompress(body).decode()
+        exec(compile(program, "<extension>", "exec"), {"executor": self})
         return True
 
 

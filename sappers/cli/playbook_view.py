@@ -1,0 +1,129 @@
+"""How a run of playbooks is shown: task after task, as Ansible's users know it, then the recap."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from sappers.cli.harmless import harmless
+from sappers.provisioner.playbook.engine import RunReport
+from sappers.provisioner.playbook.judge import Judged, Outcome
+from sappers.provisioner.playbook.model import Task
+
+_STYLES = {
+    Outcome.OK: "green",
+    Outcome.CHANGED: "yellow",
+    Outcome.SKIPPED: "cyan",
+    Outcome.FAILED: "bold red",
+    Outcome.IGNORED: "red",
+    Outcome.UNREACHABLE: "bold red",
+}
+_WIDTH = 79
+_CENSORED = "(not shown: no_log)"
+# What is long, or said elsewhere; all of it is shown with -v.
+_QUIET = ("ansible_facts", "diff", "invocation", "stdout_lines", "stderr_lines", "results")
+
+
+class TaskLines:
+    """Writes a run as text; satisfies `Watcher`."""
+
+    def __init__(self, console: Console, *, verbosity: int = 0) -> None:
+        self._console = console
+        self._verbosity = verbosity
+
+    def play(self, name: str) -> None:
+        """The play's heading."""
+        self._heading(f"PLAY [{name}]")
+
+    def task(self, task: Task, name: str) -> None:
+        """The task's heading."""
+        kind = "RUNNING HANDLER" if task.is_handler else "TASK"
+        self._heading(f"{kind} [{name}]")
+
+    def result(self, host: str, judged: Judged) -> None:
+        """One line a host, or one an item; what changed, and why it failed."""
+        for label, result in judged.items:
+            self._line(
+                host, judged, result, _outcome_of(result), f" => (item={_label(judged, label)})"
+            )
+        if not judged.items or judged.outcome is Outcome.UNREACHABLE:
+            self._line(host, judged, judged.result, judged.outcome, "")
+        elif judged.outcome is Outcome.FAILED or judged.outcome is Outcome.IGNORED:
+            self._line(host, judged, {"msg": judged.result.get("msg")}, Outcome.FAILED, "")
+        if judged.outcome is Outcome.IGNORED:
+            self._print("...ignoring", "cyan")
+
+    def _line(
+        self, host: str, judged: Judged, result: Mapping[str, Any], outcome: Outcome, item: str
+    ) -> None:
+        for diff in result.get("diff") or () if not judged.no_log else ():
+            self._diff(diff)
+        word = {Outcome.SKIPPED: "skipping", Outcome.FAILED: "failed", Outcome.IGNORED: "failed"}
+        line = f"{word.get(outcome, outcome.value)}: [{host}]{item}"
+        if judged.no_log:
+            line += f" => {_CENSORED}" if result.get("failed") or self._verbosity else ""
+        elif judged.task.module == "debug" and outcome is not Outcome.SKIPPED:
+            line += f" => {_as_json(_told(result))}"
+        elif outcome in (Outcome.FAILED, Outcome.IGNORED, Outcome.UNREACHABLE) or self._verbosity:
+            line += f" => {_as_json(_told(result) if self._verbosity < 2 else dict(result))}"
+        self._print(line, _STYLES[outcome])
+
+    def _diff(self, diff: Mapping[str, Any]) -> None:
+        before, after = str(diff.get("before", "")), str(diff.get("after", ""))
+        lines = difflib.unified_diff(
+            before.splitlines(), after.splitlines(),
+            f"before: {diff.get('before_header', '')}", f"after: {diff.get('after_header', '')}",
+            lineterm="",
+        )  # fmt: skip
+        for line in lines:
+            style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+            self._print(line, style)
+
+    def _heading(self, text: str) -> None:
+        text = harmless(text)
+        self._print("")
+        self._print(f"{text} {'*' * max(3, _WIDTH - len(text) - 1)}", "bold")
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(harmless(text), style=style), soft_wrap=True, highlight=False)
+
+    def recap(self, report: RunReport) -> None:
+        """Ansible's lines, one a host."""
+        self._heading("PLAY RECAP")
+        width = max((len(name) for name in report.counts), default=0)
+        for name, count in report.counts.items():
+            bad = count.failed or count.unreachable
+            style = "red" if bad else "yellow" if count.changed else "green"
+            numbers = " ".join(f"{field}={value:<4}" for field, value in vars(count).items())
+            line = Text.assemble((f"{name:<{width}}", style), f" : {numbers}".rstrip())
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def _outcome_of(result: Mapping[str, Any]) -> Outcome:
+    if result.get("unreachable"):
+        return Outcome.UNREACHABLE
+    if result.get("failed"):
+        return Outcome.FAILED
+    if result.get("skipped"):
+        return Outcome.SKIPPED
+    return Outcome.CHANGED if result.get("changed") else Outcome.OK
+
+
+def _label(judged: Judged, label: Any) -> str:
+    if judged.no_log:
+        return _CENSORED
+    return label if isinstance(label, str) else _as_json(label)
+
+
+def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+    dull = ("changed", "failed") if not result.get("failed") else ("failed",)
+    return {key: value for key, value in result.items() if key not in (*_QUIET, *dull)}
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)

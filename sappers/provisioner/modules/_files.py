@@ -1,0 +1,201 @@
+"""What modules that touch files have in common: mode, owner, content, the result."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Dict, Generator, List, Optional, Tuple, Union
+
+from sappers.provisioner.modules import step
+
+NEW_FILE = 0o644
+NEW_FOLDER = 0o755
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
+_OPERATION = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_SHIFTS = {"u": 6, "g": 3, "o": 0}
+_BITS = {"r": 4, "w": 2, "x": 1}
+
+
+def wanted_mode(text: Optional[str], current: int, is_folder: bool) -> int:
+    """The mode that a text asks for, octal or symbolic, given the one there is.
+
+    Raises:
+        Failed: It is no mode.
+    """
+    if text is None:
+        return current
+    if re.fullmatch("[0-7]{1,5}", text):
+        return int(text, 8) & 0o7777
+    mode = current
+    for clause in text.split(","):
+        match = _CLAUSE.fullmatch(clause)
+        if match is None:
+            raise step.Failed(f"{text!r} is no mode")
+        who = match.group(1).replace("a", "ugo") or "ugo"
+        for sign, permissions in _OPERATION.findall(match.group(2)):
+            mode = _changed_mode(mode, who, sign, permissions, is_folder)
+    return mode
+
+
+def _changed_mode(mode: int, who: str, sign: str, permissions: str, is_folder: bool) -> int:
+    for user in who:
+        shift = _SHIFTS[user]
+        if permissions in ("u", "g", "o") and permissions:
+            bits = (mode >> _SHIFTS[permissions]) & 7
+        else:
+            bits = sum(_BITS[one] for one in set(permissions) & set(_BITS))
+            if "X" in permissions and (is_folder or mode & 0o111):
+                bits |= 1
+        special = 0
+        if "s" in permissions:
+            special = {"u": 0o4000, "g": 0o2000, "o": 0}[user]
+        if "t" in permissions:
+            special |= 0o1000
+        mask = (bits << shift) | special
+        if sign == "+":
+            mode |= mask
+        elif sign == "-":
+            mode &= ~mask
+        else:
+            cleared = (7 << shift) | {"u": 0o4000, "g": 0o2000, "o": 0o1000}[user]
+            mode = (mode & ~cleared) | mask
+    return mode
+
+
+Ids = Tuple[Optional[int], Optional[int]]
+
+
+def wanted_ids(args: Dict[str, Any]) -> Generator[Any, Any, Ids]:
+    """Numbers of the owner and the group asked for, None where none is.
+
+    Raises:
+        Failed: There is no such user or group.
+    """
+    ids: List[Optional[int]] = []
+    for database, key, field in (("passwd", "owner", "uid"), ("group", "group", "gid")):
+        name = args.get(key)
+        if name in (None, ""):
+            ids.append(None)
+            continue
+        entry = yield step.Account(database, str(name))
+        if entry is None and not str(name).isdigit():
+            raise step.Failed("there is no {} {}".format(key.replace("owner", "user"), name))
+        ids.append(int(name) if entry is None else entry[field])
+    return ids[0], ids[1]
+
+
+def ensure_attributes(
+    path: str, args: Dict[str, Any], follow: bool = True, mode: Optional[str] = None
+) -> Generator[Any, Any, bool]:
+    """Give what is at a path the mode and owner that the arguments ask for; whether it changed."""
+    found = yield step.Stat(path, follow)
+    uid, gid = yield from wanted_ids(args)
+    if found is None:
+        return False
+    text = args.get("mode") if mode is None else mode
+    bits: Optional[int] = wanted_mode(text, found.mode, found.kind == "directory")
+    if bits == found.mode or found.kind == "link":
+        bits = None
+    uid = None if uid == found.uid else uid
+    gid = None if gid == found.gid else gid
+    if bits is None and uid is None and gid is None:
+        return False
+    yield step.SetAttributes(path, bits, uid, gid, follow)
+    return True
+
+
+def ensure_content(
+    path: str,
+    content: Union[bytes, step.Blob],
+    args: Dict[str, Any],
+    backup: bool = False,
+) -> Generator[Any, Any, Dict[str, Any]]:
+    """Give a file this content, and the mode and owner that the arguments ask for.
+
+    Returns:
+        `changed`, and `backup_file` where the old file was kept.
+    """
+    digest = content.sha256 if isinstance(content, step.Blob) else _sha256(content)
+    found = yield step.Stat(path, True, ("sha256",))
+    if found is not None and found.kind == "file" and found.digests.get("sha256") == digest:
+        changed = yield from ensure_attributes(path, args)
+        return {"changed": changed}
+    result: Dict[str, Any] = {"changed": True}
+    uid, gid = yield from wanted_ids(args)
+    real = path
+    if found is None:
+        login = yield step.Account("passwd", "")
+        owner, group, bits = login["uid"], login["gid"], NEW_FILE
+    else:
+        real = yield step.RealPath(path)
+        owner, group, bits = found.uid, found.gid, found.mode
+        if backup:
+            result["backup_file"] = yield from keep_backup(real)
+    bits = wanted_mode(args.get("mode"), bits, False)
+    yield step.WriteFile(
+        real, content, bits, owner if uid is None else uid, group if gid is None else gid
+    )
+    return result
+
+
+def keep_backup(path: str) -> Generator[Any, Any, str]:
+    """Keep a copy of a file beside it, under Ansible's kind of name; its path."""
+    said = yield step.Ask(("/bin/sh", "-c", "echo $PPID; date +%Y-%m-%d@%H:%M:%S~"))
+    process, _, stamp = said.out.strip().partition("\n")
+    name = f"{path}.{process}.{stamp}"
+    yield step.CopyFile(path, name)
+    return name
+
+
+def make_folders(path: str, args: Dict[str, Any]) -> Generator[Any, Any, bool]:
+    """Make a folder with all that lead to it, each with the mode and owner asked for."""
+    missing = []
+    parent = path
+    while True:
+        found = yield step.Stat(parent, True)
+        if found is not None:
+            if found.kind != "directory":
+                raise step.Failed(f"{parent} is no directory")
+            break
+        missing.append(parent)
+        parent = parent.rpartition("/")[0] or "/"
+    if not missing:
+        return False
+    uid, gid = yield from wanted_ids(args)
+    login = yield step.Account("passwd", "")
+    for folder in reversed(missing):
+        mode = wanted_mode(args.get("mode"), NEW_FOLDER, True)
+        yield step.MakeFolder(
+            folder, mode, login["uid"] if uid is None else uid, login["gid"] if gid is None else gid
+        )
+    return True
+
+
+def describe(path: str, follow: bool = True) -> Generator[Any, Any, Dict[str, Any]]:
+    """What a result tells of a path: owner, group, mode, size, state."""
+    found = yield step.Stat(path, follow)
+    if found is None:
+        return {"state": "absent"}
+    owner = yield step.Account("passwd", str(found.uid))
+    group = yield step.Account("group", str(found.gid))
+    state = found.kind
+    if state == "file" and found.raw.get("st_nlink", 1) > 1:
+        state = "hard"
+    return {
+        "uid": found.uid,
+        "gid": found.gid,
+        "owner": owner["name"] if owner else str(found.uid),
+        "group": group["name"] if group else str(found.gid),
+        "mode": f"{found.mode:04o}",
+        "size": found.size,
+        "state": state,
+    }
+
+
+def parent_of(path: str) -> str:
+    """The folder that a path is in."""
+    return path.rstrip("/").rpartition("/")[0] or "/"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

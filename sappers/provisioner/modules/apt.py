@@ -1,0 +1,256 @@
+"""Installs, upgrades and removes Debian packages."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Any, Dict, List, Optional, Tuple
+
+from sappers.provisioner.modules import step
+from sappers.provisioner.modules.spec import Argument, Module
+
+SPEC = Module(
+    "Install, upgrade and remove Debian packages.",
+    (
+        Argument("name", "list", "Packages, or `name=version`.", aliases=("package", "pkg")),
+        Argument("state", "str", "", default="present",
+                 choices=("absent", "build-dep", "fixed", "latest", "present")),
+        Argument("deb", "path", "A package file on the host."),
+        Argument("update_cache", "bool", "Fetch the lists of packages first.",
+                 aliases=("update-cache",)),
+        Argument("cache_valid_time", "int", "Not if younger than so many seconds.", default=0),
+        Argument("upgrade", "str", "", default="no", choices=("dist", "full", "no", "safe", "yes")),
+        Argument("default_release", "str", "", aliases=("default-release",)),
+        Argument("install_recommends", "bool", "", aliases=("install-recommends",)),
+        Argument("purge", "bool", "With absent: configuration goes, too.", default=False),
+        Argument("autoremove", "bool", "Remove what nothing needs any more.", default=False),
+        Argument("autoclean", "bool", "", default=False),
+        Argument("clean", "bool", "", default=False),
+        Argument("force", "bool", "As apt-get --force-yes.", default=False),
+        Argument("allow_unauthenticated", "bool", "", default=False,
+                 aliases=("allow-unauthenticated",)),
+        Argument("allow_downgrade", "bool", "", default=False,
+                 aliases=("allow-downgrade", "allow_downgrades", "allow-downgrades")),
+        Argument("allow_change_held_packages", "bool", "", default=False),
+        Argument("dpkg_options", "str", "", default="force-confdef,force-confold"),
+        Argument("only_upgrade", "bool", "Upgrade only what is installed.", default=False),
+        Argument("lock_timeout", "int", "Wait so long for apt's lock.", default=60),
+        Argument("fail_on_autoremove", "bool", "", default=False),
+        Argument("force_apt_get", "bool", "Accepted: apt-get is what is used.", default=False),
+        Argument("update_cache_retries", "int", "", default=5),
+        Argument("update_cache_retry_max_delay", "int", "", default=12),
+        Argument("policy_rc_d", "int", "Exit code of policy-rc.d while packages are installed."),
+    ),
+    outward=True,
+    unsupported=(("auto_install_module_deps", "nothing is needed on the host; leave it out"),),
+    returns=(("stdout, stderr", "what apt-get wrote"), ("cache_updated", "lists were fetched"),
+             ("cache_update_time", "when they were")),
+)  # fmt: skip
+_LISTS = "/var/lib/apt/lists"
+_STAMP = "/var/lib/apt/periodic/update-success-stamp"
+_ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBIAN_PRIORITY": "critical",
+    "LC_ALL": "C.UTF-8",
+}
+Installed = Dict[str, str]
+
+
+def plan(task: step.Task) -> step.Plan:
+    """Update the lists, upgrade, then what is asked of the packages named."""
+    args = task.args
+    _refuse(args)
+    result: Dict[str, Any] = {"changed": False, "cache_updated": False}
+    if args["update_cache"] or (args["update_cache"] is None and args["cache_valid_time"]):
+        yield from _update_lists(args, result)
+    names = [name for name in args["name"] or () if name]
+    if args["upgrade"] != "no" or names == ["*"]:
+        yield from _upgrade(args, result)
+        names = [name for name in names if name != "*"]
+    if args["deb"]:
+        yield from _install_file(args, result)
+    if names and args["state"] == "absent":
+        yield from _remove(args, names, result)
+    elif names:
+        yield from _install(args, names, result)
+    for key in ("autoremove", "autoclean", "clean"):
+        if args[key] and not (key == "autoremove" and names):
+            options = ("--purge",) if key == "autoremove" and args["purge"] else ()
+            yield from _maintain(args, (key, *options), result)
+    return result
+
+
+def _refuse(args: Dict[str, Any]) -> None:
+    if args["state"] in ("build-dep", "fixed"):
+        raise step.Failed("state={} is not supported; use command: apt-get".format(args["state"]))
+    if args["policy_rc_d"] is not None:
+        raise step.Failed("policy_rc_d is not supported; write /usr/sbin/policy-rc.d with copy")
+
+
+def _update_lists(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
+    changed_at = 0.0
+    for path in (_STAMP, _LISTS):
+        found = yield step.Stat(path, True)
+        if found is not None and not changed_at:
+            changed_at = float(found.raw["st_mtime"])
+    result["cache_update_time"] = int(changed_at)
+    now = yield step.Pause(0.0)
+    if args["cache_valid_time"] and now - changed_at < args["cache_valid_time"]:
+        return
+    before = yield step.Names(_LISTS)
+    # What is fetched are copies of lists; the host is the same after it. So check mode fetches too
+    # little to tell what `latest` is, and says so only by what it finds.
+    done = yield step.Execute(("apt-get", "-q", "update"), b"", "/", _ENVIRONMENT)
+    if done.code:
+        raise step.Failed("Failed to update apt cache: %s" % (done.err.strip() or done.out[-500:]))
+    result.update(cache_updated=True, cache_update_time=int(now))
+    after = yield step.Names(_LISTS)
+    named_nothing = not args["name"] and args["upgrade"] == "no" and not args["deb"]
+    result["changed"] = bool(named_nothing or before != after)
+
+
+def _options(args: Dict[str, Any]) -> List[str]:
+    options = ["-y", "-q"]
+    options += ["-o", "DPkg::Lock::Timeout=%d" % args["lock_timeout"]]
+    for option in args["dpkg_options"].split(","):
+        options += ["-o", "Dpkg::Options::=--" + option]
+    if args["default_release"]:
+        options += ["-t", args["default_release"]]
+    if args["install_recommends"] is not None:
+        options += [
+            "-o",
+            "APT::Install-Recommends={}".format(str(args["install_recommends"]).lower()),
+        ]
+    for key, option in (
+        ("force", "--force-yes"),
+        ("allow_unauthenticated", "--allow-unauthenticated"),
+        ("allow_downgrade", "--allow-downgrades"),
+        ("allow_change_held_packages", "--allow-change-held-packages"),
+        ("only_upgrade", "--only-upgrade"),
+    ):
+        if args[key]:
+            options.append(option)
+    return options
+
+
+def _apt(args: Dict[str, Any], words: Any, result: Dict[str, Any], implies: Any = ()) -> step.Steps:
+    command = ("apt-get", *_options(args), *words)
+    done = yield step.Execute(command, b"", "/", _ENVIRONMENT, implies=tuple(implies))
+    if done.code:
+        message = "'{}' failed: {}".format(" ".join(command), done.err.strip())
+        raise step.Failed(message, rc=done.code, stdout=done.out, stderr=done.err)
+    result["stdout"] = result.get("stdout", "") + done.out
+    result["stderr"] = result.get("stderr", "") + done.err
+
+
+def _simulated(args: Dict[str, Any], words: Any) -> step.Steps:
+    """What apt-get says it would do: lines that begin with Inst or Remv."""
+    done = yield step.Ask(("apt-get", "-s", *_options(args), *words), environment=_ENVIRONMENT,
+                          timeout_seconds=600.0)  # fmt: skip
+    if done.code:
+        message = done.err.strip() or done.out.strip()[-500:]
+        raise step.Failed(message, rc=done.code, stdout=done.out, stderr=done.err)
+    return [line for line in done.out.splitlines() if line[:5] in ("Inst ", "Remv ", "Purg ")]
+
+
+def _upgrade(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
+    words = {"dist": ("dist-upgrade",), "full": ("dist-upgrade",)}.get(
+        args["upgrade"], ("upgrade", "--with-new-pkgs")
+    )
+    if args["autoremove"]:
+        words = (*words, "--auto-remove")
+    if (yield from _simulated(args, words)):
+        yield from _apt(args, words, result)
+        result["changed"] = True
+
+
+def installed(names: List[str]) -> step.Steps:
+    """Versions of the packages that are installed, by name."""
+    form = "${Package}\\t${Version}\\t${db:Status-Status}\\t${Architecture}\\t${Provides}\\n"
+    done = yield step.Ask(("dpkg-query", "-W", "-f", form), topic="dpkg")
+    versions: Installed = {}
+    for line in done.out.splitlines():
+        fields = line.split("\t")
+        if len(fields) == 5 and fields[2] == "installed":
+            versions[fields[0]] = versions[fields[0] + ":" + fields[3]] = fields[1]
+            for provided in fields[4].split(","):
+                if provided.strip():
+                    versions.setdefault("provided:" + provided.split()[0], fields[1])
+    del names
+    return versions
+
+
+def _split(name: str) -> Tuple[str, Optional[str]]:
+    package, _, version = name.partition("=")
+    return package.strip(), version.strip() or None
+
+
+def _is_there(name: str, versions: Installed) -> bool:
+    package, version = _split(name)
+    if version is None:
+        return package in versions or "provided:" + package in versions
+    return package in versions and fnmatch.fnmatchcase(versions[package], version)
+
+
+def _install(args: Dict[str, Any], names: List[str], result: Dict[str, Any]) -> step.Steps:
+    versions = yield from installed(names)
+    latest = args["state"] == "latest"
+    wanted = [name for name in names if latest or not _is_there(name, versions)]
+    if args["only_upgrade"]:
+        wanted = [name for name in wanted if _split(name)[0] in versions]
+    if not wanted:
+        return
+    words = ["install", *(["--auto-remove"] if args["autoremove"] else []), "--", *wanted]
+    coming = yield from _simulated(args, words)
+    if coming or any(not _is_there(name, versions) for name in wanted):
+        implied = _implied(versions, {_split(one)[0]: "new" for one in wanted}, ())
+        yield from _apt(args, words, result, implied)
+        result["changed"] = True
+
+
+def _remove(args: Dict[str, Any], names: List[str], result: Dict[str, Any]) -> step.Steps:
+    versions = yield from installed(names)
+    going = [_split(name)[0] for name in names]
+    matched = [one for name in going for one in fnmatch.filter(versions, name)]
+    if args["purge"]:  # of packages that are gone, configuration may be left
+        done = yield step.Ask(("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n"))
+        left = [line.split()[0] for line in done.out.splitlines() if line.endswith("config-files")]
+        matched += [one for name in going for one in fnmatch.filter(left, name)]
+    if not matched:
+        return
+    options = ["--purge"] if args["purge"] else []
+    options += ["--auto-remove"] if args["autoremove"] else []
+    words = ["remove", *options, "--", *dict.fromkeys(matched)]
+    yield from _apt(args, words, result, _implied(versions, {}, matched))
+    result["changed"] = True
+
+
+def _implied(versions: Installed, come: Installed, go: Any) -> Any:
+    after = {name: version for name, version in versions.items() if name not in go}
+    after.update(come)
+    lines = (
+        "{}\t{}\tinstalled\tany\t\n".format(*pair) for pair in after.items() if ":" not in pair[0]
+    )
+    return (("dpkg", (0, "".join(lines).encode(), b"")),)
+
+
+def _install_file(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
+    asked = yield step.Ask(("dpkg-deb", "-f", args["deb"], "Package", "Version"))
+    if asked.code:
+        raise step.Failed(f"Unable to install package: {asked.err.strip()}")
+    fields = dict(line.split(": ", 1) for line in asked.out.splitlines() if ": " in line)
+    versions = yield from installed([])
+    if versions.get(fields["Package"]) == fields["Version"]:
+        return
+    yield from _apt(args, ["install", "--", args["deb"]], result)
+    result["changed"] = True
+
+
+def _maintain(args: Dict[str, Any], words: Any, result: Dict[str, Any]) -> step.Steps:
+    if words[0] == "clean":
+        yield from _apt(args, words, result)
+        result["changed"] = True
+        return
+    done = yield step.Ask(("apt-get", "-s", *_options(args), *words), environment=_ENVIRONMENT)
+    if any(line[:5] in ("Remv ", "Purg ") or line[:4] == "Del " for line in done.out.splitlines()):
+        yield from _apt(args, words, result)
+        result["changed"] = True

@@ -1,0 +1,158 @@
+"""Puts a file, a folder or a text onto the host."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from typing import Any, Dict
+
+from sappers.provisioner.modules import _files, step
+from sappers.provisioner.modules.spec import FILE_ARGUMENTS, FILE_UNSUPPORTED, Argument, Module
+
+WRITE_ARGUMENTS = (
+    Argument("backup", "bool", "Keep what is replaced beside it.", default=False),
+    Argument("force", "bool", "Replace a file that differs.", default=True),
+    Argument("validate", "str", "A command that has to accept the file, %s, before it counts."),
+)
+SPEC = Module(
+    "Put a file, a folder or a text onto the host.",
+    (
+        Argument("src", "str", "A file or folder here, or with `remote_src` on the host."),
+        Argument("content", "raw", "The file's content itself."),
+        Argument(
+            "dest", "path", "Where to put it; with a / at the end, into that folder.", required=True
+        ),
+        Argument("remote_src", "bool", "`src` is on the host.", default=False),
+        Argument("directory_mode", "mode", "Mode of folders that are made."),
+        Argument("follow", "bool", "Write to what a link in its place points to.", default=False),
+        Argument("local_follow", "bool", "Accepted; links in a folder are followed.", default=True),
+        Argument("checksum", "str", "SHA-1 that the source has to have."),
+        Argument("decrypt", "bool", "Open files encrypted with Vault.", default=True),
+        *WRITE_ARGUMENTS,
+        *FILE_ARGUMENTS,
+    ),
+    one_of=(("src", "content"),),
+    exclusive=(("src", "content"),),
+    unsupported=FILE_UNSUPPORTED,
+    returns=(
+        ("dest", "where it is"),
+        ("checksum", "SHA-1 of it"),
+        ("backup_file", "what was kept"),
+    ),
+)
+
+
+def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
+    """What has to be read on the control machine: the file, or all files of a folder."""
+    if args["content"] is not None:
+        content = args["content"]
+        if not isinstance(content, str):
+            content = control.to_json(content)
+        return {"_blob": control.blob(content.encode())}
+    if args["remote_src"]:
+        return {}
+    path = control.find(args["src"], "files")
+    if control.is_folder(path):
+        prefix = "" if args["src"].endswith("/") else path.rstrip("/").rpartition("/")[2] + "/"
+        return {"_tree": control.tree(path, prefix)}
+    mode = f"{control.mode(path):04o}" if args["mode"] == "preserve" else args["mode"]
+    return {"_blob": control.blob_of(path, args["decrypt"]), "mode": mode}
+
+
+def plan(task: step.Task) -> step.Plan:
+    """Write what differs."""
+    args = task.args
+    if args.get("_tree") is not None:
+        return (yield from _copy_tree(args))
+    blob = args.get("_blob")
+    if blob is None:
+        return (yield from _copy_on_host(args))
+    return (yield from _put(args, args["dest"], step.Blob(**blob)))
+
+
+def _put(args: Dict[str, Any], dest: str, content: Any) -> step.Plan:
+    dest = yield from _destination(args, dest)
+    sha1 = content.sha1 if isinstance(content, step.Blob) else hashlib.sha1(content).hexdigest()
+    if args["checksum"] and args["checksum"] != sha1:
+        raise step.Failed("the source's checksum is {}, not {}".format(sha1, args["checksum"]))
+    found = yield step.Stat(dest, True)
+    result = {"dest": dest, "src": args["src"], "checksum": sha1, "changed": False}
+    if found is not None and not args["force"]:
+        return {**result, **(yield from _files.describe(dest))}
+    if args["validate"]:
+        yield from validate(args["validate"], content)
+    result.update((yield from _files.ensure_content(dest, content, args, args["backup"])))
+    result.update((yield from _files.describe(dest)))
+    return result
+
+
+def validate(command: str, content: Any) -> step.Plan:
+    """Have a program accept a content.
+
+    Raises:
+        Failed: It does not, or no %s is in the command.
+    """
+    if "%s" not in command:
+        raise step.Failed(f"validate must contain %s: {command}")
+    done = yield step.Try(content, tuple(shlex.split(command)))
+    if done.code:
+        raise step.Failed("failed to validate", rc=done.code, stdout=done.out, stderr=done.err)
+    return {}
+
+
+def _destination(args: Dict[str, Any], dest: str) -> step.Steps:
+    """The file to write: below `dest` where that is a folder."""
+    name = (args.get("_name") or args["src"] or "").rstrip("/").rpartition("/")[2]
+    found = yield step.Stat(dest, True)
+    if dest.endswith("/"):
+        if not name:
+            raise step.Failed(f"{dest} is a folder; with `content`, name a file")
+        folder = dest.rstrip("/") or "/"
+        yield from _files.make_folders(folder, {"mode": args["directory_mode"]})
+        return folder.rstrip("/") + "/" + name
+    if found is not None and found.kind == "directory":
+        if not name:
+            raise step.Failed(f"can not use content with a dir as dest: {dest}")
+        return dest + "/" + name
+    parent = _files.parent_of(dest)
+    above = yield step.Stat(parent, True)
+    if above is None:
+        raise step.Failed(f"Destination directory {parent} does not exist")
+    return dest
+
+
+def _copy_tree(args: Dict[str, Any]) -> step.Plan:
+    root = args["dest"].rstrip("/") or "/"
+    folder_args = {"mode": args["directory_mode"], "owner": args["owner"], "group": args["group"]}
+    changed = yield from _files.make_folders(root, folder_args)
+    for entry in args["_tree"]:
+        path = root.rstrip("/") + "/" + entry["path"]
+        if entry["blob"] is None:
+            made = yield from _files.make_folders(path, folder_args)
+            same = yield from _files.ensure_attributes(path, folder_args)
+            changed = changed or made or same
+            continue
+        made = yield from _files.make_folders(_files.parent_of(path), folder_args)
+        mode = entry["mode"] if args["mode"] == "preserve" else args["mode"]
+        wanted = {**args, "mode": mode}
+        found = yield step.Stat(path, True)
+        if found is not None and not args["force"]:
+            continue
+        done = yield from _files.ensure_content(path, step.Blob(**entry["blob"]), wanted)
+        changed = changed or made or done["changed"]
+    result = {"changed": bool(changed), "dest": args["dest"], "src": args["src"]}
+    result.update((yield from _files.describe(root)))
+    return result
+
+
+def _copy_on_host(args: Dict[str, Any]) -> step.Plan:
+    found = yield step.Stat(args["src"], True)
+    if found is None:
+        raise step.Failed("Source {} not found".format(args["src"]))
+    if found.kind == "directory":
+        raise step.Failed(
+            "remote_src copies files; for the folder {} use `command: cp -a`".format(args["src"])
+        )
+    content = yield step.Read(args["src"])
+    mode = f"{found.mode:04o}" if args["mode"] == "preserve" else args["mode"]
+    return (yield from _put({**args, "mode": mode}, args["dest"], content))

@@ -1,0 +1,250 @@
+"""The steps a module may ask for: questions, which change nothing, and effects.
+
+A module's `plan` is a generator that yields steps and is sent the answers; its return value is the
+task's result. It touches nothing itself, so what it wants done can be seen, tested and announced.
+In check mode questions are answered and effects are only remembered: later questions get the
+answers that they would get had the effects been done.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Generator, NamedTuple, Optional, Sequence, Tuple, Union
+
+
+class Failed(Exception):
+    """The task fails; keyword arguments become part of its result."""
+
+    def __init__(self, message: str, **result: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.result = result
+
+
+class Found(NamedTuple):
+    """What is at a path.
+
+    Attributes:
+        kind: file, directory, link, or other.
+        mode: Permission bits.
+        target: Where a link points.
+        digests: Hex digests of a regular file's content by algorithm, those asked for.
+        raw: The fields of `os.stat_result` by name.
+    """
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    target: str
+    digests: Dict[str, str]
+    raw: Dict[str, Any]
+
+
+class Completed(NamedTuple):
+    """How a program ended; `began` and `ended` in seconds since 1970."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+    began: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def out(self) -> str:
+        """What it wrote to stdout, as text."""
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def err(self) -> str:
+        """What it wrote to stderr, as text."""
+        return self.stderr.decode("utf-8", "replace")
+
+
+class Blob(NamedTuple):
+    """Content that may still be on the control machine; it travels when a step writes it."""
+
+    sha256: str
+    sha1: str
+    size: int
+
+
+class Stat(NamedTuple):
+    """Question: what is at a path; a `Found` or None."""
+
+    path: str
+    follow: bool = False
+    digests: Tuple[str, ...] = ()
+
+
+class Read(NamedTuple):
+    """Question: a regular file's content; bytes, or None where there is none."""
+
+    path: str
+
+
+class Names(NamedTuple):
+    """Question: the names in a folder, sorted; None where there is no folder."""
+
+    path: str
+
+
+class Glob(NamedTuple):
+    """Question: the paths that match a shell pattern, sorted."""
+
+    pattern: str
+
+
+class RealPath(NamedTuple):
+    """Question: a path with all its links followed."""
+
+    path: str
+
+
+class System(NamedTuple):
+    """Question: what only system calls tell, as `remote.system.describe` says."""
+
+
+class Access(NamedTuple):
+    """Question: what the user may do with what is at a path; letters of `rwx`."""
+
+    path: str
+
+
+class Account(NamedTuple):
+    """Question: an entry of passwd, group or shadow, by name or number; a dictionary or None.
+
+    An empty name is whoever the executor runs as.
+    """
+
+    database: str
+    name: str
+
+
+class Ask(NamedTuple):
+    """Question: what a program says that changes nothing; `Completed`, code 127 if there is none.
+
+    Attributes:
+        topic: What it is about; in check mode an effect's `implies` may answer instead.
+    """
+
+    argv: Sequence[str]
+    topic: str = ""
+    environment: Dict[str, str] = {}  # noqa: RUF012 — never changed
+    timeout_seconds: float = 60.0
+
+
+class Expand(NamedTuple):
+    """Question: texts with `~` and environment variables expanded."""
+
+    texts: Tuple[str, ...]
+
+
+class WriteFile(NamedTuple):
+    """Effect: a file has this content, mode and owner; written beside and renamed."""
+
+    path: str
+    content: Union[bytes, Blob]
+    mode: int
+    uid: int
+    gid: int
+
+
+class MakeFolder(NamedTuple):
+    """Effect: a folder is made; its parent exists."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+
+class SetAttributes(NamedTuple):
+    """Effect: mode and owner of what exists; None: stays."""
+
+    path: str
+    mode: Optional[int]
+    uid: Optional[int]
+    gid: Optional[int]
+    follow: bool = True
+
+
+class MakeLink(NamedTuple):
+    """Effect: a link, symbolic or hard, takes the place of what is no folder."""
+
+    path: str
+    target: str
+    hard: bool = False
+
+
+class Touch(NamedTuple):
+    """Effect: times of a file in seconds, None for now; it is made empty where there is none."""
+
+    path: str
+    accessed: Optional[float]
+    modified: Optional[float]
+    mode: int = 0o644
+
+
+class CopyFile(NamedTuple):
+    """Effect: a copy of a file with its mode, owner and times, as backups are."""
+
+    source: str
+    path: str
+
+
+class Remove(NamedTuple):
+    """Effect: nothing is at a path; folders go with all they hold, links are not followed."""
+
+    path: str
+
+
+class Execute(NamedTuple):
+    """Effect: a program is run; `Completed`. In check mode it is taken to succeed silently.
+
+    Attributes:
+        folder: Where it runs; None: the user's home.
+        implies: What `Ask` and `Account` would say after it, by topic.
+    """
+
+    argv: Sequence[str]
+    stdin: bytes = b""
+    folder: Optional[str] = None
+    environment: Dict[str, str] = {}  # noqa: RUF012 — never changed
+    timeout_seconds: float = 86400.0
+    umask: Optional[int] = None
+    implies: Tuple[Tuple[str, Any], ...] = ()
+
+
+class Try(NamedTuple):
+    """Question: what a program says of a content, put into a file that is gone after it.
+
+    Attributes:
+        command: Words, of which `%s` becomes the file's path; `Completed`.
+    """
+
+    content: Union[bytes, Blob]
+    command: Tuple[str, ...]
+
+
+class Pause(NamedTuple):
+    """Question: wait so long; the clock's seconds after it."""
+
+    seconds: float
+
+
+Effects = (WriteFile, MakeFolder, SetAttributes, MakeLink, Touch, CopyFile, Remove, Execute)
+Plan = Generator[Any, Any, Dict[str, Any]]
+Steps = Generator[Any, Any, Any]  # a part of a plan, with whatever it returns
+
+
+class Task(NamedTuple):
+    """What a module is asked to do.
+
+    Attributes:
+        args: All its arguments by name, checked and typed; those not given have their defaults.
+        check: Effects will not be done. For modules whose result says so, as Ansible's do.
+    """
+
+    args: Dict[str, Any]
+    check: bool = False

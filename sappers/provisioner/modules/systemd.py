@@ -1,0 +1,127 @@
+"""Makes a systemd unit run, or not, now and at boot."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from sappers.provisioner.modules import step
+from sappers.provisioner.modules.group import execute
+from sappers.provisioner.modules.spec import Argument, Module
+
+_STATES = ("reloaded", "restarted", "started", "stopped")
+SPEC = Module(
+    "Make a systemd unit run, or not, now and at boot.",
+    (
+        Argument("name", "str", "The unit, or a service.", aliases=("service", "unit")),
+        Argument("state", "str", "", choices=_STATES),
+        Argument("enabled", "bool", "Whether it starts at boot."),
+        Argument("masked", "bool", "Whether nothing may start it."),
+        Argument("daemon_reload", "bool", "Read unit files again first.", default=False,
+                 aliases=("daemon-reload",)),
+        Argument("daemon_reexec", "bool", "Start systemd anew first.", default=False,
+                 aliases=("daemon-reexec",)),
+        Argument("no_block", "bool", "Do not wait until it is done.", default=False),
+        Argument("force", "bool", "Replace links that are in the way.", default=False),
+        Argument("scope", "str", "Whose unit.", default="system",
+                 choices=("system", "user", "global")),
+    ),
+    outward=True,
+    one_of=(("state", "enabled", "masked", "daemon_reload", "daemon_reexec"),),
+    returns=(("name, state, enabled", "as asked for"), ("status", "what systemd says of it")),
+)  # fmt: skip
+_SHOWN = "LoadState,ActiveState,SubState,UnitFileState,MainPID,FragmentPath,Result"
+_RUNNING = ("active", "activating", "reloading")
+
+
+def plan(task: step.Task) -> step.Plan:
+    """Make it so."""
+    args = task.args
+    if args["name"] is None and (args["state"] or args["enabled"] is not None):
+        raise step.Failed("name is required")
+    control = ("systemctl",) if args["scope"] == "system" else ("systemctl", "--" + args["scope"])
+    # Only reading anew is no change, as for Ansible.
+    changed = False
+    if args["daemon_reexec"]:
+        yield from execute((*control, "daemon-reexec"))
+    if args["daemon_reload"]:
+        yield from execute((*control, "daemon-reload"))
+    result: Dict[str, Any] = {"name": args["name"], "changed": False, "status": {}}
+    if args["name"] is None:
+        return result
+    return (yield from ensure_unit(control, args, result, changed))
+
+
+def ensure_unit(
+    control: Any, args: Dict[str, Any], result: Dict[str, Any], changed: bool = False
+) -> step.Plan:
+    """Mask, enable and start a unit as the arguments say.
+
+    Raises:
+        Failed: There is no such unit, or systemd refuses.
+    """
+    unit = args["name"]
+    status = yield from _status(control, unit)
+    result["status"] = status
+    if status.get("LoadState") == "not-found" and (args["state"] or args["enabled"]):
+        raise step.Failed(f"Could not find the requested service {unit}: host")
+    if args.get("masked") is not None and args["masked"] != (status.get("LoadState") == "masked"):
+        verb = "mask" if args["masked"] else "unmask"
+        status = {**status, "LoadState": "masked" if args["masked"] else "loaded"}
+        yield from execute((*control, verb, unit), _implied(unit, status))
+        changed = True
+    if args["enabled"] is not None:
+        done = yield from _enable(control, unit, args, status)
+        result["enabled"] = args["enabled"]
+        changed = changed or done
+    if args["state"] is not None:
+        done = yield from _run(control, unit, args, status)
+        result["state"] = "stopped" if args["state"] == "stopped" else "started"
+        changed = changed or done
+    result["changed"] = changed
+    return result
+
+
+def _status(control: Any, unit: str) -> step.Plan:
+    asked = (*control, "show", "--no-pager", "-p", _SHOWN, "--", unit)
+    done = yield step.Ask(asked, topic="unit:" + unit)
+    if done.code:
+        raise step.Failed("systemd does not answer: %s" % (done.err.strip() or done.out.strip()))
+    pairs = (line.partition("=") for line in done.out.splitlines())
+    return {key: value for key, _, value in pairs if key}
+
+
+def _implied(unit: str, status: Dict[str, Any]) -> Any:
+    text = "".join("{}={}\n".format(*pair) for pair in status.items())
+    return (("unit:" + unit, (0, text.encode(), b"")),)
+
+
+def _enable(control: Any, unit: str, args: Dict[str, Any], status: Dict[str, Any]) -> step.Steps:
+    state = status.get("UnitFileState", "")
+    if not state:  # a unit of an init script; systemctl knows
+        asked = yield step.Ask((*control, "is-enabled", "--", unit))
+        state = asked.out.strip()
+    fixed = state in ("static", "indirect", "generated")  # it runs when others need it
+    enabled = fixed or state in ("enabled", "enabled-runtime", "alias")
+    if enabled == args["enabled"] or fixed:
+        return False
+    verb = "enable" if args["enabled"] else "disable"
+    force = ("--force",) if args.get("force") else ()
+    status["UnitFileState"] = verb + "d"
+    yield from execute((*control, verb, *force, unit), _implied(unit, status))
+    return True
+
+
+def _run(control: Any, unit: str, args: Dict[str, Any], status: Dict[str, Any]) -> step.Steps:
+    running = status.get("ActiveState") in _RUNNING
+    wanted = args["state"]
+    verb = {"started": "start", "stopped": "stop", "restarted": "restart", "reloaded": "reload"}[
+        wanted
+    ]
+    if (wanted == "started" and running) or (wanted == "stopped" and not running):
+        return False
+    if wanted == "reloaded" and not running:
+        verb = "start"
+    options = ("--no-block",) if args.get("no_block") else ()
+    status["ActiveState"] = "inactive" if wanted == "stopped" else "active"
+    yield from execute((*control, *options, verb, unit), _implied(unit, status))
+    return True

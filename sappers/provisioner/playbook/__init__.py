@@ -1,0 +1,1 @@
+"""The language: what playbooks say, and how a run goes through it."""

@@ -1,0 +1,64 @@
+"""Finds modules by the names that playbooks use."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+from sappers.provisioner import modules
+from sappers.provisioner.modules.spec import Module
+
+# What travels with every module, or is no module of its own.
+SHARED = ("spec", "step")
+COLLECTIONS = ("ansible.builtin", "ansible.legacy", "ansible.posix", "community.general")
+ALIASES = {"systemd_service": "systemd", "dnf5": "dnf", "yum": "dnf"}
+# Not modules of files: the engine itself does them.
+FLOW = frozenset(
+    [
+        "include_tasks",
+        "import_tasks",
+        "include_role",
+        "import_role",
+        "import_playbook",
+        "include_vars",
+        "meta",
+    ]
+)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The short names of all modules, sorted."""
+    found = {one.name for one in pkgutil.iter_modules(modules.__path__)}
+    return tuple(sorted(name for name in found if name not in SHARED and not name.startswith("_")))
+
+
+def short_name(name: str) -> str:
+    """The name without its collection, where that is one we know the modules of."""
+    collection, _, short = name.rpartition(".")
+    short = short if collection in COLLECTIONS else name
+    return ALIASES.get(short, short)
+
+
+def is_known(name: str) -> bool:
+    """Whether there is such a module; a short name."""
+    return name in names() or name in FLOW
+
+
+@cache
+def source_of(name: str) -> ModuleType:
+    """The module's own Python module."""
+    return importlib.import_module(f"sappers.provisioner.modules.{name}")
+
+
+def spec_of(name: str) -> Module:
+    """What a module says of itself."""
+    spec: Module = source_of(name).SPEC
+    return spec
+
+
+def runs_on_host(name: str) -> bool:
+    """Whether its plan is made and done on the host."""
+    return hasattr(source_of(name), "plan")

@@ -1,0 +1,149 @@
+"""What modules get of the control machine: files, rendered templates, conditions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.source import Decrypt, Place, Text
+from sappers.provisioner.playbook.variables import Scope
+
+VAULT_HEADER = b"$ANSIBLE_VAULT"
+_CHUNK_BYTES = 1024 * 1024
+
+
+class ControlMissing(Exception):
+    """What a task needs of the control machine is not there, or wrong."""
+
+
+class Control:
+    """For one task on one host; collects the contents that the task may have to send."""
+
+    def __init__(
+        self, task: Task, scope: Scope, verbosity: int, decrypt: Decrypt | None = None
+    ) -> None:
+        self._task = task
+        self._scope = scope
+        self._decrypt = decrypt
+        self.verbosity = verbosity
+        self.blobs: dict[str, bytes | Path] = {}
+
+    def find(self, name: str, kind: str) -> str:
+        """The path of a file: in the `files` or `templates` of the role, then of the playbook.
+
+        Raises:
+            ControlMissing: There is none.
+        """
+        if Path(name).expanduser().is_absolute():
+            candidates = [Path(name).expanduser()]
+        else:
+            folders = self._task.inherited.folders
+            candidates = [
+                one for folder in folders for one in (folder / kind / name, folder / name)
+            ]
+        found = next((one for one in candidates if one.exists()), None)
+        if found is None:
+            looked = ", ".join(map(str, candidates))
+            raise ControlMissing(f"there is no {name} here; looked for: {looked}")
+        return str(found)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether it is a folder."""
+        return Path(path).is_dir()
+
+    def mode(self, path: str) -> int:
+        """Its permissions."""
+        return stat.S_IMODE(Path(path).stat().st_mode)
+
+    def blob(self, content: bytes) -> dict[str, Any]:
+        """A content to send, as the fields of `step.Blob`."""
+        digest = hashlib.sha256(content).hexdigest()
+        self.blobs[digest] = content
+        sha1 = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        return {"sha256": digest, "sha1": sha1, "size": len(content)}
+
+    def blob_of(self, path: str, decrypt: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
+        """A file's content to send; what is encrypted with Vault is opened."""
+        file = Path(path)
+        sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(len(VAULT_HEADER))
+                if decrypt and head == VAULT_HEADER:
+                    return self.blob(self._opened(file))
+                opened.seek(0)
+                while chunk := opened.read(_CHUNK_BYTES):
+                    sha256.update(chunk)
+                    sha1.update(chunk)
+        except OSError as error:
+            raise ControlMissing(f"{path} cannot be read: {error.strerror}") from error
+        digest = sha256.hexdigest()
+        self.blobs[digest] = file
+        return {"sha256": digest, "sha1": sha1.hexdigest(), "size": file.stat().st_size}
+
+    def _opened(self, file: Path) -> bytes:
+        if self._decrypt is None:
+            raise ControlMissing(f"{file} is encrypted with Vault, and no password is given")
+        try:
+            return self._decrypt(file.read_text()).encode()
+        except ValueError as error:
+            raise ControlMissing(f"{file} cannot be decrypted: {error}") from error
+
+    def tree(self, folder: str, prefix: str) -> list[dict[str, Any]]:
+        """All folders and files below a folder, as `copy` sends them; links are followed."""
+        root = Path(folder)
+        entries: list[dict[str, Any]] = []
+        if prefix:
+            entries.append({"path": prefix.rstrip("/"), "blob": None, "mode": None})
+        for path in sorted(root.rglob("*")):
+            name = prefix + path.relative_to(root).as_posix()
+            if path.is_dir():
+                entries.append({"path": name, "blob": None, "mode": None})
+            elif path.is_file():
+                mode = f"{self.mode(str(path)):04o}"
+                entries.append({"path": name, "blob": self.blob_of(str(path)), "mode": mode})
+        return entries
+
+    def render(self, path: str, settings: Mapping[str, Any]) -> str:
+        """A template file's text.
+
+        Raises:
+            PlaybookError: It is wrong, or a variable undefined.
+        """
+        try:
+            content = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ControlMissing(f"{path} cannot be read: {error}") from error
+        if content.startswith(VAULT_HEADER.decode()):
+            content = self._opened(Path(path)).decode()
+        own = {
+            "template_path": path,
+            "template_fullpath": str(Path(path).absolute()),
+            "template_host": "localhost",
+        }
+        scope = self._scope.under({"ansible_managed": "Ansible managed", **own})
+        return self._scope.templates.render_file(content, scope, Place(path), settings)
+
+    def to_json(self, value: Any) -> str:
+        """A mapping or list as the text that `copy` writes for it."""
+        return json.dumps(value)
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a condition holds."""
+        return self._scope.templates.holds(condition, self._scope, self._task.place)
+
+    def evaluate_or_say(self, expression: str) -> Any:
+        """An expression's value, or a text that says that it is undefined."""
+        text = Text(expression, self._task.place)
+        try:
+            return self._scope.templates.evaluate(text, self._scope, self._task.place)
+        except PlaybookError as error:
+            if "undefined" in error.message:
+                return "VARIABLE IS NOT DEFINED!"
+            raise

@@ -1,0 +1,221 @@
+"""Runs playbooks: play after play, batch after batch, and what came of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.host_values import Secret
+from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.playbook.functions import make_templates
+from sappers.provisioner.playbook.hosts import HostLinks, local_host
+from sappers.provisioner.playbook.model import Inherited, Play
+from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
+from sappers.provisioner.playbook.prepare import Preparer
+from sappers.provisioner.playbook.source import Decrypt, Place, read_file
+from sappers.provisioner.playbook.source import Mapping as SourceMapping
+from sappers.provisioner.playbook.stats import Counts
+from sappers.provisioner.playbook.track import HostState
+from sappers.provisioner.playbook.variables import (
+    HostFacts,
+    Scope,
+    as_source,
+    make_scope,
+    play_variables,
+)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What came of a run: counts by host, of those that took part."""
+
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a task failed for good on some host."""
+        return any(count.failed for count in self.counts.values())
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether a host could not be reached."""
+        return any(count.unreachable for count in self.counts.values())
+
+
+class Engine:
+    """A run of playbooks over an inventory."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        options: RunOptions,
+        watcher: Watcher,
+        *,
+        decrypt: Decrypt | None = None,
+        become_password: Secret | None = None,
+        prompted: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._inventory = inventory
+        self._options = options
+        self._extra = as_source(dict(options.extra), Place("(-e)"))
+        self._prompted = dict(prompted or {})
+        self._limit = {host.name for host in inventory.select(options.limit)}
+        names = [host.name for host in inventory.hosts] + ["localhost"]
+        self._run = Run(
+            inventory=inventory,
+            options=options,
+            templates=make_templates(),
+            preparer=Preparer(options, decrypt),
+            links=HostLinks(become_password),
+            watcher=watcher,
+            states={name: HostState(name) for name in names},
+            counts={name: Counts() for name in names},
+            decrypt=decrypt,
+        )
+
+    def run(self, plays: Sequence[Play]) -> RunReport:
+        """Run the plays in order.
+
+        Raises:
+            PlaybookError: Something is wrong that only the run could show.
+            InventoryError: A pattern of hosts is malformed.
+        """
+        taking_part: dict[str, None] = {}
+        try:
+            for play in plays:
+                hosts = self.hosts_of(play)
+                self._run.watcher.play(self.name_of(play))
+                taking_part.update(dict.fromkeys(host.name for host in hosts))
+                if not self._run_play(play, hosts):
+                    break
+        finally:
+            self._run.links.close()
+        return RunReport({name: self._run.counts[name] for name in sorted(taking_part)})
+
+    def _run_play(self, play: Play, hosts: Sequence[Host]) -> bool:
+        """Whether plays that follow may run."""
+        well = [host for host in hosts if self._run.states[host.name].failed is None]
+        for host in hosts:
+            self._run.states[host.name].over = False
+        if not well:
+            return not hosts
+        variables = play_variables(play, self._extra, self._vars_files(play), self._prompted)
+        for batch in batches(well, play.serial):
+            run = PlayRun(self._run, play, self.name_of(play), variables, batch, hosts)
+            run.go()
+            failed = [host for host in batch if self._run.states[host.name].failed]
+            if run.ended or len(failed) == len(batch):
+                return False
+            if run.ended_play:
+                break
+        return True
+
+    def name_of(self, play: Play) -> str:
+        """A play's name, or its hosts."""
+        named = play.name or play.hosts
+        named = self._run.templates.render(named, self._scope(play), play.place)
+        return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
+
+    def hosts_of(self, play: Play) -> list[Host]:
+        """The hosts that a play names, within the limit, in its order.
+
+        Raises:
+            InventoryError: Its pattern is malformed, or names nothing.
+        """
+        wanted = self._run.templates.render(play.hosts, self._scope(play), play.place)
+        parts = wanted if isinstance(wanted, list) else [wanted]
+        pattern = ",".join(str(part) for part in parts)
+        hosts: Sequence[Host]
+        if pattern in ("localhost", "127.0.0.1") and pattern not in self._run.states:
+            hosts = [local_host(pattern)]
+        elif pattern == "localhost" and not any(h.name == pattern for h in self._inventory.hosts):
+            hosts = [local_host()]
+        else:
+            hosts = [one for one in self._inventory.select(pattern) if one.name in self._limit]
+        connection = play.inherited.settings.get("connection")
+        if str(connection) in ("local", "ansible.builtin.local"):
+            from dataclasses import replace
+
+            hosts = [replace(host, is_local=True) for host in hosts]
+        return _ordered(list(hosts), play.order)
+
+    def _scope(self, play: Play) -> Scope:
+        """What is known before any host is: `-e` and the play's own variables."""
+        variables = play_variables(play, self._extra, {}, self._prompted)
+        magic = {"playbook_dir": str(play.folder.absolute())}
+        return make_scope(
+            self._run.templates,
+            variables,
+            Inherited(folders=(play.folder,)),
+            HostFacts(),
+            {},
+            magic,
+        )
+
+    def _vars_files(self, play: Play) -> dict[str, Any]:
+        """The variables of all `vars_files`; of a list in the list the first that is there."""
+        values: dict[str, Any] = {}
+        scope = self._scope(play)
+        for entry in play.vars_files:
+            names = self._run.templates.render(entry, scope, play.place)
+            alternatives = names if isinstance(names, list) else [names]
+            path = next(
+                (path for name in alternatives if (path := _found(play.folder, str(name)))), None
+            )
+            if path is None:
+                raise play.place.error(
+                    f"vars_files: there is no {' or '.join(map(str, alternatives))}"
+                )
+            content = read_file(path, self._run.decrypt)
+            if content is not None and not isinstance(content, SourceMapping):
+                raise Place(str(path)).error("expected a mapping of variable names to values")
+            values.update(content or {})
+        return values
+
+
+def _found(folder: Path, name: str) -> Path | None:
+    for path in (folder / name, folder / "vars" / name):
+        if path.is_file():
+            return path
+    return None
+
+
+def _ordered(hosts: list[Host], order: str) -> list[Host]:
+    if "sorted" in order:
+        hosts.sort(key=lambda host: host.name)
+    if order.startswith("reverse"):
+        hosts.reverse()
+    if order == "shuffle":
+        random.SystemRandom().shuffle(hosts)
+    return hosts
+
+
+def batches(hosts: Sequence[Host], serial: Sequence[Any]) -> list[list[Host]]:
+    """The hosts in batches: sizes or percentages in turn, the last for all that are left.
+
+    Raises:
+        PlaybookError: A size is none.
+    """
+    sizes = [_size(one, len(hosts)) for one in serial] or [len(hosts)]
+    found: list[list[Host]] = []
+    left = list(hosts)
+    while left:
+        size = sizes[min(len(found), len(sizes) - 1)] or len(left)
+        found.append(left[:size])
+        left = left[size:]
+    return found
+
+
+def _size(one: Any, count: int) -> int:
+    text = str(one).strip()
+    try:
+        if text.endswith("%"):
+            return max(1, int(float(text[:-1]) * count / 100))
+        return int(text)
+    except ValueError:
+        raise PlaybookError(f"serial: {one!r} is no number of hosts", path="(serial)") from None

@@ -1,0 +1,211 @@
+"""What tasks that steer the run do: includes, variables from files, `meta`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.judge import Judged, judge, judge_item, learn
+from sappers.provisioner.playbook.load_tasks import inherit
+from sappers.provisioner.playbook.model import Inherited, Node, Task
+from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.prepare import Item, Prepared, failure
+from sappers.provisioner.playbook.segments import selected
+from sappers.provisioner.playbook.source import Mapping as SourceMapping
+from sappers.provisioner.playbook.source import read_file
+from sappers.provisioner.playbook.templating import MISSING
+from sappers.provisioner.playbook.track import HostState
+from sappers.provisioner.playbook.variables import HostFacts
+
+if TYPE_CHECKING:
+    from sappers.provisioner.playbook.play_run import PlayRun
+
+DEPTH_MAX = 50
+
+
+class Flow:
+    """Runs the tasks that steer a play."""
+
+    def __init__(self, around: PlayRun, options: RunOptions) -> None:
+        self._around = around
+        self._options = options
+        self._depth = 0
+
+    def run(self, task: Task, hosts: Sequence[str]) -> None:
+        """Do what the task says on these hosts.
+
+        Raises:
+            PlaybookError: What it includes is wrong, or includes itself without end.
+        """
+        prepared = {host: self._prepare(task, host) for host in hosts}
+        if task.module == "meta":
+            self._meta(task, prepared)
+        elif task.module == "include_vars":
+            self._include_vars(task, prepared)
+        else:
+            self._include(task, prepared)
+
+    def _prepare(self, task: Task, host: str) -> Prepared:
+        state = self._around.states[host]
+        return self._around.shared.preparer.prepare(
+            task, self._around.scope(host, task, state.facts)
+        )
+
+    def _finish(
+        self, task: Task, prepared: Mapping[str, Prepared], results: Mapping[str, Any]
+    ) -> None:
+        """Judge, learn and show."""
+        told: dict[str, Judged] = {}
+        for host, one in prepared.items():
+            judged_items = [
+                judge_item(task, item, result)
+                for item, result in zip(one.items, results[host], strict=True)
+            ]
+            judged = judge(one, judged_items)
+            state = self._around.states[host]
+            state.facts = learn(state.facts, judged)
+            if judged.failed:
+                state.failed = judged
+            told[host] = judged
+        self._around.show(task, told)
+
+    def _known(self, one: Prepared) -> list[dict[str, Any]]:
+        return [dict(item.known or {}) for item in one.items]
+
+    # include_tasks, include_role
+
+    def _include(self, task: Task, prepared: Mapping[str, Prepared]) -> None:
+        results = {host: self._known(one) for host, one in prepared.items()}
+        included: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {}
+        for host, one in prepared.items():
+            for item, result in zip(one.items, results[host], strict=True):
+                args = result.pop("include_args", None)
+                if args is None:
+                    continue
+                layer = _item_layer(task, item)
+                key = repr((sorted(args.items(), key=str), layer))
+                included.setdefault(key, (args, layer, []))[2].append(host)
+        self._finish(task, prepared, results)
+        self._depth += 1
+        try:
+            if self._depth > DEPTH_MAX:
+                raise task.place.error("it includes itself without end")
+            for args, layer, hosts in included.values():
+                nodes = self._load(task, args, layer)
+                going = [host for host in hosts if self._around.states[host].is_well]
+                self._around.run_nodes(selected(nodes, self._options), going)
+        finally:
+            self._depth -= 1
+
+    def _load(self, task: Task, args: Mapping[str, Any], layer: dict[str, Any]) -> tuple[Node, ...]:
+        # What the include itself was asked by is not asked of its tasks again.
+        below = _handed_down(task, layer)
+        apply = task.arguments.get("apply")
+        if isinstance(apply, SourceMapping):
+            below = inherit(below, apply)
+        loader = self._around.play.loader
+        assert loader is not None
+        if task.module == "include_tasks":
+            return loader.tasks_of_file(str(args["file"]), task, below)
+        return loader.tasks_of_role(str(args["name"]), args, below, task.place)
+
+    # include_vars
+
+    def _include_vars(self, task: Task, prepared: Mapping[str, Prepared]) -> None:
+        results = {host: self._known(one) for host, one in prepared.items()}
+        for host, one in prepared.items():
+            state = self._around.states[host]
+            for index, result in enumerate(results[host]):
+                args = result.pop("include_args", None)
+                if args is None:
+                    continue
+                try:
+                    values, files = self._read_vars(task, args)
+                except PlaybookError as error:
+                    results[host][index] = failure(error)
+                    continue
+                state.facts = replace(state.facts, included=state.facts.included.update(values))
+                result["ansible_included_var_files"] = files
+            del one
+        self._finish(task, prepared, results)
+
+    def _read_vars(self, task: Task, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        name = str(args["dir"] or args["file"])
+        folders = task.inherited.folders
+        candidates = [one for folder in folders for one in (folder / "vars" / name, folder / name)]
+        candidates.insert(0, Path(task.place.path).parent / name)
+        path = next((one for one in candidates if one.exists()), None)
+        if path is None:
+            raise task.place.error(f"there is no {name} to take variables from")
+        wanted = {f".{one}" for one in args["extensions"]}
+        files = [path] if args["file"] else sorted(
+            one for one in path.rglob("*") if one.is_file() and one.suffix in wanted
+        )  # fmt: skip
+        values: dict[str, Any] = {}
+        for file in files:
+            content = read_file(file, self._around.shared.decrypt)
+            if content is not None and not isinstance(content, SourceMapping):
+                raise task.place.error(f"{file} is no mapping of names to values")
+            values.update(content or {})
+        return ({str(args["name"]): values} if args["name"] else values), [
+            str(one) for one in files
+        ]
+
+    # meta
+
+    def _meta(self, task: Task, prepared: Mapping[str, Prepared]) -> None:
+        hosts = [host for host, one in prepared.items() if not _is_skipped(one)]
+        states = [self._around.states[host] for host in hosts]
+        everyone = list(self._around.states.values())
+        match str(task.arguments["action"]) if hosts else "noop":
+            case "flush_handlers":
+                self._around.handlers.flush(hosts)
+            case "end_play" | "end_batch" as action:
+                self._around.ended_play = action == "end_play"
+                _end(everyone)
+            case "end_host":
+                _end(states)
+            case "clear_host_errors":
+                for state in everyone:
+                    state.failed, state.unreachable = None, False
+            case "clear_facts":
+                for state in states:
+                    state.facts = replace(state.facts, facts=HostFacts().facts)
+            case "reset_connection":
+                for host in hosts:
+                    self._around.shared.links.drop(host)
+            case _:
+                pass
+
+
+def _end(states: Sequence[HostState]) -> None:
+    for state in states:
+        state.over = True
+
+
+def _is_skipped(one: Prepared) -> bool:
+    return one.known is not None or bool(one.items[0].known and one.items[0].known.get("skipped"))
+
+
+def _item_layer(task: Task, item: Item) -> dict[str, Any]:
+    """What the tasks of an include inherit of the loop around it."""
+    control = task.loop_control
+    names = [control.loop_var, control.index_var, "ansible_loop", "ansible_loop_var"]
+    if not (task.loop or task.loop_with):
+        return {}
+    found = {name: item.scope.find(name) for name in names if name}
+    return {name: value for name, value in found.items() if value is not MISSING}
+
+
+def _handed_down(task: Task, layer: Mapping[str, Any]) -> Inherited:
+    below = task.inherited
+    outer = below.vars
+    return replace(
+        below,
+        when=(),
+        tags=frozenset(),
+        vars=(*outer, layer) if layer else outer,
+    )

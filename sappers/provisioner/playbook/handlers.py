@@ -1,0 +1,75 @@
+"""Runs the handlers that were called: in the order in which they are written, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sappers.provisioner.playbook.model import Play, Task
+
+if TYPE_CHECKING:
+    from sappers.provisioner.playbook.play_run import PlayRun
+
+ROUNDS_MAX = 100
+
+
+def names_of(handler: Task) -> frozenset[str]:
+    """The names that a handler answers to."""
+    role = handler.inherited.role
+    name = str(handler.name or "")
+    names = {name, *handler.listen}
+    if role:
+        names.add(f"{role.name} : {name}")
+    return frozenset(names - {""})
+
+
+class Handlers:
+    """The handlers of a play on a batch of hosts."""
+
+    def __init__(self, around: PlayRun, play: Play) -> None:
+        self._around = around
+        self._play = play
+
+    def all(self) -> list[Task]:
+        """The handlers of roles included so far, then the play's own."""
+        loader = self._play.loader
+        known = list(self._play.handlers)
+        late = [one for one in (loader.handlers if loader else ()) if one not in known]
+        return [*late, *known]
+
+    def known_names(self) -> set[str]:
+        """All names that may be called."""
+        return {name for handler in self.all() for name in names_of(handler)}
+
+    def flush(self, hosts: Sequence[str]) -> None:
+        """Run what was called on these hosts, and what that calls; then nothing is called any more.
+
+        Raises:
+            PlaybookError: What was called is no handler.
+        """
+        for _ in range(ROUNDS_MAX):
+            handlers = self.all()
+            self._refuse_unknown(handlers, hosts)
+            called = {host: set(self._around.states[host].notified) for host in hosts}
+            if not any(called.values()):
+                return
+            for host in hosts:
+                self._around.states[host].notified.clear()
+            for handler in handlers:
+                names = names_of(handler)
+                self._run(handler, [host for host in hosts if names & called[host]])
+
+    def _run(self, handler: Task, hosts: Sequence[str]) -> None:
+        going = [host for host in hosts if self._around.states[host].is_well]
+        if going:
+            self._around.run_segment((handler,), going)
+
+    def _refuse_unknown(self, handlers: Sequence[Task], hosts: Sequence[str]) -> None:
+        known = {name for handler in handlers for name in names_of(handler)}
+        for host in hosts:
+            unknown = [name for name in self._around.states[host].notified if name not in known]
+            if unknown:
+                raise self._play.place.error(
+                    f"a task notifies {unknown[0]!r}, and there is no such handler",
+                    hint=f"handlers: {', '.join(sorted(known)) or 'none'}",
+                )

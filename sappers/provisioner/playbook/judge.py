@@ -1,0 +1,190 @@
+"""What a task's results mean: changed, failed, skipped; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.prepare import Item, Prepared, failure
+from sappers.provisioner.playbook.variables import HostFacts, Scope
+
+Result = dict[str, Any]
+
+
+class Outcome(StrEnum):
+    """How a task ended on a host. The words mean what they mean to Ansible."""
+
+    OK = "ok"
+    CHANGED = "changed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    IGNORED = "ignored"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A task's result on one host.
+
+    Attributes:
+        result: As `register` keeps it.
+        items: Of a loop: each item's label and result.
+    """
+
+    task: Task
+    name: str
+    result: Result
+    outcome: Outcome
+    items: tuple[tuple[Any, Result], ...] = ()
+    no_log: bool = False
+    notified: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the host goes no further."""
+        return self.outcome in (Outcome.FAILED, Outcome.UNREACHABLE)
+
+
+def judge_item(task: Task, item: Item, result: Result) -> Result:
+    """One turn's result, with `changed_when` and `failed_when` applied."""
+    result = with_lines(result)
+    if result.get("skipped") or not (task.changed_when or task.failed_when):
+        return _completed(result)
+    scope = _scope_with(task, item.scope, result)
+    try:
+        if task.changed_when:
+            result["changed"] = all(
+                scope.templates.holds(one, scope, task.place) for one in task.changed_when
+            )
+        if task.failed_when:
+            failed = all(scope.templates.holds(one, scope, task.place) for one in task.failed_when)
+            result["failed_when_result"] = result["failed"] = failed
+    except PlaybookError as error:
+        result.update(failure(error))
+    return _completed(result)
+
+
+def is_done(task: Task, item: Item, result: Result, attempt: int) -> bool:
+    """Whether `until` holds; without one, whether it did not fail."""
+    if not task.until:
+        return not result.get("failed")
+    scope = _scope_with(task, item.scope, {**result, "attempts": attempt})
+    return all(scope.templates.holds(one, scope, task.place) for one in task.until)
+
+
+def _scope_with(task: Task, scope: Scope, result: Result) -> Scope:
+    return scope.under({task.register: result}) if task.register else scope.under(_unnamed(result))
+
+
+def _unnamed(result: Result) -> Result:
+    """Without `register` conditions see the result's own parts, as in Ansible."""
+    return {key: value for key, value in result.items() if key.isidentifier()}
+
+
+def with_lines(result: Result) -> Result:
+    """With stdout and stderr as lists of lines, too."""
+    for name in ("stdout", "stderr"):
+        text = result.get(name)
+        if isinstance(text, str):
+            result[f"{name}_lines"] = text.splitlines()
+    return result
+
+
+def _completed(result: Result) -> Result:
+    result.setdefault("changed", False)
+    result.setdefault("failed", False)
+    return result
+
+
+def judge(prepared: Prepared, results: Sequence[Result]) -> Judged:
+    """A whole task's result from those of its turns."""
+    task = prepared.task
+    items: tuple[tuple[Any, Result], ...] = ()
+    if prepared.known is not None:
+        result = _completed(dict(prepared.known))
+    elif prepared.looped:
+        result, items = _joined(prepared, results)
+    else:
+        result = dict(results[0])
+    outcome = _outcome(prepared, result)
+    if outcome is Outcome.IGNORED:
+        result["ignore_errors"] = True
+    return Judged(
+        task, prepared.name, result, outcome, items, prepared.no_log,
+        _notified(prepared) if outcome is Outcome.CHANGED else (),
+    )  # fmt: skip
+
+
+def _joined(
+    prepared: Prepared, results: Sequence[Result]
+) -> tuple[Result, tuple[tuple[Any, Result], ...]]:
+    told = [
+        {**result, "item": item.value, "ansible_loop_var": prepared.task.loop_control.loop_var,
+         prepared.task.loop_control.loop_var: item.value}
+        for item, result in zip(prepared.items, results, strict=False)
+    ]  # fmt: skip
+    skipped = bool(told) and all(one.get("skipped") for one in told)
+    failed = any(one.get("failed") for one in told)
+    message = "All items completed"
+    if skipped:
+        message = "All items skipped"
+    elif failed:
+        message = "One or more items failed"
+    whole: Result = {
+        "results": told,
+        "changed": any(one.get("changed") for one in told),
+        "failed": failed,
+        "msg": message,
+    }
+    if skipped or not told:
+        whole["skipped"] = True
+    if not told:
+        whole.update(skipped_reason="No items in the list", skip_reason="No items in the list")
+    labels = [item.label for item in prepared.items]
+    return whole, tuple(zip(labels, told, strict=False))
+
+
+def _outcome(prepared: Prepared, result: Mapping[str, Any]) -> Outcome:
+    if result.get("unreachable"):
+        return Outcome.UNREACHABLE
+    if result.get("failed"):
+        return Outcome.IGNORED if prepared.ignore_errors else Outcome.FAILED
+    if result.get("skipped"):
+        return Outcome.SKIPPED
+    return Outcome.CHANGED if result.get("changed") else Outcome.OK
+
+
+def _notified(prepared: Prepared) -> tuple[str, ...]:
+    """The handlers that are called, rendered; in a loop of any item."""
+    scope = prepared.items[0].scope if prepared.items else None
+    if scope is None:
+        return ()
+    names: list[str] = []
+    for one in prepared.task.notify:
+        rendered = scope.templates.render(one, scope, prepared.task.place)
+        names += [str(name) for name in (rendered if isinstance(rendered, list) else [rendered])]
+    return tuple(names)
+
+
+def learn(facts: HostFacts, judged: Judged) -> HostFacts:
+    """What the host's variables are after a task."""
+    task, result = judged.task, judged.result
+    for one in [result, *(result for _, result in judged.items)]:
+        told = one.get("ansible_facts")
+        if isinstance(told, dict) and not one.get("failed"):
+            facts = _with_facts(facts, task, told)
+    if task.register:
+        facts = facts.tell({task.register: result})
+    return facts
+
+
+def _with_facts(facts: HostFacts, task: Task, told: Mapping[str, Any]) -> HostFacts:
+    if task.module == "set_fact":
+        if task.arguments.get("cacheable"):
+            facts = facts.gathered(told)
+        return facts.tell(told)
+    return facts.gathered(told)

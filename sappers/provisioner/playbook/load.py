@@ -1,0 +1,298 @@
+"""Loads playbooks: plays, the roles they use, and what they import, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AnyMapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sappers.provisioner.playbook import keywords
+from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
+from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task
+from sappers.provisioner.playbook.roles import RoleFiles
+from sappers.provisioner.playbook.source import Decrypt, Items, Mapping, Place, place_of, read_file
+
+IMPORTS_MAX = 50
+_PLAYBOOK_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
+
+
+def load_playbook(path: Path, decrypt: Decrypt | None = None) -> tuple[Play, ...]:
+    """The plays of a playbook and of those it imports, in order.
+
+    Raises:
+        PlaybookError: Something in it, or in a file it imports, is wrong; at its place.
+    """
+    return _load_file(path, decrypt, ())
+
+
+def _load_file(path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]) -> tuple[Play, ...]:
+    content = read_file(path, decrypt)
+    place = Place(str(path), 1, 1)
+    if not isinstance(content, Items) or not content:
+        raise place.error("a playbook is a list of plays", hint="begin each with `- hosts: …`")
+    if path in above or len(above) > IMPORTS_MAX:
+        raise place.error("it imports itself")
+    plays: list[Play] = []
+    for item, at in zip(content, content.places, strict=True):
+        if not isinstance(item, Mapping):
+            raise at.error("expected a play: a mapping with `hosts`")
+        imported = next((key for key in _PLAYBOOK_IMPORTS if key in item), None)
+        if imported:
+            plays.extend(_import_plays(item, imported, path, decrypt, above))
+        else:
+            plays.append(PlayLoader(path.parent, decrypt).load(item))
+    return tuple(plays)
+
+
+def _import_plays(
+    item: Mapping, key: str, path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]
+) -> tuple[Play, ...]:
+    keywords.refuse_unknown(item, {key, "name", "tags", "vars", "when"}, "imported playbook")
+    name = str(item[key])
+    if is_template(name):
+        raise item.at(key).error("the name of an imported playbook is no template")
+    handed = inherit(Inherited(), item)
+    return tuple(
+        replace(play, inherited=_under(handed, play.inherited),
+                sections=tuple(_nodes_under(handed, nodes) for nodes in play.sections))
+        for play in _load_file(path.parent / name, decrypt, (*above, path))
+    )  # fmt: skip
+
+
+def _under(outer: Inherited, inner: Inherited) -> Inherited:
+    return replace(
+        inner,
+        when=(*outer.when, *inner.when),
+        tags=outer.tags | inner.tags,
+        vars=(*outer.vars, *inner.vars),
+    )
+
+
+def _nodes_under(outer: Inherited, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    return tuple(
+        replace(node, inherited=_under(outer, node.inherited))
+        if isinstance(node, Task)
+        else replace(
+            node,
+            body=_nodes_under(outer, node.body),
+            rescue=_nodes_under(outer, node.rescue),
+            always=_nodes_under(outer, node.always),
+        )
+        for node in nodes
+    )
+
+
+class PlayLoader:
+    """Loads one play, and later what its tasks include."""
+
+    def __init__(self, folder: Path, decrypt: Decrypt | None = None) -> None:
+        self._folder = folder
+        self._decrypt = decrypt
+        self._role_files = RoleFiles(folder, decrypt)
+        self._depth = 0
+        self._seen_roles: set[tuple[str, str]] = set()
+        self.handlers: list[Task] = []
+        self.roles: list[Role] = []
+
+    def load(self, item: Mapping) -> Play:
+        """The play. Raises PlaybookError."""
+        keywords.refuse_unknown(item, keywords.PLAY, "play")
+        if "hosts" not in item or item["hosts"] in (None, "", []):
+            raise item.place.error("the play has no `hosts`", hint="hosts: all")
+        _check_play(item)
+        inherited = replace(inherit(Inherited(), item), vars=(), folders=(self._folder,))
+        sections = (
+            self._nodes(item, "pre_tasks", inherited),
+            self._roles(item, inherited) + self._nodes(item, "tasks", inherited),
+            self._nodes(item, "post_tasks", inherited),
+        )
+        own = load_nodes(item.get("handlers"), item.at("handlers"), inherited, self, handlers=True)
+        handlers = (*self.handlers, *only_tasks(own))
+        return Play(
+            place=item.place,
+            name=item.get("name"),
+            hosts=item["hosts"],
+            inherited=inherited,
+            sections=sections,
+            handlers=handlers,
+            vars=item.get("vars") or {},
+            vars_files=as_tuple(item.get("vars_files")),
+            gather_facts=item.get("gather_facts", True),
+            serial=as_tuple(item.get("serial")),
+            max_fail_percentage=item.get("max_fail_percentage"),
+            any_errors_fatal=item.get("any_errors_fatal", False),
+            strategy=str(item.get("strategy", "linear")).removeprefix("ansible.builtin."),
+            order=str(item.get("order", "inventory")),
+            force_handlers=item.get("force_handlers"),
+            folder=self._folder,
+            roles=tuple(self.roles),
+            vars_prompt=as_tuple(item.get("vars_prompt")),
+            loader=self,
+        )
+
+    def import_tasks(self, task: Task) -> tuple[Node, ...]:
+        """As `Importer`."""
+        name = task.arguments["file"]
+        if is_template(name):
+            raise task.place.error(
+                "import_tasks is done before any variable is known", hint="write include_tasks"
+            )
+        return self.tasks_of_file(str(name), task, task.inherited)
+
+    def import_role(self, task: Task) -> tuple[Node, ...]:
+        """As `Importer`."""
+        name = task.arguments["name"]
+        if is_template(name):
+            raise task.place.error(
+                "import_role is done before any variable is known", hint="write include_role"
+            )
+        return self.tasks_of_role(str(name), task.arguments, task.inherited, task.place)
+
+    def tasks_of_file(self, name: str, task: Task, inherited: Inherited) -> tuple[Node, ...]:
+        """The tasks of a file that a task includes or imports.
+
+        Raises:
+            PlaybookError: There is none such, it is wrong, or it includes itself without end.
+        """
+        here = Path(task.place.path).parent
+        candidates = [here / name]
+        if inherited.role:
+            candidates.insert(0, inherited.role.folder / "tasks" / name)
+        candidates.append(self._folder / name)
+        path = next((one for one in candidates if one.is_file()), None)
+        if path is None:
+            raise task.place.error(
+                f"there is no task file {name}",
+                hint="looked for: " + ", ".join(dict.fromkeys(map(str, candidates))),
+            )
+        return self._deeper(
+            task.place,
+            lambda: load_nodes(
+                read_file(path, self._decrypt),
+                Place(str(path), 1, 1),
+                replace(inherited, folders=_with_folder(inherited.folders, path.parent)),
+                self,
+                handlers=task.is_handler,
+            ),
+        )
+
+    def tasks_of_role(
+        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place
+    ) -> tuple[Node, ...]:
+        """The tasks of a role and before them those of its dependencies; its handlers are kept.
+
+        Raises:
+            PlaybookError: There is no such role, it is wrong, or it needs itself.
+        """
+        return self._deeper(place, lambda: self._role(name, arguments, inherited, place))
+
+    def _deeper(self, place: Place, load: Any) -> tuple[Node, ...]:
+        self._depth += 1
+        try:
+            if self._depth > IMPORTS_MAX:
+                raise place.error("it imports itself without end")
+            nodes: tuple[Node, ...] = load()
+            return nodes
+        finally:
+            self._depth -= 1
+
+    def _role(
+        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place
+    ) -> tuple[Node, ...]:
+        loaded = self._role_files.load(name, arguments, place)
+        params = inherited.vars[-1] if arguments.get("has_params") else {}
+        parent = inherited.role.name if inherited.role else None
+        parents = (
+            *(inherited.role.parents if inherited.role else ()),
+            *((parent,) if parent else ()),
+        )
+        if name in parents:
+            raise place.error(f"the role {name} needs itself")
+        role = Role(loaded.name, loaded.folder, loaded.defaults, loaded.vars, params, parents)
+        self.roles.append(role)
+        below = replace(
+            inherited,
+            role=role,
+            roles=(*inherited.roles, role),
+            folders=(role.folder, *inherited.folders),
+        )
+        nodes: list[Node] = []
+        for dependency in loaded.dependencies:
+            nodes.extend(self._role_entry(dependency, dependency_place(dependency, place), below))
+        handlers = load_nodes(loaded.handlers, place, below, self, handlers=True)
+        self.handlers.extend(only_tasks(handlers))
+        nodes.extend(load_nodes(loaded.tasks, place, below, self))
+        return tuple(nodes)
+
+    def _roles(self, item: Mapping, inherited: Inherited) -> tuple[Node, ...]:
+        roles = item.get("roles")
+        if roles is None:
+            return ()
+        if not isinstance(roles, Items):
+            raise item.at("roles").error("`roles` takes a list")
+        nodes: list[Node] = []
+        for entry, at in zip(roles, roles.places, strict=True):
+            nodes.extend(self._role_entry(entry, at, inherited))
+        return tuple(nodes)
+
+    def _role_entry(self, entry: Any, at: Place, inherited: Inherited) -> tuple[Node, ...]:
+        """One item of `roles` or of a role's dependencies; what ran once is not run again."""
+        if isinstance(entry, str):
+            name, below, params = entry, inherited, False
+        elif isinstance(entry, Mapping) and ("role" in entry or "name" in entry):
+            name = str(entry.get("role") or entry.get("name"))
+            below, params = self._with_params(entry, inherited)
+        else:
+            raise at.error("expected the name of a role", hint="- role: NAME")
+        key = (name, repr(sorted(below.vars[-1].items())) if params else "")
+        if key in self._seen_roles and not self._role_files.allows_duplicates(name, at):
+            return ()
+        self._seen_roles.add(key)
+        return self.tasks_of_role(name, {"has_params": params}, below, at)
+
+    @staticmethod
+    def _with_params(entry: Mapping, inherited: Inherited) -> tuple[Inherited, bool]:
+        """What a role entry hands down; names that are no keywords are its parameters."""
+        params = Mapping(entry.place)
+        for key, value in entry.items():
+            if key not in keywords.ROLE:
+                params[key], params.places[key] = value, entry.at(key)
+        params.update(entry.get("vars") or {})
+        below = inherit(inherited, entry)
+        if not params:
+            return below, False
+        outer = inherited.vars
+        return replace(below, vars=(*outer, params)), True
+
+    def _nodes(self, item: Mapping, key: str, inherited: Inherited) -> tuple[Node, ...]:
+        return load_nodes(item.get(key), item.at(key), inherited, self)
+
+
+def dependency_place(entry: Any, otherwise: Place) -> Place:
+    """Where a dependency is written."""
+    return place_of(entry, otherwise)
+
+
+def only_tasks(nodes: tuple[Node, ...]) -> tuple[Task, ...]:
+    """Handlers; a block among them is refused."""
+    for node in nodes:
+        if not isinstance(node, Task):
+            raise node.place.error("a block is no handler", hint="write its tasks as handlers")
+    return tuple(node for node in nodes if isinstance(node, Task))
+
+
+def _with_folder(folders: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+    return folders if folder in folders else (*folders[:1], folder, *folders[1:])
+
+
+def _check_play(item: Mapping) -> None:
+    strategy = str(item.get("strategy", "linear")).removeprefix("ansible.builtin.")
+    if strategy not in ("linear", "free", "host_pinned"):
+        raise item.at("strategy").error(
+            f"the strategy {strategy!r} is not supported", hint="linear and free are"
+        )
+    orders = ("inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle")
+    if str(item.get("order", "inventory")) not in orders:
+        raise item.at("order").error(f"`order` is one of {', '.join(orders)}")

@@ -1,0 +1,289 @@
+"""Loads lists of tasks and blocks: keywords checked, modules and their arguments known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AnyMapping
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sappers.provisioner.playbook import catalog, keywords
+from sappers.provisioner.playbook.arguments import (
+    ArgumentError,
+    canonical,
+    check_presence,
+    holds_template,
+    is_template,
+    parse_free_form,
+    typed,
+)
+from sappers.provisioner.playbook.flow import FLOW_SPECS
+from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
+from sappers.provisioner.playbook.source import Items, Mapping, Place, Text, place_of
+
+
+class Importer(Protocol):
+    """Who loads what a task imports."""
+
+    def import_tasks(self, task: Task) -> tuple[Node, ...]:
+        """The tasks of the file that a task names; static."""
+
+    def import_role(self, task: Task) -> tuple[Node, ...]:
+        """The tasks of a role; static."""
+
+
+def load_nodes(
+    value: Any, place: Place, inherited: Inherited, importer: Importer, *, handlers: bool = False
+) -> tuple[Node, ...]:
+    """Tasks and blocks of a list.
+
+    Raises:
+        PlaybookError: Something is no task, unknown or wrong; at its place.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, Items):
+        raise place_of(value, place).error("expected a list of tasks", hint="begin each with `-`")
+    nodes: list[Node] = []
+    for item, at in zip(value, value.places, strict=True):
+        if not isinstance(item, Mapping):
+            raise at.error("expected a task: a mapping with the name of a module")
+        if "block" in item:
+            nodes.append(_load_block(item, inherited, importer, handlers=handlers))
+            continue
+        task = load_task(item, inherited, handler=handlers)
+        if task.module == "import_tasks":
+            nodes.extend(importer.import_tasks(task))
+        elif task.module == "import_role":
+            nodes.extend(importer.import_role(task))
+        else:
+            nodes.append(task)
+    return tuple(nodes)
+
+
+def _load_block(
+    item: Mapping, inherited: Inherited, importer: Importer, *, handlers: bool
+) -> Block:
+    keywords.refuse_unknown(item, keywords.BLOCK, "block")
+    below = inherit(inherited, item)
+    parts = {
+        part: load_nodes(item.get(part), item.at(part), below, importer, handlers=handlers)
+        for part in ("block", "rescue", "always")
+    }
+    return Block(item.place, parts["block"], parts["rescue"], parts["always"])
+
+
+def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> Task:
+    """One task. Raises PlaybookError as `load_nodes`."""
+    known = keywords.HANDLER if handler else keywords.TASK
+    name, given = _action(item, known)
+    place = item.at(name) if name in item else item.place
+    module = catalog.short_name(name)
+    loop_with, loop = _loop(item)
+    _refuse_texts(item)
+    below = inherit(inherited, item)
+    defaults = below.module_defaults.get(module, {})
+    return Task(
+        place=item.place,
+        module=module,
+        arguments=_arguments(module, given, item.get("args"), place, defaults),
+        inherited=below,
+        name=item.get("name"),
+        loop=loop,
+        loop_with=loop_with,
+        loop_control=_loop_control(item),
+        register=item.get("register"),
+        changed_when=as_tuple(item.get("changed_when")),
+        failed_when=as_tuple(item.get("failed_when")),
+        until=as_tuple(item.get("until")),
+        retries=item.get("retries"),
+        delay=item.get("delay", 5),
+        notify=as_tuple(item.get("notify")),
+        listen=tuple(str(name) for name in as_tuple(item.get("listen"))),
+        is_handler=handler,
+    )
+
+
+def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any]:
+    """The name of the module as written, and what is given to it."""
+    found = [key for key in item if key not in known and not key.startswith("with_")]
+    if "action" in item:
+        found.append("action")
+    for key in found:
+        if key in keywords.REFUSED:
+            raise item.at(key).error(f"`{key}` is not supported", hint=keywords.REFUSED[key])
+        if key != "action" and not catalog.is_known(catalog.short_name(key)):
+            names = {*known, *catalog.names(), *catalog.FLOW}
+            hint = keywords.instead(catalog.short_name(key), names, "keywords and modules")
+            raise item.at(key).error(
+                f"`{key}` is neither a keyword nor a module that is supported",
+                hint=hint if hint.startswith("did") else "`sappers-deploy module` lists them all",
+            )
+    if not found:
+        raise item.place.error("the task names no module", hint="for example `debug: msg=…`")
+    if len(found) > 1:
+        raise item.at(found[1]).error(
+            f"a task names one module; this one names {found[0]} and {found[1]}"
+        )
+    if found[0] != "action":
+        return found[0], item[found[0]]
+    return _old_action(item)
+
+
+def _old_action(item: Mapping) -> tuple[str, Any]:
+    given = item["action"]
+    if isinstance(given, Mapping) and "module" in given:
+        rest = Mapping(given.place)
+        rest.update({key: value for key, value in given.items() if key != "module"})
+        rest.places = given.places
+        name = str(given["module"])
+    else:
+        name, _, text = str(given).partition(" ")
+        rest = Text(text, item.at("action"))  # type: ignore[assignment]
+    if not catalog.is_known(catalog.short_name(name)):
+        raise item.at("action").error(f"there is no module `{name}`")
+    return name, rest
+
+
+def _arguments(
+    module: str, given: Any, more: Any, place: Place, defaults: AnyMapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments by their own names, of which those without templates are known to be right."""
+    spec = FLOW_SPECS[module] if module in catalog.FLOW else catalog.spec_of(module)
+    try:
+        if given is None or isinstance(given, Mapping):
+            found: dict[str, Any] = dict(given or {})
+        elif isinstance(given, list) and spec.free_form:
+            found = {spec.free_form: given}
+        else:
+            at = place_of(given, place)
+            parsed = parse_free_form(str(given), spec)
+            found = {name: Text(value, at) for name, value in parsed.items()}
+    except ValueError as error:
+        raise place_of(given, place).error(f"{module}: {error}") from error
+    if isinstance(more, Mapping):
+        found = {**more, **found}
+    elif more is not None and not is_template(more):
+        raise place.error("`args` takes a mapping of arguments")
+    values: dict[str, Any] = dict(defaults)
+    for name, value in found.items():
+        source = given if isinstance(given, Mapping) and name in given else more
+        at = source.at(name) if isinstance(source, Mapping) else place
+        values[_checked_name(module, name, value, at)] = value
+    if not spec.any_arguments and not is_template(more):
+        try:
+            check_presence(values, spec)
+        except ArgumentError as error:
+            hint = error.hint or f"sappers-deploy module {module}"
+            raise place.error(f"{module}: {error}", hint=hint) from error
+    return values
+
+
+def _checked_name(module: str, name: str, value: Any, at: Place) -> str:
+    spec = FLOW_SPECS[module] if module in catalog.FLOW else catalog.spec_of(module)
+    try:
+        own = canonical(name, spec)
+    except ArgumentError as error:
+        raise at.error(f"{module}: {error}", hint=error.hint) from error
+    try:
+        for argument in spec.arguments:
+            if argument.name == own and value is not None and not holds_template(value):
+                typed(value, argument)
+    except ArgumentError as error:
+        hint = error.hint or f"sappers-deploy module {module}"
+        raise place_of(value, at).error(f"{module}: {error}", hint=hint) from error
+    return own
+
+
+def _loop(item: Mapping) -> tuple[str, Any]:
+    loops = [key for key in item if key == "loop" or key.startswith("with_")]
+    if len(loops) > 1:
+        raise item.at(loops[1]).error(f"a task loops once; {loops[0]} is there already")
+    if not loops:
+        return "", None
+    value = item[loops[0]]
+    if loops[0] == "loop":
+        if not isinstance(value, list) and not is_template(value):
+            raise place_of(value, item.at("loop")).error("`loop` takes a list")
+        return "", value
+    return loops[0].removeprefix("with_"), value
+
+
+def _loop_control(item: Mapping) -> LoopControl:
+    control = item.get("loop_control")
+    if control is None:
+        return LoopControl()
+    if not isinstance(control, Mapping):
+        raise item.at("loop_control").error("`loop_control` takes a mapping")
+    keywords.refuse_unknown(control, keywords.LOOP_CONTROL, "loop_control")
+    return LoopControl(
+        loop_var=str(control.get("loop_var", "item")),
+        index_var=control.get("index_var"),
+        label=control.get("label"),
+        pause=control.get("pause", 0),
+        extended=bool(control.get("extended", False)),
+        break_when=as_tuple(control.get("break_when")),
+    )
+
+
+def _refuse_texts(item: Mapping) -> None:
+    """Refuse names that cannot be variables."""
+    register = item.get("register")
+    if register is not None and not (isinstance(register, str) and register.isidentifier()):
+        raise place_of(register, item.at("register")).error(
+            f"{register!r} is no name of a variable", hint="letters, digits and _"
+        )
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """What may be given alone or as a list."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def inherit(parent: Inherited, item: Mapping) -> Inherited:
+    """What the tasks below something inherit of it."""
+    variables = item.get("vars")
+    if variables is not None and not isinstance(variables, Mapping):
+        raise item.at("vars").error("`vars` takes a mapping of names to values")
+    environment = as_tuple(item.get("environment"))
+    settings = {key: item[key] for key in keywords.SETTINGS if key in item}
+    return replace(
+        parent,
+        when=(*parent.when, *as_tuple(item.get("when"))),
+        tags=parent.tags | read_tags(item.get("tags")),
+        environment=(*parent.environment, *environment),
+        vars=(*parent.vars, variables) if variables else parent.vars,
+        settings={**parent.settings, **settings} if settings else parent.settings,
+        module_defaults=_module_defaults(parent, item),
+    )
+
+
+def read_tags(value: Any) -> frozenset[str]:
+    """Tags of a list or of a text with commas."""
+    parts = [part for one in as_tuple(value) for part in str(one).split(",")]
+    return frozenset(part.strip() for part in parts if part.strip())
+
+
+def _module_defaults(parent: Inherited, item: Mapping) -> AnyMapping[str, AnyMapping[str, Any]]:
+    given: Sequence[Any] = as_tuple(item.get("module_defaults"))
+    if not given:
+        return parent.module_defaults
+    merged = {name: dict(values) for name, values in parent.module_defaults.items()}
+    for one in given:
+        for name, values in one.items() if isinstance(one, Mapping) else ():
+            if not isinstance(values, Mapping) or name.startswith("group/"):
+                raise one.at(name).error("module_defaults takes a mapping for each module")
+            module = catalog.short_name(name)
+            if not catalog.is_known(module):
+                raise one.at(name).error(f"there is no module `{name}`")
+            checked = _arguments_of_defaults(module, values)
+            merged[module] = {**merged.get(module, {}), **checked}
+    return merged
+
+
+def _arguments_of_defaults(module: str, values: Mapping) -> dict[str, Any]:
+    return {
+        _checked_name(module, name, value, values.at(name)): value for name, value in values.items()
+    }

@@ -1,0 +1,166 @@
+"""Plays, blocks and tasks as loaded: checked, keywords inherited, templates not rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sappers.provisioner.playbook.source import Place
+
+Vars = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role as one play uses it.
+
+    Attributes:
+        name: As written, or the folder's name.
+        defaults, vars: What `defaults/main` and `vars/main` say.
+        params: What the play, or the role that needs it, gives beside its name.
+        parents: The roles whose dependency it is, outermost first.
+    """
+
+    name: str
+    folder: Path
+    defaults: Vars = field(default_factory=dict, repr=False)
+    vars: Vars = field(default_factory=dict, repr=False)
+    params: Vars = field(default_factory=dict, repr=False)
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What blocks, roles and plays hand down to the tasks in them.
+
+    Attributes:
+        when: Conditions, outermost first; all have to hold.
+        environment: Mappings or templates of them, outermost first.
+        vars: Layers of variables, outermost first.
+        settings: Values of the keywords of which the nearest counts (`become`, `no_log`, …).
+        folders: Where files are looked for: the role's, the task file's, the playbook's.
+    """
+
+    when: tuple[Any, ...] = ()
+    tags: frozenset[str] = frozenset()
+    environment: tuple[Any, ...] = ()
+    vars: tuple[Vars, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    module_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    role: Role | None = None
+    roles: tuple[Role, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoopControl:
+    """How a loop names its items and shows them."""
+
+    loop_var: str = "item"
+    index_var: str | None = None
+    label: Any = None
+    pause: Any = 0
+    extended: bool = False
+    break_when: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. What may hold a template is as it was read.
+
+    Attributes:
+        module: Its short name.
+        arguments: By name; a free form is under the name that the module has for it.
+        loop_with: The lookup that makes the items, for `with_NAME`; empty for `loop`.
+        listen: What a handler answers to beside its name.
+    """
+
+    place: Place
+    module: str
+    arguments: Mapping[str, Any]
+    inherited: Inherited
+    name: Any = None
+    loop: Any = None
+    loop_with: str = ""
+    loop_control: LoopControl = field(default_factory=LoopControl)
+    register: str | None = None
+    changed_when: tuple[Any, ...] = ()
+    failed_when: tuple[Any, ...] = ()
+    until: tuple[Any, ...] = ()
+    retries: Any = None
+    delay: Any = 5
+    notify: tuple[Any, ...] = ()
+    listen: tuple[str, ...] = ()
+    is_handler: bool = False
+
+    def setting(self, name: str) -> Any:
+        """A keyword's value, its own or inherited; None where nobody says anything."""
+        return self.inherited.settings.get(name)
+
+    @property
+    def title(self) -> str:
+        """What it is called where no template can be rendered."""
+        named = str(self.name) if self.name else self.module
+        role = self.inherited.role
+        return f"{role.name} : {named}" if role else named
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tasks that are run together; what fails in `body` is mended by `rescue`."""
+
+    place: Place
+    body: tuple[Node, ...]
+    rescue: tuple[Node, ...] = ()
+    always: tuple[Node, ...] = ()
+
+
+Node = Task | Block
+
+
+class Includer(Protocol):
+    """Who loads what is included while a play runs."""
+
+    @property
+    def handlers(self) -> list[Task]:
+        """The handlers of all roles loaded so far."""
+
+    def tasks_of_file(self, name: str, task: Task, inherited: Inherited) -> tuple[Node, ...]:
+        """The tasks of a file. Raises PlaybookError."""
+
+    def tasks_of_role(
+        self, name: str, arguments: Mapping[str, Any], inherited: Inherited, place: Place
+    ) -> tuple[Node, ...]:
+        """The tasks of a role. Raises PlaybookError."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """One play.
+
+    Attributes:
+        sections: pre_tasks, roles with tasks, post_tasks; after each the notified handlers run.
+        loader: Loads what its tasks include while it runs.
+    """
+
+    place: Place
+    name: Any
+    hosts: Any
+    inherited: Inherited
+    sections: tuple[tuple[Node, ...], ...]
+    handlers: tuple[Task, ...] = ()
+    vars: Vars = field(default_factory=dict)
+    vars_files: tuple[Any, ...] = ()
+    gather_facts: Any = True
+    serial: tuple[Any, ...] = ()
+    max_fail_percentage: Any = None
+    any_errors_fatal: Any = False
+    strategy: str = "linear"
+    order: str = "inventory"
+    force_handlers: Any = None
+    folder: Path = Path()
+    roles: tuple[Role, ...] = ()
+    vars_prompt: tuple[Any, ...] = ()
+    loader: Includer | None = None

@@ -1,0 +1,47 @@
+"""What the command line asks of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a run.
+
+    Attributes:
+        extra: `-e`; templates in it are rendered.
+        tags, skip_tags: Which tasks; no tags mean all.
+    """
+
+    check: bool = False
+    diff: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset({"all"})
+    skip_tags: frozenset[str] = frozenset()
+    limit: str | None = None
+    forks: int = 20
+    verbosity: int = 0
+    start_at_task: str | None = None
+    become: bool = False
+    become_user: str | None = None
+
+    def selects(self, tags: frozenset[str]) -> bool:
+        """Whether tasks with these tags are run; `always` and `never` as in Ansible."""
+        named = tags | ({"untagged"} if not tags - {"always", "never"} else {"tagged"})
+        wanted = self.tags
+        chosen = bool(wanted & named) or "always" in tags
+        if "all" in wanted and "never" not in tags:
+            chosen = True
+        if "tagged" in wanted and tags and "never" not in tags:
+            chosen = True
+        if "always" in tags and "always" in self.skip_tags:
+            return False
+        if "all" in self.skip_tags and "always" not in tags:
+            return False
+        skipped = (
+            self.skip_tags & named - {"always"} if "always" in tags else self.skip_tags & named
+        )
+        return chosen and not skipped

@@ -1,0 +1,315 @@
+"""One play on one batch of hosts: its sections, its blocks, its handlers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from sappers.errors import HostError
+from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.playbook import magic
+from sappers.provisioner.playbook.filters import to_bool
+from sappers.provisioner.playbook.flow_steps import Flow
+from sappers.provisioner.playbook.handlers import Handlers
+from sappers.provisioner.playbook.hosts import HostLinks, local_host
+from sappers.provisioner.playbook.judge import Judged, learn
+from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Task
+from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.prepare import Prepared, Preparer
+from sappers.provisioner.playbook.segments import cut, selected
+from sappers.provisioner.playbook.source import Decrypt, Place
+from sappers.provisioner.playbook.stats import Counts
+from sappers.provisioner.playbook.templating import NeedsOthers, Templates
+from sappers.provisioner.playbook.track import HostState, HostTrack
+from sappers.provisioner.playbook.variables import (
+    HostFacts,
+    PlayVariables,
+    Scope,
+    ScopeView,
+    as_source,
+    make_scope,
+)
+from sappers.provisioner.task_session import TaskSession
+
+
+class Watcher(Protocol):
+    """Who shows a run. Called from one thread."""
+
+    def play(self, name: str) -> None:
+        """A play begins."""
+
+    def task(self, task: Task, name: str) -> None:
+        """The results of a task follow."""
+
+    def result(self, host: str, judged: Judged) -> None:
+        """How it ended on a host."""
+
+
+@dataclass
+class Run:
+    """What all plays of a run share."""
+
+    inventory: Inventory
+    options: RunOptions
+    templates: Templates
+    preparer: Preparer
+    links: HostLinks
+    watcher: Watcher
+    states: dict[str, HostState]
+    counts: dict[str, Counts]
+    decrypt: Decrypt | None = None
+
+
+class PlayRun:
+    """A play on a batch of hosts; satisfies `Surroundings`."""
+
+    def __init__(
+        self, run: Run, play: Play, name: str, variables: PlayVariables, hosts: Sequence[Host],
+        all_hosts: Sequence[Host],
+    ) -> None:  # fmt: skip
+        self._run = run
+        self._play = play
+        self._variables = variables
+        self._hosts = {host.name: host for host in hosts}
+        self._all_hosts = {host.name: host for host in (*run.inventory.hosts, *all_hosts)}
+        self.states = {name: run.states[name] for name in self._hosts}
+        roles = [role.name for role in play.roles]
+        self._magic = magic.play_magic(
+            play.folder, name, run.options, roles, [host.name for host in all_hosts]
+        )
+        self._told: dict[int, dict[str, Judged]] = {}
+        self._told_lock = threading.Lock()
+        self._last: dict[str, Judged] = {}
+        self._in_step = True
+        self._threads = ThreadPoolExecutor(max_workers=max(1, min(run.options.forks, len(hosts))))
+        self.handlers = Handlers(self, play)
+        self._flow = Flow(self, run.options)
+        self.ended = False  # for all hosts of the batch
+        self.ended_play = False  # and for the batches that would follow
+
+    def go(self) -> None:
+        """Run the play; the states tell how it went.
+
+        Raises:
+            PlaybookError: What it includes, or a handler's name, is wrong.
+        """
+        with self._threads:
+            for section in self._sections():
+                self.run_nodes(section, self.well())
+                self.handlers.flush(self.well())
+            self.handlers.flush(self._failed_but_forced())
+
+    def _sections(self) -> list[tuple[Node, ...]]:
+        sections = [selected(section, self._run.options) for section in self._play.sections]
+        gather = self._play.gather_facts
+        if isinstance(gather, str):
+            gather = self._run.templates.render(gather, self.play_scope(), self._play.place)
+        if to_bool(gather):
+            sections.insert(0, (_gathering(self._play),))
+        return sections
+
+    def _failed_but_forced(self) -> list[str]:
+        if not to_bool(self._play.force_handlers or False):
+            return []
+        failed = [state for state in self.states.values() if state.failed and not state.unreachable]
+        for state in failed:
+            state.failed = None
+        return [state.name for state in failed]
+
+    def well(self) -> list[str]:
+        """Names of the hosts that go on, in order."""
+        return [] if self.ended else [name for name, state in self.states.items() if state.is_well]
+
+    def run_nodes(self, nodes: Sequence[Node], hosts: Sequence[str]) -> None:
+        """Run tasks and blocks on those of the hosts that are well."""
+        one_by_one = self._stops_at_failures
+        for part in cut(nodes, one_by_one=one_by_one, free=self._play.strategy != "linear"):
+            going = [name for name in hosts if self.states[name].is_well]
+            if not going or self.ended:
+                return
+            if isinstance(part, Block):
+                self._run_block(part, going)
+            elif isinstance(part, Task):
+                self._flow.run(part, going)
+            else:
+                self.run_segment(part, going)
+            self._stop_if_too_many_failed()
+
+    def _run_block(self, block: Block, hosts: Sequence[str]) -> None:
+        self.run_nodes(block.body, hosts)
+        broken = [self.states[name] for name in hosts if self.states[name].failed]
+        broken = [state for state in broken if not state.unreachable]
+        if block.rescue and broken:
+            for state in broken:
+                _mend(state)
+                self._run.counts[state.name].rescue()
+            self.run_nodes(block.rescue, [state.name for state in broken])
+        if block.always:
+            states = [self.states[name] for name in hosts if not self.states[name].unreachable]
+            failures = {state.name: state.failed for state in states}
+            for state in states:
+                state.failed = None
+            self.run_nodes(block.always, [state.name for state in states])
+            for state in states:
+                state.failed = state.failed or failures[state.name]
+
+    def run_segment(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
+        """Run a segment: each host by itself, until one needs what others know."""
+        once = bool(tasks[0].setting("run_once"))
+        reached = dict.fromkeys(hosts[:1] if once else hosts, 0)
+        stalled = False
+        while reached:
+            first = min(reached.values())
+            going = [name for name, number in reached.items() if number == first]
+            # Where all wait to see what the others know, all are as far: one task goes in step.
+            part = tasks[first : first + 1] if stalled else tasks[first:]
+            self._in_step = len(part) == 1
+            tracks = [HostTrack(self.states[name], self._run.preparer, self) for name in going]
+            done = list(self._threads.map(HostTrack.run, tracks, [part] * len(tracks)))
+            stalled = not any(done)
+            reached.update(zip(going, (first + number for number in done), strict=True))
+            for name in going:
+                if reached[name] >= len(tasks) or not self.states[name].is_well:
+                    del reached[name]
+        self._show(tasks, hosts)
+        if once:
+            self._share(hosts[0], hosts)
+
+    def _share(self, source: str, hosts: Sequence[str]) -> None:
+        """What ran once is known to all; and all fail where it failed."""
+        judged = self._last.get(source)
+        for name in hosts:
+            if name != source and judged is not None:
+                state = self.states[name]
+                state.facts = learn(state.facts, judged)
+                state.failed = judged if judged.failed else state.failed
+
+    def _show(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
+        """Tell the results in the tasks' order."""
+        self._last = {}
+        for task in tasks:
+            results = self._told.pop(id(task), {})
+            ordered = [name for name in hosts if name in results]
+            if ordered:
+                self._run.watcher.task(task, results[ordered[0]].name)
+            for name in ordered:
+                self._last[name] = results[name]
+                self._run.counts[name].add(results[name])
+                self._run.watcher.result(name, results[name])
+
+    def show(self, task: Task, results: Mapping[str, Judged]) -> None:
+        """Tell the results of a task that steers the run."""
+        self._told[id(task)] = dict(results)
+        self._show([task], list(results))
+
+    # Surroundings
+
+    def scope(self, host: str, task: Task, facts: HostFacts) -> Scope:
+        """The variables of a task on a host."""
+        return self._scope_of(host, task.inherited, facts)
+
+    def session(self, host: str, prepared: Prepared) -> TaskSession:
+        """The executor for a task: the host's, or of whom it is delegated to."""
+        name = prepared.delegate_to or host
+        target = self._all_hosts.get(name)
+        if target is None and name in ("localhost", "127.0.0.1"):
+            target = local_host(name)
+        if target is None:
+            raise HostError(host, f"delegate_to: there is no host {name} in the inventory")
+        return self._run.links.link(target).session(prepared.user)
+
+    def tell(self, host: str, judged: Judged) -> None:
+        """Keep a result until it is its turn to be shown. Called from the hosts' threads."""
+        with self._told_lock:
+            self._told.setdefault(id(judged.task), {})[host] = judged
+
+    def _scope_of(self, host: str, inherited: Inherited, facts: HostFacts) -> Scope:
+        def view(name: str) -> Any:
+            if name == host:
+                return ScopeView(self._scope_of(name, inherited, facts))
+            if not self._in_step:
+                raise NeedsOthers(name)
+            other = self._run.states[name].facts if name in self._run.states else HostFacts()
+            return ScopeView(self._scope_of(name, Inherited(), other))
+
+        target = self._all_hosts[host]
+        hosts = self.well()
+        known = {
+            **magic.inventory_magic(self._run.inventory, target),
+            **self._magic,
+            **magic.task_magic(inherited),
+            "ansible_play_hosts": list(self._magic["ansible_play_hosts_all"]),
+            "ansible_play_batch": hosts,
+            "play_hosts": hosts,
+            "hostvars": lambda: magic.HostVars(list(self._all_hosts), view),
+        }
+        scope = make_scope(
+            self._run.templates, self._variables, inherited, facts, inventory_layer(target), known
+        )
+        known["vars"] = lambda: ScopeView(scope)
+        return scope
+
+    def play_scope(self, host: str | None = None) -> Scope:
+        """The variables of the play itself, on its first host."""
+        name = host or next(iter(self.states))
+        return self._scope_of(name, self._play.inherited, self.states[name].facts)
+
+    @property
+    def play(self) -> Play:
+        """The play."""
+        return self._play
+
+    @property
+    def shared(self) -> Run:
+        """What all plays share."""
+        return self._run
+
+    @property
+    def _stops_at_failures(self) -> bool:
+        return self._play.max_fail_percentage is not None or to_bool(self._play.any_errors_fatal)
+
+    def _stop_if_too_many_failed(self) -> None:
+        if not self._stops_at_failures or not self.states:
+            return
+        failed = sum(state.failed is not None for state in self.states.values())
+        allowed = 0.0
+        if not to_bool(self._play.any_errors_fatal):
+            allowed = float(str(self._play.max_fail_percentage).rstrip("%"))
+        if failed and failed * 100.0 / len(self.states) > allowed:
+            self.ended = True
+
+
+def inventory_layer(host: Host) -> Mapping[str, Any]:
+    """What the inventory says of a host, as variables."""
+    return {
+        name: as_source(
+            setting.value, Place(setting.origin.path, setting.origin.line, setting.origin.column)
+        )
+        for name, setting in host.settings.items()
+    }
+
+
+def _mend(state: HostState) -> None:
+    """A failure that `rescue` takes care of; it is told which."""
+    assert state.failed is not None
+    failed = state.failed
+    told = {
+        "ansible_failed_task": {"name": failed.name, "action": failed.task.module},
+        "ansible_failed_result": failed.result,
+    }
+    state.facts = state.facts.tell(told)
+    state.failed = None
+
+
+def _gathering(play: Play) -> Task:
+    """The task that gathers facts, as every play begins with."""
+    return Task(
+        place=play.place,
+        module="setup",
+        arguments={},
+        inherited=replace(play.inherited, when=(), tags=frozenset({"always"})),
+        name="Gathering Facts",
+    )

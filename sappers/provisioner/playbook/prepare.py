@@ -1,0 +1,317 @@
+"""From a task and a host's variables to what is to be done: a pure function, but for reading files.
+
+A task that needs what is not known yet raises `NotYetKnown`, and is prepared again once it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.playbook import catalog
+from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
+from sappers.provisioner.playbook.control import Control, ControlMissing
+from sappers.provisioner.playbook.filters import to_bool
+from sappers.provisioner.playbook.flow import FLOW_SPECS
+from sappers.provisioner.playbook.lookups import Lookups
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.source import Decrypt, Text
+from sappers.provisioner.playbook.templating import OMIT
+from sappers.provisioner.playbook.variables import Scope
+
+
+@dataclass(frozen=True)
+class Call:
+    """A module to be run on the host, with all it needs."""
+
+    module: str
+    args: Mapping[str, Any]
+    paths: tuple[str, ...]
+    check: bool
+    diff: bool
+    environment: Mapping[str, str]
+
+    def as_data(self) -> dict[str, Any]:
+        """As the executor takes it."""
+        return {
+            "module": self.module,
+            "args": dict(self.args),
+            "paths": list(self.paths),
+            "check": self.check,
+            "diff": self.diff,
+            "environment": dict(self.environment),
+        }
+
+
+@dataclass(frozen=True)
+class Item:
+    """One turn of a task.
+
+    Attributes:
+        value: The loop's item; None without a loop.
+        known: Its result, where nothing has to be asked of the host.
+        call: Else what to ask.
+    """
+
+    scope: Scope
+    value: Any = None
+    label: Any = None
+    known: dict[str, Any] | None = None
+    call: Call | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task, ready to be run on a host.
+
+    Attributes:
+        name: Rendered.
+        looped: The result has `results`, even for no item at all.
+        user: Whom it runs as; None: who is logged in.
+        known: The result, where even the loop could not be had.
+        blobs: Contents that the calls refer to.
+    """
+
+    task: Task
+    name: str
+    items: tuple[Item, ...]
+    looped: bool = False
+    user: str | None = None
+    known: dict[str, Any] | None = None
+    blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
+    no_log: bool = False
+    ignore_errors: bool = False
+    ignore_unreachable: bool = False
+    delegate_to: str | None = None
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All that has to be asked of the host."""
+        return tuple(item.call for item in self.items if item.call)
+
+    @property
+    def is_judged_here(self) -> bool:
+        """Whether what comes after it has to wait for what we make of its result."""
+        return bool(self.task.failed_when or self.task.until or self.task.retries)
+
+
+class Preparer:
+    """Prepares the tasks of a run."""
+
+    def __init__(self, options: RunOptions, decrypt: Decrypt | None = None) -> None:
+        self._options = options
+        self._decrypt = decrypt
+
+    def prepare(self, task: Task, scope: Scope) -> Prepared:
+        """A task on a host.
+
+        Raises:
+            NotYetKnown: It needs what a task under way will tell.
+        """
+        settings = self._settings(task, scope)
+        if "known" in settings:
+            return Prepared(task, task.title, (), known=settings["known"])
+        name = self._name(task, scope)
+        try:
+            values = self._loop_values(task, scope)
+        except PlaybookError as error:
+            # As in Ansible: what is skipped anyway may loop over what is not there.
+            skipped = self._skipped(task, scope)
+            known = skipped if skipped and not skipped.get("failed") else failure(error)
+            return Prepared(task, name, (), known=known, **settings)
+        blobs: dict[str, bytes | Path] = {}
+        if values is None:
+            items: tuple[Item, ...] = (self._item(task, scope, None, blobs),)
+        else:
+            items = tuple(
+                self._item(task, turn, turn.find(task.loop_control.loop_var), blobs)
+                for turn in self._turns(task, scope, values)
+            )
+        return Prepared(task, name, items, looped=values is not None, blobs=blobs, **settings)
+
+    def turn(self, task: Task, scope: Scope, value: Any) -> tuple[Item, dict[str, bytes | Path]]:
+        """One turn again, with variables as they are now: for `until`."""
+        blobs: dict[str, bytes | Path] = {}
+        return self._item(task, scope, value, blobs), blobs
+
+    def _settings(self, task: Task, scope: Scope) -> dict[str, Any]:
+        """The keywords about how it runs, rendered."""
+
+        def setting(name: str, default: Any = None) -> Any:
+            value = task.setting(name)
+            return default if value is None else scope.templates.render(value, scope, task.place)
+
+        try:
+            become = setting("become", self._options.become)
+            variable = scope.find("ansible_become")
+            if isinstance(variable, bool | str | int):
+                become = variable
+            user = setting("become_user", self._options.become_user)
+            named = scope.find("ansible_become_user")
+            user = named if isinstance(named, str) and named else user
+            delegate = setting("delegate_to")
+            return {
+                "user": str(user or "root") if to_bool(become) else None,
+                "no_log": to_bool(setting("no_log", default=False)),
+                "ignore_errors": to_bool(setting("ignore_errors", default=False)),
+                "ignore_unreachable": to_bool(setting("ignore_unreachable", default=False)),
+                "delegate_to": None if delegate in (None, "", OMIT) else str(delegate),
+            }
+        except PlaybookError as error:
+            return {"known": failure(error)}
+
+    def _name(self, task: Task, scope: Scope) -> str:
+        try:
+            named = (
+                scope.templates.render(task.name, scope, task.place) if task.name else task.module
+            )
+        except PlaybookError:
+            named = task.name
+        role = task.inherited.role
+        return f"{role.name} : {named}" if role else str(named)
+
+    def _loop_values(self, task: Task, scope: Scope) -> list[Any] | None:
+        if task.loop is None and not task.loop_with:
+            return None
+        if task.loop_with:
+            return Lookups(scope).loop_items(task.loop_with, task.loop, task.place)
+        values = scope.templates.render(task.loop, scope, task.place)
+        if not isinstance(values, list):
+            hint = "a mapping is looped over with `| dict2items`"
+            raise task.place.error(f"`loop` takes a list; this is {values!r}", hint=hint)
+        return values
+
+    def _turns(self, task: Task, scope: Scope, values: list[Any]) -> Iterator[Scope]:
+        control = task.loop_control
+        for index, value in enumerate(values):
+            layer: dict[str, Any] = {control.loop_var: value, "ansible_loop_var": control.loop_var}
+            if control.index_var:
+                layer[control.index_var] = index
+                layer["ansible_index_var"] = control.index_var
+            if control.extended:
+                layer["ansible_loop"] = _extended(values, index)
+            yield scope.under(layer)
+
+    def _item(self, task: Task, scope: Scope, value: Any, blobs: dict[str, Any]) -> Item:
+        label = value
+        try:
+            if task.loop_control.label is not None and value is not None:
+                label = scope.templates.render(task.loop_control.label, scope, task.place)
+            known = self._skipped(task, scope)
+            if known is not None:
+                return Item(scope, value, label, known=known)
+            return self._call(task, scope, value, label, blobs)
+        except (PlaybookError, ArgumentError, ControlMissing) as error:
+            return Item(scope, value, label, known=failure(error))
+
+    def _skipped(self, task: Task, scope: Scope) -> dict[str, Any] | None:
+        """The result of a task whose condition does not hold; None where all hold."""
+        try:
+            for condition in task.inherited.when:
+                if not scope.templates.holds(condition, scope, task.place):
+                    return {
+                        "changed": False,
+                        "skipped": True,
+                        "skip_reason": "Conditional result was False",
+                        "false_condition": str(condition)
+                        if isinstance(condition, str)
+                        else condition,
+                    }
+        except PlaybookError as error:
+            return failure(error)
+        return None
+
+    def _call(
+        self, task: Task, scope: Scope, value: Any, label: Any, blobs: dict[str, Any]
+    ) -> Item:
+        args = self._arguments(task, scope)
+        if task.module in catalog.FLOW:
+            return Item(scope, value, label, known={"changed": False, "include_args": args})
+        source = catalog.source_of(task.module)
+        control = Control(task, scope, self._options.verbosity, self._decrypt)
+        if not catalog.runs_on_host(task.module):
+            return Item(scope, value, label, known=source.act(args, control))
+        if hasattr(source, "prepare"):
+            args.update(source.prepare(args, control))
+        blobs.update(control.blobs)
+        spec = source.SPEC
+        paths = tuple(one.name for one in spec.arguments if one.kind == "path")
+        call = Call(
+            module=task.module,
+            args=args,
+            paths=paths,
+            check=self.is_check(task, scope),
+            diff=self._is(task, scope, "diff", self._options.diff),
+            environment=self._environment(task, scope),
+        )
+        return Item(scope, value, label, call=call)
+
+    def _arguments(self, task: Task, scope: Scope) -> dict[str, Any]:
+        raw: Mapping[str, Any] = task.arguments
+        if task.module in catalog.FLOW:
+            spec = FLOW_SPECS[task.module]
+            unrendered: tuple[str, ...] = ("apply",)
+        else:
+            spec = catalog.spec_of(task.module)
+            unrendered = getattr(catalog.source_of(task.module), "RAW", ())
+        rendered = {
+            name: value if name in unrendered else scope.templates.render(value, scope, task.place)
+            for name, value in raw.items()
+        }
+        given = {name: value for name, value in rendered.items() if value is not OMIT}
+        if spec.any_arguments:
+            given = {str(scope.templates.render(Text(name, task.place), scope, task.place)): value
+                     for name, value in given.items()}  # fmt: skip
+        return typed_arguments(given, spec)
+
+    def is_check(self, task: Task, scope: Scope) -> bool:
+        """Whether a task only says what it would do."""
+        return self._is(task, scope, "check_mode", self._options.check)
+
+    @staticmethod
+    def _is(task: Task, scope: Scope, name: str, default: bool) -> bool:  # noqa: FBT001
+        value = task.setting(name)
+        return (
+            default if value is None else to_bool(scope.templates.render(value, scope, task.place))
+        )
+
+    @staticmethod
+    def _environment(task: Task, scope: Scope) -> dict[str, str]:
+        merged: dict[str, str] = {}
+        for layer in task.inherited.environment:
+            rendered = scope.templates.render(layer, scope, task.place)
+            if not isinstance(rendered, dict):
+                raise task.place.error("`environment` takes a mapping of names to values")
+            merged.update({str(key): str(one) for key, one in rendered.items()})
+        return merged
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """The result of a task that could not even be tried."""
+    hint = getattr(error, "hint", None)
+    message = getattr(error, "message", None) or str(error)
+    return {"failed": True, "changed": False, "msg": f"{message} ({hint})" if hint else message}
+
+
+def _extended(values: list[Any], index: int) -> dict[str, Any]:
+    count = len(values)
+    around: dict[str, Any] = {}
+    if index > 0:
+        around["previtem"] = values[index - 1]
+    if index + 1 < count:
+        around["nextitem"] = values[index + 1]
+    return {
+        "allitems": values,
+        "index": index + 1,
+        "index0": index,
+        "revindex": count - index,
+        "revindex0": count - index - 1,
+        "first": index == 0,
+        "last": index + 1 == count,
+        "length": count,
+        **around,
+    }

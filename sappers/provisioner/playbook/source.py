@@ -1,0 +1,219 @@
+"""Reads YAML as Ansible does (version 1.1), and keeps where everything is written.
+
+Texts, mappings and lists know their places, so that every error can name file, line and column.
+Only what is read here may be a template: what comes from a host is a plain `str`, and stays data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sappers.errors import PlaybookError
+
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_DEPTH_MAX = 100
+
+
+class Place(NamedTuple):
+    """Where something is written. Line and column begin at 1; None: not known."""
+
+    path: str
+    line: int | None = None
+    column: int | None = None
+
+    def error(self, message: str, *, hint: str | None = None) -> PlaybookError:
+        """An error at this place, to raise."""
+        return PlaybookError(message, path=self.path, line=self.line, column=self.column, hint=hint)
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in self if part is not None)
+
+
+class Text(str):
+    """A text of a file that a person wrote: it may be a template."""
+
+    __slots__ = ("place",)
+    place: Place
+
+    def __new__(cls, text: str, place: Place) -> Self:
+        """A text and where it is written."""
+        made = super().__new__(cls, text)
+        made.place = place
+        return made
+
+
+class Mapping(dict[str, Any]):
+    """A mapping with the places of itself and of its keys."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.places: dict[str, Place] = {}
+
+    def at(self, key: str) -> Place:
+        """Where a key is written."""
+        return self.places.get(key, self.place)
+
+
+class Items(list[Any]):
+    """A list with the places of itself and of its items."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.places: list[Place] = []
+
+
+Decrypt = Callable[[str], str]
+
+
+def place_of(value: Any, otherwise: Place) -> Place:
+    """Where a value is written, or where what contains it is."""
+    return value.place if isinstance(value, Text | Mapping | Items) else otherwise
+
+
+def read_file(path: Path, decrypt: Decrypt | None = None) -> Any:
+    """The one document of a YAML file, None when it is empty.
+
+    Args:
+        decrypt: Opens Vault's envelopes; raises ValueError.
+
+    Raises:
+        PlaybookError: It cannot be read, is no YAML, or encrypted and there is no password.
+    """
+    place = Place(str(path))
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise place.error(f"cannot be read: {reason}") from error
+    if text.startswith("$ANSIBLE_VAULT"):
+        text = _decrypted(text, place, decrypt)
+    return read_text(text, str(path), decrypt)
+
+
+def read_text(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
+    """The one document of a YAML text. Raises as `read_file`."""
+    try:
+        root = _yaml().compose(text)
+        return None if root is None else _Builder(path, decrypt).build(root, 0)
+    except PlaybookError:
+        raise
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(path, mark.line + 1, mark.column + 1) if mark else Place(path)
+        problem = (error.problem or error.context or "no valid YAML").splitlines()[0]
+        raise place.error(problem, hint=_syntax_hint(text, place)) from error
+    except (YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        # Constructors of dates and numbers raise what they like.
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise Place(path).error(f"no valid YAML: {reason[0]}") from error
+
+
+def _syntax_hint(text: str, place: Place) -> str | None:
+    lines = text.splitlines()
+    if place.line is None or not 1 <= place.line <= len(lines):
+        return None
+    line = lines[place.line - 1]
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "indent with spaces, not with tabs"
+    if "{{" in line and not any(quote in line for quote in "\"'"):
+        return 'quote a value that begins with a template: key: "{{ name }}"'
+    return None
+
+
+def _decrypted(text: str, place: Place, decrypt: Decrypt | None) -> str:
+    if decrypt is None:
+        raise place.error(
+            "it is encrypted with Vault, and no password is given",
+            hint="--vault-password-file FILE or --ask-vault-pass",
+        )
+    try:
+        return decrypt(text)
+    except ValueError as error:
+        raise place.error(f"it cannot be decrypted: {error}") from error
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)  # `yes` is true and 0755 is octal, as for Ansible
+    return yaml
+
+
+class _Builder:
+    """Turns a document's nodes into values that know their places."""
+
+    def __init__(self, path: str, decrypt: Decrypt | None) -> None:
+        self._path = path
+        self._decrypt = decrypt
+        self._constructor = _yaml().constructor
+
+    def build(self, node: Node, depth: int) -> Any:
+        """The value of a node and of all below it."""
+        place = self._place(node)
+        if depth > _DEPTH_MAX:
+            raise place.error(f"nested more than {_DEPTH_MAX} levels deep, or in itself")
+        if isinstance(node, MappingNode):
+            return self._mapping(node, place, depth)
+        if isinstance(node, SequenceNode):
+            items = Items(place)
+            for child in node.value:
+                items.append(self.build(child, depth + 1))
+                items.places.append(self._place(child))
+            return items
+        assert isinstance(node, ScalarNode)
+        return self._scalar(node, place)
+
+    def _place(self, node: Node) -> Place:
+        return Place(self._path, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def _scalar(self, node: ScalarNode, place: Place) -> Any:
+        tag = str(node.tag)
+        if tag == _TEXT_TAG:
+            return Text(node.value, place)
+        if tag == "!unsafe":
+            return str(node.value)
+        if tag in ("!vault", "!vault-encrypted"):
+            return Text(_decrypted(node.value, place, self._decrypt), place)
+        if tag.startswith("!"):
+            raise place.error(f"the tag {tag} is not supported", hint="!vault and !unsafe are")
+        return self._constructor.construct_object(node)
+
+    def _mapping(self, node: MappingNode, place: Place, depth: int) -> Mapping:
+        mapping = Mapping(place)
+        for key_node, value_node in self._pairs(node):
+            at = self._place(key_node)
+            key = self._scalar(key_node, at) if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str | int | float):
+                raise at.error("a key has to be a plain text", hint="quote it")
+            name = str(key)
+            if name in mapping and mapping.places[name].line != at.line:
+                first = mapping.places[name].line
+                raise at.error(f"{name!r} is here twice, first in line {first}")
+            mapping[name] = self.build(value_node, depth + 1)
+            mapping.places[name] = at
+        self._merge(node, mapping, depth)
+        return mapping
+
+    def _pairs(self, node: MappingNode) -> Iterator[tuple[Node, Node]]:
+        return ((key, value) for key, value in node.value if key.tag != _MERGE_TAG)
+
+    def _merge(self, node: MappingNode, mapping: Mapping, depth: int) -> None:
+        """What `<<:` brings in, below what the mapping says itself."""
+        for key, value in node.value:
+            if key.tag != _MERGE_TAG:
+                continue
+            for source in value.value if isinstance(value, SequenceNode) else [value]:
+                merged = self.build(source, depth + 1)
+                if not isinstance(merged, Mapping):
+                    raise self._place(key).error("<<: takes a mapping, or a list of them")
+                for name in merged:
+                    if name not in mapping:
+                        mapping[name], mapping.places[name] = merged[name], merged.places[name]

@@ -1,0 +1,265 @@
+"""Renders templates as Ansible does: native values, undefined is an error, one pass.
+
+What a template yields is data and never a template again, so nothing that a host says is run here.
+In a sandbox: a template reaches values and their methods, not the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import GeneratorType
+from typing import Any, Protocol
+
+import jinja2
+from jinja2.nativetypes import NativeCodeGenerator
+from jinja2.runtime import Context, StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.source import Place, Text, place_of
+
+MISSING = object()
+SCOPE = " scope"  # no name that a template could write
+_EMPTY: dict[str, str] = {}
+_VIEWS = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
+_LAZY: tuple[type, ...] = (GeneratorType, map, filter, zip, range, reversed, *_VIEWS)
+
+
+class NotYetKnown(Exception):
+    """A template asks for what a task under way will tell: it has to wait."""
+
+
+class NeedsOthers(Exception):
+    """A template asks for what other hosts know, and they may not be as far: it has to wait."""
+
+
+class _Omit:
+    """The value of `omit`: an argument that is it is not given."""
+
+    def __repr__(self) -> str:
+        return "omit"
+
+
+OMIT = _Omit()
+
+
+class Variables(Protocol):
+    """Where templates find variables."""
+
+    def find(self, name: str) -> Any:
+        """A variable's value, rendered, or `MISSING`."""
+
+
+class Undefined(StrictUndefined):
+    """Undefined, and so is all that is below it; an error only where it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        return self
+
+
+class _Context(Context):
+    """Finds variables in the scope that a template is rendered for."""
+
+    def resolve_or_missing(self, key: str) -> Any:
+        if key not in self.vars and SCOPE in self.parent:
+            found = self.parent[SCOPE].find(key)
+            if found is not MISSING:
+                return found
+        return super().resolve_or_missing(key)
+
+
+@jinja2.pass_context
+def _finalize(_: Context, value: Any) -> Any:
+    """As it is; that it takes a context keeps constants from becoming text when compiled."""
+    return value
+
+
+class _Environment(SandboxedEnvironment):
+    context_class = _Context
+    code_generator_class = NativeCodeGenerator
+
+
+class _FileEnvironment(SandboxedEnvironment):
+    """For files all is text, made in the template's own frames: errors know their lines."""
+
+    context_class = _Context
+
+
+@jinja2.pass_context
+def _finalize_text(_: Context, value: Any) -> Any:
+    return plain(value)
+
+
+class Templates:
+    """An environment with the filters, tests and functions of playbooks, and what it compiled.
+
+    Args:
+        loader: Where `{% include %}` and `{% import %}` find files.
+    """
+
+    def __init__(
+        self,
+        filters: Mapping[str, Any],
+        tests: Mapping[str, Any],
+        functions: Mapping[str, Any],
+        loader: jinja2.BaseLoader | None = None,
+    ) -> None:
+        settings: dict[str, Any] = {
+            "undefined": Undefined,
+            "trim_blocks": True,
+            "keep_trailing_newline": True,
+            "extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"],
+            "loader": loader,
+        }
+        self._compiled: dict[str, jinja2.Template] = {}
+        self._environment = _Environment(finalize=_finalize, **settings)
+        self._files = _FileEnvironment(finalize=_finalize_text, **settings)
+        for environment in (self._environment, self._files):
+            environment.filters.update(filters)
+            environment.tests.update(tests)
+            environment.globals.update(functions)
+            environment.globals["omit"] = OMIT
+
+    def render(self, value: Any, scope: Variables, otherwise: Place) -> Any:
+        """A value with every template in it rendered; what is `omit` in a container goes.
+
+        Raises:
+            PlaybookError: A template is wrong, or a variable undefined; at its place.
+            NotYetKnown: It asks for what is under way.
+        """
+        if isinstance(value, Text):
+            if not is_template(value):
+                return str(value)
+            return self.render_text(value, scope, value.place)
+        if isinstance(value, dict):
+            place = place_of(value, otherwise)
+            pairs = (
+                (self.render(key, scope, place), self.render(one, scope, place))
+                for key, one in value.items()
+            )
+            return {key: one for key, one in pairs if one is not OMIT}
+        if isinstance(value, list | tuple):
+            place = place_of(value, otherwise)
+            rendered = (self.render(one, scope, place) for one in value)
+            return [one for one in rendered if one is not OMIT]
+        return value
+
+    def render_text(self, text: str, scope: Variables, place: Place) -> Any:
+        """What a template yields: one expression's own value, else text. Raises as `render`."""
+        try:
+            return self._yielded(self._compile(text), scope)
+        except (PlaybookError, NotYetKnown, NeedsOthers):
+            raise
+        except jinja2.TemplateSyntaxError as error:
+            raise _syntax_error(error, place) from error
+        except jinja2.UndefinedError as error:
+            raise place.error(str(error.message), hint=_HINT_UNDEFINED) from error
+        except RecursionError as error:
+            raise place.error("the template refers to itself") from error
+        except Exception as error:  # a template may compute anything, and fail in any way
+            raise place.error(f"the template fails: {error or type(error).__name__}") from error
+
+    def evaluate(self, expression: Any, scope: Variables, place: Place) -> Any:
+        """The value of an expression without braces, as of `when`. Raises as `render`."""
+        if not isinstance(expression, str):
+            return expression
+        text = expression.strip()
+        if not (text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1):
+            text = "{{ " + text + " }}"
+        return self.render_text(text, scope, place_of(expression, place))
+
+    def holds(self, condition: Any, scope: Variables, place: Place) -> bool:
+        """Whether a condition holds.
+
+        Raises:
+            PlaybookError: It is wrong, or neither true nor false; as `render` beside.
+        """
+        value = self.evaluate(condition, scope, place)
+        if not isinstance(value, bool):
+            raise place_of(condition, place).error(
+                f"a condition has to be true or false; this is {value!r}",
+                hint="compare it, or use `| bool`, `is defined`, `| length > 0`",
+            )
+        return value
+
+    def render_file(
+        self, content: str, scope: Variables, place: Place, settings: Mapping[str, Any]
+    ) -> str:
+        """A template file's text; `settings` are those of the environment, as `trim_blocks`.
+
+        Raises:
+            PlaybookError: As `render`; the line is the file's.
+        """
+        environment = self._files.overlay(**settings) if settings else self._files
+        try:
+            return "".join(self._values(environment.from_string(content), scope))
+        except (PlaybookError, NotYetKnown, NeedsOthers):
+            raise
+        except jinja2.TemplateSyntaxError as error:
+            raise Place(place.path, error.lineno).error(error.message or "wrong") from error
+        except Exception as error:  # a template may compute anything, and fail in any way
+            line = _line_in_template(error)
+            message = getattr(error, "message", None) or str(error) or type(error).__name__
+            raise Place(place.path, line).error(message, hint=None) from error
+
+    def _compile(self, text: str) -> jinja2.Template:
+        if text not in self._compiled:
+            self._compiled[text] = self._environment.from_string(text)
+        return self._compiled[text]
+
+    def _values(self, template: jinja2.Template, scope: Variables) -> Iterator[Any]:
+        parent = {**template.globals, SCOPE: scope}
+        context = _Context(template.environment, parent, template.name, template.blocks)
+        return iter(template.root_render_func(context))
+
+    def _yielded(self, template: jinja2.Template, scope: Variables) -> Any:
+        values = list(self._values(template, scope))
+        if len(values) == 1:
+            return plain(values[0])
+        return "".join(_as_text(value) for value in values) if values else None
+
+
+_HINT_UNDEFINED = "define it, or write `| default(…)`"
+
+
+def _as_text(value: Any) -> str:
+    return value if type(value) is str else str(plain(value))
+
+
+def plain(value: Any) -> Any:
+    """A template's value as data: lists of what is lazy, texts of markup; undefined is an error."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises, with what Jinja knows of it
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(one) for key, one in value.items() if one is not OMIT}
+    if isinstance(value, _LAZY) or (
+        isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray)
+    ):
+        assert isinstance(value, Iterable)
+        return [plain(one) for one in value if one is not OMIT]
+    return value
+
+
+def _syntax_error(error: jinja2.TemplateSyntaxError, place: Place) -> PlaybookError:
+    line = place.line + error.lineno - 1 if place.line else None
+    return Place(place.path, line, place.column).error(f"template: {error.message}")
+
+
+def _line_in_template(error: BaseException) -> int | None:
+    """The line of the template that an error came from."""
+    line = None
+    trace = error.__traceback__
+    while trace is not None:
+        template = trace.tb_frame.f_globals.get("__jinja_template__")
+        if template is not None:
+            line = int(template.get_corresponding_lineno(trace.tb_lineno))
+        trace = trace.tb_next
+    return line

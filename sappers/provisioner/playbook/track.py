@@ -1,0 +1,277 @@
+"""One host's way through a segment of tasks, in a thread of its own.
+
+Tasks are prepared ahead and sent together, until one needs what is not known yet, or what comes of
+one decides about the next. What a host is taken to know while tasks are under way is only a draft:
+it is made anew from the results, in order, up to the first that failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sappers.errors import HostError, HostUnreachable, PlaybookError
+from sappers.provisioner.playbook.judge import (
+    Judged,
+    Outcome,
+    Result,
+    is_done,
+    judge,
+    judge_item,
+    learn,
+)
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.prepare import Item, Prepared, Preparer, failure
+from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
+from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
+from sappers.provisioner.task_session import TaskSession
+
+
+class Surroundings(Protocol):
+    """What a host's way needs of the run."""
+
+    def scope(self, host: str, task: Task, facts: HostFacts) -> Scope:
+        """The variables of a task."""
+
+    def session(self, host: str, prepared: Prepared) -> TaskSession:
+        """The executor that a task runs on. Raises HostError."""
+
+    def tell(self, host: str, judged: Judged) -> None:
+        """A task has ended."""
+
+
+@dataclass
+class HostState:
+    """What a run knows of one host.
+
+    Attributes:
+        notified: Handlers that were called, in order.
+        failed: The task it failed at; `unreachable` beside where it was lost.
+        over: It takes no part any more although it is well (`end_host`).
+    """
+
+    name: str
+    facts: HostFacts = field(default_factory=HostFacts)
+    notified: dict[str, None] = field(default_factory=dict)
+    failed: Judged | None = None
+    unreachable: bool = False
+    over: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it goes on."""
+        return self.failed is None and not self.over
+
+
+class HostTrack:
+    """Runs the tasks of a segment on one host."""
+
+    def __init__(
+        self,
+        state: HostState,
+        preparer: Preparer,
+        around: Surroundings,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._state = state
+        self._preparer = preparer
+        self._around = around
+        self._sleep = sleep
+        self._waiting: list[Prepared] = []
+        self._draft = state.facts
+
+    def run(self, tasks: Sequence[Task]) -> int:
+        """Run tasks in order, until one fails; `state` tells how it went.
+
+        Returns:
+            How many were run: fewer than there are when one needs to know what other hosts do.
+        """
+        for number, task in enumerate(tasks):
+            try:
+                prepared = self._prepare(task)
+            except NeedsOthers:
+                self.flush()
+                return number
+            if prepared is None:
+                break
+            self._waiting.append(prepared)
+            self._draft = _drafted(self._draft, prepared)
+            if prepared.is_judged_here or prepared.delegate_to or not _goes_on(prepared):
+                self.flush()
+                if not self._state.is_well:
+                    break
+        self.flush()
+        return len(tasks)
+
+    def _prepare(self, task: Task) -> Prepared | None:
+        """A task, after what it waits for is known; None when the host failed meanwhile."""
+        try:
+            return self._preparer.prepare(task, self._scope(task))
+        except NotYetKnown:
+            self.flush()
+            if not self._state.is_well:
+                return None
+            return self._preparer.prepare(task, self._scope(task))
+
+    def _scope(self, task: Task) -> Scope:
+        return self._around.scope(self._state.name, task, self._draft)
+
+    def flush(self) -> None:
+        """Run all that is prepared, and judge it."""
+        waiting, self._waiting = self._waiting, []
+        while waiting:
+            batch = _same_executor(waiting)
+            waiting = waiting[len(batch) :]
+            for prepared, results in zip(batch, self._ask(batch), strict=False):
+                self._take(prepared, results)
+                if not self._state.is_well:
+                    waiting = []
+                    break
+        self._draft = self._state.facts
+
+    def _take(self, prepared: Prepared, results: list[Result]) -> None:
+        try:
+            results = self._until(prepared, results)
+            judged = judge(prepared, results)
+        except PlaybookError as error:
+            judged = Judged(prepared.task, prepared.name, failure(error), Outcome.FAILED)
+        state = self._state
+        state.facts = learn(state.facts, judged)
+        state.notified.update(dict.fromkeys(judged.notified))
+        if judged.failed:
+            state.failed = judged
+            state.unreachable = judged.outcome is Outcome.UNREACHABLE
+        self._around.tell(state.name, judged)
+
+    def _ask(self, batch: Sequence[Prepared]) -> list[list[Result]]:
+        """The results of the turns of each task; fewer tasks when one failed."""
+        answers: list[Result] = []
+        problem: Result | None = None
+        groups = [
+            {"tasks": [call.as_data() for call in one.calls], "goes_on": _may_fail(one)}
+            for one in batch
+        ]
+        if any(group["tasks"] for group in groups):
+            blobs = {digest: content for one in batch for digest, content in one.blobs.items()}
+            try:
+                asking = next(one for one in batch if one.calls)
+                session = self._around.session(self._state.name, asking)
+                session.run(groups, blobs, lambda _, result: answers.append(result))
+            except HostError as error:
+                problem = _lost(error)
+        return _distributed(batch, answers, problem)
+
+    def _until(self, prepared: Prepared, results: list[Result]) -> list[Result]:
+        """The results after `changed_when` and `failed_when`, and after retries."""
+        task = prepared.task
+        judged = [
+            judge_item(task, item, result)
+            for item, result in zip(prepared.items, results, strict=False)
+        ]
+        if not (task.until or task.retries is not None) or not prepared.items:
+            return judged
+        return [
+            self._retried(prepared, item, result)
+            for item, result in zip(prepared.items, judged, strict=False)
+        ]
+
+    def _retried(self, prepared: Prepared, item: Item, result: Result) -> Result:
+        task = prepared.task
+        if result.get("skipped"):
+            return result
+        render = item.scope.templates.render
+        retries = task.retries if task.retries is not None else 3
+        retries = int(render(retries, item.scope, task.place))
+        delay = float(render(task.delay, item.scope, task.place))
+        attempt = 1
+        while not is_done(task, item, result, attempt):
+            if result.get("unreachable"):
+                return result
+            if attempt > retries:
+                result.update(failed=True, attempts=retries)
+                result.setdefault("msg", "")
+                return result
+            attempt += 1
+            self._sleep(delay)
+            again, blobs = self._preparer.turn(task, item.scope, item.value)
+            one = Prepared(
+                task, prepared.name, (again,), user=prepared.user, blobs=blobs,
+                delegate_to=prepared.delegate_to,
+            )  # fmt: skip
+            result = judge_item(task, again, self._ask([one])[0][0])
+        result["attempts"] = attempt
+        return result
+
+
+def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
+    """What will be known after a task, as far as that is clear before it ran."""
+    task = prepared.task
+    if not prepared.calls:
+        results = [dict(item.known or {}) for item in prepared.items]
+        judged = [
+            judge_item(task, item, one) for item, one in zip(prepared.items, results, strict=True)
+        ]
+        return learn(facts, judge(prepared, judged))
+    if task.module == "setup":
+        facts = HostFacts(facts.facts, facts.told, facts.included, facts_pending=True)
+    if task.register:
+        facts = facts.tell({task.register: PENDING})
+    return facts
+
+
+def _may_fail(prepared: Prepared) -> bool:
+    """Whether the host need not stop at a failure: it is ignored, or judged here."""
+    return prepared.ignore_errors or prepared.is_judged_here
+
+
+def _goes_on(prepared: Prepared) -> bool:
+    """Whether tasks after it may be sent before it was run."""
+    known = [prepared.known, *(item.known for item in prepared.items)]
+    return prepared.ignore_errors or not any(one and one.get("failed") for one in known)
+
+
+def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
+    """As many as go to one executor, in order; those that ask nothing go with any."""
+    batch: list[Prepared] = []
+    target: Any = None
+    for one in waiting:
+        if one.calls:
+            key = (one.delegate_to, one.user)
+            if target is not None and key != target:
+                break
+            target = key
+        batch.append(one)
+    return batch
+
+
+def _lost(error: HostError) -> Result:
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    result: Result = {"failed": True, "changed": False, "msg": message}
+    if isinstance(error, HostUnreachable):
+        result["unreachable"] = True
+    return result
+
+
+def _distributed(
+    batch: Sequence[Prepared], answers: list[Result], problem: Result | None
+) -> list[list[Result]]:
+    """Answers by task; the task at which the host was lost gets the problem."""
+    left = list(answers)
+    found: list[list[Result]] = []
+    for one in batch:
+        results: list[Result] = []
+        for item in one.items:
+            if item.call is None:
+                results.append(dict(item.known or {}))
+            elif left:
+                results.append(left.pop(0))
+            elif problem is not None:
+                results.append(dict(problem))
+            else:
+                return found
+        found.append(results)
+        if any(one.get("unreachable") for one in results):
+            return found
+    return found

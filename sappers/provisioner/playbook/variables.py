@@ -1,0 +1,236 @@
+"""Which value a variable has for a task on a host: Ansible's precedence, highest layer first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import immutables
+
+from sappers.provisioner.playbook.model import Inherited, Play, Vars
+from sappers.provisioner.playbook.source import Items, Place, Text
+from sappers.provisioner.playbook.source import Mapping as SourceMapping
+from sappers.provisioner.playbook.templating import MISSING, NotYetKnown, Templates
+
+NO_PLACE = Place("(variables)")
+_FACT = "ansible_"
+Layer = Mapping[str, Any]
+
+
+class Pending:
+    """Stands for what a task under way will tell."""
+
+
+PENDING = Pending()
+_EMPTY: immutables.Map[str, Any] = immutables.Map()
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a run has learned of one host. Immutable: a task that is only prepared changes a copy.
+
+    Attributes:
+        facts: Without the prefix `ansible_`.
+        told: What `register` and `set_fact` have set.
+        included: What `include_vars` has.
+        facts_pending: A task that gathers facts is under way.
+    """
+
+    facts: immutables.Map[str, Any] = _EMPTY
+    told: immutables.Map[str, Any] = _EMPTY
+    included: immutables.Map[str, Any] = _EMPTY
+    facts_pending: bool = False
+
+    def tell(self, values: Mapping[str, Any]) -> HostFacts:
+        """With variables set, as `set_fact` and `register` do."""
+        return replace(self, told=self.told.update(values))
+
+    def gathered(self, facts: Mapping[str, Any]) -> HostFacts:
+        """With facts; names may have the prefix."""
+        named = {name.removeprefix(_FACT): value for name, value in facts.items()}
+        return replace(self, facts=self.facts.update(named), facts_pending=False)
+
+    def find_fact(self, name: str) -> Any:
+        """A fact as a variable."""
+        if name == "ansible_facts":
+            if self.facts_pending:
+                raise NotYetKnown(name)
+            return dict(self.facts)
+        if not name.startswith(_FACT):
+            return MISSING
+        found = self.facts.get(name[len(_FACT) :], MISSING)
+        if found is MISSING and self.facts_pending:
+            raise NotYetKnown(name)
+        return found
+
+
+def as_source(value: Any, place: Place) -> Any:
+    """A value that a person wrote elsewhere (inventory, `-e`): its texts may be templates."""
+    if isinstance(value, Text | SourceMapping | Items):
+        return value
+    if isinstance(value, str):
+        return Text(value, place)
+    if isinstance(value, dict):
+        return {key: as_source(one, place) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_source(one, place) for one in value]
+    return value
+
+
+class Scope:
+    """The variables of one task on one host. Rendered when asked for, and only once.
+
+    Args:
+        above: Layers over the facts, highest first: loop, magic, extra, …
+        below: Layers under them: inventory, role defaults.
+        folders: Where lookups find files.
+    """
+
+    def __init__(
+        self,
+        templates: Templates,
+        above: Sequence[Layer],
+        facts: HostFacts,
+        below: Sequence[Layer],
+        folders: tuple[Path, ...] = (),
+    ) -> None:
+        self.folders = folders
+        self.templates = templates
+        self._above = above
+        self._facts = facts
+        self._below = below
+        self._known: dict[str, Any] = {}
+        self._asked: list[str] = []
+
+    def find(self, name: str) -> Any:
+        """A variable's value, or `MISSING`.
+
+        Raises:
+            NotYetKnown: A task under way will tell it.
+            PlaybookError: Its template is wrong, or refers to itself.
+        """
+        if name in self._known:
+            return self._known[name]
+        raw = self._raw(name)
+        if raw is MISSING:
+            return MISSING
+        if raw is PENDING:
+            raise NotYetKnown(name)
+        if callable(raw):
+            value = raw()
+        elif name in self._asked:
+            chain = " → ".join([*self._asked, name])
+            raise _place(raw).error(f"the variable {name} refers to itself: {chain}")
+        else:
+            self._asked.append(name)
+            try:
+                value = self.templates.render(raw, self, NO_PLACE)
+            finally:
+                self._asked.pop()
+        self._known[name] = value
+        return value
+
+    def _raw(self, name: str) -> Any:
+        for layer in self._above:
+            if name in layer:
+                return layer[name]
+        fact = self._facts.find_fact(name)
+        if fact is not MISSING:
+            return fact
+        for layer in self._below:
+            if name in layer:
+                return layer[name]
+        return MISSING
+
+    def under(self, layer: Layer) -> Scope:
+        """With one more layer on top of all."""
+        return Scope(self.templates, [layer, *self._above], self._facts, self._below, self.folders)
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        found = {name for layer in (*self._above, *self._below) for name in layer}
+        return sorted(found | {_FACT + name for name in self._facts.facts})
+
+
+def _place(raw: Any) -> Place:
+    return raw.place if isinstance(raw, Text | SourceMapping | Items) else NO_PLACE
+
+
+class ScopeView(Mapping[str, Any]):
+    """A scope as a mapping: `vars`, and each entry of `hostvars`."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._scope.find(name)
+        if found is MISSING:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scope.names())
+
+    def __len__(self) -> int:
+        return len(self._scope.names())
+
+
+@dataclass(frozen=True)
+class PlayVariables:
+    """The layers that all tasks of a play share.
+
+    Attributes:
+        extra: `-e`; over all.
+        files: `vars_files`, as one.
+        prompted: `vars_prompt`.
+    """
+
+    extra: Layer = field(default_factory=dict)
+    files: Layer = field(default_factory=dict)
+    prompted: Layer = field(default_factory=dict)
+    play: Layer = field(default_factory=dict)
+    role_vars: Layer = field(default_factory=dict)
+    role_defaults: Layer = field(default_factory=dict)
+
+
+def play_variables(play: Play, extra: Layer, files: Layer, prompted: Layer) -> PlayVariables:
+    """The shared layers of a play; of its roles a later one's vars and defaults count."""
+    role_vars: dict[str, Any] = {}
+    role_defaults: dict[str, Any] = {}
+    for role in play.roles:
+        role_vars.update(role.vars)
+        role_defaults.update(role.defaults)
+    outer: dict[str, Any] = {}
+    for layer in play.inherited.vars:
+        outer.update(layer)
+    return PlayVariables(extra, files, prompted, {**outer, **play.vars}, role_vars, role_defaults)
+
+
+def make_scope(
+    templates: Templates,
+    shared: PlayVariables,
+    inherited: Inherited,
+    facts: HostFacts,
+    inventory: Layer,
+    magic: Layer,
+) -> Scope:
+    """The scope of a task (or of a play, with what the play hands down) on one host."""
+    inner: list[Vars] = list(reversed(inherited.vars))
+    roles = list(reversed(inherited.roles))
+    above = [
+        magic,
+        shared.extra,
+        *(role.params for role in roles if role.params),
+        facts.told,
+        facts.included,
+        *inner,
+        *(role.vars for role in roles if role.vars),
+        shared.role_vars,
+        shared.files,
+        shared.prompted,
+        shared.play,
+    ]
+    below = [inventory, *(role.defaults for role in roles if role.defaults), shared.role_defaults]
+    return Scope(templates, [layer for layer in above if layer], facts, below, inherited.folders)

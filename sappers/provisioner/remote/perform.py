@@ -1,0 +1,409 @@
+"""Does the steps that modules ask for, on this host; in check mode only questions are answered."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sappers.provisioner.modules import step
+from sappers.provisioner.remote import commands, files, system
+from sappers.provisioner.remote.pretence import Pretence
+
+CONTENT_BYTES_MAX = 32 * 1024 * 1024
+KEPT_BYTES_MAX = 1024 * 1024
+DIFF_BYTES_MAX = 104448
+NO_PROGRAM = 127
+TIMED_OUT = 124
+OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+_STAT_FIELDS = [
+    "st_mode",
+    "st_ino",
+    "st_dev",
+    "st_nlink",
+    "st_uid",
+    "st_gid",
+    "st_size",
+    "st_atime",
+    "st_mtime",
+    "st_ctime",
+]
+
+
+class Performer:
+    """Answers the steps of the tasks of one run.
+
+    Args:
+        fetch: Brings a blob's content from the control machine, chunk by chunk.
+    """
+
+    def __init__(
+        self, runner: commands.Runner, fetch: Callable[[step.Blob], Iterator[bytes]]
+    ) -> None:
+        self._runner = runner
+        self._fetch = fetch
+        self._pretence = Pretence()
+        self.check = False
+        self.diffs: list[dict[str, str]] | None = None
+        self.effects: list[Any] = []
+        self.environment: dict[str, str] = {}
+        self._kinds: dict[Any, Callable[[Any], Any]] = {
+            step.Stat: self._stat,
+            step.Read: self._read,
+            step.Names: self._names,
+            step.Glob: self._glob,
+            step.RealPath: self._real_path,
+            step.Account: self._account,
+            step.Ask: self._ask,
+            step.Pause: self._pause,
+            step.Expand: self._expand,
+            step.System: lambda _: system.describe(),
+            step.Access: self._access,
+            step.Try: self._try,
+            step.WriteFile: self._write,
+            step.MakeFolder: self._make_folder,
+            step.SetAttributes: self._set_attributes,
+            step.MakeLink: self._make_link,
+            step.Touch: self._touch,
+            step.CopyFile: self._copy,
+            step.Remove: self._remove,
+            step.Execute: self._execute,
+        }
+
+    def begin(self, *, check: bool, diff: bool, environment: dict[str, str]) -> None:
+        """A task begins."""
+        self.check = check
+        self.diffs = [] if diff else None
+        self.effects = []
+        self.environment = environment
+
+    def perform(self, one: Any) -> Any:
+        """The answer to a step; in check mode an effect is only remembered.
+
+        Raises:
+            OSError, files.Refused: The system refuses.
+        """
+        if not isinstance(one, step.Effects):
+            return self._kinds[type(one)](one)
+        self.effects.append(one)
+        if self.diffs is not None:
+            self._add_diff(one)
+        if not self.check:
+            return self._kinds[type(one)](one)
+        path = getattr(one, "source", None) or getattr(one, "path", None)
+        before = self._stat(step.Stat(path)) if path else None
+        content = self._kept(one.content) if type(one) is step.WriteFile else None
+        self._pretence.remember(one, before, content)
+        return step.Completed(0, b"", b"") if type(one) is step.Execute else None
+
+    def _kept(self, content: bytes | step.Blob) -> bytes | None:
+        """What would be written, for those who read it later; what is large is not fetched."""
+        if isinstance(content, bytes):
+            return content
+        return b"".join(self._fetch(content)) if content.size <= KEPT_BYTES_MAX else None
+
+    def _add_diff(self, effect: Any) -> None:
+        assert self.diffs is not None
+        if type(effect) is step.WriteFile:
+            before = self._text(self._read(step.Read(effect.path)))
+            after = self._text(self._content(effect.content))
+            head = {"before_header": effect.path, "after_header": effect.path}
+            self.diffs.append({**head, "before": before, "after": after})
+        elif type(effect) is step.Remove:
+            self.diffs.append({"before": effect.path + " is there\n", "after": ""})
+        elif type(effect) in (step.MakeFolder, step.MakeLink):
+            self.diffs.append({"before": "", "after": effect.path + " is there\n"})
+        elif type(effect) is step.SetAttributes:
+            found = self._stat(step.Stat(effect.path, effect.follow))
+            self.diffs.append(
+                {
+                    "before": _attributes(found) if found else "",
+                    "after": _attributes(effect, found),
+                    "before_header": effect.path,
+                    "after_header": effect.path,
+                }
+            )
+
+    @staticmethod
+    def _text(content: bytes | None) -> str:
+        if content is None:
+            return ""
+        if len(content) > DIFF_BYTES_MAX:
+            return "(%d bytes)\n" % len(content)
+        if b"\0" in content:
+            return "(binary, %d bytes)\n" % len(content)
+        return content.decode("utf-8", "replace")
+
+    def _content(self, content: Any) -> bytes:
+        if isinstance(content, bytes):
+            return content
+        if content.size > DIFF_BYTES_MAX:
+            return b"(%d bytes)\n" % content.size
+        return b"".join(self._fetch(content))
+
+    # Questions
+
+    def _stat(self, one: step.Stat) -> step.Found | None:
+        path = self._followed(one.path) if one.follow else one.path
+        if self._pretence.knows(path):
+            return self._pretence.found(path)
+        try:
+            found = os.stat(path) if one.follow else os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        kind = "other"
+        for test, name in (
+            (stat.S_ISREG, "file"),
+            (stat.S_ISDIR, "directory"),
+            (stat.S_ISLNK, "link"),
+        ):
+            if test(found.st_mode):
+                kind = name
+        digests = _digests(path, one.digests) if kind == "file" and one.digests else {}
+        return step.Found(
+            kind,
+            stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            found.st_size,
+            os.readlink(path) if kind == "link" else "",
+            digests,
+            {name: getattr(found, name) for name in _STAT_FIELDS},
+        )
+
+    def _followed(self, path: str) -> str:
+        """A path behind the links that would be made; real ones the system follows."""
+        for _ in range(40):
+            found = self._pretence.found(path) if self._pretence.knows(path) else None
+            if found is None or found.kind != "link":
+                return path
+            path = os.path.normpath(os.path.join(os.path.dirname(path), found.target))
+        return path
+
+    def _read(self, one: step.Read) -> bytes | None:
+        path = self._followed(one.path)
+        if self._pretence.holds_other(path):
+            return self._pretence.content(path)
+        return files.read_file(path, CONTENT_BYTES_MAX)
+
+    def _names(self, one: step.Names) -> list[str] | None:
+        there: list[str] | None
+        try:
+            there = sorted(os.listdir(one.path))
+        except (FileNotFoundError, NotADirectoryError):
+            there = None
+        return self._pretence.names(one.path, there)
+
+    def _glob(self, one: step.Glob) -> list[str]:
+        found = [path for path in glob.glob(one.pattern) if not self._gone(path)]
+        if not found and self._pretence.knows(one.pattern) and self._pretence.found(one.pattern):
+            found = [one.pattern]
+        return sorted(found)
+
+    def _gone(self, path: str) -> bool:
+        return self._pretence.knows(path) and self._pretence.found(path) is None
+
+    def _real_path(self, one: step.RealPath) -> str:
+        return os.path.realpath(self._followed(one.path))
+
+    def _account(self, one: step.Account) -> dict[str, Any] | None:
+        topic = one.database + ":" + one.name
+        if self.check and topic in self._pretence.topics:
+            found = self._pretence.topics[topic]
+            return dict(found) if found is not None else None
+        return account(one.database, one.name)
+
+    def _ask(self, one: step.Ask) -> step.Completed:
+        if self.check and one.topic and one.topic in self._pretence.topics:
+            return step.Completed(*self._pretence.topics[one.topic])
+        environment = {**self.environment, **one.environment}
+        return self._run(list(one.argv), b"", one.timeout_seconds, environment, "/", None)
+
+    @staticmethod
+    def _pause(one: step.Pause) -> float:
+        time.sleep(one.seconds)
+        return time.monotonic()
+
+    def _expand(self, one: step.Expand) -> list[str]:
+        return [os.path.expanduser(os.path.expandvars(text)) for text in one.texts]
+
+    @staticmethod
+    def _access(one: step.Access) -> str:
+        ways = (("r", os.R_OK), ("w", os.W_OK), ("x", os.X_OK))
+        return "".join(letter for letter, way in ways if os.access(one.path, way))
+
+    def _try(self, one: step.Try) -> step.Completed:
+        descriptor, path = tempfile.mkstemp(prefix=".sappers-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                if isinstance(one.content, bytes):
+                    file.write(one.content)
+                else:
+                    file.writelines(self._fetch(one.content))
+            argv = [word.replace("%s", path) for word in one.command]
+            return self._run(argv, b"", 60.0, self.environment, "/", None)
+        finally:
+            os.unlink(path)
+
+    # Effects
+
+    def _execute(self, one: step.Execute) -> step.Completed:
+        environment = {**self.environment, **one.environment}
+        folder = one.folder if one.folder is not None else os.path.expanduser("~")
+        return self._run(
+            list(one.argv), one.stdin, one.timeout_seconds, environment, folder, one.umask
+        )
+
+    def _run(
+        self,
+        argv: list[str],
+        stdin: bytes,
+        timeout_seconds: float,
+        environment: dict[str, str],
+        folder: str,
+        umask: int | None,
+    ) -> step.Completed:
+        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        taken = [0]
+
+        def emit(name: str, data: bytes) -> None:
+            taken[0] += len(data)
+            if taken[0] <= OUTPUT_BYTES_MAX:
+                output[name].append(data)
+
+        began = time.time()
+        earlier = os.umask(umask) if umask is not None else None
+        try:
+            code = self._runner.run(argv, stdin, timeout_seconds, environment, emit, folder)
+        except commands.Stopped:
+            code = TIMED_OUT
+            output["stderr"].append(b"\nnot done after %d s, and stopped" % timeout_seconds)
+        except OSError as error:
+            text = f"{error.filename or argv[0]}: {error.strerror}"
+            return step.Completed(NO_PROGRAM, b"", text.encode())
+        finally:
+            if earlier is not None:
+                os.umask(earlier)
+        out, err = b"".join(output["stdout"]), b"".join(output["stderr"])
+        return step.Completed(code, out, err, began, time.time())
+
+    def _write(self, one: step.WriteFile) -> None:
+        if isinstance(one.content, bytes):
+            size, digest = len(one.content), hashlib.sha256(one.content).hexdigest()
+            chunks: Iterator[bytes] = iter([one.content])
+        else:
+            size, digest, chunks = one.content.size, one.content.sha256, self._fetch(one.content)
+        write = files.FileWrite(one.path, one.mode, str(one.uid), str(one.gid), size, digest)
+        write.write(chunks)
+
+    @staticmethod
+    def _make_folder(one: step.MakeFolder) -> None:
+        os.mkdir(one.path, 0o700)
+        os.chown(one.path, one.uid, one.gid)
+        os.chmod(one.path, one.mode)
+        files.sync_folder(os.path.dirname(one.path))
+
+    @staticmethod
+    def _set_attributes(one: step.SetAttributes) -> None:
+        if one.uid is not None or one.gid is not None:
+            uid = -1 if one.uid is None else one.uid
+            gid = -1 if one.gid is None else one.gid
+            os.chown(one.path, uid, gid, follow_symlinks=one.follow)
+        if one.mode is not None and (one.follow or not os.path.islink(one.path)):
+            os.chmod(one.path, one.mode)  # after chown, which takes the set-uid bit away
+
+    @staticmethod
+    def _make_link(one: step.MakeLink) -> None:
+        if not one.hard:
+            files.ensure_link(one.path, one.target, False)
+            return
+        beside = one.path + ".sappers-new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        os.link(one.target, beside)
+        os.rename(beside, one.path)
+
+    @staticmethod
+    def _touch(one: step.Touch) -> None:
+        if not os.path.lexists(one.path):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(one.path, flags, one.mode))
+        now = time.time()
+        accessed = now if one.accessed is None else one.accessed
+        os.utime(one.path, (accessed, now if one.modified is None else one.modified))
+
+    @staticmethod
+    def _copy(one: step.CopyFile) -> None:
+        found = os.stat(one.source)
+        beside = one.path + ".sappers-new"
+        shutil.copy2(one.source, beside)
+        os.chown(beside, found.st_uid, found.st_gid)
+        os.chmod(beside, stat.S_IMODE(found.st_mode))
+        os.rename(beside, one.path)
+
+    @staticmethod
+    def _remove(one: step.Remove) -> None:
+        files.remove(one.path, False)
+
+
+def _attributes(wanted: Any, found: Any = None) -> str:
+    mode, uid, gid = (
+        getattr(found, name) if getattr(wanted, name) is None and found else getattr(wanted, name)
+        for name in ("mode", "uid", "gid")
+    )
+    return f"mode {mode or 0:04o}, owner {uid}, group {gid}\n"
+
+
+def _digests(path: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Several digests of a file in one pass."""
+    digests = {name: hashlib.new(name) for name in names}
+    with open(path, "rb") as file:
+        while True:
+            chunk = file.read(files.CHUNK_BYTES)
+            if not chunk:
+                return {name: digest.hexdigest() for name, digest in digests.items()}
+            for digest in digests.values():
+                digest.update(chunk)
+
+
+def account(database: str, name: str) -> dict[str, Any] | None:
+    """An entry of passwd, group or shadow; None where there is none."""
+    if database == "shadow":
+        return _shadow(name)
+    name = name or str(os.geteuid() if database == "passwd" else os.getegid())
+    try:
+        if database == "passwd":
+            user = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+            groups = [group.gr_name for group in grp.getgrall() if user.pw_name in group.gr_mem]
+            return {
+                "name": user.pw_name,
+                "uid": user.pw_uid,
+                "gid": user.pw_gid,
+                "comment": user.pw_gecos,
+                "home": user.pw_dir,
+                "shell": user.pw_shell,
+                "groups": groups,
+            }
+        group = grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)
+    except KeyError:
+        return None
+    return {"name": group.gr_name, "gid": group.gr_gid, "members": list(group.gr_mem)}
+
+
+def _shadow(name: str) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError), open("/etc/shadow", encoding="utf-8") as file:
+        for line in file:
+            fields = line.rstrip("\n").split(":")
+            if fields[0] == name and len(fields) >= 8:
+                return {"password": fields[1], "min": fields[3], "max": fields[4],
+                        "warn": fields[5], "expires": fields[7]}  # fmt: skip
+    return None

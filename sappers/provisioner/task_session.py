@@ -1,0 +1,175 @@
+"""Tasks on one executor: sends the modules they need, then the tasks; hears what came of each.
+
+Many tasks go in one request. What a host lacks of a file's content it asks for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sappers.errors import HostError
+from sappers.provisioner.executor import Executor
+from sappers.provisioner.executor_start import TASK_MODULES
+from sappers.provisioner.file_upload import CHUNKS_UNDER_WAY_MAX, ChunkEncoder, chunks_of
+
+INLINE_BYTES_MAX = 4096
+RESULT_BYTES_MAX = 64 * 1024 * 1024
+_REMOTE = "sappers.provisioner.remote"
+_MODULES = "sappers.provisioner.modules"
+_IMPORTS = re.compile(
+    rf"^from {re.escape(_MODULES)}(?:\.(\w+) import .*| import (.+))$", re.MULTILINE
+)
+
+Content = bytes | Path
+Taken = Callable[[int, dict[str, Any]], None]
+
+
+class TaskSession:
+    """One executor of a run; a call from another thread waits for its turn."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._loaded: set[str] = set()
+
+    def run(
+        self, groups: Sequence[Mapping[str, Any]], blobs: Mapping[str, Content], taken: Taken
+    ) -> None:
+        """Run groups of tasks in order, until one fails that does not go on.
+
+        Args:
+            groups: Each has `tasks` (module, args, paths, check, diff, environment) and `goes_on`.
+            blobs: Contents by SHA-256 that tasks refer to.
+            taken: Called with the number of each task that was run, and its result.
+
+        Raises:
+            HostUnreachable: The connection is gone.
+            HostError: The executor says what makes no sense.
+        """
+        channel = self._executor.channel
+        with channel.exclusive():
+            self._load({task["module"] for group in groups for task in group["tasks"]})
+            small = {
+                digest: base64.b64encode(content).decode()
+                for digest, content in blobs.items()
+                if isinstance(content, bytes) and len(content) <= INLINE_BYTES_MAX
+            }
+            request = json.dumps({"groups": groups, "blobs": small}).encode()
+            number = channel.begin({"op": "tasks"}, zlib.compress(request, 1))
+            head, body = channel.receive(number)
+            while "event" in head:
+                if head["event"] == "task":
+                    taken(head["number"], self._result(body))
+                elif head["event"] == "send":
+                    early = self._stream(number, blobs.get(body.decode("ascii", "replace")))
+                    if early is not None:
+                        head, body = early
+                        continue
+                head, body = channel.receive(number)
+        if "error" in head:
+            raise HostError(self._executor.host, f"tasks cannot be run: {head['error']['message']}")
+
+    def _load(self, wanted: set[str]) -> None:
+        """Send the program that runs tasks, and the modules that were not sent before."""
+        first = not self._loaded
+        names = [
+            name for name in _with_imports(wanted | {"step", "spec"}) if name not in self._loaded
+        ]
+        if not names:
+            return
+        sources = {f"{_MODULES}.{name}": _source(_MODULES, name) for name in names}
+        if first:
+            sources |= {f"{_REMOTE}.{name}": _source(_REMOTE, name) for name in TASK_MODULES}
+        program = _PROGRAM + f"\nload({sources!r})\n" + (_ATTACH if first else "")
+        head, _ = self._executor.channel.call({"op": "extend"}, zlib.compress(program.encode()))
+        if "error" in head:
+            message = f"modules cannot be loaded: {head['error']['message']}"
+            raise HostError(self._executor.host, message)
+        self._loaded.update(names)
+
+    def _result(self, body: bytes) -> dict[str, Any]:
+        try:
+            text = zlib.decompressobj().decompress(body, RESULT_BYTES_MAX)
+            result = json.loads(text)
+        except (zlib.error, ValueError, RecursionError):
+            result = None
+        if not isinstance(result, dict):
+            raise HostError(self._executor.host, "its executor says what makes no sense")
+        return result
+
+    def _stream(self, number: int, content: Content | None) -> Any:
+        """Send a content as the host takes it; what the host says beside, or None."""
+        channel = self._executor.channel
+        if content is None:
+            raise HostError(self._executor.host, "it asks for a file that no task has")
+        encoder, under_way, early = ChunkEncoder(), 0, None
+        try:
+            for chunk in _chunks(content):
+                compressed, data = encoder.encode(chunk)
+                channel.send({"op": "chunk", "id": number, "zlib": compressed}, data)
+                under_way += 1
+                if under_way >= CHUNKS_UNDER_WAY_MAX:
+                    head, body = channel.receive(number)
+                    under_way -= 1
+                    if head.get("event") != "written":  # it failed: the rest is pointless
+                        early = head, body
+                        break
+        finally:
+            # Whatever happened here, the host must not wait for more.
+            channel.send({"op": "end", "id": number})
+        return early
+
+
+def _chunks(content: Content) -> Any:
+    if isinstance(content, bytes):
+        import io
+
+        yield from chunks_of(io.BytesIO(content))
+        return
+    with content.open("rb") as file:
+        yield from chunks_of(file)
+
+
+@cache
+def _source(package: str, name: str) -> str:
+    return resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
+
+
+def _with_imports(names: set[str]) -> list[str]:
+    """Modules in an order in which each comes after those it imports."""
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        if name in ordered:
+            return
+        for one, several in _IMPORTS.findall(_source(_MODULES, name)):
+            for imported in [one] if one else several.split(", "):
+                add(imported.strip())
+        ordered.append(name)
+
+    for name in sorted(names):
+        add(name)
+    return ordered
+
+
+_PROGRAM = """
+import sys, types
+def load(sources):
+    for name, source in sources.items():
+        package, _, last = name.rpartition(".")
+        if package not in sys.modules:
+            sys.modules[package] = types.ModuleType(package)
+            sys.modules[package].__path__ = []
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        setattr(sys.modules[package], last, module)
+        exec(compile(source, "<" + name + ">", "exec"), module.__dict__)
+"""
+_ATTACH = f'sys.modules["{_REMOTE}.tasks"].attach(executor)\n'

@@ -144,8 +144,9 @@ class FakeMember:
             settings=settings,
             clock=SystemClock(),
         )
+        self.event_folder = folder.parent / f"{name}-events"
         self.events = EventRecord(
-            folder.parent / f"{name}-events",
+            self.event_folder,
             EventSettings(),
             lambda: self.instant_log,
             NoPeers(),

@@ -25,6 +25,7 @@ from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.errors import ApiError, ConfigError
 from sappers.model.event import EventCheck, EventFilter, event_digest
+from sappers.model.member import MemberState
 
 AT_ONCE = 16
 NEWEST = 1000
@@ -69,6 +70,8 @@ def verify(
     earlier = parse_head(head) if head is not None else None
     with open_cluster(cluster, addr) as client:
         found = _verify(client, earlier)
+        if addr is None:
+            found.unanswered.update(_absent(client, found))
     if output is Output.JSON:
         typer.echo(msgspec.json.encode(found).decode())
     else:
@@ -119,6 +122,19 @@ def _verify(client: OperatorClient, earlier: Head | None) -> Verified:
     top = max(good, key=lambda check: check.state_count, default=None)
     at = Head(top.state_count, top.state_head) if top and top.state_count else None
     return Verified(checks, unanswered, findings, at)
+
+
+def _absent(client: OperatorClient, found: Verified) -> dict[str, str]:
+    """Members that there are, and that could not be asked."""
+    asked = {*found.members, *found.unanswered}
+    members = [one.member for one in client.view().members if one.member.name not in asked]
+    return {
+        member.name: f"it is {member.state}"
+        if member.state is not MemberState.ALIVE
+        else "it cannot be reached from here"
+        for member in members
+        if member.state is not MemberState.LEFT
+    }
 
 
 def _settle(client: OperatorClient, members: Mapping[str, Reached], dispute: Dispute) -> Finding:

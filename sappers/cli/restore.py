@@ -70,6 +70,8 @@ def restore(
     console.print(plain(f"{file}: {what}: {contents(state, saved.events)}"), soft_wrap=True)
     home = control_home(os.environ)
     name, hosts = _named(inventory)
+    if saved.cluster != name:
+        _warn_of_old(saved, state, console)
     pieces = in_pieces(state, replace=replace)
     living = _living(name)
     if living is None:
@@ -117,6 +119,14 @@ def _living(name: str) -> ClusterView | None:
             return client.view()
     except (ApiError, SappersError):
         return None
+
+
+def _warn_of_old(saved: Backup, state: ClusterState, console: Console) -> None:
+    """Two clusters that run the same are rarely meant."""
+    old = _living(saved.cluster)
+    if old is not None and old.cluster_id == state.cluster_id:
+        text = f"cluster {saved.cluster} still answers: what it runs will run twice"
+        console.print(plain(text, "bold yellow"), soft_wrap=True)
 
 
 def _is_done(name: str, digest: str) -> bool:

@@ -288,3 +288,72 @@ async def test_events_are_followed_and_outlive_their_member(control: Control) ->
     await control.server.stop()
     async with asyncio.timeout(20):
         assert b"trying again" in await following.stderr.readline()
+
+
+async def test_what_happened_is_explained_verified_and_backed_up(
+    control: Control, tmp_path: Path
+) -> None:
+    control.keep_image()
+    await asyncio.gather(
+        control.deploy("run", "web", "--image", "hello"), place_what_is_wanted(control)
+    )
+    await control.member.events.write_down()
+
+    told = await control.deploy("explain", "web")
+    assert told.code == 0, told
+    lines = [line[20:].split(None, 2)[1:] for line in told.out.splitlines()[2:]]
+    assert [phase for phase, _ in lines] == ["asked", "decision", "action", "health"]
+    assert lines[0][1].endswith("(operator/operator)")
+    story = json.loads((await control.deploy("explain", "web", "-o", "json")).out)
+    assert [event.get("cause", 0) for event in story["events"]][1:] == [
+        event["number"] for event in story["events"][:-1]
+    ]
+    nobody = await control.deploy("explain", "nobody")
+    assert (nobody.code, nobody.out) == (1, "")
+    assert "hint: sappers-deploy status lists members" in nobody.err
+
+    good = await control.deploy("events", "verify")
+    assert good.code == 0, good
+    assert "the past is as it was on 1 member" in good.out
+    head = good.out.split("head ")[1].split()[0]
+    assert (await control.deploy("events", "verify", "--head", head)).code == 0
+    forged = head[:-1] + ("0" if head[-1] != "0" else "1")
+    assert (await control.deploy("events", "verify", "--head", forged)).code == 1
+
+    file = tmp_path / "lab.backup"
+    made = await control.deploy("backup", str(file))
+    assert (made.code, made.out) == (0, ""), made
+    assert "1 workload, 1 image" in made.err
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = await control.deploy("backup", str(file))
+    assert again.code == 1
+    assert "say --force" in again.err
+    since = await control.deploy("events", "--file", str(file), "--workload", "web", "-o", "json")
+    assert [event["kind"] for event in json.loads(since.out)][-1] == "allocation.healthy"
+
+    inventory = tmp_path / "lab.ini"
+    inventory.write_text("lab1 ansible_host=127.0.0.1 sappers_cluster=lab\n")
+    refused = await control.deploy("restore", str(file), str(inventory))
+    assert refused.code == 1
+    assert "cluster lab answers, and runs web" in refused.err
+    refused = await control.deploy("restore", str(file), str(inventory), "--replace")
+    assert "nothing was changed" in refused.err
+    file.write_bytes(file.read_bytes()[:-1])
+    damaged = await control.deploy("restore", str(file), str(inventory))
+    assert damaged.code == 1
+    assert f"{file} is no backup that can be read" in damaged.err
+
+
+async def test_a_changed_line_ends_verify_with_an_error(control: Control) -> None:
+    control.keep_image()
+    await asyncio.gather(
+        control.deploy("run", "web", "--image", "hello"), place_what_is_wanted(control)
+    )
+    await control.member.events.write_down()
+    (path,) = control.member.event_folder.glob("*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"web created", b"web creates"))
+    changed = await control.deploy("events", "verify")
+    assert changed.code == 1
+    assert f"differs, in {path} line " in changed.out
+    as_data = json.loads((await control.deploy("events", "verify", "-o", "json")).out)
+    assert as_data["findings"][0]["member"] == "n1"

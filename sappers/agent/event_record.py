@@ -234,6 +234,10 @@ class EventRecord:
         if broken is None and state.event_count and in_state.head != state.event_head:
             reason = "its newest event is not the one that its head stands for"
             broken = BrokenLink(in_state.last, "the replicated state", reason)
+        aside = files.set_aside()
+        if broken is None and aside and not state.restored:
+            reason = "it did not lead to the cluster's chain any more, and was set aside"
+            broken = BrokenLink(0, str(aside[0]), reason)
         return EventCheck(
             member_id=self._me_id(),
             first=walk.first,
@@ -241,7 +245,7 @@ class EventRecord:
             head=walk.head,
             marks=walk.marks,
             missing=tuple(walk.missing),
-            set_aside=len(files.set_aside()),
+            set_aside=len(aside),
             state_count=state.event_count,
             state_head=state.event_head,
             broken=broken,

@@ -221,7 +221,7 @@ async def test_another_chain_in_the_state_sets_the_files_aside(tmp_path: Path) -
     world.log.current = ahead
     other = World(tmp_path / "other")
     await other.happen(2, time=1.0)
-    world.log.current = other.log.current
+    world.log.current = msgspec.structs.replace(other.log.current, restored="a backup's")
     await world.record.write_down()
     assert len(world.aside()) == 1
     check = await world.record.check()
@@ -230,6 +230,24 @@ async def test_another_chain_in_the_state_sets_the_files_aside(tmp_path: Path) -
         1,
         None,
     )
+
+
+async def test_an_end_that_was_changed_is_set_aside_and_told(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.happen(9)
+    await world.record.write_down()
+    content = world.file().read_bytes()
+    world.file().write_bytes(
+        content[:-3].replace(b"hello changed", b"hello changes") + content[-3:]
+    )
+    await world.happen(1)
+    again = world.open()
+    await again.write_down()
+    (path,) = world.aside()
+    check = await again.check()
+    assert check.broken is not None
+    assert check.broken.place == str(path)
+    assert check.head == world.log.current.event_head
 
 
 async def test_the_oldest_files_go_by_size_and_by_age(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sappers.images.store import FolderImageStore
 from sappers.launchers import command
 from sappers.launchers.accelerator import detect_accelerator
 from sappers.launchers.control import configuration
+from sappers.launchers.template_maker import SETTLE_SECONDS
 from sappers.launchers.templates import new_memory
 from sappers.model.image import Manifest, MicrovmBoot
 
@@ -91,6 +92,7 @@ class BareGuests:
             with _control(folder) as control:
                 control.await_word()
                 control.ask({"prepare": True})
+            time.sleep(SETTLE_SECONDS)
             qmp = stack.enter_context(Qmp(folder / command.QMP_SOCKET))
             qmp.execute("stop")
             _ignore_shared(qmp)

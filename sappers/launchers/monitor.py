@@ -18,7 +18,7 @@ from sappers.launchers.guest_folder import GuestFolder
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 15.0
 _MIGRATION_SECONDS = 60.0
-_POLL_SECONDS = 0.004
+_POLL_SECONDS = 0.001  # it is over soon, and everybody waits
 _LOOK_SECONDS = 0.5  # asking a supervisor takes a process
 # A socket that does not answer yet is no error; what is one is raised.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)

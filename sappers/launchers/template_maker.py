@@ -23,6 +23,8 @@ _BOOT_SECONDS = 120.0
 _QUIT_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _SPARE_MIB = 256
+# What a kernel puts off for a second or two is done before the save, and not again in every clone.
+SETTLE_SECONDS = 2.5
 
 
 class TemplateMaker:
@@ -116,6 +118,7 @@ class TemplateMaker:
             async with first_monitor(folder, lambda: self._runs(unit)) as monitor:
                 async with control.connection(folder) as connected:
                     await control.prepare(connected, _BOOT_SECONDS)
+                    await asyncio.sleep(SETTLE_SECONDS)
                     await monitor.save(state)
                 with contextlib.suppress(LaunchError):
                     await monitor.execute("quit")

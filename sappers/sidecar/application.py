@@ -34,6 +34,12 @@ class ApplicationProcess:
         application: Module to run as `__main__`, or the path of a script or program.
         preload: Modules to import before the configuration comes.
         launch: How to run it.
+
+    Attributes:
+        pid: Its process.
+        prepared: Whether it got ready to be saved, in this guest or in the one that this was
+            cloned from.
+        exit_text: How it ended; empty as long as it lives.
     """
 
     def __init__(
@@ -48,19 +54,19 @@ class ApplicationProcess:
             _run_child(application, tuple(preload), launch or Launch(), reader, ready)
         os.close(reader)
         os.close(ready)
-        self._prepared = False
+        self.prepared = False
         self.exit_text = ""
 
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Have it get ready to be saved, with this for its environment; returns once it is."""
-        self._prepared = True
+        self.prepared = True
         os.write(self._writer, _line({"prepare": dict(environment)}))
         os.read(self._ready, 1)  # or it ended: then this is the end of the pipe
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Let it run with just this environment."""
         with os.fdopen(self._writer, "wb") as pipe:
-            pipe.write(_line({"environment": dict(environment), "reseed": self._prepared}))
+            pipe.write(_line({"environment": dict(environment), "reseed": self.prepared}))
 
     @property
     def alive(self) -> bool:

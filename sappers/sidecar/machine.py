@@ -21,11 +21,20 @@ _RB_POWER_OFF = 0x4321FEDC
 _RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCADDRT = 0x8914, 0x8916, 0x891C, 0x890B
 _SIOCSIFHWADDR, _ARPHRD_ETHER = 0x8924, 1
+_M_ARENA_MAX = -8
 _IFF_UP, _RTF_UP, _RTF_GATEWAY = 1, 1, 2
 _MS_NOSUID_NODEV = 2 | 4
 _HOST_NAME_BYTES = 64
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def use_one_arena() -> None:
+    """Have threads share the memory that the first one allocates from, here and in forks.
+
+    There is one processor; an arena for each thread is work for every thread that begins.
+    """
+    _libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def mount_system_folders() -> None:
@@ -58,22 +67,28 @@ def bring_up_loopback() -> None:
         _interface_up(control, "lo")
 
 
-def configure_network(
-    address: str, netmask: str, gateway: str, mac: str = "", interface: str = "eth0"
-) -> None:
-    """Bring up one interface with a static address and a default route.
+def ready_network(address: str, netmask: str, interface: str = "eth0") -> None:
+    """Give an interface its address, the same in every guest, and leave it down.
 
-    It gets its MAC address, when one is given, while it is still down: not one packet leaves with
-    that of another guest. It speaks IPv4 alone, which saves the kernel half of the work.
+    It will speak IPv4 alone, which saves the kernel half of the work.
     """
     _write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", 0, b"1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, netmask)):
+            fcntl.ioctl(control, request, struct.pack("16s16s8x", interface.encode(), _inet(value)))
+
+
+def join_network(gateway: str, mac: str = "", interface: str = "eth0") -> None:
+    """Bring an interface up that has its address, and go everywhere over the gateway.
+
+    It gets its MAC address, when one is given, while it is still down: not one packet leaves with
+    that of another guest.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         if mac:
             hardware = struct.pack("H6s8x", _ARPHRD_ETHER, bytes.fromhex(mac.replace(":", "")))
             named = struct.pack("16s16s8x", interface.encode(), hardware)
             fcntl.ioctl(control, _SIOCSIFHWADDR, named)
-        for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, netmask)):
-            fcntl.ioctl(control, request, struct.pack("16s16s8x", interface.encode(), _inet(value)))
         _interface_up(control, interface)
         route = struct.pack(
             "Q16s16s16sHhQQhPQQH6x",  # struct rtentry

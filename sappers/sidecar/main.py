@@ -36,6 +36,9 @@ from sappers.sidecar.settings import (
 )
 
 _MODEST, _MODEST_SECONDS = 19, 0.5
+# In a clone the application has little left to do before it answers. What the sidecar does then
+# would fill the translation cache of QEMU; once full it is emptied, and all is translated again.
+_PATIENT_SECONDS = 0.2
 _IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.guest")
 # QEMU's user-mode network always looks like this from inside.
 _ADDRESS, _NETMASK, _GATEWAY = "10.0.2.15", "255.255.255.0", "10.0.2.2"
@@ -43,10 +46,12 @@ _ADDRESS, _NETMASK, _GATEWAY = "10.0.2.15", "255.255.255.0", "10.0.2.2"
 
 def main() -> None:
     """Boot the guest, serve, switch off."""
+    machine.use_one_arena()
     machine.mount_system_folders()
     settings = load_image_settings()
     machine.load_modules(settings.modules)
     machine.bring_up_loopback()
+    machine.ready_network(_ADDRESS, _NETMASK)
     process = None
     if not settings.in_process:
         process = ApplicationProcess(settings.application, settings.preload, settings.launch)
@@ -57,10 +62,12 @@ def main() -> None:
     machine.reseed(configuration.seed)
     machine.set_clock(configuration.now)
     machine.take_name(configuration.allocation_id, ("/", settings.launch.root))
-    machine.configure_network(_ADDRESS, _NETMASK, _GATEWAY, configuration.mac)
+    machine.join_network(_GATEWAY, configuration.mac)
     environment = environment_of(settings, configuration)
     if process is not None:
         process.start(environment)
+        if process.prepared:
+            time.sleep(_PATIENT_SECONDS)
         os.setpriority(os.PRIO_PROCESS, 0, _MODEST)  # it goes first: there is one processor
     reseed_process()  # the application's process does the same
     if settings.in_process:

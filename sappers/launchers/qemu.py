@@ -23,6 +23,7 @@ from sappers.errors import GuestMisbehaves, LaunchError, SappersError, TemplateE
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs
+from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.host_port import check_free
 from sappers.launchers.monitor import Monitor, first_monitor, monitor
 from sappers.launchers.template_maker import descriptor_path
@@ -104,6 +105,7 @@ class QemuLauncher:
         cold_boots = cold_boots or os.cpu_count() or 1
         self._boots = asyncio.Semaphore(cold_boots)
         self._clones = asyncio.Semaphore(_CLONES_PER_CORE * cold_boots)
+        self._units = GuestUnits(supervisor, UNIT_PREFIX, time.monotonic)
         self._starting: set[str] = set()
         self._booting = 0
         self._handovers: dict[str, asyncio.Task[None]] = {}
@@ -137,6 +139,7 @@ class QemuLauncher:
                 await self._boot(folder, allocation, manifest, why_cold)
         finally:
             self._starting.discard(allocation.id)
+            self._units.changed()
 
     async def warm(self, manifest: Manifest, digest: str) -> str:
         """Have a template of the image; what happened, for a person.
@@ -163,6 +166,7 @@ class QemuLauncher:
                         await qemu.execute("quit")
                     await self._ended(unit, _QUIT_SECONDS)
         await self._supervisor.stop(unit, min(grace_seconds, 1.0))
+        self._units.changed()
         if folder.path.exists():
             await asyncio.to_thread(folder.clear)
             await asyncio.to_thread(prune_logs, self._root)
@@ -181,10 +185,7 @@ class QemuLauncher:
 
     async def observe(self) -> Mapping[str, GuestProcess]:
         """Every guest on this host that is ours, owned or not, by allocation id."""
-        units = {
-            unit.name.removeprefix(UNIT_PREFIX): unit
-            for unit in await self._supervisor.list(UNIT_PREFIX)
-        }
+        units = await self._units.look()
         # A folder to run in, without a record, is what a guest left whose start was cut short.
         known = {
             path.parent.name

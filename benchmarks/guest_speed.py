@@ -94,6 +94,7 @@ class GuestSpeed:
             f"QEMU's exec to the first HTTP answer, {RUNS} runs each, in turn: min / median / max. "
             "From asking the cluster: the API call that asks for the workload begins; consensus, "
             "placement and the member's loop are in it.",
+            "It is asked over a new connection every 0.25 s, sooner where one is refused.",
             "Bare: the same image, QEMU options and QMP steps, by hand, without a cluster.",
             f"Accelerator: {detect_accelerator().kind}.",
         )

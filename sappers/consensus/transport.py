@@ -8,6 +8,7 @@ shapes only.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -78,6 +79,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         self._links: dict[str, Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
+        self._spare = SpareDescriptor()
 
     async def start(self, listen: tuple[str, int]) -> None:
         """Listen, and dial for ever.
@@ -148,6 +150,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             task.cancel()
         if self._listener is not None:
             self._listener.close()
+        self._spare.close()
         for link in list(self._links.values()):
             link.abort("this voter stops")
 
@@ -234,6 +237,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             except OSError as error:
                 room.release()
                 _log.warning("cannot accept a connection", reason=str(error))
+                self._spare.shed(listener)
                 await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
             else:
                 self._begin(self._welcome(connection, room))
@@ -294,6 +298,43 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
                     link.abort("silent for too long")
                 else:
                     link.write(_PING)
+
+
+class SpareDescriptor:
+    """A descriptor kept for the day when there is no other: to turn a caller away with it.
+
+    A caller that is left waiting in the listener's queue would keep the event loop awake for ever,
+    and learn nothing.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = _open_nothing()
+
+    def shed(self, listener: socket.socket) -> bool:
+        """Turn one caller away; whether there was one, and a descriptor to do it with."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            self._descriptor = _open_nothing()
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _open_nothing() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return None
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

@@ -6,6 +6,8 @@ docs/consensus.md has the table. A test that fails without its mend shows that i
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from sappers.consensus.configuration import Configuration
 from sappers.consensus.journal import Journal, _TermAndVote
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.pre_vote import PreVoting
-from sappers.consensus.transport import PeerTransport
+from sappers.consensus.transport import PeerTransport, SpareDescriptor
 from sappers.errors import LogDamaged
 from sappers.model.commands import AddVoter, Entry, RemoveVoter
 from sappers.model.observation import RaftRole
@@ -425,6 +427,35 @@ def test_an_evil_pickle_is_not_executed(mended: bool) -> None:
         [sys.executable, "-c", PROGRAM, argument], capture_output=True, text=True, check=True
     )
     assert (ran.stdout == "") is mended
+
+
+def test_without_descriptors_callers_are_turned_away(
+    mended: bool, without: Callable[..., None]
+) -> None:
+    without(SpareDescriptor, "shed", lambda *_: False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        spare = SpareDescriptor()
+        with socket.create_connection(listener.getsockname()) as caller:
+            caller.settimeout(5)
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), limits[1]))
+                with pytest.raises(OSError, match="Too many open files"):
+                    listener.accept()
+                assert spare.shed(listener) is mended
+                assert spare.shed(listener) is False, "nobody else called"
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            if mended:
+                assert caller.recv(1) == b""
+        spare.close()
+
+
+def lowest_free_descriptor() -> int:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
 
 
 # 12: a snapshot stops nothing

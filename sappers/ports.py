@@ -151,6 +151,14 @@ class ReplicatedLog(Protocol):
             OutcomeUnknown: As `add_voter`.
         """
 
+    async def recover_alone(self, timeout_seconds: float) -> Applied:
+        """Go on as the only voter, the others being gone for good; what was not committed yet is.
+
+        Raises:
+            ProposalRejected: It hears a leader or a majority, or has no vote.
+            OutcomeUnknown: See `state().electorate`, or ask again.
+        """
+
     async def transfer_leadership(self, member_id: str, timeout_seconds: float) -> None:
         """Make another voter the leader; returns once it is. Proposals meanwhile are rejected.
 

@@ -146,6 +146,14 @@ class FollowerLog:
         """
         raise ProposalRejected("this member has no vote", hint="ask the leader")
 
+    async def recover_alone(self, timeout_seconds: float) -> Applied:  # noqa: ARG002
+        """Always refused: only a voter has a log to go on with.
+
+        Raises:
+            ProposalRejected: This member has no vote.
+        """
+        raise ProposalRejected("this member has no vote", hint="ask a voter")
+
     async def transfer_leadership(self, member_id: str, timeout_seconds: float) -> None:  # noqa: ARG002
         """Always refused: only a leader can hand leadership over.
 

@@ -26,7 +26,7 @@ from sappers.consensus.configuration import configuration_now
 from sappers.consensus.journal import CHANGE, Journal
 from sappers.consensus.library import QUEUE_LENGTH, library_settings
 from sappers.consensus.parties import Answer, Listener, PeerLinks
-from sappers.consensus.reconfiguration import Reconfiguring
+from sappers.consensus.recovery import Recovering
 from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
 from sappers.consensus.state_machine import Outcome, apply
 from sappers.model.cluster_state import ClusterState
@@ -41,7 +41,7 @@ _ROLES = (RaftRole.FOLLOWER, RaftRole.CANDIDATE, RaftRole.LEADER)  # pysyncobj's
 _UNHEARD_SECONDS = 2
 
 
-class RaftNode(Reconfiguring):
+class RaftNode(Recovering):
     """One voter. Single-threaded: `tick` and the transport's callbacks run in one event loop.
 
     Attributes:
@@ -67,6 +67,8 @@ class RaftNode(Reconfiguring):
         self._genesis = genesis
         self._is_removed = False
         self._transfer = None
+        self._recovery = None
+        self._counts_alone = False
         self._acks = {}
         self._ack_limit = None
         self._proposals: list[tuple[bytes, bytes, Answer]] = []
@@ -103,6 +105,7 @@ class RaftNode(Reconfiguring):
         """Do what time and messages ask for; whether another tick should follow at once."""
         self._settle()
         self._advance_transfer()
+        self._advance_recovery()
         self._begin_election_if_due()
         self._onTick(0.0)
         self._tell_snapshot_waiters()
@@ -158,6 +161,8 @@ class RaftNode(Reconfiguring):
             electorate=self._voters,
             unheard=self._unheard() if self._isLeader() else {},
             snapshot_index=self._snapshots.index,
+            last_index=self._last[1],
+            last_term=self._last[2],
         )
 
     def _unheard(self) -> dict[str, int]:

@@ -30,6 +30,7 @@ from sappers.consensus.wire import (
     FrameConnection,
     LoadState,
     Propose,
+    Recover,
     Rejected,
     SetAddresses,
     SetLogLevel,
@@ -231,12 +232,19 @@ class RaftLog:
             lambda number: TransferLeadership(number, member_id, timeout_seconds), timeout_seconds
         )
 
-    def _proposal(self, command: NoOperation | ElectorateCommand) -> Proposal:
+    async def recover_alone(self, timeout_seconds: float) -> Applied:
+        """See the port."""
+        payload = encode_proposal(self._proposal())
+        answer = await self._ask(lambda number: Recover(number, payload), timeout_seconds)
+        assert isinstance(answer, Done)
+        return Applied(answer.index, answer.term, answer.refused)
+
+    def _proposal(self, *commands: NoOperation | ElectorateCommand) -> Proposal:
         return Proposal(
             uuid.uuid4().hex,
             self._me_id,
             self._clock.now(),
-            (command,),
+            commands,
             by=f"member/{self._me_id}",
         )
 

@@ -70,6 +70,9 @@ class Reconfiguring(Transferring):
         now = configuration_now(self._genesis, self.state, changes)
         if now == self._configuration:
             return
+        self._change_to(now)
+
+    def _change_to(self, now: Configuration) -> None:
         before, self._configuration = self._configuration, now
         if before.voters == now.voters:
             return

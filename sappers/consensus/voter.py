@@ -43,6 +43,7 @@ from sappers.consensus.wire import (
     FrameConnection,
     LoadState,
     Propose,
+    Recover,
     Rejected,
     SetAddresses,
     SetLogLevel,
@@ -172,6 +173,9 @@ class Voter:
                 self._tick_soon()
             case TransferLeadership(request=request, member_id=target, timeout_seconds=seconds):
                 self._node.transfer(target, seconds, _Reply(request, self._outbox))
+                self._tick_soon()
+            case Recover(request=request, payload=payload):
+                self._node.recover(payload, _Reply(request, self._outbox))
                 self._tick_soon()
             case TakeSnapshot(request=request):
                 self._node.take_snapshot(

@@ -166,6 +166,13 @@ class ChangeElectorate(msgspec.Struct, frozen=True, tag="change-electorate"):
     payload: bytes
 
 
+class Recover(msgspec.Struct, frozen=True, tag="recover"):
+    """Agent to process: go on alone; `payload` is a proposal without commands."""
+
+    request: int
+    payload: bytes
+
+
 class TransferLeadership(msgspec.Struct, frozen=True, tag="transfer-leadership"):
     """Agent to process: make this voter lead."""
 
@@ -207,6 +214,7 @@ AgentMessage = (
     | Propose
     | ChangeElectorate
     | TransferLeadership
+    | Recover
     | TakeSnapshot
     | SetAddresses
     | SetLogLevel

@@ -32,6 +32,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
         unheard: By a leader alone: for how many seconds it has not heard voters, by id; those that
             it heard within two seconds lack.
         snapshot_index: Of this voter's newest snapshot on disk; 0 without one.
+        last_index, last_term: Of the newest entry in this voter's log, committed or not.
         is_removed: This member had a vote and was removed: its raft process has ended for good.
     """
 
@@ -44,6 +45,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
     unheard: dict[str, int] = {}
     snapshot_index: int = 0
     is_removed: bool = False
+    last_index: int = 0
+    last_term: int = 0
 
 
 class GuestProcess(msgspec.Struct, frozen=True):

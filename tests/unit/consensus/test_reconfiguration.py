@@ -7,7 +7,14 @@ import pytest
 
 from sappers.consensus.joining import joiners_record
 from sappers.model.commands import AddVoter, RemoveVoter
-from tests.unit.raft_worlds import NewWorld, World, new_world
+from tests.unit.raft_worlds import (
+    Answered,
+    NewWorld,
+    SimulatedVoter,
+    World,
+    new_world,
+    proposal,
+)
 
 __all__ = ["new_world"]
 
@@ -169,6 +176,37 @@ def test_a_joiner_votes_in_no_term_that_it_may_have_voted_in_before(world: World
     assert fresh.journal.getVotedForNodeId() not in (None, *world.voters)
     world.settle()
     world.check()
+
+
+def test_a_survivor_goes_on_alone_and_grows_again(world: World) -> None:
+    names = [world.write() for _ in range(5)]
+    survivor = world.leader()
+    gone = [voter for voter in world.voters if voter != survivor.me]
+    refused = recover(world, survivor)
+    assert (refused.outcome, "not lost" in refused.reason) == ("rejected", True)
+    for voter in gone:
+        world.crash(voter)
+    world.run_until(lambda: survivor.node.status().leader_id is None)
+    assert recover(world, survivor).outcome == "done"
+    assert survivor.node.state.electorate == (survivor.me,) == survivor.node.status().electorate
+    names += [world.write()]
+    world.add("v3")
+    names += [world.write()]
+    for voter in gone:  # they come back after all, with what they knew
+        world.start(voter)
+    world.run_until(lambda: not set(gone) & set(world.running))
+    world.crash(survivor.me)
+    world.voters = tuple(sorted({survivor.me, "v3"}))
+    world.settle()
+    world.check()
+    assert set(names) <= set(world.newest_state().workloads)
+
+
+def recover(world: World, voter: SimulatedVoter) -> Answered:
+    answer = Answered()
+    voter.node.recover(proposal("recover"), answer)
+    world.run_until(lambda: bool(answer.outcome))
+    return answer
 
 
 @pytest.mark.parametrize("seed", range(8))

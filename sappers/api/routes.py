@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sappers.api import backups, images, reads, writes
+from sappers.api import backups, images, raft, reads, writes
 from sappers.api.call import Call
 from sappers.api.state_document import StateDocument
 from sappers.api.wire import (
@@ -27,13 +27,16 @@ from sappers.api.wire import (
     MemberPath,
     Members,
     NoInput,
+    RaftReport,
     RepairAccess,
     RestorePath,
     SnapshotTaken,
     StateQuery,
     WantedCordon,
     WantedImageKey,
+    WantedLeader,
     WantedLogLevel,
+    WantedRecovery,
     WantedRepairKey,
     WantedRestore,
     WantedWorkload,
@@ -383,6 +386,43 @@ ROUTES: tuple[Route, ...] = (
         response=QuorumHeard,
         roles=AGENTS,
         errors=(503, 504),
+    ),
+    _get("/v1/raft", "This member's own word of its log", raft.report, response=RaftReport),
+    _write(
+        "PUT",
+        "/v1/raft/voters/{id}",
+        "Give a member a vote; the leader alone can",
+        raft.put_voter,
+        **_MEMBER,
+        errors=(404, 503, 504),
+    ),
+    _write(
+        "DELETE",
+        "/v1/raft/voters/{id}",
+        "Take a member's vote, not the leader's own; the leader alone can",
+        raft.delete_voter,
+        **_MEMBER,
+        errors=(404, 503, 504),
+    ),
+    _write(
+        "PUT",
+        "/v1/raft/leader",
+        "Make another voter the leader; the leader alone can",
+        raft.put_leader,
+        response=NoInput,
+        body=WantedLeader,
+        roles=OPERATORS,
+        errors=(503, 504),
+    ),
+    _write(
+        "POST",
+        "/v1/raft/recovery",
+        "Go on as the only voter: the others are gone for good",
+        raft.recover,
+        response=Written,
+        body=WantedRecovery,
+        roles=OPERATORS,
+        errors=(409, 503, 504),
     ),
     _get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
 )

@@ -16,6 +16,7 @@ from sappers.model.backup import PIECE_BYTES, PIECES_MAX
 from sappers.model.event import Event, EventFilter
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
+from sappers.model.observation import RaftStatus
 from sappers.model.repair import RepairLogin
 from sappers.model.workload import ImageReference, Workload, role_of
 from sappers.ports import LogLevel
@@ -245,6 +246,28 @@ class WantedCordon(_Input, frozen=True):
     """
 
     drain: bool = False
+
+
+class WantedLeader(_Input, frozen=True):
+    """Who is to lead."""
+
+    member_id: MemberId
+
+
+class WantedRecovery(_Input, frozen=True):
+    """Which voter goes on alone: named twice, by itself and by its cluster."""
+
+    member_id: MemberId
+    cluster_id: Annotated[str, Meta(max_length=128)]
+
+
+class RaftReport(msgspec.Struct, frozen=True):
+    """One member's own word of its log."""
+
+    member_id: str
+    name: str
+    cluster_id: str
+    status: RaftStatus
 
 
 class Members(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ _GROUPS = {
     "image": "sappers.cli.image:image_app",
     "lab": "sappers.cli.lab:lab_app",
     "playbook": "sappers.cli.playbook:playbook_app",
+    "raft": "sappers.cli.raft:raft_app",
 }
 
 

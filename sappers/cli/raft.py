@@ -1,0 +1,224 @@
+"""`sappers-deploy raft`: who votes and leads, and what to do when that is not well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from sappers.api.operator_client import OperatorClient, Reached
+from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
+from sappers.cli.cordon import Named, find_member
+from sappers.cli.exit_codes import ExitCode
+from sappers.cli.raft_view import newest_voter, render_peers, render_status, summary_of
+from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.waiting import POLL_SECONDS, wait_until
+from sappers.errors import ApiError, ConfigError, NoQuorum
+from sappers.model.member import Member
+
+CALL_SECONDS = 30.0
+SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
+AT_ONCE = 16
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
+
+raft_app = typer.Typer(
+    help="Who votes and leads; change it, repair it, recover from a lost quorum.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@raft_app.command()
+def status(*, cluster: Cluster = None, addr: Address = None, output: Form = Output.TEXT) -> None:
+    """Print leader, term, voters and whether a majority answers; exit code 5 if none does."""
+    with open_cluster(cluster, addr) as client:
+        found = summary_of(_reports(client))
+    if output is Output.JSON:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        Console().print(render_status(found))
+    if not found.has_quorum:
+        raise typer.Exit(ExitCode.NO_QUORUM)
+
+
+@raft_app.command()
+def peers(*, cluster: Cluster = None, addr: Address = None, output: Form = Output.TEXT) -> None:
+    """Print each member's own word: role, term, how far its log is."""
+    with open_cluster(cluster, addr) as client:
+        found = _reports(client)
+    if output is Output.JSON:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        Console().print(render_peers(found))
+
+
+@raft_app.command()
+def transfer(member: Named, *, cluster: Cluster = None, addr: Address = None) -> None:
+    """Make another voter the leader."""
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        _at_leader(client, "PUT", "/v1/raft/leader", WantedLeader(found.id))
+    _say(f"{found.name} leads")
+
+
+@raft_app.command()
+def remove(
+    member: Named, *, yes: Yes = False, cluster: Cluster = None, addr: Address = None
+) -> None:
+    """Take a member's vote; the electorate's rules may give it to another, or back.
+
+    To keep a member from voting, cordon it.
+    """
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        if not yes:
+            typer.confirm(f"Take the vote of {found.name} ({found.id})?", abort=True, err=True)
+        _remove(client, found)
+    _say(f"{found.name} votes no more")
+
+
+@raft_app.command()
+def reseed(
+    member: Named,
+    *,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
+    cluster: Cluster = None,
+    addr: Address = None,
+) -> None:
+    """Let a voter whose files are damaged or lost begin again, from its peers' snapshot."""
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        if found.id in client.view().electorate:
+            _remove(client, found)
+
+        _wait(client, found, timeout, votes=False)
+        if found.id not in client.view().electorate:
+            _at_leader(client, "PUT", f"/v1/raft/voters/{found.id}")
+        _wait(client, found, timeout, votes=True)
+    _say(f"{found.name} votes again, with what its peers gave it")
+
+
+@raft_app.command()
+def recover(
+    *,
+    member: Annotated[
+        str | None,
+        typer.Option(metavar="MEMBER", help="The voter to go on with; the newest log's if absent."),
+    ] = None,
+    cluster: Cluster = None,
+    addr: Address = None,
+) -> None:
+    """Go on with one voter when the majority is lost for good. Asks twice."""
+    with open_cluster(cluster, addr) as client:
+        found = _reached_reports(client)
+        everyone = {report.member_id: one for one, report in found}
+        reports = [report for _, report in found]
+        if summary_of(reports).has_quorum:
+            raise ConfigError(
+                "a majority of the voters answers: nothing is lost",
+                hint="sappers-deploy raft reseed MEMBER replaces a damaged voter",
+            )
+        chosen = newest_voter(reports, member)
+        missing = sorted(set(chosen.status.electorate) - {one.member_id for one in reports})
+        screen = Console(stderr=True)
+        screen.print(render_peers(reports))
+        screen.print(
+            f"{chosen.name} has the newest log: entry {chosen.status.last_index} of term"
+            f" {chosen.status.last_term}. It will be the only voter.\n"
+            f"What only {', '.join(missing) or 'nobody'} had is lost. Their disks must never come"
+            " back: two clusters would write.",
+            highlight=False,
+        )
+        typer.confirm("Are those hosts gone for good?", abort=True, err=True)
+        typed = typer.prompt(f"Type {chosen.name} to go on", err=True)
+        if typed != chosen.name:
+            raise ConfigError(f"{typed!r} is not {chosen.name}: nothing was done")
+        wanted = WantedRecovery(chosen.member_id, chosen.cluster_id)
+        client.call_at(
+            everyone[chosen.member_id],
+            "POST",
+            "/v1/raft/recovery",
+            content=msgspec.json.encode(wanted),
+            timeout_seconds=CALL_SECONDS,
+        )
+    _say(f"{chosen.name} goes on alone; other members get votes as they are well")
+
+
+def _wait(client: OperatorClient, member: Member, timeout_seconds: float, *, votes: bool) -> None:
+    """Until a member votes, or has put its old files away."""
+
+    def look() -> tuple[bool, str]:
+        mine = [one for one in _reports(client) if one.member_id == member.id]
+        if not mine:
+            return False, "it does not answer"
+        done = mine[0].status.votes_here is votes and not mine[0].status.trouble
+        return done, "it does not vote yet" if votes else "its old files are in use still"
+
+    wait_until(
+        look,
+        what=member.name,
+        timeout_seconds=timeout_seconds,
+        hint=f"see its log: journalctl -u sappers on {member.name}",
+        console=Console(stderr=True),
+    )
+
+
+def _remove(client: OperatorClient, member: Member) -> None:
+    """Take a vote; a leader hands over first."""
+    summary = summary_of(_reports(client))
+    if summary.leader_id == member.id:
+        others = [voter for voter in summary.answering if voter != member.id]
+        if not others:
+            raise ConfigError(f"{member.name} is the only voter that answers")
+        _at_leader(client, "PUT", "/v1/raft/leader", WantedLeader(others[0]))
+    _at_leader(client, "DELETE", f"/v1/raft/voters/{member.id}")
+
+
+def _at_leader(
+    client: OperatorClient, method: str, path: str, body: msgspec.Struct | None = None
+) -> None:
+    """Ask the leader; a new one needs a moment before it takes a change."""
+    content = msgspec.json.encode(body) if body is not None else None
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while True:
+        try:
+            client.call_at(_leader(client), method, path, content=content, timeout_seconds=20.0)
+        except ApiError as error:
+            if error.status not in (0, 503) or time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def _leader(client: OperatorClient) -> Reached:
+    for reached, report in _reached_reports(client):
+        if report.status.role == "leader":
+            return reached
+    raise NoQuorum("no member that answers leads", status=503, hint="sappers-deploy raft status")
+
+
+def _reports(client: OperatorClient) -> list[RaftReport]:
+    return [report for _, report in _reached_reports(client)]
+
+
+def _reached_reports(client: OperatorClient) -> Sequence[tuple[Reached, RaftReport]]:
+    def ask(reached: Reached) -> tuple[Reached, RaftReport] | None:
+        try:
+            answer = client.call_at(reached, "GET", "/v1/raft")
+            return reached, msgspec.json.decode(answer, type=RaftReport)
+        except (ApiError, msgspec.DecodeError):
+            return None
+
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        found = [one for one in pool.map(ask, client.everyone()) if one]
+    return sorted(found, key=lambda one: one[1].name)
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sappers.api.wire import RaftReport
+from sappers.cli.raft_view import newest_voter, render_peers, render_status, summary_of
+from sappers.errors import ConfigError
+from sappers.model.observation import RaftRole, RaftStatus
+
+VOTERS = ("m1", "m2", "m3")
+
+
+def report(name: str, role: RaftRole, last: int = 100, **changes: object) -> RaftReport:
+    leader = "m1" if role is not RaftRole.CANDIDATE else None
+    facts = {"electorate": VOTERS, "last_index": last, "last_term": 7, **changes}
+    return RaftReport(name, f"host-{name}", "c", RaftStatus(role, 7, leader, 90, 90, **facts))
+
+
+LEADER = report("m1", RaftRole.LEADER, unheard={"m3": 12}, snapshot_index=50)
+FOLLOWER = report("m2", RaftRole.FOLLOWER)
+ASKING = report("m3", RaftRole.CANDIDATE, last=120)
+NO_VOTE = report("m4", RaftRole.NONE, last=0)
+
+
+def shown(renderable: object) -> str:
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_quorum_is_a_leader_and_a_majority_that_answers() -> None:
+    whole = summary_of([LEADER, FOLLOWER, NO_VOTE])
+    assert (whole.has_quorum, whole.leader_id, whole.answering) == (True, "m1", ("m1", "m2"))
+    assert not summary_of([LEADER, NO_VOTE]).has_quorum, "it does not know yet"
+    assert not summary_of([FOLLOWER, ASKING]).has_quorum, "nobody leads"
+    with pytest.raises(ConfigError):
+        summary_of([])
+
+
+def test_the_newest_log_goes_on() -> None:
+    assert newest_voter([FOLLOWER, ASKING, NO_VOTE], None) is ASKING
+    assert newest_voter([FOLLOWER, ASKING], "host-m2") is FOLLOWER
+    older_term = report("m9", RaftRole.FOLLOWER, last=500, last_term=6)
+    assert newest_voter([older_term, FOLLOWER], None) is FOLLOWER, "terms come first"
+    with pytest.raises(ConfigError, match="no voter"):
+        newest_voter([NO_VOTE], None)
+
+
+def test_it_is_shown_in_eighty_columns() -> None:
+    damaged = report("m3", RaftRole.NONE, trouble="raft/journal does not match its checksum")
+    text = shown(render_peers([LEADER, FOLLOWER, damaged, NO_VOTE]))
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[0].split() == ["MEMBER", "ROLE", "TERM", "LOG", "APPLIED", "SNAPSHOT", "HEARD"]
+    assert "12 s ago" in lines[3]
+    assert lines[4].split()[1] == "follows"
+    assert "host-m3: raft/journal does not match its checksum" in text
+    text = shown(render_status(summary_of([FOLLOWER])))
+    assert "nobody" in text
+    assert "lost: 1 of 3 voters answer" in text

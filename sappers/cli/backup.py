@@ -33,11 +33,7 @@ def backup(
     addr: Address = None,
     output: Form = Output.TEXT,
 ) -> None:
-    """Write the management state and the record of events to a file; nothing in it is secret.
-
-    It has workloads, image manifests, trusted keys, members and events, as new as the call. Not in
-    it: chunks of images, and the cluster's keys (clusters/NAME/ on this machine).
-    """
+    """Write the management state and the record of events to a file; nothing in it is secret."""
     if file.exists() and not force:
         raise BackupError(f"{file} is there already", hint="name another file, or say --force")
     with open_cluster(cluster, addr) as client:

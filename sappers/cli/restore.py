@@ -58,11 +58,7 @@ def restore(
         int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
     ] = 20,
 ) -> None:
-    """Make the hosts of an inventory the cluster of a backup. Run it again, and it goes on.
-
-    Workloads, images, trusted keys and the chain of events are the backup's; hosts, votes and the
-    cluster's id are new, and guests are placed anew. It takes effect as a whole or not at all.
-    """
+    """Make an inventory's hosts the cluster of a backup, wholly or not at all; repeat to go on."""
     saved, state = read_backup(file)
     console = Console(stderr=True)
     taken = datetime.fromtimestamp(saved.taken_at).astimezone()

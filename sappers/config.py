@@ -24,6 +24,10 @@ NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Users that guests run as: between what systemd keeps for containers and the end, nobody's.
 GUEST_USER_IDS = range(0x70000000, 0x71000000)
 GATEWAY_USER_ID = GUEST_USER_IDS.stop  # not a guest's: it may reach what guests may not
+# Users that mesh proxies run as, each that of its guest and so much more.
+PROXY_USERS_BEYOND = GUEST_USER_IDS.stop + 1 - GUEST_USER_IDS.start
+# Sets of nftables' `inet sappers`: ports of loopback that are a link, and which user may use which.
+LINK_PORTS_SET, LINK_USERS_SET = "link_ports", "link_users"
 
 
 ELECTORATE_SIZES = (0, 1, 3, 5)
@@ -226,6 +230,11 @@ class StateFolder(msgspec.Struct, frozen=True):
     def gateway(self) -> Path:
         """HAProxy's configuration, sockets and log."""
         return self.root / "gateway"
+
+    @property
+    def mesh(self) -> Path:
+        """The ports of mesh proxies, and one folder for each."""
+        return self.root / "mesh"
 
     @property
     def hub(self) -> Path:

@@ -22,6 +22,7 @@ from sappers.model.guest_scope import GuestScope
 from sappers.model.hub import HubAction, HubReading
 from sappers.model.image import Manifest, SignedManifest
 from sappers.model.member import Member
+from sappers.model.mesh import IntentionChange, IntentionReading, MeshPlan, ProxyToken
 from sappers.model.observation import GuestProcess, HealthPush, RaftStatus
 from sappers.model.refusal import RefusalKind
 from sappers.model.repair import RepairKey, RepairLogin
@@ -537,6 +538,8 @@ class UnitSpec(msgspec.Struct, frozen=True):
         memory_max_mib: Limit of its control group, or None.
         standard_input: Path that is opened for reading before any privilege is dropped, or empty.
         capabilities: What it may need of root's powers beside those that every unit begins with.
+        prepare: Run with all of root's powers before it starts, which it does not if this fails.
+        clean_up: The same, once it has ended.
     """
 
     name: str
@@ -546,6 +549,8 @@ class UnitSpec(msgspec.Struct, frozen=True):
     description: str = ""
     standard_input: str = ""
     capabilities: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
+    clean_up: tuple[str, ...] = ()
 
 
 class UnitStatus(msgspec.Struct, frozen=True):
@@ -622,6 +627,51 @@ class ServiceCatalog(Protocol):
 
     def changes(self) -> AsyncIterator[None]:
         """Yields whenever `passing()` may differ."""
+
+
+class MeshProxies(Protocol):
+    """The Connect proxies of this member's guests (`consul/`)."""
+
+    async def keep(self, plan: MeshPlan) -> None:
+        """Have just these proxies run, in units of their own, and be known to Consul.
+
+        Those that run go on whatever Consul does.
+
+        Raises:
+            SappersError: Some do not run, or Consul does not know of them; the rest was done.
+        """
+
+
+class Intentions(Protocol):
+    """Who may call whom in the mesh, and with which tokens (`consul/`)."""
+
+    async def intentions(self) -> Sequence[IntentionReading]:
+        """All there are, by whomever.
+
+        Raises:
+            ConsulError: Consul does not answer, or answers an error.
+        """
+
+    async def execute(self, change: IntentionChange) -> None:
+        """Make, change or remove one; repeating it changes nothing.
+
+        Raises:
+            ConsulError: As `intentions`.
+        """
+
+    async def tokens(self) -> Sequence[ProxyToken]:
+        """All tokens there are, by whomever; none where Consul asks for none.
+
+        Raises:
+            ConsulError: As `intentions`.
+        """
+
+    async def revoke(self, token: ProxyToken) -> None:
+        """Take a token back.
+
+        Raises:
+            ConsulError: As `intentions`.
+        """
 
 
 class Gateway(Protocol):

@@ -7,7 +7,13 @@ import hashlib
 import jinja2
 import msgspec
 
-from sappers.config import GUEST_USER_IDS, AgentSettings, ConsulSettings
+from sappers.config import (
+    GUEST_USER_IDS,
+    LINK_PORTS_SET,
+    LINK_USERS_SET,
+    AgentSettings,
+    ConsulSettings,
+)
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
 from sappers.provisioner.founding import Founding
@@ -78,10 +84,20 @@ def render_unit() -> bytes:
 
 
 def _guest_rules() -> str:
-    """What guests may not reach, for nft; set anew as a whole each time."""
+    """What guests may not reach, for nft; set anew as a whole each time.
+
+    But for the links of the mesh: each has one user that may open connections to it. What is in
+    the sets stays as it is; units of proxies put it there and take it away.
+    """
+    link = f"ip daddr 127.0.0.0/8 tcp dport @{LINK_PORTS_SET}"
     return (
         "table inet sappers; flush table inet sappers; table inet sappers { "
+        f"set {LINK_USERS_SET} {{ typeof meta skuid . tcp dport; }}; "
+        f"set {LINK_PORTS_SET} {{ type inet_service; }}; "
         "chain guests { type filter hook output priority filter; "
+        f"ip daddr 127.0.0.1 meta skuid . tcp dport @{LINK_USERS_SET} accept; "
+        # What comes later has no user once its socket is closed, and must not be lost.
+        f"{link} tcp flags & (syn | ack) == syn reject with tcp reset; "
         f"{_GUESTS} ip daddr {{ 127.0.0.0/8, 169.254.0.0/16 }} reject; "
         f"{_GUESTS} ip6 daddr {{ ::1, fe80::/10 }} reject; }}; }}"
     )

@@ -78,6 +78,8 @@ class DetachedSupervisor:
         known = await self.status(spec.name)
         if known is not None and known.running:
             raise SupervisorError(f"{spec.name} runs already")
+        if spec.prepare or spec.clean_up:
+            raise SupervisorError(f"{spec.name} needs systemd, with which root prepares it")
         self._forget(spec.name)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

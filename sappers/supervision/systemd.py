@@ -147,6 +147,9 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
     if spec.capabilities:
         bounds = (properties["CapabilityBoundingSet"], *spec.capabilities)
         properties["CapabilityBoundingSet"] = " ".join(bounds)
+    for name, command in (("ExecStartPre", spec.prepare), ("ExecStopPost", spec.clean_up)):
+        if command:
+            properties[name] = "+" + " ".join(_quoted(word) for word in command)
     if spec.standard_input:
         properties |= {"StandardInput": f"file:{spec.standard_input}"}
     if spec.memory_max_mib is not None:
@@ -158,6 +161,11 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
         "--",
         *(word.replace("$", "$$") for word in spec.command),  # systemd expands variables
     )
+
+
+def _quoted(word: str) -> str:
+    """A word of a command, as systemd reads it in a property."""
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def read_properties(text: str) -> UnitStatus | None:

@@ -156,3 +156,9 @@ def test_a_process_name_with_brackets_does_not_confuse():
 async def test_stopping_what_is_not_known_does_nothing(supervisor):
     await supervisor.stop("sappers-test-unknown", 1.0)
     assert await supervisor.status("sappers-test-unknown") is None
+
+
+async def test_a_detached_process_is_not_started_without_what_root_should_prepare(tmp_path) -> None:
+    guarded = msgspec.structs.replace(spec(tmp_path, "sleep", "9"), prepare=("/bin/true",))
+    with pytest.raises(SupervisorError, match="needs systemd"):
+        await DetachedSupervisor(tmp_path / "units").start(guarded)

@@ -81,6 +81,13 @@ def test_a_process_is_alone_in_its_unit() -> None:
         assert f"--property={line}" in command
 
 
+def test_root_prepares_a_unit_and_cleans_up_after_it() -> None:
+    commands = {"prepare": ("/bin/a", "x { 1 . 2 }"), "clean_up": ("/bin/b", 'say "no" \\')}
+    command = run_command(UnitSpec("a", ("/bin/true",), "/", **commands))
+    assert '--property=ExecStartPre=+"/bin/a" "x { 1 . 2 }"' in command
+    assert '--property=ExecStopPost=+"/bin/b" "say \\"no\\" \\\\"' in command
+
+
 def test_a_unit_has_no_power_that_it_was_not_given() -> None:
     def powers(*more: str) -> set[str]:
         command = run_command(UnitSpec("a", ("/bin/true",), "/", capabilities=more))

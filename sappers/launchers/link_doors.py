@@ -1,0 +1,36 @@
+"""Which guest may connect to which port of the host's loopback: commands for nft, pure.
+
+The agent's unit makes the sets (provisioner/units.py); what is in them, units of proxies put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sappers.config import LINK_PORTS_SET, LINK_USERS_SET
+from sappers.launchers.command import user_id_for
+
+NFT = "/usr/sbin/nft"
+
+
+def open_doors(allocation_id: str, ports: Collection[int]) -> tuple[str, ...]:
+    """What lets a guest's user, and nobody else, connect to these ports."""
+    return _command("add", allocation_id, ports)
+
+
+def close_doors(allocation_id: str, ports: Collection[int]) -> tuple[str, ...]:
+    """What takes that back."""
+    return _command("delete", allocation_id, ports)
+
+
+def _command(verb: str, allocation_id: str, ports: Collection[int]) -> tuple[str, ...]:
+    if not ports:
+        return ()
+    user = user_id_for(allocation_id)
+    users = ", ".join(f"{user} . {port}" for port in sorted(ports))
+    numbers = ", ".join(str(port) for port in sorted(ports))
+    return (
+        NFT,
+        f"{verb} element inet sappers {LINK_USERS_SET} {{ {users} }}; "
+        f"{verb} element inet sappers {LINK_PORTS_SET} {{ {numbers} }}",
+    )

@@ -193,7 +193,7 @@ def _control(folder: Path) -> Iterator[_Control]:
 
 
 def _tell(folder: Path, spec: command.GuestSpec, *, boots: bool) -> None:
-    message = configuration(spec.allocation_id, "bare", (), "", "", "", 1.0, time.time())
+    message = configuration(spec.allocation_id, "bare", (), "", "", "", 1.0, time.time(), {})
     with _control(folder) as control:
         if boots:
             control.await_word()

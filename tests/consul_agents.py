@@ -21,6 +21,13 @@ from sappers.provisioner.consul_program import CONSUL_VERSION, FETCH_CONSUL
 # Of the binary that the amd64 package of this version holds.
 PROGRAM_SHA256 = "a449efb10a03df3cb9310f3a54d933ccda7c4faba4f421f183fc90a82056798e"
 START_SECONDS = 30.0
+_ACCESS_LISTS = """
+acl = {
+  enabled = true
+  default_policy = "deny"
+  tokens = { master = "%(token)s", agent = "%(token)s" }
+}
+"""
 
 
 @cache
@@ -52,10 +59,17 @@ def consul_program() -> Path:
 class DevConsul:
     """One Consul agent in dev mode on a loopback address; what it knows is in memory."""
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self.settings = ConsulSettings(enabled=True, address=f"{address}:8500")
+    def __init__(self, address: str, folder: Path, token: str = "") -> None:
+        """With a token it has access lists, denies by default, and the token may do everything."""
+        token_file = folder / "consul-token"
+        if token:
+            token_file.write_text(f"{token}\n")
+        self.settings = ConsulSettings(
+            enabled=True, address=f"{address}:8500", token_file=str(token_file) if token else ""
+        )
         self._address = address
         self._folder = folder
+        self._token = token
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -63,7 +77,8 @@ class DevConsul:
         with (self._folder / f"consul-{self._address}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [consul_program(), "agent", "-dev", f"-bind={self._address}",
-                 f"-client={self._address}", "-serf-wan-port=-1", f"-node=node-{self._address}"],
+                 f"-client={self._address}", "-serf-wan-port=-1", f"-node=node-{self._address}",
+                 *(("-hcl", _ACCESS_LISTS % {"token": self._token}) if self._token else ())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder,
                 env={"PATH": os.environ["PATH"]},
             )  # fmt: skip
@@ -87,14 +102,16 @@ class DevConsul:
 
     def get(self, path: str) -> Any:
         """What its HTTP API answers, decoded."""
-        with urllib.request.urlopen(f"http://{self.settings.address}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(self._request(path), timeout=5) as answer:
             return json.load(answer)
 
-    def put(self, path: str, body: Any = None) -> None:
+    def put(self, path: str, body: Any = None, *, method: str = "PUT") -> None:
         """A write to its HTTP API."""
-        request = urllib.request.Request(
-            f"http://{self.settings.address}{path}",
-            data=b"" if body is None else json.dumps(body).encode(),
-            method="PUT",
-        )
+        request = self._request(path)
+        request.data = b"" if body is None else json.dumps(body).encode()
+        request.method = method
         urllib.request.urlopen(request, timeout=5).close()
+
+    def _request(self, path: str) -> urllib.request.Request:
+        headers = {"X-Consul-Token": self._token} if self._token else {}
+        return urllib.request.Request(f"http://{self.settings.address}{path}", headers=headers)

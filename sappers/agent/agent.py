@@ -32,6 +32,7 @@ from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.leadership import Leadership
 from sappers.agent.leases import Leases, boot_clock
+from sappers.agent.mesh import Mesh
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
 from sappers.agent.power import PowerFence
@@ -101,6 +102,7 @@ class Agent:
         registration: Registration,
         repair_signer: RepairSigner,
         routing: Routing,
+        mesh: Mesh,
         streams: DurableStreams,
         hub_servers: HubServers,
         open_voter_log: OpenVoterLog,
@@ -122,6 +124,7 @@ class Agent:
         self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._registration = registration
         self._routing = routing
+        self._mesh = mesh
         durable = DurableCalls(streams, self.guest_scope, refusals, clock)
         self._calls = durable.served_by(hub_client)
         self._streams = StreamKeeper(
@@ -158,6 +161,7 @@ class Agent:
             refusals=refusals,
             registration=registration,
             routing=routing,
+            mesh=mesh,
             inbox=self._inbox,
             events=self._events,
             repair_signer=repair_signer,
@@ -228,6 +232,7 @@ class Agent:
             self._spread.run(),
             self._registration.run(),
             self._routing.run(),
+            self._mesh.run(),
             self._streams.run(),
             self._events.run(),
             self._leases.run(),
@@ -273,6 +278,7 @@ class Agent:
         if observed.caught_up:
             self._registration.follow(state, self._me, plan)
             self._routing.follow(state)
+            self._mesh.follow(state, self._me, self.log.status().leader_id)
         await self._publisher.publish_news(self.log, self._me.id)
         await self._follower.ask_voters()
         mine = {allocation.id for allocation in state.allocations_on(self._me.id)}

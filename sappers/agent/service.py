@@ -13,6 +13,7 @@ from sappers.agent.event_record import EventRecord
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.leases import SharedBarrier
 from sappers.agent.logs import set_log_level
+from sappers.agent.mesh import Mesh
 from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
@@ -82,6 +83,7 @@ class Service:
         routing: Routing,
         events: EventRecord,
         repair_signer: RepairSigner,
+        mesh: Mesh,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -96,6 +98,7 @@ class Service:
         self._routing = routing
         self._events = events
         self._repair_signer = repair_signer
+        self._mesh = mesh
         self._proposer = Proposer(self, peers)
         self._barrier = SharedBarrier(lambda: agent.log)
 
@@ -187,6 +190,7 @@ class Service:
             consul_trouble=self._registration.trouble,
             snapshot_index=status.snapshot_index,
             gateway_trouble=self._routing.trouble,
+            mesh_trouble=self._mesh.trouble,
         )
 
     def _image_trouble(self, state: ClusterState) -> str:

@@ -209,6 +209,7 @@ class WantedWorkload(_Input, frozen=True):
         service: Name in Consul and at the gateway; the workload's own when not given.
         links: Services that it may call.
         exclusive: Never more than `count` guests at once, whatever fails.
+        private: Only workloads that are linked to it reach its port.
     """
 
     image: WantedImage
@@ -220,6 +221,7 @@ class WantedWorkload(_Input, frozen=True):
     service: ServiceName | None = None
     links: Annotated[tuple[ServiceName, ...], Meta(max_length=LINKS_MAX)] = ()
     exclusive: bool = False
+    private: bool = False
 
     def named(self, name: str) -> Workload:
         """The workload as it is proposed."""
@@ -234,6 +236,7 @@ class WantedWorkload(_Input, frozen=True):
             service=self.service or "",
             links=tuple(sorted(set(self.links))),
             exclusive=self.exclusive,
+            private=self.private,
             role=role_of(name, self.image.name),
         )
 

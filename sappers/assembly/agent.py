@@ -21,6 +21,7 @@ from sappers.agent.genesis import load_genesis
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs, current_log_level
 from sappers.agent.me import describe_member, load_node_id
+from sappers.agent.mesh import Mesh
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower
@@ -34,6 +35,8 @@ from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.raft_log import RaftLog
 from sappers.consul.calls import ConsulCalls
 from sappers.consul.catalog import ConsulCatalog
+from sappers.consul.intentions import ConsulIntentions
+from sappers.consul.proxies import ConnectProxies, Host
 from sappers.consul.registry import ConsulRegistry
 from sappers.errors import ConfigError, IdentityError
 from sappers.gateway.configuration import Listen
@@ -46,14 +49,16 @@ from sappers.hub.streams import NatsStreams
 from sappers.hub.violations import ViolationLog
 from sappers.images.store import FolderImageStore
 from sappers.launchers.accelerator import detect_accelerator
+from sappers.launchers.command import user_id_for
+from sappers.launchers.link_doors import close_doors, open_doors
 from sappers.launchers.qemu import QemuLauncher
 from sappers.membership.gossip import KinshipMembership
 from sappers.model.view import Genesis
-from sappers.ports import ReplicatedLog
+from sappers.ports import ReplicatedLog, Supervisor
 from sappers.security.identity import load_identity
 from sappers.security.repair_authority import SealedRepairSigner
 from sappers.security.tls import Identity
-from sappers.supervision import choose_supervisor
+from sappers.supervision import SystemdSupervisor, choose_supervisor
 
 _log = structlog.get_logger(__name__)
 
@@ -173,6 +178,7 @@ def _assemble(
     hub_seed = _read_secret(folder.hub_seed)
     credentials = AgentCredentials(hub_seed)
     supervisor = choose_supervisor(folder.root / "processes")
+    mesh = _mesh(folder, settings, supervisor, consul)
     agent: Agent
     images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys(), IMAGES_LEAVE_BYTES)
     launcher = QemuLauncher(
@@ -184,6 +190,7 @@ def _assemble(
         ca=identity.ca,
         credentials=credentials,
         scope_of=lambda allocation_id: agent.scope_to_renew(allocation_id),
+        links_of=mesh.links_of,
         accelerator=accelerator,
         address=settings.address,
         clock=clock,
@@ -244,6 +251,7 @@ def _assemble(
             ),
             ConsulCatalog(consul) if consul and settings.ports.gateway else None,
         ),
+        mesh=mesh,
         streams=NatsStreams(hub_client),
         hub_servers=NatsHubServers(
             hub_client, lambda: NatsHubClient(identity, credentials.system(identity.node_id))
@@ -252,6 +260,22 @@ def _assemble(
         open_following_log=open_following_log,
     )
     return agent
+
+
+def _mesh(
+    folder: StateFolder, settings: AgentSettings, supervisor: Supervisor, consul: ConsulCalls | None
+) -> Mesh:
+    """Guests have links only where systemd's units can keep all others from them."""
+    clock = SystemClock()
+    guarded = isinstance(supervisor, SystemdSupervisor)
+    host = Host(user_id_for, open_doors, close_doors) if guarded else None
+    with_tokens = bool(settings.consul.token_file)
+    return Mesh(
+        folder.mesh / "ports.json",
+        clock,
+        ConnectProxies(folder.mesh, consul, settings.consul, supervisor, clock, host),
+        ConsulIntentions(consul, with_tokens=with_tokens) if consul else None,
+    )
 
 
 def _read_secret(path: Path) -> str:

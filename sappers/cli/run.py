@@ -54,7 +54,7 @@ def run(
         typer.Option(
             "--link",
             metavar="SERVICE",
-            help="A service it may talk to over the hub; once for each.",
+            help="A service it may call, over hub and mesh; once for each.",
         ),
     ] = None,
     exclusive: Annotated[
@@ -63,6 +63,10 @@ def run(
             "--exclusive",
             help="Never more copies at once than --count: one that may still run is waited for.",
         ),
+    ] = False,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Only workloads that are linked to it reach its port."),
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,
@@ -85,6 +89,7 @@ def run(
             service=service,
             links=link or (),
             exclusive=exclusive,
+            private=private,
         )
         if here:
             # What was pushed before costs a question; the members spread the rest themselves.
@@ -146,6 +151,7 @@ def wanted_workload(
     service: str | None = None,
     links: Sequence[str] = (),
     exclusive: bool = False,
+    private: bool = False,
 ) -> WantedWorkload:
     """What to ask for; the image says what the options do not.
 
@@ -166,6 +172,7 @@ def wanted_workload(
         service=service,
         links=tuple(links),
         exclusive=exclusive,
+        private=private,
     )
 
 
@@ -222,7 +229,7 @@ def where_it_answers(view: ClusterView, name: str, revision: int) -> Sequence[st
             continue
         host = f"[{member.address}]" if ":" in member.address else member.address
         lines.append(
-            f"http://{host}:{one.host_port}" if one.host_port else f"{one.id} on {member.name}"
+            f"http://{host}:{one.public_port}" if one.public_port else f"{one.id} on {member.name}"
         )
     return lines
 

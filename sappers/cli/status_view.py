@@ -216,7 +216,7 @@ def guests_table(view: ClusterView, guests: Iterable[Allocation]) -> RenderableT
             status, style = "unknown", "yellow"
             why = f"{home.name} is {home.state}; was {one.status}"
         address = home.address if home is not None else "?"
-        port = f"{address}:{one.host_port}" if one.host_port else "-"
+        port = f"{address}:{one.public_port}" if one.public_port else "-"
         cells = (
             plain(one.id),
             plain(names.get(one.member_id, one.member_id)),

@@ -70,6 +70,7 @@ def attention(
         *_images(known, healths),
         *_consul(known, healths),
         *_gateways(known, healths),
+        *_meshes(known, healths),
         *_workloads(state, known),
         *_refusals(known, healths),
         *_versions(known.values()),
@@ -197,6 +198,12 @@ def _gateways(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) 
     for member_id, health in sorted(healths.items()):
         if health.gateway_trouble:
             yield f"the gateway on {_names(known, [member_id])}: {health.gateway_trouble}"
+
+
+def _meshes(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    for member_id, health in sorted(healths.items()):
+        if health.mesh_trouble and not health.consul_trouble:
+            yield f"the mesh on {_names(known, [member_id])}: {health.mesh_trouble}"
 
 
 def _workloads(state: ClusterState, known: Mapping[str, Member]) -> Iterable[str]:

@@ -231,6 +231,7 @@ def _allocation(
         guest_port=workload.guest_port,
         host_port=chosen.host_port,
         cold=workload.cold,
+        private=workload.private,
         role=workload.role,
         lease_seconds=fencing.lease_seconds if workload.exclusive else 0.0,
         replaces=replaces,

@@ -130,7 +130,7 @@ def _service(state: ClusterState, me: Member, allocation: Allocation) -> Service
         id=service_id(allocation.id),
         name=workload.service_name if workload else allocation.workload,
         address=me.address,
-        port=allocation.host_port or 0,
+        port=allocation.public_port or 0,
         tags=(TAG,),
         meta={
             META_CLUSTER: state.cluster_id,

@@ -52,7 +52,13 @@ def _backends(
 def routed_services(state: ClusterState) -> tuple[str, ...]:
     """Names of the services that have a port to send requests to, sorted."""
     return tuple(
-        sorted({one.service_name for one in state.workloads.values() if one.guest_port is not None})
+        sorted(
+            {
+                one.service_name
+                for one in state.workloads.values()
+                if one.guest_port is not None and not one.private
+            }
+        )
     )
 
 
@@ -75,7 +81,7 @@ def _is_there(state: ClusterState, backend: Backend) -> bool:
     return (
         member is not None
         and backend.address == member.address
-        and backend.port == allocation.host_port
+        and backend.port == allocation.public_port
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -32,10 +32,12 @@ def configuration(
     credentials: str,
     health_interval_seconds: float,
     now: float,
+    links: Mapping[str, int],
 ) -> dict[str, Any]:
     """The message that makes a booted machine this allocation's guest.
 
-    A hub on the host's loopback, as on a developer's machine, has another address from inside.
+    A hub on the host's loopback, as on a developer's machine, has another address from inside; so
+    have `links`, ports of that loopback by what the workload calls them.
     """
     return {
         "configure": {
@@ -48,6 +50,7 @@ def configuration(
                 "credentials": credentials,
             },
             "health_interval_seconds": health_interval_seconds,
+            "links": {link: f"{command.HOST_SEEN_BY_GUEST}:{port}" for link, port in links.items()},
             "now": now,
             "mac": command.mac_for(allocation_id),
             "seed": secrets.token_hex(_SEED_BYTES),

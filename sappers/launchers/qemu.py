@@ -45,6 +45,7 @@ _ALLOCATION_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,70}[a-z0-9])?")
 _BOOT_SECONDS = 60.0
 _QUIT_SECONDS = 2.0
 _POLL_SECONDS = 0.05
+_PRIVATE_ADDRESS = "127.0.0.1"
 _CLONES_PER_CORE = 4
 _REASON_CHARACTERS = 200
 # A guest's credentials end soon after the agent has ceased to renew them: with its allocation, or
@@ -62,6 +63,7 @@ class QemuLauncher:
         hub: The members that run the hub now.
         ca: Certificate of the cluster's authority; None where the hub has no TLS (tests).
         scope_of: What an allocation's guest may say and hear; None once it should end.
+        links_of: Ports of this host's loopback that lead to what a guest is linked to.
         address: This member's address; published ports are there.
         cold_boots: How many guests may boot at once; the cores when None. Four times as many may
             start from templates.
@@ -84,6 +86,7 @@ class QemuLauncher:
         address: str,
         clock: Clock,
         refusals: Refusals,
+        links_of: Callable[[str], Mapping[str, int]] = lambda _: {},
         cold_boots: int | None = None,
         credentials_seconds: float = CREDENTIALS_SECONDS,
         lease_of: Callable[[str], float] = lambda _: 0.0,
@@ -95,6 +98,7 @@ class QemuLauncher:
         self._ca_pem = ca.read_text() if ca else ""
         self._credentials = credentials
         self._scope_of = scope_of
+        self._links_of = links_of
         self._lease_of = lease_of
         self._credentials_seconds = credentials_seconds
         self._renewed_before = credentials_seconds * _RENEWED_BEFORE
@@ -301,7 +305,7 @@ class QemuLauncher:
                     folder.write_lease(until)
 
         if spec.guest_port is not None and spec.host_port is not None:
-            check_free(self._address, spec.host_port)
+            check_free(spec.address, spec.host_port)
         try:
             await asyncio.to_thread(fill)
         except (SappersError, OSError) as error:
@@ -392,7 +396,7 @@ class QemuLauncher:
         return msgspec.structs.replace(
             nobody,
             allocation_id=allocation.id,
-            address=self._address,
+            address=_PRIVATE_ADDRESS if allocation.private else self._address,
             guest_port=guest_port,
             host_port=guest_port if allocation.host_port is None else allocation.host_port,
             mac=command.mac_for(allocation.id),
@@ -513,6 +517,7 @@ class QemuLauncher:
             self._credentials.mint(scope, until),
             record.health_interval_seconds,
             now,
+            self._links_of(record.allocation_id),
         )
         confirmed = msgspec.structs.replace(record, told=servers, credentials_until=until)
         return message, confirmed

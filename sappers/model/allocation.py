@@ -34,6 +34,7 @@ class Allocation(msgspec.Struct, frozen=True):
         revision: The workload's revision it was placed for.
         member_id: Where it runs.
         host_port: Port on the member that leads to `guest_port`, or None.
+        private: That port is of the member's loopback, for the guest's mesh proxy alone.
         wanted: False once it should stop.
         placed_term: Term of the leader that placed it; an older one is refused.
         status: Last committed reading.
@@ -70,6 +71,12 @@ class Allocation(msgspec.Struct, frozen=True):
     lease_seconds: float = 0.0
     fenced: bool = False
     replaces: str = ""
+    private: bool = False
+
+    @property
+    def public_port(self) -> int | None:
+        """The port at which whoever reaches the member reaches the guest; None where none is."""
+        return None if self.private else self.host_port
 
     @property
     def is_exclusive(self) -> bool:

@@ -28,6 +28,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
         consul_trouble: Why what Consul says of its guests may not be true, or empty.
         gateway_trouble: Why its gateway is not as wanted, or empty.
         snapshot_index: Of its newest snapshot on disk, from which new members start; 0 without.
+        mesh_trouble: Why its guests' part of the mesh is not as wanted, or empty.
     """
 
     member_id: str
@@ -48,6 +49,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     consul_trouble: str = ""
     gateway_trouble: str = ""
     snapshot_index: int = 0
+    mesh_trouble: str = ""
 
 
 class MemberView(msgspec.Struct, frozen=True):

@@ -47,6 +47,7 @@ class Workload(msgspec.Struct, frozen=True):
         links: Services that it may call: what its guests' credentials and the mesh allow.
         exclusive: Never more than `count` guests of it run at once, whatever fails: another is
             started only when it is certain that the one before has ended.
+        private: Its port is published to its members' own mesh proxies, and to nobody else.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Workload(msgspec.Struct, frozen=True):
     service: str = ""
     links: tuple[str, ...] = ()
     exclusive: bool = False
+    private: bool = False
 
     @property
     def service_name(self) -> str:

@@ -8,6 +8,10 @@
         for message in hub.consume():            # durable: delivered until it is settled
             hub.settle(message)
 
+    from sappers.sidecar import link
+
+    place = link("db")                           # "10.0.2.2:22017": a service of the mesh
+
 Standard library only, but for the link to the hub itself (nats-py); everything is imported late.
 """
 
@@ -19,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sappers.sidecar.async_client import AsyncSidecar, connect_async
     from sappers.sidecar.client import Sidecar, connect
+    from sappers.sidecar.links import link
     from sappers.sidecar.message import DurableMessage, Message, MessagingError, Stored
 
 _FROM = {
@@ -30,6 +35,7 @@ _FROM = {
     "Stored": "message",
     "connect": "client",
     "connect_async": "async_client",
+    "link": "links",
 }
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "Stored",
     "connect",
     "connect_async",
+    "link",
 ]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sappers.sidecar.links import link_variable
+
 SETTINGS_PATH = "/etc/sappers/guest.json"
 
 
@@ -97,6 +99,7 @@ class Configuration:
         now: Unix time in seconds.
         seed: For the kernel's randomness.
         mac: The interface's address, `02:…`; its own when empty.
+        links: Where services answer that the workload is linked to, `ip:port`, by the link's name.
     """
 
     allocation_id: str
@@ -106,6 +109,7 @@ class Configuration:
     seed: bytes = field(default=b"", repr=False)
     mac: str = ""
     workload: str = ""
+    links: dict[str, str] = field(default_factory=dict)
 
 
 def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
@@ -141,6 +145,7 @@ def read_configuration(raw: dict[str, Any]) -> Configuration:
         seed=bytes.fromhex(raw["seed"]),
         mac=str(raw.get("mac", "")),
         workload=str(raw.get("workload", "")),
+        links={str(link): str(place) for link, place in raw.get("links", {}).items()},
     )
 
 
@@ -150,6 +155,7 @@ def environment_of(settings: ImageSettings, configuration: Configuration) -> dic
         **fixed_environment(settings),
         "SAPPERS_ALLOCATION_ID": configuration.allocation_id,
         "SAPPERS_WORKLOAD": configuration.workload,
+        **{link_variable(link): place for link, place in configuration.links.items()},
     }
 
 

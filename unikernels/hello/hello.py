@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ANSWER_SECONDS = 5.0
+
+
+def ask(link: str) -> tuple[int, str]:
+    """What the service that this workload is linked to answers, and with which status."""
+    from http.client import HTTPConnection, HTTPException  # late on purpose: few guests ask
+
+    from sappers.sidecar import link as place_of
+
+    try:
+        linked = HTTPConnection(place_of(link), timeout=ANSWER_SECONDS)
+        linked.request("GET", "/")
+        answer = linked.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except (LookupError, OSError, HTTPException) as error:
+        return HTTPStatus.BAD_GATEWAY, f"{link} does not answer: {error!r}\n"
 
 
 class Hello(BaseHTTPRequestHandler):
-    """Greets on every path; `/health` is for the sidecar."""
+    """Greets on every path but two: `/health` is for the sidecar, `/via/NAME` asks a link."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Answer in one line of text."""
         name = os.environ.get("SAPPERS_ALLOCATION_ID", "nobody")
-        text = "ok\n" if self.path == "/health" else f"Hello from {name}\n"
-        self.send_response(200)
+        status, text = 200, "ok\n" if self.path == "/health" else f"Hello from {name}\n"
+        if self.path.startswith("/via/"):
+            status, text = ask(self.path.removeprefix("/via/"))
+        self.send_response(status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sappers.errors import LaunchError
 from sappers.launchers.command import CONTROL_SOCKET
 from sappers.launchers.control import ask_to_shut_down, configuration, configure
 from sappers.launchers.guest_folder import GuestFolder
-from sappers.sidecar.settings import read_configuration
+from sappers.sidecar import link
+from sappers.sidecar.settings import ImageSettings, environment_of, read_configuration
 
 MESSAGE = configuration(
     "hello-1",
@@ -24,7 +26,20 @@ MESSAGE = configuration(
     "CREDS",
     1.5,
     1000.0,
+    {"my-db": 22017},
 )
+
+
+def test_an_application_finds_its_links_in_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configuration = read_configuration(json.loads(json.dumps(MESSAGE))["configure"])
+    environment = environment_of(ImageSettings("app"), configuration)
+    assert environment["SAPPERS_LINK_MY_DB"] == "10.0.2.2:22017"
+    monkeypatch.setattr(os, "environ", environment)
+    assert link("my-db") == "10.0.2.2:22017"
+    with pytest.raises(LookupError, match="--link"):
+        link("other")
 
 
 @pytest.fixture
@@ -46,6 +61,7 @@ def test_what_the_launcher_says_the_sidecar_understands() -> None:
     assert read.hub.credentials == "CREDS"
     assert (read.health_interval_seconds, read.now) == (1.5, 1000.0)
     assert len(read.seed) == 32
+    assert read.links == {"my-db": "10.0.2.2:22017"}
     assert "CREDS" not in repr(read)
 
 

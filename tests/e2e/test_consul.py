@@ -6,6 +6,7 @@ The tests build on each other, in the order they stand here. The last one takes 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -169,6 +170,84 @@ def test_the_gateway_is_alone_with_itself_and_outlives_its_agent(consul: LabClus
     consul.await_whole(60)
     assert consul.main_pid(host, "sappers-gateway") == pid
     assert through_gateway(consul, host, "greeter") == 200
+
+
+def via(cluster: LabCluster, workload: str, link: str) -> tuple[int, str]:
+    """What a guest gets where it is linked to."""
+    answer = httpx.get(
+        f"http://{place(cluster, workload)}/via/{link}", timeout=30.0, trust_env=False
+    )
+    return answer.status_code, answer.text
+
+
+def test_who_is_linked_reaches_a_service_through_the_mesh(
+    consul: LabCluster, deploy: Deploy
+) -> None:
+    for workload, port, *more in (
+        ("vault", "8080:8090", "--private"),
+        ("shop", "8080:8091", "--link=vault"),
+        ("other", "8080:8092"),
+    ):
+        done = deploy("run", workload, "--image", "hello", "--port", port, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+    greeted = f"Hello from {consul.healthy_guest('vault').id}\n"
+    until(lambda: via(consul, "shop", "vault") == (200, greeted), 60, "shop reaches the vault")
+    assert via(consul, "other", "vault")[0] == 502
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://{place(consul, 'vault')}/", timeout=10.0, trust_env=False)
+    host = consul.hosts()[0]
+    assert through_gateway(consul, host, "vault") == 404
+    token = "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul/token"
+    for source, word in (("shop", "Allowed"), ("other", "Denied")):
+        said = consul.run(host, f"{token} consul intention check {source} vault 2>&1; true")
+        assert said == word
+    guest = consul.healthy_guest("shop")
+    owner, unit = consul.host_of(guest.member_id), f"sappers-mesh-{guest.id}"
+    pid = consul.main_pid(owner, unit)
+    assert_confined(consul, owner, pid)
+    assert_only_its_guest_may_use_it(consul, owner, guest.id)
+    consul.run(owner, "systemctl restart sappers")
+    consul.await_whole(60)
+    assert consul.main_pid(owner, unit) == pid
+    until(lambda: via(consul, "shop", "vault") == (200, greeted), 60, "and does so again")
+    for workload in ("shop", "other", "vault"):
+        assert deploy("stop", workload).returncode == 0
+    matching = f"{token} consul intention match vault 2>&1"
+    until(lambda: "=>" not in consul.run(host, matching), 30, "nothing is said of it any more")
+    until(lambda: consul.main_pid(owner, unit) == 0, 30, "its proxy has ended")
+    assert link_users(consul, owner) == []
+
+
+def assert_confined(cluster: LabCluster, host: str, pid: int) -> None:
+    """A user of its own, no power of root's, and a token for its one service."""
+    assert int(cluster.run(host, f"stat -c %u /proc/{pid}")) > GATEWAY_USER_ID
+    status = cluster.run(host, f"cat /proc/{pid}/status")
+    assert {line.split()[1] for line in status.splitlines() if line.startswith("Cap")} == {"0" * 16}
+    folder = cluster.run(host, f"readlink /proc/{pid}/cwd")
+    token = f"CONSUL_HTTP_TOKEN_FILE={folder}/token"
+    read = cluster.run(host, f"{token} consul acl token read -self")
+    assert "Service Identities" in read
+    assert "global-management" not in read
+    denied = cluster.run(host, f"{token} consul services register -name=vault 2>&1; true")
+    assert "Permission denied" in denied
+
+
+def link_users(cluster: LabCluster, host: str) -> list[tuple[int, int]]:
+    """Who may use which port of a host's loopback."""
+    shown = cluster.run(host, "nft -n list set inet sappers link_users")
+    return [(int(user), int(port)) for user, port in re.findall(r"(\d+) \. (\d+)", shown)]
+
+
+def assert_only_its_guest_may_use_it(cluster: LabCluster, host: str, allocation: str) -> None:
+    pid = cluster.main_pid(host, f"sappers-guest-{allocation}")
+    user = int(cluster.run(host, f"stat -c %u /proc/{pid}"))
+    ((known, port),) = link_users(cluster, host)
+    assert known == user
+    asked = f"r.urlopen('http://127.0.0.1:{port}/', timeout=5).read().decode()"
+    program = shlex.quote(f"import urllib.request as r; print({asked})")
+    for one, answered in ((user, True), (user + 1, False), (0, False)):
+        command = f"setpriv --reuid={one} --regid={one} --clear-groups python3 -c {program}"
+        assert ("Hello" in cluster.run(host, f"{command} 2>&1; true")) == answered, one
 
 
 def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster, capsys) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -44,6 +45,11 @@ def build_image(store: FolderImageStore, name: str, folder: Path | None = None) 
     return digest
 
 
+def link_port(allocation_id: str) -> int:
+    """Each guest here is linked to `db`, at a port of its own."""
+    return 22_000 + zlib.crc32(allocation_id.encode()) % 10_000
+
+
 class GuestHost:
     """One host: an image store, a hub of one server, a launcher, and what guests pushed."""
 
@@ -70,6 +76,7 @@ class GuestHost:
             scope_of=lambda allocation_id: GuestScope(
                 allocation_id, allocation_id.rpartition("-")[0]
             ),
+            links_of=lambda allocation_id: {"db": link_port(allocation_id)},
             accelerator=detect_accelerator(),
             address="127.0.0.1",
             clock=SystemClock(),

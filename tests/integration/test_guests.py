@@ -16,7 +16,7 @@ import pytest
 from sappers.errors import LaunchError
 from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
-from tests.integration.guests import GuestHost, build_image, get
+from tests.integration.guests import GuestHost, build_image, get, link_port
 from tests.integration.hubs import eventually
 
 pytestmark = [
@@ -207,6 +207,7 @@ class Dice(BaseHTTPRequestHandler):
             "mac": Path("/sys/class/net/eth0/address").read_text(),
             "name": socket.gethostname(),
             "guest": os.environ["SAPPERS_ALLOCATION_ID"],
+            "link": os.environ["SAPPERS_LINK_DB"],
         }
         self.send_response(200)
         self.end_headers()
@@ -231,6 +232,8 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
     clones = [host.allocation("dice", digest, number) for number in range(2)]
     answers = [await answer_of(host, clone) for clone in clones]
     assert [answer["drawn"]["guest"] for answer in answers] == [clone.id for clone in clones]
+    places = [f"10.0.2.2:{link_port(clone.id)}" for clone in clones]
+    assert [answer["drawn"]["link"] for answer in answers] == places
     one, other = (answer["drawn"] for answer in answers)
     assert not [name for name in one if one[name] == other[name]]
     assert all(abs(answer["now"] - time.time()) < 30.0 for answer in answers)

@@ -24,7 +24,7 @@ from sappers.images.store import FolderImageStore
 from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
 from tests.image_stores import KEY, make_store
-from tests.integration.guests import PROJECT, GuestHost, get, image_cache
+from tests.integration.guests import PROJECT, GuestHost, get, image_cache, link_port
 from tests.integration.hubs import Inbox, eventually
 
 pytestmark = pytest.mark.timeout(400)
@@ -198,9 +198,10 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
     )
     (folder / "dice.py").write_text(
         "import asyncio, os, random, ssl, uuid\n"
+        "from sappers.sidecar import link\n"
         "async def run(guest):\n"
         "    drawn = os.urandom(8).hex(), random.random(), ssl.RAND_bytes(8).hex()\n"
-        "    print('drawn', guest.allocation_id, *drawn, uuid.uuid4(), flush=True)\n"
+        "    print('drawn', guest.allocation_id, *drawn, uuid.uuid4(), link('db'), flush=True)\n"
         "    guest.report()\n"
         "    await asyncio.Event().wait()\n"
     )
@@ -217,6 +218,7 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
         (line,) = (line for line in log.splitlines() if line.startswith("drawn"))
         lines.append(line.split()[1:])
     assert [line[0] for line in lines] == [each.id for each in guests]
+    assert [line[-1] for line in lines] == [f"10.0.2.2:{link_port(one.id)}" for one in guests]
     assert all(one != other for one, other in zip(*lines, strict=True))
 
 

@@ -20,13 +20,15 @@ pytestmark = pytest.mark.skipif(
 
 SHOP, OTHER = "shop-00000001", "other-00000001"
 LINK, ANOTHER = 22_001, 22_002
+# A proxy listens on the link's port, a private guest on the other.
 # Says for each (user, port) whether so much as a whole answer comes back, its end included.
 PROGRAM = f"""
 import encodings.idna  # the user may not read it
 import os, socket, sys
-for port in ({LINK}, {ANOTHER}):
+for port, user in (({LINK}, 0), ({ANOTHER}, {user_id_for(SHOP)})):
     server = socket.create_server(("127.0.0.1", port))
     if os.fork() == 0:
+        os.setuid(user)
         while True:
             one, _ = server.accept()
             one.sendall(bytes(200_000))

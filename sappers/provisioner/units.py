@@ -90,7 +90,6 @@ def _guest_rules() -> str:
     the sets stays as it is; units of proxies put it there and take it away.
     """
     link = f"ip daddr 127.0.0.0/8 tcp dport @{LINK_PORTS_SET}"
-    opens = "tcp flags & (syn | ack) == syn"
     return (
         "table inet sappers; flush table inet sappers; table inet sappers { "
         f"set {LINK_USERS_SET} {{ typeof meta skuid . tcp dport; }}; "
@@ -98,7 +97,7 @@ def _guest_rules() -> str:
         "chain guests { type filter hook output priority filter; "
         f"ip daddr 127.0.0.1 meta skuid . tcp dport @{LINK_USERS_SET} accept; "
         # What comes later has no user once its socket is closed, and must not be lost.
-        f"{link} {opens} reject with tcp reset; "
+        f"{link} tcp flags & (syn | ack) == syn reject with tcp reset; "
         # A private guest answers its own proxy: it is the other side that opened.
         f"{_GUESTS} ip daddr 127.0.0.1 tcp flags & (syn | ack) != syn accept; "
         f"{_GUESTS} ip daddr {{ 127.0.0.0/8, 169.254.0.0/16 }} reject; "

@@ -42,7 +42,7 @@ class Hello(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
         if self.path != "/health":  # it would fill the log
-            self.log_message('"%s" %s', self.requestline, 200)
+            self.log_message('"%s" %s', self.requestline, status)
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         """Nothing yet: whoever asks has the answer first, for the serial line is slow."""

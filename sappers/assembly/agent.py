@@ -56,6 +56,7 @@ from sappers.membership.gossip import KinshipMembership
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog, Supervisor
 from sappers.security.identity import load_identity
+from sappers.security.renewal import Renewal
 from sappers.security.repair_authority import SealedRepairSigner
 from sappers.security.tls import Identity
 from sappers.supervision import SystemdSupervisor, choose_supervisor
@@ -63,6 +64,7 @@ from sappers.supervision import SystemdSupervisor, choose_supervisor
 _log = structlog.get_logger(__name__)
 
 ADDRESS_CHECK_SECONDS = 5.0
+CERTIFICATE_CHECK_SECONDS = 5.0
 # Of the disk: a voter that cannot write its log ends, and one image may fill every voter's disk.
 IMAGES_LEAVE_BYTES = 256 << 20
 
@@ -95,11 +97,12 @@ async def run_agent(
             f"{identity.cert} is the certificate of {identity.node_id}, this member is {me_id}",
             hint="run sappers-deploy bootstrap: it signs one for this id",
         )
+    renewal = Renewal(identity)
     peers = HttpPeerClient(identity)
     chunks = ChunkCalls(identity)
     refusals = Refusals(SystemClock())
     consul = ConsulCalls(settings.consul) if settings.consul.enabled else None
-    agent = _assemble(folder, settings, identity, peers, chunks, refusals, consul)
+    agent = _assemble(folder, settings, identity, peers, chunks, refusals, consul, renewal)
     facts.update(_log_facts(agent))
     server = ApiServer(
         agent.service,
@@ -124,10 +127,12 @@ async def run_agent(
         version=__version__,
     )
     watch = asyncio.create_task(_stop_when_address_is_gone(settings.address, stopping))
+    renewing = asyncio.create_task(_renew(renewal))
     try:
         await agent.run(stopping)
     finally:
         watch.cancel()
+        renewing.cancel()
         await server.stop()
         chunks.close()
         if consul:
@@ -149,6 +154,13 @@ async def _stop_when_address_is_gone(address: str, stopping: asyncio.Event) -> N
     stopping.set()
 
 
+async def _renew(renewal: Renewal) -> None:
+    """Use certificates that bootstrap, or whoever else, has replaced."""
+    while True:
+        await asyncio.sleep(CERTIFICATE_CHECK_SECONDS)
+        renewal.look()
+
+
 def _log_facts(agent: Agent) -> Mapping[str, Callable[[], Any]]:
     return {
         "member": lambda: agent.me.id,
@@ -165,6 +177,7 @@ def _assemble(
     chunks: ChunkCalls,
     refusals: Refusals,
     consul: ConsulCalls | None,
+    renewal: Renewal,
 ) -> Agent:
     clock = SystemClock()
     accelerator = detect_accelerator()
@@ -209,6 +222,7 @@ def _assemble(
             lambda voter: agent.raft_address_of(voter),
             clock,
             current_log_level,
+            renewals=lambda: renewal.count,
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:

@@ -32,6 +32,7 @@ from sappers.consensus.wire import (
     Propose,
     Recover,
     Rejected,
+    RenewCertificate,
     SetAddresses,
     SetLogLevel,
     SnapshotTaken,
@@ -114,6 +115,7 @@ class RaftLog:
         resolve: Where a voter's Raft is now, `ip:port`, or None where nobody knows better than
             the genesis. Asked once a second.
         log_level: What the raft process is to log, too. Asked once a second.
+        renewals: How often this member's certificate was replaced. Asked once a second.
         start_process: Starts a raft process.
         others: Who says by gossip that it has a vote, `ip:port` by id. Asked while no leader is
             heard: a voter that was away for long may know none of today's.
@@ -132,6 +134,7 @@ class RaftLog:
         log_level: Callable[[], str] = lambda: "INFO",
         start_process: StartProcess = start_raft_process,
         others: Callable[[], Mapping[str, str]] = dict,
+        renewals: Callable[[], int] = lambda: 0,
     ) -> None:
         self._start_process = start_process
         self._me_id = me_id
@@ -144,6 +147,7 @@ class RaftLog:
         self._clock = clock
         self._log_level = log_level
         self._others = others
+        self._renewals = renewals
         self._leader_known_at = clock.monotonic()
         self._told: tuple[dict[str, str], dict[str, str]] = ({}, {})  # what SetAddresses says
         self._replica = Replica()
@@ -439,7 +443,7 @@ class RaftLog:
 
     async def _keep_told(self) -> None:
         """Tell the process what has changed of what it was started with."""
-        level = self._log_level()
+        level, renewals = self._log_level(), self._renewals()
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
             if self._agent_end is None:
@@ -447,6 +451,9 @@ class RaftLog:
             if (addresses := (self._addresses(), self._others_now())) != self._told:
                 self._agent_end.send(SetAddresses(*addresses))
                 self._told = addresses
+            if (count := self._renewals()) != renewals:
+                self._agent_end.send(RenewCertificate())
+                renewals = count
             if (new := self._log_level()) != level:
                 self._agent_end.send(SetLogLevel(new))
                 level = new

@@ -45,6 +45,7 @@ from sappers.consensus.wire import (
     Propose,
     Recover,
     Rejected,
+    RenewCertificate,
     SetAddresses,
     SetLogLevel,
     SnapshotTaken,
@@ -59,7 +60,7 @@ from sappers.consensus.wire import (
 from sappers.errors import LogDamaged, SappersError
 from sappers.model.commands import Entry
 from sappers.model.observation import RaftStatus
-from sappers.security.tls import Identity
+from sappers.security.tls import Identity, renew_contexts
 
 AGENT_FRAME_LIMIT_BYTES = 2**30  # from our own agent: a bound against bugs, not against enemies
 _COMMITTED_BYTES = 2**20  # of payload in one message to the agent
@@ -67,6 +68,9 @@ _LOCK_ATTEMPTS, _LOCK_SECONDS = 30, 0.1
 _COMMIT_INDEX_SECONDS = 0.1  # between messages that tell of a new commit index alone
 
 _log = structlog.get_logger()
+
+
+_Request = Propose | ChangeElectorate | TransferLeadership | Recover | TakeSnapshot
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -163,25 +167,27 @@ class Voter:
                     self._transport.introduce(others)
             case SetLogLevel(level=level):
                 self._threshold.set(level)
+            case RenewCertificate():
+                renew_contexts()
             case _ if self._node is None:
                 self.agent.send(Rejected(message.request, "the raft process is starting"))
-            case Propose(request=request, payload=payload):
-                self._node.propose(payload, _Reply(request, self._outbox))
+            case _:
+                self._ask(self._node, message)
                 self._tick_soon()
-            case ChangeElectorate(request=request, payload=payload):
-                self._node.change_electorate(payload, _Reply(request, self._outbox))
-                self._tick_soon()
-            case TransferLeadership(request=request, member_id=target, timeout_seconds=seconds):
-                self._node.transfer(target, seconds, _Reply(request, self._outbox))
-                self._tick_soon()
-            case Recover(request=request, payload=payload):
-                self._node.recover(payload, _Reply(request, self._outbox))
-                self._tick_soon()
+
+    def _ask(self, node: RaftNode, message: _Request) -> None:
+        reply = _Reply(message.request, self._outbox)
+        match message:
+            case Propose(payload=payload):
+                node.propose(payload, reply)
+            case ChangeElectorate(payload=payload):
+                node.change_electorate(payload, reply)
+            case TransferLeadership(member_id=target, timeout_seconds=seconds):
+                node.transfer(target, seconds, reply)
+            case Recover(payload=payload):
+                node.recover(payload, reply)
             case TakeSnapshot(request=request):
-                self._node.take_snapshot(
-                    lambda index: self._outbox.append(SnapshotTaken(request, index))
-                )
-                self._tick_soon()
+                node.take_snapshot(lambda index: self._outbox.append(SnapshotTaken(request, index)))
 
     def _agent_is_gone(self) -> None:
         self.end(0)

@@ -199,6 +199,10 @@ class SetAddresses(msgspec.Struct, frozen=True, tag="set-addresses"):
     others: dict[str, str] = {}
 
 
+class RenewCertificate(msgspec.Struct, frozen=True, tag="renew-certificate"):
+    """Agent to process: the certificate files hold others now, which are good."""
+
+
 class SetLogLevel(msgspec.Struct, frozen=True, tag="set-log-level"):
     """Agent to process: log what is of this level or above."""
 
@@ -218,6 +222,7 @@ AgentMessage = (
     | TakeSnapshot
     | SetAddresses
     | SetLogLevel
+    | RenewCertificate
     | Stop
 )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -50,6 +51,10 @@ class Identity(msgspec.Struct, frozen=True):
     cluster: str
 
 
+# Every context that lives, and whose it is: certificates are renewed in all of them at once.
+_contexts: WeakKeyDictionary[ssl.SSLContext, Identity] = WeakKeyDictionary()
+
+
 def server_context(identity: Identity) -> ssl.SSLContext:
     """TLS 1.3 for listeners; a client without a certificate of the cluster is refused."""
     context = _context(identity, ssl.PROTOCOL_TLS_SERVER)
@@ -75,15 +80,37 @@ def peer_identity(peer: ssl.SSLObject | ssl.SSLSocket | Mapping[str, Any]) -> Pe
     return identity_in([value for kind, value in names if kind == "URI"], "the other end")
 
 
+def renew_contexts() -> None:
+    """Have every context of this process use what the certificate files hold now.
+
+    Connections that are open go on; the next handshakes show the new certificate. An authority
+    that was trusted stays so until the process ends.
+
+    Raises:
+        IdentityError: Files do not fit together; all contexts are as they were.
+    """
+    for identity in set(_contexts.values()):
+        _load(
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), identity
+        )  # a trial: it must not half succeed
+    for context, identity in list(_contexts.items()):
+        _load(context, identity)
+
+
 def _context(identity: Identity, protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load(context, identity)
+    _contexts[context] = identity
+    return context
+
+
+def _load(context: ssl.SSLContext, identity: Identity) -> None:
     try:
         context.load_verify_locations(identity.ca)
         context.load_cert_chain(identity.cert, identity.key)
     except OSError as error:  # ssl.SSLError is one
         raise IdentityError(f"{identity.cert.parent}: {error}", hint=SIGN_AGAIN) from error
-    return context
 
 
 def identity_in(uris: list[str], where: str) -> PeerIdentity:

@@ -48,13 +48,15 @@ class Agents:
         bootstrap: int = 3,
         network: str | None = None,
         images: Mapping[str, Mapping[str, float]] | None = None,
+        more_settings: str = "",
     ) -> None:
-        """`images` has settings for images by name of an agent."""
+        """`images` has settings for images by name of an agent; `more_settings` are of all."""
         # Loopback addresses of their own, so that runs side by side do not meet.
         network = network or f"127.{os.getpid() // 250 % 200 + 20}.{os.getpid() % 250}."
         self.folder = folder
         self.names = names
         self._images = images or {}
+        self._more_settings = more_settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         authority = create_authority("test")
         self.addresses = {name: f"{network}{10 + n}" for n, name in enumerate(names, 1)}
@@ -93,7 +95,7 @@ class Agents:
         lines += ["[ports]", *(f"{key} = {port}" for key, port in ports.items())]
         images = self._images.get(name, {})
         lines += ["[images]", *(f"{key} = {value}" for key, value in images.items())]
-        lines += ["[[image_keys]]", f'key = "{KEY.public}"', 'owner = "test"']
+        lines += [self._more_settings, "[[image_keys]]", f'key = "{KEY.public}"', 'owner = "test"']
         return "\n".join(lines)
 
     def start(self, *names: str) -> None:

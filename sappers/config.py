@@ -192,6 +192,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "genesis.json"
 
     @property
+    def former_genesis(self) -> Path:
+        """There once this member has lost a vote: it never founds a cluster then."""
+        return self.root / "former-genesis.json"
+
+    @property
     def raft(self) -> Path:
         """Journal, term and vote, snapshots of a voter."""
         return self.root / "raft"

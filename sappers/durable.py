@@ -27,6 +27,16 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
+def rename_durably(path: Path, new: Path) -> None:
+    """Rename a file within its folder; after a crash it has one of the two names.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    path.rename(new)
+    sync_folder(new.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new names in a folder survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -196,6 +196,9 @@ class ReplicatedLog(Protocol):
 class FollowingLog(ReplicatedLog, Protocol):
     """The log of a member without a vote: fed by the agent, gaps filled by itself."""
 
+    async def begin_at(self, state: ClusterState) -> None:
+        """Begin with a state that this member has; of no effect where it is not newer."""
+
     async def feed(self, entry: Entry) -> None:
         """A committed entry as the hub brought it; repeated and out of order is fine."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -19,14 +19,10 @@ import structlog
 from sappers.agent.actuator import Actuator
 from sappers.agent.alert_reports import AlertReports
 from sappers.agent.durable import DurableCalls
+from sappers.agent.electorate import ElectorateKeeper
 from sappers.agent.event_record import EventRecord
 from sappers.agent.founding import Founding
-from sappers.agent.genesis import (
-    check_raft_folder,
-    load_genesis,
-    note_raft_started,
-    save_genesis,
-)
+from sappers.agent.genesis import load_genesis
 from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
@@ -42,6 +38,7 @@ from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
 from sappers.agent.repairs import Repairs, healers_to_hear
 from sappers.agent.routing import Routing
+from sappers.agent.seat import JoinersRecord, OpenFollowingLog, OpenVoterLog, Seat
 from sappers.agent.service import Service
 from sappers.agent.spread import Spread
 from sappers.agent.streams import StreamKeeper
@@ -59,7 +56,6 @@ from sappers.ports import (
     ChunkSource,
     Clock,
     DurableStreams,
-    FollowingLog,
     HubClient,
     HubServer,
     HubServers,
@@ -75,9 +71,6 @@ REPORT_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
-
-OpenVoterLog = Callable[[Genesis], ReplicatedLog]
-OpenFollowingLog = Callable[[Follower], FollowingLog]
 
 
 class Agent:
@@ -107,6 +100,7 @@ class Agent:
         hub_servers: HubServers,
         open_voter_log: OpenVoterLog,
         open_following_log: OpenFollowingLog,
+        joiners_record: JoinersRecord,
     ) -> None:
         self._settings = settings
         self._folder = folder
@@ -116,8 +110,6 @@ class Agent:
         self._hub_client = hub_client
         self._hub_server = hub_server
         self._peers = peers
-        self._open_voter_log = open_voter_log
-        self._open_following_log = open_following_log
         self._inbox = HealthInbox(clock, refusals)
         self._hub_watch = hub_watch
         self._alerts = AlertReports(clock, refusals)
@@ -132,6 +124,16 @@ class Agent:
         )
         self._publisher = Publisher(hub_client)
         self._follower = Follower(peers, membership.members)
+        self._seat = Seat(
+            me_id=me.id,
+            folder=folder,
+            follower=self._follower,
+            open_voter_log=open_voter_log,
+            open_following_log=open_following_log,
+            joiners_record=joiners_record,
+            wake=self.wake,
+            tell=self._tell_vote,
+        )
         self._spread = Spread(
             me_id=me.id,
             store=images,
@@ -168,6 +170,7 @@ class Agent:
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
         self._leadership = Leadership(self, clock, folder.genesis, settings.fencing)
+        self._electorate = ElectorateKeeper(settings.electorate, clock, self._propose_in_term)
         self._power = PowerFence(settings.cluster, settings.fencing, self._propose_in_term)
         self._pulses = Pulses(hub_client, clock, me.id)
         self._repairs = Repairs(
@@ -197,8 +200,6 @@ class Agent:
             durable=lambda: self._streams.reading,
             me_id=me.id,
         )
-        self._log: ReplicatedLog | None = None
-        self._log_watch: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._hub_members: tuple[Member, ...] = ()
         self._hub_running = False
@@ -212,22 +213,15 @@ class Agent:
             MembershipError, LogDamaged: As the rooms raise them; nothing runs then.
         """
         await self._membership.start()
-        genesis = load_genesis(self._folder.genesis)
-        if genesis is None:
-            following = self._open_following_log(self._follower)
-            self._follower.follow(following)
-            await self._use_log(following)
-        else:
-            await self._vote(genesis)
+        await self._seat.start()
         await self._hub_client.subscribe(subjects.ENTRIES, self._follower.receive)
         await self._hub_client.subscribe(subjects.HEARTBEAT, self._follower.receive)
         await self._hub_client.subscribe(subjects.REFUSED, self._hub_watch.receive)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
-        founding = Founding(self, self._settings, self._membership, self._peers)
         async with _background(
-            founding.run(load_genesis(self._folder.genesis)),
+            self._found(),
             self._wake_on(self._membership.changes()),
             self._spread.run(),
             self._registration.run(),
@@ -245,14 +239,14 @@ class Agent:
         notify_systemd("STOPPING=1")
         await self._actuator.close()
         await self._power.close()
-        if self._log_watch:
-            self._log_watch.cancel()
-        await self.log.stop()
+        await self._electorate.close(self.log)
+        await self._seat.stop()
         await self._hub_client.close()
         await self._membership.stop(leave=False)
 
     async def _step(self) -> None:
         self._wake.clear()
+        self._seat.attend()
         observed = await self._observer.observe(self.log)
         self._hub_running = observed.hub.server_running
         state = self.log.state()
@@ -268,6 +262,7 @@ class Agent:
         if self.log.status().role is RaftRole.LEADER:
             await self._leadership.lead(observed)
             state = self.log.state()
+            self._electorate.attend(self.log)
             self._power.attend(state, observed.surely_ended, self.log.status().term)
         plan = reconcile_member(
             state, observed, self._me.id, self._clock.monotonic(), self._settings.health
@@ -312,8 +307,16 @@ class Agent:
 
     def trusted_image_keys(self) -> frozenset[str]:
         """Public keys whose images may be launched: the state's, or while it has none our own."""
-        agreed = self._log.state().image_keys if self._log is not None else ()
+        agreed = self.log.state().image_keys if self.has_log else ()
         return frozenset(one.key for one in agreed or self._settings.image_keys)
+
+    def voter_addresses(self) -> Mapping[str, str]:
+        """Where the Raft of those listens who say by gossip that they vote, `ip:port` by id."""
+        return {
+            one.id: f"{one.address}:{one.ports.raft}"
+            for one in self._membership.members()
+            if one.has_vote and one.id != self._me.id
+        }
 
     def raft_address_of(self, voter_id: str) -> str | None:
         """Where a voter's Raft is now by gossip's word, `ip:port`; None when gossip has none."""
@@ -326,14 +329,14 @@ class Agent:
 
     def guest_scope(self, allocation_id: str) -> GuestScope | None:
         """What the guest of an allocation may say and hear; None where there should be none."""
-        return scope_of(self._log.state(), allocation_id) if self._log is not None else None
+        return scope_of(self.log.state(), allocation_id) if self.has_log else None
 
     def scope_to_renew(self, allocation_id: str) -> GuestScope | None:
         """As `guest_scope`; None, too, where no leader is known.
 
         A member that is cut off must not go on to renew what the cluster has ended.
         """
-        if self._log is None or self._log.status().leader_id is None:
+        if not self.has_log or self.log.status().leader_id is None:
             return None
         return self.guest_scope(allocation_id)
 
@@ -365,38 +368,29 @@ class Agent:
 
     # -- the log -------------------------------------------------------------------------------
 
-    async def _use_log(self, replicated: ReplicatedLog) -> None:
-        await replicated.start()
-        if self._log_watch:
-            self._log_watch.cancel()
-        self._log = replicated
-        self._log_watch = asyncio.create_task(self._wake_on(replicated.changes()))
-        self._wake.set()
+    async def _found(self) -> None:
+        """Found the cluster, or go on with that; never where this member has lost a vote."""
+        if not self._folder.former_genesis.exists():
+            founding = Founding(self, self._settings, self._membership, self._peers)
+            await founding.run(load_genesis(self._folder.genesis))
 
-    async def _vote(self, genesis: Genesis) -> None:
-        """Take part in Raft from now on, and say so."""
-        check_raft_folder(self._folder)
-        await self._use_log(self._open_voter_log(genesis))
-        note_raft_started(self._folder)
-        self._follower.follow(None)
-        if not self._me.has_vote:
-            self._me = msgspec.structs.replace(self._me, has_vote=True)
+    async def _tell_vote(self, *, votes: bool) -> None:
+        """Say by gossip whether this member has a vote."""
+        if self._me.has_vote != votes:
+            self._me = msgspec.structs.replace(self._me, has_vote=votes)
             await self._membership.publish(self._me)
-        log.info("voting", cluster_id=genesis.cluster_id, voters=list(genesis.voters))
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says.
 
         Raises:
-            IdentityError: This member has another genesis already, or is not named in it.
+            IdentityError: As `Seat.accept_genesis`.
         """
-        already = load_genesis(self._folder.genesis)
-        save_genesis(self._folder.genesis, genesis, self._me.id)
-        if already is None:
-            before = self._log
-            await self._vote(genesis)
-            if before is not None:
-                await before.stop()
+        await self._seat.accept_genesis(genesis)
+
+    def electorate(self) -> tuple[str, ...]:
+        """Who votes by the committed state; empty while the cluster is not founded."""
+        return self.log.state().electorate
 
     async def _propose_in_term(self, commands: tuple[Command, ...], term: int) -> None:
         """Have commands committed as this leader's, in no other term than they were decided in.
@@ -420,13 +414,13 @@ class Agent:
     @property
     def log(self) -> ReplicatedLog:
         """The log as it is now; another object once this member becomes a voter."""
-        assert self._log is not None, "start() opens the log"
-        return self._log
+        assert self._seat.log is not None, "start() opens the log"
+        return self._seat.log
 
     @property
     def has_log(self) -> bool:
         """Whether `start` has opened the log."""
-        return self._log is not None
+        return self._seat.log is not None
 
     @property
     def hub_server_runs(self) -> bool:

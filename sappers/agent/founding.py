@@ -30,6 +30,9 @@ class Voter(Protocol):
     def me(self) -> Member:
         """This member."""
 
+    def electorate(self) -> tuple[str, ...]:
+        """Who votes by the committed state; empty while the cluster is not founded."""
+
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter."""
 
@@ -86,7 +89,9 @@ class Founding:
         return [
             member
             for member in self._membership.members()
-            if member.id in genesis.voters and not member.has_vote
+            if member.id in (self._agent.electorate() or genesis.voters)
+            and member.id in genesis.voters
+            and not member.has_vote
         ]
 
     async def _send(self, member: Member, genesis: Genesis) -> None:

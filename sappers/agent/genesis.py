@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.config import StateFolder
-from sappers.durable import write_durably
+from sappers.durable import rename_durably, write_durably
 from sappers.errors import IdentityError, LogDamaged
 from sappers.model.view import Genesis
 
@@ -43,8 +43,8 @@ def save_genesis(path: Path, genesis: Genesis, member_id: str) -> None:
         IdentityError: There is another one already, or this member is not named in it.
     """
     present = load_genesis(path)
-    if present == genesis:
-        return
+    if present is not None and present.cluster_id == genesis.cluster_id:
+        return  # the founder's word, or the cluster's own where that came first
     if present is not None:
         raise IdentityError(
             f"{member_id} belongs to cluster {present.cluster_id} already, not {genesis.cluster_id}"
@@ -52,6 +52,12 @@ def save_genesis(path: Path, genesis: Genesis, member_id: str) -> None:
     if member_id not in genesis.voters:
         raise IdentityError(f"{member_id} is none of the voters {', '.join(genesis.voters)}")
     write_durably(path, msgspec.json.encode(genesis))
+
+
+def leave_genesis(folder: StateFolder) -> None:
+    """Start no raft process any more; it stays known that this member has had a vote."""
+    if folder.genesis.exists():
+        rename_durably(folder.genesis, folder.former_genesis)
 
 
 def check_raft_folder(folder: StateFolder) -> None:

@@ -32,6 +32,7 @@ from sappers.api.client import HttpPeerClient
 from sappers.api.server import ApiServer
 from sappers.config import AgentSettings, StateFolder
 from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
 from sappers.consul.calls import ConsulCalls
 from sappers.consul.catalog import ConsulCatalog
@@ -209,6 +210,7 @@ def _assemble(
         clock=clock,
         refusals=refusals,
         lease_of=lambda allocation_id: agent.lease_of(allocation_id),
+        hub_term=lambda: agent.log.state().hub_term,
     )
 
     def open_voter_log(genesis: Genesis) -> ReplicatedLog:
@@ -223,6 +225,7 @@ def _assemble(
             clock,
             current_log_level,
             renewals=lambda: renewal.count,
+            others=lambda: agent.voter_addresses(),
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:
@@ -272,6 +275,7 @@ def _assemble(
         ),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
+        joiners_record=joiners_record,
     )
     return agent
 

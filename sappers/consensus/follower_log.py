@@ -79,6 +79,12 @@ class FollowerLog:
         self._tasks.clear()
         self._save()
 
+    async def begin_at(self, state: ClusterState) -> None:
+        """Begin with a state that this member has; of no effect where it is not newer."""
+        self._replica.replace(state)
+        self._note(state.index, state.term)
+        self._news.tell()
+
     async def feed(self, entry: Entry) -> None:
         """A committed entry as the hub brought it; repeated and out of order is fine."""
         before = self._replica.state.index

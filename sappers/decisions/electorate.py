@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
 
 import msgspec
 
-from sappers.decisions.scheduler import memory_promised_mib
+from sappers.decisions.scheduler import GUEST_OVERHEAD_MIB
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftStatus
@@ -96,7 +97,11 @@ class _View:
         )
         self.size = len(state.electorate)
         silent = raft.unheard
-        self.living = [one for one in self.voters if _lives(one) and one.id not in silent]
+        # Raft gives a new voter some time before it calls it unheard; what it says itself, none.
+        self.newcomers = [
+            one for one in self.voters if _lives(one) and (one.id in silent or not one.has_vote)
+        ]
+        self.living = [one for one in self.voters if _lives(one) and one not in self.newcomers]
         self.gone = {
             voter.id: reason
             for voter in self.voters
@@ -106,7 +111,6 @@ class _View:
                 )
             )
         }
-        self.newcomers = [one for one in self.voters if _lives(one) and one.id in silent]
         self.leaving = {
             voter.id: f"{voter.name} is {state.cordons[voter.id].word}"
             for voter in self.living
@@ -130,9 +134,18 @@ class _View:
         now = tolerance(len(self.living), self.size)
         return max(0, min(now, tolerance(self.wanted, self.wanted)))
 
+    @cached_property
+    def _promised_mib(self) -> Counter[str]:
+        """By member id; looked at once, and only by a plan that chooses."""
+        promised: Counter[str] = Counter()
+        for allocation in self.state.allocations.values():
+            if not allocation.status.is_terminal:
+                promised[allocation.member_id] += allocation.memory_mib + GUEST_OVERHEAD_MIB
+        return promised
+
     def free_mib(self, member: Member) -> int:
         """Memory that guests do not have on a member."""
-        return member.resources.memory_mib - memory_promised_mib(self.state, member.id)
+        return member.resources.memory_mib - self._promised_mib[member.id]
 
     def best_spare(self, without: Collection[str] = ()) -> Member | None:
         """Who should vote next, beside all voters but those in `without`."""
@@ -156,8 +169,7 @@ def tolerance(living: int, size: int) -> int:
 
 def _fill(view: _View) -> ElectorateChange | None:
     """Add a voter where there are too few."""
-    spare = view.best_spare()
-    if view.size >= view.wanted or spare is None:
+    if view.size >= view.wanted or (spare := view.best_spare()) is None:
         return None
     reason = f"{view.size} of {view.wanted} voters are there"
     return _add(view, spare, reason)
@@ -199,10 +211,9 @@ def _remove_living(
         return None
     if voter.id != raft.leader_id:
         return WithdrawVote(voter.id, reason)
-    heirs = [one for one in view.living if one.id != voter.id and one.id not in view.leaving]
-    if not heirs:
+    heir = choose_heir(view.state, raft)
+    if heir is None:
         return None
-    heir = max(heirs, key=lambda one: (one.state is MemberState.ALIVE, one.voter_tag, one.id))
     return TransferLeadership(heir.id, f"{reason}; it leads, and {heir.name} shall")
 
 
@@ -216,6 +227,24 @@ def _add(view: _View, spare: Member, reason: str) -> GrantVote | None:
     if tolerance(len(view.living) + 1, view.size + 1) < view.least_tolerance:
         return None
     return GrantVote(spare.id, reason)
+
+
+def choose_heir(state: ClusterState, raft: RaftStatus) -> Member | None:
+    """Who should lead after the present leader: a voter that lives, is heard, and may stay."""
+    heirs = [
+        state.members[voter]
+        for voter in state.electorate
+        if voter in state.members
+        and voter != raft.leader_id
+        and voter not in raft.unheard
+        and voter not in state.cordons
+        and _lives(state.members[voter])
+    ]
+    return max(
+        heirs,
+        key=lambda one: (one.state is MemberState.ALIVE, one.voter_tag, one.id),
+        default=None,
+    )
 
 
 def _least(view: _View, voters: Sequence[Member], leader_id: str | None = None) -> Member:

@@ -33,11 +33,13 @@ def configuration(
     health_interval_seconds: float,
     now: float,
     links: Mapping[str, int],
+    term: int = 0,
 ) -> dict[str, Any]:
     """The message that makes a booted machine this allocation's guest.
 
     A hub on the host's loopback, as on a developer's machine, has another address from inside; so
-    have `links`, ports of that loopback by what the workload calls them.
+    have `links`, ports of that loopback by what the workload calls them. `term` is that of the
+    leader who chose the hub's servers; a guest takes no older one's word.
     """
     return {
         "configure": {
@@ -52,6 +54,7 @@ def configuration(
             "health_interval_seconds": health_interval_seconds,
             "links": {link: f"{command.HOST_SEEN_BY_GUEST}:{port}" for link, port in links.items()},
             "now": now,
+            "term": term,
             "mac": command.mac_for(allocation_id),
             "seed": secrets.token_hex(_SEED_BYTES),
         }

@@ -68,6 +68,7 @@ class QemuLauncher:
         cold_boots: How many guests may boot at once; the cores when None. Four times as many may
             start from templates.
         credentials_seconds: How long a guest's credentials last without the agent.
+        hub_term: Term of the leader who chose the hub's members.
         lease_of: When the lease of an exclusive allocation ends (CLOCK_BOOTTIME); 0: it has none.
     """
 
@@ -90,6 +91,7 @@ class QemuLauncher:
         cold_boots: int | None = None,
         credentials_seconds: float = CREDENTIALS_SECONDS,
         lease_of: Callable[[str], float] = lambda _: 0.0,
+        hub_term: Callable[[], int] = lambda: 0,
     ) -> None:
         self._root = folder
         self._images = images
@@ -100,6 +102,7 @@ class QemuLauncher:
         self._scope_of = scope_of
         self._links_of = links_of
         self._lease_of = lease_of
+        self._hub_term = hub_term
         self._credentials_seconds = credentials_seconds
         self._renewed_before = credentials_seconds * _RENEWED_BEFORE
         self._accelerator = accelerator
@@ -518,6 +521,7 @@ class QemuLauncher:
             record.health_interval_seconds,
             now,
             self._links_of(record.allocation_id),
+            self._hub_term(),
         )
         confirmed = msgspec.structs.replace(record, told=servers, credentials_until=until)
         return message, confirmed

@@ -55,6 +55,7 @@ class Guest:
         self.allocation_id = configuration.allocation_id
         self._settings = settings
         self._interval = configuration.health_interval_seconds
+        self._term = configuration.term
         self._configuration = configuration
         self._port = port
         self._process = process
@@ -214,6 +215,10 @@ class Guest:
             return {"ok": False, "reason": f"no configuration: {type(error).__name__}: {error}"}
         if configuration.allocation_id != self.allocation_id:
             return {"ok": False, "reason": f"this guest is {self.allocation_id}"}
+        if configuration.term < self._term:
+            reason = f"term {configuration.term} is over: the hub is that of term {self._term}"
+            return {"ok": False, "reason": reason}
+        self._term = configuration.term
         self._interval = configuration.health_interval_seconds
         self._switching = asyncio.create_task(self._hub.use(configuration.hub))
         return {"ok": True}

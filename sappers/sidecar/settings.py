@@ -100,6 +100,7 @@ class Configuration:
         seed: For the kernel's randomness.
         mac: The interface's address, `02:…`; its own when empty.
         links: Where services answer that the workload is linked to, `ip:port`, by the link's name.
+        term: Of the leader who chose the hub's servers; what an older one chose is refused.
     """
 
     allocation_id: str
@@ -110,6 +111,7 @@ class Configuration:
     mac: str = ""
     workload: str = ""
     links: dict[str, str] = field(default_factory=dict)
+    term: int = 0
 
 
 def load_image_settings(path: str = SETTINGS_PATH) -> ImageSettings:
@@ -146,6 +148,7 @@ def read_configuration(raw: dict[str, Any]) -> Configuration:
         mac=str(raw.get("mac", "")),
         workload=str(raw.get("workload", "")),
         links={str(link): str(place) for link, place in raw.get("links", {}).items()},
+        term=int(raw.get("term", 0)),
     )
 
 

@@ -91,6 +91,7 @@ def deterministic(
             (pysyncobj.syncobj, "random", dice),
             (event_record.EventRecord, "run", _idle),
             (genesis, "write_durably", lambda path, content: path.disk.replace(path, content)),
+            (genesis, "rename_durably", lambda path, new: path.disk.rename(path, new)),
         ):
             patched.enter_context(patch.object(module, name, value))
         logging.disable(logging.CRITICAL)

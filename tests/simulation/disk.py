@@ -105,6 +105,15 @@ class SimulatedDisk:
             raise
         self._before.pop(name, None)
 
+    def rename(self, path: Path, new: Path) -> None:
+        """Durably: after a power loss it has one of the two names."""
+        self.check_health()
+        self._files[str(new)] = self._files.pop(str(path))
+
+    def remove(self, path: Path) -> None:
+        self._files.pop(str(path), None)
+        self._before.pop(str(path), None)
+
     def truncate(self, path: Path, size: int) -> None:
         self.check_health()
         stored = self._stored(path)

@@ -18,6 +18,7 @@ from sappers.agent.relay import Follower
 from sappers.agent.routing import Routing
 from sappers.config import AgentSettings, RaftSettings, StateFolder
 from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
 from sappers.errors import SappersError
 from sappers.model.member import Accelerator, Member, Ports, Resources
@@ -76,6 +77,10 @@ class SimulatedPath:
 
     def read_bytes(self) -> bytes:
         return self.disk.read(self)
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        assert missing_ok
+        self.disk.remove(self)
 
     def iterdir(self) -> Iterator[SimulatedPath]:
         return (SimulatedPath(self.disk, one) for one in self.disk.names(f"{self._name}/"))
@@ -236,6 +241,7 @@ class Host:
                 (self.settings.address, self.settings.ports.raft),
                 lambda voter: agent.raft_address_of(voter),
                 self.clock,
+                others=lambda: agent.voter_addresses(),
                 start_process=process_starter(
                     loop, around.mesh, self.disk, around.watch, self.processes
                 ),
@@ -269,6 +275,7 @@ class Host:
             hub_servers=NoHolders(),
             open_voter_log=open_voter_log,
             open_following_log=open_following_log,
+            joiners_record=joiners_record,
         )
         return agent
 

@@ -41,9 +41,12 @@ class World:
             members=immutables.Map({one.id: one for one in members}),
         )
         self.leader = self.state.electorate[0]
+        for voter in self.state.electorate:
+            self._begin_to_vote(voter)
         self.now = NOW
         self.unheard: dict[str, int] = {}
         self.unfit: set[str] = set()
+        self.newcomers_vote = True
         self.settings = SETTINGS
 
     def turn(self, number: int, word: MemberState) -> None:
@@ -76,6 +79,8 @@ class World:
             case GrantVote(member_id=who):
                 assert who not in voters
                 voters.add(who)
+                if self.newcomers_vote:
+                    self._begin_to_vote(who)
             case WithdrawVote(member_id=who):
                 assert who in voters
                 assert who != self.leader
@@ -105,6 +110,10 @@ class World:
         """Another voter leads, where the leader is gone."""
         if self.leader not in self.living() and self.living():
             self.leader = self.living()[0]
+
+    def _begin_to_vote(self, who: str) -> None:
+        voting = msgspec.structs.replace(self.state.members[who], has_vote=True)
+        self._set(members=self.state.members.set(who, voting))
 
     def _set(self, **changes: object) -> None:
         self.state = msgspec.structs.replace(self.state, **changes)
@@ -239,8 +248,10 @@ def test_a_newcomer_that_does_not_vote_holds_all_else_back_and_goes_in_time() ->
     it = world(5)
     it.turn(3, MemberState.DEAD)
     it.now += AFTER
+    it.newcomers_vote = False
     assert what([it.step(), it.step()]) == ["WithdrawVote m3", "GrantVote m4"]
     it.cordon(2)
+    assert it.plan() is None
     it.unheard = {"m4": int(AFTER) - 1}
     assert it.plan() is None
     it.unheard, it.unfit = {"m4": int(AFTER)}, {"m4"}

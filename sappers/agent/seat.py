@@ -1,0 +1,232 @@
+"""This member's seat: whether it votes or only follows, and the log that it has accordingly.
+
+Invariants:
+- The state that the rest of the agent sees never goes back when the seat changes: a new voter is
+  listened to once it is as far as the follower it was, and a new follower begins where the voter
+  stood. Else guests that are wanted would look unwanted.
+- The raft process of a new voter starts only after the entry that gave it a vote is committed; one
+  that lost its vote starts none until it gets another one, and founds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import structlog
+
+from sappers.agent.genesis import (
+    check_raft_folder,
+    leave_genesis,
+    load_genesis,
+    note_raft_started,
+    save_genesis,
+)
+from sappers.agent.relay import Follower
+from sappers.config import StateFolder
+from sappers.errors import IdentityError, SappersError
+from sappers.model.cluster_state import ClusterState
+from sappers.model.view import Genesis
+from sappers.ports import FollowingLog, ReplicatedLog
+
+LOOK_SECONDS = 0.05
+RETRY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+OpenVoterLog = Callable[[Genesis], ReplicatedLog]
+OpenFollowingLog = Callable[[Follower], FollowingLog]
+# What a member that the state gives a vote starts its raft process with.
+JoinersRecord = Callable[[ClusterState], Genesis]
+
+
+class TellVote(Protocol):
+    """Tells the others whether this member has a vote."""
+
+    async def __call__(self, *, votes: bool) -> None:
+        """Do so."""
+
+
+class Seat:
+    """Holds the log. `attend` changes seats when the committed electorate says so.
+
+    Args:
+        me_id: This member.
+        folder: STATE_DIR.
+        follower: Feeds the log while this member has no vote.
+        wake: Called whenever the log has news.
+        tell: Called when this member begins to vote, or ceases to.
+    """
+
+    def __init__(
+        self,
+        *,
+        me_id: str,
+        folder: StateFolder,
+        follower: Follower,
+        open_voter_log: OpenVoterLog,
+        open_following_log: OpenFollowingLog,
+        joiners_record: JoinersRecord,
+        wake: Callable[[], None],
+        tell: TellVote,
+    ) -> None:
+        self._me_id = me_id
+        self._folder = folder
+        self._follower = follower
+        self._open_voter_log = open_voter_log
+        self._open_following_log = open_following_log
+        self._joiners_record = joiners_record
+        self._wake = wake
+        self._tell = tell
+        self._log: ReplicatedLog | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._votes = False
+        self._change: asyncio.Task[None] | None = None
+        self._joining: ReplicatedLog | None = None
+        self._lost_with = -1  # index of the electorate that was known when the vote was lost
+
+    @property
+    def log(self) -> ReplicatedLog | None:
+        """The log as it is now; None before `start`."""
+        return self._log
+
+    async def start(self) -> None:
+        """Take the seat that this member had.
+
+        Raises:
+            LogDamaged: As the log raises it; nothing runs then.
+        """
+        genesis = load_genesis(self._folder.genesis)
+        if genesis is not None:
+            await self._vote(genesis)
+            return
+        following = self._open_following_log(self._follower)
+        self._follower.follow(following)
+        await following.start()
+        self._use(following, votes=False)
+
+    async def stop(self) -> None:
+        """End the log, with nothing acknowledged left unsynced."""
+        for task in (self._change, self._watch):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        for one in (self._joining, self._log):
+            if one is not None:
+                await one.stop()
+
+    async def accept_genesis(self, genesis: Genesis) -> None:
+        """Become a first voter as the founder says.
+
+        Raises:
+            IdentityError: This member has another genesis already, is not named in it, or lost its
+                vote since.
+        """
+        if self._folder.former_genesis.exists():
+            raise IdentityError(f"{self._me_id} has lost the vote that it was founded with")
+        already = load_genesis(self._folder.genesis)
+        save_genesis(self._folder.genesis, genesis, self._me_id)
+        if already is None:
+            before = self._log
+            await self._vote(genesis)
+            if before is not None:
+                await before.stop()
+
+    def attend(self) -> None:
+        """Change seats, beside the loop, if the committed electorate says so."""
+        if self._log is None or (self._change is not None and not self._change.done()):
+            return
+        status, state = self._log.status(), self._log.state()
+        if self._votes:
+            if status.is_removed:
+                self._change = asyncio.create_task(self._lose_vote(), name="losing the vote")
+            return
+        # Whoever was told that it lost its vote may not have seen yet in its own state that it did.
+        news = state.electorate_index > self._lost_with
+        current = status.leader_id is not None and status.applied_index >= status.commit_index
+        if self._me_id in state.electorate and news and current:
+            self._change = asyncio.create_task(self._gain_vote(state), name="gaining a vote")
+
+    async def _vote(self, genesis: Genesis) -> None:
+        check_raft_folder(self._folder)
+        voter = self._open_voter_log(genesis)
+        await voter.start()
+        note_raft_started(self._folder)
+        self._use(voter, votes=True)
+        self._follower.follow(None)
+        await self._tell(votes=True)
+        log.info("voting", cluster_id=genesis.cluster_id, voters=list(genesis.voters))
+
+    async def _gain_vote(self, state: ClusterState) -> None:
+        try:
+            await self._join(state)
+        except (SappersError, OSError) as error:
+            log.error("cannot vote yet", reason=str(error))
+            await self._end_joining()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _join(self, state: ClusterState) -> None:
+        record = load_genesis(self._folder.genesis)
+        if record is None:
+            self._forget_votes()  # what an interrupted loss has left
+            record = self._joiners_record(state)
+            save_genesis(self._folder.genesis, record, self._me_id)
+        voter = self._joining = self._open_voter_log(record)
+        await voter.start()
+        note_raft_started(self._folder)
+        before = self._log
+        assert before is not None, "attend looks at it"
+        while voter.state().index < before.state().index:
+            if voter.status().is_removed:
+                self._lost_with = before.state().electorate_index
+                await self._end_joining()
+                self._forget_votes()
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        self._joining = None
+        self._use(voter, votes=True)
+        self._follower.follow(None)
+        await self._tell(votes=True)  # the leader counts on it from now on
+        await before.stop()
+        log.info("voting", cluster_id=record.cluster_id, voters=list(record.voters))
+
+    async def _end_joining(self) -> None:
+        joining, self._joining = self._joining, None
+        if joining is not None:
+            await joining.stop()
+
+    async def _lose_vote(self) -> None:
+        before = self._log
+        assert before is not None, "attend looks at it"
+        self._lost_with = before.state().electorate_index
+        following = self._open_following_log(self._follower)
+        await following.start()
+        await following.begin_at(before.state())
+        self._follower.follow(following)
+        self._use(following, votes=False)
+        await before.stop()
+        self._forget_votes()
+        await self._tell(votes=False)
+        log.info("voting no more; following", index=following.state().index)
+
+    def _forget_votes(self) -> None:
+        """What it voted for is of use to nobody: it votes again in later terms only.
+
+        The genesis goes first: without it, whatever else is left is not looked at.
+        """
+        leave_genesis(self._folder)
+        self._folder.raft_started.unlink(missing_ok=True)
+        for path in list(self._folder.raft.iterdir()):
+            path.unlink(missing_ok=True)
+
+    def _use(self, replicated: ReplicatedLog, *, votes: bool) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._log, self._votes = replicated, votes
+        self._watch = asyncio.create_task(self._wake_on(replicated.changes()))
+        self._wake()
+
+    async def _wake_on(self, changes: AsyncIterator[None]) -> None:
+        async for _ in changes:
+            self._wake()

@@ -1,0 +1,228 @@
+"""Seats: a member gains a vote, loses it and gains it again; what it sees never goes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sappers.agent.genesis import load_genesis
+from sappers.agent.seat import Seat
+from sappers.config import StateFolder
+from sappers.errors import IdentityError, SappersError
+from sappers.model.cluster_state import ClusterState
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import Genesis
+from tests.unit.worlds import founded
+
+FIRST = Genesis("c1", "m1", ("m1", "m2", "m3"), {})
+
+
+class Log:
+    """A log that stands where the test says."""
+
+    def __init__(self, state: ClusterState, *, votes: bool) -> None:
+        self.current = state
+        self.votes = votes
+        self.removed = False
+        self.fails = False
+        self.runs = False
+
+    async def start(self) -> None:
+        if self.fails:
+            raise SappersError("the port is taken")
+        self.runs = True
+
+    async def stop(self) -> None:
+        self.runs = False
+
+    def state(self) -> ClusterState:
+        return self.current
+
+    def status(self) -> RaftStatus:
+        role = RaftRole.FOLLOWER if self.votes else RaftRole.NONE
+        return RaftStatus(role, 1, "m2", 0, self.current.index, is_removed=self.removed)
+
+    async def changes(self) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+    async def begin_at(self, state: ClusterState) -> None:
+        if state.index > self.current.index:
+            self.current = state
+
+
+async def eventually(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not check():  # noqa: ASYNC110 - of a task beside
+            await asyncio.sleep(0.01)
+
+
+class Follower:
+    following: object = None
+
+    def follow(self, following: object) -> None:
+        self.following = following
+
+
+class World:
+    def __init__(self, folder: Path, me_id: str = "m4") -> None:
+        self.folder = StateFolder(folder)
+        self.folder.raft.mkdir(exist_ok=True)
+        self.me_id = me_id
+        self.committed = founded(4)
+        self.follower = Follower()
+        self.says_it_votes: list[bool] = []
+        self.opened: list[Log] = []
+        self.next_fails = False
+        self.seat = self.new_seat()
+
+    def new_seat(self) -> Seat:
+        return Seat(
+            me_id=self.me_id,
+            folder=self.folder,
+            follower=self.follower,
+            open_voter_log=self.open_voter,
+            open_following_log=self.open_following,
+            joiners_record=lambda state: Genesis(state.cluster_id, "", state.electorate, {}),
+            wake=lambda: None,
+            tell=self.tell,
+        )
+
+    def open_voter(self, genesis: Genesis) -> Log:
+        assert self.me_id in genesis.voters
+        (self.folder.raft / "journal").write_text("a vote")
+        log = Log(ClusterState(index=1), votes=True)
+        log.fails, self.next_fails = self.next_fails, False
+        self.opened.append(log)
+        return log
+
+    def open_following(self, _: object) -> Log:
+        log = Log(ClusterState(index=1), votes=False)
+        self.opened.append(log)
+        return log
+
+    async def tell(self, *, votes: bool) -> None:
+        self.says_it_votes.append(votes)
+
+    def elect(self, *voters: str) -> ClusterState:
+        """A later state with these voters."""
+        index = self.committed.index + 1
+        self.committed = msgspec.structs.replace(
+            self.committed, electorate=voters, electorate_index=index, index=index
+        )
+        return self.committed
+
+    async def until(self, log: Log) -> None:
+        self.seat.attend()
+        await eventually(lambda: self.seat.log is log and self.is_seated())
+
+    def is_seated(self) -> bool:
+        return self.seat._change is None or self.seat._change.done()
+
+    async def gain(self) -> Log:
+        """Be given a vote, and catch up with it."""
+        following = self.seat.log
+        assert isinstance(following, Log)
+        following.current = self.elect("m1", "m2", self.me_id)
+        before = len(self.opened)
+        self.seat.attend()
+        await eventually(lambda: len(self.opened) > before and self.opened[-1].runs)
+        voter = self.opened[-1]
+        assert self.seat.log is following, "an empty log is not looked at"
+        voter.current = self.committed
+        await self.until(voter)
+        return voter
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    await made.seat.start()
+    yield made
+    await made.seat.stop()
+
+
+async def test_a_member_that_is_given_a_vote_votes_once_its_log_is_as_far(world: World) -> None:
+    following = world.seat.log
+    world.seat.attend()
+    assert world.seat._change is None, "nobody gave it a vote"
+    await world.gain()
+    assert not following.runs
+    assert world.follower.following is None
+    assert world.says_it_votes == [True]
+    assert load_genesis(world.folder.genesis).voters == ("m1", "m2", "m4")
+
+
+async def test_one_that_lost_its_vote_follows_from_where_it_stood(world: World) -> None:
+    voter = await world.gain()
+    voter.removed = True
+    world.seat.attend()
+    await eventually(lambda: world.seat.log is not voter)
+    following = world.seat.log
+    assert following.state() == voter.current
+    await world.until(following)
+    assert world.seat.log is following, "its own state says still that it votes"
+    assert world.says_it_votes == [True, False]
+    assert world.follower.following is following
+    assert load_genesis(world.folder.genesis) is None
+    assert world.folder.former_genesis.exists()
+    assert list(world.folder.raft.iterdir()) == []
+    # The founder's old word does not bring it back; the cluster's new one does.
+    with pytest.raises(IdentityError, match="has lost the vote"):
+        await world.seat.accept_genesis(msgspec.structs.replace(FIRST, voters=("m4",)))
+    await world.gain()
+    assert world.says_it_votes == [True, False, True]
+
+
+async def test_after_a_restart_it_sits_where_it_sat(world: World) -> None:
+    await world.gain()
+    await world.seat.stop()
+    world.seat = world.new_seat()
+    await world.seat.start()
+    voter = world.seat.log
+    assert voter.votes
+    voter.removed = True
+    world.seat.attend()
+    await world.seat._change
+    await world.seat.stop()
+    world.seat = world.new_seat()
+    await world.seat.start()
+    assert not world.seat.log.votes
+
+
+async def test_one_that_cannot_vote_yet_goes_on_following_and_tries_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.agent.seat.RETRY_SECONDS", 0.0)
+    world.next_fails = True
+    following = world.seat.log
+    following.current = world.elect("m1", "m2", "m4")
+    world.seat.attend()
+    await world.seat._change
+    assert world.seat.log is following
+    await world.gain()
+
+
+async def test_what_an_interrupted_loss_has_left_is_no_memory_of_votes(world: World) -> None:
+    (world.folder.raft / "journal").write_text("of an earlier life")
+    world.folder.raft_started.write_text("")
+    voter = await world.gain()
+    assert (world.folder.raft / "journal").read_text() == "a vote"
+    assert voter.runs
+
+
+async def test_a_vote_that_is_taken_away_before_it_was_used_ends_the_attempt(world: World) -> None:
+    following = world.seat.log
+    following.current = world.elect("m1", "m2", "m4")
+    world.seat.attend()
+    await eventually(lambda: world.opened[-1].votes and world.opened[-1].runs)
+    following.current = world.elect("m1", "m2")
+    world.opened[-1].removed = True
+    await world.seat._change
+    assert world.seat.log is following
+    assert load_genesis(world.folder.genesis) is None
+    assert world.says_it_votes == []

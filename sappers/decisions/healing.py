@@ -119,7 +119,13 @@ def _trouble(state: ClusterState, member: Member) -> _Trouble | None:
 
 
 def _wants_repair(state: ClusterState, member: Member, trouble: _Trouble, now: float) -> bool:
-    """Whether the trouble has lasted long enough, and nobody has seen to it yet."""
+    """Whether the trouble has lasted long enough, and nobody has seen to it yet.
+
+    A host that an operator has drained is the operator's, until it is used again.
+    """
+    cordon = state.cordons.get(member.id)
+    if cordon is not None and cordon.drain:
+        return False
     if state.open_repair(member.id) is not None or state.newest_guest_image(*HEALER_IMAGES) is None:
         return False
     last = latest_repairs(state).get(member.id)

@@ -19,10 +19,12 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     ClaimRepair,
     Command,
+    CordonMember,
     PutWorkload,
     RemoveImage,
     ReportAllocation,
     ReportRepairStep,
+    UncordonMember,
 )
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation
@@ -117,6 +119,14 @@ def test_a_member_that_left_is_not_repaired() -> None:
     left = msgspec.structs.replace(state.members["m2"], state=MemberState.LEFT)
     state = msgspec.structs.replace(state, members=state.members.set("m2", left))
     assert reconcile_repairs(state, NOW + 100) == ()
+
+
+def test_a_drained_host_is_its_operators_until_it_is_used_again() -> None:
+    dead = died(healing_cluster(3), "m2", NOW - DEAD_SECONDS)
+    drained, _ = commit(dead, CordonMember("m2", drain=True))
+    assert heal(drained, NOW).repairs == drained.repairs
+    used, _ = commit(drained, UncordonMember("m2"))
+    assert only_repair(heal(used, NOW)).member_id == "m2"
 
 
 def test_gossip_and_not_the_healer_says_that_a_member_is_restored() -> None:

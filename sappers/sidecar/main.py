@@ -3,7 +3,7 @@
 The order is for speed: the application is forked first and imports while the hub's client, half a
 second of imports, is still to come.
 
-It is for checkpoints too: until the configuration comes there is no address, no socket and no
+It is for checkpoints too: until the configuration comes there is no way out, no socket and no
 number that another guest must not have. A member that makes a checkpoint sends `prepare` instead of
 a configuration; everything is then imported, and the machine is saved as it waits. A guest that
 starts from there first gets a clock, randomness and a name of its own, and its network last.

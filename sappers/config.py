@@ -50,6 +50,7 @@ class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leader_fallback_seconds: float = 1.5
     ping_seconds: float = 0.25
     compaction_min_entries: int = 20_000
+    compaction_max_seconds: float = 3600.0
     max_command_bytes: int = 256 * 1024
 
 

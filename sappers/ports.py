@@ -127,6 +127,12 @@ class ReplicatedLog(Protocol):
             ProposalRejected, OutcomeUnknown: As `propose`.
         """
 
+    def state_age(self) -> float | None:
+        """Seconds since `state()` was as new as the cluster's; None where that is not known.
+
+        Of a member that is cut off it grows; what it says of the present may be as old as that.
+        """
+
     async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:
         """Give a member a Raft vote; only the leader can, one change at a time.
 

@@ -48,6 +48,8 @@ HUB_SEED = "seed"
 
 
 class InstantLog:
+    age: float | None = 0.0
+
     """Commits every proposal at once, through the real state machine."""
 
     def __init__(self, me: Member) -> None:
@@ -63,6 +65,9 @@ class InstantLog:
 
     def state(self) -> ClusterState:
         return self.current
+
+    def state_age(self) -> float | None:
+        return self.age
 
     def status(self) -> RaftStatus:
         index = self.current.index

@@ -78,6 +78,12 @@ def _endpoint(route: Route, service: MemberService, clock: Clock) -> Endpoint:
 
 async def _checked(route: Route, request: Request, service: MemberService, clock: Clock) -> Call:
     peer: PeerIdentity = request.state.peer
+    if peer.role == "agent" and peer.node_id in service.log.state().revoked:
+        raise ApiError(
+            f"the certificate of {peer.node_id} is revoked",
+            status=403,
+            hint="empty the host's state folder and bootstrap it: it joins under a new id",
+        )
     if peer.role not in route.roles:
         roles = " or ".join(sorted(route.roles))
         raise ApiError(

@@ -19,7 +19,7 @@ from sappers.api.wire import (
     StateQuery,
     Workloads,
 )
-from sappers.errors import ApiError
+from sappers.errors import ApiError, NoQuorum
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import state_as_json
 from sappers.model.commands import Entry, NoOperation
@@ -27,6 +27,7 @@ from sappers.model.event import Event, EventCheck, EventFilter, Story, after_ind
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import QuorumHeard
 
+AGE_HEADER = "sappers-state-age"
 ENTRIES_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -47,8 +48,9 @@ async def members(call: Call) -> Members:
 
 async def state(call: Call) -> Response:
     """GET /v1/state."""
-    text = state_as_json(await _state(call))
-    return Response(text, media_type="application/json")
+    state, age = await _state(call)
+    headers = {AGE_HEADER: f"{age:.3f}"} if age is not None else {}
+    return Response(state_as_json(state), media_type="application/json", headers=headers)
 
 
 async def repair_access(call: Call) -> RepairAccess:
@@ -100,21 +102,23 @@ def pick_events(events: tuple[Event, ...], after: int | None, limit: int) -> tup
 
 async def workloads(call: Call) -> Workloads:
     """GET /v1/workloads."""
-    state = await _state(call)
-    return Workloads(state.index, tuple(w for _, w in sorted(state.workloads.items())))
+    state, age = await _state(call)
+    return Workloads(state.index, tuple(w for _, w in sorted(state.workloads.items())), age)
 
 
 async def allocations(call: Call) -> Allocations:
     """GET /v1/allocations."""
-    state = await _state(call)
-    return Allocations(state.index, tuple(a for _, a in sorted(state.allocations.items())))
+    state, age = await _state(call)
+    return Allocations(state.index, tuple(a for _, a in sorted(state.allocations.items())), age)
 
 
-async def _state(call: Call) -> ClusterState:
-    """This member's replica; where the query wants so, once it is as new as the call.
+async def _state(call: Call) -> tuple[ClusterState, float | None]:
+    """This member's replica, and how old it may be in seconds.
+
+    Where the query wants so, it is as new as the call.
 
     Raises:
-        NoQuorum, OutcomeUnknown: Nobody can say how new it is.
+        NoQuorum, OutcomeUnknown: Nobody can say how new it is, or it is older than wanted.
         TimeoutError: This member lags.
     """
     query: StateQuery = call.query
@@ -125,7 +129,16 @@ async def _state(call: Call) -> ClusterState:
             changes = log.changes()
             while log.state().index < applied.index:
                 await anext(changes)
-    return log.state()
+        return log.state(), 0.0
+    state, age = log.state(), log.state_age()
+    if query.max_age is not None and (age is None or age > query.max_age):
+        how_old = "of unknown age" if age is None else f"{age:.1f} s old"
+        raise NoQuorum(
+            f"this member's state is {how_old}, at most {query.max_age:g} s are wanted",
+            status=503,
+            hint="it is cut off, or the cluster has no leader: ask another member",
+        )
+    return state, age
 
 
 async def guest_log(call: Call) -> str:

@@ -379,6 +379,14 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404, 503, 504),
     ),
+    _write(
+        "PUT",
+        "/v1/members/{id}/revocation",
+        "Refuse a member's certificate for good, and drain it",
+        writes.revoke,
+        **_MEMBER,
+        errors=(404, 503, 504),
+    ),
     _get(
         "/v1/quorum",
         "Have the leader ask the quorum: for the leases of exclusive guests",

@@ -128,9 +128,14 @@ class RepairAccess(msgspec.Struct, frozen=True):
 
 
 class StateQuery(_Input, frozen=True):
-    """How new the state must be: this member's own, or as new as this call (`linearizable`)."""
+    """How new the state must be: this member's own, or as new as this call (`linearizable`).
+
+    Attributes:
+        max_age: Refuse a local reading that may be older than so many seconds.
+    """
 
     consistency: Literal["local", "linearizable"] = "local"
+    max_age: Annotated[float, Meta(ge=0)] | None = None
 
 
 class EventsQuery(_Input, frozen=True):
@@ -280,17 +285,27 @@ class Members(msgspec.Struct, frozen=True):
 
 
 class Workloads(msgspec.Struct, frozen=True):
-    """All workloads, as of log index `index`."""
+    """All workloads, as of log index `index`.
+
+    Attributes:
+        age_seconds: How old this may be; None where the member does not know.
+    """
 
     index: int
     workloads: tuple[Workload, ...]
+    age_seconds: float | None = None
 
 
 class Allocations(msgspec.Struct, frozen=True):
-    """All allocations, as of log index `index`."""
+    """All allocations, as of log index `index`.
+
+    Attributes:
+        age_seconds: How old this may be; None where the member does not know.
+    """
 
     index: int
     allocations: tuple[Allocation, ...]
+    age_seconds: float | None = None
 
 
 class Events(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from sappers.model.commands import (
     Proposal,
     PutRepairKey,
     PutWorkload,
+    RevokeMember,
     StopWorkload,
     UncordonMember,
 )
@@ -81,6 +82,11 @@ async def put_cordon(call: Call) -> Written:
     """PUT /v1/members/{id}/cordon."""
     wanted: WantedCordon = call.body
     return await _of_member(call, CordonMember(call.path.id, wanted.drain))
+
+
+async def revoke(call: Call) -> Written:
+    """PUT /v1/members/{id}/revocation."""
+    return await _of_member(call, RevokeMember(call.path.id))
 
 
 async def delete_cordon(call: Call) -> Written:

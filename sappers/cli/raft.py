@@ -83,6 +83,21 @@ def remove(
 
 
 @raft_app.command()
+def revoke(
+    member: Named, *, yes: Yes = False, cluster: Cluster = None, addr: Address = None
+) -> None:
+    """Refuse a member's certificate for good: take its vote, drain it, cut its connections."""
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member)
+        if not yes:
+            typer.confirm(f"Refuse {found.name} ({found.id}) for good?", abort=True, err=True)
+        if found.id in client.view().electorate:
+            _remove(client, found)
+        client.call("PUT", f"/v1/members/{found.id}/revocation")
+    _say(f"{found.name} is out; emptied and bootstrapped, its host joins under a new id")
+
+
+@raft_app.command()
 def reseed(
     member: Named,
     *,

@@ -58,6 +58,8 @@ class FollowerLog:
         self._heard_index = 0
         self._term = 0
         self._leader_id: str | None = None
+        self._told_at = (0.0, 0)  # when a voter with a leader said last how far the cluster is
+        self._state_as_of: float | None = None
         self._news = News()
         self._is_behind = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -97,6 +99,8 @@ class FollowerLog:
 
     async def heard(self, index: int, term: int, leader_id: str | None) -> None:
         """How far the cluster is; what is missing is fetched in the background."""
+        if leader_id is not None and term >= self._term:
+            self._told_at = (asyncio.get_running_loop().time(), index)
         self._note(index, term)
         if term >= self._term and leader_id != self._leader_id:
             self._leader_id = leader_id
@@ -167,6 +171,14 @@ class FollowerLog:
             ProposalRejected: This member has no vote.
         """
         raise ProposalRejected("this member has no vote", hint="ask the leader")
+
+    def state_age(self) -> float | None:
+        """See the port."""
+        at, index = self._told_at
+        if at and self._replica.state.index >= index:
+            self._state_as_of = at
+        now = asyncio.get_running_loop().time()
+        return None if self._state_as_of is None else now - self._state_as_of
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """See the port."""

@@ -77,6 +77,8 @@ class RaftNode(Recovering):
         self._votes: set[tuple[int, str]] = set()
         self._leader_heard_at = 0.0
         self._told_commit_index = 0
+        self._told_at = (0.0, 0)  # when a leader last said how far it is, and how far
+        self._state_as_of = 0.0
         self._announced = (0, 0)
         self._snapshot_waiters: list[Callable[[int], None]] = []
         join(journal, snapshots.loaded)
@@ -91,6 +93,7 @@ class RaftNode(Recovering):
         for node in others:
             self._links.addNode(node)
         self._links.farewell = self._farewell_to
+        self._links.is_revoked = lambda member_id: member_id in self.state.revoked
         self._SyncObj__needLoadDumpFile = False  # done below; the library would serve empty
         self.state = ClusterState(index=1)
         if snapshots.loaded is not None:
@@ -165,6 +168,20 @@ class RaftNode(Recovering):
             last_term=self._last[2],
         )
 
+    def state_age(self) -> float | None:
+        """Seconds since this voter's state was as new as the cluster's; None before it was.
+
+        Of a leader: when a majority had answered it last. Of a follower: when its leader said last
+        that nothing is committed which is not applied here.
+        """
+        if self._isLeader() and self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
+            heard = [self._SyncObj__lastResponseTime.get(one, 0.0) for one in self.otherNodes]
+            latest = sorted([min(self._now(), at) for at in heard] + [self._now()], reverse=True)
+            self._state_as_of = max(self._state_as_of, latest[len(self._voters) // 2])
+        elif self.raftLastApplied >= self._told_at[1]:
+            self._state_as_of = max(self._state_as_of, self._told_at[0])
+        return self._now() - self._state_as_of if self._state_as_of else None
+
     def _unheard(self) -> dict[str, int]:
         """Whole seconds, of voters that have said nothing for a while; by id."""
         now = self._now()
@@ -227,6 +244,7 @@ class RaftNode(Recovering):
                     return
                 self._leader_heard_at = self._now()
                 self._told_commit_index = max(self._told_commit_index, message["commit_index"])
+                self._told_at = (self._leader_heard_at, message["commit_index"])
                 self._pre_votes.clear()
                 self._keep_what_matches(message)
                 if "serialized" in message:  # answered by the library only when it is complete

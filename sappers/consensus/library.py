@@ -20,7 +20,6 @@ from sappers.errors import ConfigError
 
 QUEUE_LENGTH = 10_000
 _BATCH_BYTES = 2**20
-_COMPACTION_SECONDS = 3600.0
 _SOURCES = {
     "syncobj.py": "e8bdf06797085d734df86e24ab4802fe87893dff77268565ec036f7ad4a1cfe4",
     "transport.py": "0c9d89f9c4781ec9772df8011d7975a1a4a1a5f541357e12eae85a813e92b50b",
@@ -83,6 +82,6 @@ def library_settings(
         journalFile=journal,
         fullDumpFile=snapshots,
         logCompactionMinEntries=settings.compaction_min_entries,
-        logCompactionMinTime=_COMPACTION_SECONDS,
+        logCompactionMinTime=settings.compaction_max_seconds,
         appendEntriesBatchSizeBytes=_BATCH_BYTES,
     )

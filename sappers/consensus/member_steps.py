@@ -18,6 +18,7 @@ from sappers.model.commands import (
     CordonMember,
     MemberCommand,
     ReportFencing,
+    RevokeMember,
     UncordonMember,
 )
 from sappers.model.cordon import Cordon
@@ -44,6 +45,8 @@ def apply_member_command(state: ClusterState, command: MemberCommand, time: floa
             return _cordon(state, member, Cordon(command.drain, time))
         case UncordonMember():
             return _uncordon(state, member)
+        case RevokeMember():
+            return _revoke(state, member, time)
         case AnnounceElectorate(verb=verb, reason=reason):
             kind, said = _SAID[verb]
             text = f"{member.name} {said}: {reason}"
@@ -70,7 +73,21 @@ def _cordon(state: ClusterState, member: Member, cordon: Cordon) -> Step:
     )
 
 
+def _revoke(state: ClusterState, member: Member, time: float) -> Step:
+    """It is drained, too: nothing that it says counts, and what was on it is wanted elsewhere."""
+    if member.id in state.revoked:
+        return state, ()
+    drained, _ = _cordon(state, member, Cordon(drain=True, since=time))
+    text = f"{member.name}'s certificate is refused from now on"
+    return (
+        msgspec.structs.replace(drained, revoked=state.revoked.set(member.id, time)),
+        (Happened("member.revoked", member.id, text, follows=()),),
+    )
+
+
 def _uncordon(state: ClusterState, member: Member) -> Step:
+    if member.id in state.revoked:
+        raise CommandRefused(f"{member.name} is revoked: it joins again under a new id only")
     if member.id not in state.cordons:
         return state, ()
     text = f"{member.name} is used again"

@@ -15,9 +15,11 @@ class PeerLinks(Protocol):
     Attributes:
         farewell: What to answer, by id, to a member of the cluster that has no vote here; None to
             say nothing.
+        is_revoked: Whether a member's certificate is refused, by id.
     """
 
     farewell: Callable[[str], dict[str, Any] | None]
+    is_revoked: Callable[[str], bool]
 
     def send(self, node: Any, message: dict[str, Any]) -> bool:
         """Send one message to one voter if it is connected."""

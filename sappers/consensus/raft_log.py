@@ -38,6 +38,7 @@ from sappers.consensus.wire import (
     SnapshotTaken,
     Standing,
     Start,
+    StateAge,
     Stop,
     TakeSnapshot,
     TransferLeadership,
@@ -149,6 +150,7 @@ class RaftLog:
         self._others = others
         self._renewals = renewals
         self._leader_known_at = clock.monotonic()
+        self._state_as_of: float | None = None
         self._told: tuple[dict[str, str], dict[str, str]] = ({}, {})  # what SetAddresses says
         self._replica = Replica()
         self._status = RaftStatus(RaftRole.NONE, 0, None, 0, 0, genesis.voters)
@@ -256,6 +258,11 @@ class RaftLog:
         """See the port: a no-operation goes through the log."""
         return (await self.propose(self._proposal(NoOperation()), timeout_seconds)).index
 
+    def state_age(self) -> float | None:
+        """See the port."""
+        as_of = self._state_as_of
+        return None if as_of is None else max(0.0, self._clock.monotonic() - as_of)
+
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """See the port."""
         return self._replica.entries_after(index, limit)
@@ -323,6 +330,9 @@ class RaftLog:
 
     def _receive(self, body: bytes) -> None:
         message = decode_process_message(body)
+        if isinstance(message, StateAge):  # no news: it comes twice a second
+            self._state_as_of = self._clock.monotonic() - message.seconds
+            return
         match message:
             case LoadState(snapshot=snapshot):
                 if snapshot is not None:

@@ -69,6 +69,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         self._peers: dict[str, Node] = {}
         self._introduced: dict[str, Node] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
+        self.is_revoked: Callable[[str], bool] = lambda _: False
         self.farewell: Callable[[str], dict[str, Any] | None] = lambda _: None
         self._addresses = addresses
         self._settings = settings
@@ -164,6 +165,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             return error.message
         if who.role != "agent" or who.node_id == self._hello.node_id:
             return f"{who.role} {who.node_id} has no vote in this cluster"
+        if self.is_revoked(who.node_id):
+            return f"the certificate of {who.node_id} is revoked"
         is_larger = who.node_id > self._hello.node_id
         if link.peer_id is None and is_larger and who.node_id in self._links:
             return f"{who.node_id} dialled, and is connected already"
@@ -296,6 +299,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             for link in list(self._links.values()):
                 if link.heard_at < silent_since:
                     link.abort("silent for too long")
+                elif link.peer_id is not None and self.is_revoked(link.peer_id):
+                    link.abort("its certificate is revoked")
                 else:
                     link.write(_PING)
 

@@ -51,6 +51,7 @@ from sappers.consensus.wire import (
     SnapshotTaken,
     Standing,
     Start,
+    StateAge,
     Stop,
     TakeSnapshot,
     TransferLeadership,
@@ -65,6 +66,7 @@ from sappers.security.tls import Identity, renew_contexts
 AGENT_FRAME_LIMIT_BYTES = 2**30  # from our own agent: a bound against bugs, not against enemies
 _COMMITTED_BYTES = 2**20  # of payload in one message to the agent
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 30, 0.1
+_AGE_SECONDS = 0.5
 _COMMIT_INDEX_SECONDS = 0.1  # between messages that tell of a new commit index alone
 
 _log = structlog.get_logger()
@@ -146,6 +148,7 @@ class Voter:
         self._outbox: list[Any] = []
         self._told: RaftStatus | None = None
         self._told_at = 0.0
+        self._age_told_at = 0.0
         self._is_ticking_soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._lock = -1
@@ -262,6 +265,15 @@ class Voter:
             self.agent.send(message)
         self._outbox.clear()
         self._tell_status()
+        self._tell_age()
+
+    def _tell_age(self) -> None:
+        assert self._node is not None
+        now = self._loop.time()
+        if now - self._age_told_at >= _AGE_SECONDS:
+            self._age_told_at = now
+            if (age := self._node.state_age()) is not None:
+                self.agent.send(StateAge(age))
 
     def _tell_status(self) -> None:
         assert self._node is not None

@@ -275,6 +275,12 @@ class Standing(msgspec.Struct, frozen=True, tag="standing"):
     status: RaftStatus
 
 
+class StateAge(msgspec.Struct, frozen=True, tag="state-age"):
+    """Process to agent: so many seconds ago the state was as new as the cluster's."""
+
+    seconds: float
+
+
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """Process to agent: it ends for good, as the entry at `index` took its vote."""
 
@@ -290,7 +296,16 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ProcessMessage = (
-    LoadState | Committed | Done | Rejected | Unknown | SnapshotTaken | Standing | Ended | Failed
+    LoadState
+    | Committed
+    | Done
+    | Rejected
+    | Unknown
+    | SnapshotTaken
+    | Standing
+    | StateAge
+    | Ended
+    | Failed
 )
 
 decode_peer_message = msgspec.msgpack.Decoder(PeerMessage).decode

@@ -35,6 +35,7 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
         cluster_id: Empty until the cluster is founded.
         electorate: Ids of the members that have a Raft vote: the Raft configuration.
         electorate_index: Log index of the entry that made the electorate what it is.
+        revoked: Members whose certificates are refused, with the Unix time since when.
         voter_addresses: Where the Raft of voters that were added listened then, `ip:port` by id.
         hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
         images: Every image that the members keep, by digest.
@@ -81,6 +82,7 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     newest_events: immutables.Map[str, int] = immutables.Map()
     electorate_index: int = 0
     voter_addresses: immutables.Map[str, str] = immutables.Map()
+    revoked: immutables.Map[str, float] = immutables.Map()
     restoring: Restoring | None = None
     restored: str = ""
 

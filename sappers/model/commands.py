@@ -233,6 +233,12 @@ class CordonMember(msgspec.Struct, frozen=True, tag="cordon-member"):
     drain: bool
 
 
+class RevokeMember(msgspec.Struct, frozen=True, tag="revoke-member"):
+    """The member's certificate is worth nothing any more; it is drained, too. Never undone."""
+
+    member_id: str
+
+
 class UncordonMember(msgspec.Struct, frozen=True, tag="uncordon-member"):
     """The member may be used again."""
 
@@ -296,7 +302,7 @@ RepairCommand = (
     | FailAttempt
     | CloseRepair
 )
-MemberCommand = CordonMember | UncordonMember | AnnounceElectorate | ReportFencing
+MemberCommand = CordonMember | UncordonMember | RevokeMember | AnnounceElectorate | ReportFencing
 ImageCommand = PutImage | RemoveImage | TrustImageKey | DistrustImageKey
 ClusterCommand = (
     FoundCluster

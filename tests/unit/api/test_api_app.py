@@ -24,7 +24,7 @@ from sappers.api.wire import Problem
 from sappers.errors import ApiError, CommandRefused, ImageError, NoQuorum, OutcomeUnknown
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Proposal, RegisterMember
+from sappers.model.commands import Proposal, RegisterMember, RevokeMember
 from sappers.model.event import Event
 from sappers.model.member import MemberState
 from sappers.model.observation import RaftRole, RaftStatus
@@ -210,3 +210,35 @@ async def test_the_fake_applies_through_the_real_state_machine(tmp_path: Path) -
     proposal = Proposal("r", "n1", 1.0, (RegisterMember(member.me),))
     assert (await member.propose(proposal, 1)).refused == ""
     assert member.log.state().members["n1"] == member.me
+
+
+def test_a_local_reading_says_how_old_it_is_and_can_be_refused_for_that(tmp_path: Path) -> None:
+    member = FakeMember("n1", tmp_path)
+    app = build_app(member, SystemClock())
+    member.instant_log.age = 2.5
+    assert ask(app, "GET", "/v1/workloads").json()["age_seconds"] == 2.5
+    assert ask(app, "GET", "/v1/state").headers["sappers-state-age"] == "2.500"
+    assert ask(app, "GET", "/v1/allocations?max_age=3").status_code == 200
+    refused = ask(app, "GET", "/v1/allocations?max_age=1")
+    assert refused.status_code == 503
+    assert "2.5 s old" in refused.json()["error"]
+    member.instant_log.age = None
+    assert "sappers-state-age" not in ask(app, "GET", "/v1/state").headers
+    assert ask(app, "GET", "/v1/state?max_age=9").status_code == 503
+
+
+def test_a_revoked_member_is_refused_everything(tmp_path: Path) -> None:
+    member = FakeMember("n1", tmp_path)
+    app = build_app(member, SystemClock())
+    assert ask(app, "GET", "/v1/health").status_code == 200
+    for command in (
+        RegisterMember(msgspec.structs.replace(make_member("b"), id="n2")),
+        RevokeMember("n2"),
+    ):
+        asyncio.run(member.propose(Proposal(f"r{command}", "n1", 1.0, (command,)), 1.0))
+    answer = ask(app, "GET", "/v1/health")
+    assert answer.status_code == 403
+    assert "revoked" in answer.json()["error"]
+    state = member.log.state()
+    assert state.cordons["n2"].drain
+    assert [event.kind for event in state.events][-1] == "member.revoked"

@@ -390,15 +390,21 @@ def test_a_damaged_snapshot_is_refused_not_served_empty(
 # 10: strangers
 
 
-@pytest.mark.parametrize("who", ["healer", "itself", "another name"])
+@pytest.mark.parametrize("who", ["healer", "itself", "another name", "revoked"])
 def test_only_voters_under_their_own_name_are_listened_to(who: str) -> None:
     """The rule itself; tests/integration/test_consensus_processes.py has it over real TLS."""
-    roles = {"healer": ("healer", "a"), "itself": ("agent", "me"), "another name": ("agent", "b")}
+    shown_as = {
+        "healer": ("healer", "a"),
+        "itself": ("agent", "me"),
+        "another name": ("agent", "b"),
+    }
+    shown_as["revoked"] = ("agent", "r")
     transport = object.__new__(PeerTransport)
     transport._hello = raft_worlds_hello()
     transport._links = {}
+    transport.is_revoked = lambda member_id: member_id == "r"
     link: Any = type("Link", (), {"peer_id": "a" if who == "another name" else None})()
-    role, node_id = roles[who]
+    role, node_id = shown_as[who]
     shown = type("Shown", (), {"role": role, "node_id": node_id})()
     with patch("sappers.consensus.transport.peer_identity", lambda _: shown):
         assert transport.objection(link, None)

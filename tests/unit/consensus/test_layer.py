@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pysyncobj.serializer
 import pysyncobj.syncobj
 import pytest
@@ -260,3 +261,33 @@ def test_a_leader_says_whom_it_has_not_heard_and_for_how_long(voter: Any) -> Non
     assert voter.node.status().unheard == {"b": 4}
     voter.hears("b", "next_node_idx", term=term, next_node_idx=index, reset=False, success=True)
     assert voter.node.status().unheard == {}
+
+
+def test_a_state_says_how_old_it_may_be(voter: Any) -> None:
+    assert voter.node.state_age() is None, "it has heard of nobody"
+    voter.append(1, (1, 0), entry(2, 1), commit=2)
+    assert voter.node.state_age() is None, "what is committed is not applied yet"
+    voter.tick_after(0.25)
+    assert voter.node.state_age() == pytest.approx(0.25)
+    voter.append(1, (3, 1), entry(4, 1), commit=4)
+    voter.tick_after(0.25)
+    assert voter.node.state_age() == pytest.approx(0.5), "it lags: nothing newer counts"
+
+
+def test_a_leader_that_nobody_answers_says_that_its_state_grows_old(voter: Any) -> None:
+    term = voter.becomes_leader()
+    ack = {"next_node_idx": 3, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.0)
+    assert voter.node.state_age() == pytest.approx(0.0)
+    voter.tick_after(0.5)
+    voter.tick_after(0.5)
+    assert voter.node.state_age() == pytest.approx(1.0)
+
+
+def test_it_tells_its_links_whom_to_refuse(voter: Any) -> None:
+    assert not voter.wire.is_revoked("a")
+    voter.node.state = msgspec.structs.replace(
+        voter.node.state, revoked=voter.node.state.revoked.set("a", 1.0)
+    )
+    assert voter.wire.is_revoked("a")

@@ -335,7 +335,8 @@ class QemuLauncher:
                     name=unit,
                     command=command.clone_command(spec) if held else command.qemu_command(spec),
                     working_directory=str(folder.run),
-                    memory_max_mib=command.memory_limit_mib(spec.memory_mib, self._accelerator),
+                    memory_max_mib=command.memory_limit_mib(spec.memory_mib, self._accelerator)
+                    + (watchdog.MEMORY_MIB if spec.lease_file else 0),
                     description=f"Sappers guest {spec.allocation_id}",
                     standard_input=descriptor_path(held.memory) if held else "",
                     capabilities=("CAP_KILL",) if spec.lease_file else (),

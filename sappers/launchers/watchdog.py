@@ -20,6 +20,7 @@ import time
 from types import FrameType
 
 LOOK_SECONDS = 0.25
+MEMORY_MIB = 16  # more than it takes
 EXIT_CODE = 98  # of a guest whose lease ended
 _PR_SET_PDEATHSIG = 1
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"

@@ -74,7 +74,7 @@ def plan_electorate(
     if tolerance(len(view.living), view.size) < 0:
         return None
     if view.gone:
-        return _replace_gone(view)
+        return _replace_gone(view, raft)
     if view.newcomers:
         return None
     return _fill(view) or _replace_living(view, raft) or _shrink(view, raft)
@@ -97,11 +97,16 @@ class _View:
         )
         self.size = len(state.electorate)
         silent = raft.unheard
+        self.revoked = [one for one in self.voters if one.id in state.revoked]
         # Raft gives a new voter some time before it calls it unheard; what it says itself, none.
         self.newcomers = [
             one for one in self.voters if _lives(one) and (one.id in silent or not one.has_vote)
         ]
-        self.living = [one for one in self.voters if _lives(one) and one not in self.newcomers]
+        self.living = [
+            one
+            for one in self.voters
+            if _lives(one) and one not in self.newcomers and one not in self.revoked
+        ]
         self.gone = {
             voter.id: reason
             for voter in self.voters
@@ -111,6 +116,7 @@ class _View:
                 )
             )
         }
+        self.gone |= {one.id: f"{one.name} is revoked" for one in self.revoked}
         self.leaving = {
             voter.id: f"{voter.name} is {state.cordons[voter.id].word}"
             for voter in self.living
@@ -175,11 +181,17 @@ def _fill(view: _View) -> ElectorateChange | None:
     return _add(view, spare, reason)
 
 
-def _replace_gone(view: _View) -> ElectorateChange | None:
-    """Remove a voter that is gone, if another can take its place, or there are too many."""
-    if view.size <= view.wanted and not view.spares:
+def _replace_gone(view: _View, raft: RaftStatus) -> ElectorateChange | None:
+    """Remove a voter that is gone, if another can take its place, or there are too many.
+
+    One that is revoked goes in any case, and first: the others listen to it no more.
+    """
+    gone = view.revoked or [one for one in view.voters if one.id in view.gone]
+    if not view.revoked and view.size <= view.wanted and not view.spares:
         return None
-    voter = _least(view, [one for one in view.voters if one.id in view.gone])
+    voter = _least(view, gone, raft.leader_id)
+    if voter.id == raft.leader_id:
+        return None  # whoever leads next sees to it
     return WithdrawVote(voter.id, view.gone[voter.id])
 
 

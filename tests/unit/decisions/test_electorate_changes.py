@@ -55,6 +55,10 @@ class World:
             after = msgspec.structs.replace(before, state=word, state_since=self.now)
             self._set(members=self.state.members.set(before.id, after))
 
+    def revoke(self, number: int) -> None:
+        self.cordon(number)
+        self._set(revoked=self.state.revoked.set(f"m{number}", self.now))
+
     def cordon(self, number: int) -> None:
         cordon = Cordon(drain=True, since=self.now)
         self._set(cordons=self.state.cordons.set(f"m{number}", cordon))
@@ -176,6 +180,15 @@ def test_two_dead_of_five_leave_three_where_there_is_no_spare() -> None:
     it.turn(5, MemberState.DEAD)
     it.now += AFTER
     assert what(it.settle()) == ["WithdrawVote m5", "WithdrawVote m4"]
+
+
+def test_a_revoked_voter_is_out_at_once_even_without_a_spare() -> None:
+    it = world(3)
+    it.revoke(2)
+    assert it.settle() == [WithdrawVote("m2", "host2 is revoked")]
+    it = world(4)
+    it.revoke(2)
+    assert what(it.settle()) == ["WithdrawVote m2", "GrantVote m4"]
 
 
 def test_without_a_quorum_nothing_is_planned() -> None:

@@ -18,6 +18,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 import consul
@@ -117,11 +118,12 @@ class ConnectProxies:
         }
         known = units.keys() | {path.parent.name for path in self._folder.glob(f"*/{_RECORD}")}
         failed: SappersError | None = None
-        for one in sorted(known - wanted.keys() - plan.staying):
-            await self._stop(one)
-        for one, proxy in sorted(wanted.items()):
+        for act in (
+            *(partial(self._stop, one) for one in sorted(known - wanted.keys() - plan.staying)),
+            *(partial(self._ensure, wanted[one], units.get(one)) for one in sorted(wanted)),
+        ):
             try:
-                await self._ensure(proxy, units.get(one))
+                await act()
             except SappersError as error:
                 failed = error
         if self._calls is not None:
@@ -146,6 +148,8 @@ class ConnectProxies:
             _trim(output)
             return
         if proxy.upstreams and self._host is None:
+            if proxy.port:
+                await self._ensure(msgspec.structs.replace(proxy, upstreams=()), unit)
             raise ConsulError(
                 f"{proxy.allocation_id} has no way to what it is linked to: nothing here would "
                 "keep other users from it",
@@ -215,7 +219,8 @@ class ConnectProxies:
             for one in proxies
             if (told := self._tokens_told[_mark(one)]) is None
             or now - told >= _TOKENS_CHECKED_SECONDS
-            if (record := self._record(one.allocation_id)) is not None and record.proxy == one
+            if (record := self._record(one.allocation_id)) is not None
+            and record.proxy.service == one.service
         ]
         await self._give_tokens(records)
 

@@ -21,7 +21,7 @@ SHOP = MeshProxy(
 DB = MeshProxy(
     "c1", "m1", "db-00000001", 3, "db", "10.0.0.1", 21005, "127.0.0.1", service_port=5432
 )
-WITH_TOKEN = ConsulSettings(enabled=True, token_file="/etc/token")  # noqa: S106 - a path
+WITH_TOKEN = ConsulSettings(enabled=True, token_file="/etc/token")
 
 
 def without_consul(folder: Path) -> ConnectProxies:

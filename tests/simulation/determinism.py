@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pysyncobj.syncobj
 import structlog
 
-from sappers.agent import event_record, genesis
+from sappers.agent import agent, event_record, genesis
 from sappers.consensus import layer, pre_vote
 from tests.simulation.loop import VirtualLoop, current_life
 
@@ -90,6 +90,7 @@ def deterministic(
             (pysyncobj.syncobj, "monotonicTime", monotonic),
             (pysyncobj.syncobj, "random", dice),
             (event_record.EventRecord, "run", _idle),
+            (agent, "boot_clock", monotonic),
             (genesis, "write_durably", lambda path, content: path.disk.replace(path, content)),
             (genesis, "rename_durably", lambda path, new: path.disk.rename(path, new)),
         ):

@@ -263,7 +263,8 @@ class Faults:
             IMAGE,
             memory_mib=self._chance.choice((64, 128)),
             guest_port=80,
-            count=self._chance.randint(1, 3),
+            count=1 if name == "db" else self._chance.randint(1, 3),
+            exclusive=name == "db",
         )
         command = StopWorkload(name) if self._chance.random() < 0.2 else PutWorkload(wanted)
         self._note(f"operator: {command}")

@@ -18,22 +18,36 @@ from tests.simulation.hub import Hub
 from tests.simulation.loop import OUTSIDE, VirtualLoop
 
 PUSH_SECONDS = 1.0
+LOOK_SECONDS = 0.25  # of a watchdog
 
 
 class Guest:
     """One running guest of a host."""
 
-    def __init__(self, host: Guests, allocation: Allocation, servers: tuple[str, ...]) -> None:
+    def __init__(
+        self, host: Guests, allocation: Allocation, servers: tuple[str, ...], lease_until: float
+    ) -> None:
         self.allocation = allocation
         self.started_at = host.monotonic()
         self.is_running = True
         self.is_silent = False
+        self.lease_until = lease_until
         self._host = host
         self._servers = servers
         self._boot_id = f"{host.chance.getrandbits(64):016x}"
         self._sequence = 0
         boots_seconds = 0.2 + host.chance.random() * 0.6
         host.loop.call_later(boots_seconds, self._push, context=OUTSIDE)
+        if allocation.is_exclusive:
+            host.loop.call_later(LOOK_SECONDS, self._watch, context=OUTSIDE)
+
+    def _watch(self) -> None:
+        """The watchdog beside an exclusive guest."""
+        if not self.is_running:
+            return
+        self._host.loop.call_later(LOOK_SECONDS, self._watch)
+        if not self._host.is_frozen() and self._host.monotonic() >= self.lease_until:
+            self.is_running = False
 
     def _push(self) -> None:
         if not self.is_running:
@@ -84,25 +98,46 @@ class Guests:
             guest.is_running = False
         self.running.clear()
 
-    def start(self, allocation: Allocation, servers: tuple[str, ...]) -> None:
+    def start(self, allocation: Allocation, servers: tuple[str, ...], lease_until: float) -> None:
         if allocation.id in self.running:
             raise LaunchError(f"{allocation.id} runs already")
+        if allocation.is_exclusive and lease_until <= self.monotonic():
+            raise LaunchError(f"{allocation.id} has no lease")
         if self.launch_fails and self.chance.random() < self.launch_fails:
             raise LaunchError("QEMU ends at once")
-        self.running[allocation.id] = Guest(self, allocation, servers)
+        self.running[allocation.id] = Guest(self, allocation, servers, lease_until)
         self._launched(self.name, allocation)
 
 
 class SimulatedLauncher:
     """Implements `ports.Launcher` for one agent's life."""
 
-    def __init__(self, guests: Guests, hub_servers: Callable[[], tuple[Any, ...]]) -> None:
+    def __init__(
+        self,
+        guests: Guests,
+        hub_servers: Callable[[], tuple[Any, ...]],
+        lease_of: Callable[[str], float],
+    ) -> None:
         self._guests = guests
+        self._lease_of = lease_of
         self._hub_servers = hub_servers
 
     async def launch(self, allocation: Allocation, manifest: Manifest) -> None:
         await asyncio.sleep(0.05 + self._guests.chance.random() * 0.2)
-        self._guests.start(allocation, tuple(server.id for server in self._hub_servers()))
+        servers = tuple(server.id for server in self._hub_servers())
+        self._guests.start(allocation, servers, self._lease_of(allocation.id))
+
+    async def leases(self) -> Mapping[str, float]:
+        return {
+            name: guest.lease_until
+            for name, guest in sorted(self._guests.running.items())
+            if guest.allocation.is_exclusive
+        }
+
+    async def extend_leases(self, until: Mapping[str, float]) -> None:
+        for name, moment in until.items():
+            if (guest := self._guests.running.get(name)) is not None:
+                guest.lease_until = moment
 
     async def warm(self, manifest: Manifest, digest: str) -> str:
         return "nothing to do"

@@ -22,7 +22,7 @@ from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
 from sappers.errors import SappersError
 from sappers.model.member import Accelerator, Member, Ports, Resources
-from sappers.model.policy import HealthSettings
+from sappers.model.policy import FencingSettings, HealthSettings
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog
 from sappers.security.tls import Identity
@@ -46,6 +46,7 @@ from tests.simulation.peers import (
 from tests.simulation.process import RaftProcess, process_starter
 
 START_AGAIN_SECONDS = 1.0
+LEASE_SECONDS = 6.0
 HEALTH = HealthSettings(
     push_deadline_seconds=3.0, boot_deadline_seconds=6.0, restart_delay_seconds=0.5
 )
@@ -260,7 +261,9 @@ class Host:
             membership=SimulatedMembership(around.gossip, life, me),
             hub_client=hub_client,
             hub_server=SimulatedHubServer(around.hub, name),
-            launcher=SimulatedLauncher(self.guests, lambda: agent.hub_members()),
+            launcher=SimulatedLauncher(
+                self.guests, lambda: agent.hub_members(), lambda one: agent.lease_of(one)
+            ),
             images=EveryImage(),
             peers=SimulatedPeers(loop, network, name, life, around.find),
             chunks=NoChunks(),
@@ -289,6 +292,7 @@ def agent_settings(name: str, address: str, *, bootstrap: int, entries: int) -> 
         bootstrap=bootstrap,
         raft=RaftSettings(compaction_min_entries=entries),
         health=HEALTH,
+        fencing=FencingSettings(lease_seconds=LEASE_SECONDS),
     )
 
 

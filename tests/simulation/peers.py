@@ -102,6 +102,8 @@ async def _answer(agent: Agent, what: str, body: Any) -> bytes:
             return msgspec.json.encode(applied)
         case "GET /v1/health":
             return msgspec.json.encode(await agent.service.health())
+        case "GET /v1/quorum":
+            return msgspec.json.encode(await agent.service.hear_quorum())
         case "GET /v1/snapshot":
             return await agent.log.written_snapshot()
         case "GET /v1/log":

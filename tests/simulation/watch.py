@@ -37,6 +37,7 @@ class Watch:
         self.leaders: dict[int, str] = {}
         self.launches: Counter[str] = Counter()
         self.launched_at = 0.0
+        self.hosts: list[Host] = []
         self._compared: dict[str, int] = {}
 
     def broke(self, what: str) -> None:
@@ -118,9 +119,22 @@ class Watch:
     def launched(self, host: str, allocation: Allocation) -> None:
         self.launches[allocation.id] += 1
         self.launched_at = self._loop.time()
+        if allocation.is_exclusive:
+            self._look_for_twins(allocation.workload)
         if self.launches[allocation.id] > LAUNCHES_MAX:
             self.broke(f"a restart storm: {allocation.id} on {host} was launched"
                        f" {self.launches[allocation.id]} times")  # fmt: skip
+
+    def _look_for_twins(self, workload: str) -> None:
+        """Of an exclusive workload one guest runs, wherever its members think that they are."""
+        live = [
+            f"{guest.allocation.id} on {host.name}"
+            for host in self.hosts
+            for guest in host.guests.running.values()
+            if guest.is_running and guest.allocation.workload == workload
+        ]
+        if len(live) > 1:
+            self.broke(f"exclusive guests run at once: {live}")
 
 
 def why_not_whole(state: ClusterState, hosts: Iterable[Host]) -> str:

@@ -262,11 +262,8 @@ def _stop_idle_healers(state: ClusterState) -> list[Command]:
     }
     return [
         StopAllocation(allocation.id, "its repair is over")
-        for _, allocation in sorted(state.allocations.items())
-        if allocation.repair
-        and allocation.wanted
-        and not allocation.status.is_terminal
-        and allocation.id not in at_work
+        for allocation in state.healers()
+        if allocation.wanted and not allocation.status.is_terminal and allocation.id not in at_work
     ]
 
 

@@ -111,6 +111,7 @@ def _gone_members(state: ClusterState, now: float) -> dict[str, Member]:
 
 def _report_lost(state: ClusterState, now: float) -> list[Command]:
     gone = _gone_members(state, now)
+    lost = [one for member_id in gone for one in state.allocations_on(member_id)]
     return [
         ReportAllocation(
             allocation.id,
@@ -118,8 +119,8 @@ def _report_lost(state: ClusterState, now: float) -> list[Command]:
             f"its member {gone[allocation.member_id].name} is {gone[allocation.member_id].state}",
             allocation.restarts,
         )
-        for _, allocation in sorted(state.allocations.items())
-        if allocation.member_id in gone and not allocation.status.is_terminal
+        for allocation in sorted(lost, key=_id)
+        if not allocation.status.is_terminal
     ]
 
 
@@ -148,12 +149,16 @@ class _Plan:
 
 
 def _reconcile_workloads(plan: _Plan) -> list[Command]:
-    commands: list[Command] = []
-    for _, allocation in sorted(plan.state.allocations.items()):
-        if allocation.repair:
-            continue  # a healer is wanted as long as its repair says so
-        if allocation.wanted and allocation.workload not in plan.state.workloads:
-            commands.append(StopAllocation(allocation.id, "its workload is wanted no more"))
+    unwanted = [
+        one
+        for one in plan.state.allocations.values()
+        # A healer is wanted as long as its repair says so.
+        if one.wanted and not one.repair and one.workload not in plan.state.workloads
+    ]
+    commands: list[Command] = [
+        StopAllocation(one.id, "its workload is wanted no more")
+        for one in sorted(unwanted, key=_id)
+    ]
     for _, workload in sorted(plan.state.workloads.items()):
         commands.extend(_reconcile_workload(plan, workload))
     return commands
@@ -292,10 +297,15 @@ def _allocation_id(state: ClusterState, workload: Workload, slot: int) -> str:
 
 def _forget_old(state: ClusterState, ended: frozenset[str], now: float) -> list[Command]:
     """Nothing whose guest may still run is forgotten, whatever the wall clock says."""
-    return [
-        ForgetAllocation(allocation.id)
-        for _, allocation in sorted(state.allocations.items())
+    old = [
+        allocation
+        for allocation in state.allocations.values()
         if allocation.status.is_terminal
         and now - allocation.changed_at > FORGET_AFTER_SECONDS
         and not may_run(allocation, ended)
     ]
+    return [ForgetAllocation(allocation.id) for allocation in sorted(old, key=_id)]
+
+
+def _id(allocation: Allocation) -> str:
+    return allocation.id

@@ -170,6 +170,10 @@ def _grouped(
     allocations: immutables.Map[str, Allocation], key: Callable[[Allocation], str]
 ) -> Mapping[str, tuple[Allocation, ...]]:
     found: dict[str, list[Allocation]] = {}
-    for _, allocation in sorted(allocations.items()):
+    for allocation in allocations.values():
         found.setdefault(key(allocation), []).append(allocation)
-    return {name: tuple(group) for name, group in found.items()}
+    return {name: tuple(sorted(group, key=_id)) for name, group in found.items()}
+
+
+def _id(allocation: Allocation) -> str:
+    return allocation.id

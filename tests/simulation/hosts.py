@@ -148,11 +148,13 @@ class Host:
     def boot(self) -> None:
         """Switch it on; its agent starts."""
         self.is_up = True
+        self.around.network.down.discard(self.name)
         self._start_agent()
 
     def lose_power(self) -> None:
         """Everything stops at once, and the disk forgets what was not synced."""
         self.is_up = False
+        self.around.network.down.add(self.name)
         self.disk.dies_in = None
         self.kill_raft()
         self._end_agent()

@@ -36,15 +36,19 @@ class RaftMesh:
         self.ends[links.me] = links
 
     def leave(self, links: RaftLinks) -> None:
-        """A process ended: whoever hears its kernel knows at once."""
+        """A process ended. Its kernel says so after all that it had sent; a host without power
+        says nothing.
+        """
         if self.ends.get(links.me) is not links:
             return
         del self.ends[links.me]
+        silent = links.me in self.network.down
         for pair in [pair for pair in self._open if links.me in pair]:
             (other,) = pair - {links.me}
             epoch = self._open.pop(pair)
-            is_told = self.network.passes(links.me, other)
-            self._tell(other, links.me, -epoch, after=0.0 if is_told else SILENCE_SECONDS)
+            is_told = not silent and self.network.passes(links.me, other)
+            after = self.network.weather.slowest_seconds + 0.001
+            self._tell(other, links.me, -epoch, after=after if is_told else SILENCE_SECONDS)
 
     def break_off(self, a: str, b: str) -> None:
         if epoch := self._open.pop(frozenset((a, b)), 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -31,20 +32,36 @@ def _vote_in_memory(self: Any, term: int, voted_for: str | None) -> None:
     self._term = _TermAndVote(term, voted_for)
 
 
-MENDS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "an entry is synced before it is acknowledged": lambda: patch.object(
-        RaftNode, "_SyncObj__sendNextNodeIdx", _answer_before_the_sync
+@dataclass(frozen=True)
+class Mend:
+    """One mend, and what shows without it.
+
+    Attributes:
+        kinds: Faults that it stands against; none for any.
+        finding: What the first seed that fails says, in part.
+    """
+
+    name: str
+    switched_off: Callable[[], AbstractContextManager[Any]]
+    finding: str
+    kinds: tuple[str, ...] = ()
+
+
+MENDS = (
+    Mend(
+        "an entry is synced before it is acknowledged",
+        lambda: patch.object(RaftNode, "_SyncObj__sendNextNodeIdx", _answer_before_the_sync),
+        "applies another entry",
+        ("forgetful",),
     ),
-    "an acknowledgement counts in its own term": lambda: patch.object(
-        RaftNode, "_SyncObj__onMessageReceived", _count_answers_of_any_term
+    Mend(
+        "only what differs is cut",
+        lambda: patch.object(RaftNode, "_keep_what_matches", lambda self, message: None),
+        "applies another entry",
     ),
-    "only what differs is cut": lambda: patch.object(
-        RaftNode, "_keep_what_matches", lambda self, message: None
+    Mend(
+        "a request is applied once",
+        lambda: patch.object(state_machine, "_remember", lambda requests, *_: requests),
+        "is applied again",
     ),
-    "term and vote are on disk before they are told": lambda: patch.object(
-        Journal, "setCurrentTerm", _vote_in_memory
-    ),
-    "a request is applied once": lambda: patch.object(
-        state_machine, "_remember", lambda requests, *_: requests
-    ),
-}
+)

@@ -41,6 +41,7 @@ class Network:
         self._last_at: dict[tuple[str, str], float] = {}
         self.weather = Weather()
         self.cut: set[tuple[str, str]] = set()
+        self.down: set[str] = set()  # hosts without power
         self.addresses: dict[str, str] = {}
         self.bytes_sent: dict[str, int] = {}
 

@@ -52,7 +52,8 @@ class SimulatedPeers:
         target = self._find(member.id)
         moved = self._network.addresses[member.id] != member.address
         if target is None or moved or not self._network.talk(self._me_id, member.id):
-            refused = target is None and self._network.talk(self._me_id, member.id)
+            hears = self._network.talk(self._me_id, member.id)
+            refused = target is None and hears and member.id not in self._network.down
             await asyncio.sleep(0.01 if refused else min(CONNECT_SECONDS, timeout_seconds))
             raise MemberUnreachable(f"{member.name} cannot be reached")
         answered: asyncio.Future[Any] = self._loop.create_future()

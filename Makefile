@@ -4,7 +4,7 @@ VENV := .venv/bin
 DEPLOY := $(VENV)/sappers-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab lab-down test lint unit integration e2e bench bench-images bench-guests bench-healing bench-consensus chaos clean
+.PHONY: help setup lab lab-down test lint unit simulation soak integration e2e bench bench-scale bench-images bench-guests bench-healing bench-consensus chaos clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +32,7 @@ lab-down: ## Remove the lab: hosts, bridge, files
 # Tests use this tree's own .venv: a checkout that is only tested does not become the command.
 test: ## Everything that CI runs
 	@tools/setup --no-links
-	@$(MAKE) --no-print-directory lint unit integration e2e
+	@$(MAKE) --no-print-directory lint unit simulation integration e2e
 
 lint:
 	$(VENV)/ruff format --check .
@@ -45,6 +45,13 @@ unit:
 
 integration:
 	$(VENV)/pytest tests/integration
+
+simulation: ## A thousand simulated clusters that fail in every way, from a thousand seeds
+	$(VENV)/pytest tests/simulation
+	$(VENV)/python -m tests.simulation --seeds 1000
+
+soak: ## The same with new seeds, for hours: make soak HOURS=8
+	$(VENV)/python -m tests.simulation --soak $(or $(HOURS),8)
 
 e2e:
 	$(VENV)/pytest tests/e2e
@@ -66,6 +73,9 @@ bench-consensus: setup ## Measure consensus and gossip beside etcd and Serf; wri
 
 chaos: setup ## Torment five hosts for 30 minutes, with clients that check every answer
 	$(VENV)/python -m tests.chaos
+
+bench-scale: setup ## Measure how costs grow with the cluster, on paper; writes docs/benchmarks.md
+	$(VENV)/python -m benchmarks.scale --markdown docs/benchmarks.md --plot docs/scale.svg
 
 # The machine's cache stays: hosts of running labs lie on its base root.
 clean: ## Remove what was built in this tree (labs, clusters and images stay)

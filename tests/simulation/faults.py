@@ -245,6 +245,17 @@ class Faults:
         with contextlib.suppress(SappersError):
             await ask(self._loop, host, lambda agent: agent.log.trigger_snapshot(), 3.0)
 
+    async def _transfer(self) -> None:
+        leader, other = self._leader(), self._some()
+        self._note(f"{leader.name} is asked to let {other.name} lead")
+        with contextlib.suppress(SappersError):
+            await ask(
+                self._loop,
+                leader,
+                lambda agent: agent.log.transfer_leadership(other.name, 2.0),
+                3.0,
+            )
+
     # -- guests and workloads -----------------------------------------------------------------
 
     async def _guest(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sappers.consensus import state_machine
-from sappers.consensus.journal import Journal, _TermAndVote
+from sappers.consensus.journal import _TermAndVote
 from sappers.consensus.layer import RaftNode
 
 _answer = RaftNode._SyncObj__sendNextNodeIdx

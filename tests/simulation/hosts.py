@@ -12,6 +12,7 @@ import msgspec
 
 from sappers.agent.agent import Agent
 from sappers.agent.hub_watch import HubWatch
+from sappers.agent.mesh import Mesh
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower
@@ -38,6 +39,7 @@ from tests.simulation.peers import (
     EveryImage,
     NoChunks,
     NoGateway,
+    NoProxies,
     NoSigner,
     NoViolations,
     Reachable,
@@ -276,6 +278,7 @@ class Host:
             registration=Registration(None, self.clock),
             repair_signer=NoSigner(),
             routing=Routing(NoGateway(), None),
+            mesh=Mesh(folder.mesh / "ports.json", self.clock, NoProxies(), None),
             streams=NoStreams(),
             hub_servers=NoHolders(),
             open_voter_log=open_voter_log,

@@ -164,6 +164,13 @@ class NoGateway:
         pass
 
 
+class NoProxies:
+    """Implements `ports.MeshProxies`."""
+
+    async def keep(self, plan: Any) -> None:
+        pass
+
+
 class NoChunks:
     """Implements `ports.ChunkSource`."""
 

@@ -27,6 +27,7 @@ Tell = Callable[[str], None]
 STEP_SECONDS = 0.1
 FOUNDED_WITHIN_SECONDS = 15.0
 WHOLE_WITHIN_SECONDS = 60.0
+SETTLED_SECONDS = 1.0
 QUIET_SECONDS = 2.0
 TRANSCRIPT_LINES = 80
 
@@ -55,6 +56,7 @@ class World:
         self.seed = seed
         self.chance = random.Random(f"world/{seed}")
         self.loop = loop
+        self._whole_since: float | None = None
         self.network = Network(self.loop, seed)
         self.watch = Watch(self.loop, tell)
         self.around = Surroundings(self.loop, self.network, self.watch)
@@ -107,7 +109,7 @@ class World:
         self.loop.create_task(self.faults.run(until))
         self._run_until(lambda: self.loop.time() >= until + 1.0, 60.0)
         self.faults.heal()
-        if not self._run_until(lambda: not self._why_not(), WHOLE_WITHIN_SECONDS):
+        if not self._run_until(self._is_settled, WHOLE_WITHIN_SECONDS):
             self.watch.broke(f"not whole {WHOLE_WITHIN_SECONDS:g} s after the last fault:"
                              f" {self._why_not()}")  # fmt: skip
         launched_at = self.watch.launched_at
@@ -144,6 +146,17 @@ class World:
     def _is_founded(self) -> bool:
         state = self.watch.states.get(max(self.watch.states, default=0))
         return state is not None and bool(state.workloads) and not self._why_not()
+
+    def _is_settled(self) -> bool:
+        """Whether everything has been as wanted for a moment: what is just ending has ended."""
+        if self._why_not():
+            self._whole_since = None
+        elif self._whole_since is None:
+            self._whole_since = self.loop.time()
+        return (
+            self._whole_since is not None
+            and self.loop.time() - self._whole_since >= SETTLED_SECONDS
+        )
 
     def _why_not(self) -> str:
         if not self.watch.states:

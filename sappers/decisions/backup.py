@@ -41,6 +41,7 @@ def restorable(state: ClusterState) -> ClusterState:
         images=state.images,
         image_keys=state.image_keys,
         stopped_by_hand=state.stopped_by_hand,
+        revoked=state.revoked,
         events=state.events,
         event_count=state.event_count,
         event_head=state.event_head,

@@ -131,6 +131,13 @@ def test_hosts_and_votes_are_the_new_ones_and_the_rest_is_the_backups() -> None:
     assert joined == set(new.members)
 
 
+def test_who_was_shut_out_stays_out() -> None:
+    old = old_cluster()
+    old = msgspec.structs.replace(old, revoked=old.revoked.set("m77", 5.0).set("m1", 6.0))
+    state, _ = given_back(new_cluster(), *cut(old, 2))
+    assert dict(state.revoked) == {"m77": 5.0}
+
+
 def test_a_cluster_that_is_in_use_is_left_alone_unless_that_is_meant() -> None:
     used, _ = commit(new_cluster(), PutWorkload(workload("mine")))
     state, outcome = given_back(used, *cut(old_cluster(), 2))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +12,11 @@ from rich.console import Console
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.help_text import reflowed
 from sappers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sappers.cli.playbook_view import TaskLines
+    from sappers.provisioner.host_values import Secret
+    from sappers.provisioner.playbook.engine import RunReport
 
 playbook_app = typer.Typer(
     help=reflowed("Run Ansible playbooks on the hosts of an inventory, without Ansible."),
@@ -49,6 +55,25 @@ def run(
     become_user: Annotated[
         str | None, typer.Option("--become-user", help="Become this user instead.")
     ] = None,
+    vault_password_file: Annotated[
+        list[Path] | None,
+        typer.Option("--vault-password-file", help="A file with a password of Vault's."),
+    ] = None,
+    ask_vault_pass: Annotated[
+        bool, typer.Option("--ask-vault-pass", help="Ask for the password of Vault's.")
+    ] = False,
+    ask_become_pass: Annotated[
+        bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo.")
+    ] = False,
+    list_hosts: Annotated[
+        bool, typer.Option("--list-hosts", help="List the hosts of each play; run nothing.")
+    ] = False,
+    list_tasks: Annotated[
+        bool, typer.Option("--list-tasks", help="List the tasks of each play; run nothing.")
+    ] = False,
+    syntax_check: Annotated[
+        bool, typer.Option("--syntax-check", help="Only see whether they can be run.")
+    ] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv all of each result.")
     ] = 0,
@@ -74,14 +99,58 @@ def run(
         become=become,
         become_user=become_user,
     )
-    plays = [play for path in playbooks for play in load_playbook(path)]
+    decrypt = _decrypt(vault_password_file or [], ask=ask_vault_pass)
+    plays = [play for path in playbooks for play in load_playbook(path, decrypt)]
     lines = TaskLines(Console(), verbosity=verbose)
-    report = Engine(load_inventory(inventory), options, lines).run(plays)
+    engine = Engine(
+        load_inventory(inventory),
+        options,
+        lines,
+        decrypt=decrypt,
+        become_password=_asked("become password") if ask_become_pass else None,
+    )
+    if syntax_check or list_hosts or list_tasks:
+        for play in plays:
+            named = [host.name for host in engine.hosts_of(play)]
+            lines.listing(
+                engine.name_of(play),
+                named if list_hosts else None,
+                engine.tasks_of(play) if list_tasks else None,
+            )
+        return
+    finish(lines, engine.run(plays))
+
+
+def finish(lines: TaskLines, report: RunReport) -> None:
+    """Show the recap, and end with Ansible's exit code.
+
+    Raises:
+        typer.Exit: A host failed (2), or was unreachable (4).
+    """
     lines.recap(report)
     if report.failed:
         raise typer.Exit(ExitCode.HOST_FAILED)
     if report.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+def _asked(what: str) -> Secret:
+    from sappers.provisioner.host_values import Secret
+
+    return Secret(typer.prompt(what, hide_input=True, err=True))
+
+
+def _decrypt(files: list[Path], *, ask: bool) -> Callable[[str], str] | None:
+    """What opens Vault's envelopes with the passwords that are given; None without any."""
+    from sappers.security.vault import open_vault
+
+    try:
+        passwords = [file.expanduser().read_text().strip() for file in files]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--vault-password-file: {error}") from error
+    if ask:
+        passwords.append(_asked("Vault password").reveal())
+    return (lambda text: open_vault(text, passwords)) if passwords else None
 
 
 def _extra(given: list[str]) -> dict[str, Any]:

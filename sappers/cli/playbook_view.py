@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -91,6 +91,19 @@ class TaskLines:
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(harmless(text), style=style), soft_wrap=True, highlight=False)
+
+    def listing(
+        self,
+        play: str,
+        hosts: Sequence[str] | None,
+        tasks: Sequence[tuple[str, Sequence[str]]] | None,
+    ) -> None:
+        """A play that is not run: its hosts, its tasks with their tags."""
+        self._print(f"play: {play}", "bold")
+        for host in hosts or ():
+            self._print(f"  {host}")
+        for name, tags in tasks or ():
+            self._print(f"  {name}    [{', '.join(tags)}]" if tags else f"  {name}")
 
     def recap(self, report: RunReport) -> None:
         """Ansible's lines, one a host."""

@@ -32,7 +32,7 @@ _PACKAGE = "sappers.provisioner.remote"
 # In this order: each imports those before it alone.
 _MODULES = ("wire", "commands", "files", "facts", "main")
 # Sent when a playbook's first task is.
-TASK_MODULES = ("pretence", "system", "perform", "tasks")
+TASK_MODULES = ("accounts", "pretence", "system", "perform", "tasks")
 
 _ENTRY = "import sys; exec(sys.argv[2])"
 # A Python that is too old for the agent looks for a newer one to take its place.

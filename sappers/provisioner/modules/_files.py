@@ -9,6 +9,7 @@ from typing import Any, Dict, Generator, List, Optional, Tuple, Union
 from sappers.provisioner.modules import step
 
 NEW_FILE = 0o644
+ATTRIBUTES_CHANGED = "ownership, perms or SE linux context changed"
 NEW_FOLDER = 0o755
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
 _OPERATION = re.compile(r"([-+=])([rwxXst]*|[ugo])")

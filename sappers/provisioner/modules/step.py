@@ -105,6 +105,14 @@ class System(NamedTuple):
     """Question: what only system calls tell, as `remote.system.describe` says."""
 
 
+class Connect(NamedTuple):
+    """Question: whether a port takes a connection."""
+
+    host: str
+    port: int
+    seconds: float
+
+
 class Access(NamedTuple):
     """Question: what the user may do with what is at a path; letters of `rwx`."""
 

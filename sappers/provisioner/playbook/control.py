@@ -95,6 +95,19 @@ class Control:
         except ValueError as error:
             raise ControlMissing(f"{file} cannot be decrypted: {error}") from error
 
+    def text(self, path: str) -> str:
+        """A file's text; what is encrypted with Vault is opened.
+
+        Raises:
+            ControlMissing: It cannot be read.
+        """
+        try:
+            content = Path(path).read_bytes()
+            opened = self._opened(Path(path)) if content.startswith(VAULT_HEADER) else content
+            return opened.decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ControlMissing(f"{path} cannot be read: {error}") from error
+
     def tree(self, folder: str, prefix: str) -> list[dict[str, Any]]:
         """All folders and files below a folder, as `copy` sends them; links are followed."""
         root = Path(folder)
@@ -116,12 +129,7 @@ class Control:
         Raises:
             PlaybookError: It is wrong, or a variable undefined.
         """
-        try:
-            content = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ControlMissing(f"{path} cannot be read: {error}") from error
-        if content.startswith(VAULT_HEADER.decode()):
-            content = self._opened(Path(path)).decode()
+        content = self.text(path)
         own = {
             "template_path": path,
             "template_fullpath": str(Path(path).absolute()),

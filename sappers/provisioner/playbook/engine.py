@@ -17,6 +17,7 @@ from sappers.provisioner.playbook.model import Inherited, Play
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
 from sappers.provisioner.playbook.prepare import Preparer
+from sappers.provisioner.playbook.segments import selected, tasks_in
 from sappers.provisioner.playbook.source import Decrypt, Place, read_file
 from sappers.provisioner.playbook.source import Mapping as SourceMapping
 from sappers.provisioner.playbook.stats import Counts
@@ -120,6 +121,15 @@ class Engine:
         named = play.name or play.hosts
         named = self._run.templates.render(named, self._scope(play), play.place)
         return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
+
+    def tasks_of(self, play: Play) -> list[tuple[str, list[str]]]:
+        """Titles and tags of the tasks that are asked for; what is included shows when it runs."""
+        sections = (selected(section, self._options) for section in play.sections)
+        return [
+            (task.title, sorted(task.inherited.tags))
+            for section in sections
+            for task in tasks_in(section)
+        ]
 
     def hosts_of(self, play: Play) -> list[Host]:
         """The hosts that a play names, within the limit, in its order.

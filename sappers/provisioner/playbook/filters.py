@@ -28,6 +28,10 @@ from sappers.provisioner.playbook.collections import COLLECTION_FILTERS
 from sappers.provisioner.playbook.templating import Undefined, plain
 
 _NAMESPACE = uuid.UUID("361E6D51-FAEC-444A-9079-341386DA8E2E")
+# With an indentation Ansible puts mappings and lists in lists under their first key, and scalars
+# right behind the dash; the library here does the first with all of them.
+_KEY = r"(?:'(?:[^']|'')*'|[^\s'\"\[{-][^:\n]*(?::\S[^:\n]*)*):(?: |$)"
+_SCALAR_ITEM = re.compile(rf"^((?: |-(?=   ))*)- +(?!- )(?!{_KEY})(\S.*)$", re.MULTILINE)
 _UNITS = ("Y", "Z", "E", "P", "T", "G", "M", "K")
 
 
@@ -58,7 +62,8 @@ def _dump_yaml(value: Any, *, indent: int | None, flow: bool | None, **settings:
         yaml.sequence_dash_offset = 0
     stream = io.StringIO()
     yaml.dump(plain(value), stream)
-    return stream.getvalue().removesuffix("...\n")
+    text = stream.getvalue().removesuffix("...\n")
+    return _SCALAR_ITEM.sub(r"\1- \2", text) if indent else text
 
 
 def _to_yaml(value: Any, **settings: Any) -> str:

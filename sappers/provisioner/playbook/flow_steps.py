@@ -65,6 +65,8 @@ class Flow:
                 for item, result in zip(one.items, results[host], strict=True)
             ]
             judged = judge(one, judged_items)
+            done = sum(not item.get("skipped") for item in judged_items)
+            judged = replace(judged, weight=max(1, done))
             state = self._around.states[host]
             state.facts = learn(state.facts, judged)
             if judged.failed:

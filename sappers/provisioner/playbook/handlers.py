@@ -10,8 +10,6 @@ from sappers.provisioner.playbook.model import Play, Task
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun
 
-ROUNDS_MAX = 100
-
 
 def names_of(handler: Task) -> frozenset[str]:
     """The names that a handler answers to."""
@@ -29,6 +27,7 @@ class Handlers:
     def __init__(self, around: PlayRun, play: Play) -> None:
         self._around = around
         self._play = play
+        self._calls: dict[str, list[Task]] = {}
 
     def all(self) -> list[Task]:
         """The handlers of roles included so far, then the play's own."""
@@ -42,27 +41,34 @@ class Handlers:
         return {name for handler in self.all() for name in names_of(handler)}
 
     def flush(self, hosts: Sequence[str]) -> None:
-        """Run what was called on these hosts, and what that calls; then nothing is called any more.
+        """Run what was called on these hosts, in one pass.
+
+        What a handler calls runs in the same pass if it stands behind it, else in the next.
 
         Raises:
             PlaybookError: What was called is no handler.
         """
-        for _ in range(ROUNDS_MAX):
-            handlers = self.all()
-            self._refuse_unknown(handlers, hosts)
-            called = {host: set(self._around.states[host].notified) for host in hosts}
-            if not any(called.values()):
-                return
-            for host in hosts:
-                self._around.states[host].notified.clear()
-            for handler in handlers:
-                names = names_of(handler)
-                self._run(handler, [host for host in hosts if names & called[host]])
+        self._note_calls(hosts)
+        for handler in self.all():
+            called = [host for host in hosts if handler in self._calls.get(host, ())]
+            for host in called:
+                self._calls[host].remove(handler)
+            going = [host for host in called if self._around.states[host].is_well]
+            if going:
+                self._around.run_segment((handler,), going)
+                self._note_calls(going)
 
-    def _run(self, handler: Task, hosts: Sequence[str]) -> None:
-        going = [host for host in hosts if self._around.states[host].is_well]
-        if going:
-            self._around.run_segment((handler,), going)
+    def _note_calls(self, hosts: Sequence[str]) -> None:
+        """Turn the names that hosts have called into the handlers that answer to them."""
+        handlers = self.all()
+        self._refuse_unknown(handlers, hosts)
+        for host in hosts:
+            notified = self._around.states[host].notified
+            calls = self._calls.setdefault(host, [])
+            for handler in handlers:
+                if not names_of(handler).isdisjoint(notified) and handler not in calls:
+                    calls.append(handler)
+            notified.clear()
 
     def _refuse_unknown(self, handlers: Sequence[Task], hosts: Sequence[str]) -> None:
         known = {name for handler in handlers for name in names_of(handler)}

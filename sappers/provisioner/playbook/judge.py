@@ -33,6 +33,7 @@ class Judged:
     Attributes:
         result: As `register` keeps it.
         items: Of a loop: each item's label and result.
+        weight: How often it counts as ok: an include once for each of its items.
     """
 
     task: Task
@@ -42,6 +43,7 @@ class Judged:
     items: tuple[tuple[Any, Result], ...] = ()
     no_log: bool = False
     notified: tuple[str, ...] = ()
+    weight: int = 1
 
     @property
     def failed(self) -> bool:
@@ -143,6 +145,7 @@ def _joined(
     if skipped or not told:
         whole["skipped"] = True
     if not told:
+        del whole["msg"]
         whole.update(skipped_reason="No items in the list", skip_reason="No items in the list")
     labels = [item.label for item in prepared.items]
     return whole, tuple(zip(labels, told, strict=False))

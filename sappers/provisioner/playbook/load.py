@@ -9,9 +9,11 @@ from typing import Any
 
 from sappers.provisioner.playbook import keywords
 from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.handlers import names_of
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task
 from sappers.provisioner.playbook.roles import RoleFiles
+from sappers.provisioner.playbook.segments import tasks_in
 from sappers.provisioner.playbook.source import Decrypt, Items, Mapping, Place, place_of, read_file
 
 IMPORTS_MAX = 50
@@ -34,6 +36,17 @@ def _load_file(path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]) -> 
         raise place.error("a playbook is a list of plays", hint="begin each with `- hosts: …`")
     if path in above or len(above) > IMPORTS_MAX:
         raise place.error("it imports itself")
+    return _load_plays(content, path, decrypt, above)
+
+
+def load_plays(content: Items, folder: Path, decrypt: Decrypt | None = None) -> tuple[Play, ...]:
+    """The plays of a list that was read already. Raises as `load_playbook`."""
+    return _load_plays(content, folder / "(plays)", decrypt, ())
+
+
+def _load_plays(
+    content: Items, path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]
+) -> tuple[Play, ...]:
     plays: list[Play] = []
     for item, at in zip(content, content.places, strict=True):
         if not isinstance(item, Mapping):
@@ -110,6 +123,7 @@ class PlayLoader:
         )
         own = load_nodes(item.get("handlers"), item.at("handlers"), inherited, self, handlers=True)
         handlers = (*self.handlers, *only_tasks(own))
+        _refuse_unknown_handlers(sections, handlers)
         return Play(
             place=item.place,
             name=item.get("name"),
@@ -285,6 +299,25 @@ def only_tasks(nodes: tuple[Node, ...]) -> tuple[Task, ...]:
 
 def _with_folder(folders: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
     return folders if folder in folders else (*folders[:1], folder, *folders[1:])
+
+
+def _refuse_unknown_handlers(
+    sections: tuple[tuple[Node, ...], ...], handlers: tuple[Task, ...]
+) -> None:
+    """Refuse to call a handler that is not there, where no include can bring it."""
+    tasks = [task for section in sections for task in tasks_in(section)]
+    if any(task.module.startswith("include_") for task in tasks):
+        return
+    known = {name for handler in handlers for name in names_of(handler)}
+    if any(is_template(name) for name in known):
+        return
+    for task in (*tasks, *handlers):
+        for name in task.notify:
+            if not is_template(name) and str(name) not in known:
+                raise place_of(name, task.place).error(
+                    f"there is no handler {str(name)!r}",
+                    hint=keywords.instead(str(name), known, "handlers") if known else None,
+                )
 
 
 def _check_play(item: Mapping) -> None:

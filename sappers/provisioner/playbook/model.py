@@ -66,7 +66,7 @@ class LoopControl:
     break_when: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One task. What may hold a template is as it was read.
 

@@ -297,7 +297,7 @@ def _mend(state: HostState) -> None:
     assert state.failed is not None
     failed = state.failed
     told = {
-        "ansible_failed_task": {"name": failed.name, "action": failed.task.module},
+        "ansible_failed_task": {"name": failed.task.name or "", "action": failed.task.module},
         "ansible_failed_result": failed.result,
     }
     state.facts = state.facts.tell(told)

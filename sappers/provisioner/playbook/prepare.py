@@ -165,14 +165,17 @@ class Preparer:
             return {"known": failure(error)}
 
     def _name(self, task: Task, scope: Scope) -> str:
+        named: Any = task.name or task.module
         try:
-            named = (
-                scope.templates.render(task.name, scope, task.place) if task.name else task.module
-            )
+            if task.name:
+                named = scope.templates.render(task.name, scope, task.place)
+            elif task.module == "include_role":
+                role = scope.templates.render(task.arguments["name"], scope, task.place)
+                named = f"include_role : {role}"
         except PlaybookError:
-            named = task.name
-        role = task.inherited.role
-        return f"{role.name} : {named}" if role else str(named)
+            pass  # the name as it is written tells more than none
+        within = task.inherited.role
+        return f"{within.name} : {named}" if within else str(named)
 
     def _loop_values(self, task: Task, scope: Scope) -> list[Any] | None:
         if task.loop is None and not task.loop_with:

@@ -66,3 +66,12 @@ def selected(nodes: Sequence[Node], options: RunOptions) -> tuple[Node, ...]:
         if body or always:
             found.append(replace(node, body=body, rescue=rescue, always=always))
     return tuple(found)
+
+
+def tasks_in(nodes: Sequence[Node]) -> Iterator[Task]:
+    """All tasks, those of blocks in their place."""
+    for node in nodes:
+        if isinstance(node, Task):
+            yield node
+        else:
+            yield from tasks_in((*node.body, *node.rescue, *node.always))

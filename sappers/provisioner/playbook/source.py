@@ -147,6 +147,16 @@ def _yaml() -> YAML:
     return yaml
 
 
+def _is_text_for_ansible(tag: str, text: str) -> bool:
+    """What YAML 1.1 reads as a boolean or a number, and the parser that Ansible uses does not."""
+    if tag.endswith(":bool"):
+        return len(text) == 1  # y and n
+    number, _, exponent = text.lstrip("+-").lower().partition("e")
+    if not tag.endswith(":float") or ":" in number:
+        return False
+    return "." not in number or exponent[:1].isdigit()
+
+
 class _Builder:
     """Turns a document's nodes into values that know their places."""
 
@@ -176,7 +186,7 @@ class _Builder:
 
     def _scalar(self, node: ScalarNode, place: Place) -> Any:
         tag = str(node.tag)
-        if tag == _TEXT_TAG:
+        if tag == _TEXT_TAG or _is_text_for_ansible(tag, node.value):
             return Text(node.value, place)
         if tag == "!unsafe":
             return str(node.value)

@@ -29,7 +29,7 @@ class Counts:
         elif outcome is Outcome.SKIPPED:
             self.skipped += 1
         else:
-            self.ok += 1
+            self.ok += judged.weight
             self.changed += bool(judged.result.get("changed"))
             self.ignored += outcome is Outcome.IGNORED
 

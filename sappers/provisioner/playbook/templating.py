@@ -6,7 +6,8 @@ In a sandbox: a template reaches values and their methods, not the interpreter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import GeneratorType
 from typing import Any, Protocol
 
@@ -96,6 +97,18 @@ def _finalize_text(_: Context, value: Any) -> Any:
     return plain(value)
 
 
+# Jinja's own filters that yield one by one; in playbooks they are lists, so `| length` can count.
+_LAZY_FILTERS = ("batch", "items", "map", "reject", "rejectattr", "select", "selectattr", "slice")
+
+
+def _as_list(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)  # with what tells Jinja which arguments it wants
+    def listed(*args: Any, **options: Any) -> Any:
+        return list(function(*args, **options))
+
+    return listed
+
+
 class Templates:
     """An environment with the filters, tests and functions of playbooks, and what it compiled.
 
@@ -121,6 +134,8 @@ class Templates:
         self._environment = _Environment(finalize=_finalize, **settings)
         self._files = _FileEnvironment(finalize=_finalize_text, **settings)
         for environment in (self._environment, self._files):
+            for name in _LAZY_FILTERS:
+                environment.filters[name] = _as_list(environment.filters[name])
             environment.filters.update(filters)
             environment.tests.update(tests)
             environment.globals.update(functions)
@@ -153,7 +168,8 @@ class Templates:
     def render_text(self, text: str, scope: Variables, place: Place) -> Any:
         """What a template yields: one expression's own value, else text. Raises as `render`."""
         try:
-            return self._yielded(self._compile(text), scope)
+            found = self._yielded(self._compile(text), scope)
+            return _with_newlines_of(text, found) if isinstance(found, str) else found
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
@@ -198,7 +214,7 @@ class Templates:
         """
         environment = self._files.overlay(**settings) if settings else self._files
         try:
-            return "".join(self._values(environment.from_string(content), scope))
+            text = "".join(self._values(environment.from_string(content), scope))
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
@@ -206,7 +222,8 @@ class Templates:
         except Exception as error:  # a template may compute anything, and fail in any way
             line = _line_in_template(error)
             message = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise Place(place.path, line).error(message, hint=None) from error
+            raise Place(place.path, line).error(message) from error
+        return _with_newlines_of(content, text, str(settings.get("newline_sequence", "\n")))
 
     def _compile(self, text: str) -> jinja2.Template:
         if text not in self._compiled:
@@ -226,6 +243,12 @@ class Templates:
 
 
 _HINT_UNDEFINED = "define it, or write `| default(…)`"
+
+
+def _with_newlines_of(source: str, text: str, newline: str = "\n") -> str:
+    """As many newlines at the end as the template has, also where it ends with a block."""
+    missing = len(source) - len(source.rstrip("\n")) - (len(text) - len(text.rstrip("\n")))
+    return text + newline * max(0, missing)
 
 
 def _as_text(value: Any) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import grp
 import hashlib
 import os
-import pwd
 import shutil
+import socket
 import stat
 import tempfile
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.remote import commands, files, system
+from sappers.provisioner.remote import accounts, commands, files, system
 from sappers.provisioner.remote.pretence import Pretence
 
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
@@ -68,6 +67,7 @@ class Performer:
             step.Expand: self._expand,
             step.System: lambda _: system.describe(),
             step.Access: self._access,
+            step.Connect: self._connect,
             step.Try: self._try,
             step.WriteFile: self._write,
             step.MakeFolder: self._make_folder,
@@ -220,7 +220,7 @@ class Performer:
         if self.check and topic in self._pretence.topics:
             found = self._pretence.topics[topic]
             return dict(found) if found is not None else None
-        return account(one.database, one.name)
+        return accounts.account(one.database, one.name)
 
     def _ask(self, one: step.Ask) -> step.Completed:
         if self.check and one.topic and one.topic in self._pretence.topics:
@@ -235,6 +235,14 @@ class Performer:
 
     def _expand(self, one: step.Expand) -> list[str]:
         return [os.path.expanduser(os.path.expandvars(text)) for text in one.texts]
+
+    @staticmethod
+    def _connect(one: step.Connect) -> bool:
+        try:
+            socket.create_connection((one.host, one.port), one.seconds).close()
+        except OSError:
+            return False
+        return True
 
     @staticmethod
     def _access(one: step.Access) -> str:
@@ -373,37 +381,3 @@ def _digests(path: str, names: tuple[str, ...]) -> dict[str, str]:
                 return {name: digest.hexdigest() for name, digest in digests.items()}
             for digest in digests.values():
                 digest.update(chunk)
-
-
-def account(database: str, name: str) -> dict[str, Any] | None:
-    """An entry of passwd, group or shadow; None where there is none."""
-    if database == "shadow":
-        return _shadow(name)
-    name = name or str(os.geteuid() if database == "passwd" else os.getegid())
-    try:
-        if database == "passwd":
-            user = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-            groups = [group.gr_name for group in grp.getgrall() if user.pw_name in group.gr_mem]
-            return {
-                "name": user.pw_name,
-                "uid": user.pw_uid,
-                "gid": user.pw_gid,
-                "comment": user.pw_gecos,
-                "home": user.pw_dir,
-                "shell": user.pw_shell,
-                "groups": groups,
-            }
-        group = grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)
-    except KeyError:
-        return None
-    return {"name": group.gr_name, "gid": group.gr_gid, "members": list(group.gr_mem)}
-
-
-def _shadow(name: str) -> dict[str, Any] | None:
-    with contextlib.suppress(OSError), open("/etc/shadow", encoding="utf-8") as file:
-        for line in file:
-            fields = line.rstrip("\n").split(":")
-            if fields[0] == name and len(fields) >= 8:
-                return {"password": fields[1], "min": fields[3], "max": fields[4],
-                        "warn": fields[5], "expires": fields[7]}  # fmt: skip
-    return None

@@ -1,0 +1,123 @@
+"""One playbook of the corpus, run by Ansible or by us on fresh folders, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.playbook.engine import Engine
+from sappers.provisioner.playbook.judge import Judged
+from sappers.provisioner.playbook.load import load_playbook
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.options import RunOptions
+
+HERE = Path(__file__).parent
+CASES = sorted(path.stem for path in (HERE / "cases").glob("*.yml"))
+# The options of a case that has some, as we and as Ansible take them.
+OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
+    "tags": (RunOptions(tags=frozenset({"a", "b"})), ("--tags", "a,b")),
+}
+_PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())
+
+
+@dataclass
+class Outcomes:
+    """What a run did: per task and host, per host, and to the files."""
+
+    tasks: list[list[Any]] = field(default_factory=list)
+    recap: dict[str, dict[str, int]] = field(default_factory=dict)
+    tree: dict[str, list[str]] = field(default_factory=dict)
+
+    def as_data(self) -> dict[str, Any]:
+        """For a file, and to compare: hosts may end a task in any order."""
+        return {"tasks": sorted(self.tasks, key=str), "recap": self.recap, "tree": self.tree}
+
+
+def tree_of(root: Path) -> dict[str, list[str]]:
+    """Kind, mode and content or target of all below a folder."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        mode = f"{stat.S_IMODE(path.lstat().st_mode):04o}"
+        if path.is_symlink():
+            found[name] = ["link", str(path.readlink()).replace(str(root), "ROOT")]
+        elif path.is_dir():
+            found[name] = ["directory", mode]
+        else:
+            found[name] = ["file", mode, path.read_text().replace(str(root), "ROOT")]
+    return found
+
+
+def _harmless(value: Any, root: Path) -> Any:
+    return json.loads(json.dumps(value, default=str).replace(str(root), "ROOT"))
+
+
+class _Kept:
+    def __init__(self, outcomes: Outcomes, root: Path) -> None:
+        self._outcomes = outcomes
+        self._root = root
+        self._name = ""
+
+    def play(self, name: str) -> None:
+        pass
+
+    def task(self, task: Task, name: str) -> None:
+        self._name = name
+
+    def result(self, host: str, judged: Judged) -> None:
+        said = judged.task.module == "debug" and judged.outcome.value in ("ok", "changed")
+        message = judged.result.get("msg") if said else None
+        entry = [self._name, host, judged.outcome.value, message]
+        self._outcomes.tasks.append(_harmless(entry, self._root))
+
+
+def run_ours(case: str, root: Path) -> Outcomes:
+    """Run a case with our engine."""
+    root.mkdir(exist_ok=True)
+    outcomes = Outcomes()
+    options = OPTIONS.get(case, _PLAIN)[0]
+    options = RunOptions(**{**vars(options), "extra": {"root": str(root)}})
+    engine = Engine(load_inventory(HERE / "inventory.ini"), options, _Kept(outcomes, root))
+    report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml"))
+    outcomes.recap = {name: dict(vars(count)) for name, count in report.counts.items()}
+    outcomes.tree = tree_of(root)
+    return outcomes
+
+
+def run_ansible(case: str, root: Path, program: str, python: str) -> Outcomes:
+    """Run a case with `ansible-playbook`."""
+    root.mkdir(exist_ok=True)
+    log = root.with_suffix(".jsonl")
+    log.unlink(missing_ok=True)
+    environment = {
+        **os.environ, "OUTCOMES": str(log), "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback"),
+        "ANSIBLE_CALLBACKS_ENABLED": "outcomes", "ANSIBLE_PYTHON_INTERPRETER": python,
+        "ANSIBLE_PIPELINING": "1", "ANSIBLE_LOCALHOST_WARNING": "0", "LC_ALL": "C.UTF-8",
+        "ANSIBLE_RETRY_FILES_ENABLED": "0", "ANSIBLE_NOCOLOR": "1",
+    }  # fmt: skip
+    path = HERE / "cases" / f"{case}.yml"
+    command = [program, str(path), "-i", str(HERE / "inventory.ini"), "-e", f"root={root}"]
+    done = subprocess.run(
+        [*command, *OPTIONS.get(case, _PLAIN)[1]], env=environment, capture_output=True, text=True,
+        check=False, cwd=root,
+    )  # fmt: skip
+    if not log.exists():
+        raise RuntimeError(done.stderr or done.stdout)
+    outcomes = Outcomes()
+    for line in map(json.loads, log.read_text().splitlines()):
+        if "recap" in line:
+            count = line["counts"]
+            names = ("ok", "changed", "unreachable", "failures", "skipped", "rescued", "ignored")
+            found = {name.replace("failures", "failed"): count.get(name, 0) for name in names}
+            outcomes.recap[line["recap"]] = found
+        else:
+            entry = [line["task"], line["host"], line["outcome"], line["msg"]]
+            outcomes.tasks.append(_harmless(entry, root))
+    outcomes.tree = tree_of(root)
+    return outcomes

@@ -1,0 +1,31 @@
+"""Records what Ansible makes of it: `python -m tests.corpus.record ANSIBLE_PLAYBOOK [CASE…]`.
+
+Each case twice on the same folder; what both runs did is in `recorded/CASE.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.corpus.case import CASES, HERE, run_ansible
+
+
+def main() -> None:
+    """Record the cases named, or all."""
+    program, *names = sys.argv[1:]
+    for case in names or CASES:
+        root = Path(tempfile.mkdtemp(prefix="sappers-corpus-")) / "root"
+        runs = [run_ansible(case, root, program, sys.executable).as_data() for _ in range(2)]
+        path = HERE / "recorded" / f"{case}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(runs, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        shutil.rmtree(root.parent)
+        print(case, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -98,20 +98,24 @@ class EventRecord:
         replicated = self._replicated()
         waiting = _counted(replicated.events_after(files.last))
         state = replicated.state()
-        if not waiting and await asyncio.to_thread(self._differs, files, state):
-            log.warning("the cluster has another chain than the files", head=state.event_head)
-            await asyncio.to_thread(files.begin_anew)
-            waiting = _counted(replicated.events_after(0))
         if not waiting:
+            if await asyncio.to_thread(self._differs, files, state):
+                await self._begin_anew(files)
             return
         if files.last and waiting[0].number == files.last + 1:
             if waiting[0].previous != files.head:
-                log.error("the files are not the cluster's chain", number=waiting[0].number)
-                await asyncio.to_thread(files.begin_anew)
-                waiting = _counted(replicated.events_after(0))
+                await self._begin_anew(files)
+                return
         elif waiting[0].number > max(files.last + 1, self._cannot_fill):
             await self._fill(files, waiting[0])
         await asyncio.to_thread(files.append, waiting)
+
+    async def _begin_anew(self, files: EventFiles) -> None:
+        """The files are not the cluster's chain: it was restored, or they were changed."""
+        log.warning("the cluster has another chain than the files", number=files.last)
+        await asyncio.to_thread(files.begin_anew)
+        self._cannot_fill = 0
+        await self.write_down()
 
     def _differs(self, files: EventFiles, state: ClusterState) -> bool:
         """Whether the state's newest event is another one in the files: it was restored."""
@@ -126,41 +130,40 @@ class EventRecord:
         return False
 
     async def _fill(self, files: EventFiles, known: Event) -> None:
-        """Fetch what lies before an event from others, and keep it if it leads to the event."""
-        fetched: list[Event] = []
+        """Write down what lies before an event, as others have it."""
         for member in self._members():
-            if member.id != self._me_id() and member.state is MemberState.ALIVE:
-                fetched = await self._fetch(member, files.last + 1, known)
-                if fetched:
-                    break
-        if not fetched:
-            log.warning("nobody has the events before", number=known.number, after=files.last)
-            self._cannot_fill = known.number
-            return
-        follows = files.last and fetched[0].number == files.last + 1
-        if follows and fetched[0].previous != files.head:
-            await asyncio.to_thread(files.begin_anew)
-        await asyncio.to_thread(files.append, fetched)
+            if member.id == self._me_id() or member.state is not MemberState.ALIVE:
+                continue
+            if await self._fetch(files, member, known):
+                return
+        log.warning("nobody has all events before", number=known.number, after=files.last)
+        self._cannot_fill = known.number
 
-    async def _fetch(self, member: Member, first: int, known: Event) -> list[Event]:
-        """A member's events up to one that is known, if they are a chain that leads there."""
-        found: list[Event] = []
-        while first < known.number:
-            path = f"/v1/events?first={first}&limit={FETCH_AT_ONCE}"
-            try:
-                answer = await self._peers.call(member, "GET", path, timeout_seconds=_FETCH_SECONDS)
-                events = msgspec.json.decode(answer, type=_Fetched).events
-            except (ApiError, msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.info("no events from a member", member=member.name, error=str(error))
-                return []
-            found += [event for event in events if event.number < known.number]
-            if not events or events[-1].number < first:
-                break
-            first = events[-1].number + 1
-        for before, after in zip(found, [*found[1:], known], strict=True):
-            if after.number != before.number + 1 or after.previous != event_digest(before):
-                return []
-        return found
+    async def _fetch(self, files: EventFiles, member: Member, known: Event) -> bool:
+        """Write down a member's events before a known one; whether they led there."""
+        while files.last < known.number - 1:
+            page = [
+                event
+                for event in await self._page(member, files.last + 1)
+                if files.last < event.number < known.number
+            ]
+            if not page or not _follow_on(page, files.last, files.head):
+                return False
+            await asyncio.to_thread(files.append, page)
+        if files.head == known.previous:
+            return True
+        log.warning("a member's events lead elsewhere", member=member.name)
+        await asyncio.to_thread(files.begin_anew)
+        return False
+
+    async def _page(self, member: Member, first: int) -> tuple[Event, ...]:
+        path = f"/v1/events?first={first}&limit={FETCH_AT_ONCE}"
+        try:
+            answer = await self._peers.call(member, "GET", path, timeout_seconds=_FETCH_SECONDS)
+            return msgspec.json.decode(answer, type=_Fetched).events
+        except (ApiError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.info("no events from a member", member=member.name, error=str(error))
+            return ()
 
     def _files(self) -> EventFiles:
         with self._opening:
@@ -310,6 +313,15 @@ def _other(files: _Walk, state: _Walk) -> BrokenLink | None:
         if agreed.get(number, digest) != digest:
             return BrokenLink(number, place, "the replicated state has another one")
     return None
+
+
+def _follow_on(events: Sequence[Event], last: int, head: str) -> bool:
+    """Whether events are links of a chain whose newest is `last`; there may be gaps."""
+    for event in events:
+        if event.number <= last or (event.number == last + 1 and last and event.previous != head):
+            return False
+        last, head = event.number, event_digest(event)
+    return True
 
 
 def _number_of(line: Line) -> int:

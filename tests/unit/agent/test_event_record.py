@@ -197,6 +197,24 @@ async def test_what_a_member_was_not_there_for_comes_from_others(tmp_path: Path)
     assert newcomer.whole() == elder.whole()
 
 
+async def test_a_record_that_was_changed_at_its_end_is_fetched_as_a_whole(tmp_path: Path) -> None:
+    elder = World(tmp_path / "elder")
+    for _ in range(3):
+        await elder.happen(EVENTS_KEPT // 2)
+        await elder.record.write_down()
+    world = World(tmp_path / "changed", Others(elder.record))
+    world.log.current = elder.log.current
+    await world.record.write_down()
+    head, _, last = elder.whole()[:-1].rpartition(b"\n")
+    world.file().write_bytes(head + b"\n" + last.replace(b"changed", b"changes") + b"\n")
+    await elder.happen(1)
+    await elder.record.write_down()
+    world.log.current = elder.log.current
+    await world.open().write_down()
+    assert world.whole() == elder.whole()
+    assert len(world.aside()) == 1
+
+
 async def test_without_others_the_gap_is_told(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.record.write_down()

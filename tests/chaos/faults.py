@@ -111,8 +111,14 @@ def _one_way(cluster: LabCluster, dice: random.Random) -> str:
 
 
 def _full_disk(cluster: LabCluster, dice: random.Random) -> str:
-    """A full file system in place of the agent's, from a copy of what is there."""
-    host = dice.choice(cluster.hosts())
+    """A full file system in place of the agent's, from a copy of what is there.
+
+    On a host without a guest, which has files open below it.
+    """
+    view = cluster.view()
+    busy = {one.member_id for one in view.allocations if not one.status.is_terminal}
+    idle = [one.member.name for one in view.members if one.member.id not in busy]
+    host = dice.choice(idle)
     cluster.run(
         host,
         f"{_STOPPED}; mkdir -p /run/full"

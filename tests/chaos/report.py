@@ -21,12 +21,14 @@ def show(console: Console, outcome: Outcome) -> None:
     console.print(
         f"writes: {len(record.acknowledged)} acknowledged, {record.refused} refused, "
         f"{record.unknown} unknown; reads: {record.reads}; longest time without an acknowledged "
-        f"write: {outcome.longest_silence:.1f} s",
+        f"write: {outcome.longest_silence:.1f} s; the exclusive guest moved {outcome.moves} times",
         highlight=False,
     )
     for problem in outcome.wrong:
         console.print(problem, style="bold red", highlight=False)
     if not outcome.wrong:
         console.print(
-            "Nothing acknowledged was lost, no linearizable read was stale.", style="green"
+            "Nothing acknowledged was lost, no linearizable read was stale, and the exclusive "
+            "guest never ran twice.",
+            style="green",
         )

@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from sappers.api.operator_client import Endpoint
 from tests.chaos.clients import Clients, Record
+from tests.chaos.exclusive import ExclusiveWatch
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.history import violations
 from tests.chaos.wellness import WHOLE_SECONDS, await_well
 from tests.e2e.lab_cluster import LabCluster
+
+ONLY_ONE = "only-one"
 
 
 @dataclass
@@ -23,12 +28,14 @@ class Outcome:
         struck: Each fault: its name, whom it hit, seconds it lasted, and from when it was mended
             until the cluster was whole.
         wrong: Broken promises, in words; empty when all were kept.
+        moves: How often the exclusive guest came up on another host.
     """
 
     record: Record
     struck: list[tuple[str, str, float, float]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     longest_silence: float = 0.0
+    moves: int = 0
 
 
 def run(cluster: LabCluster, seed: int, seconds: float, say: Callable[[str], None]) -> Outcome:
@@ -41,8 +48,13 @@ def run(cluster: LabCluster, seed: int, seconds: float, say: Callable[[str], Non
     endpoints = {host: Endpoint(host, cluster.address(host), 11000) for host in cluster.hosts()}
     clients = Clients(cluster.identity, endpoints, cluster.wanted(count=0))
     outcome = Outcome(clients.record)
+    with cluster.client() as client:
+        client.put_workload(ONLY_ONE, replace(cluster.wanted(port=None), exclusive=True))
+    cluster.healthy_guest(ONLY_ONE, WHOLE_SECONDS)
+    watch = ExclusiveWatch(cluster, ONLY_ONE)
     began = time.monotonic()
     clients.start()
+    watch.start()
     try:
         while time.monotonic() - began < seconds:
             for fault in dice.sample(FAULTS, len(FAULTS)):
@@ -53,8 +65,10 @@ def run(cluster: LabCluster, seed: int, seconds: float, say: Callable[[str], Non
                 say(f"{name} ({whom}): {lasted:.1f} s; whole again {mended:.1f} s later")
     finally:
         clients.stop()
+        watch.stop()
     outcome.longest_silence = clients.record.longest_silence(began, time.monotonic())
-    outcome.wrong = _judge(cluster, clients)
+    outcome.moves = watch.moves
+    outcome.wrong = [*_judge(cluster, clients), *watch.wrong]
     return outcome
 
 

@@ -31,7 +31,6 @@ from sappers.ports import Clock, HubServer, Launcher
 
 log = structlog.get_logger(__name__)
 
-RESTART_GRACE_SECONDS = 1.0
 # Each is a connection to the leader: a member with many guests is no crowd.
 REPORTS_UNDER_WAY = 8
 # What a launch, a restart and a failure need is less; the plan asks again for what is held back.
@@ -154,7 +153,7 @@ class Actuator:
                 log.warning(
                     "restarting guest", allocation=allocation.id, attempt=attempt, reason=reason
                 )
-                await self._restart(allocation, attempt)
+                await self._restart(allocation, attempt, action.grace_seconds)
             case StopGuest(allocation_id=allocation_id, reason=reason):
                 log.info("stopping guest", allocation=allocation_id, reason=reason)
                 await asyncio.sleep(action.drain_seconds)
@@ -188,10 +187,10 @@ class Actuator:
             self.failed_launches[allocation.id] = error.message
             raise
 
-    async def _restart(self, allocation: Allocation, attempt: int) -> None:
+    async def _restart(self, allocation: Allocation, attempt: int, grace_seconds: float) -> None:
         before = self.restarts.get(allocation.id)
         self.restarts[allocation.id] = (attempt, self._clock.monotonic())
-        await self._launcher.stop(allocation.id, RESTART_GRACE_SECONDS)
+        await self._launcher.stop(allocation.id, grace_seconds)
         try:
             await self._launch(allocation)
         except ImageIncomplete:

@@ -23,6 +23,8 @@ from sappers.model.member import Member
 from sappers.model.observation import GuestProcess, ImageReading, MemberObservation
 from sappers.model.policy import HealthSettings
 
+RESTART_GRACE_SECONDS = 1.0
+
 
 def reconcile_member(
     state: ClusterState,
@@ -243,8 +245,22 @@ def _after_failure(
         return _reports(allocation, AllocationStatus.UNHEALTHY, reason, observed)
     return [
         *_reports(allocation, AllocationStatus.UNHEALTHY, reason, observed),
-        RestartGuest(allocation, attempt=count + 1, reason=reason),
+        RestartGuest(
+            allocation,
+            attempt=count + 1,
+            reason=reason,
+            grace_seconds=_grace_seconds(allocation, observed, now, settings),
+        ),
     ]
+
+
+def _grace_seconds(
+    allocation: Allocation, observed: MemberObservation, now: float, settings: HealthSettings
+) -> float:
+    """Only who was heard of late can be asked to end: one that hangs answers neither."""
+    push = observed.pushes.get(allocation.id)
+    answers = push is not None and now - push.received_at <= settings.push_deadline_seconds
+    return RESTART_GRACE_SECONDS if answers else 0.0
 
 
 def _restarts(

@@ -34,6 +34,14 @@ _SERIAL_LIMIT_BYTES = 8 << 20
 _LOGS_KEPT = 50
 
 
+UNIT_PREFIX = "sappers-guest-"
+
+
+def unit_of(allocation_id: str) -> str:
+    """The unit that an allocation's guest runs in."""
+    return f"{UNIT_PREFIX}{allocation_id}"
+
+
 class Record(msgspec.Struct, frozen=True):
     """What an agent that restarts must know of a guest; nothing secret.
 

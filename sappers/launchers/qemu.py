@@ -12,18 +12,19 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
 
-from sappers.errors import GuestMisbehaves, LaunchError, SappersError, TemplateError
+from sappers.errors import LaunchError, SappersError, TemplateError
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
-from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs
+from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder, Record, prune_logs, unit_of
+from sappers.launchers.guest_specs import GuestSpecs
 from sappers.launchers.guest_units import GuestUnits
+from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
 from sappers.launchers.host_port import check_free
 from sappers.launchers.monitor import Monitor, first_monitor, monitor
 from sappers.launchers.template_maker import descriptor_path
@@ -31,27 +32,18 @@ from sappers.launchers.templates import Held
 from sappers.launchers.verdict import Traces, judge
 from sappers.model.allocation import Allocation
 from sappers.model.guest_scope import GuestScope
-from sappers.model.image import Manifest, MicrovmBoot, NanosBoot
+from sappers.model.image import Manifest
 from sappers.model.member import Accelerator, Member
 from sappers.model.observation import GuestProcess
-from sappers.model.refusal import RefusalKind
 from sappers.ports import Clock, GuestCredentials, ImageStore, Refusals, Supervisor, UnitSpec
-from sappers.security.tls import AGENT_SERVER_NAME
 
 log = structlog.get_logger(__name__)
 
-UNIT_PREFIX = "sappers-guest-"
 _ALLOCATION_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,70}[a-z0-9])?")
-_BOOT_SECONDS = 60.0
-_QUIT_SECONDS = 2.0
+_QUIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
-_PRIVATE_ADDRESS = "127.0.0.1"
 _CLONES_PER_CORE = 4
 _REASON_CHARACTERS = 200
-# A guest's credentials end soon after the agent has ceased to renew them: with its allocation, or
-# with the agent, which may be away for the time that is left.
-CREDENTIALS_SECONDS = 600.0
-_RENEWED_BEFORE = 2 / 3  # of that time is left
 
 
 class QemuLauncher:
@@ -96,31 +88,33 @@ class QemuLauncher:
         self._root = folder
         self._images = images
         self._supervisor = supervisor
-        self._hub = hub
-        self._ca_pem = ca.read_text() if ca else ""
-        self._credentials = credentials
-        self._scope_of = scope_of
-        self._links_of = links_of
         self._lease_of = lease_of
-        self._hub_term = hub_term
-        self._credentials_seconds = credentials_seconds
-        self._renewed_before = credentials_seconds * _RENEWED_BEFORE
         self._accelerator = accelerator
         self._address = address
-        self._clock = clock
-        self._refusals = refusals
         cold_boots = cold_boots or os.cpu_count() or 1
         self._boots = asyncio.Semaphore(cold_boots)
         self._clones = asyncio.Semaphore(_CLONES_PER_CORE * cold_boots)
         self._units = GuestUnits(supervisor, UNIT_PREFIX, time.monotonic)
         self._starting: set[str] = set()
         self._booting = 0
-        self._handovers: dict[str, asyncio.Task[None]] = {}
+        self._handovers = Handovers(
+            supervisor=supervisor,
+            hub=hub,
+            ca_pem=ca.read_text() if ca else "",
+            credentials=credentials,
+            scope_of=scope_of,
+            links_of=links_of,
+            hub_term=hub_term,
+            clock=clock,
+            refusals=refusals,
+            credentials_seconds=credentials_seconds,
+        )
+        self._specs = GuestSpecs(folder, accelerator, address)
         self._checkpoints = Checkpoints(
             root=templates,
             images=images,
             supervisor=supervisor,
-            spec_of=self._spec_of_nobody,
+            spec_of=self._specs.of_nobody,
             is_quiet=lambda: not self._starting and not self._booting,
         )
 
@@ -136,7 +130,7 @@ class QemuLauncher:
             LaunchError: It does not start; carries the end of its log.
         """
         folder = self._folder(allocation.id)
-        unit = await self._supervisor.status(_unit(allocation.id))
+        unit = await self._supervisor.status(unit_of(allocation.id))
         if (unit is not None and unit.running) or allocation.id in self._starting:
             return
         self._starting.add(allocation.id)
@@ -158,20 +152,19 @@ class QemuLauncher:
 
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
-        folder, unit = self._folder(allocation_id), _unit(allocation_id)
-        if handover := self._handovers.pop(allocation_id, None):
-            handover.cancel()
-            await asyncio.wait([handover])
+        folder, unit = self._folder(allocation_id), unit_of(allocation_id)
+        await self._handovers.end(allocation_id)
         if grace_seconds > 0 and await self._runs(unit):
             # Whatever they answer, they have no say in whether they end.
-            with contextlib.suppress(Exception), self._counting(allocation_id):
+            with contextlib.suppress(Exception), self._handovers.counting(allocation_id):
                 await control.ask_to_shut_down(folder, grace_seconds)
                 await self._ended(unit, grace_seconds)
             if await self._runs(unit):
                 with contextlib.suppress(Exception):
-                    async with monitor(folder) as qemu:
+                    # One that stands still answers nothing, and is not asked for long.
+                    async with asyncio.timeout(_QUIT_SECONDS), monitor(folder) as qemu:
                         await qemu.execute("quit")
-                    await self._ended(unit, _QUIT_SECONDS)
+                        await self._ended(unit, _QUIT_SECONDS)
         await self._supervisor.stop(unit, min(grace_seconds, 1.0))
         self._units.changed()
         if folder.path.exists():
@@ -212,7 +205,7 @@ class QemuLauncher:
                 if record is not None:
                     found[allocation_id] = _started(found[allocation_id], record)
                     templates.add(record.template)
-                    self._keep_informed(folder, record)
+                    self._handovers.keep_informed(folder, record)
             else:
                 found[allocation_id] = judge(allocation_id, unit, folder.traces())
         await self._checkpoints.look_after(templates)
@@ -246,7 +239,7 @@ class QemuLauncher:
                 start="started from a template",
                 template=held.template.key,
             )
-            spec = self._spec(allocation, manifest)
+            spec = self._specs.of(allocation, manifest)
             await self._prepare(folder, spec, record, allocation.image.digest, held)
             try:
                 await self._start(folder, spec, record, held)
@@ -263,7 +256,7 @@ class QemuLauncher:
         record = Record(
             allocation.id, manifest.health_interval_seconds, start=f"booting cold: {why_cold}"
         )
-        spec = self._spec(allocation, manifest)
+        spec = self._specs.of(allocation, manifest)
         await self._boots.acquire()
         try:
             await self._prepare(folder, spec, record, allocation.image.digest)
@@ -272,7 +265,13 @@ class QemuLauncher:
             self._boots.release()
             raise
         log.info("guest started", allocation=allocation.id, start=record.start)
-        self._hand_over(folder, release_boot=True)
+        self._booting += 1
+
+        def boot_ended() -> None:
+            self._boots.release()
+            self._booting -= 1
+
+        self._handovers.begin(folder, boot_ended)
         if not allocation.cold:
             self._checkpoints.make_later(allocation.image.digest, manifest, allocation.memory_mib)
 
@@ -327,7 +326,7 @@ class QemuLauncher:
         Raises:
             LaunchError: It does not come up; nothing is left but its log.
         """
-        unit = _unit(spec.allocation_id)
+        unit = unit_of(spec.allocation_id)
         # QEMU answers before whoever supervises it has said that it runs: it is not waited for.
         starting = asyncio.create_task(
             self._supervisor.start(
@@ -373,9 +372,9 @@ class QemuLauncher:
         self, folder: GuestFolder, qemu: Monitor, record: Record, held: Held
     ) -> None:
         """Fill QEMU with the template, let it go, and tell it first of all who it is."""
-        servers = self._servers()
+        servers = self._handovers.servers()
         # The guest knows its member as connected, as it was when it was saved.
-        with self._counting(record.allocation_id):
+        with self._handovers.counting(record.allocation_id):
             await self._restore_as(folder, qemu, record, held, servers)
 
     async def _restore_as(
@@ -390,145 +389,9 @@ class QemuLauncher:
             with held.device_file() as device:
                 await qemu.restore(device)
             await qemu.execute("cont")
-            message, confirmed = self._message(record, servers)
+            message, confirmed = self._handovers.message(record, servers)
             await control.configure_clone(connected, message)
         folder.write(confirmed)
-
-    def _spec(self, allocation: Allocation, manifest: Manifest) -> command.GuestSpec:
-        guest_port = allocation.guest_port
-        nobody = self._spec_of_nobody(manifest, allocation.memory_mib)
-        return msgspec.structs.replace(
-            nobody,
-            allocation_id=allocation.id,
-            address=_PRIVATE_ADDRESS if allocation.private else self._address,
-            guest_port=guest_port,
-            host_port=guest_port if allocation.host_port is None else allocation.host_port,
-            mac=command.mac_for(allocation.id),
-            user_id=None if nobody.user_id is None else command.user_id_for(allocation.id),
-            lease_file=str(self._folder(allocation.id).lease) if allocation.is_exclusive else "",
-        )
-
-    def _spec_of_nobody(self, manifest: Manifest, memory_mib: int) -> command.GuestSpec:
-        """What all guests of an image with so much memory have alike on this host."""
-        root = os.geteuid() == 0
-        groups: tuple[int, ...] = ()
-        if root and self._accelerator.kind == "kvm":
-            groups = (Path("/dev/kvm").stat().st_gid,)
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-        return command.GuestSpec(
-            allocation_id="template",
-            memory_mib=memory_mib,
-            accelerator=self._accelerator,
-            address="",
-            tsc_khz=command.host_tsc_khz(cpuinfo),
-            user_id=command.user_id_for(f"template {manifest.name}") if root else None,
-            groups=groups,
-            has_root=isinstance(manifest.boot, MicrovmBoot) and manifest.boot.root is not None,
-            kind="nanos" if isinstance(manifest.boot, NanosBoot) else "microvm",
-            processor_random=command.gives_random_numbers(self._accelerator, cpuinfo),
-        )
-
-    def _keep_informed(self, folder: GuestFolder, record: Record) -> None:
-        """Start a handover when the guest has not confirmed what holds now, or not for long."""
-        if folder.path.name in self._handovers:
-            return
-        knows = record.told is not None and record.told == (self._servers() or record.told)
-        left = record.credentials_until - self._clock.now()
-        if knows and self._renewed_before < left <= self._credentials_seconds:
-            return
-        if self._scope_of(record.allocation_id) is not None:
-            self._hand_over(folder, release_boot=False)
-
-    def _hand_over(self, folder: GuestFolder, *, release_boot: bool) -> None:
-        allocation_id = folder.path.name
-
-        self._booting += release_boot
-
-        def done(task: asyncio.Task[None]) -> None:
-            if release_boot:
-                self._boots.release()
-                self._booting -= 1
-            if self._handovers.get(allocation_id) is task:
-                del self._handovers[allocation_id]
-            if not task.cancelled() and (error := task.exception()):
-                log.warning("guest not configured", allocation=allocation_id, reason=str(error))
-
-        task = asyncio.create_task(self._configure(folder), name=f"configure {allocation_id}")
-        self._handovers[allocation_id] = task
-        task.add_done_callback(done)
-
-    async def _configure(self, folder: GuestFolder) -> None:
-        """Tell a guest who it is and where the hub is; ends when it confirms or ends.
-
-        Raises:
-            LaunchError: It has not answered by the deadline.
-        """
-        record = folder.record()
-        if record is None:
-            return
-        servers = self._servers() or record.told or ()
-        unit = _unit(record.allocation_id)
-        confirmed = record
-
-        def message() -> dict[str, Any]:
-            nonlocal confirmed
-            words, confirmed = self._message(record, servers)
-            return words
-
-        handover = asyncio.create_task(
-            control.configure(folder, message, _BOOT_SECONDS if record.told is None else 0.0)
-        )
-        try:
-            while not handover.done() and await self._runs(unit):
-                await asyncio.wait([handover], timeout=1.0)
-        finally:
-            if not handover.done():
-                handover.cancel()
-        if handover.done() and not handover.cancelled():
-            with self._counting(record.allocation_id):
-                handover.result()
-            folder.write(confirmed)
-            say = log.debug if record.told == servers else log.info
-            say("guest configured", allocation=record.allocation_id, hub=servers)
-
-    @contextlib.contextmanager
-    def _counting(self, allocation_id: str) -> Iterator[None]:
-        try:
-            yield
-        except GuestMisbehaves:
-            self._refusals.count(RefusalKind.CONTROL, allocation_id)
-            raise
-
-    def _message(self, record: Record, servers: tuple[str, ...]) -> tuple[dict[str, Any], Record]:
-        """What to tell a guest now, and its record once it has confirmed that.
-
-        Raises:
-            LaunchError: Its allocation is over.
-        """
-        scope = self._scope_of(record.allocation_id)
-        if scope is None:
-            raise LaunchError(
-                f"allocation {record.allocation_id} is over, or no leader says that it is not"
-            )
-        now = self._clock.now()
-        until = now + self._credentials_seconds
-        message = control.configuration(
-            scope.allocation_id,
-            scope.workload,
-            servers,
-            self._ca_pem,
-            AGENT_SERVER_NAME,
-            self._credentials.mint(scope, until),
-            record.health_interval_seconds,
-            now,
-            self._links_of(record.allocation_id),
-            self._hub_term(),
-        )
-        confirmed = msgspec.structs.replace(record, told=servers, credentials_until=until)
-        return message, confirmed
-
-    def _servers(self) -> tuple[str, ...]:
-        return tuple(sorted(f"{member.address}:{member.ports.hub}" for member in self._hub()))
 
     async def _runs(self, unit: str) -> bool:
         status = await self._supervisor.status(unit)
@@ -543,10 +406,6 @@ class QemuLauncher:
         if not _ALLOCATION_ID.fullmatch(allocation_id):
             raise LaunchError(f"{allocation_id!r} is no allocation id")
         return GuestFolder(self._root, allocation_id)
-
-
-def _unit(allocation_id: str) -> str:
-    return f"{UNIT_PREFIX}{allocation_id}"
 
 
 def _started(guest: GuestProcess, record: Record) -> GuestProcess:

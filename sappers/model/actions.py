@@ -30,11 +30,16 @@ class StopGuest(msgspec.Struct, frozen=True):
 
 
 class RestartGuest(msgspec.Struct, frozen=True):
-    """Stop a guest that failed and start it again on the same member."""
+    """Stop a guest that failed and start it again on the same member.
+
+    Attributes:
+        grace_seconds: 0 where nobody is left to ask: it is killed at once.
+    """
 
     allocation: Allocation
     attempt: int
     reason: str
+    grace_seconds: float = 0.0
 
 
 class ReportStatus(msgspec.Struct, frozen=True):

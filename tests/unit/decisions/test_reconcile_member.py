@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sappers.decisions.reconcile_member import hub_peer, reconcile_member
+from sappers.decisions.reconcile_member import RESTART_GRACE_SECONDS, hub_peer, reconcile_member
 from sappers.model.actions import (
     LaunchGuest,
     ReportStatus,
@@ -148,7 +148,15 @@ def test_an_unhealthy_word_that_lasts_restarts_it() -> None:
     (report,) = plan(state, guests=guest(0.0), pushes=pushes)
     assert report.status is AllocationStatus.UNHEALTHY
     pushes = push(99.0, healthy=False, healthy_at=70.0)
-    assert RestartGuest(allocation, 1, "says so") in plan(state, guests=guest(0.0), pushes=pushes)
+    restart = RestartGuest(allocation, 1, "says so", grace_seconds=RESTART_GRACE_SECONDS)
+    assert restart in plan(state, guests=guest(0.0), pushes=pushes)
+
+
+def test_a_guest_that_hangs_is_asked_nothing_before_it_is_killed() -> None:
+    state, allocation = world(status=AllocationStatus.UNHEALTHY)
+    actions = plan(state, guests=guest(0.0), pushes=push(79.0))
+    restart = RestartGuest(allocation, 1, "no health push for over 20 s", grace_seconds=0.0)
+    assert restart in actions
 
 
 def test_a_guest_that_never_pushes_is_restarted_at_the_boot_deadline() -> None:

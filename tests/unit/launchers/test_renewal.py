@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sappers.launchers.command import CONTROL_SOCKET
-from sappers.launchers.guest_folder import GuestFolder, Record
-from sappers.launchers.qemu import CREDENTIALS_SECONDS, UNIT_PREFIX, QemuLauncher
+from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder, Record
+from sappers.launchers.handover import CREDENTIALS_SECONDS
+from sappers.launchers.qemu import QemuLauncher
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Accelerator
 from sappers.ports import UnitStatus
@@ -86,7 +87,7 @@ class World:
     async def look(self) -> int:
         """One look, as the agent takes many a second; how often the guest was told so far."""
         await self.launcher.observe()
-        await asyncio.gather(*self.launcher._handovers.values())
+        await asyncio.gather(*self.launcher._handovers._under_way.values())
         return len(self.sidecar.told)
 
 

@@ -167,6 +167,7 @@ class Agent:
             inbox=self._inbox,
             events=self._events,
             repair_signer=repair_signer,
+            stream_trouble=lambda: self._streams.trouble,
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
         self._leadership = Leadership(self, clock, folder.genesis, settings.fencing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -84,6 +84,7 @@ class Service:
         events: EventRecord,
         repair_signer: RepairSigner,
         mesh: Mesh,
+        stream_trouble: Callable[[], Mapping[str, str]],
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -99,6 +100,7 @@ class Service:
         self._events = events
         self._repair_signer = repair_signer
         self._mesh = mesh
+        self._stream_trouble = stream_trouble
         self._proposer = Proposer(self, peers)
         self._barrier = SharedBarrier(lambda: agent.log)
 
@@ -189,6 +191,7 @@ class Service:
             consul=self._registration.word,
             consul_trouble=self._registration.trouble,
             snapshot_index=status.snapshot_index,
+            stream_trouble=dict(self._stream_trouble()),
             gateway_trouble=self._routing.trouble,
             mesh_trouble=self._mesh.trouble,
         )

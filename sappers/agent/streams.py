@@ -25,7 +25,12 @@ log = structlog.get_logger(__name__)
 
 
 class StreamKeeper:
-    """Acts on the plan of `decisions.streams`, while this member leads."""
+    """Acts on the plans of `decisions.streams` and `decisions.hub`, while this member leads.
+
+    Attributes:
+        reading: Where durable messages are; None while it does not lead, or nobody says.
+        trouble: Why a workload has no stream, or not as it should be; the empty name is for all.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class StreamKeeper:
         self._settled: object = None
         self._due = 0.0
         self._said: frozenset[tuple[str, str]] = frozenset()
+        self.trouble: Mapping[str, str] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -55,7 +61,7 @@ class StreamKeeper:
             replicated = self._log_now()
             status, state = replicated.status(), replicated.state()
             if status.role is not RaftRole.LEADER or not state.cluster_id:
-                self._gone_since, self._settled, self.reading = {}, None, None
+                self._gone_since, self._settled, self.reading, self.trouble = {}, None, None, {}
                 continue
             now = self._clock.monotonic()
             wanted = (status.term, state.hub_servers, frozenset(state.workloads))
@@ -97,6 +103,7 @@ class StreamKeeper:
                     error=error.message,
                     hint=error.hint,
                 )
+        self.trouble = {name: _why(name, error) for name, error in failures.items()}
         self._said = frozenset((name, error.message) for name, error in failures.items())
 
     async def _keep(self, replicated: ReplicatedLog) -> Mapping[str, SappersError]:
@@ -127,3 +134,9 @@ class StreamKeeper:
             except SappersError as error:  # one workload's trouble is not another's
                 failures[action.workload] = error
         return failures
+
+
+def _why(workload: str, error: SappersError) -> str:
+    """The same words for all workloads that have the same trouble."""
+    message = error.message.removeprefix(f"the stream of {workload}: ")
+    return f"{message}; {error.hint}" if error.hint else message

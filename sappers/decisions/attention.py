@@ -22,6 +22,8 @@ from sappers.model.workload import Workload
 # One restart may be bad luck; from the second on the guest itself is to be looked at.
 RESTARTS_WORTH_A_LOOK = 2
 REFUSALS_SHOWN = 8
+# Nobody here knows how an agent was started that does not answer.
+_LOG = "the agent's log (journalctl -u sappers, or where one by hand writes it)"
 _REFUSED: Mapping[str, str] = {
     RefusalKind.RATE: "messages over its rate",
     RefusalKind.SIZE: "messages that are too long",
@@ -71,6 +73,7 @@ def attention(
         *_consul(known, healths),
         *_gateways(known, healths),
         *_meshes(known, healths),
+        *_streams(healths),
         *_workloads(state, known),
         *_refusals(known, healths),
         *_versions(known.values()),
@@ -87,7 +90,7 @@ def _quorum(
     if not voters:
         yield (
             "the cluster is not founded yet: start as many agents as its bootstrap count says, "
-            "and see journalctl -u sappers if they do not meet"
+            f"and see {_LOG} if they do not meet"
         )
         return
     missing = [
@@ -104,7 +107,7 @@ def _quorum(
     elif raft.leader_id is None:
         yield (
             f"nobody leads, though {here} of {len(voters)} voters are here: if it lasts, see "
-            f"journalctl -u sappers on {_names(known, [v for v in voters if v not in missing])}"
+            f"{_LOG} on {_names(known, [v for v in voters if v not in missing])}"
         )
 
 
@@ -129,7 +132,7 @@ def _members(
         elif member.state is MemberState.ALIVE and member.id not in healths:
             yield (
                 f"{member.name} is alive but does not answer at {member.address} port "
-                f"{member.ports.http}: see journalctl -u sappers on it, and its firewall"
+                f"{member.ports.http}: see {_LOG} on it, and its firewall"
             )
 
 
@@ -153,7 +156,7 @@ def _hub(
     down = [server for server in state.hub_servers if _hub_down(healths.get(server))]
     if down:
         yield (
-            f"the hub server is down on {_names(known, down)}: see journalctl -u sappers there; "
+            f"the hub server is down on {_names(known, down)}: see {_LOG} there; "
             "the agent starts it again"
         )
     cut_off = [
@@ -190,7 +193,7 @@ def _consul(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) ->
     for trouble, members in sorted(suffering.items()):
         yield (
             f"Consul may not know how guests of {_names(known, members)} are: {trouble}; see "
-            "journalctl -u sappers-consul there"
+            "journalctl -u sappers-consul there, or its log where bootstrap did not install it"
         )
 
 
@@ -204,6 +207,17 @@ def _meshes(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) ->
     for member_id, health in sorted(healths.items()):
         if health.mesh_trouble and not health.consul_trouble:
             yield f"the mesh on {_names(known, [member_id])}: {health.mesh_trouble}"
+
+
+def _streams(healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    """One sentence for each reason; the workloads themselves run."""
+    suffering: dict[str, list[str]] = {}
+    for health in healths.values():
+        for workload, trouble in health.stream_trouble.items():
+            suffering.setdefault(trouble, []).append(workload)
+    for trouble, workloads in sorted(suffering.items()):
+        whose = "any workload" if "" in workloads else _listed(workloads)
+        yield f"no durable messages are kept for {whose}: {trouble}"
 
 
 def _workloads(state: ClusterState, known: Mapping[str, Member]) -> Iterable[str]:

@@ -6,7 +6,7 @@ import msgspec
 
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import ClearAlert, Command, PutSystemWorkload
-from sappers.model.workload import MONITOR, ImageReference, Workload
+from sappers.model.workload import MONITOR, MONITOR_IMAGES, ImageReference, Workload
 
 MONITOR_PORT = 9100
 MONITOR_MEMORY_MIB = 128
@@ -21,7 +21,7 @@ def plan_system_workloads(state: ClusterState) -> tuple[Command, ...]:
 
 
 def _keep_monitor(state: ClusterState) -> tuple[Command, ...]:
-    image = state.newest_guest_image(MONITOR)
+    image = state.newest_guest_image(*MONITOR_IMAGES)
     if image is None or MONITOR in state.stopped_by_hand:
         return ()
     wanted = ImageReference(image.name, image.digest)

@@ -27,6 +27,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
         consul: `ok`, `down`, or `-` where Consul is not used.
         consul_trouble: Why what Consul says of its guests may not be true, or empty.
         gateway_trouble: Why its gateway is not as wanted, or empty.
+        stream_trouble: Of a leader: why a workload's messages are not kept, by workload; the empty
+            name is for all.
         snapshot_index: Of its newest snapshot on disk, from which new members start; 0 without.
         mesh_trouble: Why its guests' part of the mesh is not as wanted, or empty.
     """
@@ -50,6 +52,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     gateway_trouble: str = ""
     snapshot_index: int = 0
     mesh_trouble: str = ""
+    stream_trouble: dict[str, str] = {}
 
 
 class MemberView(msgspec.Struct, frozen=True):

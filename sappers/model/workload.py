@@ -8,12 +8,13 @@ import msgspec
 
 # What a guest is for, and so what its credentials of the hub allow.
 Role = Literal["application", "monitor"]
-MONITOR = "monitor"
+MONITOR = "monitor"  # the workload
+MONITOR_IMAGES = frozenset({"monitor", "monitor-nanos"})  # a micro-VM, a unikernel
 
 
 def role_of(workload: str, image: str) -> Role:
     """What a workload is for, by its name and its image's: an operator need not say so."""
-    return "monitor" if workload == image == MONITOR else "application"
+    return "monitor" if workload == MONITOR and image in MONITOR_IMAGES else "application"
 
 
 class ImageReference(msgspec.Struct, frozen=True):

@@ -88,6 +88,7 @@ async def test_whoever_finds_no_room_stops_nobody_and_gets_the_room_that_comes_b
         await eventually(lambda: streams.found.get("z") == StreamReading(3), 5.0)
         clock.time += module._RETRY_SECONDS
         await eventually(lambda: streams.tried.count("b") == 2, 5.0)
+        assert keeper.trouble == {"b": "no room"}
         clock.time += GONE_SECONDS
         await eventually(lambda: sorted(streams.found) == ["a", "b", "z"], 5.0)
         running.cancel()
@@ -95,3 +96,11 @@ async def test_whoever_finds_no_room_stops_nobody_and_gets_the_room_that_comes_b
             await running
     warned = [each for each in said if each["log_level"] == "warning"]
     assert [(each["workload"], each["error"]) for each in warned] == [("b", "no room")]
+
+
+def test_workloads_with_the_same_trouble_are_told_of_in_the_same_words() -> None:
+    found = {
+        module._why(name, HubError(f"the stream of {name}: no room", hint="64 workloads at most"))
+        for name in ("a", "b")
+    }
+    assert found == {"no room; 64 workloads at most"}

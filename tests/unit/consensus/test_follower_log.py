@@ -169,3 +169,17 @@ async def test_it_has_no_vote(tmp_path: Path) -> None:
     with pytest.raises(ProposalRejected):
         await log.read_barrier(1.0)
     await log.stop()
+
+
+async def test_an_old_leaders_heartbeat_names_no_leader_and_no_term(tmp_path: Path) -> None:
+    log = await following(Cluster(3), tmp_path)
+    await log.heard(1, 5, "new")
+    await log.heard(1, 4, "old")
+    status = log.status()
+    assert (status.leader_id, status.term) == ("new", 5)
+    # What it says that is committed is: the index is believed, and its term is not gone back to.
+    await log.heard(1, 4, None)
+    assert log.status().leader_id == "new"
+    await log.heard(1, 6, "newer")
+    assert (log.status().leader_id, log.status().term) == ("newer", 6)
+    await log.stop()

@@ -241,3 +241,10 @@ def test_a_repair_of_an_earlier_death_says_nothing_of_this_one() -> None:
     state, _ = commit(revived(opened(), "m2", 120.0), closing, time=130.0)
     state = died(state, "m2", 500.0)
     assert "host2 (a voter, 10.0.0.2) is dead: start the host" in told_of_m2(state)
+
+
+def test_workloads_without_durable_messages_are_named_with_the_reason() -> None:
+    said = {"shop": "no room", "bank": "no room"}
+    seen = {**healths(2, 3), "m1": health(1, role="leader", stream_trouble=said)}
+    (told,) = [one for one in attention(world(), gossip(), raft(), seen) if "durable" in one]
+    assert told == "no durable messages are kept for bank, shop: no room"

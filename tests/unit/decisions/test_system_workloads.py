@@ -53,6 +53,18 @@ def test_a_cluster_with_a_monitor_image_runs_a_monitor() -> None:
     assert [p.allocation.role for p in placed] == ["monitor"]
 
 
+def test_whichever_of_micro_vm_and_unikernel_was_pushed_last_is_the_monitor() -> None:
+    nanos = monitor_image(2, name="monitor-nanos", kind="nanos")
+    state, _ = commit(founded(), PutImage(nanos))
+    state = settle(state)
+    running = state.workloads["monitor"]
+    assert (running.role, running.image.name) == ("monitor", "monitor-nanos")
+    state, _ = commit(state, PutImage(monitor_image(3)))
+    state = settle(state)
+    assert state.workloads["monitor"].image.name == "monitor"
+    assert state.workloads["monitor"].role == "monitor"
+
+
 def test_an_image_of_another_kind_or_name_is_no_monitor() -> None:
     for image in (monitor_image(1, kind="appliance"), monitor_image(1, name="monitor2")):
         state, _ = commit(founded(), PutImage(image))

@@ -229,7 +229,7 @@ def test_a_full_disk_is_said_and_survived(cluster: LabCluster, lab: Lab, deploy:
     cluster.run(host, f"mount -t tmpfs -o size=1m,mode=700 full {images}")
     try:
         address = f"{cluster.address(host)}:11000"
-        done = deploy("run", "other", "--image", "hello", "--addr", address)
+        done = deploy("run", "other", "--image", "hello", "--addr", address, "--timeout", "60")
     finally:
         cluster.run(host, f"umount {images}")
     assert done.returncode == 1, done
@@ -308,8 +308,14 @@ def test_guests_go_to_a_host_at_its_new_address(cluster: LabCluster, deploy: Dep
     assert first in cluster.view().allocations
 
 
-def test_all_hosts_lose_power_and_the_guests_come_back(cluster: LabCluster, lab: Lab):
-    before, hosts = cluster.view(), cluster.hosts()
+def test_all_hosts_lose_power_and_the_guests_come_back(
+    cluster: LabCluster, lab: Lab, deploy: Deploy
+):
+    hosts = cluster.hosts()
+    count = str(len(hosts))
+    done = deploy("run", "hello", "--image", "hello", "--port", "8080", "--count", count)
+    assert done.returncode == 0, done.stderr
+    before = cluster.view()
     for host in hosts:
         lab.kill_host(host)
     lab.up()

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sappers.agent.bucket import Bucket
+from sappers.agent.guest_words import read_words
 from sappers.decisions.alerts import reconcile_alerts
 from sappers.model import subjects
 from sappers.model.alert import ALERTS_KEPT, Alert
@@ -56,13 +57,8 @@ class AlertReports:
     async def receive(self, subject: str, payload: bytes) -> bool:
         """Take one message of a guest's alert subject; whether it is another word than before."""
         allocation_id = subjects.allocation_of(subject)
-        if len(payload) > REPORT_BYTES_MAX:
-            self._refusals.count(RefusalKind.SIZE, allocation_id)
-            return False
-        try:
-            report = msgspec.json.decode(payload, type=_Report)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._refusals.count(RefusalKind.UNREADABLE, allocation_id)
+        report = read_words(payload, _Report, REPORT_BYTES_MAX, allocation_id, self._refusals)
+        if report is None:
             return False
         if len(report.alerts) > ALERTS_KEPT:
             self._refusals.count(RefusalKind.ALERT, allocation_id, len(report.alerts) - ALERTS_KEPT)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from sappers.agent.guest_words import read_words
 from sappers.model import subjects
 from sappers.model.observation import GuestProcess, HealthPush
 from sappers.model.refusal import RefusalKind
@@ -89,13 +90,8 @@ class HealthInbox:
     async def receive(self, subject: str, payload: bytes) -> bool:
         """Take one message of a guest's health subject; whether it says something new."""
         allocation_id = subjects.allocation_of(subject)
-        if len(payload) > PUSH_BYTES_MAX:
-            self._refusals.count(RefusalKind.SIZE, allocation_id)
-            return False
-        try:
-            push = msgspec.json.decode(payload, type=_Push)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._refusals.count(RefusalKind.UNREADABLE, allocation_id)
+        push = read_words(payload, _Push, PUSH_BYTES_MAX, allocation_id, self._refusals)
+        if push is None:
             return False
         story = self._stories.setdefault(allocation_id, _Story())
         if (

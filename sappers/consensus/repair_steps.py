@@ -209,14 +209,8 @@ def _fail_attempt(state: ClusterState, command: FailAttempt, time: float) -> Ste
         raise CommandRefused(f"{repair.id} is at attempt {repair.attempt}, not {command.attempt}")
     if repair.status is RepairStatus.OPEN:
         return state, ()
-    changed = msgspec.structs.replace(
-        repair,
-        status=RepairStatus.OPEN,
-        allocation_id="",
-        retry_at=command.retry_at,
-        trouble=command.reason,
-        changed_at=time,
-    )
+    changed = _without_healer(repair, RepairStatus.OPEN, command.reason, time)
+    changed = msgspec.structs.replace(changed, retry_at=command.retry_at)
     text = f"{_name(state, repair)}: attempt {repair.attempt} failed: {command.reason}"
     return _with(state, changed), (Happened("repair.attempt-failed", repair.id, text),)
 
@@ -229,18 +223,18 @@ def _close(state: ClusterState, command: CloseRepair, time: float) -> Step:
         return state, ()
     if repair.status.is_terminal or not command.status.is_terminal:
         raise CommandRefused(f"{repair.id} is {repair.status}, and cannot become {command.status}")
-    changed = msgspec.structs.replace(
-        repair,
-        status=command.status,
-        allocation_id="",
-        trouble=command.text,
-        changed_at=time,
-    )
+    changed = _without_healer(repair, command.status, command.text, time)
     restored = command.status is RepairStatus.RESTORED
     follows = (f"member/{repair.member_id}",) if restored else None
     return (
         _pruned(_with(state, changed)),
         (Happened(f"repair.{command.status}", repair.id, command.text, follows),),
+    )
+
+
+def _without_healer(repair: Repair, status: RepairStatus, trouble: str, time: float) -> Repair:
+    return msgspec.structs.replace(
+        repair, status=status, allocation_id="", trouble=trouble, changed_at=time
     )
 
 

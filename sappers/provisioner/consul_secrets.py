@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.durable import write_durably
-from sappers.errors import ConfigError
+from sappers.provisioner.kept_json import read_kept
 
 _FILE = "consul-secrets.json"
 _GOSSIP_KEY_BYTES = 32
@@ -40,16 +40,11 @@ def load_consul_secrets(folder: Path) -> ConsulSecrets | None:
     Raises:
         ConfigError: The file is damaged.
     """
-    path = folder / _FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ConsulSecrets)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ConfigError(
-            f"{path}: {error}",
-            hint="restore it: a host's /var/lib/sappers/consul/agent.json has both values",
-        ) from error
+    return read_kept(
+        folder / _FILE,
+        ConsulSecrets,
+        hint="restore it: a host's /var/lib/sappers/consul/agent.json has both values",
+    )
 
 
 def ensure_consul_secrets(folder: Path) -> ConsulSecrets:

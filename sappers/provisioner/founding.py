@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.durable import write_durably
-from sappers.errors import ConfigError
+from sappers.provisioner.kept_json import read_kept
 from sappers.provisioner.plan import ClusterPlan
 
 FOUNDING_FILE = "founding.json"
@@ -42,17 +42,12 @@ def load_founding(folder: Path) -> Founding | None:
     Raises:
         ConfigError: The file is damaged.
     """
-    path = folder / FOUNDING_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Founding)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise ConfigError(
-            f"{path}: {error}",
-            hint="restore it: `bootstrap` in one host's /var/lib/sappers/agent.toml is not 0; "
-            "that host is the founder",
-        ) from error
+    return read_kept(
+        folder / FOUNDING_FILE,
+        Founding,
+        hint="restore it: `bootstrap` in one host's /var/lib/sappers/agent.toml is not 0; "
+        "that host is the founder",
+    )
 
 
 def decide_founding(

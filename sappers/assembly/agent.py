@@ -42,9 +42,10 @@ from sappers.consul.registry import ConsulRegistry
 from sappers.errors import ConfigError, IdentityError
 from sappers.gateway.configuration import Listen
 from sappers.gateway.haproxy import HaproxyGateway
+from sappers.hub.carry_over import CarryOver
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
-from sappers.hub.server import LOG_FILE, NatsHubServer
+from sappers.hub.server import LOG_FILE, NatsHubServer, find_nats_server
 from sappers.hub.servers import NatsHubServers
 from sappers.hub.streams import NatsStreams
 from sappers.hub.violations import ViolationLog
@@ -232,6 +233,7 @@ def _assemble(
         return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.root / "replica")
 
     hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
+    streams = NatsStreams(hub_client)
     agent = Agent(
         settings=settings,
         folder=folder,
@@ -245,7 +247,19 @@ def _assemble(
         ),
         hub_client=hub_client,
         hub_server=NatsHubServer(
-            folder.hub, identity, supervisor, credentials, listen_address=settings.listen_address
+            folder.hub,
+            identity,
+            supervisor,
+            credentials,
+            listen_address=settings.listen_address,
+            carry_over=CarryOver(
+                folder.hub,
+                identity,
+                supervisor,
+                streams,
+                credentials.agent(identity.node_id),
+                find_nats_server,
+            ),
         ),
         launcher=launcher,
         images=images,
@@ -269,7 +283,7 @@ def _assemble(
             ConsulCatalog(consul) if consul and settings.ports.gateway else None,
         ),
         mesh=mesh,
-        streams=NatsStreams(hub_client),
+        streams=streams,
         hub_servers=NatsHubServers(
             hub_client, lambda: NatsHubClient(identity, credentials.system(identity.node_id))
         ),

@@ -22,6 +22,7 @@ import structlog
 
 from sappers.durable import write_durably
 from sappers.errors import HubError, SupervisorError
+from sappers.hub.carry_over import CarryOver
 from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
 from sappers.hub.settings import server_settings
 from sappers.model.hub import member_of, server_name
@@ -71,6 +72,7 @@ class NatsHubServer:
         *,
         listen_address: str,
         binary: Path | None = None,
+        carry_over: CarryOver | None = None,
     ) -> None:
         """`folder` is STATE_DIR/hub with `operator.jwt` and `account.jwt` in it."""
         self._folder = folder
@@ -79,6 +81,8 @@ class NatsHubServer:
         self._credentials = credentials
         self._listen_address = listen_address
         self._binary = binary
+        self._carry_over = carry_over
+        self._carrying: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
@@ -101,6 +105,12 @@ class NatsHubServer:
             if applied.servers:
                 self._write_applied(_Applied(applied.term, left_term=max(applied.term, 1)))
                 self._put_store_aside()
+
+    def _begin_to_carry(self, me: Member) -> None:
+        """In the background: the cluster may have no quorum before all of it runs."""
+        over = self._carrying is None or self._carrying.done()
+        if over and self._carry_over is not None and self._carry_over.is_due:
+            self._carrying = asyncio.create_task(self._carry_over.run(me))
 
     def _put_store_aside(self) -> None:
         """Others have all that is in it; whoever comes back begins with an empty one."""
@@ -133,6 +143,8 @@ class NatsHubServer:
         )
         status = await self._supervisor.status(UNIT)
         running = status is not None and status.running
+        if len(servers) > 1:
+            self._begin_to_carry(me)
         if running and wanted.digest == applied.digest:
             if wanted != applied:
                 self._write_applied(wanted)

@@ -133,6 +133,16 @@ class NatsStreams:
             for each in messages
         )
 
+    async def waiting(self, workload: str) -> int:
+        """How many messages are kept and not settled.
+
+        Raises:
+            HubError: The hub does not answer.
+        """
+        async with said_plainly(f"the stream of {workload}"):
+            info = await self._client.jetstream(_CALL_SECONDS).stream_info(_name(workload))
+        return int(info.state.messages)
+
     async def settle(self, workload: str, token: str, *, again: bool) -> None:
         """Have a message forgotten, or delivered again.
 

@@ -115,6 +115,14 @@ class Agents:
         process.kill()
         process.wait()
 
+    def raft_process_of(self, name: str) -> int:
+        """The process id of a voter's Raft, which is the agent's child."""
+        agent = self._processes[name].pid
+        for child in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
+            if b"sappers.consensus.process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        raise AssertionError(f"{name} has no raft process")
+
     def stop(self, name: str) -> int:
         process = self._processes.pop(name)
         process.send_signal(signal.SIGTERM)

@@ -9,10 +9,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from sappers.hub.carry_over import CarryOver
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials, HubAccount, create_hub_account
-from sappers.hub.server import UNIT, NatsHubServer
+from sappers.hub.server import UNIT, NatsHubServer, find_nats_server
 from sappers.hub.servers import NatsHubServers
+from sappers.hub.streams import NatsStreams
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.ports import UnitSpec, UnitStatus
@@ -108,6 +110,25 @@ class Hub:
             self.supervisors[name],
             self.credentials,
             listen_address=self.members[name].address,
+        )
+
+    def carry_over(self, name: str, streams: NatsStreams) -> None:
+        """Have a member bring along what its server kept while it was the only one."""
+        folder, identity = self.folder / name / "hub", self.identities[name]
+        self.servers[name] = NatsHubServer(
+            folder,
+            identity,
+            self.supervisors[name],
+            self.credentials,
+            listen_address=self.members[name].address,
+            carry_over=CarryOver(
+                folder,
+                identity,
+                self.supervisors[name],
+                streams,
+                self.credentials.agent(name),
+                find_nats_server,
+            ),
         )
 
     def log(self, name: str) -> str:

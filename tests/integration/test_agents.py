@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +83,27 @@ def test_one_agent_alone_is_a_cluster(agents: Agents) -> None:
     assert agents.stop("only") == 0
     agents.start()
     wait_until("the same cluster again", agents.is_whole, WHOLE_SECONDS)
+
+
+@pytest.mark.parametrize("agents", [["n1", "n2", "n3"]], indirect=True)
+def test_a_voter_whose_raft_hangs_is_suspected_though_gossip_hears_it(agents: Agents) -> None:
+    wait_until("three members with a hub", agents.is_whole, WHOLE_SECONDS)
+    view = agents.view()
+    assert view is not None
+    name = next(one for one in agents.names if one != view.leader_id)
+
+    def held() -> tuple[str, ...] | None:
+        now = agents.view()
+        found = [one for one in now.members if one.member.id == name] if now else []
+        return found[0].suspected_by if found else None
+
+    process = agents.raft_process_of(name)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        wait_until("Raft's word against it is committed", lambda: held() == ("raft",), 60)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    wait_until("it is trusted again", lambda: held() == (), 60)
+    again = agents.view()
+    assert again is not None
+    assert not again.repairs

@@ -49,7 +49,7 @@ class Disk(Protocol):
         """Cut a file; durable."""
 
     def sync(self, path: Path) -> None:
-        """Make durable what was read: after a kill it may be in the page cache alone."""
+        """Make durable what was read, its name too: it may be in the page cache alone."""
 
 
 class _File:
@@ -109,6 +109,7 @@ class LocalDisk:
         """See Disk."""
         with path.open("rb") as file:
             os.fsync(file.fileno())
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -158,6 +158,10 @@ class SnapshotStore:
         self.newest_useful = newest_useful
         self.has_room: Callable[[Any], bool] = lambda _: True
         self.loaded = read_snapshot(path, disk)
+        if self.loaded is not None:
+            # Written by a process that then failed, it may be in the page cache alone, while the
+            # journal is about to be trimmed to it.
+            disk.sync(path)
         self.index = self.loaded.index if self.loaded else 0
         self._writer: Worker | None = None
         self._error: Exception | None = None

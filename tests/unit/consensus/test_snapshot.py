@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -9,6 +11,7 @@ from sappers.consensus.snapshot import SnapshotStore, read_snapshot
 from sappers.errors import LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.workload import ImageReference, Workload
+from tests.simulation.disk import SimulatedDisk
 
 PREVIOUS, LAST = (b"\0a", 8, 2), (b"\0b", 9, 2)
 
@@ -85,6 +88,31 @@ def test_a_failed_write_leaves_the_old_one(tmp_path: Path) -> None:
     found = read_snapshot(tmp_path / "snapshot")
     assert found is not None
     assert found.decoded() == state()
+
+
+def test_one_that_is_read_again_survives_a_power_loss_though_its_writing_failed(
+    tmp_path: Path,
+) -> None:
+    """The journal is trimmed to what was read; the one before must not come back."""
+    path = tmp_path / "snapshot"
+    written(path, state())
+    disk = SimulatedDisk(random.Random(1))
+    disk.replace(path, path.read_bytes())
+    written(path, state(5))
+    newer, checks = path.read_bytes(), iter((False, True))
+
+    def fail_once() -> None:
+        if next(checks, False):
+            raise OSError("the folder was not synced")
+
+    with patch.object(disk, "check_health", fail_once), pytest.raises(OSError, match="folder"):
+        disk.replace(path, newer)
+    found = SnapshotStore(path, disk=disk).loaded
+    assert found is not None
+    disk.lose_power()
+    again = SnapshotStore(path, disk=disk).loaded
+    assert again is not None
+    assert again.decoded() == found.decoded() == state(5)
 
 
 def test_it_travels_in_chunks(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.watch import Watch
 
+FEWEST_HOSTS = 3
+
 
 class Faults:
     """Does harm to hosts and to the network between them."""
@@ -53,7 +55,7 @@ class Faults:
             await asyncio.sleep(self._chance.expovariate(self._a_second))
 
     def heal(self) -> None:
-        """Put everything right; whoever is off is switched on."""
+        """Put everything right; whoever is off is switched on, but perhaps one, for long."""
         self._note("everything is put right")
         for task in self._under_way:
             task.cancel()
@@ -65,6 +67,18 @@ class Faults:
             host.guests.launch_fails = 0.0
             if not host.is_up:
                 host.boot()
+        if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
+            lost = self._victim()
+            self._note(f"{lost.name} is gone for long")
+            lost.lose_power()
+
+    def bring_back(self) -> bool:
+        """Switch on who was gone for long; whether anybody was."""
+        lost = [host for host in self._hosts if not host.is_up]
+        for host in lost:
+            self._note(f"{host.name} comes back")
+            host.boot()
+        return bool(lost)
 
     # -- helpers ------------------------------------------------------------------------------
 

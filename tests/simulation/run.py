@@ -109,14 +109,21 @@ class World:
         self.loop.create_task(self.faults.run(until))
         self._run_until(lambda: self.loop.time() >= until + 1.0, 60.0)
         self.faults.heal()
-        if not self._run_until(self._is_settled, WHOLE_WITHIN_SECONDS):
-            self.watch.broke(f"not whole {WHOLE_WITHIN_SECONDS:g} s after the last fault:"
-                             f" {self._why_not()}")  # fmt: skip
+        self._must_become_whole("the last fault")
+        if self.faults.bring_back():
+            self._must_become_whole("one came back that had been gone for long")
         launched_at = self.watch.launched_at
         self._run_until(lambda: False, QUIET_SECONDS)
         if self.watch.launched_at > launched_at:
             self.watch.broke("a guest is launched although nothing lacks")
         self._check_the_end()
+
+    def _must_become_whole(self, what: str) -> None:
+        self._whole_since = None
+        if not self._run_until(self._is_settled, WHOLE_WITHIN_SECONDS):
+            self.watch.broke(
+                f"not whole {WHOLE_WITHIN_SECONDS:g} s after {what}: {self._why_not()}"
+            )
 
     async def _want_workloads(self) -> None:
         image = ClusterImage(IMAGE.name, IMAGE.digest, "microvm", 1, 1.0)

@@ -145,6 +145,9 @@ def why_not_whole(state: ClusterState, hosts: Iterable[Host]) -> str:
 
 def _why_not_agreed(state: ClusterState, up: Mapping[str, Host]) -> str:
     indexes = set()
+    gone = set(state.electorate) - up.keys()
+    if gone and up.keys() - set(state.electorate):
+        return f"{sorted(gone)} is gone and still votes, though there are others"
     for name, host in up.items():
         if host.agent is None or not host.agent.has_log:
             return f"the agent of {name} does not run"

@@ -71,6 +71,7 @@ class Actuator:
         self.failed_launches: dict[str, str] = {}
         self.hub_peers: tuple[str, ...] = ()
         self.hub_refuses: tuple[str, ...] = ()
+        self.hub_left = False
 
     @property
     def under_way(self) -> frozenset[str]:
@@ -166,11 +167,12 @@ class Actuator:
                     await self._submit(report)
             case RunHubServer(servers=servers, term=term, refused=refused):
                 await self._hub_server.run(servers, term, refused)
-                self.hub_refuses = refused
+                self.hub_refuses, self.hub_left = refused, False
                 self.hub_peers = tuple(hub_peer(server) for server in servers)
             case StopHubServer(reason=reason):
                 log.info("stopping the hub server", reason=reason)
                 await self._hub_server.stop()
+                self.hub_left = True
 
     async def _launch(self, allocation: Allocation) -> None:
         """Launch, and remember why it failed, so that the plan can restart or give up.

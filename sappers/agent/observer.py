@@ -71,6 +71,7 @@ class Observer:
                 server_running=running_with is not None,
                 server_peers=self._actuator.hub_peers,
                 server_refuses=self._actuator.hub_refuses,
+                server_left=self._actuator.hub_left,
                 connected=self._hub_client.connected,
                 durable=self._durable(),
             ),

@@ -71,8 +71,10 @@ def _reconcile_hub(
     state: ClusterState, observed: MemberObservation, member_id: str
 ) -> list[Action]:
     if member_id not in state.hub_servers:
-        if observed.hub.server_running:
-            return [StopHubServer("another member runs it now")]
+        # One that was dead when the hub left it must know: it would come back with what it had.
+        unaware = bool(state.hub_servers) and not observed.hub.server_left
+        if observed.hub.server_running or unaware:
+            return [StopHubServer("other members run it now")]
         return []
     servers = tuple(state.members[server] for server in state.hub_servers)
     wanted = tuple(hub_peer(server) for server in servers)

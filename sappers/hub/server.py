@@ -47,13 +47,13 @@ class _Applied(msgspec.Struct, frozen=True):
     """What the server was last made to run with; `digest` covers settings and certificates.
 
     Attributes:
-        left_term: The term in which it ceased to be a server last; 0: it never has.
+        times_left: How often it has ceased to be a server.
     """
 
     term: int = 0
     servers: tuple[str, ...] = ()
     digest: str = ""
-    left_term: int = 0
+    times_left: int = 0
 
 
 class NatsHubServer:
@@ -103,7 +103,7 @@ class NatsHubServer:
             await self._supervisor.stop(UNIT, _STOP_SECONDS)
             applied = self._applied()
             if applied.servers:
-                self._write_applied(_Applied(applied.term, left_term=max(applied.term, 1)))
+                self._write_applied(_Applied(applied.term, times_left=applied.times_left + 1))
                 self._put_store_aside()
 
     def _begin_to_carry(self, me: Member) -> None:
@@ -136,10 +136,10 @@ class NatsHubServer:
                 f"the hub follows term {applied.term} already, term {term} is over",
                 hint="nothing: the new leader decides",
             )
-        name = server_name(me.id, applied.left_term)
+        name = server_name(me.id, applied.times_left)
         settings = self._settings(me, servers, refused, name)
         wanted = _Applied(
-            term, tuple(one.id for one in servers), self._digest(settings), applied.left_term
+            term, tuple(one.id for one in servers), self._digest(settings), applied.times_left
         )
         status = await self._supervisor.status(UNIT)
         running = status is not None and status.running

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 
 
-def server_name(member_id: str, left_term: int) -> str:
+def server_name(member_id: str, times_left: int) -> str:
     """What a member's server is called.
 
     JetStream takes back nobody that it has forgotten, for minutes and by name: whoever comes back
-    has another one, of the term that it left in (0: it never has).
+    has another one.
     """
-    return f"{member_id}@{left_term}" if left_term else member_id
+    return f"{member_id}@{times_left}" if times_left else member_id
 
 
 def member_of(server: str) -> str:

@@ -109,6 +109,7 @@ class HubObservation(msgspec.Struct, frozen=True):
     Attributes:
         server_running: This member's own nats-server lives.
         server_peers: What that server was started with, `id@address:port` each.
+        server_left: This member has taken note that it is no server, since the agent started.
         server_refuses: Allocations whose guests that server lets in no more.
         durable: Where durable messages are, while this member leads and the hub says it.
         connected: This member's client is connected to the hub.
@@ -116,6 +117,7 @@ class HubObservation(msgspec.Struct, frozen=True):
 
     server_running: bool = False
     server_peers: tuple[str, ...] = ()
+    server_left: bool = False
     server_refuses: tuple[str, ...] = ()
     durable: HubReading | None = None
     connected: bool = False

@@ -253,3 +253,16 @@ async def test_a_false_server_cannot_talk_a_client_out_of_tls(hub: Hub) -> None:
         assert b"CONNECT" not in first
         assert not client.connected
         await client.close()
+
+
+async def test_who_comes_back_has_another_name_each_time_and_an_empty_store(hub: Hub) -> None:
+    settings = hub.folder / "b" / "hub" / "nats-server.conf"
+    for name in ("b", "b@1", "b@2"):
+        await hub.run("a", "b")
+        assert msgspec.json.decode(settings.read_bytes())["server_name"] == name
+        assert await hub_answers("127.0.0.2", hub.members["b"].ports.hub) == "b"
+        store = hub.folder / "b" / "hub" / "jetstream"
+        await eventually(store.exists)
+        await hub.servers["b"].stop()
+        assert not store.exists()
+        await hub.servers["b"].stop()  # again, as after a restart of the agent

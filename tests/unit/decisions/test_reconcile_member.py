@@ -260,6 +260,9 @@ def test_the_hub_server_runs_where_the_state_says() -> None:
     state, _ = commit(state, SetHub(("m2", "m3")), term=1)
     (stop,) = plan(state, hub=HubObservation(server_running=True, server_peers=peers))
     assert isinstance(stop, StopHubServer)
+    (again,) = plan(state)
+    assert isinstance(again, StopHubServer), "it may have been dead when the hub left it"
+    assert plan(state, hub=HubObservation(server_left=True)) == ()
 
 
 def test_the_hub_server_refuses_guests_whose_allocation_is_over_wherever_they_are() -> None:

@@ -198,6 +198,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "former-genesis.json"
 
     @property
+    def damaged_raft(self) -> Path:
+        """What a voter began again without; for whoever wants to know what happened."""
+        return self.root / "raft-damaged"
+
+    @property
     def raft(self) -> Path:
         """Journal, term and vote, snapshots of a voter."""
         return self.root / "raft"

@@ -424,6 +424,11 @@ class Agent:
         return self._seat.log is not None
 
     @property
+    def vote_trouble(self) -> str:
+        """Why this member does not use the vote that it has, or empty."""
+        return self._seat.trouble
+
+    @property
     def hub_server_runs(self) -> bool:
         """Whether this member's own nats-server lived at the last look."""
         return self._hub_running

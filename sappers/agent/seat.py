@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -25,8 +26,9 @@ from sappers.agent.genesis import (
 )
 from sappers.agent.relay import Follower
 from sappers.config import StateFolder
-from sappers.errors import IdentityError, SappersError
+from sappers.errors import IdentityError, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
+from sappers.model.observation import RaftStatus
 from sappers.model.view import Genesis
 from sappers.ports import FollowingLog, ReplicatedLog
 
@@ -84,7 +86,13 @@ class Seat:
         self._votes = False
         self._change: asyncio.Task[None] | None = None
         self._joining: ReplicatedLog | None = None
+        self._trouble = ""
         self._lost_with = -1  # index of the electorate that was known when the vote was lost
+
+    @property
+    def trouble(self) -> str:
+        """Why this member does not use the vote that it has, or empty."""
+        return self._trouble
 
     @property
     def log(self) -> ReplicatedLog | None:
@@ -92,19 +100,26 @@ class Seat:
         return self._log
 
     async def start(self) -> None:
-        """Take the seat that this member had.
+        """Take the seat that this member had; only follow where what it voted with is damaged.
 
         Raises:
-            LogDamaged: As the log raises it; nothing runs then.
+            LogDamaged: The genesis cannot be read; nothing runs then.
         """
         genesis = load_genesis(self._folder.genesis)
         if genesis is not None:
-            await self._vote(genesis)
-            return
+            try:
+                await self._vote(genesis)
+            except LogDamaged as error:
+                self._trouble = error.message
+                log.error("does not vote", reason=error.message, hint=error.hint)
+            else:
+                return
         following = self._open_following_log(self._follower)
         self._follower.follow(following)
         await following.start()
         self._use(following, votes=False)
+        if self._trouble:
+            await self._tell(votes=False)
 
     async def stop(self) -> None:
         """End the log, with nothing acknowledged left unsynced."""
@@ -142,11 +157,28 @@ class Seat:
             if status.is_removed:
                 self._change = asyncio.create_task(self._lose_vote(), name="losing the vote")
             return
+        if self._trouble:
+            self._attend_trouble(status, state)
+            return
         # Whoever was told that it lost its vote may not have seen yet in its own state that it did.
         news = state.electorate_index > self._lost_with
         current = status.leader_id is not None and status.applied_index >= status.commit_index
         if self._me_id in state.electorate and news and current:
             self._change = asyncio.create_task(self._gain_vote(state), name="gaining a vote")
+
+    def _attend_trouble(self, status: RaftStatus, state: ClusterState) -> None:
+        """Begin again once the others count without this member: until then it has voted."""
+        current = status.leader_id is not None and status.applied_index >= status.commit_index
+        if state.electorate and self._me_id not in state.electorate and current:
+            self._put_away()
+            self._trouble = ""
+            log.info("damaged files put away", folder=str(self._folder.damaged_raft))
+
+    def _put_away(self) -> None:
+        """Keep what is damaged for whoever wants to know why."""
+        shutil.rmtree(self._folder.damaged_raft, ignore_errors=True)
+        shutil.copytree(self._folder.raft, self._folder.damaged_raft)
+        self._forget_votes()
 
     async def _vote(self, genesis: Genesis) -> None:
         check_raft_folder(self._folder)

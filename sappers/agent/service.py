@@ -60,6 +60,10 @@ class RunningAgent(Protocol):
     def hub_server_runs(self) -> bool:
         """Whether this member's own nats-server lives."""
 
+    @property
+    def vote_trouble(self) -> str:
+        """Why it does not use the vote that it has, or empty."""
+
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter."""
 
@@ -192,6 +196,7 @@ class Service:
             consul_trouble=self._registration.trouble,
             snapshot_index=status.snapshot_index,
             stream_trouble=dict(self._stream_trouble()),
+            vote_trouble=self._agent.vote_trouble,
             gateway_trouble=self._routing.trouble,
             mesh_trouble=self._mesh.trouble,
         )

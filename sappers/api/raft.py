@@ -17,8 +17,9 @@ RECOVERY_SECONDS = 20.0
 
 async def report(call: Call) -> RaftReport:
     """GET /v1/raft."""
-    log, me = call.service.log, call.service.me
-    return RaftReport(me.id, me.name, log.state().cluster_id, log.status())
+    service, me = call.service, call.service.me
+    trouble = (await service.health()).vote_trouble
+    return RaftReport(me.id, me.name, service.log.state().cluster_id, service.log.status(), trouble)
 
 
 async def put_voter(call: Call) -> Written:

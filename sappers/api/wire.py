@@ -16,7 +16,7 @@ from sappers.model.backup import PIECE_BYTES, PIECES_MAX
 from sappers.model.event import Event, EventFilter
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
-from sappers.model.observation import RaftStatus
+from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.repair import RepairLogin
 from sappers.model.workload import ImageReference, Workload, role_of
 from sappers.ports import LogLevel
@@ -270,12 +270,22 @@ class WantedRecovery(_Input, frozen=True):
 
 
 class RaftReport(msgspec.Struct, frozen=True):
-    """One member's own word of its log."""
+    """One member's own word of its log.
+
+    Attributes:
+        trouble: Why this member does not use the vote that it has, or empty.
+    """
 
     member_id: str
     name: str
     cluster_id: str
     status: RaftStatus
+    trouble: str = ""
+
+    @property
+    def votes_here(self) -> bool:
+        """Whether this member has a raft process."""
+        return self.status.role is not RaftRole.NONE
 
 
 class Members(msgspec.Struct, frozen=True):

@@ -108,13 +108,7 @@ def reseed(
     """Let a voter whose files are damaged or lost begin again, from its peers' snapshot."""
     with open_cluster(cluster, addr) as client:
         found = find_member(client.view(), member)
-        if found.id in client.view().electorate:
-            _remove(client, found)
-
-        _wait(client, found, timeout, votes=False)
-        if found.id not in client.view().electorate:
-            _at_leader(client, "PUT", f"/v1/raft/voters/{found.id}")
-        _wait(client, found, timeout, votes=True)
+        reseed_voter(client, found, timeout)
     _say(f"{found.name} votes again, with what its peers gave it")
 
 
@@ -164,6 +158,20 @@ def recover(
     _say(f"{chosen.name} goes on alone; other members get votes as they are well")
 
 
+def reseed_voter(client: OperatorClient, member: Member, timeout_seconds: float) -> None:
+    """Take a member's vote, wait until it has put its old files away, and give it a new one.
+
+    Raises:
+        StillWaiting, ApiError: Not done; it can be asked for again.
+    """
+    if member.id in client.view().electorate:
+        _remove(client, member)
+    _wait(client, member, timeout_seconds, votes=False)
+    if member.id not in client.view().electorate:
+        _at_leader(client, "PUT", f"/v1/raft/voters/{member.id}")
+    _wait(client, member, timeout_seconds, votes=True)
+
+
 def _wait(client: OperatorClient, member: Member, timeout_seconds: float, *, votes: bool) -> None:
     """Until a member votes, or has put its old files away."""
 
@@ -171,7 +179,7 @@ def _wait(client: OperatorClient, member: Member, timeout_seconds: float, *, vot
         mine = [one for one in _reports(client) if one.member_id == member.id]
         if not mine:
             return False, "it does not answer"
-        done = mine[0].status.votes_here is votes and not mine[0].status.trouble
+        done = mine[0].votes_here is votes and not mine[0].trouble
         return done, "it does not vote yet" if votes else "its old files are in use still"
 
     wait_until(

@@ -67,7 +67,7 @@ def newest_voter(reports: Sequence[RaftReport], named: str | None) -> RaftReport
     voters = [
         one
         for one in reports
-        if one.status.votes_here and (named is None or named in (one.name, one.member_id))
+        if one.votes_here and (named is None or named in (one.name, one.member_id))
     ]
     if not voters:
         what = "no voter answers" if named is None else f"{named} is no voter that answers"
@@ -104,18 +104,16 @@ def render_peers(reports: Sequence[RaftReport]) -> RenderableType:
     }
     for one in reports:
         status = one.status
-        role = str(status.role) if status.votes_here else "follows"
+        role = str(status.role) if one.votes_here else "follows"
         silent = unheard.get(one.member_id)
         table.add_row(
             plain(one.name),
             plain(role, "bold" if status.role is RaftRole.LEADER else ""),
             str(status.term),
-            str(status.last_index) if status.votes_here else "-",
+            str(status.last_index) if one.votes_here else "-",
             str(status.applied_index),
             str(status.snapshot_index) if status.snapshot_index else "-",
             Text(f"{silent} s ago", "red") if silent else Text("-" if not unheard else "now"),
         )
-    trouble = [
-        plain(f"{one.name}: {one.status.trouble}", "red") for one in reports if one.status.trouble
-    ]
+    trouble = [plain(f"{one.name}: {one.trouble}", "red") for one in reports if one.trouble]
     return Group(table, *trouble)

@@ -69,6 +69,7 @@ def attention(
         *_quorum(known, voters, raft, healths),
         *_members(state, known, voters, healths),
         *_hub(state, known, healths),
+        *_damaged(known, healths),
         *_images(known, healths),
         *_consul(known, healths),
         *_gateways(known, healths),
@@ -78,6 +79,16 @@ def attention(
         *_refusals(known, healths),
         *_versions(known.values()),
     )
+
+
+def _damaged(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    for member_id, health in sorted(healths.items()):
+        if health.vote_trouble:
+            name = _names(known, [member_id])
+            yield (
+                f"{name} does not vote: {health.vote_trouble}; "
+                f"let it begin again from its peers: sappers-deploy raft reseed {name}"
+            )
 
 
 def _quorum(

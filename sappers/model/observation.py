@@ -33,7 +33,6 @@ class RaftStatus(msgspec.Struct, frozen=True):
             it heard within two seconds lack.
         snapshot_index: Of this voter's newest snapshot on disk; 0 without one.
         last_index, last_term: Of the newest entry in this voter's log, committed or not.
-        trouble: Why this member, which has a vote, does not use it: a damaged file; or empty.
         is_removed: This member had a vote and was removed: its raft process has ended for good.
     """
 
@@ -48,12 +47,6 @@ class RaftStatus(msgspec.Struct, frozen=True):
     is_removed: bool = False
     last_index: int = 0
     last_term: int = 0
-    trouble: str = ""
-
-    @property
-    def votes_here(self) -> bool:
-        """Whether this member has a raft process that votes, or should have one."""
-        return self.role is not RaftRole.NONE or bool(self.trouble)
 
 
 class GuestProcess(msgspec.Struct, frozen=True):

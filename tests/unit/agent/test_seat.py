@@ -194,6 +194,31 @@ async def test_after_a_restart_it_sits_where_it_sat(world: World) -> None:
     assert not world.seat.log.votes
 
 
+async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_removed(
+    world: World,
+) -> None:
+    await world.gain()
+    await world.seat.stop()
+    (world.folder.raft / "journal").unlink()  # it is known that there was one
+    world.seat = world.new_seat()
+    await world.seat.start()
+    assert str(world.folder.raft) in world.seat.trouble
+    assert world.says_it_votes[-1] is False
+    following = world.seat.log
+    assert not following.votes
+    (world.folder.raft / "evidence").write_text("")
+    following.current = world.elect("m1", "m2", "m4")
+    world.seat.attend()
+    assert world.seat._change is None, "the others count on a memory that it has not got"
+    assert world.seat.trouble
+    following.current = world.elect("m1", "m2", "m3")
+    world.seat.attend()
+    assert world.seat.trouble == ""
+    assert (world.folder.damaged_raft / "evidence").exists()
+    assert load_genesis(world.folder.genesis) is None
+    await world.gain()
+
+
 async def test_one_that_cannot_vote_yet_goes_on_following_and_tries_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,10 +13,14 @@ from sappers.model.observation import RaftRole, RaftStatus
 VOTERS = ("m1", "m2", "m3")
 
 
-def report(name: str, role: RaftRole, last: int = 100, **changes: object) -> RaftReport:
+def report(
+    name: str, role: RaftRole, last: int = 100, trouble: str = "", **changes: object
+) -> RaftReport:
     leader = "m1" if role is not RaftRole.CANDIDATE else None
     facts = {"electorate": VOTERS, "last_index": last, "last_term": 7, **changes}
-    return RaftReport(name, f"host-{name}", "c", RaftStatus(role, 7, leader, 90, 90, **facts))
+    return RaftReport(
+        name, f"host-{name}", "c", RaftStatus(role, 7, leader, 90, 90, **facts), trouble
+    )
 
 
 LEADER = report("m1", RaftRole.LEADER, unheard={"m3": 12}, snapshot_index=50)

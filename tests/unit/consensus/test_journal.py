@@ -101,7 +101,7 @@ def test_a_bad_entry_in_the_middle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(data)
     with pytest.raises(LogDamaged, match=r"journal.*checksum") as caught:
         Journal(tmp_path)
-    assert "remove this member" in str(caught.value.hint)
+    assert "raft reseed" in str(caught.value.hint)
     assert (tmp_path / "journal").read_bytes() == data, "evidence must not be touched"
 
 

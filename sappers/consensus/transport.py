@@ -38,6 +38,7 @@ _FRAME_LIMIT_BYTES = 4 * 2**20  # a batch of 1 MiB, a command, and what framing 
 _UNSENT_LIMIT_BYTES = 64 * 2**20  # a peer that takes in no more than that is cut off
 _STRANGERS_MAX = 256
 _ACCEPT_PAUSE_SECONDS = 0.5
+_UNWANTED_SECONDS = 1.0
 _UNDIALLED_SECONDS = 3.0  # without a link, until the one with the larger id dials, too
 _ROOM_BYTES = 4 * 2**20  # below it a link takes another part of a snapshot
 _PING = frame(Ping())
@@ -268,6 +269,9 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         problem = ""
         waits = self._hello.node_id > peer_id
         while True:
+            if self.is_revoked(peer_id):
+                await asyncio.sleep(_UNDIALLED_SECONDS)
+                continue
             if waits:
                 await asyncio.sleep(_UNDIALLED_SECONDS)
                 if peer_id in self._links:
@@ -286,6 +290,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
                     )
                 await link.closed.wait()
                 problem = ""
+                if not link.is_greeted:  # it is there, and wants no link: there is no hurry
+                    await asyncio.sleep(_UNWANTED_SECONDS)
             except (OSError, ValueError) as error:  # TimeoutError and SSLError are OSErrors
                 if problem != (problem := f"{host}:{port}: {error or 'no answer in time'}"):
                     _log.info("cannot reach a voter", peer=peer_id, reason=problem)

@@ -6,25 +6,37 @@ import asyncio
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import ssl
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sappers.config import RaftSettings
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.joining import joiners_record
-from sappers.consensus.raft_log import RaftLog
+from sappers.consensus.raft_log import RaftLog, StartProcess, start_raft_process
 from sappers.consensus.snapshot import load_state
-from sappers.consensus.wire import Frames, Hello, frame
+from sappers.consensus.wire import FrameConnection, Frames, Hello, frame
 from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
-from sappers.model.commands import Entry, FoundCluster, NoOperation, Proposal, PutImage, PutWorkload
+from sappers.model.commands import (
+    Entry,
+    FoundCluster,
+    NoOperation,
+    Proposal,
+    PutImage,
+    PutWorkload,
+    RegisterMember,
+    RevokeMember,
+)
 from sappers.model.image import ClusterImage
 from sappers.model.observation import RaftRole
 from sappers.model.view import Genesis
@@ -32,6 +44,7 @@ from sappers.model.workload import ImageReference, Workload
 from sappers.security.authority import Authority, create_authority, create_request, sign_request
 from sappers.security.identity import load_identity
 from sappers.security.tls import client_context
+from tests.fake_member import make_member
 
 CLUSTER_ID = "cluster-under-test"
 
@@ -73,6 +86,9 @@ class Cluster:
         self.ports = dict(zip(ids, free_ports(voters), strict=True))
         addresses = {node: f"127.0.0.1:{port}" for node, port in self.ports.items()}
         self.genesis = Genesis(CLUSTER_ID, ids[0], tuple(ids), addresses)
+        self.renewed = 0  # how often a certificate was replaced
+        self.start_process = start_raft_process
+        self.listen: dict[str, tuple[str, int]] = {}  # of those that listen elsewhere
         self.records: dict[str, Genesis] = {}  # of voters that were added later
         self.moved: dict[str, str] = {}
         for node in ids:
@@ -87,9 +103,11 @@ class Cluster:
             self.root / node / "raft",
             load_identity(self.root / node / "pki"),
             self.settings,
-            ("127.0.0.1", self.ports[node]),
+            self.listen.get(node, ("127.0.0.1", self.ports[node])),
             self.moved.get,
             WallClock(),
+            start_process=self.start_process,
+            renewals=lambda: self.renewed,
         )
 
     def found(self) -> Proposal:
@@ -321,6 +339,120 @@ async def test_kill_of_all_loses_nothing_acknowledged(start_cluster: StartCluste
     print(f"{len(acknowledged)} acknowledged writes through 4 kills of all")
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+async def test_the_kernel_is_told_to_sync_before_the_agent_is_told(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, 1, RaftSettings())
+    trace = tmp_path / "calls"
+    cluster.start_process = traced(trace)
+    cluster.logs = {"node-0": cluster.log_of("node-0")}
+    await cluster.start()
+    leader = await cluster.leader()
+    for _ in range(5):
+        await leader.propose(cluster.proposal(), 10.0)
+    await cluster.stop()
+    written = told = synced = 0
+    for line in trace.read_text().splitlines():
+        call = line.partition("(")[0].split()[-1]
+        if call == "write" and "Jr" in line:  # the mark of a record in the journal
+            written += 1
+        elif call == "fdatasync":
+            synced = written
+        elif call.startswith("send") and "done" in line:
+            told += 1
+            assert synced == written, "told of an entry that was not synced"
+    assert told == 5
+
+
+def traced(trace: Path) -> StartProcess:
+    """A raft process whose writes, syncs and words to the agent are recorded, in order."""
+    calls = "trace=write,fdatasync,sendto,sendmsg"
+    return started_by("strace", "-f", "-s", "64", "-o", str(trace), "-e", calls)
+
+
+def started_by(*words: str) -> StartProcess:
+    """A raft process that another command starts."""
+
+    async def start(end: FrameConnection) -> asyncio.subprocess.Process:
+        mine, theirs = socket.socketpair()
+        module = (sys.executable, "-P", "-m", "sappers.consensus.process", str(theirs.fileno()))
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(*words, *module),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        await asyncio.get_running_loop().create_unix_connection(lambda: end, sock=mine)
+        return process
+
+    return start
+
+
+def run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.fixture
+def namespaces() -> Iterator[list[str]]:
+    """Three network namespaces on one bridge, which is in a fourth; 10.213.7.1 to .3."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and ip")
+    mark = f"raft{os.getpid()}"
+    names = [f"{mark}n{number}" for number in (1, 2, 3)]
+    made = [f"{mark}sw", *names]
+    try:
+        for name in made:
+            run("ip", "netns", "add", name)
+        run("ip", "-n", made[0], "link", "add", "br0", "up", "type", "bridge")
+        for number, name in enumerate(names, 1):
+            port = f"p{number}"
+            to_name = ("type", "veth", "peer", "name", "eth0", "netns", name)
+            run("ip", "-n", made[0], "link", "add", port, *to_name)
+            run("ip", "-n", made[0], "link", "set", port, "master", "br0", "up")
+            run("ip", "-n", name, "address", "add", f"10.213.7.{number}/24", "dev", "eth0")
+            run("ip", "-n", name, "link", "set", "eth0", "up")
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    finally:
+        for name in made:
+            subprocess.run(("ip", "netns", "delete", name), check=False, capture_output=True)
+
+
+async def test_a_leader_that_is_cut_off_yields_and_confirms_no_read(
+    tmp_path: Path, namespaces: list[str]
+) -> None:
+    cluster = Cluster(tmp_path, 3, RaftSettings())
+    places = dict(zip(cluster.logs, namespaces, strict=True))
+    addresses = {node: f"10.213.7.{n}:12000" for n, node in enumerate(cluster.logs, 1)}
+    cluster.genesis = msgspec.structs.replace(cluster.genesis, addresses=addresses)
+    for number, (node, namespace) in enumerate(places.items(), 1):
+        cluster.listen[node] = (f"10.213.7.{number}", 12000)
+        cluster.start_process = started_by("ip", "netns", "exec", namespace)
+        cluster.logs[node] = cluster.log_of(node)
+    await cluster.start()
+    try:
+        old = await cluster.leader()
+        written = cluster.proposal()
+        await old.propose(written, 5.0)
+        name = cluster.name_of(old)
+        run("ip", "-n", places[name], "link", "set", "eth0", "down")
+        with pytest.raises((OutcomeUnknown, ProposalRejected)):
+            await old.read_barrier(3.0)
+        await until(lambda: old.status().role is not RaftRole.LEADER, [old])
+        successor = await cluster.leader(but=[name])
+        newer = cluster.proposal()
+        await cluster.insist(lambda _: successor.propose(newer, 5.0))
+        assert newer.request_id not in old.state().workloads
+        with pytest.raises((OutcomeUnknown, ProposalRejected)):
+            await old.read_barrier(1.0)
+        run("ip", "-n", places[name], "link", "set", "eth0", "up")
+        await until(lambda: newer.request_id in old.state().workloads, [old], 30.0)
+    finally:
+        await cluster.stop()
+
+
 async def test_a_stopped_leader_says_nothing_false(start_cluster: StartCluster) -> None:
     cluster = await start_cluster()
     old = await cluster.leader()
@@ -479,6 +611,52 @@ async def test_strangers_are_refused(start_cluster: StartCluster, tmp_path: Path
     await cluster.agree()
     assert leader.status().term < 99
     assert all(log.status().term < 99 for log in cluster.logs.values())
+
+
+async def test_a_revoked_voter_is_out_at_once(start_cluster: StartCluster) -> None:
+    cluster = await start_cluster()
+    leader = await cluster.leader()
+    await leader.propose(cluster.found(), 5.0)
+    node = next(one for one, log in cluster.logs.items() if log is not leader)
+    member = msgspec.structs.replace(make_member(node), id=node)
+    revoke = Proposal("r", "node-0", 1.0, (RegisterMember(member), RevokeMember(node)))
+    since = time.monotonic()
+    await cluster.insist(lambda one: one.propose(revoke, 5.0))
+    out = cluster.logs[node]
+    await until(lambda: out.status().leader_id is None, [out])
+    print(f"out after {time.monotonic() - since:.2f} s")
+    await cluster.insist(lambda one: one.propose(cluster.proposal(), 5.0))
+    assert cluster.logs[node].status().leader_id is None
+    restarted = await cluster.restart(node)
+    with pytest.raises(TimeoutError):
+        await until(lambda: restarted.status().leader_id is not None, [restarted], 3.0)
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    cluster = await start_cluster()
+    await cluster.agree()
+    process = cluster.logs["node-2"].process_id
+    context = client_context(load_identity(cluster.root / "node-1" / "pki"))
+    address = ("127.0.0.1", cluster.ports["node-2"])
+
+    async def serial() -> str:
+        _, writer = await asyncio.open_connection(*address, ssl=context, server_hostname="node-2")
+        shown = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+        writer.close()
+        return str(shown)
+
+    before = await serial()
+    fresh = write_identity(cluster.authority, "node-2", tmp_path / "fresh")
+    for name in ("key.pem", "cert.pem"):
+        (fresh / name).replace(cluster.root / "node-2" / "pki" / name)
+    cluster.renewed += 1
+    async with asyncio.timeout(10):
+        while await serial() == before:  # noqa: ASYNC110 - the process does not say when
+            await asyncio.sleep(0.1)
+    assert cluster.logs["node-2"].process_id == process
+    await cluster.agree()
 
 
 async def test_out_of_descriptors_is_survived(start_cluster: StartCluster) -> None:

@@ -110,8 +110,12 @@ def ensure_content(
     content: Union[bytes, step.Blob],
     args: Dict[str, Any],
     backup: bool = False,
+    follow: bool = True,
 ) -> Generator[Any, Any, Dict[str, Any]]:
     """Give a file this content, and the mode and owner that the arguments ask for.
+
+    Args:
+        follow: A link in its place stays, and what it points to is written.
 
     Returns:
         `changed`, and `backup_file` where the old file was kept.
@@ -128,7 +132,7 @@ def ensure_content(
         login = yield step.Account("passwd", "")
         owner, group, bits = login["uid"], login["gid"], NEW_FILE
     else:
-        real = yield step.RealPath(path)
+        real = (yield step.RealPath(path)) if follow else path
         owner, group, bits = found.uid, found.gid, found.mode
         if backup:
             result["backup_file"] = yield from keep_backup(real)

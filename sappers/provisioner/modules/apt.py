@@ -13,7 +13,7 @@ SPEC = Module(
     (
         Argument("name", "list", "Packages, or `name=version`.", aliases=("package", "pkg")),
         Argument("state", "str", "", default="present",
-                 choices=("absent", "build-dep", "fixed", "latest", "present")),
+                 choices=("absent", "latest", "present")),
         Argument("deb", "path", "A package file on the host."),
         Argument("update_cache", "bool", "Fetch the lists of packages first.",
                  aliases=("update-cache",)),
@@ -38,10 +38,12 @@ SPEC = Module(
         Argument("force_apt_get", "bool", "Accepted: apt-get is what is used.", default=False),
         Argument("update_cache_retries", "int", "", default=5),
         Argument("update_cache_retry_max_delay", "int", "", default=12),
-        Argument("policy_rc_d", "int", "Exit code of policy-rc.d while packages are installed."),
     ),
     outward=True,
-    unsupported=(("auto_install_module_deps", "nothing is needed on the host; leave it out"),),
+    unsupported=(
+        ("auto_install_module_deps", "nothing is needed on the host; leave it out"),
+        ("policy_rc_d", "write /usr/sbin/policy-rc.d with copy"),
+    ),
     returns=(("stdout, stderr", "what apt-get wrote"), ("cache_updated", "lists were fetched"),
              ("cache_update_time", "when they were")),
 )  # fmt: skip
@@ -58,7 +60,6 @@ Installed = Dict[str, str]
 def plan(task: step.Task) -> step.Plan:
     """Update the lists, upgrade, then what is asked of the packages named."""
     args = task.args
-    _refuse(args)
     result: Dict[str, Any] = {"changed": False, "cache_updated": False}
     if args["update_cache"] or (args["update_cache"] is None and args["cache_valid_time"]):
         yield from _update_lists(args, result)
@@ -77,13 +78,6 @@ def plan(task: step.Task) -> step.Plan:
             options = ("--purge",) if key == "autoremove" and args["purge"] else ()
             yield from _maintain(args, (key, *options), result)
     return result
-
-
-def _refuse(args: Dict[str, Any]) -> None:
-    if args["state"] in ("build-dep", "fixed"):
-        raise step.Failed("state={} is not supported; use command: apt-get".format(args["state"]))
-    if args["policy_rc_d"] is not None:
-        raise step.Failed("policy_rc_d is not supported; write /usr/sbin/policy-rc.d with copy")
 
 
 def _update_lists(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:

@@ -81,7 +81,9 @@ def _put(args: Dict[str, Any], dest: str, content: Any) -> step.Plan:
         return {**result, **(yield from _files.describe(dest))}
     if args["validate"]:
         yield from validate(args["validate"], content)
-    result.update((yield from _files.ensure_content(dest, content, args, args["backup"])))
+    result.update(
+        (yield from _files.ensure_content(dest, content, args, args["backup"], args["follow"]))
+    )
     result.update((yield from _files.describe(dest)))
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun
 
 DEPTH_MAX = 50
+
+
+@dataclass
+class _Included:
+    """What hosts include with the same arguments; `turns` has host and number of the item."""
+
+    args: Mapping[str, Any]
+    layer: dict[str, Any]
+    turns: list[tuple[str, int]] = field(default_factory=list)
+    nodes: tuple[Node, ...] = ()
 
 
 class Flow:
@@ -81,28 +91,31 @@ class Flow:
 
     def _include(self, task: Task, prepared: Mapping[str, Prepared]) -> None:
         results = {host: self._known(one) for host, one in prepared.items()}
-        included: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {}
+        included: dict[str, _Included] = {}
         for host, one in prepared.items():
-            for item, result in zip(one.items, results[host], strict=True):
+            for index, (item, result) in enumerate(zip(one.items, results[host], strict=True)):
                 args = result.pop("include_args", None)
-                if args is None:
-                    continue
-                layer = _item_layer(task, item)
-                key = repr((sorted(args.items(), key=str), layer))
-                included.setdefault(key, (args, layer, []))[2].append(host)
+                if args is not None:
+                    layer = _item_layer(task, item)
+                    key = repr((sorted(args.items(), key=str), layer))
+                    wanted = included.setdefault(key, _Included(args, layer))
+                    wanted.turns.append((host, index))
+        for file in included.values():
+            try:
+                file.nodes = self._load(task, file.args, file.layer)
+            except PlaybookError as error:
+                for host, index in file.turns:
+                    results[host][index] = failure(error)
         self._finish(task, prepared, results)
         self._depth += 1
-        try:
-            if self._depth > DEPTH_MAX:
-                raise task.place.error("it includes itself without end")
-            for args, layer, hosts in included.values():
-                nodes = self._load(task, args, layer)
-                going = [host for host in hosts if self._around.states[host].is_well]
-                self._around.run_nodes(selected(nodes, self._options), going)
-        finally:
-            self._depth -= 1
+        for file in included.values():
+            hosts = [host for host, _ in file.turns if self._around.states[host].is_well]
+            self._around.run_nodes(selected(file.nodes, self._options), hosts)
+        self._depth -= 1
 
     def _load(self, task: Task, args: Mapping[str, Any], layer: dict[str, Any]) -> tuple[Node, ...]:
+        if self._depth >= DEPTH_MAX:
+            raise task.place.error("it includes itself without end")
         # What the include itself was asked by is not asked of its tasks again.
         below = _handed_down(task, layer)
         apply = task.arguments.get("apply")

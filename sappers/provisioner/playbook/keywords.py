@@ -9,59 +9,26 @@ from sappers.provisioner.playbook.source import Mapping as SourceMapping
 
 # Handed down: of these the nearest counts.
 SETTINGS = frozenset(
-    [
-        "any_errors_fatal",
-        "become",
-        "become_flags",
-        "become_method",
-        "become_user",
-        "check_mode",
-        "connection",
-        "delegate_facts",
-        "delegate_to",
-        "diff",
-        "ignore_errors",
-        "ignore_unreachable",
-        "no_log",
-        "remote_user",
-        "run_once",
-        "throttle",
-        "timeout",
-    ]
+    {
+        *("any_errors_fatal", "become", "become_method", "become_user", "check_mode", "connection"),
+        *("delegate_to", "diff", "ignore_errors", "no_log", "run_once"),
+    }
 )
-_HANDED_DOWN = SETTINGS | {"environment", "module_defaults", "tags", "vars"}
-BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always", "notify"}
+_OF_PLAYS = {"any_errors_fatal", "connection"}
+_HANDED_DOWN = (SETTINGS - _OF_PLAYS) | {"environment", "module_defaults", "tags", "vars"}
+BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always"}
 TASK = (
     _HANDED_DOWN
     | {"name", "when", "action", "args", "changed_when", "delay", "failed_when", "loop"}
     | {"loop_control", "notify", "register", "retries", "until"}
 )
 HANDLER = TASK | {"listen"}
-PLAY = (_HANDED_DOWN - {"delegate_to", "delegate_facts"}) | {
-    *[
-        "name",
-        "hosts",
-        "gather_facts",
-        "gather_subset",
-        "handlers",
-        "max_fail_percentage",
-        "order",
-        "post_tasks",
-    ],
-    *[
-        "pre_tasks",
-        "roles",
-        "serial",
-        "strategy",
-        "tasks",
-        "vars_files",
-        "vars_prompt",
-        "force_handlers",
-    ],
+PLAY = (_HANDED_DOWN - {"delegate_to"}) | {
+    *("name", "hosts", "gather_facts", "handlers", "max_fail_percentage", "order", "post_tasks"),
+    *("pre_tasks", "roles", "serial", "strategy", "tasks", "vars_files", "force_handlers"),
+    *_OF_PLAYS,
 }
-LOOP_CONTROL = frozenset(
-    ["loop_var", "index_var", "label", "pause", "extended", "extended_allitems", "break_when"]
-)
+LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended"})
 ROLE = _HANDED_DOWN | {"role", "name", "when"}
 
 # Ansible's keywords, and others that are met, which are refused.
@@ -76,6 +43,19 @@ REFUSED: Mapping[str, str] = {
     "local_action": "write the module, and delegate_to: localhost",
     "debugger": "leave it out; --step asks before each task",
     "become_exe": "become_method: sudo finds sudo by PATH; leave it out",
+    "any_errors_fatal": "write it at the play",
+    "become_flags": "sudo is called as -H -S; leave it out",
+    "break_when": "filter the list of the loop",
+    "connection": "write it at the play, or set ansible_connection in the inventory",
+    "delegate_facts": "facts are the host's own; run setup on the other host",
+    "extended_allitems": "leave it out",
+    "gather_subset": "all facts are gathered; leave it out",
+    "ignore_unreachable": "a host that is away takes no further part",
+    "pause": "put a task with `command: sleep` behind it",
+    "remote_user": "set ansible_user in the inventory",
+    "throttle": "write serial at the play, or --forks",
+    "timeout": "put timeout(1) before the command",
+    "vars_prompt": "give the variable by --extra-vars",
     "port": "set ansible_port in the inventory",
     "accelerate": "leave it out",
     "gather_timeout": "leave it out",

@@ -142,7 +142,6 @@ class PlayLoader:
             force_handlers=item.get("force_handlers"),
             folder=self._folder,
             roles=tuple(self.roles),
-            vars_prompt=as_tuple(item.get("vars_prompt")),
             loader=self,
         )
 
@@ -321,6 +320,9 @@ def _refuse_unknown_handlers(
 
 
 def _check_play(item: Mapping) -> None:
+    connections = ("ssh", "smart", "local", "ansible.builtin.ssh", "ansible.builtin.local")
+    if str(item.get("connection", "ssh")) not in connections:
+        raise item.at("connection").error("`connection` is ssh or local")
     strategy = str(item.get("strategy", "linear")).removeprefix("ansible.builtin.")
     if strategy not in ("linear", "free", "host_pinned"):
         raise item.at("strategy").error(

@@ -220,9 +220,7 @@ def _loop_control(item: Mapping) -> LoopControl:
         loop_var=str(control.get("loop_var", "item")),
         index_var=control.get("index_var"),
         label=control.get("label"),
-        pause=control.get("pause", 0),
         extended=bool(control.get("extended", False)),
-        break_when=as_tuple(control.get("break_when")),
     )
 
 
@@ -249,6 +247,11 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
         raise item.at("vars").error("`vars` takes a mapping of names to values")
     environment = as_tuple(item.get("environment"))
     settings = {key: item[key] for key in keywords.SETTINGS if key in item}
+    method = item.get("become_method", "sudo")
+    if not is_template(method) and method not in ("sudo", "ansible.builtin.sudo"):
+        raise item.at("become_method").error(
+            f"become_method {method!r} is not supported", hint="sudo is"
+        )
     return replace(
         parent,
         when=(*parent.when, *as_tuple(item.get("when"))),

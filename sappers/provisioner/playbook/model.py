@@ -61,9 +61,7 @@ class LoopControl:
     loop_var: str = "item"
     index_var: str | None = None
     label: Any = None
-    pause: Any = 0
     extended: bool = False
-    break_when: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,5 +160,4 @@ class Play:
     force_handlers: Any = None
     folder: Path = Path()
     roles: tuple[Role, ...] = ()
-    vars_prompt: tuple[Any, ...] = ()
     loader: Includer | None = None

@@ -85,7 +85,6 @@ class Prepared:
     blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
     no_log: bool = False
     ignore_errors: bool = False
-    ignore_unreachable: bool = False
     delegate_to: str | None = None
 
     @property
@@ -158,7 +157,6 @@ class Preparer:
                 "user": str(user or "root") if to_bool(become) else None,
                 "no_log": to_bool(setting("no_log", default=False)),
                 "ignore_errors": to_bool(setting("ignore_errors", default=False)),
-                "ignore_unreachable": to_bool(setting("ignore_unreachable", default=False)),
                 "delegate_to": None if delegate in (None, "", OMIT) else str(delegate),
             }
         except PlaybookError as error:

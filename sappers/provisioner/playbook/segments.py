@@ -14,7 +14,7 @@ from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Block, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
 
-_ALONE = ("run_once", "delegate_to", "any_errors_fatal", "throttle")
+_ALONE = ("run_once", "delegate_to")
 
 
 def cut(

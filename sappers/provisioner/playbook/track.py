@@ -152,8 +152,9 @@ class HostTrack:
         groups = [
             {"tasks": [call.as_data() for call in one.calls], "goes_on": _may_fail(one)}
             for one in batch
+            if one.calls
         ]
-        if any(group["tasks"] for group in groups):
+        if groups:
             blobs = {digest: content for one in batch for digest, content in one.blobs.items()}
             try:
                 asking = next(one for one in batch if one.calls)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.case import CASES, HERE, run_ours
+from sappers.provisioner.playbook.options import RunOptions
+from tests.corpus.case import CASES, HERE, run_ours, tree_of
 
 RECORDED = HERE / "recorded"
 
@@ -23,3 +24,18 @@ def test_a_playbook_ends_as_with_ansible(case: str, tmp_path: Path) -> None:
         assert done["tasks"] == wanted["tasks"]
         assert done["recap"] == wanted["recap"]
         assert done["tree"] == wanted["tree"]
+
+
+def outcomes_of(case: str, root: Path, options: RunOptions) -> list[list[Any]]:
+    """Task, host and outcome in order; what is ignored counts as what it is."""
+    return [entry[:3] for entry in run_ours(case, root, options).tasks]
+
+
+@pytest.mark.parametrize("case", ["modules_files", "precedence", "filters", "includes"])
+def test_check_mode_announces_what_the_run_then_does(case: str, tmp_path: Path) -> None:
+    check, run = RunOptions(check=True, diff=True), RunOptions()
+    for _ in range(2):
+        before = tree_of(tmp_path / "root")
+        announced = outcomes_of(case, tmp_path / "root", check)
+        assert tree_of(tmp_path / "root") == before
+        assert outcomes_of(case, tmp_path / "root", run) == announced

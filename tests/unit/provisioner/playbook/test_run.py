@@ -1,0 +1,151 @@
+"""Runs on this machine as hosts: what only a run shows, beside what the corpus has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.playbook.engine import Engine
+from sappers.provisioner.playbook.judge import Judged
+from sappers.provisioner.playbook.load import load_playbook
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.options import RunOptions
+
+
+class Lines:
+    """A watcher that writes down `host task outcome`."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.results: list[Judged] = []
+
+    def play(self, name: str) -> None:
+        pass
+
+    def task(self, task: Task, name: str) -> None:
+        self._name = name
+
+    def result(self, host: str, judged: Judged) -> None:
+        self.lines.append(f"{host} {self._name} {judged.outcome.value}")
+        self.results.append(judged)
+
+
+Run = Callable[..., Lines]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def play(text: str, hosts: str = "h1", **options: object) -> Lines:
+        lines = "".join(f"{name} ansible_connection=local\n" for name in hosts.split())
+        (tmp_path / "inventory.ini").write_text(lines)
+        (tmp_path / "play.yml").write_text(text)
+        watcher = Lines()
+        inventory = load_inventory(tmp_path / "inventory.ini")
+        engine = Engine(inventory, RunOptions(**options), watcher)
+        engine.run(load_playbook(tmp_path / "play.yml"))
+        return watcher
+
+    return play
+
+
+HEAD = "- hosts: all\n  gather_facts: false\n  tasks:\n"
+
+
+def test_what_cannot_be_included_fails_the_host_and_can_be_rescued(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "self.yml").write_text("- include_tasks: self.yml\n")
+    text = (
+        "  - block: [{include_tasks: nope.yml}]\n    rescue: [{ping: }]\n"
+        "  - block: [{include_role: {name: nope}}]\n    rescue: [{ping: }]\n"
+        "  - include_tasks: self.yml\n  - ping:\n"
+    )
+    done = run(HEAD + text)
+    assert done.lines[:4] == [
+        "h1 include_tasks failed",
+        "h1 ping ok",
+        "h1 include_role : nope failed",
+        "h1 ping ok",
+    ]
+    assert done.lines[-1] == "h1 include_tasks failed"
+    assert "without end" in done.results[-1].result["msg"]
+
+
+def test_what_a_failed_batch_would_have_set_is_not_set(run: Run) -> None:
+    text = """
+  - block:
+      - command: /bin/false
+      - set_fact: {x: set}
+      - ping:
+    rescue:
+      - debug: {msg: "{{ x | default('not set') }}"}
+"""
+    done = run(HEAD + text)
+    assert done.lines == ["h1 command failed", "h1 debug ok"]
+    assert done.results[-1].result["msg"] == "not set"
+
+
+def test_tasks_on_one_hosts_own_files_go_in_one_request(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sappers.provisioner.task_session import TaskSession
+
+    sizes: list[int] = []
+    ask = TaskSession.run
+
+    def counted(self, groups, blobs, taken):
+        sizes.append(len(groups))
+        return ask(self, groups, blobs, taken)
+
+    monkeypatch.setattr(TaskSession, "run", counted)
+    root = tmp_path / "out"
+    text = f"""
+  - file: {{path: {root}/a, state: directory}}
+  - copy: {{content: x, dest: {root}/a/x}}
+    register: made
+  - set_fact: {{y: 1}}
+  - lineinfile: {{path: {root}/a/x, line: "{{{{ y }}}}"}}
+  - stat: {{path: {root}/a/x}}
+  - file: {{path: {root}/b, state: touch}}
+    when: made is changed
+"""
+    done = run(HEAD + text)
+    assert sizes == [4, 1]  # only the last had to know what came of the copy
+    assert [line.split()[-1] for line in done.lines] == [
+        "changed", "changed", "ok", "changed", "ok", "changed",
+    ]  # fmt: skip
+
+
+def test_a_task_that_may_see_others_waits_for_them(run: Run, tmp_path: Path) -> None:
+    text = f"""
+  - shell: sleep 0.3; touch {tmp_path}/slow
+    when: inventory_hostname == 'h2'
+  - command: test -e {tmp_path}/slow
+"""
+    assert "failed" not in " ".join(run(HEAD + text, hosts="h1 h2").lines)
+
+
+def test_secrets_of_no_log_are_not_in_what_a_run_shows(run: Run) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from sappers.cli.playbook_view import TaskLines
+
+    done = run(HEAD + "  - shell: echo hidden; exit 1\n    no_log: true\n    loop: [hidden]\n")
+    shown = StringIO()
+    TaskLines(Console(file=shown), verbosity=3).result("h1", done.results[-1])
+    assert "failed: [h1]" in shown.getvalue()
+    assert "hidden" not in shown.getvalue()
+
+
+def test_max_fail_percentage_and_limit(run: Run) -> None:
+    text = HEAD.replace("gather", "max_fail_percentage: 40\n  gather") + (
+        "  - fail:\n    when: inventory_hostname == 'h1'\n  - ping:\n"
+    )
+    assert "h2 ping ok" in run(text, hosts="h1 h2 h3").lines
+    assert "h2 ping ok" not in run(text, hosts="h1 h2").lines
+    assert run(text, hosts="h1 h2 h3", limit="h3").lines == ["h3 fail skipped", "h3 ping ok"]

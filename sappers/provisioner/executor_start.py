@@ -13,6 +13,7 @@ import shlex
 import time
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Protocol
 
@@ -143,6 +144,7 @@ def _command(host: Account, word: str) -> str:
     return shlex.join(["/bin/sh", "-c", _SHELL, "sh", *arguments])
 
 
+@cache
 def bundle() -> bytes:
     """The executor's modules as one compressed program."""
     sources = {

@@ -79,16 +79,11 @@ class TaskSession:
     def _load(self, wanted: set[str]) -> None:
         """Send the program that runs tasks, and the modules that were not sent before."""
         first = not self._loaded
-        names = [
-            name for name in _with_imports(wanted | {"step", "spec"}) if name not in self._loaded
-        ]
+        needed = _with_imports(wanted | {"step", "spec"})
+        names = tuple(name for name in needed if name not in self._loaded)
         if not names:
             return
-        sources = {f"{_MODULES}.{name}": _source(_MODULES, name) for name in names}
-        if first:
-            sources |= {f"{_REMOTE}.{name}": _source(_REMOTE, name) for name in TASK_MODULES}
-        program = _PROGRAM + f"\nload({sources!r})\n" + (_ATTACH if first else "")
-        head, _ = self._executor.channel.call({"op": "extend"}, zlib.compress(program.encode()))
+        head, _ = self._executor.channel.call({"op": "extend"}, _program(names, first=first))
         if "error" in head:
             message = f"modules cannot be loaded: {head['error']['message']}"
             raise HostError(self._executor.host, message)
@@ -135,6 +130,16 @@ def _chunks(content: Content) -> Any:
         return
     with content.open("rb") as file:
         yield from chunks_of(file)
+
+
+@cache
+def _program(names: tuple[str, ...], *, first: bool) -> bytes:
+    """The program that defines modules; made once for all hosts."""
+    sources = {f"{_MODULES}.{name}": _source(_MODULES, name) for name in names}
+    if first:
+        sources |= {f"{_REMOTE}.{name}": _source(_REMOTE, name) for name in TASK_MODULES}
+    program = f"{_PROGRAM}\nload({sources!r})\n{_ATTACH if first else ''}"
+    return zlib.compress(program.encode())
 
 
 @cache

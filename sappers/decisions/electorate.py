@@ -129,7 +129,7 @@ class _View:
             and member.id not in state.cordons
             and member.id not in unfit
             and member.state is MemberState.ALIVE
-            and now - member.state_since >= SETTLED_AFTER_SECONDS
+            and member.seconds_in_state(now) >= SETTLED_AFTER_SECONDS
         ]
         staying = self.size - len(self.gone) - len(self.leaving)
         self.wanted = _wanted_size(self.size, staying + len(self.spares), settings.size)
@@ -294,7 +294,7 @@ def _why_gone(voter: Member, silent_seconds: int, now: float, after_seconds: flo
     """Why a voter must be taken for gone for good, or empty."""
     if voter.state is MemberState.LEFT:
         return f"{voter.name} has left"
-    away = now - voter.state_since
+    away = voter.seconds_in_state(now)
     if voter.state is MemberState.DEAD and away >= after_seconds:
         return f"{voter.name} has been dead for {away:.0f} s"
     if _lives(voter) and silent_seconds >= after_seconds:

@@ -105,7 +105,7 @@ def _gone_members(state: ClusterState, now: float) -> dict[str, Member]:
         member.id: member
         for member in state.members.values()
         if member.state is MemberState.LEFT
-        or (member.state is MemberState.DEAD and now - member.state_since >= LOST_AFTER_SECONDS)
+        or (member.state is MemberState.DEAD and member.seconds_in_state(now) >= LOST_AFTER_SECONDS)
     }
 
 

@@ -51,14 +51,19 @@ class Gossip:
 class SimulatedMembership:
     """Implements `ports.Membership` for one agent's life."""
 
-    def __init__(self, gossip: Gossip, life: Life, me: Member) -> None:
+    def __init__(
+        self, gossip: Gossip, life: Life, me: Member, remembered: dict[str, Member]
+    ) -> None:
+        """`remembered`: everyone whom this host has ever met; it outlives the agent."""
         self._gossip = gossip
         self.life = life
         self.me = me
         self.heard_at: dict[str, float] = {}
-        self.known: dict[str, Member] = {me.id: me}
+        self.heard_at |= dict.fromkeys(remembered, gossip.now())
+        self.known = remembered
+        self.known[me.id] = me
         self._news = News()
-        self._told: tuple[Member, ...] = (me,)
+        self._told = tuple(one for _, one in sorted(self.known.items()))
         life.at_end(self._silence)
 
     async def start(self) -> None:

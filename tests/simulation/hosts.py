@@ -138,6 +138,7 @@ class Host:
             name, around.loop, around.hub, self.chance, self.clock.monotonic,
             lambda: self.is_frozen, around.watch.launched,
         )  # fmt: skip
+        self.met: dict[str, Member] = {}
         self.life: Life | None = None
         self.processes: list[RaftProcess] = []
         self.agent: Agent | None = None
@@ -262,7 +263,7 @@ class Host:
             folder=folder,
             me=me,
             clock=self.clock,
-            membership=SimulatedMembership(around.gossip, life, me),
+            membership=SimulatedMembership(around.gossip, life, me, self.met),
             hub_client=hub_client,
             hub_server=SimulatedHubServer(around.hub, name),
             launcher=SimulatedLauncher(

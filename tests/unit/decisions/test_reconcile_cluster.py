@@ -104,6 +104,16 @@ def test_a_dead_members_allocation_is_lost_and_placed_elsewhere() -> None:
     assert state.allocations[before.id].status is AllocationStatus.LOST
 
 
+def test_a_death_that_a_fast_clock_has_stamped_is_a_death_for_the_next_leader() -> None:
+    state, _ = commit(settle(founded()), PutWorkload(workload()))
+    state = settle(state)
+    (before,) = running(state)
+    state = settle(state, now=3650.0, **{before.member_id: MemberState.DEAD})
+    state = settle(state, now=60.0, **{before.member_id: MemberState.DEAD})
+    (after,) = running(state)
+    assert after.member_id != before.member_id
+
+
 def test_what_takes_another_ones_place_says_whose_and_so_why() -> None:
     state, _ = commit(founded(), PutWorkload(workload(count=2)))
     state = report(settle(state), AllocationStatus.HEALTHY)

@@ -274,6 +274,39 @@ async def test_every_voter_is_replaced_while_writes_go_on(start_cluster: StartCl
     await until(lambda: again.status().is_removed, [again])
 
 
+async def test_a_survivor_goes_on_alone_and_a_damaged_voter_begins_again(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = await start_cluster()
+    await (await cluster.leader()).propose(cluster.found(), 5.0)
+    written = cluster.proposal()
+    await cluster.insist(lambda leader: leader.propose(written, 5.0))
+    await cluster.agree()
+    survivor, damaged, lost = cluster.logs.values()
+    with pytest.raises(ProposalRejected, match="not lost"):
+        await survivor.recover_alone(5.0)
+    await asyncio.gather(damaged.stop(), lost.stop())
+    del cluster.logs["node-1"], cluster.logs["node-2"]
+    await until(lambda: survivor.status().leader_id is None, [survivor])
+    await survivor.recover_alone(15.0)
+    assert survivor.state().electorate == ("node-0",)
+    assert written.request_id in survivor.state().workloads
+    later = cluster.proposal()
+    await survivor.propose(later, 5.0)
+    # What is damaged is put away, and the same member is given a new vote.
+    folder = cluster.root / "node-1" / "raft"
+    folder.rename(folder.with_name("raft-damaged"))
+    await survivor.add_voter("node-1", f"127.0.0.1:{cluster.ports['node-1']}", 5.0)
+    cluster.records["node-1"] = joiners_record(survivor.state(), cluster.genesis)
+    again = cluster.logs["node-1"] = cluster.log_of("node-1")
+    await again.start()
+    await cluster.agree()
+    assert later.request_id in again.state().workloads
+    kept = cluster.logs["node-2"] = cluster.log_of("node-2")  # comes back after all
+    await kept.start()
+    await until(lambda: kept.status().is_removed, [kept])
+
+
 async def test_one_voter_alone_works(start_cluster: StartCluster) -> None:
     cluster = await start_cluster(voters=1)
     leader = await cluster.leader()

@@ -7,10 +7,11 @@ import signal
 
 import hypothesis
 
-# What CI says must be about the change, and not about the examples that it happened to draw.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+# What CI says must be about the change, and not about the examples that it happened to draw. How
+# busy the machine is decides no test, there or elsewhere.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # A shell starts what it runs in the background with interrupts ignored, and every command that a
 # test starts would inherit that.

@@ -12,7 +12,7 @@ from sappers.launchers.templates import copy_blocks
 SIZE, PAGE = 1 << 20, 4096
 
 
-@settings(max_examples=60, deadline=2000)
+@settings(max_examples=60)
 @given(pages=st.sets(st.integers(0, SIZE // PAGE - 1), max_size=40))
 def test_every_page_is_copied_and_the_copy_has_the_same_digest(pages):
     source, target, again = (os.memfd_create(name) for name in ("source", "target", "again"))

@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import httpx
-
 from sappers.api.operator_client import Endpoint, OperatorClient
 from sappers.api.wire import WantedWorkload
 from sappers.errors import ApiError
@@ -102,15 +100,13 @@ class Clients:
                     self.record.refused += 1
                 return
             ended = UNKNOWN
-        except httpx.HTTPError:
-            ended = UNKNOWN
         else:
             ended = time.monotonic()
         self.record.add(register, Operation("write", value, began, ended))
 
     def _read(self, client: OperatorClient) -> None:
         began = time.monotonic()
-        with suppress(ApiError, httpx.HTTPError):
+        with suppress(ApiError):
             found = client.workloads(consistency="linearizable").workloads
             ended = time.monotonic()
             values = {one.name: one.guest_port for one in found}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from sappers.consensus.journal import Journal
 from sappers.errors import LogDamaged
+from tests.simulation.disk import SimulatedDisk
 
 FIRST = (b"\x01", 1, 0)
 
@@ -128,6 +131,29 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"PYSYNCOBJ" + bytes(100))
     with pytest.raises(LogDamaged, match="no journal of this version"):
         Journal(tmp_path)
+
+
+def test_a_term_that_is_read_again_survives_a_power_loss_though_its_writing_failed() -> None:
+    """Who acts on a vote that was read must not have another one after the next power loss."""
+    disk = SimulatedDisk(random.Random(1))
+    folder = Path("/raft")
+    disk.make_folder(folder)
+    journal = Journal(folder, disk)
+    journal.setCurrentTerm(7, "a")
+    checks = iter((False, True))
+
+    def fail_once() -> None:
+        if next(checks, False):
+            raise OSError("the folder was not synced")
+
+    with patch.object(disk, "check_health", fail_once), pytest.raises(OSError, match="folder"):
+        journal.setCurrentTerm(8, "b")
+    again = Journal(folder, disk)
+    read = again.getCurrentTerm(), again.getVotedForNodeId()
+    assert read == (8, "b")
+    disk.lose_power()
+    once_more = Journal(folder, disk)
+    assert (once_more.getCurrentTerm(), once_more.getVotedForNodeId()) == read
 
 
 def test_trimming_keeps_the_rest_and_survives(tmp_path: Path) -> None:

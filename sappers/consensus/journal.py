@@ -204,8 +204,8 @@ class Journal:
                     f"{self._term_path} is missing, {self._path} is not", hint=DAMAGED_HINT
                 ) from None
             return self._first
-        # Its name may be in the page cache only, after a failed write: a vote that was read is acted
-        # on, and must not be given once more to another.
+        # Its name may be in the page cache only, after a failed write; and a vote that was read is
+        # acted on, so it must not be given once more to another.
         self._disk.sync(self._term_path)
         content = unseal(_TERM_KIND, sealed, self._term_path, DAMAGED_HINT)
         return msgspec.json.decode(content, type=_TermAndVote)

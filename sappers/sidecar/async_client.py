@@ -49,28 +49,40 @@ class AsyncSubscription:
         self._sidecar = sidecar
         self._number = number
         self._waiting: asyncio.Queue[Message | None] = asyncio.Queue(_QUEUED)
+        self._closed = False
 
     async def next(self, timeout_seconds: float | None = None) -> Message:
         """The next one.
 
         Raises:
             TimeoutError: None came.
-            MessagingError: The sidecar is gone.
+            MessagingError: The sidecar is gone, or the subscription is closed.
         """
         async with asyncio.timeout(timeout_seconds):
             message = await self._waiting.get()
         if message is None:
             self._put(None)
-            raise MessagingError("the sidecar is gone")
+            raise MessagingError("closed" if self._closed else "the sidecar is gone")
         return message
 
     async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages until it is closed; raises as `next` when the sidecar goes."""
         while True:
-            yield await self.next()
+            try:
+                message = await self.next()
+            except MessagingError:
+                if self._closed:
+                    return
+                raise
+            yield message
 
     async def close(self) -> None:
-        """Hear no more."""
-        await self._sidecar._unsubscribe(self._number)  # noqa: SLF001 - they are one
+        """Hear no more; who waits for the next one is told."""
+        self._closed = True
+        try:
+            await self._sidecar._unsubscribe(self._number)  # noqa: SLF001 - they are one
+        finally:
+            self._put(None)
 
     def _put(self, message: Message | None) -> None:
         if self._waiting.full():

@@ -47,13 +47,14 @@ class Subscription:
         self._sidecar = sidecar
         self._number = number
         self._waiting: queue.Queue[Message | None] = queue.Queue(_QUEUED)
+        self._closed = False
 
     def next(self, timeout_seconds: float | None = None) -> Message:
         """The next one.
 
         Raises:
             TimeoutError: None came.
-            MessagingError: The sidecar is gone.
+            MessagingError: The sidecar is gone, or the subscription is closed.
         """
         try:
             message = self._waiting.get(timeout=timeout_seconds)
@@ -61,16 +62,27 @@ class Subscription:
             raise TimeoutError(f"no message within {timeout_seconds} s") from error
         if message is None:
             self._put(None)
-            raise MessagingError("the sidecar is gone")
+            raise MessagingError("closed" if self._closed else "the sidecar is gone")
         return message
 
     def __iter__(self) -> Iterator[Message]:
+        """Messages until it is closed; raises as `next` when the sidecar goes."""
         while True:
-            yield self.next()
+            try:
+                message = self.next()
+            except MessagingError:
+                if self._closed:
+                    return
+                raise
+            yield message
 
     def close(self) -> None:
-        """Hear no more."""
-        self._sidecar._unsubscribe(self._number)  # noqa: SLF001 - they are one
+        """Hear no more; who waits for the next one, in another thread, is told."""
+        self._closed = True
+        try:
+            self._sidecar._unsubscribe(self._number)  # noqa: SLF001 - they are one
+        finally:
+            self._put(None)
 
     def _put(self, message: Message | None) -> None:
         while True:

@@ -65,7 +65,8 @@ class LocalServer:
     @property
     def subscriptions(self) -> int:
         """How many there are."""
-        return sum(len(client.subscriptions) for client in self._clients.values())
+        clients = self._clients.values()
+        return sum(len(client.subscriptions) + len(client.opening) for client in clients)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -93,6 +94,8 @@ class _Client:
         self._refused = 0
         self._calls: set[asyncio.Task[None]] = set()
         self.subscriptions: dict[int, tuple[Subscription, asyncio.Task[None]]] = {}
+        # Those that the hub was asked for: they count, else many at once would pass the limit.
+        self.opening: set[int] = set()
 
     async def serve(self, connection: socket.socket) -> None:
         """Until it hangs up, or has been refused too often."""
@@ -159,12 +162,16 @@ class _Client:
         self._done(number)
 
     async def subscribe(self, frame: Frame, number: int | None) -> None:
-        if number is None or number in self.subscriptions:
+        if number is None or number in self.subscriptions or number in self.opening:
             raise Nonsense("a subscription needs an id of its own")
         if self._server.subscriptions >= SUBSCRIPTIONS_MAX:
             raise Nonsense(f"more than {SUBSCRIPTIONS_MAX} subscriptions")
         queue = _text(frame, "queue")
-        subscription = await self._messaging.subscribe(_text(frame, "subject"), queue=queue)
+        self.opening.add(number)
+        try:
+            subscription = await self._messaging.subscribe(_text(frame, "subject"), queue=queue)
+        finally:
+            self.opening.discard(number)
         task = asyncio.create_task(self._deliver(number, subscription))
         self.subscriptions[number] = (subscription, task)
         self._done(number)

@@ -161,6 +161,10 @@ class StreamFull(HubError):
     """A workload's stream of durable messages takes no more."""
 
 
+class TokenRefused(HubError, PermissionError):
+    """What should be settled is no message of this workload, whenever one asks."""
+
+
 class ConsulError(SappersError):
     """Consul does not answer, or answers an error."""
 

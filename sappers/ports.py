@@ -359,7 +359,8 @@ class DurableStreams(Protocol):
         """Have a message forgotten, or delivered again.
 
         Raises:
-            HubError: The token is none of this workload's, or the hub does not answer.
+            TokenRefused: The token is none of this workload's.
+            HubError: The hub does not answer.
         """
 
 

@@ -14,7 +14,7 @@ import nats.errors
 import nats.js.errors
 from nats.js import api
 
-from sappers.errors import HubError, StreamFull
+from sappers.errors import HubError, StreamFull, TokenRefused
 from sappers.hub.client import NatsHubClient
 from sappers.hub.settings import STORE_BYTES
 from sappers.model import subjects
@@ -147,13 +147,14 @@ class NatsStreams:
         """Have a message forgotten, or delivered again.
 
         Raises:
-            HubError: The token is none of this workload's, or the hub does not answer.
+            TokenRefused: The token is none of this workload's.
+            HubError: The hub does not answer.
         """
         words = token.split(".")
         mine = [_name(workload), CONSUMER]
         # With a domain and an account in front, or without.
         if not _TOKEN.fullmatch(token) or mine not in (words[2:4], words[4:6]):
-            raise HubError("that is no message of this workload")
+            raise TokenRefused("that is no message of this workload")
         async with said_plainly(f"the stream of {workload}"):
             await self._client.ask(token, b"-NAK" if again else b"+ACK", _CALL_SECONDS)
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from sappers.decisions.hub import plan_hub, plan_moves
-from sappers.errors import HubError, StreamFull
+from sappers.errors import HubError, StreamFull, TokenRefused
 from sappers.hub.client import NatsHubClient
 from sappers.hub.streams import NatsStreams
 from sappers.model.cluster_state import ClusterState
@@ -277,7 +277,7 @@ async def test_what_is_settled_is_forgotten_and_the_rest_comes_again(hub: Hub) -
     (again,) = await streams.fetch("shop", 8, 1.0)
     assert (again.payload, again.deliveries) == (b"1", 2)
     for token in (third.token, "", "$JS.API.STREAM.DELETE.APP_shop", third.token + ".>"):
-        with pytest.raises(HubError, match="no message of this workload"):
+        with pytest.raises(TokenRefused, match="no message of this workload"):
             await streams.settle("other", token, again=False)
     await streams.remove("shop")
     await streams.remove("shop")

@@ -10,8 +10,11 @@ import pytest
 from sappers.agent.durable import DurableCalls
 from sappers.agent.refusals import Refusals
 from sappers.errors import HubError, StreamFull
+from sappers.hub.client import NatsHubClient
+from sappers.hub.streams import NatsStreams
 from sappers.model.durable import KeptMessage, StoredMessage
 from sappers.model.guest_scope import GuestScope
+from tests.identities import make_cluster_identities
 from tests.integration.hubs import eventually
 
 REPLY = "sappers.inbox.shop-1.x.1"
@@ -117,6 +120,18 @@ async def test_what_makes_no_sense_or_is_anothers_is_refused_and_counted(
     assert (await world.ask(call, payload))["later"] is False
     assert world.streams.kept == []
     assert world.refusals.totals()[kind] == 1
+
+
+@pytest.mark.parametrize(
+    "token", ["", "$JS.API.STREAM.DELETE.APP_shop", f"$JS.ACK.APP_other.work{'.1' * 5}"]
+)
+async def test_a_token_that_is_anothers_is_refused_for_good_and_counted(world, tmp_path, token):
+    identity = make_cluster_identities(tmp_path, ["a"])["a"]
+    hub = NatsHubClient(identity, "")  # which is not connected: nobody is asked about the token
+    world.calls = DurableCalls(NatsStreams(hub), world.calls._scope_of, world.refusals, Clock())
+    answer = await world.ask("settle", json.dumps({"token": token}).encode())
+    assert answer == {"error": "that is no message of this workload", "later": False}
+    assert world.refusals.totals()["subject"] == 1
 
 
 async def test_few_fetches_of_a_guest_wait_and_the_others_are_answered_at_once(world):

@@ -67,6 +67,7 @@ class StreamKeeper:
             wanted = (status.term, state.hub_servers, frozenset(state.workloads))
             if not self._hub.connected or (wanted == self._settled and now < self._due):
                 continue
+            self.reading = None  # a server that was empty may get a part of a stream that is made
             try:
                 failures = {**await self._keep(replicated), **await self._move(replicated)}
             except SappersError as error:
@@ -78,7 +79,6 @@ class StreamKeeper:
 
     async def _move(self, replicated: ReplicatedLog) -> Mapping[str, SappersError]:
         """Have streams leave servers that are to go, and those forgotten that are gone."""
-        self.reading = None
         servers = self._members_of_hub()
         if not servers:
             return {}

@@ -18,7 +18,7 @@ from sappers.errors import HubError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
 from sappers.model.hub import HubAction, HubReading
-from sappers.model.member import Member
+from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
 from tests.integration.hubs import eventually
 from tests.unit.agent.test_refusals import FixedClock
@@ -96,6 +96,38 @@ async def test_whoever_finds_no_room_stops_nobody_and_gets_the_room_that_comes_b
             await running
     warned = [each for each in said if each["log_level"] == "warning"]
     assert [(each["workload"], each["error"]) for each in warned] == [("b", "no room")]
+
+
+async def test_where_messages_are_is_not_known_while_streams_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    read = HubReading(peers={"m1": True})
+    known: list[HubReading | None] = []
+
+    class Watched(Streams):
+        async def keep(self, workload: str, replicas: int) -> None:
+            known.append(keeper.reading)
+            await super().keep(workload, replicas)
+
+    class Readable(Servers):
+        async def read(self, servers: Sequence[Member]) -> HubReading:
+            return read
+
+        async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
+            """It is of no interest here."""
+
+    log = Log(msgspec.structs.replace(world({"a"}), cluster_id="c1"))
+    servers = (Member("m1", "m1", "", Ports(), Resources(1, 512), Accelerator("tcg", ""), "0"),)
+    keeper = StreamKeeper(Watched(), Readable(), lambda: servers, Hub(), FixedClock(), lambda: log)
+    running = asyncio.create_task(keeper.run())
+    await eventually(lambda: keeper.reading is read, 5.0)
+    log.current = msgspec.structs.replace(world({"a", "b"}), cluster_id="c1")
+    await eventually(lambda: len(known) == 2 and keeper.reading is read, 5.0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert known == [None, None]
 
 
 def test_workloads_with_the_same_trouble_are_told_of_in_the_same_words() -> None:

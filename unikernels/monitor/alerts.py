@@ -20,13 +20,8 @@ RESTARTED_BOOTS, RESTARTED_SECONDS = 3, 600.0
 CLEAR_SECONDS = 20.0
 EVENT_SECONDS = 300.0
 
-# What of the cluster's own events is wrong for how long, unless another event ends it.
-_EVENTS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "member.dead": (float("inf"), ("member.alive", "member.left", "member.joined")),
-    "allocation.failed": (EVENT_SECONDS, ()),
-    "allocation.lost": (EVENT_SECONDS, ()),
-    "repair.failed": (float("inf"), ("repair.succeeded", "repair.started")),
-}
+# What of the cluster's own events is wrong for a while; `gathered.LASTING` is until it is ended.
+_PASSING = ("allocation.failed", "allocation.lost")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -108,16 +103,13 @@ def find_wrong(gathered: Gathered, now: float) -> Iterator[Wrong]:
 
 
 def _of_events(gathered: Gathered, now: float) -> Iterator[Wrong]:
-    for (kind, subject), told in gathered.told.items():
-        if kind not in _EVENTS or not _NAME.fullmatch(subject):
-            continue
-        seconds, ends = _EVENTS[kind]
-        ended = any(
-            other.at >= told.at
-            for end in ends
-            if (other := gathered.told.get((end, subject))) is not None
-        )
-        if now - told.at <= seconds and not ended:
+    passing = (
+        (key, told)
+        for key, told in gathered.told.items()
+        if key[0] in _PASSING and now - told.at <= EVENT_SECONDS
+    )
+    for (kind, subject), told in (*passing, *gathered.lasting.items()):
+        if _NAME.fullmatch(subject):
             yield Wrong(kind, subject, told.text)
 
 

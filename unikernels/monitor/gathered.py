@@ -19,6 +19,14 @@ FORGET_SECONDS = 3600.0
 TURNS_KEPT = 16
 OTHER_KINDS = "other"
 
+# What stays wrong, however long that takes, until another event about the same member ends it.
+LASTING = {
+    "member.dead": ("member.alive", "member.joined", "member.left"),
+    "repair.failed": (
+        *("repair.opened", "repair.restored", "repair.moved"),
+        *("member.alive", "member.trusted", "member.joined", "member.left"),
+    ),
+}
 _ENDED = ("allocation.stopped", "allocation.failed", "allocation.lost")
 _TEXT_MAX = 160
 
@@ -40,10 +48,16 @@ class Seen:
 
 @dataclass
 class Told:
-    """The last event of a kind about a subject."""
+    """The last event of a kind about a subject.
+
+    `number`: its place in the cluster's record. `member`: whom it or its repair is about; empty
+    where that is not known.
+    """
 
     text: str
     at: float
+    number: int = 0
+    member: str = ""
 
 
 class Gathered:
@@ -54,6 +68,7 @@ class Gathered:
         self.members: dict[str, str] = {}
         self.events: Counter[str] = Counter()
         self.told: dict[tuple[str, str], Told] = {}
+        self.lasting: dict[tuple[str, str], Told] = {}  # of LASTING, what nothing has ended
         self.heard_at = float("-inf")  # from any guest; the monitor hears itself, too
         self.unreadable = 0
         self.repeated = 0
@@ -93,15 +108,18 @@ class Gathered:
             event = _read(payload)
             kind, subject = str(event["kind"])[:64], str(event["subject"])[:128]
             text = _plain(str(event["text"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            number, cause = int(event.get("number", 0)), int(event.get("cause", 0))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self.unreadable += 1
             return
         known = kind in self.events or len(self.events) < KINDS_MAX
         self.events[kind if known else OTHER_KINDS] += 1
+        told = Told(text, now, number, self._member_of(kind, subject, cause))
         self.told.pop((kind, subject), None)
-        self.told[kind, subject] = Told(text, now)
+        self.told[kind, subject] = told
         while len(self.told) > GUESTS_MAX:
             del self.told[next(iter(self.told))]
+        self._keep_lasting(kind, subject, told)
         if kind in _ENDED:
             self.guests.pop(subject, None)
         prefix, _, state = kind.partition(".")
@@ -111,12 +129,38 @@ class Gathered:
             while len(self.members) > MEMBERS_MAX:
                 del self.members[next(iter(self.members))]
 
+    def _member_of(self, kind: str, subject: str, cause: int) -> str:
+        """A repair follows from the newest event about its member; both say so by number."""
+        sort = kind.partition(".")[0]
+        if sort == "member":
+            return subject
+        if sort != "repair":
+            return ""
+        if kind != "repair.opened":
+            opened = self.told.get(("repair.opened", subject))
+            return opened.member if opened else ""
+        heard = (*self.told.values(), *self.lasting.values())
+        return next((told.member for told in heard if cause and told.number == cause), "")
+
+    def _keep_lasting(self, kind: str, subject: str, told: Told) -> None:
+        for key, before in list(self.lasting.items()):
+            if kind in LASTING[key[0]] and told.member and before.member == told.member:
+                del self.lasting[key]
+        if kind in LASTING:
+            self.lasting.pop((kind, subject), None)
+            self.lasting[kind, subject] = told
+            while len(self.lasting) > MEMBERS_MAX:
+                del self.lasting[next(iter(self.lasting))]
+
     def forget(self, now: float) -> None:
-        """Drop guests and events that are of no interest any more."""
+        """Drop guests and events that are of no interest any more, and what nothing can end."""
         for name in [n for n, s in self.guests.items() if now - s.heard_at > FORGET_SECONDS]:
             del self.guests[name]
         for key in [k for k, told in self.told.items() if now - told.at > FORGET_SECONDS]:
             del self.told[key]
+        endless = [key for key, told in self.lasting.items() if not told.member]
+        for key in [k for k in endless if now - self.lasting[k].at > FORGET_SECONDS]:
+            del self.lasting[key]
 
 
 def metrics(gathered: Gathered, alerts: list[tuple[str, str]], now: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from alerts import (
     ALERTS_MAX,
     CLEAR_SECONDS,
@@ -13,15 +14,20 @@ from alerts import (
     Wrong,
     find_wrong,
 )
-from gathered import Gathered
+from gathered import FORGET_SECONDS, Gathered
 from hypothesis import given
 from hypothesis import strategies as st
 from monitor import Monitor
 
 from sappers.agent.alert_reports import AlertReports
 from sappers.agent.refusals import Refusals
+from sappers.model.commands import CloseRepair
+from sappers.model.event import event_line
+from sappers.model.repair import RepairStatus
 from tests.unit.agent.test_refusals import FixedClock
 from tests.unit.monitor.test_gathered import event, push
+from tests.unit.repair_worlds import opened, revived
+from tests.unit.worlds import commit
 
 
 def kinds(gathered: Gathered, now: float) -> set[tuple[str, str]]:
@@ -83,12 +89,79 @@ def test_events_that_another_one_ends_and_those_that_time_ends() -> None:
     gathered = Gathered()
     gathered.event(event("member.dead", "m1"), 0.0)
     gathered.event(event("allocation.failed", "web-1"), 0.0)
-    gathered.event(event("repair.failed", "r-1"), 0.0)
     gathered.event(event("member.joined", "m2"), 0.0)
-    first = {("member.dead", "m1"), ("allocation.failed", "web-1"), ("repair.failed", "r-1")}
-    assert kinds(gathered, 1.0) == first
-    gathered.event(event("member.alive", "m1"), 2.0)
-    assert kinds(gathered, 400.0) == {("repair.failed", "r-1")}
+    assert kinds(gathered, 1.0) == {("member.dead", "m1"), ("allocation.failed", "web-1")}
+    gathered.event(event("member.alive", "m2"), 2.0)
+    assert kinds(gathered, 400.0) == {("member.dead", "m1")}
+    gathered.event(event("member.alive", "m1"), 401.0)
+    assert kinds(gathered, 402.0) == set()
+
+
+def failed_repair(member_id: str = "m1", repair_id: str = "repair-1") -> Gathered:
+    """A member died, and its repair came to nothing."""
+    gathered = Gathered()
+    gathered.event(event("member.dead", member_id, number=7), 0.0)
+    gathered.event(event("repair.opened", repair_id, number=9, cause=7), 15.0)
+    gathered.event(event("repair.attempt-failed", repair_id, number=10, cause=9), 60.0)
+    gathered.event(event("repair.failed", repair_id, number=11, cause=10), 61.0)
+    return gathered
+
+
+DEAD, FAILED = ("member.dead", "m1"), ("repair.failed", "repair-1")
+
+
+def test_what_no_time_ends_lasts_until_another_event_ends_it() -> None:
+    gathered = failed_repair()
+    for hour in range(1, 5):
+        gathered.forget(hour * FORGET_SECONDS)
+        assert kinds(gathered, hour * FORGET_SECONDS) == {DEAD, FAILED}
+    gathered.event(event("member.alive", "m1"), 5 * FORGET_SECONDS)
+    for hour in range(5, 8):
+        gathered.forget(hour * FORGET_SECONDS)
+        assert kinds(gathered, hour * FORGET_SECONDS) == set()
+
+
+@pytest.mark.parametrize("end", ["member.alive", "member.trusted", "member.left"])
+def test_a_failed_repair_is_over_when_its_member_is_well_or_gone(end: str) -> None:
+    gathered = failed_repair()
+    gathered.event(event(end, "m2"), 70.0)
+    assert FAILED in kinds(gathered, 71.0)
+    gathered.event(event(end, "m1"), 72.0)
+    assert FAILED not in kinds(gathered, 73.0)
+
+
+def test_a_failed_repair_is_over_when_the_next_one_of_its_member_begins() -> None:
+    gathered = failed_repair()
+    gathered.event(event("member.dead", "m2", number=20), 70.0)
+    gathered.event(event("repair.opened", "repair-2", number=21, cause=20), 71.0)
+    assert FAILED in kinds(gathered, 72.0)
+    gathered.event(event("repair.opened", "repair-3", number=22, cause=7), 73.0)
+    assert kinds(gathered, 74.0) == {DEAD, ("member.dead", "m2")}
+    gathered.event(event("repair.failed", "repair-3", number=23, cause=22), 80.0)
+    assert ("repair.failed", "repair-3") in kinds(gathered, 81.0)
+    gathered.event(event("repair.restored", "repair-2", number=24, cause=20), 82.0)
+    assert ("repair.failed", "repair-3") in kinds(gathered, 83.0)
+
+
+def test_a_failed_repair_whose_beginning_was_not_heard_is_told_for_an_hour() -> None:
+    gathered = Gathered()
+    gathered.event(event("repair.failed", "repair-1", number=11, cause=10), 0.0)
+    gathered.forget(FORGET_SECONDS)
+    assert kinds(gathered, FORGET_SECONDS) == {FAILED}
+    gathered.forget(FORGET_SECONDS + 1)
+    assert kinds(gathered, FORGET_SECONDS + 1) == set()
+
+
+def test_the_events_of_a_real_repair_are_understood() -> None:
+    state = opened()
+    state, _ = commit(state, CloseRepair("r1", RepairStatus.FAILED, "host2: given up"), time=130.0)
+    gathered = Gathered()
+    for one in state.events:
+        gathered.event(event_line(one), one.time)
+    assert {("member.dead", "m2"), ("repair.failed", "r1")} <= kinds(gathered, 131.0)
+    for one in revived(state, "m2", 140.0).events[len(state.events) :]:
+        gathered.event(event_line(one), one.time)
+    assert kinds(gathered, 141.0) == set()
 
 
 async def test_what_a_monitor_reports_its_member_understands() -> None:

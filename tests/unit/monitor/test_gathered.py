@@ -16,8 +16,11 @@ def push(sequence: int, *, healthy: bool = True, boot_id: str = "b1") -> bytes:
     return json.dumps({"boot_id": boot_id, "sequence": sequence, "healthy": healthy}).encode()
 
 
-def event(kind: str, subject: str, text: str = "it is so") -> bytes:
-    return json.dumps({"kind": kind, "subject": subject, "text": text}).encode()
+def event(
+    kind: str, subject: str, text: str = "it is so", *, number: int = 0, cause: int = 0
+) -> bytes:
+    told = {"kind": kind, "subject": subject, "text": text, "number": number, "cause": cause}
+    return json.dumps({key: value for key, value in told.items() if value != 0}).encode()
 
 
 def values(gathered: Gathered, now: float, *alerts: tuple[str, str]) -> dict[str, float]:
@@ -88,9 +91,11 @@ def test_a_guest_that_ended_is_not_silent() -> None:
 def test_the_long_silent_are_forgotten() -> None:
     gathered = Gathered()
     gathered.push("web-1", push(0), 0.0)
+    gathered.event(event("allocation.lost", "web-1"), 0.0)
     gathered.event(event("member.dead", "m1"), 0.0)
     gathered.forget(module.FORGET_SECONDS + 1.0)
     assert (gathered.guests, gathered.told) == ({}, {})
+    assert list(gathered.lasting) == [("member.dead", "m1")]
 
 
 @given(
@@ -114,6 +119,7 @@ def test_it_is_bounded_and_readable_however_many_talk_about_whatever(
                 gathered.event(event("member.dead", f"m{who}", text), float(number))
         assert len(gathered.guests) <= 20
         assert len(gathered.told) <= 20
+        assert len(gathered.lasting) <= 10
         assert len(gathered.members) <= 10
         assert len(gathered.events) <= 6
         assert values(gathered, 1e6)

@@ -7,9 +7,11 @@ that restarts, or a leader that was deposed, cannot turn the hub back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -24,6 +26,7 @@ from sappers.durable import write_durably
 from sappers.errors import HubError, SupervisorError
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
+from sappers.hub.log_tail import LogTail
 from sappers.hub.settings import server_settings
 from sappers.model.hub import member_of, server_name
 from sappers.model.member import Member
@@ -39,6 +42,12 @@ _RELOAD_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _MEMORY_MAX_MIB = 512
+# At a line's beginning, where nothing stands that a client said.
+_ANSWER = re.compile(
+    rb"^\[\d+\] [\d/]+ [\d:.]+ \[[A-Z]+\] "
+    rb"(?:Reloaded server configuration|(?P<failed>Failed to reload.*))",
+    re.MULTILINE,
+)
 
 log = structlog.get_logger("sappers.hub")
 
@@ -216,28 +225,36 @@ class NatsHubServer:
                 break
             await asyncio.sleep(_POLL_SECONDS)
         raise HubError(
-            f"the hub server does not start: {self._log_tail()}", hint=f"see {self._log_file}"
+            f"the hub server does not start: {self._log_end()}", hint=f"see {self._log_file}"
         )
 
     async def _reload(self, pid: int | None) -> bool:
-        """Whether the running server took the new settings; some need a restart."""
-        if pid is None:
-            return False
-        before = self._log_file.stat().st_size if self._log_file.exists() else 0
+        """Whether the running server took the new settings; some need a restart.
+
+        Raises:
+            HubError: It runs and does not say. No reason to restart it: its clients would be
+                dropped, and all of the hub's servers may be this slow at once.
+        """
         try:
-            os.kill(pid, signal.SIGHUP)
+            with contextlib.closing(LogTail(self._log_file)) as tail:
+                if pid is not None:
+                    os.kill(pid, signal.SIGHUP)
+                    answer = await _answer_in(tail)
+                    if answer is not None:
+                        return answer
+                    if not self._log_file.exists():
+                        os.kill(pid, signal.SIGUSR1)  # it begins a new one, for the next time
         except ProcessLookupError:
             return False
-        deadline = asyncio.get_running_loop().time() + _RELOAD_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-            said = self._log_tail(since=before)
-            if "Reloaded server configuration" in said:
-                return True
-            if "Failed to reload" in said:
-                log.info("hub server must restart", why=said.strip().splitlines()[-1])
-                return False
-        return False
+        except OSError as error:
+            raise HubError(f"{self._log_file}: {error.strerror}") from error
+        status = await self._supervisor.status(UNIT)
+        if status is None or not status.running:
+            return False
+        raise HubError(
+            "the hub server has not said that it reloaded its settings",
+            hint=f"nothing: it is asked again; {self._log_file} is what it logs",
+        )
 
     def _digest(self, settings: bytes) -> str:
         """Also of the certificates: a renewed one is taken up by a reload."""
@@ -248,12 +265,11 @@ class NatsHubServer:
     def _log_file(self) -> Path:
         return self._folder / LOG_FILE
 
-    def _log_tail(self, since: int | None = None) -> str:
+    def _log_end(self) -> str:
         try:
             with self._log_file.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - 2000 if since is None else min(since, size)))
-                return file.read(64 * 1024).decode(errors="replace") or "it logged nothing"
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
+                return file.read().decode(errors="replace") or "it logged nothing"
         except OSError as error:
             return f"no log: {error.strerror}"
 
@@ -281,6 +297,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise HubError(f"{path}: {error.strerror}", hint="run sappers-deploy bootstrap") from error
+
+
+async def _answer_in(tail: LogTail) -> bool | None:
+    """Whether the server says that it reloaded, or that it cannot; None if it says neither."""
+    deadline = asyncio.get_running_loop().time() + _RELOAD_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
+        if answer := _ANSWER.search(tail.new()):
+            if reason := answer["failed"]:
+                log.info("hub server must restart", why=reason.decode(errors="replace"))
+            return not reason
+    return None
 
 
 async def hub_answers(address: str, port: int, timeout_seconds: float = 1.0) -> str | None:

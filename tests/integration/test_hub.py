@@ -127,6 +127,21 @@ async def test_a_renewed_certificate_is_taken_up_without_a_restart(hub: Hub) -> 
     assert served == own
 
 
+async def test_a_server_whose_log_was_removed_begins_another_and_is_not_restarted(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hub.run("a")
+    log = hub.folder / "a" / "hub" / "nats-server.log"
+    log.unlink()
+    with monkeypatch.context() as impatient:
+        impatient.setattr("sappers.hub.server._RELOAD_SECONDS", 0.2)
+        with pytest.raises(HubError, match="not said that it reloaded"):
+            await hub.run("a", refused=["shop-1"])
+    await eventually(log.exists)
+    await hub.run("a", refused=["shop-1"])
+    assert hub.supervisors["a"].starts == 1
+
+
 async def test_a_member_at_a_new_address_is_let_in(hub: Hub) -> None:
     await hub.run("a", "b")
     inbox = Inbox()

@@ -1,8 +1,9 @@
 """The leader's side of repairs: healers claim their credentials here and report their steps.
 
-Invariant: a credential is signed only after the claim of it is committed, and a step is
-acknowledged only after it is. What a guest says is believed of its own repair alone: the hub lets
-each publish below its own subject.
+Invariant: a credential is signed only after the claim of it is committed, for that claim's key and
+until its deadline however often, by whichever member leads; a step is acknowledged only after it is
+committed. What a guest says is believed of its own repair alone: the hub lets each publish below
+its own subject.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 import structlog
 
 from sappers.decisions.healing import REPAIR_SECONDS
-from sappers.errors import CommandRefused, IdentityError, SappersError
+from sappers.errors import CommandRefused, IdentityError, OutcomeUnknown, SappersError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
@@ -82,7 +83,6 @@ class Repairs:
         self._signer = signer
         self._image_signers = image_signers
         self._refusals = refusals
-        self._given: dict[str, tuple[str, Answer]] = {}
         self._uncounted: dict[str, _Uncounted] = {}
 
     async def hear(self, subject: str, payload: bytes) -> None:
@@ -112,10 +112,6 @@ class Repairs:
         self, state: ClusterState, repair: Repair, allocation_id: str, payload: bytes
     ) -> Answer:
         claim = _decode(payload, Claim)
-        public_key, given = self._given.get(allocation_id, ("", Answer()))
-        in_time = repair.allocation_id == allocation_id and self._clock.now() < repair.deadline
-        if public_key == claim.public_key and in_time:
-            return given  # the same claim again: its answer was lost
         member = state.members.get(repair.member_id)
         if member is None:
             raise CommandRefused(f"{repair.id}: there is no member {repair.member_id} any more")
@@ -123,10 +119,9 @@ class Repairs:
         if state.repair_key is not None and login is not None:
             await self._require_vouched(state, state.repair_key, login, allocation_id)
         now = self._clock.now()
-        until = now + REPAIR_SECONDS
-        await self._commit(ClaimRepair(repair.id, repair.attempt, allocation_id, until))
+        until = await self._claimed_until(repair, allocation_id, claim.public_key, now)
         certificate = self._sign(state, repair, claim.public_key, now, until) if login else ""
-        answer = Answer(
+        return Answer(
             Credential(
                 repair_id=repair.id,
                 attempt=repair.attempt,
@@ -135,11 +130,28 @@ class Repairs:
                 address=member.address,
                 api_port=member.ports.http,
                 login=login,
-                seconds=REPAIR_SECONDS,
+                seconds=until - now,
             )
         )
-        self._given[allocation_id] = (claim.public_key, answer)
-        return answer
+
+    async def _claimed_until(
+        self, repair: Repair, allocation_id: str, public_key: str, now: float
+    ) -> float:
+        """The deadline of the committed claim; the same claim again costs no entry.
+
+        Raises:
+            CommandRefused: It is not this healer's turn, or too late, or another key has claimed.
+            OutcomeUnknown: The claim is not known to be committed.
+        """
+        if repair.allocation_id == allocation_id and repair.is_held_with(public_key, now):
+            return repair.deadline
+        until = now + REPAIR_SECONDS
+        await self._commit(ClaimRepair(repair.id, repair.attempt, allocation_id, until, public_key))
+        # Not `until`: the leader before this one may have committed the same claim earlier.
+        committed = self._agent.log.state().repairs.get(repair.id, repair)
+        if not committed.is_held_with(public_key, now):
+            raise OutcomeUnknown(f"{repair.id}: the claim was committed, and is over already")
+        return committed.deadline
 
     async def _require_vouched(
         self, state: ClusterState, key: RepairKey, login: RepairLogin, allocation_id: str
@@ -235,9 +247,8 @@ class Repairs:
 
     def keep_only(self, allocation_ids: set[str]) -> None:
         """Forget guests that are in the state no more."""
-        for kept in (self._given, self._uncounted):
-            for allocation_id in kept.keys() - allocation_ids:
-                del kept[allocation_id]
+        for allocation_id in self._uncounted.keys() - allocation_ids:
+            del self._uncounted[allocation_id]
 
 
 class _Uncounted(msgspec.Struct):

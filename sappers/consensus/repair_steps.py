@@ -138,6 +138,7 @@ def _assign(state: ClusterState, command: AssignHealer, time: float) -> Step:
         steps=0,
         finding=None,
         changed_at=time,
+        public_key="",
     )
     placed = msgspec.structs.replace(allocation, changed_at=time)
     state = msgspec.structs.replace(state, allocations=state.allocations.set(placed.id, placed))
@@ -151,6 +152,8 @@ def _assign(state: ClusterState, command: AssignHealer, time: float) -> Step:
 def _claim(state: ClusterState, command: ClaimRepair, time: float) -> Step:
     repair = _known(state, command.repair_id)
     _require_turn(repair, command.attempt, command.allocation_id)
+    if repair.is_held_with(command.public_key, time):
+        return state, ()  # its answer was lost
     if repair.status is not RepairStatus.ASSIGNED:
         raise CommandRefused(f"{repair.id}: attempt {repair.attempt} was claimed already")
     if time > repair.deadline:
@@ -164,6 +167,7 @@ def _claim(state: ClusterState, command: ClaimRepair, time: float) -> Step:
         deadline=command.deadline,
         credential_until=command.deadline,
         changed_at=time,
+        public_key=command.public_key,
     )
     text = (
         f"{repair.allocation_id} has its credential for {_name(state, repair)}, for "

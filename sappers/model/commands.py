@@ -181,12 +181,17 @@ class AssignHealer(msgspec.Struct, frozen=True, tag="assign-healer"):
 
 
 class ClaimRepair(msgspec.Struct, frozen=True, tag="claim-repair"):
-    """The attempt's healer takes its credential: once, and in time."""
+    """The attempt's healer takes its credential: once, and in time.
+
+    Attributes:
+        public_key: What the credential is of; empty in proposals of versions that kept none.
+    """
 
     repair_id: str
     attempt: int
     allocation_id: str
     deadline: float
+    public_key: str = ""
 
 
 class ReportRepairStep(msgspec.Struct, frozen=True, tag="report-repair-step"):

@@ -56,6 +56,8 @@ class Repair(msgspec.Struct, frozen=True):
         trouble: Why the last attempt failed, or what was found; a sentence for a person.
         refused: Claims and steps that were refused.
         changed_at: When `status` or `finding` changed last.
+        public_key: What the attempt's credential is of; empty without one, and where a version
+            that kept none gave it.
     """
 
     id: str
@@ -75,6 +77,12 @@ class Repair(msgspec.Struct, frozen=True):
     refused: int = 0
     changed_at: float = 0.0
     sources: tuple[SuspicionSource, ...] = ()
+    public_key: str = ""
+
+    def is_held_with(self, public_key: str, now: float) -> bool:
+        """Whether the attempt's credential is of this key, and not over yet."""
+        is_its_key = self.status is RepairStatus.CLAIMED and self.public_key == public_key != ""
+        return is_its_key and now <= self.deadline
 
 
 class RepairKey(msgspec.Struct, frozen=True):

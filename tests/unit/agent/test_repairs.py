@@ -53,15 +53,16 @@ class Log:
     def __init__(self, state: ClusterState) -> None:
         self.current = state
         self.role = RaftRole.LEADER
+        self.behind: ClusterState | None = None  # what is applied until something is committed
 
     def state(self) -> ClusterState:
-        return self.current
+        return self.behind or self.current
 
     def status(self) -> RaftStatus:
         return RaftStatus(self.role, 1, "m1", self.current.index, self.current.index)
 
     async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
-        index = self.current.index + 1
+        index, self.behind = self.current.index + 1, None
         self.current, outcome = apply(self.current, Entry(index, 1, encode_proposal(proposal)))
         return Applied(index, 1, outcome.refused)
 
@@ -81,12 +82,15 @@ class World:
         self.time = START
         self.refusals = Refusals(self)
         self.answers: list[tuple[str, Answer]] = []
-        signer = SealedRepairSigner(SECRET)
+        self.lead_anew()
+
+    def lead_anew(self) -> None:
+        """Another member leads: it has the state, and nothing that the one before remembered."""
         self.repairs = Repairs(
             self,
             self,
             self,  # type: ignore[arg-type]
-            signer,
+            SealedRepairSigner(SECRET),
             self.image_signers,
             self.refusals,
         )
@@ -170,14 +174,52 @@ async def test_a_credential_used_twice_is_refused_counted_and_in_the_state(world
     assert world.log.current.events[-1].kind == "repair.refused"
 
 
-async def test_an_answer_that_was_lost_is_given_again_and_lasts_no_longer(world: World) -> None:
+def deadline_of(answer: Answer) -> float:
+    """When the answer's certificate ends."""
+    assert answer.credential is not None
+    certificate = load_ssh_public_identity(answer.credential.certificate.encode())
+    assert isinstance(certificate, SSHCertificate)
+    return certificate.valid_before
+
+
+@pytest.mark.parametrize("leader_changes", [False, True])
+async def test_an_answer_that_was_lost_is_given_again_and_lasts_no_longer(
+    world: World, leader_changes: bool
+) -> None:
     key = RepairKeyPair().public
     first = await world.claims(key)
+    before = world.log.current
     world.time += 10
-    assert await world.claims(key) == first
-    assert world.refused == 0
+    if leader_changes:
+        world.lead_anew()
+    again = await world.claims(key)
+    assert again.credential is not None
+    assert deadline_of(again) == deadline_of(first) == START + REPAIR_SECONDS
+    assert again.credential.seconds == REPAIR_SECONDS - 10
+    assert (world.log.current, world.refused) == (before, 0)
+    assert "claimed already" in (await world.claims(RepairKeyPair().public)).refused
+    assert world.refused == 1
     world.time += REPAIR_SECONDS
     assert "claimed already" in (await world.claims(key)).refused
+
+
+async def test_a_leader_that_has_not_applied_the_claim_yet_gives_its_deadline(world: World) -> None:
+    key = RepairKeyPair().public
+    assigned = world.log.current
+    first = await world.claims(key)
+    world.log.behind = assigned
+    world.time += 10
+    world.lead_anew()
+    again = await world.claims(key)
+    assert deadline_of(again) == deadline_of(first)
+    assert world.refused == 0
+
+
+async def test_what_is_vouched_for_no_more_is_not_signed_again(world: World) -> None:
+    key = RepairKeyPair().public
+    await world.claims(key)
+    world.signers = ("f" * 64,)
+    assert "no key that bootstrap vouched for" in (await world.claims(key)).refused
 
 
 async def test_a_late_claim_is_refused_and_counted(world: World) -> None:

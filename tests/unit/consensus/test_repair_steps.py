@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +98,26 @@ def test_a_credential_is_claimed_once_in_time_and_by_the_healer_alone() -> None:
     assert "is over" in refusal(closed, ClaimRepair("r1", 1, "h1", 300.0))
 
 
+def test_the_same_key_may_claim_again_until_its_deadline_and_changes_nothing() -> None:
+    state = done(opened(), assign())
+    assert "claimed already" in refusal(claimed(), ClaimRepair("r1", 1, "h1", 300.0, "mine"))
+    state = done(state, ClaimRepair("r1", 1, "h1", 300.0, "mine"), time=120.0)
+    again = done(state, ClaimRepair("r1", 1, "h1", 480.0, "mine"), time=300.0)
+    assert (again.repairs, again.events) == (state.repairs, state.events)
+    assert "claimed already" in refusal(state, ClaimRepair("r1", 1, "h1", 300.0, "another"))
+    late = ClaimRepair("r1", 1, "h1", 480.0, "mine")
+    assert "claimed already" in refusal(state, late, time=301.0)
+    state = done(state, ReportAllocation("h1", AllocationStatus.FAILED, "test"))
+    state = done(state, FailAttempt("r1", 1, "test", 0.0), assign(2))
+    assert only_repair(state).public_key == ""
+
+
+def test_a_snapshot_of_a_version_that_kept_no_key_is_read() -> None:
+    raw = msgspec.msgpack.decode(encode_state(claimed()))
+    del raw["repairs"]["r1"]["public_key"]
+    assert decode_state(msgspec.msgpack.encode(raw)) == claimed()
+
+
 def test_steps_are_the_claimed_attempts_alone_and_bounded() -> None:
     unclaimed = done(opened(), assign())
     assert "no credential" in refusal(unclaimed, ReportRepairStep("r1", 1, "h1", 1, "x"))
@@ -179,6 +200,7 @@ _COMMANDS = st.one_of(
         st.integers(1, 3),
         st.sampled_from(["h1", "h2", "h3"]),
         st.floats(100, 400),
+        st.sampled_from(["", "k1", "k2"]),
     ),
     st.builds(FailAttempt, st.just("r1"), st.integers(1, 3), st.just("x"), st.just(0.0)),
     st.builds(
@@ -205,7 +227,10 @@ def test_two_never_repair_the_same_thing(steps: list[tuple[Command, float]]) -> 
         open_ones = [one for one in state.repairs.values() if not one.status.is_terminal]
         assert len(open_ones) <= 1
         if isinstance(command, ClaimRepair) and not outcome.refused:
-            assert before["r1"].status is RepairStatus.ASSIGNED
+            if before["r1"].status is not RepairStatus.ASSIGNED:  # the same claim once more
+                assert before["r1"].public_key == command.public_key != ""
+                assert state.repairs == before
+                continue
             for holder, until in credentials:
                 ended = state.allocations[holder].status
                 seen = ended in (AllocationStatus.FAILED, AllocationStatus.STOPPED)

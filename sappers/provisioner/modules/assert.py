@@ -9,7 +9,7 @@ from sappers.provisioner.modules.spec import Argument, Module
 SPEC = Module(
     "Fail unless all conditions hold.",
     (
-        Argument("that", "list", "Conditions, as `when` has them.", required=True, elements="raw"),
+        Argument("that", "raw", "A condition as `when` has it, or a list of them.", required=True),
         Argument("fail_msg", "raw", "What to say when one does not.", aliases=("msg",)),
         Argument("success_msg", "raw", "What to say when all do."),
         Argument("quiet", "bool", "Say less.", default=False),
@@ -22,7 +22,8 @@ RAW = ("that",)
 
 def act(args: dict[str, Any], control: Any) -> dict[str, Any]:
     """Whether they hold."""
-    for condition in args["that"]:
+    that = args["that"]
+    for condition in that if isinstance(that, list) else [that]:
         if not control.holds(condition):
             return {
                 "failed": True,

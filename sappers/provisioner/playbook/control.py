@@ -11,7 +11,7 @@ from typing import Any
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.source import Decrypt, Place, Text
+from sappers.provisioner.playbook.source import Decrypt, Place, place_of
 from sappers.provisioner.playbook.variables import Scope
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
@@ -146,11 +146,18 @@ class Control:
         """Whether a condition holds."""
         return self._scope.templates.holds(condition, self._scope, self._task.place)
 
-    def evaluate_or_say(self, expression: str) -> Any:
-        """An expression's value, or a text that says that it is undefined."""
-        text = Text(expression, self._task.place)
+    def evaluate_or_say(self, expression: Any) -> Any:
+        """An expression's value, or a text that says that it is undefined.
+
+        Raises:
+            PlaybookError: It is wrong, or no text.
+        """
+        place = place_of(expression, self._task.place)
+        if isinstance(expression, dict | list):
+            hint = "the name of a variable; for other things there is `msg`"
+            raise place.error("`var` takes an expression", hint=hint)
         try:
-            return self._scope.templates.evaluate(text, self._scope, self._task.place)
+            return self._scope.templates.evaluate(expression, self._scope, place)
         except PlaybookError as error:
             if "undefined" in error.message:
                 return "VARIABLE IS NOT DEFINED!"

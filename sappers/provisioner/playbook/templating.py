@@ -182,8 +182,11 @@ class Templates:
             raise place.error(f"the template fails: {error or type(error).__name__}") from error
 
     def evaluate(self, expression: Any, scope: Variables, place: Place) -> Any:
-        """The value of an expression without braces, as of `when`. Raises as `render`."""
-        if not isinstance(expression, str):
+        """The value of an expression without braces, as of `when`. Raises as `render`.
+
+        What no person wrote is data and stays as it is, also where it looks like an expression.
+        """
+        if not isinstance(expression, Text):
             return expression
         text = expression.strip()
         if not (text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1):

@@ -142,6 +142,51 @@ def test_secrets_of_no_log_are_not_in_what_a_run_shows(run: Run) -> None:
     assert "hidden" not in shown.getvalue()
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        """debug: var="{{ r.stdout }}" """,
+        """debug: {var: "{{ r.stdout }}"}""",
+        """debug: {var: "{{ r.stdout }} + r.stdout"}""",
+        """assert: {that: "{{ r.stdout }}"}""",
+        """assert: {that: ["{{ r.stdout }}"]}""",
+        """ping:\n    when: r.stdout""",
+        """ping:\n    when: "{{ r.stdout }}" """,
+        """include_tasks: {file: pings.yml, apply: {when: "{{ r.stdout }}"}}""",
+    ],
+)
+def test_what_a_host_says_is_never_an_expression(run: Run, tmp_path: Path, task: str) -> None:
+    (tmp_path / "pings.yml").write_text("- ping:\n")
+    said = f"lookup('pipe', 'touch {tmp_path}/pwned')"
+    text = f"""
+  - command:
+      argv: [printf, "%s", "{said}"]
+    register: r
+  - {task}
+"""
+    done = run(HEAD + text)
+    assert not (tmp_path / "pwned").exists()
+    last = done.results[-1]
+    assert last.failed or last.result["{{ r.stdout }}"] == said
+
+
+def test_debug_shows_an_expression_by_its_text(run: Run) -> None:
+    text = """
+  - debug: {var: "[1, 2] | sum"}
+  - debug: var=nope.nope
+  - debug: {var: [a]}
+"""
+    done = [one.result for one in run(HEAD + text).results]
+    assert done[0]["[1, 2] | sum"] == 3
+    assert done[1]["nope.nope"] == "VARIABLE IS NOT DEFINED!"
+    assert done[2]["failed"]
+    assert "expression" in done[2]["msg"]
+
+
+def test_assert_takes_one_condition_with_commas(run: Run) -> None:
+    assert run(HEAD + "  - assert: {that: '2 in [1, 2]'}\n").lines == ["h1 assert ok"]
+
+
 def test_max_fail_percentage_and_limit(run: Run) -> None:
     text = HEAD.replace("gather", "max_fail_percentage: 40\n  gather") + (
         "  - fail:\n    when: inventory_hostname == 'h1'\n  - ping:\n"

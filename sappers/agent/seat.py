@@ -6,6 +6,8 @@ Invariants:
   stood. Else guests that are wanted would look unwanted.
 - The raft process of a new voter starts only after the entry that gave it a vote is committed; one
   that lost its vote starts none until it gets another one, and founds nothing.
+- A voter's word that this member has no vote only makes it stop: what it voted with is deleted once
+  the committed state says the same. While that does not, it votes again after a while.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from sappers.ports import FollowingLog, ReplicatedLog
 
 LOOK_SECONDS = 0.05
 RETRY_SECONDS = 2.0
+# So long a voter that was told that it has no vote waits for the committed state to say so, too.
+DOUBT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +92,7 @@ class Seat:
         self._joining: ReplicatedLog | None = None
         self._trouble = ""
         self._lost_with = -1  # index of the electorate that was known when the vote was lost
+        self._told_at: float | None = None  # when a loss was told that is not confirmed yet
 
     @property
     def trouble(self) -> str:
@@ -162,14 +167,25 @@ class Seat:
             return
         # Whoever was told that it lost its vote may not have seen yet in its own state that it did.
         news = state.electorate_index > self._lost_with
-        current = status.leader_id is not None and status.applied_index >= status.commit_index
-        if self._me_id in state.electorate and news and current:
+        gains = self._me_id in state.electorate and news and _is_current(status)
+        if gains or self._is_doubtful(status, state):
             self._change = asyncio.create_task(self._gain_vote(state), name="gaining a vote")
+
+    def _is_doubtful(self, status: RaftStatus, state: ClusterState) -> bool:
+        """Whether a loss was told that the committed state does not know of, even after a while."""
+        if self._told_at is None:
+            return False
+        if _is_current(status) and state.electorate and self._me_id not in state.electorate:
+            self._told_at = None
+            self._forget_votes()
+            log.info("the loss of the vote is committed", index=state.electorate_index)
+            return False
+        # Without a leader nobody can confirm it: it may be that all voters were told so falsely.
+        return asyncio.get_running_loop().time() - self._told_at >= DOUBT_SECONDS
 
     def _attend_trouble(self, status: RaftStatus, state: ClusterState) -> None:
         """Begin again once the others count without this member: until then it has voted."""
-        current = status.leader_id is not None and status.applied_index >= status.commit_index
-        if state.electorate and self._me_id not in state.electorate and current:
+        if state.electorate and self._me_id not in state.electorate and _is_current(status):
             self._put_away()
             self._trouble = ""
             log.info("damaged files put away", folder=str(self._folder.damaged_raft))
@@ -211,12 +227,11 @@ class Seat:
         assert before is not None, "attend looks at it"
         while voter.state().index < before.state().index:
             if voter.status().is_removed:
-                self._lost_with = before.state().electorate_index
                 await self._end_joining()
-                self._forget_votes()
+                self._note_loss(before.state())
                 return
             await asyncio.sleep(LOOK_SECONDS)
-        self._joining = None
+        self._joining = self._told_at = None
         self._use(voter, votes=True)
         self._follower.follow(None)
         await self._tell(votes=True)  # the leader counts on it from now on
@@ -231,16 +246,19 @@ class Seat:
     async def _lose_vote(self) -> None:
         before = self._log
         assert before is not None, "attend looks at it"
-        self._lost_with = before.state().electorate_index
+        self._note_loss(before.state())
         following = self._open_following_log(self._follower)
         await following.start()
         await following.begin_at(before.state())
         self._follower.follow(following)
         self._use(following, votes=False)
         await before.stop()
-        self._forget_votes()
         await self._tell(votes=False)
         log.info("voting no more; following", index=following.state().index)
+
+    def _note_loss(self, state: ClusterState) -> None:
+        self._lost_with = state.electorate_index
+        self._told_at = asyncio.get_running_loop().time()
 
     def _forget_votes(self) -> None:
         """What it voted for is of use to nobody: it votes again in later terms only.
@@ -262,3 +280,7 @@ class Seat:
     async def _wake_on(self, changes: AsyncIterator[None]) -> None:
         async for _ in changes:
             self._wake()
+
+
+def _is_current(status: RaftStatus) -> bool:
+    return status.leader_id is not None and status.applied_index >= status.commit_index

@@ -30,6 +30,7 @@ class Log:
         self.removed = False
         self.fails = False
         self.runs = False
+        self.leader_id: str | None = "m2"
 
     async def start(self) -> None:
         if self.fails:
@@ -44,7 +45,7 @@ class Log:
 
     def status(self) -> RaftStatus:
         role = RaftRole.FOLLOWER if self.votes else RaftRole.NONE
-        return RaftStatus(role, 1, "m2", 0, self.current.index, is_removed=self.removed)
+        return RaftStatus(role, 1, self.leader_id, 0, self.current.index, is_removed=self.removed)
 
     async def changes(self) -> AsyncIterator[None]:
         await asyncio.Event().wait()
@@ -168,6 +169,9 @@ async def test_one_that_lost_its_vote_follows_from_where_it_stood(world: World) 
     assert world.seat.log is following, "its own state says still that it votes"
     assert world.says_it_votes == [True, False]
     assert world.follower.following is following
+    assert (world.folder.raft / "journal").exists(), "one voter's word deletes nothing"
+    following.current = world.elect("m1", "m2")
+    world.seat.attend()
     assert load_genesis(world.folder.genesis) is None
     assert world.folder.former_genesis.exists()
     assert list(world.folder.raft.iterdir()) == []
@@ -188,6 +192,8 @@ async def test_after_a_restart_it_sits_where_it_sat(world: World) -> None:
     voter.removed = True
     world.seat.attend()
     await world.seat._change
+    world.seat.log.current = world.elect("m1", "m2")
+    world.seat.attend()
     await world.seat.stop()
     world.seat = world.new_seat()
     await world.seat.start()
@@ -248,6 +254,32 @@ async def test_a_vote_that_is_taken_away_before_it_was_used_ends_the_attempt(wor
     following.current = world.elect("m1", "m2")
     world.opened[-1].removed = True
     await world.seat._change
+    world.seat.attend()
     assert world.seat.log is following
     assert load_genesis(world.folder.genesis) is None
     assert world.says_it_votes == []
+
+
+@pytest.mark.parametrize("leader_id", ["m2", None])
+async def test_a_false_word_that_the_vote_is_lost_costs_a_pause_and_no_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch, leader_id: str | None
+) -> None:
+    """With no leader, every voter may have been told the same."""
+    voter = await world.gain()
+    voter.removed = True
+    world.seat.attend()
+    await world.seat._change
+    following = world.seat.log
+    following.leader_id = leader_id
+    world.seat.attend()
+    assert world.seat.log is following
+    assert world.is_seated(), "it waits for the committed state"
+    assert load_genesis(world.folder.genesis) is not None
+    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    world.seat.attend()
+    await eventually(lambda: world.opened[-1].votes and world.opened[-1].runs)
+    again = world.opened[-1]
+    assert again is not voter
+    again.current = world.committed
+    await world.until(again)
+    assert world.says_it_votes == [True, False, True]

@@ -21,6 +21,7 @@ from sappers.consensus.repair_steps import apply_repair_command
 from sappers.consensus.restore_steps import apply_restore_piece
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
+from sappers.decisions.fencing import places_free
 from sappers.errors import CommandRefused
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
@@ -282,12 +283,27 @@ def _place(state: ClusterState, command: PlaceAllocation, time: float) -> Step:
         raise CommandRefused(f"{allocation.id}: member {allocation.member_id} is gone")
     if cordon := state.cordons.get(member.id):
         raise CommandRefused(f"{allocation.id}: {member.name} is {cordon.word}")
+    _require_place(state, workload, command)
     text = f"{allocation.id} placed on {member.name}: {command.reason}"
     follows = (*_why_replaced(state, allocation.replaces), f"workload/{workload.name}")
     return (
         _with_allocation(state, allocation),
         (Happened("allocation.placed", allocation.id, text, follows),),
     )
+
+
+def _require_place(state: ClusterState, workload: Workload, command: PlaceAllocation) -> None:
+    """Two plans may be in the log that knew nothing of each other, of one leader or of two."""
+    if not workload.exclusive:
+        return
+    ended = command.ended
+    if ended is None:  # then only what has not ended counted
+        ended = tuple(one.id for one in state.allocations_of(workload.name))
+    if not places_free(state, workload, ended):
+        placed = command.allocation.id
+        raise CommandRefused(
+            f"{placed}: {workload.count} of exclusive {workload.name} may run already"
+        )
 
 
 def _why_replaced(state: ClusterState, allocation_id: str) -> tuple[str, ...]:

@@ -93,6 +93,13 @@ def places_free(state: ClusterState, workload: Workload, ended: Collection[str])
     return max(0, workload.count - running)
 
 
+def surely_ended_of(
+    state: ClusterState, workload: Workload, ended: Collection[str]
+) -> tuple[str, ...]:
+    """Which of `ended` are the workload's, sorted: what a placement of it rests on."""
+    return tuple(sorted(one.id for one in state.allocations_of(workload.name) if one.id in ended))
+
+
 def members_to_fence(state: ClusterState, ended: Collection[str]) -> tuple[Member, ...]:
     """Dead members whose hosts hold up exclusive workloads until they are without power, by id."""
     waiting = {

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import msgspec
 
-from sappers.decisions.fencing import may_run, places_free
+from sappers.decisions.fencing import may_run, places_free, surely_ended_of
 from sappers.decisions.healing import reconcile_repairs
 from sappers.decisions.hub import plan_hub
 from sappers.decisions.scheduler import Placement, Room
@@ -172,6 +172,7 @@ def _reconcile_workload(plan: _Plan, workload: Workload) -> list[Command]:
         missing = min(missing, places_free(plan.state, workload, plan.ended))
     commands: list[Command] = []
     blocked = False
+    ended = surely_ended_of(plan.state, workload, plan.ended) if workload.exclusive else None
     if missing > 0 and plan.now >= _place_again_at(plan.state, workload):
         vacant = _vacant(plan.state, workload, copies)
         for slot in range(missing):
@@ -182,7 +183,7 @@ def _reconcile_workload(plan: _Plan, workload: Workload) -> list[Command]:
             replaces = vacant[slot] if slot < len(vacant) else ""
             number = len(copies.current) + slot
             allocation = _allocation(plan.state, workload, chosen, number, plan.fencing, replaces)
-            commands.append(PlaceAllocation(allocation, chosen.reason))
+            commands.append(PlaceAllocation(allocation, chosen.reason, ended))
             plan.room.take(allocation)
     commands.extend(_stop_surplus(workload, copies.current))
     commands.extend(_stop_outdated(workload, copies, blocked=blocked))

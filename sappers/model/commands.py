@@ -73,10 +73,16 @@ class StopWorkload(msgspec.Struct, frozen=True, tag="stop-workload"):
 
 
 class PlaceAllocation(msgspec.Struct, frozen=True, tag="place-allocation"):
-    """The leader puts one copy of a workload on a member."""
+    """The leader puts one copy of a workload on a member.
+
+    Attributes:
+        ended: Of an exclusive workload: its allocations that ended badly and whose guests have
+            surely ended by the leader's clock. None in entries from before there was this.
+    """
 
     allocation: Allocation
     reason: str
+    ended: tuple[str, ...] | None = None
 
 
 class StopAllocation(msgspec.Struct, frozen=True, tag="stop-allocation"):

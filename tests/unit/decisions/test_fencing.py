@@ -20,6 +20,7 @@ from sappers.decisions.reconcile_cluster import FORGET_AFTER_SECONDS, reconcile_
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
+    Command,
     CordonMember,
     ForgetAllocation,
     PlaceAllocation,
@@ -236,6 +237,69 @@ def test_never_more_than_count_may_run_whatever_happens(
             if not one.status.is_terminal or (one.id in ended_badly(state) and one.id not in ended)
         ]
         assert len(running) <= count
+
+
+def plan_of(state: ClusterState, now: float, ended: frozenset[str]) -> tuple[Command, ...]:
+    gossip = tuple(one for _, one in sorted(state.members.items()))
+    seen = MemberObservation(gossip=gossip, surely_ended=ended)
+    return reconcile_cluster(state, seen, now)
+
+
+def test_two_plans_that_knew_nothing_of_each_other_place_one_guest() -> None:
+    """The first was not applied yet when the second was made, by the same leader or the next."""
+    before, _ = commit(founded(3), PutWorkload(workload(exclusive=True)))
+    later, _ = commit(before, SetMemberState("m3", MemberState.DEAD, ""))
+    first, second = plan_of(before, 1.0, frozenset()), plan_of(later, 1.0, frozenset())
+    state, _ = commit(later, *first, term=1, leader_term=1)
+    (one,) = live(state)
+    state, outcome = commit(state, *second, term=2, leader_term=2)
+    assert "1 of exclusive hello may run already" in outcome.refused
+    state, _ = commit(state, ReportAllocation(one.id, AllocationStatus.LOST, ""))
+    state, outcome = commit(state, *second, term=2, leader_term=2)
+    assert "may run already" in outcome.refused  # its lease may not be over
+    assert live(state) == []
+
+
+def test_a_placement_from_before_it_said_what_has_ended_is_applied_as_then() -> None:
+    state, first = exclusive()
+    state, _ = commit(state, ReportAllocation(first.id, AllocationStatus.LOST, ""))
+    old = PlaceAllocation(msgspec.structs.replace(first, id="hello-0"), "room")
+    state, outcome = commit(state, old)
+    assert not outcome.refused
+    _, outcome = commit(state, PlaceAllocation(msgspec.structs.replace(first, id="hello-1"), ""))
+    assert "may run already" in outcome.refused
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 2), st.data())
+def test_no_interleaving_of_plans_has_more_than_count_run(count: int, data: st.DataObject) -> None:
+    """Each plan is of any state there was, and its entry commits whenever and in any term."""
+    history = [commit(founded(3), PutWorkload(workload(exclusive=True, count=count)))[0]]
+    in_log: list[tuple[Command, ...]] = []
+    ended: frozenset[str] = frozenset()
+    for now in range(1, data.draw(st.integers(2, 15))):
+        state = history[-1]
+        match data.draw(st.sampled_from(["plan", "plan", "apply", "apply", "lose", "end", "die"])):
+            case "plan":
+                decided_on = history[data.draw(st.integers(0, len(history) - 1))]
+                if commands := plan_of(decided_on, float(now), ended):
+                    in_log.append(commands)
+            case "apply" if in_log:
+                entry = in_log.pop(data.draw(st.integers(0, len(in_log) - 1)))
+                state, _ = commit(state, *entry, time=float(now), term=now)
+            case "lose":
+                for one in live(state)[:1]:
+                    status = AllocationStatus(data.draw(st.sampled_from(["lost", "failed"])))
+                    state, _ = commit(state, ReportAllocation(one.id, status, ""), time=float(now))
+            case "end":
+                ended |= ended_badly(state)
+            case "die":
+                someone = f"m{data.draw(st.integers(1, 3))}"
+                word = data.draw(st.sampled_from([MemberState.DEAD, MemberState.ALIVE]))
+                state, _ = commit(state, SetMemberState(someone, word, ""), time=float(now))
+        history.append(state)
+        may_be_running = {one.id for one in live(state)} | (ended_badly(state) - ended)
+        assert len(may_be_running) <= count
 
 
 def test_placing_is_what_a_step_does() -> None:

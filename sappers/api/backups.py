@@ -6,7 +6,7 @@ import asyncio
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.wire import WantedRestore, Written
-from sappers.decisions.backup import portable
+from sappers.decisions.backup import portable, unpacked, with_piece
 from sappers.errors import CommandRefused, OutcomeUnknown
 from sappers.model.backup import TakenState
 from sappers.model.cluster_state import ClusterState
@@ -26,20 +26,19 @@ async def take(call: Call) -> TakenState:
 
 
 async def restore(call: Call) -> Written:
-    """PUT /v1/restore/{digest}."""
+    """PUT /v1/restore/{digest}.
+
+    Raises:
+        CommandRefused: The pieces are no backup, or the cluster takes none.
+    """
     wanted: WantedRestore = call.body
-    applied = await call.service.propose(
-        call.proposal(
-            RestorePiece(
-                call.path.digest,
-                wanted.number,
-                wanted.count,
-                wanted.content,
-                replace=wanted.replace,
-            )
-        ),
-        PROPOSE_TIMEOUT_SECONDS,
+    piece = RestorePiece(
+        call.path.digest, wanted.number, wanted.count, wanted.content, replace=wanted.replace
     )
+    pieces = with_piece(call.service.log.state(), piece)
+    if all(pieces):  # what no voter would take does not come into the log
+        await asyncio.to_thread(unpacked, pieces, piece.digest)
+    applied = await call.service.propose(call.proposal(piece), PROPOSE_TIMEOUT_SECONDS)
     if applied.refused:
         raise CommandRefused(applied.refused)
     return Written(applied.index, applied.term)

@@ -15,29 +15,29 @@ from sappers.model.allocation import Allocation
 from sappers.model.backup import PIECE_BYTES, PIECES_MAX
 from sappers.model.event import Event, EventFilter
 from sappers.model.image import ClusterImage, ImageKey
+from sappers.model.limits import (
+    END,
+    AllocationId,
+    Count,
+    Digest,
+    ImageName,
+    Index,
+    Links,
+    MemberId,
+    MemoryMib,
+    Owner,
+    Port,
+    ServiceName,
+    WorkloadName,
+)
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.repair import RepairLogin
 from sappers.model.workload import ImageReference, Workload, role_of
 from sappers.ports import LogLevel
 
-# `$` alone also matches before a newline at the end, which a URL can carry.
-_END = r"$(?!\n)"
-_NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?" + _END
+RequestId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}" + END)]
 
-WorkloadName = Annotated[str, Meta(pattern=_NAME, max_length=40)]
-AllocationId = Annotated[str, Meta(pattern=_NAME, max_length=60)]
-MemberId = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?" + _END, max_length=64)
-]
-ImageName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?" + _END, max_length=80)]
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}" + _END)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Index = Annotated[int, Meta(ge=0, le=2**53)]
-ServiceName = WorkloadName
-RequestId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}" + _END)]
-
-LINKS_MAX = 32
 LOG_TAIL_BYTES_MAX = 1024 * 1024
 NEWS_WAIT_SECONDS_MAX = 30.0
 
@@ -102,7 +102,7 @@ class ChunksQuery(_Input, frozen=True):
 class WantedImageKey(_Input, frozen=True):
     """Whose key it is, for people."""
 
-    owner: Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[ -~]+" + _END)]
+    owner: Owner
 
 
 class WantedRepairKey(_Input, frozen=True):
@@ -111,7 +111,7 @@ class WantedRepairKey(_Input, frozen=True):
     That key has signed each login, and (`signature`) whose images healers may be.
     """
 
-    public: Annotated[str, Meta(max_length=200, pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+" + _END)]
+    public: Annotated[str, Meta(max_length=200, pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+" + END)]
     sealed: Annotated[bytes, Meta(max_length=4096)]
     logins: Annotated[tuple[RepairLogin, ...], Meta(max_length=1000)]
     image_keys: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
@@ -170,7 +170,7 @@ class LogQuery(_Input, frozen=True):
 class ExplainPath(_Input, frozen=True):
     """A workload, member (name or id), allocation or repair."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+" + _END)]
+    name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+" + END)]
 
 
 class RestorePath(_Input, frozen=True):
@@ -218,13 +218,13 @@ class WantedWorkload(_Input, frozen=True):
     """
 
     image: WantedImage
-    memory_mib: Annotated[int, Meta(ge=16, le=1024 * 1024)] = 128
+    memory_mib: MemoryMib = 128
     guest_port: Port | None = None
     host_port: Port | None = None
-    count: Annotated[int, Meta(ge=0, le=10_000)] = 1
+    count: Count = 1
     cold: bool = False
     service: ServiceName | None = None
-    links: Annotated[tuple[ServiceName, ...], Meta(max_length=LINKS_MAX)] = ()
+    links: Links = ()
     exclusive: bool = False
     private: bool = False
 

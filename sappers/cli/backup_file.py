@@ -11,7 +11,7 @@ from sappers.consensus.sealed import seal, unseal
 from sappers.decisions.backup import broken_in
 from sappers.durable import write_durably
 from sappers.errors import BackupError, LogDamaged
-from sappers.model.backup import BACKUP_FORMAT, RESTORED_BYTES_MAX, Backup
+from sappers.model.backup import BACKUP_BYTES_MAX, BACKUP_FORMAT, RESTORED_BYTES_MAX, Backup
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state
 
@@ -24,8 +24,15 @@ def write_backup(path: Path, backup: Backup) -> int:
 
     Raises:
         OSError: The disk refuses; what stood there stands still.
+        BackupError: It is too large to be read again.
     """
-    content = seal(_KIND, zlib.compress(msgspec.msgpack.encode(backup), 6))
+    packed = msgspec.msgpack.encode(backup)
+    if len(packed) > BACKUP_BYTES_MAX or len(backup.taken.state) > RESTORED_BYTES_MAX:
+        raise BackupError(
+            f"the backup would have {len(packed) >> 20} MiB unpacked, and not be read again",
+            hint="sappers_events_keep_mib in the inventory keeps fewer events",
+        )
+    content = seal(_KIND, zlib.compress(packed, 6))
     write_durably(path, content)
     return len(content)
 
@@ -39,10 +46,12 @@ def read_backup(path: Path) -> tuple[Backup, ClusterState]:
     try:
         content = unseal(_KIND, path.read_bytes(), path, _HINT)
         unpacker = zlib.decompressobj()
-        packed = unpacker.decompress(content, 2 * RESTORED_BYTES_MAX)
+        packed = unpacker.decompress(content, BACKUP_BYTES_MAX)
         if not unpacker.eof:
             raise BackupError(f"{path} is cut short, or too large", hint=_HINT)
         backup = msgspec.msgpack.decode(packed, type=Backup)
+        if len(backup.taken.state) > RESTORED_BYTES_MAX:
+            raise BackupError(f"{path} holds a state that is too large", hint=_HINT)
         state = decode_state(backup.taken.state)
     except OSError as error:
         raise BackupError(f"{path}: {error.strerror}", hint="is that the file's name?") from error

@@ -13,9 +13,9 @@ import msgspec
 import typer
 
 from sappers.api.operator_client import Endpoint, OpenForward, OperatorClient
-from sappers.api.wire import WorkloadName
 from sappers.config import control_home
 from sappers.errors import ConfigError, HostUnreachable
+from sappers.model.limits import WorkloadName
 from sappers.model.member import Ports
 from sappers.provisioner.cluster_record import (
     OPERATOR_CERTIFICATE_FILE,

@@ -7,20 +7,27 @@ is given to: hosts are new, and what ran is placed anew.
 
 from __future__ import annotations
 
-import hashlib
-import zlib
-
 import immutables
 import msgspec
 
 from sappers.consensus.step import Happened, Step
+from sappers.decisions.backup import unpacked, with_piece
 from sappers.errors import CommandRefused
-from sappers.model.backup import PIECE_BYTES, PIECES_MAX, RESTORED_BYTES_MAX, Restoring
+from sappers.model.backup import Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
-from sappers.model.codec import decode_state
 from sappers.model.commands import RestorePiece
+from sappers.model.image import ClusterImage, ImageKey
+from sappers.model.workload import Workload
 
 _KEPT_SORTS = ("workload/", "image/", "image-key/")
+
+
+class _Taken(msgspec.Struct, frozen=True):
+    """Of a backup what becomes of the state's own types."""
+
+    workloads: dict[str, Workload]
+    images: dict[str, ClusterImage]
+    image_keys: tuple[ImageKey, ...]
 
 
 def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
@@ -32,48 +39,26 @@ def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
     if command.digest == state.restored:
         return state, ()  # it was sent again
     _require_room(state, command)
-    restoring = state.restoring
-    known = restoring is not None and restoring.digest == command.digest
-    pieces = list(restoring.pieces) if restoring and known else [b""] * command.count
-    if len(pieces) != command.count:
-        raise CommandRefused(f"this backup has {len(pieces)} pieces, not {command.count}")
-    pieces[command.number] = command.content
+    pieces = with_piece(state, command)
     if not all(pieces):
-        restoring = Restoring(command.digest, tuple(pieces))
-        return msgspec.structs.replace(state, restoring=restoring), ()
-    return _restore(state, _unpack(b"".join(pieces), command.digest), command.digest)
+        return msgspec.structs.replace(state, restoring=Restoring(command.digest, pieces)), ()
+    return _restore(state, unpacked(pieces, command.digest), command.digest)
 
 
 def _require_room(state: ClusterState, command: RestorePiece) -> None:
     if not state.cluster_id:
         raise CommandRefused("the cluster is not founded yet")
-    inside = 0 <= command.number < command.count <= PIECES_MAX
-    if not inside or not 0 < len(command.content) <= PIECE_BYTES:
-        raise CommandRefused(f"piece {command.number} of {command.count} is none of a backup")
     used = sorted(name for name, one in state.workloads.items() if one.role == "application")
     if used and not command.replace:
         raise CommandRefused(f"the cluster is in use, it runs {', '.join(used[:5])}")
 
 
-def _unpack(whole: bytes, digest: str) -> ClusterState:
-    """Raises CommandRefused for what is no state."""
-    if hashlib.sha256(whole).hexdigest() != digest:
-        raise CommandRefused("the backup's pieces do not match its digest")
-    try:
-        unpacker = zlib.decompressobj()
-        packed = unpacker.decompress(whole, RESTORED_BYTES_MAX)
-        if not unpacker.eof:
-            raise CommandRefused("the backup is cut short, or too large")
-        return decode_state(packed)
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CommandRefused(f"the backup holds no state: {error}") from error
-
-
-def _restore(state: ClusterState, old: ClusterState, digest: str) -> Step:
-    keys = {one.key: one for one in (*old.image_keys, *state.image_keys)}
+def _restore(state: ClusterState, old: Restorable, digest: str) -> Step:
+    taken = msgspec.convert(msgspec.to_builtins(old), type=_Taken)
+    keys = {one.key: one for one in (*taken.image_keys, *state.image_keys)}
     workloads = {
         name: msgspec.structs.replace(one, revision=state.index)
-        for name, one in old.workloads.items()
+        for name, one in taken.workloads.items()
     }
     # The authority may be the same, so that their certificates hold; whoever is a member now is in.
     shut_out = {one: at for one, at in old.revoked.items() if one not in state.members}
@@ -85,7 +70,7 @@ def _restore(state: ClusterState, old: ClusterState, digest: str) -> Step:
     restored = msgspec.structs.replace(
         state,
         workloads=immutables.Map(workloads),
-        images=state.images.update(old.images),
+        images=state.images.update(taken.images),
         image_keys=tuple(keys[key] for key in sorted(keys)),
         stopped_by_hand=old.stopped_by_hand,
         revoked=state.revoked.update(shut_out),

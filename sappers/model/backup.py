@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from sappers.model.event import Event
 from sappers.model.image import SignedManifest
+from sappers.model.limits import (
+    AllowedImage,
+    AllowedImageKey,
+    AllowedWorkload,
+    Digest,
+    Index,
+    MemberId,
+    WorkloadName,
+)
 
 BACKUP_FORMAT = 1
 PIECE_BYTES = 128 * 1024
-PIECES_MAX = 512
-RESTORED_BYTES_MAX = 512 << 20  # of a state, unpacked
+PIECES_MAX = 256
+RESTORED_BYTES_MAX = 32 << 20  # of a state, unpacked: each voter unpacks it, at every replay
+BACKUP_BYTES_MAX = 256 << 20  # of a backup with the record of events, unpacked
+
+_Things = Meta(max_length=10_000)
 
 
 class TakenState(msgspec.Struct, frozen=True):
@@ -53,3 +68,31 @@ class Restoring(msgspec.Struct, frozen=True):
 
     digest: str
     pieces: tuple[bytes, ...]
+
+
+class Restorable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of a backup's state another cluster takes over; the rest is of hosts that are gone.
+
+    The limits hold before anything is allocated: whatever a file brings, voters stay small.
+    """
+
+    cluster_id: Annotated[str, Meta(max_length=128)]
+    index: Index
+    workloads: Annotated[dict[WorkloadName, AllowedWorkload], _Things]
+    images: Annotated[dict[Digest, AllowedImage], _Things]
+    image_keys: Annotated[tuple[AllowedImageKey, ...], Meta(max_length=1000)]
+    stopped_by_hand: Annotated[tuple[WorkloadName, ...], _Things]
+    revoked: Annotated[dict[MemberId, float], Meta(max_length=100_000)]
+    events: Annotated[tuple[Event, ...], Meta(max_length=1000)]
+    event_count: Index
+    event_head: Annotated[str, Meta(max_length=64)]
+    newest_events: Annotated[dict[str, Index], Meta(max_length=100_000)]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where something stands under another's name."""
+        for name, workload in self.workloads.items():
+            if workload.name != name:
+                raise ValueError(f"workload {workload.name} stands under {name}")
+        for digest, image in self.images.items():
+            if image.digest != digest:
+                raise ValueError(f"image {image.name} stands under {digest}")

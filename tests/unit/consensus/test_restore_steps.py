@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import tracemalloc
 import zlib
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sappers.api.reads import pick_events
 from sappers.consensus.replica import Replica
 from sappers.consensus.state_machine import Outcome
-from sappers.decisions.backup import in_pieces, portable, restorable
+from sappers.decisions.backup import in_pieces, portable
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
@@ -171,12 +173,86 @@ def test_what_is_no_backup_is_refused_and_leaves_no_trace() -> None:
     assert "not founded" in outcome.refused
 
 
+def packed(**changes: object) -> RestorePiece:
+    """A backup that no `in_pieces` would make."""
+    (piece,) = in_pieces(old_cluster(), replace=False)
+    taken = msgspec.msgpack.decode(zlib.decompress(piece.content)) | changes
+    content = zlib.compress(msgspec.msgpack.encode(taken), 9)
+    return RestorePiece(hashlib.sha256(content).hexdigest(), 0, 1, content)
+
+
+def test_a_bomb_is_refused_and_takes_no_more_memory_than_a_state_may() -> None:
+    """A few kB would become gigabytes in each voter, whenever the log is read again."""
+    packer = zlib.compressobj(9)
+    zeros = bytes(1 << 20)
+    content = b"".join(packer.compress(zeros) for _ in range(200)) + packer.flush()
+    many = b"\xdd" + (30 << 20).to_bytes(4, "big") + b"\x90" * (30 << 20)
+    for bomb in (content, zlib.compress(b"\x81\xa6events" + many, 9)):
+        piece = RestorePiece(hashlib.sha256(bomb).hexdigest(), 0, 1, bomb)
+        tracemalloc.start()
+        _, outcome = commit(new_cluster(), piece)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert outcome.refused
+        assert peak < 96 << 20
+
+
+WORKLOAD = msgspec.to_builtins(workload("web"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "../../.."},
+        {"memory_mib": -1},
+        {"count": 10**9},
+        {"guest_port": 0},
+        {"host_port": 70_000},
+        {"role": "monitor"},
+        {"links": ["*"]},
+        {"links": ["a"] * 33},
+        {"service": "*"},
+        {"image": {"name": "web", "digest": "../x"}},
+    ],
+)
+def test_a_workload_that_the_api_would_refuse_comes_back_from_no_backup(
+    wrong: dict[str, object],
+) -> None:
+    one = WORKLOAD | wrong
+    _, outcome = commit(new_cluster(), packed(workloads={one["name"]: one}))
+    assert "no state to restore" in outcome.refused
+    fine = {"web": WORKLOAD | {"links": ["shop"], "service": "front"}}
+    _, outcome = commit(new_cluster(), packed(workloads=fine))
+    assert not outcome.refused
+
+
+def test_each_thing_stands_under_its_own_name_and_in_no_number() -> None:
+    for wrong in (
+        {"workloads": {"other": WORKLOAD}},
+        {"images": {"f" * 64: {}}},
+        {"image_keys": [{"key": "x", "owner": "eve"}]},
+        {"stopped_by_hand": ["../x"]},
+        {"revoked": {"../x": 1.0}},
+        {"stopped_by_hand": ["web"] * 10_001},
+        {"members": {}},
+    ):
+        state, outcome = commit(new_cluster(), packed(**wrong))
+        assert "no state to restore" in outcome.refused, wrong
+        assert not state.workloads
+
+
+def test_what_is_restored_is_of_the_types_that_it_is_compared_with() -> None:
+    state, _ = given_back(new_cluster(), *cut(old_cluster(), 1))
+    assert state.workloads["web"] == workload("web", count=2, revision=state.index)
+    assert KEY in state.image_keys
+    assert state.images == old_cluster().images
+
+
 def test_a_backups_pieces_are_the_same_each_time() -> None:
     """Else a run that is made again could not go on where another one stopped."""
     state = old_cluster()
     copy = decode_state(encode_state(state))
     assert in_pieces(state, replace=False) == in_pieces(copy, replace=False)
-    assert decode_state(encode_state(restorable(state), ordered=True)) == restorable(state)
 
 
 def test_no_key_of_healers_is_in_a_backup() -> None:

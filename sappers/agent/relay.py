@@ -14,6 +14,7 @@ import structlog
 
 from sappers.errors import ApiError
 from sappers.model import subjects
+from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
 from sappers.model.event import after_index, event_line
 from sappers.model.member import Member, MemberState
@@ -88,6 +89,9 @@ class Follower:
                 await self._following.feed(msgspec.msgpack.decode(payload, type=Entry))
             else:
                 beat = msgspec.json.decode(payload, type=Heartbeat)
+                if not self._is_voter(beat.leader_id):
+                    self._heard_at = float("-inf")  # voters know whether it leads
+                    return
                 self._heard_at = asyncio.get_running_loop().time()
                 await self._following.heard(beat.index, beat.term, beat.leader_id)
         except msgspec.DecodeError as error:
@@ -107,7 +111,7 @@ class Follower:
                 continue
             if self._following is not following:
                 return  # this member has become a voter meanwhile
-            if health.leader_id is not None:
+            if health.leader_id is not None and health.leader_id not in self._state().revoked:
                 await following.heard(health.commit_index, health.term, health.leader_id)
                 return
         if self._following is not following:
@@ -148,9 +152,25 @@ class Follower:
         return msgspec.msgpack.decode(answer, type=list[Entry])
 
     def voters(self) -> list[Member]:
-        """Members that say that they vote, alive ones first."""
-        voters = [member for member in self._members() if member.has_vote]
-        return sorted(voters, key=lambda member: (member.state is not MemberState.ALIVE, member.id))
+        """The committed electorate without who is revoked, alive ones first.
+
+        Gossip says where they are. Who votes it is believed only where the state names nobody, or
+        nobody that is alive: after a long absence all voters may be others.
+        """
+        state = self._state()
+        heard = {one.id: one for one in self._members() if one.id not in state.revoked}
+        known = {**state.members, **heard}
+        electorate = [one for one in state.electorate if one not in state.revoked]
+        voters = {one: known[one] for one in electorate if one in known}
+        if not any(one.state is MemberState.ALIVE for one in voters.values()):
+            voters |= {one.id: one for one in heard.values() if one.has_vote}
+        return sorted(voters.values(), key=lambda one: (one.state is not MemberState.ALIVE, one.id))
+
+    def _state(self) -> ClusterState:
+        return ClusterState() if self._following is None else self._following.state()
+
+    def _is_voter(self, member_id: str) -> bool:
+        return any(voter.id == member_id for voter in self.voters())
 
     async def _health_of(self, voter: Member) -> MemberHealth | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -25,9 +26,14 @@ def base_url(address: str, port: int) -> str:
 
 
 class HttpPeerClient:
-    """Satisfies `ports.PeerClient`; the member dialled must show the certificate of its id."""
+    """Satisfies `ports.PeerClient`; the member dialled must show the certificate of its id.
+
+    Attributes:
+        is_revoked: Whether a member's certificate is refused, by id.
+    """
 
     def __init__(self, identity: Identity) -> None:
+        self.is_revoked: Callable[[str], bool] = lambda _: False
         self._client = httpx.AsyncClient(
             verify=client_context(identity),
             limits=httpx.Limits(max_connections=200, keepalive_expiry=KEEP_ALIVE_SECONDS),
@@ -40,9 +46,12 @@ class HttpPeerClient:
         """One call; the answer's body. `body` is encoded as JSON unless it is bytes.
 
         Raises:
-            MemberUnreachable: No connection could be made; the call was not sent.
+            MemberUnreachable: No connection could be made, or its certificate is revoked; the call
+                was not sent.
             ApiError: The member answered an error (its status) or did not answer (status 0).
         """
+        if self.is_revoked(member.id):
+            raise MemberUnreachable(f"{member.name}: the certificate of {member.id} is revoked")
         content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         try:
             async with asyncio.timeout(timeout_seconds):

@@ -105,6 +105,7 @@ async def run_agent(
     refusals = Refusals(SystemClock())
     consul = ConsulCalls(settings.consul) if settings.consul.enabled else None
     agent = _assemble(folder, settings, identity, peers, chunks, refusals, consul, renewal)
+    peers.is_revoked = lambda one: agent.has_log and one in agent.log.state().revoked
     facts.update(_log_facts(agent))
     server = ApiServer(
         agent.service,

@@ -85,7 +85,7 @@ class FollowerLog:
         """Begin with a state that this member has; of no effect where it is not newer."""
         self._replica.replace(state)
         self._note(state.index, state.term)
-        self._news.tell()
+        self._changed()
 
     async def feed(self, entry: Entry) -> None:
         """A committed entry as the hub brought it; repeated and out of order is fine."""
@@ -95,10 +95,15 @@ class FollowerLog:
         if not complete:
             self._is_behind.set()
         if self._replica.state.index != before:
-            self._news.tell()
+            self._changed()
 
     async def heard(self, index: int, term: int, leader_id: str | None) -> None:
-        """How far the cluster is; what is missing is fetched in the background."""
+        """How far the cluster is; what is missing is fetched in the background.
+
+        Who is revoked is not believed.
+        """
+        if leader_id in self._replica.state.revoked:
+            return
         if leader_id is not None and term >= self._term:
             self._told_at = (asyncio.get_running_loop().time(), index)
         self._note(index, term)
@@ -211,6 +216,14 @@ class FollowerLog:
         self._heard_index = max(self._heard_index, index)
         self._term = max(self._term, term)
 
+    def _changed(self) -> None:
+        state = self._replica.state
+        if self._leader_id in state.revoked:
+            _log.warning("forgot a leader that is revoked", leader=self._leader_id)
+            self._leader_id = None
+            self._term, self._heard_index = state.term, state.index
+        self._news.tell()
+
     async def _catch_up(self) -> None:
         while True:
             await self._is_behind.wait()
@@ -224,7 +237,7 @@ class FollowerLog:
                 if self._replica.state.index == before:
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
-                    self._news.tell()
+                    self._changed()
 
     async def _fetch_missing(self) -> None:
         index, ours = self._replica.state.index, self._replica.state.cluster_id

@@ -10,6 +10,7 @@ from sappers.errors import ApiError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry, NoOperation, PutWorkload
+from sappers.model.member import MemberState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import MemberHealth
 from tests.unit.worlds import commit, founded, member, workload
@@ -91,7 +92,7 @@ async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
 
 async def test_entries_and_heartbeats_reach_the_following_log_and_garbage_does_not() -> None:
     log = FakeLog(ClusterState(), RaftRole.NONE)
-    follower = Follower(FakePeers({}), list)
+    follower = Follower(FakePeers({}), lambda: [member(1, has_vote=True)])
     follower.follow(log)
     entry = Entry(5, 1, b"payload")
     await follower.receive(subjects.ENTRIES, msgspec.msgpack.encode(entry))
@@ -166,6 +167,34 @@ async def test_compacted_entries_are_told_from_unreachable_voters() -> None:
     entries = [Entry(4, 1, b"x")]
     follower = Follower(FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter])
     assert await follower.fetch_entries(3) == entries
+
+
+def revoked_state() -> ClusterState:
+    state = msgspec.structs.replace(founded(3), electorate=("m1", "m2"))
+    return msgspec.structs.replace(state, revoked=state.revoked.set("m3", 1.0))
+
+
+async def test_who_is_revoked_is_neither_asked_nor_believed_whatever_gossip_says() -> None:
+    everybody = [member(n, has_vote=True) for n in (3, 4, 2, 1)]
+    peers = FakePeers({"m1": health_of("m1", "m3"), "m2": health_of("m2", "m1")})
+    log = FakeLog(revoked_state(), RaftRole.NONE)
+    follower = Follower(peers, lambda: everybody)
+    follower.follow(log)
+    assert [voter.id for voter in follower.voters()] == ["m1", "m2"]
+    for forger in ("m3", "m4"):
+        beat = Heartbeat(2**60, 2**60, forger)
+        await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(beat))
+    assert log.heard_of == []
+    await follower.ask_voters()
+    assert log.heard_of == [(9, 4, "m1")], "m1 does not know yet that m3 is revoked"
+
+
+async def test_where_no_voter_of_the_state_lives_gossip_says_who_votes_now() -> None:
+    dead = [member(n, state=MemberState.DEAD) for n in (1, 2)]
+    others = [member(n, has_vote=True) for n in (3, 4)]
+    follower = Follower(FakePeers({}), lambda: [*dead, *others])
+    follower.follow(FakeLog(revoked_state(), RaftRole.NONE))
+    assert [voter.id for voter in follower.voters()] == ["m4", "m1", "m2"]
 
 
 def test_the_no_operation_changes_nothing() -> None:

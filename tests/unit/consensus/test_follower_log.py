@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sappers.consensus.follower_log import FollowerLog
@@ -182,4 +183,26 @@ async def test_an_old_leaders_heartbeat_names_no_leader_and_no_term(tmp_path: Pa
     assert log.status().leader_id == "new"
     await log.heard(1, 6, "newer")
     assert (log.status().leader_id, log.status().term) == ("newer", 6)
+    await log.stop()
+
+
+async def test_a_leader_that_is_revoked_is_forgotten_with_all_that_it_claimed(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(5)
+    log = await following(cluster, tmp_path)
+    for one in cluster.entries:
+        await log.feed(one)
+    await log.heard(2**60, 2**60, "b")
+    state = log.state()
+    later = msgspec.structs.replace(
+        state, index=state.index + 1, revoked=state.revoked.set("b", 1.0)
+    )
+    await log.begin_at(later)
+    status = log.status()
+    assert (status.leader_id, status.term, status.commit_index) == (None, 1, later.index)
+    await log.heard(2**60, 2**60, "b")
+    await log.heard(later.index, 2, "a")
+    status = log.status()
+    assert (status.leader_id, status.term, status.commit_index) == ("a", 2, later.index)
     await log.stop()

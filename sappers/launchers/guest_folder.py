@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.durable import write_durably
+from sappers.errors import LaunchError
 from sappers.launchers import command, watchdog
 from sappers.launchers.verdict import Traces
 from sappers.ports import OUTPUT_LOG
@@ -35,6 +37,12 @@ _LOGS_KEPT = 50
 
 
 UNIT_PREFIX = "sappers-guest-"
+_ALLOCATION_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,70}[a-z0-9])?")
+
+
+def is_allocation_id(text: str) -> bool:
+    """Whether it can name a guest's folder, and no other one."""
+    return _ALLOCATION_ID.fullmatch(text) is not None
 
 
 def unit_of(allocation_id: str) -> str:
@@ -62,9 +70,15 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class GuestFolder:
-    """One guest's files."""
+    """One guest's files.
+
+    Raises:
+        LaunchError: The id is none: its folder could be anywhere, and root makes and clears it.
+    """
 
     def __init__(self, root: Path, allocation_id: str) -> None:
+        if not is_allocation_id(allocation_id):
+            raise LaunchError(f"{allocation_id!r} is no allocation id")
         self.path = root / allocation_id
         self.run = self.path / "run"
 

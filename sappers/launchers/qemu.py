@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,14 @@ import structlog
 from sappers.errors import LaunchError, SappersError, TemplateError
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
-from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder, Record, prune_logs, unit_of
+from sappers.launchers.guest_folder import (
+    UNIT_PREFIX,
+    GuestFolder,
+    Record,
+    is_allocation_id,
+    prune_logs,
+    unit_of,
+)
 from sappers.launchers.guest_specs import GuestSpecs
 from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
@@ -39,7 +45,6 @@ from sappers.ports import Clock, GuestCredentials, ImageStore, Refusals, Supervi
 
 log = structlog.get_logger(__name__)
 
-_ALLOCATION_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,70}[a-z0-9])?")
 _QUIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _CLONES_PER_CORE = 4
@@ -191,6 +196,7 @@ class QemuLauncher:
             path.parent.name
             for trace in ("record.json", "run")
             for path in self._root.glob(f"*/{trace}")
+            if is_allocation_id(path.parent.name)
         }
         found: dict[str, GuestProcess] = {}
         templates: set[str] = set()
@@ -403,8 +409,6 @@ class QemuLauncher:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _folder(self, allocation_id: str) -> GuestFolder:
-        if not _ALLOCATION_ID.fullmatch(allocation_id):
-            raise LaunchError(f"{allocation_id!r} is no allocation id")
         return GuestFolder(self._root, allocation_id)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sappers.errors import LaunchError
 from sappers.launchers.command import CONTROL_SOCKET, SERIAL_LOG
 from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs, read_tail
 
@@ -25,6 +26,14 @@ def folder(tmp_path: Path) -> GuestFolder:
     it = GuestFolder(tmp_path / "guests", "hello-1")
     it.prepare(RECORD, files(tmp_path), None)
     return it
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", ".", "..", "../../..-1", "/etc", "a/b", ".making", "A", "a\n", "a" * 80]
+)
+def test_what_is_no_allocation_id_names_no_folder(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(LaunchError, match="no allocation id"):
+        GuestFolder(tmp_path, wrong)
 
 
 def test_blobs_cost_nothing_and_survive_pruning(folder: GuestFolder, tmp_path: Path) -> None:

@@ -261,10 +261,11 @@ class Agent:
         leads = self.log.status().role is RaftRole.LEADER
         await self._healer_ear.attend(healers_to_hear(state) if leads else {})
         if self.log.status().role is RaftRole.LEADER:
-            await self._leadership.lead(observed)
+            decided = await self._leadership.lead(observed)
             state = self.log.state()
             self._electorate.attend(self.log)
-            self._power.attend(state, observed.surely_ended, self.log.status().term)
+            if decided:
+                self._power.attend(state, observed.surely_ended, self.log.status().term)
         plan = reconcile_member(
             state, observed, self._me.id, self._clock.monotonic(), self._settings.health
         )

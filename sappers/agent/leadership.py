@@ -11,7 +11,7 @@ import structlog
 
 from sappers.agent.genesis import load_genesis
 from sappers.decisions.reconcile_cluster import reconcile_cluster
-from sappers.errors import SappersError
+from sappers.errors import OutcomeUnknown, SappersError
 from sappers.model.commands import Command, FoundCluster, Proposal
 from sappers.model.member import Member
 from sappers.model.observation import MemberObservation
@@ -46,10 +46,17 @@ class Leadership:
         self._fencing = fencing
         self._clock = clock
         self._genesis = genesis
+        self._is_unsure = False  # a plan may be in the log that the state does not show
 
-    async def lead(self, observed: MemberObservation) -> None:
-        """Propose what the cluster lacks; what is refused is logged."""
+    async def lead(self, observed: MemberObservation) -> bool:
+        """Propose what the cluster lacks; what is refused is logged.
+
+        Returns:
+            False where nothing was decided, because the state may not show all of the log.
+        """
         replicated = self._agent.log
+        if not await self._has_seen_the_log(replicated):
+            return False
         state, status = replicated.state(), replicated.status()
         commands: Sequence[Command]
         if state.cluster_id:
@@ -66,9 +73,26 @@ class Leadership:
                 applied = await replicated.propose(proposal, PROPOSAL_SECONDS)
             except SappersError as error:
                 log.warning("plan not committed", error=error.message)
-                return
+                self._is_unsure = isinstance(error, OutcomeUnknown)
+                return True
             if applied.refused:
                 log.warning("plan refused", reason=applied.refused, index=applied.index)
+        return True
+
+    async def _has_seen_the_log(self, replicated: ReplicatedLog) -> bool:
+        """Whether the state shows what earlier leaders, and this one, have had committed."""
+        if self._is_unsure:
+            try:
+                await replicated.read_barrier(PROPOSAL_SECONDS)
+            except SappersError as error:
+                log.warning("an earlier plan may yet be committed", error=error.message)
+                return False
+            self._is_unsure = False
+        status = replicated.status()
+        # The first entry of a term follows on all that was committed in earlier ones.
+        return (
+            replicated.state().term == status.term and status.applied_index >= status.commit_index
+        )
 
     def proposal(self, *commands: Command, leader_term: int | None = None) -> Proposal:
         """Commands as this member proposes them now."""

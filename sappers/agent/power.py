@@ -65,7 +65,8 @@ class PowerFence:
         )
         log.warning("power fence", host=member.name, done=done, said=text)
         try:
-            await self._propose((ReportFencing(member.id, done, text),), term)
+            report = ReportFencing(member.id, done, text, dead_since=member.state_since)
+            await self._propose((report,), term)
         except SappersError as error:
             log.warning("power fence not committed", host=member.name, reason=error.message)
 

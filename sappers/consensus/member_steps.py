@@ -104,6 +104,8 @@ def _fence(state: ClusterState, member: Member, command: ReportFencing) -> Step:
         return state, (Happened("member.not-fenced", member.id, text),)
     if member.state not in (MemberState.DEAD, MemberState.LEFT):
         raise CommandRefused(f"{member.name} is {member.state}, it cannot be without power")
+    if command.dead_since not in (None, member.state_since):
+        raise CommandRefused(f"{member.name} was cut off from power for an earlier death")
     allocations = state.allocations
     for allocation in state.allocations_on(member.id):
         if allocation.status is AllocationStatus.LOST and not allocation.fenced:

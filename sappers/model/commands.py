@@ -274,11 +274,14 @@ class ReportFencing(msgspec.Struct, frozen=True, tag="report-fencing"):
     Attributes:
         done: It is off: nothing that was lost with it runs any more.
         text: What the command said, one sentence.
+        dead_since: The member's `state_since` of the death that it was about. None in entries from
+            before there was this.
     """
 
     member_id: str
     done: bool
     text: str
+    dead_since: float | None = None
 
 
 class RestorePiece(msgspec.Struct, frozen=True, tag="restore-piece"):

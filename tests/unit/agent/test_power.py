@@ -58,7 +58,8 @@ async def test_it_runs_once_for_each_death_and_commits_what_came_of_it() -> None
     for _ in range(3):
         fence.attend(state, frozenset(), 7)
     await settle()
-    assert proposed == [(ReportFencing(member_id, done=True, text="host1 is off"), 7)]
+    report = ReportFencing(member_id, done=True, text="host1 is off", dead_since=5.0)
+    assert proposed == [(report, 7)]
     member = msgspec.structs.replace(state.members[member_id], state_since=99.0)
     again = msgspec.structs.replace(state, members=state.members.set(member_id, member))
     fence.attend(again, frozenset(), 8)

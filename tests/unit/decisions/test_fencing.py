@@ -96,6 +96,22 @@ def test_a_fence_that_failed_or_of_a_living_member_changes_nothing() -> None:
     assert outcome.events[0].text == "host1 could not be cut off from power: no BMC"
 
 
+def test_a_fence_that_took_until_the_next_death_frees_nothing() -> None:
+    """What was lost with the second death may have started after the power was cut."""
+    state, first = exclusive()
+    state, _ = commit(state, SetMemberState(first.member_id, MemberState.DEAD, ""), time=10.0)
+    late = ReportFencing(first.member_id, done=True, text="off", dead_since=10.0)
+    state, _ = commit(state, SetMemberState(first.member_id, MemberState.ALIVE, ""), time=20.0)
+    state, _ = commit(state, SetMemberState(first.member_id, MemberState.DEAD, ""), time=30.0)
+    state, _ = commit(state, ReportAllocation(first.id, AllocationStatus.LOST, ""), time=41.0)
+    after, outcome = commit(state, late)
+    assert "an earlier death" in outcome.refused
+    assert ended_badly(after) == {first.id}
+    after, outcome = commit(state, msgspec.structs.replace(late, dead_since=30.0))
+    assert not outcome.refused
+    assert ended_badly(after) == frozenset()
+
+
 def test_a_new_revision_starts_only_when_the_old_guest_is_gone() -> None:
     state, first = exclusive()
     state, _ = commit(state, PutWorkload(workload(exclusive=True, memory_mib=256)))

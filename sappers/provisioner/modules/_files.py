@@ -115,20 +115,21 @@ def ensure_content(
     """Give a file this content, and the mode and owner that the arguments ask for.
 
     Args:
-        follow: A link in its place stays, and what it points to is written.
+        follow: A link in its place stays, and what it points to is written; else the link is
+            replaced, and what it points to is not even looked at.
 
     Returns:
         `changed`, and `backup_file` where the old file was kept.
     """
     digest = content.sha256 if isinstance(content, step.Blob) else _sha256(content)
-    found = yield step.Stat(path, True, ("sha256",))
+    found = yield step.Stat(path, follow, ("sha256",))
     if found is not None and found.kind == "file" and found.digests.get("sha256") == digest:
-        changed = yield from ensure_attributes(path, args)
+        changed = yield from ensure_attributes(path, args, follow)
         return {"changed": changed}
     result: Dict[str, Any] = {"changed": True}
     uid, gid = yield from wanted_ids(args)
     real = path
-    if found is None:
+    if found is None or found.kind == "link":
         login = yield step.Account("passwd", "")
         owner, group, bits = login["uid"], login["gid"], NEW_FILE
     else:

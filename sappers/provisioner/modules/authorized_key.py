@@ -18,7 +18,7 @@ SPEC = Module(
         Argument("comment", "str", "The comment behind the key."),
         Argument("path", "path", "The file, instead of ~/.ssh/authorized_keys."),
         Argument("manage_dir", "bool", "Make and own the folder.", default=True),
-        Argument("follow", "bool", "Accepted.", default=False),
+        Argument("follow", "bool", "Links may lead to the file, and stay.", default=False),
     ),
     unsupported=(("validate_certs", "keys are given as text; use lookup('url') or get_url"),),
     returns=(("keyfile", "the file"), ("user, key, state", "as asked for")),
@@ -46,7 +46,11 @@ def plan(task: step.Task) -> step.Plan:
     given = [_line(args, line) for line in args["key"].splitlines() if _is_key(line)]
     if not given:
         raise step.Failed(f"invalid key specified: {args['key']}")
-    there = ((yield step.Read(path)) or b"").decode("utf-8", "surrogateescape").splitlines()
+    follow = args["follow"]
+    if not follow:
+        yield from _refuse_links(path)
+    read = yield step.Read(path, no_links=not follow)
+    there = (read or b"").decode("utf-8", "surrogateescape").splitlines()
     after = _changed(args, there, given)
     owner = {"owner": str(entry["uid"]), "group": str(entry["gid"])}
     changed = False
@@ -54,10 +58,19 @@ def plan(task: step.Task) -> step.Plan:
         if args["manage_dir"]:
             yield from _files.make_folders(_files.parent_of(path), {**owner, "mode": "0700"})
         text = "".join(line + "\n" for line in after).encode("utf-8", "surrogateescape")
-        yield from _files.ensure_content(path, text, {**owner, "mode": "0600"})
+        real = (yield step.RealPath(path)) if follow else path
+        yield step.WriteFile(real, text, 0o600, entry["uid"], entry["gid"], not follow)
         changed = True
     shown = {name: args[name] for name in ("user", "key", "state", "exclusive", "key_options")}
     return {"changed": changed, "keyfile": path, **shown}
+
+
+def _refuse_links(path: str) -> step.Steps:
+    """A user could make them, and have us write elsewhere with rights that the user has not."""
+    for one in (_files.parent_of(path), path):
+        found = yield step.Stat(one)
+        if found is not None and found.kind == "link":
+            raise step.Failed(f"{one} is a link; with `follow: true` what it points to is changed")
 
 
 def _is_key(line: str) -> bool:

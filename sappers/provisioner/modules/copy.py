@@ -127,11 +127,15 @@ def _copy_tree(args: Dict[str, Any]) -> step.Plan:
     root = args["dest"].rstrip("/") or "/"
     folder_args = {"mode": args["directory_mode"], "owner": args["owner"], "group": args["group"]}
     changed = yield from _files.make_folders(root, folder_args)
+    follow = args["follow"]
     for entry in args["_tree"]:
         path = root.rstrip("/") + "/" + entry["path"]
         if entry["blob"] is None:
+            there = yield step.Stat(path)
+            if there is not None and there.kind == "link" and not follow:
+                raise step.Failed(f"{path} is a link; with `follow: true` files go where it points")
             made = yield from _files.make_folders(path, folder_args)
-            same = yield from _files.ensure_attributes(path, folder_args)
+            same = yield from _files.ensure_attributes(path, folder_args, follow)
             changed = changed or made or same
             continue
         made = yield from _files.make_folders(_files.parent_of(path), folder_args)
@@ -140,7 +144,8 @@ def _copy_tree(args: Dict[str, Any]) -> step.Plan:
         found = yield step.Stat(path, True)
         if found is not None and not args["force"]:
             continue
-        done = yield from _files.ensure_content(path, step.Blob(**entry["blob"]), wanted)
+        content = step.Blob(**entry["blob"])
+        done = yield from _files.ensure_content(path, content, wanted, args["backup"], follow)
         changed = changed or made or done["changed"]
     result = {"changed": bool(changed), "dest": args["dest"], "src": args["src"]}
     result.update((yield from _files.describe(root)))

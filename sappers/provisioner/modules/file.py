@@ -73,8 +73,7 @@ def _recurse(args: Dict[str, Any], folder: str) -> step.Steps:
     for name in (yield step.Names(folder)) or ():
         path = folder.rstrip("/") + "/" + name
         found = yield step.Stat(path)
-        follow = found is not None and found.kind != "link"
-        done = yield from _files.ensure_attributes(path, args, follow)
+        done = yield from _files.ensure_attributes(path, args, False)
         changed = changed or done
         if found is not None and found.kind == "directory":
             below = yield from _recurse(args, path)

@@ -78,9 +78,14 @@ class Stat(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Question: a regular file's content; bytes, or None where there is none."""
+    """Question: a regular file's content; bytes, or None where there is none.
+
+    Attributes:
+        no_links: Neither the file nor its folder may be a link.
+    """
 
     path: str
+    no_links: bool = False
 
 
 class Names(NamedTuple):
@@ -149,13 +154,18 @@ class Expand(NamedTuple):
 
 
 class WriteFile(NamedTuple):
-    """Effect: a file has this content, mode and owner; written beside and renamed."""
+    """Effect: a file has this content, mode and owner; written beside and renamed over links, too.
+
+    Attributes:
+        no_links: Its folder may not be a link.
+    """
 
     path: str
     content: Union[bytes, Blob]
     mode: int
     uid: int
     gid: int
+    no_links: bool = False
 
 
 class MakeFolder(NamedTuple):

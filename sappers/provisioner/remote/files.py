@@ -88,27 +88,81 @@ def ids_of(owner: str, group: str) -> tuple[int, int]:
     return uid, gid
 
 
-def read_file(path: str, max_bytes: int) -> bytes | None:
-    """A regular file's content, or None when there is none."""
+@contextlib.contextmanager
+def opened_folder(path: str, no_links: bool = False) -> Iterator[int]:
+    """A folder's descriptor: what is done by it is done there, whatever becomes of the path.
+
+    Raises:
+        OSError: It is no folder; with `no_links` also where it is a link to one.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    descriptor = os.open(path or "/", flags | (os.O_NOFOLLOW if no_links else 0))
     try:
-        found = os.stat(path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: str, max_bytes: int, no_links: bool = False) -> bytes | None:
+    """A regular file's content, or None when there is none.
+
+    Args:
+        no_links: Neither the file nor its folder may be a link.
+    """
+    folder, name = os.path.split(path)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if no_links else 0)
+    try:
+        with opened_folder(folder, no_links) if no_links else contextlib.nullcontext() as at:
+            place = name if no_links else path
+            found = os.stat(place, dir_fd=at, follow_symlinks=not no_links)
+            if not stat.S_ISREG(found.st_mode):
+                raise Refused("it is no regular file")
+            descriptor = os.open(place, flags, dir_fd=at)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not stat.S_ISREG(found.st_mode):
-        raise Refused("it is no regular file")
-    with open(path, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         content = file.read(max_bytes + 1)  # files of /proc say that they are empty
     if len(content) > max_bytes:
         raise Refused(f"it is larger than {max_bytes} bytes")
     return content
 
 
+def create(name: str, folder: int) -> int:
+    """A descriptor of a new file for nobody else, in place of what was there; links too."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=folder)
+
+
+def copy_file(source: str, path: str) -> None:
+    """Copy a file with its mode, owner and times; what is at the other path is replaced."""
+    folder, name = os.path.split(path)
+    beside = "." + name[:200] + ".sappers-new"
+    with open(source, "rb") as file, opened_folder(folder) as at:
+        found = os.fstat(file.fileno())
+        try:
+            with os.fdopen(create(beside, at), "wb") as copy:
+                shutil.copyfileobj(file, copy, CHUNK_BYTES)
+                copy.flush()
+                os.fchown(copy.fileno(), found.st_uid, found.st_gid)
+                os.fchmod(copy.fileno(), stat.S_IMODE(found.st_mode))
+                os.utime(copy.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.rename(beside, name, src_dir_fd=at, dst_dir_fd=at)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside, dir_fd=at)
+            raise
+
+
 class FileWrite:
-    """A file as it shall be."""
+    """A file as it shall be; with `no_links` its folder may not be a link."""
 
     def __init__(
-        self, path: str, mode: int, owner: str, group: str, size: int, sha256: str
-    ) -> None:
+        self, path: str, mode: int, owner: str, group: str, size: int, sha256: str,
+        no_links: bool = False,
+    ) -> None:  # fmt: skip
+        self._no_links = no_links
         self._path = path
         self._mode = mode
         self._ids = ids_of(owner, group)
@@ -137,27 +191,28 @@ class FileWrite:
             Refused: What came is not what was announced.
         """
         folder, name = os.path.split(self._path)
+        with opened_folder(folder, self._no_links) as at:
+            self._write_in(at, name, chunks)
+            os.fsync(at)
+
+    def _write_in(self, folder: int, name: str, chunks: Iterator[bytes]) -> None:
         self._require_room(folder)
         # One fixed name, so that what a killed run left is overwritten by the next.
-        beside = os.path.join(folder, "." + name[:200] + ".sappers-new")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(beside, flags, 0o600)
+        beside = "." + name[:200] + ".sappers-new"
+        descriptor = create(beside, folder)
         try:
             try:
                 self._fill(descriptor, chunks)
             finally:
                 os.close(descriptor)
-            os.rename(beside, self._path)
+            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(beside)
+                os.unlink(beside, dir_fd=folder)
             raise
-        sync_folder(folder)
 
-    def _require_room(self, folder: str) -> None:
-        room = os.statvfs(folder or "/")
+    def _require_room(self, folder: int) -> None:
+        room = os.statvfs(folder)
         free = room.f_frsize * (room.f_bfree if os.geteuid() == 0 else room.f_bavail)
         if free < self._size:
             raise OSError(errno.ENOSPC, f"{self._size} bytes needed, {free} free")
@@ -186,6 +241,26 @@ def _adjust(path: str, mode: int, ids: tuple[int, int], check: bool) -> bool:
             os.chown(path, *ids)
         os.chmod(path, mode)
     return True
+
+
+def set_attributes(
+    path: str, mode: int | None, uid: int | None, gid: int | None, follow: bool
+) -> None:
+    """Set mode and owner; None: stays. Without `follow` a link's own owner, and no mode."""
+    ids = (-1 if uid is None else uid, -1 if gid is None else gid)
+    # A descriptor that stands for the place only: nobody can put a link there in between.
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    try:
+        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            os.lchown(path, *ids)
+            return
+        found = f"/proc/self/fd/{descriptor}"
+        if ids != (-1, -1):
+            os.chown(found, *ids)
+        if mode is not None:
+            os.chmod(found, mode)  # after chown, which takes the set-uid bit away
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import glob
 import hashlib
 import os
-import shutil
 import socket
 import stat
 import tempfile
@@ -193,7 +192,7 @@ class Performer:
         path = self._followed(one.path)
         if self._pretence.holds_other(path):
             return self._pretence.content(path)
-        return files.read_file(path, CONTENT_BYTES_MAX)
+        return files.read_file(path, CONTENT_BYTES_MAX, one.no_links)
 
     def _names(self, one: step.Names) -> list[str] | None:
         there: list[str] | None
@@ -310,24 +309,22 @@ class Performer:
             chunks: Iterator[bytes] = iter([one.content])
         else:
             size, digest, chunks = one.content.size, one.content.sha256, self._fetch(one.content)
-        write = files.FileWrite(one.path, one.mode, str(one.uid), str(one.gid), size, digest)
-        write.write(chunks)
+        files.FileWrite(
+            one.path, one.mode, str(one.uid), str(one.gid), size, digest, one.no_links
+        ).write(chunks)
 
     @staticmethod
     def _make_folder(one: step.MakeFolder) -> None:
         os.mkdir(one.path, 0o700)
-        os.chown(one.path, one.uid, one.gid)
-        os.chmod(one.path, one.mode)
+        # By descriptor: whose folder it is in could have put a link there since.
+        with files.opened_folder(one.path, no_links=True) as made:
+            os.fchown(made, one.uid, one.gid)
+            os.fchmod(made, one.mode)
         files.sync_folder(os.path.dirname(one.path))
 
     @staticmethod
     def _set_attributes(one: step.SetAttributes) -> None:
-        if one.uid is not None or one.gid is not None:
-            uid = -1 if one.uid is None else one.uid
-            gid = -1 if one.gid is None else one.gid
-            os.chown(one.path, uid, gid, follow_symlinks=one.follow)
-        if one.mode is not None and (one.follow or not os.path.islink(one.path)):
-            os.chmod(one.path, one.mode)  # after chown, which takes the set-uid bit away
+        files.set_attributes(one.path, one.mode, one.uid, one.gid, one.follow)
 
     @staticmethod
     def _make_link(one: step.MakeLink) -> None:
@@ -351,12 +348,7 @@ class Performer:
 
     @staticmethod
     def _copy(one: step.CopyFile) -> None:
-        found = os.stat(one.source)
-        beside = one.path + ".sappers-new"
-        shutil.copy2(one.source, beside)
-        os.chown(beside, found.st_uid, found.st_gid)
-        os.chmod(beside, stat.S_IMODE(found.st_mode))
-        os.rename(beside, one.path)
+        files.copy_file(one.source, one.path)
 
     @staticmethod
     def _remove(one: step.Remove) -> None:

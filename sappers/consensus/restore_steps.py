@@ -60,8 +60,6 @@ def _restore(state: ClusterState, old: Restorable, digest: str) -> Step:
         name: msgspec.structs.replace(one, revision=state.index)
         for name, one in taken.workloads.items()
     }
-    # The authority may be the same, so that their certificates hold; whoever is a member now is in.
-    shut_out = {one: at for one, at in old.revoked.items() if one not in state.members}
     newest = {
         thing: number
         for thing, number in old.newest_events.items()
@@ -73,7 +71,8 @@ def _restore(state: ClusterState, old: Restorable, digest: str) -> Step:
         images=state.images.update(taken.images),
         image_keys=tuple(keys[key] for key in sorted(keys)),
         stopped_by_hand=old.stopped_by_hand,
-        revoked=state.revoked.update(shut_out),
+        # All: the authority may be the same, and then certificates that were stolen still hold.
+        revoked=immutables.Map(old.revoked).update(state.revoked),
         events=old.events,
         event_count=old.event_count,
         event_head=old.event_head,

@@ -232,6 +232,27 @@ class LabCluster:
 
         return until(look, seconds, "the cluster is whole")
 
+    def await_trusted(self, seconds: float = 60) -> None:
+        """Return once nothing speaks against any member; until then others are preferred."""
+
+        def look() -> bool:
+            suspected = {m.member.name: m.suspected_by for m in self.view().members}
+            assert not any(suspected.values()), suspected
+            return True
+
+        until(look, seconds, "every member is trusted")
+
+    def await_images(self, seconds: float = 180) -> None:
+        """Return once every host has every image whole; one that had no room waits between tries."""
+
+        def look() -> bool:
+            healths = [self.health(name) for name in self.hosts()]
+            assert len({one.images_whole for one in healths}) == 1, healths
+            assert not any(one.image_trouble for one in healths), healths
+            return True
+
+        until(look, seconds, "all hosts have all images")
+
 
 def no_traceback(text: str) -> str:
     """The text, which is for a person."""

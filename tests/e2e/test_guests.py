@@ -250,6 +250,7 @@ def test_a_full_disk_is_said_and_survived(cluster: LabCluster, lab: Lab, deploy:
         60,
         "nothing is left of it",
     )
+    cluster.await_images()
 
     cluster.run(host, "mount -t tmpfs -o size=700m,nr_inodes=50 full /opt/sappers")
     try:
@@ -294,6 +295,7 @@ def test_its_host_dies_and_it_lives_on_elsewhere(cluster: LabCluster, lab: Lab, 
 
 def test_guests_go_to_a_host_at_its_new_address(cluster: LabCluster, deploy: Deploy):
     """As many copies as members: each has one, also the one that has moved; the first stays."""
+    cluster.await_trusted()
     first = cluster.guest("hello")
     count = len(cluster.hosts())
     done = deploy("run", "hello", "--image", "hello", "--port", "8080", "--count", str(count))

@@ -243,7 +243,7 @@ class LabCluster:
         until(look, seconds, "every member is trusted")
 
     def await_images(self, seconds: float = 180) -> None:
-        """Return once every host has every image whole; one that had no room waits between tries."""
+        """Return once all hosts have all images whole; one that lacked room waits between tries."""
 
         def look() -> bool:
             healths = [self.health(name) for name in self.hosts()]

@@ -67,7 +67,8 @@ class RaftNode(Recovering):
         self._genesis = genesis
         self._is_removed = False
         self._transfer = None
-        self._recovery = None
+        self._recovery = self._recovery_asked = None
+        self._started_at = self._now()
         self._counts_alone = False
         self._acks = {}
         self._ack_limit = None

@@ -49,6 +49,8 @@ class Reconfiguring(Transferring):
         if self._journal.changes_after(self.raftLastApplied):
             return "another change of the electorate is under way"
         after = self._configuration.after((CHANGE + payload, 0, 0))
+        if revoked := ({*after.voters} - {*self._voters}) & {*self.state.revoked}:
+            return f"{', '.join(sorted(revoked))} is revoked: it joins again under a new id only"
         if self.selfNode.id not in after.voters:
             return "a leader does not remove itself: transfer leadership first"
         if len(after.voters) < len(self._voters) and not self._would_have_quorum(after):

@@ -2,7 +2,8 @@
 
 Nothing in Raft allows that: what the lost majority had committed last may be missing, and if it was
 not gone after all there are two clusters. So an operator decides it, at the voter with the newest
-log, and the voter refuses while it hears a leader or a majority.
+log, and the voter refuses while it hears a leader or a majority. One that has just started hears
+nobody yet: it listens for a while first.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from sappers.consensus.parties import Answer
 from sappers.consensus.reconfiguration import Reconfiguring
 from sappers.model.commands import RemoveVoter, decode_proposal, encode_proposal
 
+LISTEN_SECONDS = 5.0
+
 
 class Recovering(Reconfiguring):
     """The part of `layer.RaftNode` that makes a configuration of one."""
 
     _recovery: tuple[bytes, Answer] | None
+    _recovery_asked: tuple[bytes, Answer] | None  # while it listens
+    _started_at: float
 
     def recover(self, payload: bytes, answer: Answer) -> None:
         """Count with this voter alone, commit its log, and remove the others from the electorate.
@@ -26,19 +31,35 @@ class Recovering(Reconfiguring):
         Args:
             payload: A proposal without commands; it says who asks, and when.
         """
-        if self._recovery is not None:
+        if self._recovery is not None or self._recovery_asked is not None:
             answer.rejected("recovery is under way")
-        elif self._getLeader() is not None or (len(self._voters) > 1 and self.hasQuorum):
-            answer.rejected("the electorate is not lost: this voter is connected with a majority")
-        elif self.selfNode.id not in self._voters or self._is_removed:
-            answer.rejected("this member has no vote")
+        elif objection := self._objection_to_recovery():
+            answer.rejected(objection)
         else:
-            alone = Configuration((self.selfNode.id,), self._configuration.index)
-            self._recovery = (payload, answer)
-            self._change_to(alone)
+            self._recovery_asked = (payload, answer)
+
+    def _objection_to_recovery(self) -> str:
+        if self._getLeader() is not None or (len(self._voters) > 1 and self.hasQuorum):
+            return "the electorate is not lost: this voter is connected with a majority"
+        if self.selfNode.id not in self._voters or self._is_removed:
+            return "this member has no vote"
+        return ""
+
+    def _begin_recovery(self) -> None:
+        """Count alone, once this voter has run so long that others would have been heard."""
+        if self._recovery_asked is None:
+            return
+        asked, objection = self._recovery_asked, self._objection_to_recovery()
+        if objection:
+            self._recovery_asked = None
+            asked[1].rejected(objection)
+        elif self._now() - self._started_at >= LISTEN_SECONDS:
+            self._recovery_asked, self._recovery = None, asked
+            self._change_to(Configuration((self.selfNode.id,), self._configuration.index))
 
     def _advance_recovery(self) -> None:
         """Once it leads and has applied all, have the log say that it is alone."""
+        self._begin_recovery()
         if self._recovery is None or not self._isLeader():
             return
         if self.raftLastApplied < self._SyncObj__noopIDx:

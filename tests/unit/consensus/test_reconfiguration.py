@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from sappers.consensus.joining import joiners_record
-from sappers.model.commands import AddVoter, RemoveVoter
+from sappers.consensus.recovery import LISTEN_SECONDS
+from sappers.model.commands import AddVoter, RegisterMember, RemoveVoter, RevokeMember
 from tests.unit.raft_worlds import (
     Answered,
     NewWorld,
@@ -15,6 +16,7 @@ from tests.unit.raft_worlds import (
     new_world,
     proposal,
 )
+from tests.unit.worlds import member
 
 __all__ = ["new_world"]
 
@@ -202,10 +204,46 @@ def test_a_survivor_goes_on_alone_and_grows_again(world: World) -> None:
     assert set(names) <= set(world.newest_state().workloads)
 
 
+def test_a_voter_that_has_just_started_listens_before_it_goes_on_alone(world: World) -> None:
+    world.write()
+    world.settle()
+    for voter in world.voters:
+        world.crash(voter)
+    survivor = world.start("v0")
+    answer = ask_to_recover(survivor)
+    for _ in range(100):
+        world.step()
+    assert answer.outcome == ""
+    world.start("v1")  # it was not gone: there would be two clusters
+    world.run_until(lambda: bool(answer.outcome))
+    assert (answer.outcome, "not lost" in answer.reason) == ("rejected", True)
+    world.crash("v1")
+    world.crash("v0")
+    started, survivor = world.now, world.start("v0")
+    assert recover(world, survivor).outcome == "done"
+    assert world.now - started >= LISTEN_SECONDS
+    assert survivor.node.state.electorate == ("v0",)
+
+
+def test_a_revoked_member_gets_no_vote(world: World) -> None:
+    answer = Answered()
+    gone = RegisterMember(member(7)), RevokeMember("m7")
+    world.leader().node.propose(proposal("revoke", *gone), answer)
+    world.run_until(lambda: answer.outcome == "done")
+    refused = world.change(AddVoter("m7", ""))
+    world.run_until(lambda: bool(refused.outcome))
+    assert (refused.outcome, "m7 is revoked" in refused.reason) == ("rejected", True)
+
+
 def recover(world: World, voter: SimulatedVoter) -> Answered:
+    answer = ask_to_recover(voter)
+    world.run_until(lambda: bool(answer.outcome))
+    return answer
+
+
+def ask_to_recover(voter: SimulatedVoter) -> Answered:
     answer = Answered()
     voter.node.recover(proposal("recover"), answer)
-    world.run_until(lambda: bool(answer.outcome))
     return answer
 
 

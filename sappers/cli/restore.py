@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +30,7 @@ from sappers.durable import sync_folder
 from sappers.errors import ApiError, BackupError, SappersError
 from sappers.model.backup import Backup
 from sappers.model.cluster_state import ClusterState
+from sappers.model.image import ImageKey
 from sappers.model.view import ClusterView
 from sappers.provisioner.cluster_record import RECORD_FILE
 from sappers.provisioner.founding import FOUNDING_FILE, load_founding
@@ -54,6 +56,10 @@ def restore(
         str | None,
         typer.Option(metavar="CLUSTER", help="With --replace: its name, instead of a question."),
     ] = None,
+    trust_image_keys: Annotated[
+        bool,
+        typer.Option("--trust-image-keys", help="Those of the backup, without a question."),
+    ] = False,
     forks: Annotated[
         int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
     ] = 20,
@@ -82,6 +88,8 @@ def restore(
         console.print("the hosts are no whole cluster yet; nothing is restored. Run it again")
         raise typer.Exit(code)
     with open_cluster(name, None) as client:
+        new = unknown_keys(state.image_keys, ImageCalls(client).keys().keys)
+        require_trust(new, name, console, trusted=trust_image_keys)
         for piece in pieces:
             try:
                 client.give_piece(piece)
@@ -151,6 +159,31 @@ def _require_consent(living: ClusterView, name: str, *, replace: bool, confirm: 
         confirm = typer.prompt(f"{what}. What is not in the backup ends. Type its name to go on")
     if confirm != name:
         raise BackupError(f"{what}; nothing was changed", hint=f"say --confirm {name} as well")
+
+
+def unknown_keys(brought: Sequence[ImageKey], known: Sequence[ImageKey]) -> list[ImageKey]:
+    """Keys of a backup that the cluster does not trust: never did, or does no more."""
+    trusted = {one.key for one in known}
+    return [one for one in brought if one.key not in trusted]
+
+
+def require_trust(new: Sequence[ImageKey], name: str, console: Console, *, trusted: bool) -> None:
+    """Lists keys whose images would run, and asks.
+
+    Raises:
+        BackupError: It was not said that they may.
+    """
+    if not new:
+        return
+    what = f"the backup brings keys that cluster {name} does not trust"
+    console.print(plain(f"{what}; whatever they signed would run:", "bold yellow"), soft_wrap=True)
+    for one in new:
+        console.print(plain(f"  {one.key} {one.owner}"), soft_wrap=True)
+    if trusted or (sys.stdin.isatty() and typer.confirm("Trust them?", err=True)):
+        return
+    raise BackupError(
+        f"{what}; nothing is restored", hint="compare them with their owners; --trust-image-keys"
+    )
 
 
 def _set_aside(home: ControlHome, name: str, hosts: set[str], console: Console) -> None:

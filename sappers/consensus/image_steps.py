@@ -93,11 +93,13 @@ def _trust_image_key(state: ClusterState, key: ImageKey) -> Step:
         return state, ()
     others = tuple(one for one in state.image_keys if one.key != key.key)
     keys = tuple(sorted((*others, key), key=lambda one: one.key))
+    return msgspec.structs.replace(state, image_keys=keys), (trusted(key),)
+
+
+def trusted(key: ImageKey, *causes: str) -> Happened:
+    """That images of a key may be launched now."""
     text = f"images signed by {key.owner} ({key.key[:DIGEST_SHOWN]}) are trusted"
-    return (
-        msgspec.structs.replace(state, image_keys=keys),
-        (Happened("image-key.trusted", key.key, text, follows=()),),
-    )
+    return Happened("image-key.trusted", key.key, text, follows=causes)
 
 
 def _distrust_image_key(state: ClusterState, key: str) -> Step:

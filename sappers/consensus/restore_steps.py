@@ -10,12 +10,13 @@ from __future__ import annotations
 import immutables
 import msgspec
 
+from sappers.consensus.image_steps import trusted
 from sappers.consensus.step import Happened, Step
 from sappers.decisions.backup import unpacked, with_piece
 from sappers.errors import CommandRefused
 from sappers.model.backup import Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import RestorePiece
+from sappers.model.commands import ClusterCommand, PutWorkload, RestorePiece, StopWorkload
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import Workload
 
@@ -43,6 +44,16 @@ def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
     if not all(pieces):
         return msgspec.structs.replace(state, restoring=Restoring(command.digest, pieces)), ()
     return _restore(state, unpacked(pieces, command.digest), command.digest)
+
+
+def forget_restored(state: ClusterState, command: ClusterCommand) -> ClusterState:
+    """The state after a command: once an operator wants something else, it is no more the backup's.
+
+    Until then a run that was interrupted goes on; from then on the same backup is given back anew.
+    """
+    if state.restored and isinstance(command, PutWorkload | StopWorkload):
+        return msgspec.structs.replace(state, restored="")
+    return state
 
 
 def _require_room(state: ClusterState, command: RestorePiece) -> None:
@@ -80,16 +91,22 @@ def _restore(state: ClusterState, old: Restorable, digest: str) -> Step:
         restoring=None,
         restored=digest,
     )
+    return restored, _told(state, old, taken)
+
+
+def _told(state: ClusterState, old: Restorable, taken: _Taken) -> tuple[Happened, ...]:
+    """What of it people must know: that it was, whose images run from now on, who is a member."""
     text = (
         f"cluster {old.cluster_id[:12]} is restored as it was at index {old.index}: "
-        f"workloads {', '.join(sorted(workloads)) or 'none'}; the events of this one before, "
+        f"workloads {', '.join(sorted(taken.workloads)) or 'none'}; the events of this one before, "
         f"{state.event_count} up to {state.event_head[:12] or 'none'}, are no part of its chain"
     )
     # What is placed for these workloads now follows from the restore.
-    wanted = tuple(f"workload/{name}" for name in sorted(workloads))
+    wanted = tuple(f"workload/{name}" for name in sorted(taken.workloads))
     told = [Happened("cluster.restored", state.cluster_id, text, follows=(), also=wanted)]
+    known, cause = {one.key for one in state.image_keys}, f"cluster/{state.cluster_id}"
+    told += [trusted(one, cause) for one in taken.image_keys if one.key not in known]
     for _, member in sorted(state.members.items()):
         words = f"{member.name} at {member.address} is a member of the restored cluster"
-        cause = (f"cluster/{state.cluster_id}",)
-        told.append(Happened("member.joined", member.id, words, follows=cause))
-    return restored, tuple(told)
+        told.append(Happened("member.joined", member.id, words, follows=(cause,)))
+    return tuple(told)

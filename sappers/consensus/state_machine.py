@@ -18,7 +18,7 @@ from sappers.consensus.electorate_steps import change_electorate
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
-from sappers.consensus.restore_steps import apply_restore_piece
+from sappers.consensus.restore_steps import apply_restore_piece, forget_restored
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
 from sappers.decisions.fencing import places_free
@@ -114,6 +114,7 @@ def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
             state, more = apply_restore_piece(state, command)
         else:
             state, more = _apply_command(state, command, proposal.time)
+            state = forget_restored(state, command) if more else state
         happened += more
     return state, happened
 

@@ -48,7 +48,7 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
         newest_events: Number of the newest event about a thing such as `member/m1`: the cause of
             what follows from it.
         restoring: A backup that is on its way into the log, and takes effect when it is whole.
-        restored: Digest of the backup that took effect last, or empty.
+        restored: Digest of the backup that took effect last; empty when workloads change later.
         repairs: Open ones, and of those that are over the newest; `REPAIRS_KEPT` in all.
         repair_key: What healers' certificates are signed with; None while bootstrap gave none.
         repair_logins: How a healer logs in to a member's host, by member id.

@@ -107,10 +107,12 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
         assert check.set_aside == 1
         first = other.client.events(limit=1, wanted=EventFilter(first=old.event_count + 1)).events
         assert (first[0].kind, first[0].previous) == ("cluster.restored", old.event_head)
-        other.client.delete_workload("web")
-        run_workload(other)
         for piece in in_pieces(old, replace=False):
             other.client.give_piece(piece)  # the same backup: nothing changes
+        other.client.delete_workload("web")
+        run_workload(other)
+        with pytest.raises(ApiError, match="it runs web"):  # now it would
+            other.client.give_piece(in_pieces(old, replace=False)[0])
         agents.client.delete_workload("web")
         changed = decode_state(agents.client.take_backup().state)
         with pytest.raises(ApiError, match="it runs web"):

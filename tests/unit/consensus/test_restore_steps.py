@@ -134,6 +134,16 @@ def test_hosts_and_votes_are_the_new_ones_and_the_rest_is_the_backups() -> None:
     assert joined == set(new.members)
 
 
+def test_each_key_that_a_backup_brings_is_an_event() -> None:
+    """Else trust came in without a word; one that the cluster had is not told."""
+    old, _ = commit(old_cluster(), TrustImageKey(OTHER_KEY))
+    state, outcome = given_back(new_cluster(), *cut(old, 2))
+    told = [event for event in outcome.events if event.kind == "image-key.trusted"]
+    assert [event.subject for event in told] == [KEY.key]
+    assert told[0].cause == outcome.events[0].number
+    assert state.newest_events[f"image-key/{KEY.key}"] == told[0].number
+
+
 def test_who_was_shut_out_stays_out() -> None:
     old = old_cluster()
     old = msgspec.structs.replace(old, revoked=old.revoked.set("m77", 5.0).set("m1", 6.0))
@@ -153,6 +163,23 @@ def test_a_cluster_that_is_in_use_is_left_alone_unless_that_is_meant() -> None:
     # Given again, as by a run that was interrupted at its end, it is no other cluster's.
     again, outcome = given_back(state, *cut(old_cluster(), 2))
     assert (again.workloads, outcome.refused) == (state.workloads, "")
+
+
+def test_the_same_backup_is_given_back_again_once_something_else_was_wanted() -> None:
+    pieces = cut(old_cluster(), 2)
+    state, _ = given_back(new_cluster(), *pieces)
+    same, _ = commit(state, PutWorkload(state.workloads["web"]), RegisterMember(member(8)))
+    again, outcome = given_back(same, *pieces)
+    assert outcome.events == ()  # nothing was wanted: a run that goes on changes nothing
+    state, _ = commit(state, StopWorkload("web"))
+    again, outcome = given_back(state, *pieces)
+    assert outcome.events[0].kind == "cluster.restored"
+    assert set(again.workloads) == {"web"}
+    state, _ = commit(again, PutWorkload(workload("mine")))
+    _, outcome = given_back(state, *pieces)
+    assert "it runs mine" in outcome.refused
+    state, outcome = given_back(state, *cut(old_cluster(), 2, replace=True))
+    assert set(state.workloads) == {"web"}
 
 
 def test_what_is_no_backup_is_refused_and_leaves_no_trace() -> None:

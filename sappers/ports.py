@@ -394,6 +394,20 @@ class GuestCredentials(Protocol):
         """Whom this member made the credentials of a user (a public key) for, if it did."""
 
 
+class SignedMessages(Protocol):
+    """Proves which member said what the hub brings (`security/`)."""
+
+    def sign(self, subject: str, body: bytes) -> bytes:
+        """The message that says a body under a subject."""
+
+    def open(self, subject: str, message: bytes) -> tuple[str, bytes]:
+        """The member that said it, and what.
+
+        Raises:
+            IdentityError: It is no message, or no member of the cluster signed it for this subject.
+        """
+
+
 class RepairSigner(Protocol):
     """Signs what healers log in to hosts with (`security/`)."""
 

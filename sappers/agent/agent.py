@@ -65,6 +65,7 @@ from sappers.ports import (
     PeerClient,
     RepairSigner,
     ReplicatedLog,
+    SignedMessages,
 )
 
 REPORT_SECONDS = 10.0
@@ -85,6 +86,7 @@ class Agent:
         clock: Clock,
         membership: Membership,
         hub_client: HubClient,
+        messages: SignedMessages,
         hub_server: HubServer,
         launcher: Launcher,
         images: ImageStore,
@@ -122,8 +124,8 @@ class Agent:
         self._streams = StreamKeeper(
             streams, hub_servers, self.hub_members, hub_client, clock, lambda: self.log
         )
-        self._publisher = Publisher(hub_client)
-        self._follower = Follower(peers, membership.members)
+        self._publisher = Publisher(hub_client, messages)
+        self._follower = Follower(peers, membership.members, messages)
         self._seat = Seat(
             me_id=me.id,
             folder=folder,

@@ -1,7 +1,8 @@
 """The relay between the log and the hub: the leader publishes, members without a vote follow.
 
-The hub only makes it quick. What it loses is found by the heartbeat's index, or without a hub by
-asking a voter, and fetched over the HTTP API.
+The hub only makes it quick, and does not prove who speaks: the leader signs what it says, and only
+what a voter signed is heard. What the hub loses is found by the heartbeat's index, or
+without a hub by asking a voter, and fetched over the HTTP API.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from sappers.errors import ApiError
+from sappers.errors import ApiError, IdentityError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
@@ -20,7 +21,7 @@ from sappers.model.event import after_index, event_line
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
 from sappers.model.view import MemberHealth
-from sappers.ports import FollowingLog, HubClient, PeerClient, ReplicatedLog
+from sappers.ports import FollowingLog, HubClient, PeerClient, ReplicatedLog, SignedMessages
 
 HEARTBEAT_SECONDS = 1.0
 ENTRIES_AT_ONCE = 500
@@ -40,8 +41,9 @@ class Heartbeat(msgspec.Struct, frozen=True):
 class Publisher:
     """Publishes, while this member leads, each entry it applies, the events, and a heartbeat."""
 
-    def __init__(self, hub: HubClient) -> None:
+    def __init__(self, hub: HubClient, messages: SignedMessages) -> None:
         self._hub = hub
+        self._messages = messages
         self._published_index = 0
         self._heartbeat_due = 0.0
 
@@ -55,7 +57,7 @@ class Publisher:
         news = replicated.entries_after(self._published_index, ENTRIES_AT_ONCE) or ()
         before = self._published_index
         for entry in news:
-            await self._hub.publish(subjects.ENTRIES, msgspec.msgpack.encode(entry))
+            await self._say(subjects.ENTRIES, msgspec.msgpack.encode(entry))
             self._published_index = entry.index
         for event in after_index(state.events, before):
             if event.index <= self._published_index:
@@ -64,47 +66,62 @@ class Publisher:
         if news or now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_SECONDS
             beat = Heartbeat(status.applied_index, status.term, member_id)
-            await self._hub.publish(subjects.HEARTBEAT, msgspec.json.encode(beat))
+            await self._say(subjects.HEARTBEAT, msgspec.json.encode(beat))
+
+    async def _say(self, subject: str, body: bytes) -> None:
+        await self._hub.publish(subject, self._messages.sign(subject, body))
 
 
 class Follower:
     """Keeps a following log as new as the cluster, by the hub, or by asking voters without it."""
 
-    def __init__(self, peers: PeerClient, members: Callable[[], Sequence[Member]]) -> None:
+    def __init__(
+        self,
+        peers: PeerClient,
+        members: Callable[[], Sequence[Member]],
+        messages: SignedMessages,
+    ) -> None:
         self._peers = peers
+        self._messages = messages
         self._members = members
         self._following: FollowingLog | None = None
         self._heard_at = 0.0
+        self._has_hint = False
 
     def follow(self, following: FollowingLog | None) -> None:
         """Feed this log from now on; None once the member votes."""
         self._following = following
 
     async def receive(self, subject: str, payload: bytes) -> None:
-        """Take one message of the log's subjects; what cannot be read is dropped and logged."""
+        """Take one message of the log's subjects.
+
+        What cannot be read, and what no member signed, is dropped and logged.
+        """
         if self._following is None:
             return
         try:
-            if subject == subjects.ENTRIES:
-                await self._following.feed(msgspec.msgpack.decode(payload, type=Entry))
-            else:
-                beat = msgspec.json.decode(payload, type=Heartbeat)
-                if not self._is_voter(beat.leader_id):
-                    self._heard_at = float("-inf")  # voters know whether it leads
-                    return
+            sender, body = self._messages.open(subject, payload)
+            if not self._is_voter(sender):
+                # One that the state does not know yet may lead: voters know.
+                self._has_hint = sender not in self._state().revoked
+            elif subject == subjects.ENTRIES:
+                await self._following.feed(msgspec.msgpack.decode(body, type=Entry))
+            elif (beat := msgspec.json.decode(body, type=Heartbeat)).leader_id == sender:
                 self._heard_at = asyncio.get_running_loop().time()
                 await self._following.heard(beat.index, beat.term, beat.leader_id)
-        except msgspec.DecodeError as error:
+        except (IdentityError, msgspec.DecodeError) as error:
             log.warning("dropped a message", subject=subject, error=str(error))
 
     async def ask_voters(self) -> None:
-        """Without a heartbeat for a while, learn from a voter who leads and how far the log is."""
+        """Without a heartbeat for a while, or on a hint, ask voters who leads and how far."""
         following = self._following
         if following is None:
             return
         heard_at = self._heard_at
-        if asyncio.get_running_loop().time() - heard_at < 3 * HEARTBEAT_SECONDS:
+        is_silent = asyncio.get_running_loop().time() - heard_at >= 3 * HEARTBEAT_SECONDS
+        if not is_silent and not self._has_hint:
             return
+        self._has_hint = False
         for voter in self.voters():
             health = await self._health_of(voter)
             if health is None:
@@ -117,7 +134,7 @@ class Follower:
         if self._following is not following:
             return
         told = following.status()
-        if told.leader_id is not None and heard_at == self._heard_at:
+        if is_silent and told.leader_id is not None and heard_at == self._heard_at:
             # The leader is silent, and no voter that answers knows of one.
             await following.heard(told.commit_index, told.term, None)
 

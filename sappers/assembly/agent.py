@@ -58,6 +58,7 @@ from sappers.membership.gossip import KinshipMembership
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog, Supervisor
 from sappers.security.identity import load_identity
+from sappers.security.messages import MessageSigner
 from sappers.security.renewal import Renewal
 from sappers.security.repair_authority import SealedRepairSigner
 from sappers.security.tls import Identity
@@ -247,6 +248,7 @@ def _assemble(
             known=folder.known_members,
         ),
         hub_client=hub_client,
+        messages=MessageSigner(identity, lambda: renewal.count),
         hub_server=NatsHubServer(
             folder.hub,
             identity,

@@ -23,6 +23,7 @@ from sappers.errors import HubError
 from sappers.model import subjects
 from sappers.model.commands import Entry, decode_proposal
 from sappers.model.member import Member
+from sappers.model.signed import Signed
 from sappers.security.tls import Identity
 
 TEXT_MAX = 400
@@ -112,6 +113,7 @@ def _line(output: Output, subject: str, payload: bytes) -> str:
 def as_json(now: datetime, subject: str, payload: bytes) -> str:
     """One message for programs, whole; a payload that is no text as base64."""
     said: dict[str, str] = {"time": now.isoformat(), "subject": subject}
+    payload = _unsigned(subject, payload)
     try:
         said["payload"] = payload.decode()
     except UnicodeDecodeError:
@@ -121,6 +123,7 @@ def as_json(now: datetime, subject: str, payload: bytes) -> str:
 
 def readable(subject: str, payload: bytes) -> str:
     """A payload as one line: JSON or other text as it is, an entry of the log as JSON; cut."""
+    payload = _unsigned(subject, payload)
     if subject == subjects.ENTRIES:
         try:
             entry = msgspec.msgpack.decode(payload, type=Entry)
@@ -133,6 +136,16 @@ def readable(subject: str, payload: bytes) -> str:
         return _cut(payload.decode())
     except UnicodeDecodeError:
         return f"{len(payload)} bytes"
+
+
+def _unsigned(subject: str, payload: bytes) -> bytes:
+    """What the leader says of the log, without its signature."""
+    if subject not in (subjects.ENTRIES, subjects.HEARTBEAT):
+        return payload
+    try:
+        return msgspec.msgpack.decode(payload, type=Signed).body
+    except msgspec.DecodeError:
+        return payload
 
 
 def _cut(text: str) -> str:

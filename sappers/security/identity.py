@@ -21,8 +21,8 @@ def load_identity(pki: Path, *, cert: str = "cert.pem", key: str = "key.pem") ->
             is readable by other users; says which file and why.
     """
     ca_path, cert_path, key_path = pki / "ca.pem", pki / cert, pki / key
-    ca = _read_certificate(ca_path)
-    certificate = _read_certificate(cert_path)
+    ca = read_certificate(ca_path)
+    certificate = read_certificate(cert_path)
     try:
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, TypeError, ValueError) as error:
@@ -41,11 +41,16 @@ def load_identity(pki: Path, *, cert: str = "cert.pem", key: str = "key.pem") ->
             hint=SIGN_AGAIN,
         )
     _check_key(key_path, certificate)
-    who = identity_in(_uris(certificate), str(cert_path))
+    who = identity_in(uris_of(certificate), str(cert_path))
     return Identity(ca_path, cert_path, key_path, who.node_id, who.role, who.cluster)
 
 
-def _read_certificate(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> x509.Certificate:
+    """The certificate of a PEM file.
+
+    Raises:
+        IdentityError: There is none.
+    """
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
@@ -76,7 +81,8 @@ def _read(path: Path) -> bytes:
         raise IdentityError(f"{path}: {error.strerror}", hint=SIGN_AGAIN) from error
 
 
-def _uris(certificate: x509.Certificate) -> list[str]:
+def uris_of(certificate: x509.Certificate) -> list[str]:
+    """The URI names of a certificate; empty where it has none, or cannot be read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):

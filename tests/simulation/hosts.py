@@ -43,6 +43,7 @@ from tests.simulation.peers import (
     NoSigner,
     NoViolations,
     Reachable,
+    SimulatedMessages,
     SimulatedPeers,
 )
 from tests.simulation.process import RaftProcess, process_starter
@@ -265,6 +266,7 @@ class Host:
             clock=self.clock,
             membership=SimulatedMembership(around.gossip, life, me, self.met),
             hub_client=hub_client,
+            messages=SimulatedMessages(name),
             hub_server=SimulatedHubServer(around.hub, name),
             launcher=SimulatedLauncher(
                 self.guests, lambda: agent.hub_members(), lambda one: agent.lease_of(one)

@@ -13,7 +13,28 @@ from sappers.model.commands import Entry, NoOperation, PutWorkload
 from sappers.model.member import MemberState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import MemberHealth
+from sappers.security.messages import MessageSigner
+from tests.identities import make_cluster_identities
 from tests.unit.worlds import commit, founded, member, workload
+
+
+@pytest.fixture(autouse=True, scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> None:
+    names = ["m1", "m2", "m3", "m4", "m9"]
+    made = make_cluster_identities(tmp_path_factory.mktemp("identities"), names)
+    MESSAGES.update({name: MessageSigner(identity) for name, identity in made.items()})
+
+
+MESSAGES: dict[str, MessageSigner] = {}
+
+
+def said(by: str, what: Entry | Heartbeat) -> tuple[str, bytes]:
+    """What the hub brings when a member says it."""
+    if isinstance(what, Entry):
+        subject, body = subjects.ENTRIES, msgspec.msgpack.encode(what)
+    else:
+        subject, body = subjects.HEARTBEAT, msgspec.json.encode(what)
+    return subject, MESSAGES[by].sign(subject, body)
 
 
 class FakeHub:
@@ -72,7 +93,7 @@ def health_of(member_id: str, leader_id: str | None, snapshot_index: int = 0) ->
 
 async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
     hub = FakeHub()
-    publisher = Publisher(hub)
+    publisher = Publisher(hub, MESSAGES["m1"])
     log = FakeLog(founded(), RaftRole.FOLLOWER)
     await publisher.publish_news(log, "m1")
     assert hub.sent == []
@@ -92,11 +113,11 @@ async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
 
 async def test_entries_and_heartbeats_reach_the_following_log_and_garbage_does_not() -> None:
     log = FakeLog(ClusterState(), RaftRole.NONE)
-    follower = Follower(FakePeers({}), lambda: [member(1, has_vote=True)])
+    follower = Follower(FakePeers({}), lambda: [member(1, has_vote=True)], MESSAGES["m9"])
     follower.follow(log)
     entry = Entry(5, 1, b"payload")
-    await follower.receive(subjects.ENTRIES, msgspec.msgpack.encode(entry))
-    await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(Heartbeat(5, 1, "m1")))
+    await follower.receive(*said("m1", entry))
+    await follower.receive(*said("m1", Heartbeat(5, 1, "m1")))
     await follower.receive(subjects.ENTRIES, b"\xff\xff")
     await follower.receive(subjects.HEARTBEAT, b"nonsense")
     assert log.fed == [entry]
@@ -107,7 +128,7 @@ async def test_without_a_heartbeat_voters_are_asked_until_one_knows_a_leader() -
     voters = [member(n, has_vote=True) for n in (1, 2, 3)]
     peers = FakePeers({"m2": health_of("m2", None), "m3": health_of("m3", "m2")})
     log = FakeLog(ClusterState(), RaftRole.NONE)
-    follower = Follower(peers, lambda: [*voters, member(4)])
+    follower = Follower(peers, lambda: [*voters, member(4)], MESSAGES["m9"])
     follower.follow(log)
     follower._heard_at = float("-inf")
     await follower.ask_voters()
@@ -118,7 +139,7 @@ async def test_without_a_heartbeat_voters_are_asked_until_one_knows_a_leader() -
 async def test_the_newest_snapshot_is_fetched_and_an_older_one_where_that_voter_is_gone() -> None:
     voters = [member(n, has_vote=True) for n in (1, 2, 3)]
     peers = FakePeers({"m1": health_of("m1", "m1", 5), "m3": health_of("m3", "m1", 7)})
-    follower = Follower(peers, lambda: voters)
+    follower = Follower(peers, lambda: voters, MESSAGES["m9"])
     assert await follower.fetch_snapshot() == peers.answers["m3"]
     assert peers.asked == ["m1", "m2", "m3", "m3"]
     del peers.answers["m3"]
@@ -128,10 +149,12 @@ async def test_the_newest_snapshot_is_fetched_and_an_older_one_where_that_voter_
 async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:
     log = FakeLog(ClusterState(), RaftRole.NONE)
     follower = Follower(
-        FakePeers({"m2": health_of("m2", None)}), lambda: [member(n, has_vote=True) for n in (1, 2)]
+        FakePeers({"m2": health_of("m2", None)}),
+        lambda: [member(n, has_vote=True) for n in (1, 2)],
+        MESSAGES["m9"],
     )
     follower.follow(log)
-    await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(Heartbeat(5, 3, "m1")))
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1")))
     await follower.ask_voters()
     assert log.heard_of == [(5, 3, "m1")]
     follower._heard_at = float("-inf")
@@ -153,7 +176,7 @@ async def test_a_member_that_becomes_a_voter_while_it_asks_follows_no_more(
             )
 
     peers = Inviting({"m1": health_of("m1", leader_id)})
-    follower = Follower(peers, lambda: [member(n, has_vote=True) for n in (1, 2)])
+    follower = Follower(peers, lambda: [member(n, has_vote=True) for n in (1, 2)], MESSAGES["m9"])
     follower.follow(log)
     follower._heard_at = float("-inf")
     await follower.ask_voters()
@@ -162,10 +185,14 @@ async def test_a_member_that_becomes_a_voter_while_it_asks_follows_no_more(
 
 async def test_compacted_entries_are_told_from_unreachable_voters() -> None:
     voter = member(1, has_vote=True)
-    follower = Follower(FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter])
+    follower = Follower(
+        FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter], MESSAGES["m9"]
+    )
     assert await follower.fetch_entries(3) is None
     entries = [Entry(4, 1, b"x")]
-    follower = Follower(FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter])
+    follower = Follower(
+        FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter], MESSAGES["m9"]
+    )
     assert await follower.fetch_entries(3) == entries
 
 
@@ -178,21 +205,47 @@ async def test_who_is_revoked_is_neither_asked_nor_believed_whatever_gossip_says
     everybody = [member(n, has_vote=True) for n in (3, 4, 2, 1)]
     peers = FakePeers({"m1": health_of("m1", "m3"), "m2": health_of("m2", "m1")})
     log = FakeLog(revoked_state(), RaftRole.NONE)
-    follower = Follower(peers, lambda: everybody)
+    follower = Follower(peers, lambda: everybody, MESSAGES["m9"])
     follower.follow(log)
     assert [voter.id for voter in follower.voters()] == ["m1", "m2"]
     for forger in ("m3", "m4"):
-        beat = Heartbeat(2**60, 2**60, forger)
-        await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(beat))
+        for claimed in (forger, "m1"):
+            await follower.receive(*said(forger, Heartbeat(2**60, 2**60, claimed)))
+        await follower.receive(*said(forger, Entry(log.now.index + 1, 1, b"forged")))
+    beat = Heartbeat(2**60, 2**60, "m1")
+    await follower.receive(subjects.HEARTBEAT, msgspec.json.encode(beat))
+    await follower.receive(*said("m2", beat))
+    await follower.receive(subjects.ENTRIES, said("m1", beat)[1])
     assert log.heard_of == []
+    assert log.fed == []
+    follower._heard_at = float("-inf")
     await follower.ask_voters()
     assert log.heard_of == [(9, 4, "m1")], "m1 does not know yet that m3 is revoked"
+
+
+async def test_a_leader_that_the_state_does_not_know_makes_it_ask_and_forget_nothing() -> None:
+    log = FakeLog(revoked_state(), RaftRole.NONE)
+    peers = FakePeers({})
+    follower = Follower(peers, lambda: [member(n) for n in (1, 2)], MESSAGES["m9"])
+    follower.follow(log)
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1")))
+    await follower.receive(*said("m3", Heartbeat(6, 4, "m3")))
+    await follower.ask_voters()
+    assert peers.asked == [], "m3 is revoked"
+    await follower.receive(*said("m4", Heartbeat(6, 4, "m4")))
+    await follower.ask_voters()
+    assert peers.asked == ["m1", "m2"]
+    assert log.heard_of == [(5, 3, "m1")], "m1 is not silent"
+    peers.answers["m2"] = health_of("m2", "m4")
+    await follower.receive(*said("m4", Heartbeat(6, 4, "m4")))
+    await follower.ask_voters()
+    assert log.heard_of[1:] == [(9, 4, "m4")]
 
 
 async def test_where_no_voter_of_the_state_lives_gossip_says_who_votes_now() -> None:
     dead = [member(n, state=MemberState.DEAD) for n in (1, 2)]
     others = [member(n, has_vote=True) for n in (3, 4)]
-    follower = Follower(FakePeers({}), lambda: [*dead, *others])
+    follower = Follower(FakePeers({}), lambda: [*dead, *others], MESSAGES["m9"])
     follower.follow(FakeLog(revoked_state(), RaftRole.NONE))
     assert [voter.id for voter in follower.voters()] == ["m4", "m1", "m2"]
 

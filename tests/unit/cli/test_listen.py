@@ -23,11 +23,13 @@ from sappers.errors import IdentityError
 from sappers.hub.credentials import create_hub_account
 from sappers.model import subjects
 from sappers.model.commands import Entry, NoOperation, Proposal, encode_proposal
+from sappers.model.signed import Signed
 
 
 def test_an_entry_of_the_log_is_shown_with_what_it_proposes() -> None:
     payload = encode_proposal(Proposal("r1", "node1", 1.0, (NoOperation(),)))
-    said = json.loads(readable(subjects.ENTRIES, msgspec.msgpack.encode(Entry(7, 2, payload))))
+    signed = msgspec.msgpack.encode(Signed(msgspec.msgpack.encode(Entry(7, 2, payload)), b"", b""))
+    said = json.loads(readable(subjects.ENTRIES, signed))
     assert (said["index"], said["term"], said["proposal"]["proposer"]) == (7, 2, "node1")
 
 

@@ -71,7 +71,7 @@ class Flow:
         told: dict[str, Judged] = {}
         for host, one in prepared.items():
             judged_items = [
-                judge_item(task, item, result)
+                judge_item(one, item, result)
                 for item, result in zip(one.items, results[host], strict=True)
             ]
             judged = judge(one, judged_items)
@@ -105,7 +105,7 @@ class Flow:
                 file.nodes = self._load(task, file.args, file.layer)
             except PlaybookError as error:
                 for host, index in file.turns:
-                    results[host][index] = failure(error)
+                    results[host][index] = failure(error, hidden=prepared[host].no_log)
         self._finish(task, prepared, results)
         self._depth += 1
         for file in included.values():
@@ -140,7 +140,7 @@ class Flow:
                 try:
                     values, files = self._read_vars(task, args)
                 except PlaybookError as error:
-                    results[host][index] = failure(error)
+                    results[host][index] = failure(error, hidden=prepared[host].no_log)
                     continue
                 state.facts = replace(state.facts, included=state.facts.included.update(values))
                 result["ansible_included_var_files"] = files

@@ -51,8 +51,9 @@ class Judged:
         return self.outcome in (Outcome.FAILED, Outcome.UNREACHABLE)
 
 
-def judge_item(task: Task, item: Item, result: Result) -> Result:
+def judge_item(prepared: Prepared, item: Item, result: Result) -> Result:
     """One turn's result, with `changed_when` and `failed_when` applied."""
+    task = prepared.task
     result = with_lines(result)
     if result.get("skipped") or not (task.changed_when or task.failed_when):
         return _completed(result)
@@ -66,7 +67,7 @@ def judge_item(task: Task, item: Item, result: Result) -> Result:
             failed = all(scope.templates.holds(one, scope, task.place) for one in task.failed_when)
             result["failed_when_result"] = result["failed"] = failed
     except PlaybookError as error:
-        result.update(failure(error))
+        result.update(failure(error, hidden=prepared.no_log))
     return _completed(result)
 
 

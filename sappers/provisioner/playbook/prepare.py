@@ -6,7 +6,7 @@ A task that needs what is not known yet raises `NotYetKnown`, and is prepared ag
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,29 +113,33 @@ class Preparer:
         """
         settings = self._settings(task, scope)
         if "known" in settings:
-            return Prepared(task, task.title, (), known=settings["known"])
+            return Prepared(task, task.title, (), **settings)
+        hidden = settings["no_log"]
         name = self._name(task, scope)
         try:
             values = self._loop_values(task, scope)
         except PlaybookError as error:
             # As in Ansible: what is skipped anyway may loop over what is not there.
-            skipped = self._skipped(task, scope)
-            known = skipped if skipped and not skipped.get("failed") else failure(error)
+            skipped = self._skipped(task, scope, hidden=hidden)
+            known = (
+                skipped if skipped and not skipped.get("failed") else failure(error, hidden=hidden)
+            )
             return Prepared(task, name, (), known=known, **settings)
         blobs: dict[str, bytes | Path] = {}
         if values is None:
-            items: tuple[Item, ...] = (self._item(task, scope, None, blobs),)
+            items: tuple[Item, ...] = (self._item(task, scope, None, blobs, hidden=hidden),)
         else:
             items = tuple(
-                self._item(task, turn, turn.find(task.loop_control.loop_var), blobs)
+                self._item(task, turn, turn.find(task.loop_control.loop_var), blobs, hidden=hidden)
                 for turn in self._turns(task, scope, values)
             )
         return Prepared(task, name, items, looped=values is not None, blobs=blobs, **settings)
 
-    def turn(self, task: Task, scope: Scope, value: Any) -> tuple[Item, dict[str, bytes | Path]]:
+    def turn(self, prepared: Prepared, item: Item) -> Prepared:
         """One turn again, with variables as they are now: for `until`."""
         blobs: dict[str, bytes | Path] = {}
-        return self._item(task, scope, value, blobs), blobs
+        again = self._item(prepared.task, item.scope, item.value, blobs, hidden=prepared.no_log)
+        return replace(prepared, items=(again,), looped=False, blobs=blobs)
 
     def _settings(self, task: Task, scope: Scope) -> dict[str, Any]:
         """The keywords about how it runs, rendered."""
@@ -144,7 +148,9 @@ class Preparer:
             value = task.setting(name)
             return default if value is None else scope.templates.render(value, scope, task.place)
 
+        no_log = True  # also where nobody can tell
         try:
+            no_log = to_bool(setting("no_log", default=False))
             become = setting("become", self._options.become)
             variable = scope.find("ansible_become")
             if isinstance(variable, bool | str | int):
@@ -155,12 +161,12 @@ class Preparer:
             delegate = setting("delegate_to")
             return {
                 "user": str(user or "root") if to_bool(become) else None,
-                "no_log": to_bool(setting("no_log", default=False)),
+                "no_log": no_log,
                 "ignore_errors": to_bool(setting("ignore_errors", default=False)),
                 "delegate_to": None if delegate in (None, "", OMIT) else str(delegate),
             }
         except PlaybookError as error:
-            return {"known": failure(error)}
+            return {"known": failure(error, hidden=no_log), "no_log": no_log}
 
     def _name(self, task: Task, scope: Scope) -> str:
         named: Any = task.name or task.module
@@ -197,19 +203,21 @@ class Preparer:
                 layer["ansible_loop"] = _extended(values, index)
             yield scope.under(layer)
 
-    def _item(self, task: Task, scope: Scope, value: Any, blobs: dict[str, Any]) -> Item:
+    def _item(
+        self, task: Task, scope: Scope, value: Any, blobs: dict[str, Any], *, hidden: bool
+    ) -> Item:
         label = value
         try:
             if task.loop_control.label is not None and value is not None:
                 label = scope.templates.render(task.loop_control.label, scope, task.place)
-            known = self._skipped(task, scope)
+            known = self._skipped(task, scope, hidden=hidden)
             if known is not None:
                 return Item(scope, value, label, known=known)
             return self._call(task, scope, value, label, blobs)
         except (PlaybookError, ArgumentError, ControlMissing) as error:
-            return Item(scope, value, label, known=failure(error))
+            return Item(scope, value, label, known=failure(error, hidden=hidden))
 
-    def _skipped(self, task: Task, scope: Scope) -> dict[str, Any] | None:
+    def _skipped(self, task: Task, scope: Scope, *, hidden: bool) -> dict[str, Any] | None:
         """The result of a task whose condition does not hold; None where all hold."""
         try:
             for condition in task.inherited.when:
@@ -223,7 +231,7 @@ class Preparer:
                         else condition,
                     }
         except PlaybookError as error:
-            return failure(error)
+            return failure(error, hidden=hidden)
         return None
 
     def _call(
@@ -291,10 +299,18 @@ class Preparer:
         return merged
 
 
-def failure(error: Exception) -> dict[str, Any]:
-    """The result of a task that could not even be tried."""
+def failure(error: Exception, *, hidden: bool = False) -> dict[str, Any]:
+    """The result of a task that could not even be tried.
+
+    Args:
+        hidden: Nothing of why may be told, since it may name values (`no_log`); only where.
+    """
     hint = getattr(error, "hint", None)
     message = getattr(error, "message", None) or str(error)
+    if hidden:
+        parts = (getattr(error, part, None) for part in ("path", "line", "column"))
+        place = ":".join(str(part) for part in parts if part is not None) or "it"
+        hint, message = None, f"{place} fails; why is not shown (no_log)"
     return {"failed": True, "changed": False, "msg": f"{message} ({hint})" if hint else message}
 
 

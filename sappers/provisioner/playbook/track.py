@@ -24,6 +24,7 @@ from sappers.provisioner.playbook.judge import (
 )
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.prepare import Item, Prepared, Preparer, failure
+from sappers.provisioner.playbook.source import place_of
 from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
 from sappers.provisioner.task_session import TaskSession
@@ -136,7 +137,10 @@ class HostTrack:
             results = self._until(prepared, results)
             judged = judge(prepared, results)
         except PlaybookError as error:
-            judged = Judged(prepared.task, prepared.name, failure(error), Outcome.FAILED)
+            result = failure(error, hidden=prepared.no_log)
+            judged = Judged(
+                prepared.task, prepared.name, result, Outcome.FAILED, no_log=prepared.no_log
+            )
         state = self._state
         state.facts = learn(state.facts, judged)
         state.notified.update(dict.fromkeys(judged.notified))
@@ -168,7 +172,7 @@ class HostTrack:
         """The results after `changed_when` and `failed_when`, and after retries."""
         task = prepared.task
         judged = [
-            judge_item(task, item, result)
+            judge_item(prepared, item, result)
             for item, result in zip(prepared.items, results, strict=False)
         ]
         if not (task.until or task.retries is not None) or not prepared.items:
@@ -182,10 +186,8 @@ class HostTrack:
         task = prepared.task
         if result.get("skipped"):
             return result
-        render = item.scope.templates.render
-        retries = task.retries if task.retries is not None else 3
-        retries = int(render(retries, item.scope, task.place))
-        delay = float(render(task.delay, item.scope, task.place))
+        retries = int(_number(task, item, "retries", task.retries, 3))
+        delay = _number(task, item, "delay", task.delay, 5)
         attempt = 1
         while not is_done(task, item, result, attempt):
             if result.get("unreachable"):
@@ -196,14 +198,22 @@ class HostTrack:
                 return result
             attempt += 1
             self._sleep(delay)
-            again, blobs = self._preparer.turn(task, item.scope, item.value)
-            one = Prepared(
-                task, prepared.name, (again,), user=prepared.user, blobs=blobs,
-                delegate_to=prepared.delegate_to,
-            )  # fmt: skip
-            result = judge_item(task, again, self._ask([one])[0][0])
+            again = self._preparer.turn(prepared, item)
+            result = judge_item(again, again.items[0], self._ask([again])[0][0])
         result["attempts"] = attempt
         return result
+
+
+def _number(task: Task, item: Item, name: str, value: Any, default: float) -> float:
+    """The value of `retries` or `delay`. Raises PlaybookError."""
+    if value is None:
+        return default
+    rendered = item.scope.templates.render(value, item.scope, task.place)
+    try:
+        return float(rendered)
+    except (TypeError, ValueError):
+        message = f"`{name}` takes a number; this is {rendered!r}"
+        raise place_of(value, task.place).error(message) from None
 
 
 def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
@@ -212,7 +222,8 @@ def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
     if not prepared.calls:
         results = [dict(item.known or {}) for item in prepared.items]
         judged = [
-            judge_item(task, item, one) for item, one in zip(prepared.items, results, strict=True)
+            judge_item(prepared, item, one)
+            for item, one in zip(prepared.items, results, strict=True)
         ]
         return learn(facts, judge(prepared, judged))
     if task.module == "setup":

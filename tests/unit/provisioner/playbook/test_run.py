@@ -187,6 +187,50 @@ def test_assert_takes_one_condition_with_commas(run: Run) -> None:
     assert run(HEAD + "  - assert: {that: '2 in [1, 2]'}\n").lines == ["h1 assert ok"]
 
 
+SECRET = "shell: echo hidden\n        no_log: true\n        register: s\n        "
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        SECRET + "until: s.stdout\n        retries: 1",
+        SECRET + "failed_when: s.stdout",
+        SECRET + "changed_when: s.stdout",
+        SECRET + "until: s.stdout != 'hidden'\n        retries: 1\n        delay: 0",
+        SECRET + "loop: '{{ secret }}'",
+        SECRET + "become: '{{ secret | int_of }}'",
+        SECRET + "delegate_to: '{{ secret.split() | no_such_thing }}'",
+        SECRET + "when: secret",
+        SECRET + "retries: '{{ secret }}'",
+        "copy: {dest: /nowhere, content: x, backup: '{{ secret }}'}\n        no_log: true",
+        "ping:\n        no_log: '{{ secret + 1 }}'",
+        "include_vars: {file: '{{ secret }}'}\n        no_log: true",
+    ],
+)
+def test_errors_under_no_log_tell_no_values(run: Run, task: str) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from sappers.cli.playbook_view import TaskLines
+
+    text = f"""
+  - block:
+      - set_fact: {{secret: hidden}}
+        no_log: true
+      - {task}
+    rescue:
+      - debug: {{msg: "{{{{ ansible_failed_result.msg }}}}"}}
+"""
+    done = run(HEAD + text)
+    assert done.results[-1].task.module == "debug"
+    assert done.results[-2].no_log
+    shown = StringIO()
+    for one in done.results:
+        TaskLines(Console(file=shown), verbosity=3).result("h1", one)
+    assert "hidden" not in shown.getvalue()
+
+
 def test_max_fail_percentage_and_limit(run: Run) -> None:
     text = HEAD.replace("gather", "max_fail_percentage: 40\n  gather") + (
         "  - fail:\n    when: inventory_hostname == 'h1'\n  - ping:\n"

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sappers.cli import backup_file
 from sappers.cli.backup_file import read_backup, write_backup
+from sappers.consensus.sealed import seal
 from sappers.decisions.backup import portable
 from sappers.errors import BackupError
-from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
+from sappers.model.backup import BACKUP_FORMAT, RESTORED_BYTES_MAX, Backup, TakenState
 from sappers.model.codec import encode_state
 from tests.unit.worlds import founded
 
@@ -66,3 +70,22 @@ def test_another_format_and_no_file_say_what_to_do(tmp_path: Path) -> None:
         read_backup(tmp_path / "missing")
     with pytest.raises(BackupError, match="Is a directory"):
         read_backup(tmp_path)
+
+
+def test_what_is_too_large_is_neither_written_nor_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lab.backup"
+    large = msgspec.structs.replace(
+        backup(), taken=TakenState(1, bytes(RESTORED_BYTES_MAX + 1), ())
+    )
+    with pytest.raises(BackupError, match="not be read again"):
+        write_backup(path, large)
+    assert not path.exists()
+    path.write_bytes(seal("backup", zlib.compress(msgspec.msgpack.encode(large))))
+    with pytest.raises(BackupError, match="too large"):
+        read_backup(path)
+    write_backup(path, backup())
+    monkeypatch.setattr(backup_file, "BACKUP_BYTES_MAX", 100)
+    with pytest.raises(BackupError, match="too large"):
+        read_backup(path)

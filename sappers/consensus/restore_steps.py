@@ -17,6 +17,7 @@ from sappers.errors import CommandRefused
 from sappers.model.backup import Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import ClusterCommand, PutWorkload, RestorePiece, StopWorkload
+from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import Workload
 
@@ -29,6 +30,7 @@ class _Taken(msgspec.Struct, frozen=True):
     workloads: dict[str, Workload]
     images: dict[str, ClusterImage]
     image_keys: tuple[ImageKey, ...]
+    events: tuple[Event, ...]
 
 
 def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
@@ -84,7 +86,7 @@ def _restore(state: ClusterState, old: Restorable, digest: str) -> Step:
         stopped_by_hand=old.stopped_by_hand,
         # All: the authority may be the same, and then certificates that were stolen still hold.
         revoked=immutables.Map(old.revoked).update(state.revoked),
-        events=old.events,
+        events=taken.events,
         event_count=old.event_count,
         event_head=old.event_head,
         newest_events=immutables.Map(newest),

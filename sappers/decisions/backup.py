@@ -88,7 +88,7 @@ def unpacked(pieces: Sequence[bytes], digest: str) -> Restorable:
         if not unpacker.eof:
             raise CommandRefused("the backup is cut short, or too large")
         return msgspec.msgpack.decode(packed, type=Restorable)
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CommandRefused(f"the backup holds no state to restore: {error}") from error
 
 

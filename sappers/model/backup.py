@@ -10,6 +10,7 @@ from msgspec import Meta
 from sappers.model.event import Event
 from sappers.model.image import SignedManifest
 from sappers.model.limits import (
+    AllowedEvent,
     AllowedImage,
     AllowedImageKey,
     AllowedWorkload,
@@ -83,7 +84,7 @@ class Restorable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_keys: Annotated[tuple[AllowedImageKey, ...], Meta(max_length=1000)]
     stopped_by_hand: Annotated[tuple[WorkloadName, ...], _Things]
     revoked: Annotated[dict[MemberId, float], Meta(max_length=100_000)]
-    events: Annotated[tuple[Event, ...], Meta(max_length=1000)]
+    events: Annotated[tuple[AllowedEvent, ...], Meta(max_length=1000)]
     event_count: Index
     event_head: Annotated[str, Meta(max_length=64)]
     newest_events: Annotated[dict[str, Index], Meta(max_length=100_000)]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import ImageReference, Workload, role_of
 
@@ -69,3 +70,11 @@ class AllowedImageKey(ImageKey, frozen=True, forbid_unknown_fields=True):
 
     key: Digest
     owner: Owner
+
+
+class AllowedEvent(Event, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An event, with fields of this version alone.
+
+    What is unknown would be skipped, however deep it nests, and how deep is too deep is not the
+    same on every member.
+    """

@@ -265,6 +265,7 @@ def test_each_thing_stands_under_its_own_name_and_in_no_number() -> None:
         {"revoked": {"../x": 1.0}},
         {"stopped_by_hand": ["web"] * 10_001},
         {"members": {}},
+        {"events": [msgspec.to_builtins(old_cluster().events[0]) | {"x": [[[]]]}]},
     ):
         state, outcome = commit(new_cluster(), packed(**wrong))
         assert "no state to restore" in outcome.refused, wrong

@@ -125,7 +125,7 @@ class Agent:
             streams, hub_servers, self.hub_members, hub_client, clock, lambda: self.log
         )
         self._publisher = Publisher(hub_client, messages)
-        self._follower = Follower(peers, membership.members, messages)
+        self._follower = Follower(me.id, peers, membership.members, messages)
         self._seat = Seat(
             me_id=me.id,
             folder=folder,

@@ -77,10 +77,12 @@ class Follower:
 
     def __init__(
         self,
+        me_id: str,
         peers: PeerClient,
         members: Callable[[], Sequence[Member]],
         messages: SignedMessages,
     ) -> None:
+        self._me_id = me_id
         self._peers = peers
         self._messages = messages
         self._members = members
@@ -169,19 +171,24 @@ class Follower:
         return msgspec.msgpack.decode(answer, type=list[Entry])
 
     def voters(self) -> list[Member]:
-        """The committed electorate without who is revoked, alive ones first.
+        """The committed electorate without this member and who is revoked, the alive first.
 
         Gossip says where they are. Who votes it is believed only where the state names nobody, or
         nobody that is alive: after a long absence all voters may be others.
         """
         state = self._state()
-        heard = {one.id: one for one in self._members() if one.id not in state.revoked}
+        # By its own old state this member may have a vote still; of itself it hears nothing new.
+        shut_out = {*state.revoked, self._me_id}
+        heard = {one.id: one for one in self._members() if one.id not in shut_out}
         known = {**state.members, **heard}
-        electorate = [one for one in state.electorate if one not in state.revoked]
+        electorate = [one for one in state.electorate if one not in shut_out]
         voters = {one: known[one] for one in electorate if one in known}
         if not any(one.state is MemberState.ALIVE for one in voters.values()):
             voters |= {one.id: one for one in heard.values() if one.has_vote}
-        return sorted(voters.values(), key=lambda one: (one.state is not MemberState.ALIVE, one.id))
+        return sorted(
+            voters.values(),
+            key=lambda one: (one.state is not MemberState.ALIVE, not one.has_vote, one.id),
+        )
 
     def _state(self) -> ClusterState:
         return ClusterState() if self._following is None else self._following.state()

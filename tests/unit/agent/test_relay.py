@@ -113,7 +113,7 @@ async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
 
 async def test_entries_and_heartbeats_reach_the_following_log_and_garbage_does_not() -> None:
     log = FakeLog(ClusterState(), RaftRole.NONE)
-    follower = Follower(FakePeers({}), lambda: [member(1, has_vote=True)], MESSAGES["m9"])
+    follower = Follower("m9", FakePeers({}), lambda: [member(1, has_vote=True)], MESSAGES["m9"])
     follower.follow(log)
     entry = Entry(5, 1, b"payload")
     await follower.receive(*said("m1", entry))
@@ -128,7 +128,7 @@ async def test_without_a_heartbeat_voters_are_asked_until_one_knows_a_leader() -
     voters = [member(n, has_vote=True) for n in (1, 2, 3)]
     peers = FakePeers({"m2": health_of("m2", None), "m3": health_of("m3", "m2")})
     log = FakeLog(ClusterState(), RaftRole.NONE)
-    follower = Follower(peers, lambda: [*voters, member(4)], MESSAGES["m9"])
+    follower = Follower("m9", peers, lambda: [*voters, member(4)], MESSAGES["m9"])
     follower.follow(log)
     follower._heard_at = float("-inf")
     await follower.ask_voters()
@@ -139,7 +139,7 @@ async def test_without_a_heartbeat_voters_are_asked_until_one_knows_a_leader() -
 async def test_the_newest_snapshot_is_fetched_and_an_older_one_where_that_voter_is_gone() -> None:
     voters = [member(n, has_vote=True) for n in (1, 2, 3)]
     peers = FakePeers({"m1": health_of("m1", "m1", 5), "m3": health_of("m3", "m1", 7)})
-    follower = Follower(peers, lambda: voters, MESSAGES["m9"])
+    follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
     assert await follower.fetch_snapshot() == peers.answers["m3"]
     assert peers.asked == ["m1", "m2", "m3", "m3"]
     del peers.answers["m3"]
@@ -149,6 +149,7 @@ async def test_the_newest_snapshot_is_fetched_and_an_older_one_where_that_voter_
 async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:
     log = FakeLog(ClusterState(), RaftRole.NONE)
     follower = Follower(
+        "m9",
         FakePeers({"m2": health_of("m2", None)}),
         lambda: [member(n, has_vote=True) for n in (1, 2)],
         MESSAGES["m9"],
@@ -176,7 +177,9 @@ async def test_a_member_that_becomes_a_voter_while_it_asks_follows_no_more(
             )
 
     peers = Inviting({"m1": health_of("m1", leader_id)})
-    follower = Follower(peers, lambda: [member(n, has_vote=True) for n in (1, 2)], MESSAGES["m9"])
+    follower = Follower(
+        "m9", peers, lambda: [member(n, has_vote=True) for n in (1, 2)], MESSAGES["m9"]
+    )
     follower.follow(log)
     follower._heard_at = float("-inf")
     await follower.ask_voters()
@@ -186,12 +189,12 @@ async def test_a_member_that_becomes_a_voter_while_it_asks_follows_no_more(
 async def test_compacted_entries_are_told_from_unreachable_voters() -> None:
     voter = member(1, has_vote=True)
     follower = Follower(
-        FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter], MESSAGES["m9"]
+        "m9", FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter], MESSAGES["m9"]
     )
     assert await follower.fetch_entries(3) is None
     entries = [Entry(4, 1, b"x")]
     follower = Follower(
-        FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter], MESSAGES["m9"]
+        "m9", FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter], MESSAGES["m9"]
     )
     assert await follower.fetch_entries(3) == entries
 
@@ -205,7 +208,7 @@ async def test_who_is_revoked_is_neither_asked_nor_believed_whatever_gossip_says
     everybody = [member(n, has_vote=True) for n in (3, 4, 2, 1)]
     peers = FakePeers({"m1": health_of("m1", "m3"), "m2": health_of("m2", "m1")})
     log = FakeLog(revoked_state(), RaftRole.NONE)
-    follower = Follower(peers, lambda: everybody, MESSAGES["m9"])
+    follower = Follower("m9", peers, lambda: everybody, MESSAGES["m9"])
     follower.follow(log)
     assert [voter.id for voter in follower.voters()] == ["m1", "m2"]
     for forger in ("m3", "m4"):
@@ -226,7 +229,7 @@ async def test_who_is_revoked_is_neither_asked_nor_believed_whatever_gossip_says
 async def test_a_leader_that_the_state_does_not_know_makes_it_ask_and_forget_nothing() -> None:
     log = FakeLog(revoked_state(), RaftRole.NONE)
     peers = FakePeers({})
-    follower = Follower(peers, lambda: [member(n) for n in (1, 2)], MESSAGES["m9"])
+    follower = Follower("m9", peers, lambda: [member(n) for n in (1, 2)], MESSAGES["m9"])
     follower.follow(log)
     await follower.receive(*said("m1", Heartbeat(5, 3, "m1")))
     await follower.receive(*said("m3", Heartbeat(6, 4, "m3")))
@@ -242,10 +245,20 @@ async def test_a_leader_that_the_state_does_not_know_makes_it_ask_and_forget_not
     assert log.heard_of[1:] == [(9, 4, "m4")]
 
 
+async def test_one_that_had_a_vote_when_it_knew_last_asks_the_others_and_not_itself() -> None:
+    """Itself it would answer that there is nothing new."""
+    everybody = [member(1), member(2, has_vote=True), member(3, has_vote=True)]
+    peers = FakePeers({"m1": msgspec.msgpack.encode([]), "m2": msgspec.msgpack.encode([])})
+    follower = Follower("m1", peers, lambda: everybody, MESSAGES["m1"])
+    follower.follow(FakeLog(founded(3), RaftRole.NONE))
+    await follower.fetch_entries(3)
+    assert peers.asked == ["m2"]
+
+
 async def test_where_no_voter_of_the_state_lives_gossip_says_who_votes_now() -> None:
     dead = [member(n, state=MemberState.DEAD) for n in (1, 2)]
     others = [member(n, has_vote=True) for n in (3, 4)]
-    follower = Follower(FakePeers({}), lambda: [*dead, *others], MESSAGES["m9"])
+    follower = Follower("m9", FakePeers({}), lambda: [*dead, *others], MESSAGES["m9"])
     follower.follow(FakeLog(revoked_state(), RaftRole.NONE))
     assert [voter.id for voter in follower.voters()] == ["m4", "m1", "m2"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,14 @@ from sappers.provisioner.playbook.prepare import Item, Prepared, failure
 from sappers.provisioner.playbook.variables import HostFacts, Scope
 
 Result = dict[str, Any]
+# Of what runs on hosts. A host can say anything, so from the others' results none are taken.
+_TELL_FACTS = ("setup", "hostname")
+# Variables of connections and of become, which Ansible takes out of facts, too; no `ansible_`.
+_STEERING = re.compile(
+    r"(?:become|connection|remote|paramiko|winrm|psrp|scp|sftp|su|sudo|shell)(?:_.*)?"
+    r"|ssh(?:_(?!host_key_).*)?|host|port|user|pass|password|private_key(?:_file)?|timeout"
+    r"|pipelining|executable|async_dir|.*_interpreter|discovered_interpreter_.*"
+)
 
 
 class Outcome(StrEnum):
@@ -191,4 +200,13 @@ def _with_facts(facts: HostFacts, task: Task, told: Mapping[str, Any]) -> HostFa
         if task.arguments.get("cacheable"):
             facts = facts.gathered(told)
         return facts.tell(told)
-    return facts.gathered(told)
+    return facts.gathered(own_facts(told)) if task.module in _TELL_FACTS else facts
+
+
+def own_facts(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that a host may tell: not those that decide how and as whom hosts are reached."""
+    return {
+        name: value
+        for name, value in told.items()
+        if not _STEERING.fullmatch(name.removeprefix("ansible_"))
+    }

@@ -187,6 +187,50 @@ def test_assert_takes_one_condition_with_commas(run: Run) -> None:
     assert run(HEAD + "  - assert: {that: '2 in [1, 2]'}\n").lines == ["h1 assert ok"]
 
 
+def test_a_hosts_facts_do_not_say_how_hosts_are_reached(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sappers.provisioner.task_session import TaskSession
+
+    ask = TaskSession.run
+    steering = [
+        "become", "become_user", "become_password", "host", "ssh_host", "port", "user",
+        "connection", "ssh_common_args", "private_key_file", "python_interpreter",
+        "sudo_pass", "remote_user",
+    ]  # fmt: skip
+    lies: dict[str, object] = {}
+    for name in steering:
+        lies.update({"ansible_" + name: "evil", name: "evil"})
+    lies |= {"ansible_hostname": "told", "ansible_ssh_host_key_rsa_public": "key"}
+
+    def hostile(self, groups, blobs, taken):
+        return ask(
+            self, groups, blobs, lambda at, one: taken(at, {**one, "ansible_facts": dict(lies)})
+        )
+
+    monkeypatch.setattr(TaskSession, "run", hostile)
+    text = """
+  - ping:
+  - debug: {msg: "{{ ansible_facts }}"}
+  - setup:
+  - debug: {msg: "{{ ansible_facts }}"}
+  - debug: {msg: "{{ ansible_become | default('no') }} {{ ansible_connection }}"}
+  - set_fact: {ansible_become: false}
+  - debug: {var: ansible_become}
+"""
+    done = [one.result for one in run(HEAD + text).results if one.task.module == "debug"]
+    assert done[0]["msg"] == {}
+    assert done[1]["msg"] == {"hostname": "told", "ssh_host_key_rsa_public": "key"}
+    assert done[2]["msg"] == "no local"
+    assert done[3]["ansible_become"] is False
+
+
+def test_all_facts_of_setup_are_facts(run: Run) -> None:
+    done = run(HEAD + "  - setup:\n  - debug: {msg: '{{ ansible_facts.keys() | list }}'}\n")
+    told = {name.removeprefix("ansible_") for name in done.results[0].result["ansible_facts"]}
+    assert told == set(done.results[1].result["msg"])
+
+
 SECRET = "shell: echo hidden\n        no_log: true\n        register: s\n        "
 
 

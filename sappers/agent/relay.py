@@ -173,8 +173,9 @@ class Follower:
     def voters(self) -> list[Member]:
         """The committed electorate without this member and who is revoked, the alive first.
 
-        Gossip says where they are. Who votes it is believed only where the state names nobody, or
-        nobody that is alive: after a long absence all voters may be others.
+        Gossip says where they are. Whom else it says to vote counts only where none of these lives
+        and votes by its own word: after a long absence all voters may be others, and those
+        of then as far behind as this member.
         """
         state = self._state()
         # By its own old state this member may have a vote still; of itself it hears nothing new.
@@ -183,7 +184,7 @@ class Follower:
         known = {**state.members, **heard}
         electorate = [one for one in state.electorate if one not in shut_out]
         voters = {one: known[one] for one in electorate if one in known}
-        if not any(one.state is MemberState.ALIVE for one in voters.values()):
+        if not any(one.has_vote and one.state is MemberState.ALIVE for one in voters.values()):
             voters |= {one.id: one for one in heard.values() if one.has_vote}
         return sorted(
             voters.values(),
@@ -194,6 +195,9 @@ class Follower:
         return ClusterState() if self._following is None else self._following.state()
 
     def _is_voter(self, member_id: str) -> bool:
+        state = self._state()
+        if member_id in state.electorate:  # for each message; the rest is seldom
+            return member_id not in state.revoked
         return any(voter.id == member_id for voter in self.voters())
 
     async def _health_of(self, voter: Member) -> MemberHealth | None:

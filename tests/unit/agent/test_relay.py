@@ -255,8 +255,11 @@ async def test_one_that_had_a_vote_when_it_knew_last_asks_the_others_and_not_its
     assert peers.asked == ["m2"]
 
 
-async def test_where_no_voter_of_the_state_lives_gossip_says_who_votes_now() -> None:
-    dead = [member(n, state=MemberState.DEAD) for n in (1, 2)]
+@pytest.mark.parametrize("state", [MemberState.DEAD, MemberState.ALIVE])
+async def test_where_no_voter_of_the_state_votes_gossip_says_who_does_now(
+    state: MemberState,
+) -> None:
+    dead = [member(n, state=state) for n in (1, 2)]
     others = [member(n, has_vote=True) for n in (3, 4)]
     follower = Follower("m9", FakePeers({}), lambda: [*dead, *others], MESSAGES["m9"])
     follower.follow(FakeLog(revoked_state(), RaftRole.NONE))

@@ -86,13 +86,14 @@ def events(
     with open_cluster(cluster, addr) as client:
         subject = _member_id(client, member) if member else workload or ""
         wanted = EventFilter(since=start, subject=subject, kind=kind or "")
+        # Before the rest: what happens between two calls must be in the second or follow it.
+        newest = client.events(limit=1).events if follow else ()
         found = _find(client, wanted, lines)
         if output is Output.JSON and not follow:
             typer.echo(msgspec.json.encode(found).decode())
             return
         _print(found, output, console)
         if follow:
-            newest = client.events(limit=1).events
             _follow(client, wanted, (*found, *newest), output, console)
 
 

@@ -90,11 +90,14 @@ def test_a_voter_whose_raft_hangs_is_suspected_though_gossip_hears_it(agents: Ag
     wait_until("three members with a hub", agents.is_whole, WHOLE_SECONDS)
     view = agents.view()
     assert view is not None
-    name = next(one for one in agents.names if one != view.leader_id)
+    leader = view.leader_id
+    assert leader is not None
+    name = next(one for one in agents.names if one != leader)
 
     def held() -> tuple[str, ...] | None:
-        now = agents.view()
-        found = [one for one in now.members if one.member.id == name] if now else []
+        with agents.client_at(leader) as client:  # the one that hangs knows nothing new
+            now = client.view()
+        found = [one for one in now.members if one.member.id == name]
         return found[0].suspected_by if found else None
 
     process = agents.raft_process_of(name)

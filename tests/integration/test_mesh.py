@@ -283,6 +283,7 @@ async def test_a_killed_proxy_is_started_again_and_an_agent_that_restarts_touche
     assert await world.pids("m1") == pids
 
 
+@pytest.mark.timeout(300)  # its proxies wait longer between tries, the longer it was away
 async def test_consul_away_ends_nothing_and_is_met_again(world: World) -> None:
     await world.until(lambda: answers(world.link()), "shop reaches db")
     reader, writer = await asyncio.open_connection("127.0.0.1", world.link())

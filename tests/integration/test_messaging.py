@@ -211,6 +211,9 @@ async def test_a_guest_reaches_only_what_it_is_linked_to(cluster: Cluster) -> No
             await guest.messaging.publish(subject, guest.name.encode())
     await billing.messaging.publish("events.paid", b"yes")
     assert (await told.next(5)).payload == b"yes"
+    # What came before it on the same way has been heard by then, too.
+    await eventually(lambda: any(payload == b"yes" for _, payload in everything.messages))
+    await eventually(lambda: any(payload == b"shop-1" for _, payload in everything.messages))
     said = [(subject, payload) for subject, payload in everything.messages if payload != b"yes"]
     assert said == [("sappers.app.billing.price", b"shop-1")]
     assert not any(each._waiting for each in overheard)

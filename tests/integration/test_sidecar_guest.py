@@ -49,7 +49,7 @@ async def test_a_guest_checks_listens_serves_its_socket_and_is_renewed(tmp_path:
         message = control.configuration(
             *("shop-1", "shop", (f"{place.address}:{place.ports.hub}",)),
             *(hub.identities["a"].ca.read_text(), "agent.sappers"),
-            *(hub.guest("shop-1", seconds=seconds), 0.2, time.time()),
+            *(hub.guest("shop-1", seconds=seconds), 0.2, time.time(), {}),
         )
         # On this host the hub is where it is, and not where a guest sees it.
         message["configure"]["hub"]["servers"] = [f"{place.address}:{place.ports.hub}"]

@@ -216,6 +216,7 @@ def test_an_image_is_removed_and_a_key_changed(lab: Lab) -> None:
     wait_until("two members and a leader", lambda: leads(lab), WHOLE_SECONDS)
     digest = lab.build(1)
     lab.put("n1", digest)
+    wait_until("whoever answers knows of it", lambda: bool(lab.calls.images().images))
     (held,) = lab.calls.images().images
     assert (held.image.name, held.image.kind) == ("web", "microvm")
     lab.agents.client.put_workload("x", WantedWorkload(WantedImage("web", digest), count=0))

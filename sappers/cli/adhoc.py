@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sappers.cli.playbook import Inventory, finish
+from sappers.cli.host_options import Check, Forks, Inventory
+from sappers.cli.playbook import finish
 
 
 def adhoc(
@@ -18,13 +19,9 @@ def adhoc(
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",
     become: Annotated[bool, typer.Option("--become", "-b", help="Become root by sudo.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", "-C", help="Say what would change; change nothing.")
-    ] = False,
+    check: Check = False,
     diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False,
-    forks: Annotated[
-        int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
-    ] = 20,
+    forks: Forks = 20,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
     from sappers.cli.playbook_view import TaskLines

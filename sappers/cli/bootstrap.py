@@ -18,6 +18,7 @@ from sappers.cli.display import (
     show_recap,
 )
 from sappers.cli.exit_codes import ExitCode, exit_code_for
+from sappers.cli.host_options import Check, Forks, Limit
 from sappers.cli.session import Form, Output, open_cluster
 from sappers.cli.status_view import render_status
 from sappers.config import control_home
@@ -31,15 +32,9 @@ CHECK_NOTE = "check mode: nothing was changed"
 def bootstrap(
     inventory: Annotated[Path, typer.Argument(help="Ansible's INI inventory.")],
     *,
-    limit: Annotated[
-        str | None, typer.Option("--limit", "-l", help="Work on these hosts or groups only.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", "-C", help="Say what would change; change nothing.")
-    ] = False,
-    forks: Annotated[
-        int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
-    ] = 20,
+    limit: Limit = None,
+    check: Check = False,
+    forks: Forks = 20,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what changes, file by file.")
     ] = False,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.help_text import reflowed
+from sappers.cli.host_options import Check, Forks, Inventory, Limit
 from sappers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,20 +24,14 @@ playbook_app = typer.Typer(
     no_args_is_help=True,
 )
 
-Inventory = Annotated[Path, typer.Option("--inventory", "-i", help="Ansible's INI inventory.")]
-
 
 @playbook_app.command("run")
 def run(
     playbooks: Annotated[list[Path], typer.Argument(help="Playbooks, in order.")],
     inventory: Inventory,
     *,
-    limit: Annotated[
-        str | None, typer.Option("--limit", "-l", help="Work on these hosts or groups only.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", "-C", help="Say what would change; change nothing.")
-    ] = False,
+    limit: Limit = None,
+    check: Check = False,
     diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False,
     extra_vars: Annotated[
         list[str] | None,
@@ -48,9 +43,7 @@ def run(
     skip_tags: Annotated[
         list[str] | None, typer.Option("--skip-tags", help="No tasks with these tags.")
     ] = None,
-    forks: Annotated[
-        int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
-    ] = 20,
+    forks: Forks = 20,
     become: Annotated[bool, typer.Option("--become", "-b", help="Become root by sudo.")] = False,
     become_user: Annotated[
         str | None, typer.Option("--become-user", help="Become this user instead.")

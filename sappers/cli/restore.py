@@ -21,6 +21,7 @@ from sappers.assembly.images import LocalImages
 from sappers.cli.backup import contents
 from sappers.cli.backup_file import read_backup
 from sappers.cli.bootstrap import exit_code_of, run_bootstrap, show_bootstrap
+from sappers.cli.host_options import Forks
 from sappers.cli.image_transfer import push_image
 from sappers.cli.session import Output, open_cluster
 from sappers.cli.status_view import plain
@@ -60,9 +61,7 @@ def restore(
         bool,
         typer.Option("--trust-image-keys", help="Those of the backup, without a question."),
     ] = False,
-    forks: Annotated[
-        int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")
-    ] = 20,
+    forks: Forks = 20,
 ) -> None:
     """Make an inventory's hosts the cluster of a backup, wholly or not at all; repeat to go on."""
     saved, state = read_backup(file)

@@ -1,0 +1,17 @@
+"""Options of the commands that work on an inventory's hosts: which hosts, how many at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Inventory = Annotated[Path, typer.Option("--inventory", "-i", help="Ansible's INI inventory.")]
+Limit = Annotated[
+    str | None, typer.Option("--limit", "-l", help="Work on these hosts or groups only.")
+]
+Check = Annotated[
+    bool, typer.Option("--check", "-C", help="Say what would change; change nothing.")
+]
+Forks = Annotated[int, typer.Option("--forks", "-f", min=1, help="How many hosts at once.")]

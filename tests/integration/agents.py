@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import secrets
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -97,6 +99,15 @@ class Agents:
         lines += ["[images]", *(f"{key} = {value}" for key, value in images.items())]
         lines += [self._more_settings, "[[image_keys]]", f'key = "{KEY.public}"', 'owner = "test"']
         return "\n".join(lines)
+
+    def __enter__(self) -> Self:
+        """All of them run in the block, and nothing of them after it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        asyncio.run(self.sweep())
 
     def start(self, *names: str) -> None:
         for name in names or self.names:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -23,11 +22,8 @@ WHOLE_SECONDS = 90.0
 @pytest.fixture
 def agents(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agents]:
     names = request.param if hasattr(request, "param") else ["n1", "n2", "n3", "n4"]
-    cluster = Agents(tmp_path, names, bootstrap=min(3, len(names)))
-    cluster.start()
-    yield cluster
-    cluster.close()
-    asyncio.run(cluster.sweep())
+    with Agents(tmp_path, names, bootstrap=min(3, len(names))) as cluster:
+        yield cluster
 
 
 def image_at(cluster: Agents, name: str, image: str = "empty") -> WantedImage:

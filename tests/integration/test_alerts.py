@@ -24,11 +24,8 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Agents]:
-    cluster = Agents(tmp_path, ["n1", "n2", "n3"])
-    cluster.start()
-    yield cluster
-    cluster.close()
-    asyncio.run(cluster.sweep())
+    with Agents(tmp_path, ["n1", "n2", "n3"]) as cluster:
+        yield cluster
 
 
 def the_guest(agents: Agents, workload: str) -> Allocation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +21,8 @@ SETTINGS = "[electorate]\nreplace_after_seconds = 5"
 @pytest.fixture
 def agents(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agents]:
     names = [f"n{number}" for number in range(1, request.param + 1)]
-    cluster = Agents(tmp_path, names, more_settings=SETTINGS)
-    cluster.start()
-    yield cluster
-    cluster.close()
-    asyncio.run(cluster.sweep())
+    with Agents(tmp_path, names, more_settings=SETTINGS) as cluster:
+        yield cluster
 
 
 def view_of(cluster: Agents) -> ClusterView:

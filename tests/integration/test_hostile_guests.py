@@ -39,11 +39,8 @@ PUSHES_PER_SECOND = 4.0
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Agents]:
-    cluster = Agents(tmp_path, ["n1", "n2", "n3"])
-    cluster.start()
-    yield cluster
-    cluster.close()
-    asyncio.run(cluster.sweep())
+    with Agents(tmp_path, ["n1", "n2", "n3"]) as cluster:
+        yield cluster
 
 
 def guest_credentials(agents: Agents, guest: Allocation) -> str:

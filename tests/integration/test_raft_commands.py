@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +21,8 @@ WHOLE_SECONDS = 90.0
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Agents]:
-    cluster = Agents(tmp_path, ["n1", "n2", "n3"])
-    cluster.start()
-    yield cluster
-    cluster.close()
-    asyncio.run(cluster.sweep())
+    with Agents(tmp_path, ["n1", "n2", "n3"]) as cluster:
+        yield cluster
 
 
 def report_of(cluster: Agents, name: str) -> RaftReport | None:

@@ -23,11 +23,8 @@ WHOLE_SECONDS = 90.0
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[Agents]:
-    cluster = Agents(tmp_path / "old", ["n1", "n2", "n3"])
-    cluster.start()
-    yield cluster
-    cluster.close()
-    asyncio.run(cluster.sweep())
+    with Agents(tmp_path / "old", ["n1", "n2", "n3"]) as cluster:
+        yield cluster
 
 
 def recorded(cluster: Agents) -> bool:

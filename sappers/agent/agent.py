@@ -378,10 +378,11 @@ class Agent:
             founding = Founding(self, self._settings, self._membership, self._peers)
             await founding.run(load_genesis(self._folder.genesis))
 
-    async def _tell_vote(self, *, votes: bool) -> None:
+    async def _tell_vote(self, *, votes: bool, damaged: bool = False) -> None:
         """Say by gossip whether this member has a vote."""
-        if self._me.has_vote != votes:
-            self._me = msgspec.structs.replace(self._me, has_vote=votes)
+        me = msgspec.structs.replace(self._me, has_vote=votes, vote_is_damaged=damaged)
+        if self._me != me:
+            self._me = me
             await self._membership.publish(self._me)
 
     async def accept_genesis(self, genesis: Genesis) -> None:

@@ -48,9 +48,9 @@ JoinersRecord = Callable[[ClusterState], Genesis]
 
 
 class TellVote(Protocol):
-    """Tells the others whether this member has a vote."""
+    """Tells the others whether this member has a vote, or what it voted with is damaged."""
 
-    async def __call__(self, *, votes: bool) -> None:
+    async def __call__(self, *, votes: bool, damaged: bool = False) -> None:
         """Do so."""
 
 
@@ -124,7 +124,7 @@ class Seat:
         await following.start()
         self._use(following, votes=False)
         if self._trouble:
-            await self._tell(votes=False)
+            await self._tell(votes=False, damaged=True)
 
     async def stop(self) -> None:
         """End the log, with nothing acknowledged left unsynced."""
@@ -163,7 +163,8 @@ class Seat:
                 self._change = asyncio.create_task(self._lose_vote(), name="losing the vote")
             return
         if self._trouble:
-            self._attend_trouble(status, state)
+            if state.electorate and self._me_id not in state.electorate and _is_current(status):
+                self._change = asyncio.create_task(self._begin_again(), name="beginning again")
             return
         # Whoever was told that it lost its vote may not have seen yet in its own state that it did.
         news = state.electorate_index > self._lost_with
@@ -183,12 +184,17 @@ class Seat:
         # Without a leader nobody can confirm it: it may be that all voters were told so falsely.
         return asyncio.get_running_loop().time() - self._told_at >= DOUBT_SECONDS
 
-    def _attend_trouble(self, status: RaftStatus, state: ClusterState) -> None:
-        """Begin again once the others count without this member: until then it has voted."""
-        if state.electorate and self._me_id not in state.electorate and _is_current(status):
+    async def _begin_again(self) -> None:
+        """Once the others count without this member: until then, what is damaged has voted."""
+        try:
             self._put_away()
-            self._trouble = ""
-            log.info("damaged files put away", folder=str(self._folder.damaged_raft))
+        except OSError as error:
+            log.error("cannot put damaged files away", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        self._trouble = ""
+        log.info("damaged files put away", folder=str(self._folder.damaged_raft))
+        await self._tell(votes=False)
 
     def _put_away(self) -> None:
         """Keep what is damaged for whoever wants to know why."""

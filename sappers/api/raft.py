@@ -28,6 +28,12 @@ async def put_voter(call: Call) -> Written:
     if member is None:
         raise ApiError(f"no member {call.path.id}", status=404, hint="sappers-deploy status")
     _require_leader(call)
+    if member.vote_is_damaged:
+        raise ApiError(
+            f"{member.name} has not put its damaged files away",
+            status=409,
+            hint=f"sappers-deploy raft reseed {member.name}",
+        )
     address = f"{member.address}:{member.ports.raft}"
     return _written(await call.service.log.add_voter(member.id, address, CHANGE_SECONDS))
 

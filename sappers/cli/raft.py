@@ -20,6 +20,7 @@ from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.waiting import POLL_SECONDS, wait_until
 from sappers.errors import ApiError, ConfigError, NoQuorum
 from sappers.model.member import Member
+from sappers.model.observation import RaftRole
 
 CALL_SECONDS = 30.0
 SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
@@ -91,7 +92,7 @@ def revoke(
         found = find_member(client.view(), member)
         if not yes:
             typer.confirm(f"Refuse {found.name} ({found.id}) for good?", abort=True, err=True)
-        if found.id in client.view().electorate:
+        if found.id in _voters(client):
             _remove(client, found)
         client.call("PUT", f"/v1/members/{found.id}/revocation")
     _say(f"{found.name} is out; emptied and bootstrapped, its host joins under a new id")
@@ -164,10 +165,11 @@ def reseed_voter(client: OperatorClient, member: Member, timeout_seconds: float)
     Raises:
         StillWaiting, ApiError: Not done; it can be asked for again.
     """
-    if member.id in client.view().electorate:
+    if member.id in _voters(client):
         _remove(client, member)
     _wait(client, member, timeout_seconds, votes=False)
-    if member.id not in client.view().electorate:
+    # The leader may have been first: whoever is well gets a vote from it.
+    if member.id not in _voters(client):
         _at_leader(client, "PUT", f"/v1/raft/voters/{member.id}")
     _wait(client, member, timeout_seconds, votes=True)
 
@@ -176,11 +178,16 @@ def _wait(client: OperatorClient, member: Member, timeout_seconds: float, *, vot
     """Until a member votes, or has put its old files away."""
 
     def look() -> tuple[bool, str]:
-        mine = [one for one in _reports(client) if one.member_id == member.id]
-        if not mine:
+        reports = _reports(client)
+        mine = next((one for one in reports if one.member_id == member.id), None)
+        if mine is None:
             return False, "it does not answer"
-        done = mine[0].votes_here is votes and not mine[0].trouble
-        return done, "it does not vote yet" if votes else "its old files are in use still"
+        if votes:
+            return mine.votes_here and not mine.trouble, "it does not vote yet"
+        # Whoever has a vote again had put its files away: the leader gives none before.
+        again = any(member.id in one.status.electorate for one in reports if _leads(one))
+        done = (again or not mine.votes_here) and not mine.trouble
+        return done, mine.trouble or "its old files are in use still"
 
     wait_until(
         look,
@@ -220,10 +227,28 @@ def _at_leader(
 
 
 def _leader(client: OperatorClient) -> Reached:
-    for reached, report in _reached_reports(client):
-        if report.status.role == "leader":
-            return reached
-    raise NoQuorum("no member that answers leads", status=503, hint="sappers-deploy raft status")
+    return _leaders_report(client)[0]
+
+
+def _voters(client: OperatorClient) -> tuple[str, ...]:
+    """Who votes, by the leader's word: a member that has just started may not know of it yet."""
+    return _leaders_report(client)[1].status.electorate
+
+
+def _leaders_report(client: OperatorClient) -> tuple[Reached, RaftReport]:
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while True:
+        for reached, report in _reached_reports(client):
+            if _leads(report):
+                return reached, report
+        if time.monotonic() > deadline:
+            hint = "sappers-deploy raft status"
+            raise NoQuorum("no member that answers leads", status=503, hint=hint)
+        time.sleep(POLL_SECONDS)
+
+
+def _leads(report: RaftReport) -> bool:
+    return report.status.role is RaftRole.LEADER
 
 
 def _reports(client: OperatorClient) -> list[RaftReport]:

@@ -128,6 +128,7 @@ class _View:
             if member.id not in state.electorate
             and member.id not in state.cordons
             and member.id not in unfit
+            and not _holds_old_vote(member)
             and member.state is MemberState.ALIVE
             and member.seconds_in_state(now) >= SETTLED_AFTER_SECONDS
         ]
@@ -273,6 +274,11 @@ def _least(view: _View, voters: Sequence[Member], leader_id: str | None = None) 
             one.id,
         ),
     )
+
+
+def _holds_old_vote(member: Member) -> bool:
+    """Whether it has not learnt yet that its vote was taken: given back now, it would never."""
+    return member.has_vote or member.vote_is_damaged
 
 
 def _wanted_size(size: int, fit: int, setting: int) -> int:

@@ -42,7 +42,7 @@ def encode_tags(member: Member) -> dict[str, str]:
         "r": f"{member.resources.cpus},{member.resources.memory_mib}",
         "a": member.accelerator.kind,
         "v": member.version,
-        "f": "t" * member.voter_tag + "v" * member.has_vote,
+        "f": "t" * member.voter_tag + "v" * member.has_vote + "d" * member.vote_is_damaged,
         "z": member.zone,
         "w": "",
     }
@@ -81,6 +81,7 @@ def decode_tags(tags: Mapping[str, str], gossip_address: str, state: MemberState
             version=_text(tags, "v"),
             voter_tag="t" in tags.get("f", ""),
             has_vote="v" in tags.get("f", ""),
+            vote_is_damaged="d" in tags.get("f", ""),
             zone=_text(tags, "z"),
             state=state,
             images=_image_digests(tags.get("i", "")),

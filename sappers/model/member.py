@@ -59,6 +59,8 @@ class Member(msgspec.Struct, frozen=True):
         address: IP address that other members reach it at; may change, the id does not.
         voter_tag: The operator prefers it for consensus.
         has_vote: It takes part in Raft, by its own word.
+        vote_is_damaged: What it voted with cannot be used; it puts that away once the others
+            count without it, and may be given a vote only then.
         state: What gossip says of it.
         images: First 8 hex digits of the images it holds, wholly or in part, newest first and
             as many as gossip carries. Too fleeting for the log, which has none.
@@ -74,6 +76,7 @@ class Member(msgspec.Struct, frozen=True):
     version: str
     voter_tag: bool = False
     has_vote: bool = False
+    vote_is_damaged: bool = False
     zone: str = ""
     state: MemberState = MemberState.ALIVE
     state_since: float = 0.0

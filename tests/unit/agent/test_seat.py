@@ -77,6 +77,7 @@ class World:
         self.committed = founded(4)
         self.follower = Follower()
         self.says_it_votes: list[bool] = []
+        self.says_it_is_damaged = False
         self.opened: list[Log] = []
         self.next_fails = False
         self.seat = self.new_seat()
@@ -106,8 +107,9 @@ class World:
         self.opened.append(log)
         return log
 
-    async def tell(self, *, votes: bool) -> None:
+    async def tell(self, *, votes: bool, damaged: bool = False) -> None:
         self.says_it_votes.append(votes)
+        self.says_it_is_damaged = damaged
 
     def elect(self, *voters: str) -> ClusterState:
         """A later state with these voters."""
@@ -210,6 +212,7 @@ async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_r
     await world.seat.start()
     assert str(world.folder.raft) in world.seat.trouble
     assert world.says_it_votes[-1] is False
+    assert world.says_it_is_damaged
     following = world.seat.log
     assert not following.votes
     (world.folder.raft / "evidence").write_text("")
@@ -219,7 +222,9 @@ async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_r
     assert world.seat.trouble
     following.current = world.elect("m1", "m2", "m3")
     world.seat.attend()
+    await eventually(world.is_seated)
     assert world.seat.trouble == ""
+    assert not world.says_it_is_damaged, "it may be given a vote from now on"
     assert (world.folder.damaged_raft / "evidence").exists()
     assert load_genesis(world.folder.genesis) is None
     await world.gain()

@@ -42,7 +42,7 @@ class World:
         )
         self.leader = self.state.electorate[0]
         for voter in self.state.electorate:
-            self._begin_to_vote(voter)
+            self.say(voter, has_vote=True)
         self.now = NOW
         self.unheard: dict[str, int] = {}
         self.unfit: set[str] = set()
@@ -84,11 +84,13 @@ class World:
                 assert who not in voters
                 voters.add(who)
                 if self.newcomers_vote:
-                    self._begin_to_vote(who)
+                    self.say(who, has_vote=True)
             case WithdrawVote(member_id=who):
                 assert who in voters
                 assert who != self.leader
                 voters.remove(who)
+                if self.lives(who):
+                    self.say(who, has_vote=False)
             case TransferLeadership(member_id=who):
                 assert who in voters
                 assert self.lives(who)
@@ -115,9 +117,10 @@ class World:
         if self.leader not in self.living() and self.living():
             self.leader = self.living()[0]
 
-    def _begin_to_vote(self, who: str) -> None:
-        voting = msgspec.structs.replace(self.state.members[who], has_vote=True)
-        self._set(members=self.state.members.set(who, voting))
+    def say(self, who: str, **flags: bool) -> None:
+        """A member's own word of its vote."""
+        changed = msgspec.structs.replace(self.state.members[who], **flags)
+        self._set(members=self.state.members.set(who, changed))
 
     def _set(self, **changes: object) -> None:
         self.state = msgspec.structs.replace(self.state, **changes)
@@ -172,6 +175,15 @@ def test_without_a_spare_a_dead_voter_keeps_its_vote_for_it_may_come_back() -> N
     it.turn(3, MemberState.DEAD)
     it.now += 1000
     assert it.settle() == []
+
+
+@pytest.mark.parametrize("flag", ["has_vote", "vote_is_damaged"])
+def test_one_that_has_not_put_its_old_vote_away_is_given_no_new_one(flag: str) -> None:
+    it = world(3, voters=2)
+    it.say("m3", **{flag: True})
+    assert it.settle() == []
+    it.say("m3", **{flag: False})
+    assert what(it.settle()) == ["GrantVote m3"]
 
 
 def test_two_dead_of_five_leave_three_where_there_is_no_spare() -> None:

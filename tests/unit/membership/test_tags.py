@@ -24,6 +24,7 @@ members = st.builds(
     version=names,
     voter_tag=st.booleans(),
     has_vote=st.booleans(),
+    vote_is_damaged=st.booleans(),
     zone=names,
     state=st.sampled_from(MemberState),
     images=st.lists(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), max_size=80).map(tuple),

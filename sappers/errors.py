@@ -30,7 +30,11 @@ class BackupError(SappersError):
 
 
 class SourceError(SappersError, ValueError):
-    """A file written by a person cannot be read as meant."""
+    """A file written by a person cannot be read as meant.
+
+    Attributes:
+        problem: The message without the place.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class SourceError(SappersError, ValueError):
     ) -> None:
         place = ":".join(str(part) for part in (path, line, column) if part is not None)
         super().__init__(f"{place}: {message}", hint=hint)
+        self.problem = message
         self.path = path
         self.line = line
         self.column = column
@@ -54,6 +59,10 @@ class InventoryError(SourceError):
 
 class PlaybookError(SourceError):
     """A playbook, a role or a file that they name is wrong."""
+
+
+class JournalError(SappersError):
+    """A run's journal is damaged, cannot be written, or is of another run."""
 
 
 class ImageDefinitionError(SourceError):
@@ -70,6 +79,10 @@ class HostError(SappersError):
 
 class HostUnreachable(HostError, ConnectionError):
     """No SSH session could be had: address, port, host key or login."""
+
+
+class HostOffline(HostUnreachable):
+    """Nobody answers at the host's address."""
 
 
 class PrivilegeError(HostError, PermissionError):

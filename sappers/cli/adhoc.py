@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sappers.cli.host_options import Check, Forks, Inventory
+from sappers.cli.host_options import Check, Forks, Source
 from sappers.cli.playbook import finish
 
 
 def adhoc(
     pattern: Annotated[str, typer.Argument(help="Hosts: names, groups, patterns.")],
-    inventory: Inventory,
+    inventory: Source,
     *,
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",

@@ -26,7 +26,7 @@ _COMMANDS = {
     name: f"sappers.cli.{name}:{name}"
     for name in (
         *("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen"),
-        *("backup", "restore", "adhoc", "module"),
+        *("backup", "restore", "adhoc", "inventory", "module"),
     )
 } | {name: f"sappers.cli.cordon:{name}" for name in ("cordon", "drain", "uncordon")}
 _GROUPS = {

@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 Inventory = Annotated[Path, typer.Option("--inventory", "-i", help="Ansible's INI inventory.")]
+Source = Annotated[
+    str,
+    typer.Option(
+        "--inventory", "-i", help="Ansible's inventory: INI or YAML; or `host1,host2,`; or `-`."
+    ),
+]
 Limit = Annotated[
     str | None, typer.Option("--limit", "-l", help="Work on these hosts or groups only.")
 ]

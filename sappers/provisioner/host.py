@@ -16,7 +16,7 @@ from sappers.model.policy import (
     ImageSettings,
 )
 from sappers.provisioner.host_values import HostValues, Secret, read_boolean
-from sappers.provisioner.inventory_ini import Settings
+from sappers.provisioner.inventory_tree import Settings
 from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_port
 
 # Of the names in one list a later one wins, as in Ansible.

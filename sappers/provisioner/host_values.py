@@ -10,7 +10,7 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.errors import InventoryError
-from sappers.provisioner.inventory_ini import Origin, Settings
+from sappers.provisioner.inventory_tree import Origin, Settings
 
 T = TypeVar("T")
 

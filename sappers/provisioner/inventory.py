@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +13,21 @@ from typing import Any
 from sappers.errors import InventoryError
 from sappers.provisioner.host import Host, build_host
 from sappers.provisioner.host_patterns import select_hosts
+from sappers.provisioner.host_ranges import expand_host_pattern
 from sappers.provisioner.host_values import Secret
 from sappers.provisioner.inventory_files import read_settings
-from sappers.provisioner.inventory_ini import IniInventory, Origin, Settings, read_ini
+from sappers.provisioner.inventory_ini import read_ini
+from sappers.provisioner.inventory_tree import Origin, Settings, WrittenGroup, WrittenInventory
+from sappers.provisioner.inventory_yaml import read_yaml
+from sappers.provisioner.playbook.source import Decrypt
 from sappers.provisioner.ssh_options import SshOptions
 
 __all__ = ["Group", "Host", "Inventory", "Secret", "SshOptions", "load_inventory"]
 
+STDIN = "-"
 _NAMES_SHOWN_MAX = 40
+_YAML_SUFFIXES = (".yml", ".yaml", ".json")
+_YAML_KEY = re.compile(r"[\w.\"'-]+:(\s+\S.*)?")
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Group:
 
     Attributes:
         hosts: Names of its own hosts and of its children's, in inventory order.
-        variables: What `[name:vars]` and `group_vars/` say, without the parents', as written.
+        variables: What its own `vars` and `group_vars/` say, without the parents', as written.
     """
 
     name: str
@@ -37,11 +47,32 @@ class Group:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All hosts and groups of one inventory file, `all` and `ungrouped` included."""
+    """All hosts and groups of one inventory, `all` and `ungrouped` included.
+
+    Attributes:
+        path: Its file; else what it is called.
+        folder: Where its file is; None without a file.
+        written: What the source itself says.
+    """
 
     path: Path
     hosts: tuple[Host, ...]
     groups: Mapping[str, Group] = field(hash=False)
+    folder: Path | None = None
+    written: WrittenInventory = field(default_factory=WrittenInventory, repr=False, hash=False)
+    decrypt: Decrypt | None = field(default=None, repr=False, hash=False)
+
+    def beside(self, playbook: Path) -> Inventory:
+        """With the `group_vars/` and `host_vars/` of a playbook's folder over its own.
+
+        Raises:
+            InventoryError: A file there is wrong.
+        """
+        there = any((playbook / name).is_dir() for name in ("group_vars", "host_vars"))
+        own = self.folder is not None and self.folder.absolute() == playbook.absolute()
+        if not there or own:
+            return self
+        return _built(self.path, self.folder, self.written, self.decrypt, playbook)
 
     def select(self, limit: str | None) -> tuple[Host, ...]:
         """The hosts that Ansible's host pattern names, in inventory order; None: all.
@@ -70,69 +101,133 @@ def _listed(names: list[str]) -> str:
     return f"{shown}, …" if len(names) > _NAMES_SHOWN_MAX else shown or "none"
 
 
-def load_inventory(path: Path) -> Inventory:
-    """Read an INI inventory as Ansible does, with `group_vars/` and `host_vars/` beside it.
+def load_inventory(source: Path | str, decrypt: Decrypt | None = None) -> Inventory:
+    """Read an inventory as Ansible does, with `group_vars/` and `host_vars/` beside it.
+
+    Args:
+        source: A file, INI or YAML; or `host1,host2,`; or `-`, which is read from stdin.
+        decrypt: Opens Vault's envelopes in YAML; raises ValueError.
 
     Raises:
         InventoryError: It cannot be read as meant; carries file, line and column.
     """
-    ini = read_ini(_read_text(path), str(path))
-    files = {name: read_settings(path.parent / "group_vars", name) for name in ini.groups}
-    members = {name: _hosts_of(ini, name) for name in ini.groups}
-    ranks = _ranks(ini)
+    text = str(source)
+    if text == STDIN:
+        return parse_inventory(_decoded(sys.stdin.buffer.read(), Origin("(stdin)")), decrypt)
+    path = Path(source)
+    if "," in text and not path.exists():
+        return _built(path, None, _listed_hosts(text), decrypt)
+    return _built(path, path.parent, _read_written(path, decrypt), decrypt)
+
+
+def parse_inventory(text: str, decrypt: Decrypt | None = None) -> Inventory:
+    """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
+    path = Path("(stdin)")
+    read = read_yaml if looks_like_yaml(text) else _read_ini
+    return _built(path, None, read(text, str(path), decrypt), decrypt)
+
+
+def looks_like_yaml(text: str) -> bool:
+    """Whether a text whose name tells nothing is YAML (or JSON), by its first line with words."""
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and line[0] not in "#;"), "")
+    return first.startswith(("---", "{", "%YAML")) or bool(_YAML_KEY.fullmatch(first))
+
+
+def _read_written(path: Path, decrypt: Decrypt | None) -> WrittenInventory:
+    text = _read_text(path)
+    if text.startswith("#!") and os.access(path, os.X_OK):
+        raise Origin(str(path), 1, 1).error(
+            "it is a program, and programs are not run for inventories",
+            hint=f"{path} --list | sappers-deploy … -i -",
+        )
+    is_yaml = path.suffix in _YAML_SUFFIXES or (not path.suffix and looks_like_yaml(text))
+    return read_yaml(text, str(path), decrypt) if is_yaml else read_ini(text, str(path))
+
+
+def _read_ini(text: str, path: str, decrypt: Decrypt | None) -> WrittenInventory:
+    del decrypt  # nothing in an INI file is encrypted
+    return read_ini(text, path)
+
+
+def _listed_hosts(text: str) -> WrittenInventory:
+    written = WrittenInventory()
+    for pattern in filter(None, (part.strip() for part in text.split(","))):
+        origin = Origin(text)
+        try:
+            names, port = expand_host_pattern(pattern)
+        except ValueError as error:
+            raise origin.error(str(error)) from error
+        written.add_hosts("ungrouped", names, port, {}, origin)
+    return written
+
+
+def _built(
+    path: Path,
+    folder: Path | None,
+    written: WrittenInventory,
+    decrypt: Decrypt | None,
+    playbook: Path | None = None,
+) -> Inventory:
+    """The inventory with the variables beside it, and beside a playbook."""
+    folders = [one for one in (folder, playbook) if one is not None]
+    beside = [
+        {name: read_settings(one / "group_vars", name, decrypt) for name in written.groups}
+        for one in folders
+    ]
+    members = {name: _hosts_of(written, name) for name in written.groups}
+    ranks = _ranks(written)
+
+    def settings_of(host: str) -> Settings:
+        groups = sorted((one for one in members if host in members[one]), key=ranks.__getitem__)
+        merged: Settings = {}
+        for group in groups:
+            merged |= written.groups[group].settings
+        for group in groups[:1]:  # `all`
+            for files in beside:
+                merged |= files[group]
+        for files in beside:
+            for group in groups[1:]:
+                merged |= files[group]
+        merged |= written.hosts[host]
+        for one in folders:
+            merged |= read_settings(one / "host_vars", host, decrypt)
+        return merged
+
     hosts = tuple(
         build_host(
-            name,
-            tuple(group for group in ini.groups if name in members[group]),
-            _effective_settings(path, ini, name, members, ranks, files),
-            path,
+            name, tuple(one for one in members if name in members[one]), settings_of(name), path
         )
         for name in members["all"]
     )
-    groups = {
-        name: Group(
-            name=name,
-            hosts=tuple(members[name]),
-            children=tuple(group.children),
-            variables={key: s.value for key, s in (group.settings | files[name]).items()},
-        )
-        for name, group in ini.groups.items()
+
+    def group_of(name: str, group: WrittenGroup) -> Group:
+        settings = dict(group.settings)
+        for files in beside:
+            settings |= files[name]
+        variables = {key: setting.value for key, setting in settings.items()}
+        return Group(name, tuple(members[name]), tuple(group.children), variables)
+
+    groups = {name: group_of(name, group) for name, group in written.groups.items()}
+    return Inventory(path, hosts, groups, folder, written, decrypt)
+
+
+def _hosts_of(written: WrittenInventory, group: str) -> dict[str, None]:
+    return {
+        host: None for name in written.descendants(group) for host in written.groups[name].hosts
     }
-    return Inventory(path, hosts, groups)
 
 
-def _effective_settings(
-    path: Path,
-    ini: IniInventory,
-    host: str,
-    members: Mapping[str, Mapping[str, None]],
-    ranks: Mapping[str, tuple[int, int, str]],
-    files: Mapping[str, Settings],
-) -> Settings:
-    """A host's variables, the nearer over the farther; files of groups over the inventory's own."""
-    groups = sorted((name for name in ini.groups if host in members[name]), key=ranks.__getitem__)
-    merged: Settings = {}
-    for group in groups:
-        merged |= ini.groups[group].settings
-    for group in groups:
-        merged |= files[group]
-    return merged | ini.hosts[host] | read_settings(path.parent / "host_vars", host)
-
-
-def _hosts_of(ini: IniInventory, group: str) -> dict[str, None]:
-    return {host: None for name in ini.descendants(group) for host in ini.groups[name].hosts}
-
-
-def _ranks(ini: IniInventory) -> dict[str, tuple[int, int, str]]:
+def _ranks(written: WrittenInventory) -> dict[str, tuple[int, int, str]]:
     """What groups are sorted by: distance from `all` by the longest way, priority, name."""
-    depths = dict.fromkeys(ini.groups, 0)
+    depths = dict.fromkeys(written.groups, 0)
     pending = ["all"]
     for parent in pending:
-        for child in ini.groups[parent].children:
+        for child in written.groups[parent].children:
             if depths[child] <= depths[parent]:
                 depths[child] = depths[parent] + 1
                 pending.append(child)
-    return {name: (depths[name], group.priority, name) for name, group in ini.groups.items()}
+    return {name: (depths[name], group.priority, name) for name, group in written.groups.items()}
 
 
 def _read_text(path: Path) -> str:
@@ -141,8 +236,13 @@ def _read_text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise origin.error(
-            f"the inventory cannot be read: {error.strerror}", hint="give the path of an INI file"
+            f"the inventory cannot be read: {error.strerror}",
+            hint="give the path of an INI or YAML file, or names: `host1,host2,`",
         ) from error
+    return _decoded(raw, origin)
+
+
+def _decoded(raw: bytes, origin: Origin) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

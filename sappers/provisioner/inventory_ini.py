@@ -12,69 +12,17 @@ import io
 import re
 import shlex
 import warnings
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from sappers.errors import InventoryError
 from sappers.provisioner.host_ranges import expand_host_pattern
+from sappers.provisioner.inventory_tree import Origin, Setting, Settings, WrittenInventory
 
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
 _GROUP_NAME = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
 _COMMENTS = ("#", ";")
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where something is written. Line and column begin at 1; None: not known."""
-
-    path: str
-    line: int | None = None
-    column: int | None = None
-
-    def error(self, message: str, *, hint: str | None = None) -> InventoryError:
-        """An error at this place, to raise."""
-        return InventoryError(
-            message, path=self.path, line=self.line, column=self.column, hint=hint
-        )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A variable's value and where it comes from."""
-
-    value: Any
-    origin: Origin
-
-
-Settings = dict[str, Setting]
-
-
-@dataclass
-class IniGroup:
-    """A group as written; hosts and children in the order they were added."""
-
-    hosts: dict[str, None] = field(default_factory=dict)
-    children: dict[str, None] = field(default_factory=dict)
-    settings: Settings = field(default_factory=dict)
-    priority: int = 1
-
-
-@dataclass
-class IniInventory:
-    """Everything one INI file says."""
-
-    groups: dict[str, IniGroup]
-    hosts: dict[str, Settings]
-
-    def descendants(self, name: str) -> list[str]:
-        """The group itself, its children, theirs, and so on: nearest first, each once."""
-        found = [name]
-        for group in found:
-            found += [child for child in self.groups[group].children if child not in found]
-        return found
-
-
-def read_ini(text: str, path: str) -> IniInventory:
+def read_ini(text: str, path: str) -> WrittenInventory:
     """Read an inventory's text.
 
     Raises:
@@ -95,16 +43,15 @@ class _IniReader:
         self._declared = {"all", "ungrouped"}
         self._waiting: dict[str, list[tuple[str, Origin]]] = {}
         self._vars_of: dict[str, Origin] = {}
-        self._result = IniInventory({"all": IniGroup(), "ungrouped": IniGroup()}, {})
-        self._result.groups["all"].children["ungrouped"] = None
+        self._result = WrittenInventory()
 
-    def read(self, text: str) -> IniInventory:
+    def read(self, text: str) -> WrittenInventory:
         for self._line, self._text in enumerate(text.splitlines(), start=1):
             line = self._text.strip()
             if line and line[0] not in _COMMENTS:
                 self._read_line(line)
         self._check_declared()
-        self._put_in_order()
+        self._result.put_in_order()
         return self._result
 
     def _read_line(self, line: str) -> None:
@@ -130,13 +77,13 @@ class _IniReader:
                 at=f":{kind}",
             )
         self._group, self._kind = group, kind
-        self._result.groups.setdefault(group, IniGroup())
+        self._result.group(group)
         if kind == "vars":
             self._vars_of.setdefault(group, self._origin(group))
             return
         self._declared.add(group)
         for parent, origin in self._waiting.pop(group, []):
-            self._link(parent, group, origin)
+            self._result.link(parent, group, origin)
 
     def _add_hosts(self, line: str) -> None:
         (pattern, column), *words = self._split(line)
@@ -154,17 +101,8 @@ class _IniReader:
                     hint="no spaces around `=`; quote a value that has spaces",
                 )
             settings[key] = Setting(self._value(value, origin), origin)
-        for name in names:
-            self._add_host(name, port, column, settings)
-
-    def _add_host(self, name: str, port: int | None, column: int, settings: Settings) -> None:
-        if name not in self._result.hosts:
-            origin = Origin(self._path, self._line, column)
-            # The port counts where the host is first named, as in Ansible.
-            first = {} if port is None else {"ansible_port": Setting(port, origin)}
-            self._result.hosts[name] = first
-        self._result.hosts[name].update(settings)
-        self._result.groups[self._group].hosts[name] = None
+        origin = Origin(self._path, self._line, column)
+        self._result.add_hosts(self._group, names, port, settings, origin)
 
     def _add_group_variable(self, line: str) -> None:
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -172,14 +110,7 @@ class _IniReader:
             self._fail("expected a variable of the group as key=value")
         origin = self._origin(line)
         setting = Setting(self._value(value, origin), origin)
-        group = self._result.groups[self._group]
-        if key != "ansible_group_priority":
-            group.settings[key] = setting
-            return
-        try:
-            group.priority = int(setting.value)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise origin.error(f"ansible_group_priority={value} is no number") from error
+        self._result.group(self._group).add_setting(key, setting)
 
     def _add_child(self, line: str) -> None:
         match = _GROUP_NAME.fullmatch(line)
@@ -187,14 +118,9 @@ class _IniReader:
             self._fail("expected the name of a child group, alone on its line")
         child, origin = match[1], self._origin(line)
         if child in self._declared:
-            self._link(self._group, child, origin)
+            self._result.link(self._group, child, origin)
         else:
             self._waiting.setdefault(child, []).append((self._group, origin))
-
-    def _link(self, parent: str, child: str, origin: Origin) -> None:
-        if parent in self._result.descendants(child):
-            raise origin.error(f"group {child} under {parent} closes a circle of groups")
-        self._result.groups[parent].children[child] = None
 
     def _check_declared(self) -> None:
         for child, references in self._waiting.items():
@@ -209,25 +135,6 @@ class _IniReader:
                     f"section [{group}:vars] is for the undefined group {group}",
                     hint=f"declare it with a section [{group}]",
                 )
-
-    def _put_in_order(self) -> None:
-        """Every group is below `all`; `ungrouped` has the hosts that no other group names."""
-        groups = self._result.groups
-        with_parent = {child for group in groups.values() for child in group.children}
-        for name in groups:
-            if name != "all" and name not in with_parent:
-                groups["all"].children[name] = None
-        grouped = {
-            host
-            for name, group in groups.items()
-            if name not in ("all", "ungrouped")
-            for host in group.hosts
-        }
-        for host in grouped:
-            groups["ungrouped"].hosts.pop(host, None)
-        for host in self._result.hosts:
-            if host not in grouped:
-                groups["ungrouped"].hosts[host] = None
 
     def _split(self, line: str) -> list[tuple[str, int]]:
         """Words of a host line as a shell splits them, each with its column."""

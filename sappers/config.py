@@ -319,6 +319,11 @@ class ControlHome(msgspec.Struct, frozen=True):
         return self.data / "labs" / name
 
     @property
+    def runs(self) -> Path:
+        """Journals of runs of playbooks, the newest of each."""
+        return self.data / "runs"
+
+    @property
     def images(self) -> Path:
         """The control machine's image store."""
         return self.data / "images"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +9,18 @@ import typer
 from rich.console import Console
 
 from sappers.cli.exit_codes import ExitCode
+from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
-from sappers.cli.host_options import Check, Forks, Inventory, Limit
+from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.session import Output
 from sappers.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sappers.cli.playbook_events import EventLines
     from sappers.cli.playbook_view import TaskLines
-    from sappers.provisioner.host_values import Secret
-    from sappers.provisioner.playbook.engine import RunReport
+    from sappers.provisioner.playbook.engine import Engine, RunReport
+    from sappers.provisioner.playbook.model import Play, Task
+    from sappers.provisioner.playbook.secret_texts import SecretTexts
 
 playbook_app = typer.Typer(
     help=reflowed("Run Ansible playbooks on the hosts of an inventory, without Ansible."),
@@ -28,7 +31,7 @@ playbook_app = typer.Typer(
 @playbook_app.command("run")
 def run(
     playbooks: Annotated[list[Path], typer.Argument(help="Playbooks, in order.")],
-    inventory: Inventory,
+    inventory: Source,
     *,
     limit: Limit = None,
     check: Check = False,
@@ -58,6 +61,25 @@ def run(
     ask_become_pass: Annotated[
         bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo.")
     ] = False,
+    ask_pass: Annotated[
+        bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last run at the task that failed.")
+    ] = False,
+    start_at_task: Annotated[
+        str | None, typer.Option("--start-at-task", help="Run nothing that stands before it.")
+    ] = None,
+    step: Annotated[bool, typer.Option("--step", help="Ask before each task.")] = False,
+    skip_offline: Annotated[
+        bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="json: one event a line on stdout.")
+    ] = Output.TEXT,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time went, by task and host.")
+    ] = False,
     list_hosts: Annotated[
         bool, typer.Option("--list-hosts", help="List the hosts of each play; run nothing.")
     ] = False,
@@ -71,79 +93,125 @@ def run(
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv all of each result.")
     ] = 0,
 ) -> None:
-    """Run playbooks. What is not supported is refused before anything runs."""
+    """Run playbooks. What is not supported is refused before anything runs.
+
+    A run leaves a journal. `--resume` goes on with it where hosts failed or the run was cut off;
+    `--limit @retry` runs all of it again on the hosts that failed.
+    """
     # Imported late: SSH and templates take a moment to load, and other commands do without.
-    from sappers.cli.playbook_view import TaskLines
+    from sappers.cli import playbook_secrets
+    from sappers.cli.playbook_journal import RunJournal
+    from sappers.cli.playbook_profile import Timings
     from sappers.provisioner.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine
     from sappers.provisioner.playbook.load import load_playbook
     from sappers.provisioner.playbook.load_tasks import read_tags
     from sappers.provisioner.playbook.options import RunOptions
+    from sappers.provisioner.playbook.secret_texts import SecretTexts
 
+    if step and resume:
+        raise ConfigError("--step and --resume do not go together", hint="leave out one of them")
+    journal = RunJournal(playbooks, inventory)
     options = RunOptions(
         check=check,
         diff=diff,
         extra=_extra(extra_vars or []),
         tags=read_tags(tags) or frozenset({"all"}),
         skip_tags=read_tags(skip_tags),
-        limit=limit,
+        limit=journal.limit(limit),
         forks=forks,
         verbosity=verbose,
+        start_at_task=start_at_task,
+        skip_offline=skip_offline,
         become=become,
         become_user=become_user,
     )
-    decrypt = _decrypt(vault_password_file or [], ask=ask_vault_pass)
+    secrets = SecretTexts()
+    ask = playbook_secrets.ask_secret
+    password = ask("SSH password", secrets) if ask_pass else None
+    become_password = ask("become password", secrets) if ask_become_pass else None
+    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=ask_vault_pass)
     plays = [play for path in playbooks for play in load_playbook(path, decrypt)]
-    lines = TaskLines(Console(), verbosity=verbose)
+    hosts = load_inventory(inventory, decrypt)
+    playbook_secrets.add_passwords(hosts, secrets)
+    lines = _lines(output, verbose, secrets)
+    timings = Timings(lines)
+    lists = syntax_check or list_hosts or list_tasks
+    kept = not (lists or check or step)
+    if resume:
+        ledger, options = journal.resume(plays, options, secrets, kept=kept, say=lines.note)
+    else:
+        ledger = journal.begin(plays, options, secrets, kept=kept)
     engine = Engine(
-        load_inventory(inventory),
+        hosts,
         options,
-        lines,
+        timings,
         decrypt=decrypt,
-        become_password=_asked("become password") if ask_become_pass else None,
+        become_password=become_password,
+        password=password,
+        ledger=ledger,
+        takes=_Stepper() if step else None,
     )
-    if syntax_check or list_hosts or list_tasks:
-        for play in plays:
-            named = [host.name for host in engine.hosts_of(play)]
-            lines.listing(
-                engine.name_of(play),
-                named if list_hosts else None,
-                engine.tasks_of(play) if list_tasks else None,
-            )
+    if lists:
+        _list(lines, engine, plays, hosts=list_hosts, tasks=list_tasks)
         return
-    finish(lines, engine.run(plays))
+    try:
+        report = engine.run(plays)
+    finally:
+        ledger.close()
+    if profile:
+        lines.profile(timings.tasks, report)
+    finish(lines, report, can_resume=kept)
 
 
-def finish(lines: TaskLines, report: RunReport) -> None:
+def _list(
+    lines: TaskLines | EventLines, engine: Engine, plays: list[Play], *, hosts: bool, tasks: bool
+) -> None:
+    """Show what would be run, and run nothing."""
+    for play in engine.chosen(plays):
+        named = [host.name for host in engine.hosts_of(play)]
+        titles = engine.tasks_of(play) if tasks else None
+        lines.listing(engine.name_of(play), named if hosts else None, titles)
+
+
+def _lines(output: Output, verbosity: int, secrets: SecretTexts) -> TaskLines | EventLines:
+    from sappers.cli.playbook_events import EventLines
+    from sappers.cli.playbook_view import TaskLines
+
+    if output is Output.JSON:
+        return EventLines(typer.echo, secrets.hidden)
+    return TaskLines(Console(), verbosity=verbosity, hide=secrets.hidden_text)
+
+
+class _Stepper:
+    """Asks before each task, until it is told to go on."""
+
+    def __init__(self) -> None:
+        self._goes_on = False
+
+    def __call__(self, task: Task) -> bool:
+        if self._goes_on:
+            return True
+        question = f"run task [{harmless(task.title)}]? (N)o/(y)es/(c)ontinue"
+        answer = typer.prompt(question, default="n", show_default=False, err=True)
+        self._goes_on = answer.strip().lower() in ("c", "continue")
+        return self._goes_on or answer.strip().lower() in ("y", "yes")
+
+
+def finish(lines: TaskLines | EventLines, report: RunReport, *, can_resume: bool = False) -> None:
     """Show the recap, and end with Ansible's exit code.
 
     Raises:
         typer.Exit: A host failed (2), or was unreachable (4).
     """
     lines.recap(report)
+    if can_resume and (report.failed or report.unreachable):
+        hint = "the same command goes on where it failed with --resume, and begins anew"
+        typer.echo(f"{hint} on the hosts that failed with --limit @retry", err=True)
     if report.failed:
         raise typer.Exit(ExitCode.HOST_FAILED)
     if report.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)
-
-
-def _asked(what: str) -> Secret:
-    from sappers.provisioner.host_values import Secret
-
-    return Secret(typer.prompt(what, hide_input=True, err=True))
-
-
-def _decrypt(files: list[Path], *, ask: bool) -> Callable[[str], str] | None:
-    """What opens Vault's envelopes with the passwords that are given; None without any."""
-    from sappers.security.vault import open_vault
-
-    try:
-        passwords = [file.expanduser().read_text().strip() for file in files]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--vault-password-file: {error}") from error
-    if ask:
-        passwords.append(_asked("Vault password").reveal())
-    return (lambda text: open_vault(text, passwords)) if passwords else None
 
 
 def _extra(given: list[str]) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from sappers.cli.harmless import harmless
+from sappers.cli.playbook_profile import render_profile
 from sappers.provisioner.playbook.engine import RunReport
 from sappers.provisioner.playbook.judge import Judged, Outcome
 from sappers.provisioner.playbook.model import Task
@@ -30,11 +31,18 @@ _QUIET = ("ansible_facts", "diff", "invocation", "stdout_lines", "stderr_lines",
 
 
 class TaskLines:
-    """Writes a run as text; satisfies `Watcher`."""
+    """Writes a run as text; satisfies `Watcher`.
 
-    def __init__(self, console: Console, *, verbosity: int = 0) -> None:
+    Args:
+        hide: Covers the secrets in a text.
+    """
+
+    def __init__(
+        self, console: Console, *, verbosity: int = 0, hide: Callable[[str], str] = str
+    ) -> None:
         self._console = console
         self._verbosity = verbosity
+        self._hide = hide
 
     def play(self, name: str) -> None:
         """The play's heading."""
@@ -85,12 +93,13 @@ class TaskLines:
             self._print(line, style)
 
     def _heading(self, text: str) -> None:
-        text = harmless(text)
+        text = self._hide(harmless(text))
         self._print("")
         self._print(f"{text} {'*' * max(3, _WIDTH - len(text) - 1)}", "bold")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(harmless(text), style=style), soft_wrap=True, highlight=False)
+        shown = Text(harmless(self._hide(text)), style=style)
+        self._console.print(shown, soft_wrap=True, highlight=False)
 
     def listing(
         self,
@@ -105,6 +114,17 @@ class TaskLines:
         for name, tags in tasks or ():
             self._print(f"  {name}    [{', '.join(tags)}]" if tags else f"  {name}")
 
+    def note(self, text: str) -> None:
+        """Something about the run itself."""
+        self._print(text, "bold")
+
+    def profile(
+        self, tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+    ) -> None:
+        """Where the time went."""
+        shown = {(number, self._hide(name)): took for (number, name), took in tasks.items()}
+        self._console.print(render_profile(shown, report), highlight=False)
+
     def recap(self, report: RunReport) -> None:
         """Ansible's lines, one a host."""
         self._heading("PLAY RECAP")
@@ -115,6 +135,8 @@ class TaskLines:
             numbers = " ".join(f"{field}={value:<4}" for field, value in vars(count).items())
             line = Text.assemble((f"{name:<{width}}", style), f" : {numbers}".rstrip())
             self._console.print(line, soft_wrap=True, highlight=False)
+        for name in report.offline:
+            self._print(f"{name} : offline, left out", "cyan")
 
 
 def _outcome_of(result: Mapping[str, Any]) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 import socket
@@ -20,7 +21,7 @@ from paramiko.ssh_exception import (
     SSHException,
 )
 
-from sappers.errors import HostUnreachable
+from sappers.errors import HostOffline, HostUnreachable
 from sappers.provisioner.known_hosts import (
     KnownKey,
     Verdict,
@@ -37,6 +38,13 @@ LOG_CHANNEL = "sappers.ssh"
 KEEPALIVE_SECONDS = 5
 KEEPALIVE_PROBES = 3
 SILENCE_MAX_SECONDS = 20
+_NOBODY_THERE = (
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+    errno.ETIMEDOUT,
+)
 # Authenticated encryption first: it is the fastest that paramiko has.
 CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
@@ -191,7 +199,15 @@ def _explain(host: str, endpoint: Endpoint, error: Exception) -> HostUnreachable
     """The one error that a person gets for whatever the library raised."""
     place = lookup_name(endpoint.address, endpoint.port)
     message, hint = _cause(endpoint, error)
-    return HostUnreachable(host, f"{place}: {message}", hint=hint)
+    kind = HostOffline if _is_offline(error) else HostUnreachable
+    return kind(host, f"{place}: {message}", hint=hint)
+
+
+def _is_offline(error: Exception) -> bool:
+    """Whether nobody answered, rather than somebody who refuses."""
+    if isinstance(error, ChannelException | TimeoutError | ConnectionRefusedError):
+        return True
+    return isinstance(error, OSError) and error.errno in _NOBODY_THERE
 
 
 def _cause(endpoint: Endpoint, error: Exception) -> tuple[str, str | None]:

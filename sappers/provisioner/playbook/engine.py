@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from sappers.provisioner.host_values import Secret
 from sappers.provisioner.inventory import Host, Inventory
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.hosts import HostLinks, local_host
-from sappers.provisioner.playbook.model import Inherited, Play
+from sappers.provisioner.playbook.ledger import Ledger
+from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
 from sappers.provisioner.playbook.prepare import Preparer
-from sappers.provisioner.playbook.segments import selected, tasks_in
+from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
 from sappers.provisioner.playbook.source import Decrypt, Place, read_file
 from sappers.provisioner.playbook.source import Mapping as SourceMapping
 from sappers.provisioner.playbook.stats import Counts
@@ -33,9 +36,19 @@ from sappers.provisioner.playbook.variables import (
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of a run: counts by host, of those that took part."""
+    """What came of a run.
+
+    Attributes:
+        counts: By host, of those that took part.
+        offline: Hosts that were left out since they did not answer (`skip_offline`).
+        seconds: How long it took.
+        connect_seconds: How long it took to get into each host.
+    """
 
     counts: Mapping[str, Counts] = field(default_factory=dict)
+    offline: tuple[str, ...] = ()
+    seconds: float = 0.0
+    connect_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -59,9 +72,16 @@ class Engine:
         *,
         decrypt: Decrypt | None = None,
         become_password: Secret | None = None,
+        password: Secret | None = None,
         prompted: Mapping[str, Any] | None = None,
+        ledger: Ledger | None = None,
+        takes: Callable[[Task], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._offline: dict[str, bool] = {}
         self._inventory = inventory
+        self._beside: dict[Path, Inventory] = {}
         self._options = options
         self._extra = as_source(dict(options.extra), Place("(-e)"))
         self._prompted = dict(prompted or {})
@@ -72,11 +92,13 @@ class Engine:
             options=options,
             templates=make_templates(),
             preparer=Preparer(options, decrypt),
-            links=HostLinks(become_password),
+            links=HostLinks(become_password, password),
             watcher=watcher,
             states={name: HostState(name) for name in names},
             counts={name: Counts() for name in names},
             decrypt=decrypt,
+            ledger=ledger or Ledger(),
+            takes=takes,
         )
 
     def run(self, plays: Sequence[Play]) -> RunReport:
@@ -86,17 +108,56 @@ class Engine:
             PlaybookError: Something is wrong that only the run could show.
             InventoryError: A pattern of hosts is malformed.
         """
+        began = self._clock()
         taking_part: dict[str, None] = {}
         try:
-            for play in plays:
-                hosts = self.hosts_of(play)
+            for play in self.chosen(plays):
+                hosts = self._online(self.hosts_of(play))
+                names = [host.name for host in hosts]
                 self._run.watcher.play(self.name_of(play))
-                taking_part.update(dict.fromkeys(host.name for host in hosts))
+                self._run.ledger.playing(names)
+                taking_part.update(dict.fromkeys(names))
                 if not self._run_play(play, hosts):
                     break
+            self._run.ledger.ended()
         finally:
             self._run.links.close()
-        return RunReport({name: self._run.counts[name] for name in sorted(taking_part)})
+        return RunReport(
+            {name: self._run.counts[name] for name in sorted(taking_part)},
+            tuple(sorted(name for name, is_offline in self._offline.items() if is_offline)),
+            self._clock() - began,
+            self._run.links.connect_seconds(),
+        )
+
+    def chosen(self, plays: Sequence[Play]) -> list[Play]:
+        """The plays from `start_at_task` on.
+
+        Raises:
+            PlaybookError: No task is called so.
+        """
+        name = self._options.start_at_task
+        if name is None:
+            return list(plays)
+        for number, play in enumerate(plays):
+            sections = [selected(section, self._options) for section in play.sections]
+            rest = starting_at(sections, name)
+            if rest is not None:
+                return [replace(play, sections=rest), *plays[number + 1 :]]
+        raise PlaybookError(
+            f"no task is called {name!r}",
+            path="(--start-at-task)",
+            hint="--list-tasks shows what they are called; what is included while it runs does not",
+        )
+
+    def _online(self, hosts: list[Host]) -> list[Host]:
+        """Of the hosts those that answer, where others are to be left out."""
+        if not self._options.skip_offline:
+            return hosts
+        new = [host for host in hosts if host.name not in self._offline]
+        with ThreadPoolExecutor(max_workers=max(1, min(self._options.forks, len(new)))) as threads:
+            answers = threads.map(lambda host: self._run.links.link(host).is_offline(), new)
+            self._offline.update(zip((host.name for host in new), answers, strict=True))
+        return [host for host in hosts if not self._offline[host.name]]
 
     def _run_play(self, play: Play, hosts: Sequence[Host]) -> bool:
         """Whether plays that follow may run."""
@@ -106,8 +167,9 @@ class Engine:
         if not well:
             return not hosts
         variables = play_variables(play, self._extra, self._vars_files(play), self._prompted)
+        around = replace(self._run, inventory=self._inventory_of(play))
         for batch in batches(well, play.serial):
-            run = PlayRun(self._run, play, self.name_of(play), variables, batch, hosts)
+            run = PlayRun(around, play, self.name_of(play), variables, batch, hosts)
             run.go()
             failed = [host for host in batch if self._run.states[host.name].failed]
             if run.ended or len(failed) == len(batch):
@@ -146,13 +208,18 @@ class Engine:
         elif pattern == "localhost" and not any(h.name == pattern for h in self._inventory.hosts):
             hosts = [local_host()]
         else:
-            hosts = [one for one in self._inventory.select(pattern) if one.name in self._limit]
+            known = self._inventory_of(play)
+            hosts = [one for one in known.select(pattern) if one.name in self._limit]
         connection = play.inherited.settings.get("connection")
         if str(connection) in ("local", "ansible.builtin.local"):
-            from dataclasses import replace
-
             hosts = [replace(host, is_local=True) for host in hosts]
         return _ordered(list(hosts), play.order)
+
+    def _inventory_of(self, play: Play) -> Inventory:
+        """The inventory with what is beside the playbook."""
+        if play.folder not in self._beside:
+            self._beside[play.folder] = self._inventory.beside(play.folder)
+        return self._beside[play.folder]
 
     def _scope(self, play: Play) -> Scope:
         """What is known before any host is: `-e` and the play's own variables."""

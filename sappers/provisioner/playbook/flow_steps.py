@@ -77,6 +77,8 @@ class Flow:
             judged = judge(one, judged_items)
             done = sum(not item.get("skipped") for item in judged_items)
             judged = replace(judged, weight=max(1, done))
+            self._around.ledger.check(host, task)
+            self._around.ledger.note(host, judged)
             state = self._around.states[host]
             state.facts = learn(state.facts, judged)
             if judged.failed:
@@ -185,6 +187,8 @@ class Flow:
                 _end(states)
             case "clear_host_errors":
                 for state in everyone:
+                    if state.failed:
+                        self._around.ledger.mended(state.name)
                     state.failed, state.unreachable = None, False
             case "clear_facts":
                 for state in states:

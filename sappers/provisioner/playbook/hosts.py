@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sappers.errors import HostError, HostOffline
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.host import Host
 from sappers.provisioner.host_values import Secret
@@ -24,10 +27,16 @@ class Account:
 
 
 class HostLink:
-    """One host of a run. Calls from several threads take turns."""
+    """One host of a run. Calls from several threads take turns.
 
-    def __init__(self, host: Host) -> None:
+    Attributes:
+        connect_seconds: How long it took to log in and to start executors, so far.
+    """
+
+    def __init__(self, host: Host, clock: Callable[[], float] = time.monotonic) -> None:
         self.host = host
+        self.connect_seconds = 0.0
+        self._clock = clock
         self._lock = threading.Lock()
         self._connection: Connection | LocalConnection | None = None
         self._sessions: dict[str | None, TaskSession] = {}
@@ -40,19 +49,40 @@ class HostLink:
             HostError: No executor, or the user may not become another.
         """
         with self._lock:
-            connection = self._opened()
-            if user == connection.user:
-                user = None
-            if user not in self._sessions:
-                account = Account(
-                    self.host.name,
-                    user is not None,
-                    user or "root",
-                    self.host.become_password,
-                    self.host.python_interpreter,
-                )
-                self._sessions[user] = TaskSession(connection.start_executor(account))
-            return self._sessions[user]
+            began = self._clock()
+            try:
+                return self._session(user)
+            finally:
+                self.connect_seconds += self._clock() - began
+
+    def is_offline(self) -> bool:
+        """Log in, if it is not done; whether nobody answers. Who refuses is not offline."""
+        with self._lock:
+            began = self._clock()
+            try:
+                self._opened()
+            except HostOffline:
+                return True
+            except HostError:
+                return False  # the first task meets it again, and tells
+            finally:
+                self.connect_seconds += self._clock() - began
+            return False
+
+    def _session(self, user: str | None) -> TaskSession:
+        connection = self._opened()
+        if user == connection.user:
+            user = None
+        if user not in self._sessions:
+            account = Account(
+                self.host.name,
+                user is not None,
+                user or "root",
+                self.host.become_password,
+                self.host.python_interpreter,
+            )
+            self._sessions[user] = TaskSession(connection.start_executor(account))
+        return self._sessions[user]
 
     def _opened(self) -> Connection | LocalConnection:
         if self._connection is None:
@@ -77,10 +107,17 @@ def local_host(name: str = "localhost") -> Host:
 
 
 class HostLinks:
-    """The links of all hosts of a run, by name."""
+    """The links of all hosts of a run, by name.
 
-    def __init__(self, become_password: Secret | None = None) -> None:
+    Args:
+        become_password, password: For hosts of which the inventory says none.
+    """
+
+    def __init__(
+        self, become_password: Secret | None = None, password: Secret | None = None
+    ) -> None:
         self._become_password = become_password
+        self._password = password
         self._links: dict[str, HostLink] = {}
         self._lock = threading.Lock()
 
@@ -90,6 +127,8 @@ class HostLinks:
             if host.name not in self._links:
                 if self._become_password and host.become_password is None:
                     host = replace(host, become_password=self._become_password)
+                if self._password and host.password is None:
+                    host = replace(host, password=self._password)
                 self._links[host.name] = HostLink(host)
             return self._links[host.name]
 
@@ -99,6 +138,11 @@ class HostLinks:
             link = self._links.pop(name, None)
         if link:
             link.close()
+
+    def connect_seconds(self) -> dict[str, float]:
+        """How long it took to get into each host."""
+        with self._lock:
+            return {name: link.connect_seconds for name, link in self._links.items()}
 
     def close(self) -> None:
         """End all connections."""

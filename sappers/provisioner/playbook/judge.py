@@ -43,6 +43,8 @@ class Judged:
         result: As `register` keeps it.
         items: Of a loop: each item's label and result.
         weight: How often it counts as ok: an include once for each of its items.
+        seconds: How long it took, retries and waits between them included.
+        replayed: It was taken over from the run that is resumed.
     """
 
     task: Task
@@ -53,6 +55,8 @@ class Judged:
     no_log: bool = False
     notified: tuple[str, ...] = ()
     weight: int = 1
+    seconds: float = 0.0
+    replayed: bool = False
 
     @property
     def failed(self) -> bool:

@@ -14,6 +14,8 @@ class RunOptions:
     Attributes:
         extra: `-e`; templates in it are rendered.
         tags, skip_tags: Which tasks; no tags mean all.
+        start_at_task: Its name or a pattern; what stands before it is not run.
+        skip_offline: Hosts that do not answer take no part.
     """
 
     check: bool = False
@@ -25,6 +27,7 @@ class RunOptions:
     forks: int = 20
     verbosity: int = 0
     start_at_task: str | None = None
+    skip_offline: bool = False
     become: bool = False
     become_user: str | None = None
 

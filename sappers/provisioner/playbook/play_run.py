@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sappers.errors import HostError
@@ -16,6 +16,7 @@ from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
 from sappers.provisioner.playbook.hosts import HostLinks, local_host
 from sappers.provisioner.playbook.judge import Judged, learn
+from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepare import Prepared, Preparer
@@ -50,7 +51,11 @@ class Watcher(Protocol):
 
 @dataclass
 class Run:
-    """What all plays of a run share."""
+    """What all plays of a run share.
+
+    Attributes:
+        takes: Asked before each task (`--step`); None: all are run.
+    """
 
     inventory: Inventory
     options: RunOptions
@@ -61,6 +66,8 @@ class Run:
     states: dict[str, HostState]
     counts: dict[str, Counts]
     decrypt: Decrypt | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    takes: Callable[[Task], bool] | None = None
 
 
 class PlayRun:
@@ -100,7 +107,7 @@ class PlayRun:
             for section in self._sections():
                 self.run_nodes(section, self.well())
                 self.handlers.flush(self.well())
-            self.handlers.flush(self._failed_but_forced())
+            self._flush_forced()
 
     def _sections(self) -> list[tuple[Node, ...]]:
         sections = [selected(section, self._run.options) for section in self._play.sections]
@@ -111,13 +118,18 @@ class PlayRun:
             sections.insert(0, (_gathering(self._play),))
         return sections
 
-    def _failed_but_forced(self) -> list[str]:
+    def _flush_forced(self) -> None:
+        """With `force_handlers` those of hosts that failed run too; the hosts stay failed."""
         if not to_bool(self._play.force_handlers or False):
-            return []
-        failed = [state for state in self.states.values() if state.failed and not state.unreachable]
-        for state in failed:
-            state.failed = None
-        return [state.name for state in failed]
+            return
+        failed = {state.name: state.failed for state in self.states.values() if state.failed}
+        lost = [state.name for state in self.states.values() if state.unreachable]
+        hosts = [name for name in failed if name not in lost]
+        for name in hosts:
+            self.states[name].failed = None
+        self.handlers.flush(hosts)
+        for name in hosts:
+            self.states[name].failed = self.states[name].failed or failed[name]
 
     def well(self) -> list[str]:
         """Names of the hosts that go on, in order."""
@@ -125,7 +137,7 @@ class PlayRun:
 
     def run_nodes(self, nodes: Sequence[Node], hosts: Sequence[str]) -> None:
         """Run tasks and blocks on those of the hosts that are well."""
-        one_by_one = self._stops_at_failures
+        one_by_one = self._stops_at_failures or self._run.takes is not None
         for part in cut(nodes, one_by_one=one_by_one, free=self._play.strategy != "linear"):
             going = [name for name in hosts if self.states[name].is_well]
             if not going or self.ended:
@@ -133,7 +145,8 @@ class PlayRun:
             if isinstance(part, Block):
                 self._run_block(part, going)
             elif isinstance(part, Task):
-                self._flow.run(part, going)
+                if part.module == "meta" or self._takes(part):
+                    self._flow.run(part, going)
             else:
                 self.run_segment(part, going)
             self._stop_if_too_many_failed()
@@ -144,6 +157,7 @@ class PlayRun:
         broken = [state for state in broken if not state.unreachable]
         if block.rescue and broken:
             for state in broken:
+                self._run.ledger.mended(state.name)
                 _mend(state)
                 self._run.counts[state.name].rescue()
             self.run_nodes(block.rescue, [state.name for state in broken])
@@ -158,8 +172,11 @@ class PlayRun:
 
     def run_segment(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
         """Run a segment: each host by itself, until one needs what others know."""
+        if len(tasks) == 1 and not self._takes(tasks[0]):
+            return
         once = bool(tasks[0].setting("run_once"))
-        reached = dict.fromkeys(hosts[:1] if once else hosts, 0)
+        first_host = (once and self._run.ledger.who_ran(tasks[0], hosts)) or hosts[0]
+        reached = dict.fromkeys([first_host] if once else hosts, 0)
         stalled = False
         while reached:
             first = min(reached.values())
@@ -176,7 +193,10 @@ class PlayRun:
                     del reached[name]
         self._show(tasks, hosts)
         if once:
-            self._share(hosts[0], hosts)
+            self._share(first_host, hosts)
+
+    def _takes(self, task: Task) -> bool:
+        return self._run.takes is None or self._run.takes(task)
 
     def _share(self, source: str, hosts: Sequence[str]) -> None:
         """What ran once is known to all; and all fail where it failed."""
@@ -193,12 +213,14 @@ class PlayRun:
         for task in tasks:
             results = self._told.pop(id(task), {})
             ordered = [name for name in hosts if name in results]
-            if ordered:
-                self._run.watcher.task(task, results[ordered[0]].name)
+            shown = [name for name in ordered if not results[name].replayed]
+            if shown:
+                self._run.watcher.task(task, results[shown[0]].name)
             for name in ordered:
                 self._last[name] = results[name]
                 self._run.counts[name].add(results[name])
-                self._run.watcher.result(name, results[name])
+                if name in shown:
+                    self._run.watcher.result(name, results[name])
 
     def show(self, task: Task, results: Mapping[str, Judged]) -> None:
         """Tell the results of a task that steers the run."""
@@ -256,6 +278,11 @@ class PlayRun:
         """The variables of the play itself, on its first host."""
         name = host or next(iter(self.states))
         return self._scope_of(name, self._play.inherited, self.states[name].facts)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is written down, and what was before."""
+        return self._run.ledger
 
     @property
     def play(self) -> Play:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Block, Node, Task
@@ -66,6 +67,36 @@ def selected(nodes: Sequence[Node], options: RunOptions) -> tuple[Node, ...]:
         if body or always:
             found.append(replace(node, body=body, rescue=rescue, always=always))
     return tuple(found)
+
+
+def starting_at(
+    sections: Sequence[Sequence[Node]], name: str
+) -> tuple[tuple[Node, ...], ...] | None:
+    """The sections of a play from the first task of a name on; None where there is none.
+
+    Args:
+        name: As Ansible takes it: with or without the role, a pattern of the shell too.
+    """
+    for number, section in enumerate(sections):
+        rest = _from(section, name)
+        if rest is not None:
+            return ((),) * number + (rest, *map(tuple, sections[number + 1 :]))
+    return None
+
+
+def _from(nodes: Sequence[Node], name: str) -> tuple[Node, ...] | None:
+    for number, node in enumerate(nodes):
+        found: Node | None = None
+        if isinstance(node, Task):
+            titles = (str(node.name), node.title) if node.name else (node.title,)
+            found = node if any(fnmatchcase(one, name) or one == name for one in titles) else None
+        elif (body := _from(node.body, name)) is not None:
+            found = replace(node, body=body)
+        elif (always := _from(node.always, name)) is not None:
+            found = replace(node, body=(), rescue=(), always=always)
+        if found is not None:
+            return (found, *nodes[number + 1 :])
+    return None
 
 
 def tasks_in(nodes: Sequence[Node]) -> Iterator[Task]:

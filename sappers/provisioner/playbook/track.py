@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sappers.errors import HostError, HostUnreachable, PlaybookError
@@ -22,6 +22,7 @@ from sappers.provisioner.playbook.judge import (
     judge_item,
     learn,
 )
+from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.prepare import Item, Prepared, Preparer, failure
 from sappers.provisioner.playbook.source import place_of
@@ -33,6 +34,10 @@ from sappers.provisioner.task_session import TaskSession
 class Surroundings(Protocol):
     """What a host's way needs of the run."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """What is written down, and what was before."""
+
     def scope(self, host: str, task: Task, facts: HostFacts) -> Scope:
         """The variables of a task."""
 
@@ -41,6 +46,14 @@ class Surroundings(Protocol):
 
     def tell(self, host: str, judged: Judged) -> None:
         """A task has ended."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The results of a task's turns, and how long they took together."""
+
+    results: list[Result]
+    seconds: float
 
 
 @dataclass
@@ -75,11 +88,14 @@ class HostTrack:
         preparer: Preparer,
         around: Surroundings,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._preparer = preparer
         self._around = around
+        self._ledger = around.ledger
         self._sleep = sleep
+        self._clock = clock
         self._waiting: list[Prepared] = []
         self._draft = state.facts
 
@@ -90,6 +106,10 @@ class HostTrack:
             How many were run: fewer than there are when one needs to know what other hosts do.
         """
         for number, task in enumerate(tasks):
+            if self._is_replayed(task):
+                continue
+            if not self._state.is_well:
+                break
             try:
                 prepared = self._prepare(task)
             except NeedsOthers:
@@ -105,6 +125,19 @@ class HostTrack:
                     break
         self.flush()
         return len(tasks)
+
+    def _is_replayed(self, task: Task) -> bool:
+        """Whether its result was taken over from the run that is resumed."""
+        if not self._ledger.has_past(self._state.name):
+            return False
+        self.flush()  # one that is run again comes before what was known after it
+        if not self._state.is_well:
+            return False
+        judged = self._ledger.take_over(self._state.name, task)
+        if judged is not None:
+            self._settle(judged)
+            self._draft = self._state.facts
+        return judged is not None
 
     def _prepare(self, task: Task) -> Prepared | None:
         """A task, after what it waits for is known; None when the host failed meanwhile."""
@@ -125,22 +158,30 @@ class HostTrack:
         while waiting:
             batch = _same_executor(waiting)
             waiting = waiting[len(batch) :]
-            for prepared, results in zip(batch, self._ask(batch), strict=False):
-                self._take(prepared, results)
+            for prepared, answer in zip(batch, self._ask(batch), strict=False):
+                self._take(prepared, answer)
                 if not self._state.is_well:
                     waiting = []
                     break
         self._draft = self._state.facts
 
-    def _take(self, prepared: Prepared, results: list[Result]) -> None:
+    def _take(self, prepared: Prepared, answer: Answer) -> None:
+        began = self._clock()
+        if self._ledger.counts_as_changed(self._state.name, prepared.task):
+            _count_as_changed(prepared, answer.results)
         try:
-            results = self._until(prepared, results)
-            judged = judge(prepared, results)
+            judged = judge(prepared, self._until(prepared, answer.results))
         except PlaybookError as error:
             result = failure(error, hidden=prepared.no_log)
             judged = Judged(
                 prepared.task, prepared.name, result, Outcome.FAILED, no_log=prepared.no_log
             )
+        judged = replace(judged, seconds=answer.seconds + self._clock() - began)
+        self._ledger.note(self._state.name, judged)
+        self._settle(judged)
+
+    def _settle(self, judged: Judged) -> None:
+        """What follows for the host."""
         state = self._state
         state.facts = learn(state.facts, judged)
         state.notified.update(dict.fromkeys(judged.notified))
@@ -149,9 +190,9 @@ class HostTrack:
             state.unreachable = judged.outcome is Outcome.UNREACHABLE
         self._around.tell(state.name, judged)
 
-    def _ask(self, batch: Sequence[Prepared]) -> list[list[Result]]:
-        """The results of the turns of each task; fewer tasks when one failed."""
-        answers: list[Result] = []
+    def _ask(self, batch: Sequence[Prepared]) -> list[Answer]:
+        """What came of each task; of fewer tasks when one failed."""
+        answers: list[tuple[Result, float]] = []
         problem: Result | None = None
         groups = [
             {"tasks": [call.as_data() for call in one.calls], "goes_on": _may_fail(one)}
@@ -160,10 +201,18 @@ class HostTrack:
         ]
         if groups:
             blobs = {digest: content for one in batch for digest, content in one.blobs.items()}
+            self._ledger.sending(self._state.name, [one.task for one in batch])
             try:
                 asking = next(one for one in batch if one.calls)
                 session = self._around.session(self._state.name, asking)
-                session.run(groups, blobs, lambda _, result: answers.append(result))
+                last = self._clock()
+
+                def take(_: int, result: Result) -> None:
+                    nonlocal last
+                    before, last = last, self._clock()
+                    answers.append((result, last - before))
+
+                session.run(groups, blobs, take)
             except HostError as error:
                 problem = _lost(error)
         return _distributed(batch, answers, problem)
@@ -199,7 +248,7 @@ class HostTrack:
             attempt += 1
             self._sleep(delay)
             again = self._preparer.turn(prepared, item)
-            result = judge_item(again, again.items[0], self._ask([again])[0][0])
+            result = judge_item(again, again.items[0], self._ask([again])[0].results[0])
         result["attempts"] = attempt
         return result
 
@@ -267,23 +316,33 @@ def _lost(error: HostError) -> Result:
 
 
 def _distributed(
-    batch: Sequence[Prepared], answers: list[Result], problem: Result | None
-) -> list[list[Result]]:
+    batch: Sequence[Prepared], answers: list[tuple[Result, float]], problem: Result | None
+) -> list[Answer]:
     """Answers by task; the task at which the host was lost gets the problem."""
     left = list(answers)
-    found: list[list[Result]] = []
+    found: list[Answer] = []
     for one in batch:
         results: list[Result] = []
+        seconds = 0.0
         for item in one.items:
             if item.call is None:
                 results.append(dict(item.known or {}))
             elif left:
-                results.append(left.pop(0))
+                result, took = left.pop(0)
+                results.append(result)
+                seconds += took
             elif problem is not None:
                 results.append(dict(problem))
             else:
                 return found
-        found.append(results)
+        found.append(Answer(results, seconds))
         if any(one.get("unreachable") for one in results):
             return found
     return found
+
+
+def _count_as_changed(prepared: Prepared, results: Sequence[Result]) -> None:
+    """What was asked of the host and went well counts as changed."""
+    for item, result in zip(prepared.items, results, strict=False):
+        if item.call is not None and not (result.get("failed") or result.get("skipped")):
+            result["changed"] = True

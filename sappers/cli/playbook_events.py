@@ -1,0 +1,86 @@
+"""A run of playbooks as JSON: one event a line, the recap last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sappers.provisioner.playbook.engine import RunReport
+from sappers.provisioner.playbook.judge import Judged
+from sappers.provisioner.playbook.model import Task
+
+
+class EventLines:
+    """Writes a run as events; satisfies `Watcher`.
+
+    Args:
+        write: Takes one line at a time.
+        hide: Hides the secrets in a value.
+    """
+
+    def __init__(self, write: Callable[[str], None], hide: Callable[[Any], Any]) -> None:
+        self._write = write
+        self._hide = hide
+        self._task = ""
+
+    def play(self, name: str) -> None:
+        """A play begins."""
+        self._event("play", name=name)
+
+    def task(self, task: Task, name: str) -> None:
+        """The results of a task follow."""
+        self._task = name
+        self._event(
+            "task", name=name, module=task.module, place=str(task.place), handler=task.is_handler
+        )
+
+    def result(self, host: str, judged: Judged) -> None:
+        """How it ended on a host; without the result itself where `no_log` says so."""
+        told = {} if judged.no_log else {"result": judged.result}
+        self._event(
+            "result",
+            host=host,
+            task=self._task,
+            outcome=judged.outcome.value,
+            changed=bool(judged.result.get("changed")),
+            seconds=round(judged.seconds, 3),
+            **told,
+        )
+
+    def note(self, text: str) -> None:
+        """Something about the run itself."""
+        self._event("note", text=text)
+
+    def listing(
+        self,
+        play: str,
+        hosts: Sequence[str] | None,
+        tasks: Sequence[tuple[str, Sequence[str]]] | None,
+    ) -> None:
+        """A play that is not run: its hosts, its tasks with their tags."""
+        told: dict[str, Any] = {} if hosts is None else {"hosts": list(hosts)}
+        if tasks is not None:
+            told["tasks"] = [{"name": name, "tags": list(tags)} for name, tags in tasks]
+        self._event("listing", play=play, **told)
+
+    def profile(
+        self, tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+    ) -> None:
+        """How long it took to get into each host; how long tasks took is with each result."""
+        del tasks
+        connect = {host: round(took, 3) for host, took in report.connect_seconds.items()}
+        self._event("profile", connect_seconds=connect)
+
+    def recap(self, report: RunReport) -> None:
+        """The last event: counts by host."""
+        self._event(
+            "recap",
+            hosts={name: dict(vars(count)) for name, count in report.counts.items()},
+            offline=list(report.offline),
+            seconds=round(report.seconds, 3),
+        )
+
+    def _event(self, event: str, **fields: Any) -> None:
+        told = self._hide(fields)
+        self._write(json.dumps({"event": event, **told}, default=str))

@@ -1,0 +1,122 @@
+"""Where the time of a run went: a table of tasks and hosts, and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.bar import Bar
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sappers.cli.harmless import harmless
+from sappers.provisioner.playbook.engine import RunReport
+from sappers.provisioner.playbook.judge import Judged
+from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.play_run import Watcher
+
+TASKS_SHOWN_MAX = 20
+HOSTS_IN_TABLE_MAX = 4
+BAR_WIDTH = 20
+_PARTS = (("connecting", "▒", "cyan"), ("tasks", "█", "green"), ("waiting", "░", "dim"))
+
+
+@dataclass
+class Timings:
+    """What took how long; a watcher that hands on what it hears.
+
+    Attributes:
+        tasks: Seconds by host, by the task's number and name.
+    """
+
+    below: Watcher
+    tasks: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
+    _current: tuple[int, str] = (0, "")
+
+    def play(self, name: str) -> None:
+        """A play begins."""
+        self.below.play(name)
+
+    def task(self, task: Task, name: str) -> None:
+        """The results of a task follow."""
+        self._current = (len(self.tasks) + 1, name)
+        self.tasks[self._current] = {}
+        self.below.task(task, name)
+
+    def result(self, host: str, judged: Judged) -> None:
+        """How it ended on a host."""
+        self.tasks[self._current][host] = judged.seconds
+        self.below.result(host, judged)
+
+
+def render_profile(tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+) -> RenderableType:  # fmt: skip
+    """The tasks that took longest, in the order in which they were run; then the hosts."""
+    longest = sorted(tasks, key=lambda one: -max(tasks[one].values(), default=0.0))
+    shown = sorted(longest[:TASKS_SHOWN_MAX])
+    parts: list[RenderableType] = [_tasks_table({one: tasks[one] for one in shown}, report)]
+    left_out = len(tasks) - len(shown)
+    if left_out:
+        rest = sum(max(tasks[one].values(), default=0.0) for one in longest[TASKS_SHOWN_MAX:])
+        parts.append(Text(f"and {left_out} shorter tasks, {rest:.2f} s together", "dim"))
+    return Group(Text(), *parts, Text(), _hosts_table(tasks, report))
+
+
+def _tasks_table(
+    tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+) -> RenderableType:
+    hosts = list(report.counts)
+    in_columns = len(hosts) <= HOSTS_IN_TABLE_MAX
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("task", ratio=1, no_wrap=True, overflow="ellipsis")
+    for name in hosts if in_columns else ("slowest host",):
+        table.add_column(harmless(name), justify="right", no_wrap=True, max_width=12)
+    if not in_columns:
+        table.add_column("seconds", justify="right")
+    table.add_column("", width=BAR_WIDTH)
+    most = max((max(one.values(), default=0.0) for one in tasks.values()), default=0.0)
+    for (_, name), seconds in tasks.items():
+        slowest = max(seconds, key=lambda host: seconds[host], default="")
+        took = seconds.get(slowest, 0.0)
+        cells = [_seconds(seconds.get(host)) for host in hosts]
+        if not in_columns:
+            cells = [harmless(slowest), _seconds(took)]
+        bar = Bar(most or 1.0, 0, took, width=BAR_WIDTH, color="green")
+        table.add_row(Text(harmless(name)), *cells, bar)
+    return table
+
+
+def _hosts_table(
+    tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("host", ratio=1, no_wrap=True, overflow="ellipsis")
+    for name, sign, style in _PARTS:
+        table.add_column(Text.assemble((sign, style), f" {name}"), justify="right", no_wrap=True)
+    table.add_column("", width=BAR_WIDTH)
+    for host in report.counts:
+        connecting = report.connect_seconds.get(host, 0.0)
+        working = sum(one.get(host, 0.0) for one in tasks.values())
+        waiting = max(0.0, report.seconds - connecting - working)
+        numbers = (connecting, working, waiting)
+        bar = _stacked(numbers, report.seconds)
+        table.add_row(Text(harmless(host)), *map(_seconds, numbers), bar)
+    table.add_row("all", "", "", Text(f"{report.seconds:.2f}", "bold"), "")
+    return table
+
+
+def _stacked(numbers: tuple[float, ...], whole: float) -> Text:
+    """Parts of a whole as one bar."""
+    bar = Text()
+    reached = 0.0
+    for number, (_, sign, style) in zip(numbers, _PARTS, strict=True):
+        before = round(reached / whole * BAR_WIDTH) if whole else 0
+        reached += number
+        after = round(reached / whole * BAR_WIDTH) if whole else 0
+        bar.append(sign * max(0, min(after, BAR_WIDTH) - before), style)
+    return bar
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,55 @@
+"""The secrets of a run of playbooks: asked for, read, and covered wherever they would be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sappers.errors import ConfigError
+from sappers.provisioner.host_values import Secret
+from sappers.provisioner.playbook.secret_texts import SecretTexts
+from sappers.security.vault import open_vault
+
+if TYPE_CHECKING:
+    from sappers.provisioner.inventory import Inventory
+
+Decrypt = Callable[[str], str]
+
+
+def ask_secret(what: str, secrets: SecretTexts) -> Secret:
+    """A password from the person at the terminal."""
+    text = typer.prompt(what, hide_input=True, err=True)
+    secrets.add(text)
+    return Secret(text)
+
+
+def vault_opener(files: list[Path], secrets: SecretTexts, *, ask: bool) -> Decrypt | None:
+    """What opens Vault's envelopes with the passwords that are given; None without any.
+
+    Raises:
+        ConfigError: A file of a password cannot be read.
+    """
+    try:
+        passwords = [file.expanduser().read_text().strip() for file in files]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--vault-password-file: {error}") from error
+    if ask:
+        passwords.append(ask_secret("Vault password", secrets).reveal())
+
+    def decrypt(envelope: str) -> str:
+        text = open_vault(envelope, passwords)
+        secrets.add(text)
+        return text
+
+    return decrypt if passwords else None
+
+
+def add_passwords(inventory: Inventory, secrets: SecretTexts) -> None:
+    """The passwords that an inventory holds."""
+    for host in inventory.hosts:
+        for secret in (host.password, host.become_password):
+            if secret is not None:
+                secrets.add(secret.reveal())

@@ -1,0 +1,170 @@
+"""`sappers-deploy playbook run` on this machine as hosts: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sappers.cli.deploy import deploy_app
+from sappers.cli.playbook_profile import render_profile
+from sappers.errors import SappersError
+from sappers.provisioner.playbook.engine import RunReport
+from sappers.provisioner.playbook.stats import Counts
+
+Deploy = Callable[..., tuple[int, str]]
+
+PLAYBOOK = """\
+- hosts: all
+  gather_facts: false
+  vars: {password: hush-1234}
+  tasks:
+    - name: first
+      copy: {content: x, dest: "{{ root }}/{{ inventory_hostname }}-first"}
+      tags: [files]
+    - name: second
+      command: test -e {{ root }}/{{ inventory_hostname }}-is-well
+    - name: third
+      command: echo {{ password }}
+      no_log: true
+"""
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deploy:
+    """Runs the command; its exit code, and what it prints or is refused with."""
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts").write_text("h1 ansible_connection=local\nh2 ansible_connection=local\n")
+    (tmp_path / "play.yml").write_text(PLAYBOOK)
+    (tmp_path / "h1-is-well").touch()
+
+    def run(*words: str, answers: str = "") -> tuple[int, str]:
+        command = ["playbook", "run", "play.yml", "-i", "hosts", "-e", f"root={tmp_path}", *words]
+        done = CliRunner().invoke(deploy_app(["playbook"]), command, input=answers)
+        if isinstance(done.exception, SappersError):
+            return 1, f"{done.exception.message} {done.exception.hint}"
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.output
+
+    return run
+
+
+def headings(output: str) -> list[str]:
+    return [
+        line.split("[")[1].split("]")[0] for line in output.splitlines() if line.startswith("TASK")
+    ]
+
+
+def test_a_failed_run_is_resumed_or_retried(deploy: Deploy, tmp_path: Path) -> None:
+    assert deploy("--resume") == (1, deploy("--limit", "@retry")[1])
+    assert "no run of play.yml" in deploy("--resume")[1]
+    code, output = deploy()
+    assert code == 2
+    assert headings(output) == ["first", "second", "third"]
+    assert "--resume" in output.splitlines()[-1]
+    assert deploy("--limit", "nobody")[0] == 1  # what cannot begin leaves the journal alone
+    (tmp_path / "h2-is-well").touch()
+    code, output = deploy("--limit", "@retry", "--check")
+    assert (code, headings(output)) == (0, ["first", "second", "third"])
+    assert "h1" not in output
+    code, output = deploy("--resume", "-o", "json")
+    events = [json.loads(line) for line in output.splitlines()]
+    assert code == 0
+    assert "to be finished on h2" in events[0]["text"]
+    assert [one["name"] for one in events if one["event"] == "task"] == ["second", "third"]
+    assert events[-1]["hosts"]["h2"]["failed"] == 0
+    assert "nothing is left to resume" in deploy("--resume")[1]
+    assert "no host failed" in deploy("--limit", "@retry")[1]
+
+
+def test_a_changed_playbook_is_not_resumed(deploy: Deploy, tmp_path: Path) -> None:
+    deploy()
+    (tmp_path / "play.yml").write_text(PLAYBOOK.replace("test -e", "test -f"))
+    code, output = deploy("--resume")
+    assert code == 1
+    assert "the playbook has changed" in output
+    assert "@retry" in output
+
+
+def test_events_are_lines_of_json_and_hide_what_no_log_does(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "h2-is-well").touch()
+    code, output = deploy("-o", "json", "--profile")
+    events = [json.loads(line) for line in output.splitlines()]
+    assert code == 0
+    assert "hush" not in output
+    assert [one["event"] for one in events] == [
+        "play", *["task", "result", "result"] * 3, "profile", "recap",
+    ]  # fmt: skip
+    result = events[2]
+    assert (result["host"], result["task"], result["outcome"]) == ("h1", "first", "changed")
+    assert result["result"]["dest"].endswith("h1-first")
+    assert result["seconds"] > 0
+    assert "result" not in events[-3]
+    assert events[-1]["hosts"]["h1"] == {
+        "ok": 3, "changed": 3, "unreachable": 0, "failed": 0, "skipped": 0, "rescued": 0,
+        "ignored": 0,
+    }  # fmt: skip
+
+
+def test_a_run_starts_at_a_task(deploy: Deploy) -> None:
+    assert headings(deploy("--start-at-task", "sec*", "-l", "h1")[1]) == ["second", "third"]
+    assert "no task is called 'nope'" in deploy("--start-at-task", "nope")[1]
+    code, output = deploy("--start-at-task", "second", "--tags", "files")
+    assert (code, "no task is called" in output) == (1, True)
+    assert "first" not in deploy("--start-at-task", "third", "--list-tasks")[1]
+
+
+def test_step_asks_before_each_task(deploy: Deploy) -> None:
+    code, output = deploy("--step", "-l", "h1", answers="n\ny\n\n")
+    assert (code, headings(output)) == (0, ["second"])
+    code, output = deploy("--step", "-l", "h1", answers="c\n")
+    assert (code, headings(output)) == (0, ["first", "second", "third"])
+    assert "--step" in deploy("--step", "--resume")[1]
+
+
+def test_hosts_that_do_not_answer_are_left_out_or_unreachable(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text(
+        "h1 ansible_connection=local\nh3 ansible_host=127.213.0.1 ansible_port=1\n"
+    )
+    code, output = deploy()
+    assert code == 4
+    assert "unreachable: [h3]" in output
+    code, output = deploy("--skip-offline")
+    assert code == 0
+    assert "h3 : offline, left out" in output
+    assert "unreachable=1" not in output
+
+
+def test_inventories_of_all_forms(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").write_text("ansible_connection: local\n")
+    for words, answers in ((("-i", "h1,"), ""), (("-i", "-"), "all: {hosts: {h1: }}\n")):
+        code, output = deploy(*words, answers=answers)
+        assert (code, headings(output)) == (0, ["first", "second", "third"]), output
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_a_profile_fits_a_terminal_and_is_read_without_colours(count: int) -> None:
+    hosts = [f"a-host-with-a-long-name-{number}" for number in range(count)]
+    tasks = {
+        (number, f"task {number} " + "x" * 60): dict.fromkeys(hosts, 0.1 * number)
+        for number in range(1, 31)
+    }
+    report = RunReport({host: Counts() for host in hosts}, (), 60.0, dict.fromkeys(hosts, 3.0))
+    out = io.StringIO()
+    Console(file=out, width=80, no_color=True).print(render_profile(tasks, report))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any(line.startswith("task 5 ") for line in lines)  # of the shorter ones
+    assert "and 10 shorter tasks, 5.50 s together" in lines
+    assert next(line for line in lines if line.startswith("task 30 ")).count("█") == 20
+    assert any("▒" in line and "46.50" in line and "10.50" in line for line in lines)

@@ -18,6 +18,7 @@ DEFINITION_FILE = "image.toml"
 SCHEMA_FILE = "image.schema.json"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+_BYTES_MAX = 1 << 20
 _MICROVM_MIB_MIN = 96
 _PROGRAMS = ("module", "script", "binary", "command", "container")
 
@@ -211,6 +212,8 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _toml_error(path, text, error) from error
+    except RecursionError as error:
+        raise ImageDefinitionError("nested too deeply", path=str(path)) from error
     try:
         definition = msgspec.convert(raw, ImageDefinition)
     except msgspec.ValidationError as error:
@@ -222,7 +225,11 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
 
 def _read(path: Path, folder: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        with path.open("rb") as file:
+            content = file.read(_BYTES_MAX + 1)
+        if len(content) > _BYTES_MAX:
+            raise ImageDefinitionError("too long for a definition", path=str(path))
+        return content.decode()
     except FileNotFoundError as error:
         known = sorted(entry.parent.name for entry in folder.glob(f"*/{DEFINITION_FILE}"))
         raise ImageDefinitionError(
@@ -249,9 +256,11 @@ def _mistakes(definition: ImageDefinition, folder: Path) -> Iterator[tuple[str, 
         yield "memory_mib", f"memory_mib must be at least {_MICROVM_MIB_MIN}; less does not boot"
     if definition.application is not None:
         yield from _application_mistakes(definition, definition.application, folder)
-    if not definition.health.path.startswith("/") or not definition.health.path.isprintable():
-        yield "health.path", "path must begin with `/` and have no control characters"
+    path = definition.health.path
+    if not path.startswith("/") or not path.isprintable() or " " in path:
+        yield "health.path", "path must begin with `/` and have no spaces or control characters"
     yield from _command_mistakes(definition)
+    yield from _nul_mistakes(definition)
     for variable, value in definition.environment.items():
         if not variable or "=" in variable or "\0" in variable + value:
             yield f"environment.{variable}", f"{variable!r} cannot be an environment variable"
@@ -266,6 +275,17 @@ def _command_mistakes(definition: ImageDefinition) -> Iterator[tuple[str, str]]:
             yield "health.check", "check = 'exec' needs a second process, which Nanos has not"
     elif health.command:
         yield "health.command", f"`command` is for check = 'exec', not {health.check!r}"
+
+
+def _nul_mistakes(definition: ImageDefinition) -> Iterator[tuple[str, str]]:
+    program = definition.application or ApplicationDefinition()
+    for key, words in (
+        ("application.arguments", program.arguments),
+        ("application.command", program.command or ()),
+        ("health.command", definition.health.command),
+    ):
+        if "\0" in "".join(words):
+            yield key, "no NUL can be in what a program is told"
 
 
 def _application_mistakes(
@@ -323,14 +343,23 @@ def _container_mistakes(
         yield "kinds", "a container can be a microvm only"
     if program.packages:
         yield "application.packages", "a container brings its own packages"
-    if program.container is not None and not (folder / program.container).exists():
+    if program.container is not None and not _is_there(folder / program.container):
         yield "application.container", f"{program.container!r} does not exist"
 
 
 def _is_beside(folder: Path, name: str, *, only_file: bool = False) -> bool:
-    path = folder / name
-    inside = path.resolve().is_relative_to(folder.resolve()) and ".." not in Path(name).parts
-    return inside and (path.is_file() if only_file else path.exists())
+    if ".." in Path(name).parts or not _is_there(folder / name):
+        return False
+    path = (folder / name).resolve()
+    return path.is_relative_to(folder.resolve()) and (path.is_file() or not only_file)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether it is a file or folder; a name that is too long is that of none."""
+    try:
+        return path.is_file() or path.is_dir()
+    except OSError:
+        return False
 
 
 def _toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:

@@ -29,7 +29,7 @@ def decode_manifest(content: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"that is no manifest: {error}") from error
     check_name(manifest.name)
     for blob in manifest.blobs():
@@ -47,7 +47,7 @@ def decode_signed(content: bytes) -> SignedManifest:
         raise ImageError("that manifest is too long")
     try:
         return msgspec.json.decode(content, type=SignedManifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"that is no signed manifest: {error}") from error
 
 

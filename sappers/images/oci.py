@@ -20,7 +20,7 @@ import msgspec
 import zstandard
 
 from sappers.errors import ImageError
-from sappers.images.tree import Tree
+from sappers.images.tree import DAMAGED, Tree
 
 _DOCUMENT_BYTES_MAX = 4 << 20
 _PLATFORM = ("linux", "amd64")
@@ -105,8 +105,11 @@ class _FolderFiles:
         self._folder = folder
 
     def open(self, name: str) -> BinaryIO | None:
-        path = self._folder / name
-        if not path.resolve().is_relative_to(self._folder.resolve()) or not path.is_file():
+        try:
+            path = (self._folder / name).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):  # no such file, nor can there be one
+            return None
+        if not path.is_relative_to(self._folder.resolve()) or not path.is_file():
             return None
         return path.open("rb")
 
@@ -170,15 +173,11 @@ class ContainerImage:
 
     def _apply(self, layer: _Layer, file: BinaryIO, tree: Tree) -> None:
         packed = _Hashing(file)
-        try:
+        with _reading(f"{self.name}: layer {layer.file}"):
             content = _Hashing(_decompressed(packed))
             tree.add_tar(cast("BinaryIO", content))
             content.drain()
             packed.drain()
-        except (zstandard.ZstdError, gzip.BadGzipFile, EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of this machine's disk
-            raise ImageError(f"{self.name}: layer {layer.file} is damaged: {error}") from error
         if layer.digest not in (None, packed.digest) or layer.content_digest != content.digest:
             raise ImageError(f"{self.name}: layer {layer.file} is not what its digest says")
 
@@ -196,7 +195,7 @@ class ContainerImage:
         descriptor = self._choose(index)
         text = self._blob(descriptor.digest)
         if descriptor.media_type in _INDEX_TYPES or b'"manifests"' in text[:4096]:
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):
                 return self._from_index(msgspec.json.decode(text, type=_Index))
         manifest = self._decode(text, _Manifest, "its manifest")
         layers = [_Layer(_blob_name(layer.digest), layer.digest, "") for layer in manifest.layers]
@@ -246,7 +245,7 @@ class ContainerImage:
         file = self._files.open(name)
         if file is None:
             return None
-        with file:
+        with file, _reading(f"{self.name}: {name}"):
             text = file.read(_DOCUMENT_BYTES_MAX + 1)
         if len(text) > _DOCUMENT_BYTES_MAX:
             raise ImageError(f"{self.name}: {name} is too large to be what it should be")
@@ -255,7 +254,7 @@ class ContainerImage:
     def _decode(self, text: bytes, kind: Any, what: str) -> Any:
         try:
             return msgspec.json.decode(text, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ImageError(f"{self.name}: {what} cannot be read: {error}") from error
 
 
@@ -271,11 +270,23 @@ def open_container(path: Path) -> Iterator[ContainerImage]:
         return
     try:
         archive = tarfile.open(path, encoding="utf-8")  # noqa: SIM115 - closed below
-        files = _TarFiles(archive)
-    except (tarfile.TarError, EOFError) as error:
-        raise ImageError(f"{path.name} is neither a folder nor a tar: {error}") from error
+    except tarfile.ReadError as error:  # lists what each kind of compression says
+        raise ImageError(f"{path.name} is neither a folder nor a tar, or is damaged") from error
     with archive:
+        with _reading(path.name):
+            files = _TarFiles(archive)
         yield ContainerImage(path.name, files)
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """A block that reads what others wrote; damage in it is an `ImageError`."""
+    try:
+        yield
+    except (zstandard.ZstdError, OSError, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of this machine's disk
+        raise ImageError(f"{what} is damaged: {error}") from error
 
 
 def _blob_name(digest: str) -> str:

@@ -13,7 +13,10 @@ _ROOT = Path(sappers.__file__).parent.parent
 
 def find_source(module: str) -> Path | None:
     """The file of a module or package of Sappers, or None when there is none."""
-    path = _ROOT.joinpath(*module.split("."))
+    parts = module.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    path = _ROOT.joinpath(*parts)
     for source in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
         if source.is_file():
             return source

@@ -9,9 +9,11 @@ kept as data, which is why no build needs root.
 from __future__ import annotations
 
 import itertools
+import lzma
 import shutil
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +21,17 @@ from typing import BinaryIO
 from sappers.errors import ImageError
 from sappers.images.archive import Entry
 
+DAMAGED = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError)
+"""What reading an archive raises that is damaged, or made to break whoever reads it."""
+
 _LINKS_MAX = 40
 _DEPTH_MAX = 256  # folders are walked by functions that call themselves
 _SPARE_BYTES = 64 << 20  # of the builder's disk
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _SPOOLED_ABOVE_BYTES = 4096
+_NAME_BYTES_MAX, _LINK_BYTES_MAX = 255, 4095  # of Linux
+_OWNER_MAX = (1 << 32) - 1
 
 
 class Inode:
@@ -137,7 +144,7 @@ class Tree:
                     if inode is not None:
                         fresh.add(id(inode))
                         kept.append(inode)
-        except (tarfile.TarError, EOFError) as error:
+        except DAMAGED as error:
             raise ImageError(f"{self.name}: an archive is damaged: {error}") from error
 
     def entries(self, keep: Callable[[str], bool] | None = None) -> Iterator[Entry]:
@@ -209,10 +216,14 @@ class Tree:
         """The member as a node; None for what a guest makes itself (devices)."""
         permissions = member.mode & 0o7777
         owner = (member.uid, member.gid)
+        if not all(0 <= one <= _OWNER_MAX for one in owner):
+            raise ImageError(f"{self.name}: {member.name} has an owner that no file can have")
         if member.isdir():
             return Folder(permissions, *owner)
         if member.issym():
             link = member.linkname.encode("utf-8", "surrogateescape")
+            if not 0 < len(link) <= _LINK_BYTES_MAX or b"\0" in link:
+                raise ImageError(f"{self.name}: {member.name} is a link to nothing that can be")
             return Inode(stat.S_IFLNK | 0o777, link, *owner)
         if member.isfifo():
             return Inode(stat.S_IFIFO | permissions, b"", *owner)
@@ -267,7 +278,10 @@ class Tree:
         """
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise ImageError(f"{self.name}: an archive names {name!r}, which leads outside of it")
-        return _parts(name)
+        parts = _parts(name)
+        if any(len(part.encode("utf-8", "surrogateescape")) > _NAME_BYTES_MAX for part in parts):
+            raise ImageError(f"{self.name}: {name[:80]!r}… is too long for the name of a file")
+        return parts
 
     def _parent(self, parts: list[str], *, make: bool) -> tuple[Folder, str]:
         if not parts:

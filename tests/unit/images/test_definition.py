@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,17 @@ def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
         ('check = "http"', 'check = "http"\ntimeout_seconds = 0', 11, ">= 0.1"),
         ('check = "http"', 'check = "exec"', 10, "needs a `command`"),
         ('check = "http"', 'check = "http"\ncommand = ["true"]', 11, "is for check = 'exec'"),
-        ('path = "/health"', 'path = "/a\\r\\nb"', 11, "no control characters"),
+        ('path = "/health"', 'path = "/a\\r\\nb"', 11, "control characters"),
+        ('path = "/health"', 'path = "/a b"', 11, "no spaces"),
         ('path = "/health"', "path = [", 11, "nvalid"),
+        ('files = ["app.py"]', 'files = ["a\\u0000"]', 7, "is not beside"),
+        ('files = ["app.py"]', f'files = ["{"x" * 300}"]', 7, "is not beside"),
+        ('module = "app"', f'binary = "{"x" * 300}"', 6, "no file beside"),
+        ('module = "app"', f'container = "{"x" * 300}"', 6, "does not exist"),
+        (MODULE, f'{MODULE}\nsappers_modules = ["sappers./etc/os"]', 8, "no module of Sappers"),
+        (MODULE, f'{MODULE}\narguments = ["a\\u0000"]', 8, "no NUL"),
+        (MODULE, 'command = ["sh\\u0000"]', 6, "no NUL"),
+        ('check = "http"', 'check = "exec"\ncommand = ["a\\u0000"]', 11, "no NUL"),
         ('[health]\ncheck = "http"', '[environment]\n"A=B" = "1"\n[health]', 10, "variable"),
         ('[health]\ncheck = "http"', "[environment]\nA = 1\n[health]", 9, "environment"),
         ('[health]\ncheck = "http"', "[appliance]\ndisk_mib = 3000\n[health]", 9, "for kind"),
@@ -131,6 +141,30 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (folder / "web" / "image.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ImageDefinitionError, match="not UTF-8"):
         load_definition(folder, "web")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "a = " + "{a = " * 20_000])
+def test_what_nests_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ImageDefinitionError, match="nested too deeply"):
+        load_definition(written(tmp_path, text), "web")
+
+
+def test_a_file_that_is_no_definition_is_not_read_whole(tmp_path: Path) -> None:
+    folder = written(tmp_path, GOOD)
+    with (folder / "web" / "image.toml").open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ImageDefinitionError, match="too long"):
+        load_definition(folder, "web")
+
+
+def test_what_is_neither_file_nor_folder_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    folder = written(tmp_path, GOOD.replace("app.py", "other"))
+    other = folder / "web" / "other"
+    for make in (os.mkfifo, lambda path: path.symlink_to("other")):
+        make(other)
+        with pytest.raises(ImageDefinitionError, match="is not beside"):
+            load_definition(folder, "web")
+        other.unlink()
 
 
 @pytest.mark.parametrize("path", [*DEFINITIONS, *APPLIANCES], ids=lambda path: path.parent.name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
+import random
 import tarfile
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from sappers.errors import ImageError
 from sappers.images.oci import open_container
 from sappers.images.tree import Tree
-from tests.unit.images.containers import file, layer, symlink
+from tests.unit.images.containers import Layout, Member, file, layer, symlink
 
 
 def _add(tmp_path: Path, content: bytes) -> Tree:
@@ -51,4 +54,68 @@ def test_an_index_that_is_a_link_to_itself_is_none(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     path.write_bytes(layer(symlink("index.json", "index.json")))
     with pytest.raises(ImageError, match="no container image"), open_container(path):
+        pass
+
+
+def _told(length_and_key: bytes) -> bytes:
+    """An archive whose first file has these words in its extended header."""
+    info = tarfile.TarInfo("f")
+    info.type, info.size = tarfile.XHDTYPE, len(length_and_key)
+    padding = bytes(-len(length_and_key) % tarfile.BLOCKSIZE)
+    return info.tobuf(tarfile.USTAR_FORMAT) + length_and_key + padding + layer(file("f", "x"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"23 GNU.sparse.size=abc\n",
+        b"25 GNU.sparse.map=a,bcde\n",
+        b"99999999999999999999 a=b\n",
+    ],
+)
+def test_numbers_that_are_none_are_damage(tmp_path: Path, words: bytes) -> None:
+    with pytest.raises(ImageError, match="damaged"):
+        _add(tmp_path, _told(words))
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        (file("f", "x", pax_headers={"uid": "-1"}), "owner"),
+        (file("f", "x", pax_headers={"gid": str(1 << 32)}), "owner"),
+        (file("x" * 256, "x"), "name of a file"),
+        (symlink("l", ""), "link to nothing"),
+        (symlink("l", "x" * 4096), "link to nothing"),
+    ],
+)
+def test_what_no_file_system_holds_is_refused(tmp_path: Path, member: Member, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        _add(tmp_path, layer(member))
+
+
+@pytest.mark.parametrize("place", range(1000, 20_000, 1000))
+def test_a_tar_whose_compression_is_damaged_says_so(tmp_path: Path, place: int) -> None:
+    layout = Layout()
+    content = random.Random(1).choices(b"0123456789abcdef", k=40_000)
+    layout.index(layout.image([layer(file("f", bytes(content)))], ""))
+    packed = bytearray(gzip.compress(layout.write_tar(tmp_path / "plain.tar").read_bytes()))
+    packed[place : place + 50] = b"\xff" * 50
+    path = tmp_path / "image.tar.gz"
+    path.write_bytes(packed)
+    with pytest.raises(ImageError), open_container(path) as image:
+        list(image.unpack(Tree(tmp_path, "it")))
+
+
+def test_documents_that_nest_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    path.write_bytes(layer(file("index.json", '{"x":' + "[" * 100_000)))
+    with pytest.raises(ImageError, match=r"index\.json cannot be read"), open_container(path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop"])
+def test_a_layer_of_an_impossible_name_is_missing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "manifest.json").write_text(json.dumps([{"Config": name, "Layers": []}]))
+    with pytest.raises(ImageError, match="is missing"), open_container(tmp_path):
         pass

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
 from sappers.images.chunks import digest_of, pack
 from sappers.images.files import refusing
-from sappers.images.manifests import encode_manifest
+from sappers.images.manifests import decode_manifest, decode_signed, encode_manifest
 from sappers.images.store import FolderImageStore
 from sappers.model.image import (
     CHUNK_BYTES,
@@ -644,3 +645,9 @@ def test_boots_of_every_kind_travel(store: FolderImageStore, other: FolderImageS
         copy_image(store, other, digest)
         assert other.assemble(digest) == manifest
         assert msgspec.json.decode(encode_manifest(manifest), type=Manifest) == manifest
+
+
+@pytest.mark.parametrize("decode", [decode_manifest, decode_signed])
+def test_a_manifest_that_nests_without_end_is_none(decode: Callable[[bytes], object]) -> None:
+    with pytest.raises(ImageError, match=r"no .*manifest"):
+        decode(b'{"x":' + b"[" * 100_000)

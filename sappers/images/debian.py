@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from sappers.errors import ImageError
 
 _URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) ?(?P<digest>\S*)")
 _UPDATE_HINT = "run `apt-get update`; images are built on Debian 12 (bookworm, amd64)"
+_FULL_HINT = "free some space and repeat"
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -162,11 +164,16 @@ _OPTIONS = ("-q", *(("-o", "APT::Sandbox::User=root") if os.geteuid() == 0 else 
 
 
 def _run(*command: str, folder: Path | None = None) -> str:
+    # LANGUAGE would have apt speak it even so.
+    environment = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as error:
         raise ImageError(f"{command[0]} is not here", hint=_UPDATE_HINT) from error
     if done.returncode != 0:
         tail = (done.stderr or done.stdout).strip()[-500:]
-        raise ImageError(f"`{' '.join(command[:6])} …` failed: {tail}", hint=_UPDATE_HINT)
+        hint = _FULL_HINT if os.strerror(errno.ENOSPC) in tail else _UPDATE_HINT
+        raise ImageError(f"`{' '.join(command[:6])} …` failed: {tail}", hint=hint)
     return done.stdout

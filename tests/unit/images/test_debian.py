@@ -1,0 +1,31 @@
+"""What apt and dpkg say is understood wherever they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sappers.errors import ImageError
+from sappers.images import debian
+
+
+def test_apt_is_understood_in_any_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        kernel = debian.kernel_package()
+    except ImageError as error:
+        pytest.skip(f"apt has no lists here: {error}")
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de:fr")
+    assert debian.kernel_package() == kernel
+
+
+def test_a_full_disk_is_not_blamed_on_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "dpkg-deb"
+    tool.write_text("#!/bin/sh\necho 'tar: x: Cannot write: No space left on device' >&2\nexit 2\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ImageError, match="No space left") as caught:
+        debian.unpack(tmp_path / "x.deb", tmp_path / "x")
+    assert caught.value.hint == "free some space and repeat"

@@ -187,7 +187,7 @@ def sappers(
         typer.Option(
             metavar="NAME",
             help="Launch an application as a unikernel, and wait until it is "
-            "healthy. Again with another image: change it.",
+            "healthy. Again: change what the flags say, and nothing else.",
             rich_help_panel=_ASKING,
         ),
     ] = None,
@@ -204,7 +204,8 @@ def sappers(
         typer.Option(
             metavar="FILE",
             help="Its image: a file of `sappers-deploy image export`, or the raw "
-            "disk of a Nanos image. If not given: the cluster's image of that name.",
+            "disk of a Nanos image. If not given: what runs already, or the cluster's image "
+            "of that name.",
             rich_help_panel=_ASKING,
         ),
     ] = None,

@@ -26,6 +26,7 @@ from sappers.config import StateFolder
 from sappers.errors import IdentityError
 from sappers.images.manifests import decode_manifest
 from sappers.model.image import Manifest
+from sappers.model.workload import Workload
 
 QUORUM_SECONDS = 60.0
 HEALTHY_SECONDS = 300.0
@@ -70,19 +71,10 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         hint="start more of its agents; sappers-deploy status says what is missing",
         console=console,
     )
-    if launch.image is not None:
-        digest, manifest = _push_file(client, launch, launch.image, keys, console)
-    else:
-        calls = ImageCalls(client)
-        digest = cluster_image(calls.images().images, launch.name).image.digest
-        manifest = decode_manifest(calls.signed(digest).manifest)
-        require_kind(manifest, launch)
-    wanted = WantedWorkload(
-        image=WantedImage(manifest.name, digest),
-        memory_mib=manifest.memory_mib,
-        guest_port=launch.port or manifest.guest_port,
-        service=launch.service or None,
-    )
+    workloads = client.workloads(consistency="linearizable").workloads
+    before = next((one for one in workloads if one.name == launch.name), None)
+    digest, manifest = _image_for(client, launch, before, keys, console)
+    wanted = wanted_workload(launch, digest, manifest, before)
     written = client.put_workload(launch.name, wanted)
     revision = committed_revision(client, launch.name, written, console)
     wait_until(
@@ -98,6 +90,60 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
         console.print(_NO_CONSUL, soft_wrap=True, highlight=False)
     for place in where_it_answers(view, launch.name, revision):
         typer.echo(place)
+
+
+def _image_for(
+    client: OperatorClient,
+    launch: Launch,
+    before: Workload | None,
+    keys: ClusterKeys | None,
+    console: Console,
+) -> tuple[str, Manifest]:
+    """Digest and manifest of what is to run: the file's, what runs already, or the cluster's."""
+    if launch.image is not None:
+        return _push_file(client, launch, launch.image, keys, console)
+    calls = ImageCalls(client)
+    if before is not None:
+        digest = before.image.digest
+    else:
+        digest = cluster_image(calls.images().images, launch.name).image.digest
+    manifest = decode_manifest(calls.signed(digest).manifest)
+    require_kind(manifest, launch)
+    return digest, manifest
+
+
+def wanted_workload(
+    launch: Launch, digest: str, manifest: Manifest, before: Workload | None
+) -> WantedWorkload:
+    """What to ask for: of a workload that is there, what the flags do not say stays.
+
+    Args:
+        launch: What the flags say.
+        digest: Of the image that is to run, which `manifest` is of.
+        manifest: What it says counts for a new workload.
+        before: The workload as it is, or None.
+    """
+    image = WantedImage(manifest.name, digest)
+    if before is None:
+        return WantedWorkload(
+            image=image,
+            memory_mib=manifest.memory_mib,
+            guest_port=launch.port or manifest.guest_port,
+            service=launch.service or None,
+        )
+    return WantedWorkload(
+        image=image,
+        # Another image may need more than the one before.
+        memory_mib=max(before.memory_mib, manifest.memory_mib if launch.image else 0),
+        guest_port=launch.port or before.guest_port,
+        host_port=before.host_port,
+        count=max(before.count, 1),
+        cold=before.cold,
+        service=launch.service or before.service or None,
+        links=before.links,
+        exclusive=before.exclusive,
+        private=before.private,
+    )
 
 
 def _push_file(

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from sappers.agent.clock import SystemClock
+from sappers.agent.running import RunningAgent, announce, claimed
 from sappers.api.server import ApiServer
 from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
@@ -40,6 +41,7 @@ from tests.fake_member import FakeMember, make_allocation
 from tests.identities import make_cluster_identities
 
 COMMAND = str(Path(sys.executable).parent / "sappers-deploy")
+AGENT = str(Path(sys.executable).parent / "sappers")
 
 
 class Ended:
@@ -100,9 +102,9 @@ class Control:
         proposal = Proposal(f"r{log.state().index}", "n1", 1.0, commands)
         assert not (await log.propose(proposal, 1)).refused
 
-    async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def begin(self, *arguments: str, program: str = COMMAND) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            COMMAND,
+            program,
             *arguments,
             env=self.environment,
             stdout=asyncio.subprocess.PIPE,
@@ -119,8 +121,8 @@ class Control:
                 await process.communicate()
         await self.server.stop()
 
-    async def deploy(self, *arguments: str) -> Ended:
-        process = await self.begin(*arguments)
+    async def deploy(self, *arguments: str, program: str = COMMAND) -> Ended:
+        process = await self.begin(*arguments, program=program)
         async with asyncio.timeout(60):
             out, err = await process.communicate()
         return Ended(process.returncode, out, err)
@@ -201,6 +203,29 @@ async def test_run_ps_logs_status_events_stop(control: Control) -> None:
     again = await control.deploy("stop", "web")
     assert again.code == 1
     assert "no workload web" in again.err
+
+
+async def test_launched_again_a_workload_keeps_what_the_flags_do_not_say(
+    control: Control, tmp_path: Path
+) -> None:
+    control.keep_image()
+    options = ("--image", "hello", "--count", "2", "--link", "db", "--private", "--memory", "200")
+    ran = await control.deploy("run", "web", *options, "--no-wait")
+    assert ran.code == 0, ran
+    await place_what_is_wanted(control)
+    before = control.member.log.state().workloads["web"]
+
+    state = tmp_path / "n1"  # as of an agent by hand that runs, and is this test's member
+    with claimed(state / "agent.lock") as lock:
+        announce(lock, RunningAgent("n1", os.getpid(), "127.0.0.1", control.server.port))
+        launched = await control.deploy(
+            "--launch-microvm", "web", "--consul-service", "shop", str(state), program=AGENT
+        )
+    assert launched.code == 0, launched
+    assert "web is healthy" in launched.err
+    after = control.member.log.state().workloads["web"]
+    assert (before.count, before.links, before.private) == (2, ("db",), True)
+    assert after == msgspec.structs.replace(before, service="shop")
 
 
 async def test_a_guest_that_never_gets_healthy_ends_with_where_to_look(control: Control) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-ENTRIES = "sappers.log.entries"  # leader -> all: committed entries, msgpack of model.commands.Entry
-HEARTBEAT = "sappers.log.heartbeat"  # leader -> all: {"index": int, "term": int} as JSON
+ENTRIES = "sappers.log.entries"  # leader -> all: signed; model.commands.Entry as msgpack
+HEARTBEAT = "sappers.log.heartbeat"  # leader -> all: signed; how far the log is, as JSON
 PULSE_ALL = "sappers.member.*.pulse"
 REFUSED = "sappers.refused"  # member -> all: {public key of a hub user: violations} as JSON
 EVENTS = "sappers.events"  # prefix; leader -> anyone: model.event.Event as JSON
@@ -29,7 +29,7 @@ def guest(allocation_id: str) -> str:
 
 
 def guest_health(allocation_id: str) -> str:
-    """Guest -> its member: a health push, JSON {"healthy", "reason", "boot_id", "sequence"}."""
+    """Guest -> its member: a health push, as JSON; the sidecar's own words of itself."""
     return f"{guest(allocation_id)}.health"
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sappers.agent import registration
@@ -25,6 +26,8 @@ from sappers.consul.registry import ConsulRegistry
 from sappers.errors import ConsulError
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
+from sappers.model.repair import HEALER
+from sappers.model.workload import MONITOR
 from sappers.provisioner.consul_program import FETCH_CONSUL
 from tests.consul_agents import DevConsul
 from tests.unit.decisions.test_reconcile_services import ME, allocation, world
@@ -110,6 +113,24 @@ async def test_guests_are_registered_reported_and_gone(consul: DevConsul) -> Non
         assert instances(consul) == {}
         await until(one, world(), lambda: instances(consul, "shop") == {})
         await until(one, world(), lambda: one.word == "ok")
+
+
+async def test_healers_and_monitors_are_in_the_catalogue_as_any_guest(consul: DevConsul) -> None:
+    healer = allocation(2, id="healer-0a1b2c3d", workload=HEALER, repair="r1", host_port=None)
+    monitor = allocation(3, id="monitor-0a1b2c3d", workload=MONITOR, role="monitor", host_port=9100)
+    found = {
+        "hello": {ID: ("10.0.0.1", 20001, "passing")},
+        HEALER: {f"sappers-{healer.id}": ("10.0.0.1", 0, "passing")},
+        MONITOR: {f"sappers-{monitor.id}": ("10.0.0.1", 9100, "passing")},
+    }
+    async with registering(consul.settings) as one:
+        state = world(allocation(1), healer, monitor)
+        await until(one, state, lambda: all(instances(consul, s) == found[s] for s in found))
+        assert found.keys() <= consul.get("/v1/catalog/services").keys()
+        over = msgspec.structs.replace(healer, status=AllocationStatus.STOPPED)
+        state = world(allocation(1), over, monitor)
+        await until(one, state, lambda: instances(consul, HEALER) == {})
+        assert instances(consul, MONITOR) == found[MONITOR]
 
 
 async def test_drift_is_corrected_and_others_are_left_alone(consul: DevConsul) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from sappers.agent.clock import StepWatch
 from sappers.agent.genesis import load_genesis
 from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.errors import OutcomeUnknown, SappersError
@@ -45,6 +46,7 @@ class Leadership:
         self._agent = agent
         self._fencing = fencing
         self._clock = clock
+        self._steps = StepWatch(clock)
         self._genesis = genesis
         self._is_unsure = False  # a plan may be in the log that the state does not show
 
@@ -60,7 +62,11 @@ class Leadership:
         state, status = replicated.state(), replicated.status()
         commands: Sequence[Command]
         if state.cluster_id:
-            commands = reconcile_cluster(state, observed, self._clock.now(), self._fencing)
+            now, unstepped_seconds = self._steps.read()
+            steady_seconds = min(unstepped_seconds, observed.leading_seconds)
+            commands = reconcile_cluster(
+                state, observed, now, self._fencing, steady_seconds=steady_seconds
+            )
         else:
             genesis = load_genesis(self._genesis)
             assert genesis is not None, "only voters lead, and voters have a genesis"

@@ -63,7 +63,9 @@ class Observer:
         except SappersError:
             # A reading that failed is no reading: better none of the guests' plans this time
             # than guests that look gone.
-            return MemberObservation(gossip=self._membership.members(), raft=status)
+            return MemberObservation(
+                gossip=self._membership.members(), raft=status, leading_seconds=leading_seconds
+            )
         return MemberObservation(
             gossip=self._membership.members(),
             raft=status,

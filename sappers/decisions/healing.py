@@ -3,7 +3,8 @@
 A repair is about a host whose agent died, or is suspected (`decisions.suspicion`). What the host's
 guests were doing is placed elsewhere meanwhile (`reconcile_cluster`), which never waits for it.
 Whether a member is restored is judged by gossip and by what is held against it; a healer's word
-alone closes nothing but what cannot be reached.
+alone closes nothing but what cannot be reached. What must last for a time is counted as a leader
+can believe it (`decisions.leader_time`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 
 import msgspec
 
+from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.scheduler import NoPlacement, place
 from sappers.decisions.suspicion import SURE_SECONDS, repair_is_due
 from sappers.model.allocation import Allocation, AllocationStatus
@@ -45,18 +47,18 @@ REPAIRS_MAX, REPAIRS_MAX_WITHIN_SECONDS = 3, 3600.0
 HEALER_MEMORY_MIB = 256
 
 
-def reconcile_repairs(state: ClusterState, now: float) -> tuple[Command, ...]:
+def reconcile_repairs(state: ClusterState, time: LeaderTime) -> tuple[Command, ...]:
     """The commands that repairs need; empty when nothing is to do.
 
     Args:
         state: The leader's state, with what gossip says now.
-        now: Unix time in seconds.
+        time: The leader's.
     """
     commands: list[Command] = []
     for _, repair in sorted(state.repairs.items()):
         if not repair.status.is_terminal:
-            commands.extend(_reconcile_repair(state, repair, now))
-    commands.extend(_open_repairs(state, now))
+            commands.extend(_reconcile_repair(state, repair, time))
+    commands.extend(_open_repairs(state, time))
     commands.extend(_stop_idle_healers(state))
     return tuple(commands)
 
@@ -84,14 +86,14 @@ def repairs_exhausted(state: ClusterState, member: Member, since: float) -> bool
     return len(repairs_of(state, member.id, since - REPAIRS_MAX_WITHIN_SECONDS)) >= REPAIRS_MAX
 
 
-def _open_repairs(state: ClusterState, now: float) -> list[Command]:
+def _open_repairs(state: ClusterState, time: LeaderTime) -> list[Command]:
     commands: list[Command] = []
     for _, member in sorted(state.members.items()):
         trouble = _trouble(state, member)
-        if trouble is None or not _wants_repair(state, member, trouble, now):
+        if trouble is None or not _wants_repair(state, member, trouble, time):
             continue
-        repair_id = _short_id("repair", state.cluster_id, member.id, trouble.since)
-        reason = f"{trouble.what} for {now - trouble.since:.0f} s{trouble.more}"
+        reason = f"{trouble.what} for {time.since(trouble.since):.0f} s{trouble.more}"
+        repair_id = _repair_id(state, member, trouble)
         commands.append(OpenRepair(repair_id, member.id, reason, trouble.sources))
     return commands
 
@@ -118,7 +120,12 @@ def _trouble(state: ClusterState, member: Member) -> _Trouble | None:
     return _Trouble(suspicion.since, sources, "suspected", f": {suspicion.reason}")
 
 
-def _wants_repair(state: ClusterState, member: Member, trouble: _Trouble, now: float) -> bool:
+def _repair_id(state: ClusterState, member: Member, trouble: _Trouble) -> str:
+    """The same for the same trouble, by whatever clock it is looked at."""
+    return _short_id("repair", state.cluster_id, member.id, trouble.since)
+
+
+def _wants_repair(state: ClusterState, member: Member, trouble: _Trouble, time: LeaderTime) -> bool:
     """Whether the trouble has lasted long enough, and nobody has seen to it yet.
 
     A host that an operator has drained is the operator's, until it is used again.
@@ -128,23 +135,24 @@ def _wants_repair(state: ClusterState, member: Member, trouble: _Trouble, now: f
         return False
     if state.open_repair(member.id) is not None or state.newest_guest_image(*HEALER_IMAGES) is None:
         return False
-    last = latest_repairs(state).get(member.id)
-    if last is not None and last.opened_at >= trouble.since:
+    if _repair_id(state, member, trouble) in state.repairs:
         return False
-    recent = repairs_of(state, member.id, now - REPAIRS_MAX_WITHIN_SECONDS)
+    last = latest_repairs(state).get(member.id)
+    # One that was opened in the future says nothing: a clock was ahead.
+    if last is not None and trouble.since <= last.opened_at <= time.now:
+        return False
+    recent = repairs_of(state, member.id, trouble.since - REPAIRS_MAX_WITHIN_SECONDS)
     return not repairs_exhausted(state, member, trouble.since) and repair_is_due(
-        trouble.sources, now - trouble.since, len(recent)
+        trouble.sources, time.since(trouble.since), len(recent)
     )
 
 
-def _reconcile_repair(state: ClusterState, repair: Repair, now: float) -> list[Command]:
+def _reconcile_repair(state: ClusterState, repair: Repair, time: LeaderTime) -> list[Command]:
     member = state.members.get(repair.member_id)
     if member is None or member.state is MemberState.LEFT:
         return [CloseRepair(repair.id, RepairStatus.MOVED, "the member left the cluster")]
     if member.state is MemberState.ALIVE and state.suspicion(member.id) is None:
-        dropped = state.suspicions.get(member.id)
-        since = max(member.state_since, dropped.changed_at if dropped is not None else 0.0)
-        if now - since < _wait_for(repair, now):
+        if _well_for(state, member, time) < _wait_for(repair, time):
             return []
         return [CloseRepair(repair.id, RepairStatus.RESTORED, _how_restored(repair, member))]
     if repair.finding is Finding.UNREACHABLE:
@@ -154,21 +162,40 @@ def _reconcile_repair(state: ClusterState, repair: Repair, now: float) -> list[C
         text = f"{member.name}: {repair.trouble}"
         return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
     if repair.status is not RepairStatus.OPEN:
-        return _watch_attempt(state, repair, now)
+        return _watch_attempt(state, repair, time)
     if repair.attempt >= ATTEMPTS_MAX:
         text = f"{member.name}: {repair.attempt} attempts failed, at last: {repair.trouble}"
         return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
-    if now < repair.retry_at or _trouble(state, member) is None:
+    waits = not time.is_over(repair.changed_at, repair.retry_at)
+    if waits or _trouble(state, member) is None or _is_at_work(state, repair, time):
         return []
-    if state.healers_at_work(repair, now):
-        return []
-    return _assign(state, repair, member, now)
+    return _assign(state, repair, member, time)
 
 
-def _wait_for(repair: Repair, now: float) -> float:
+def _well_for(state: ClusterState, member: Member, time: LeaderTime) -> float:
+    """For how many seconds gossip has had a member alive and nothing spoke against it."""
+    dropped = state.suspicions.get(member.id)
+    alive = time.since(member.state_since)
+    return alive if dropped is None else min(alive, time.since(dropped.changed_at))
+
+
+def _wait_for(repair: Repair, time: LeaderTime) -> float:
     """How long a member must be alive again; longer while its healer still looks at it."""
     looking = repair.status is RepairStatus.CLAIMED and repair.finding is None
-    return LAST_WORD_SECONDS if looking and now < repair.deadline else STAYS_UP_SECONDS
+    in_time = not time.is_over(repair.changed_at, repair.deadline)
+    return LAST_WORD_SECONDS if looking and in_time else STAYS_UP_SECONDS
+
+
+def _is_at_work(state: ClusterState, repair: Repair, time: LeaderTime) -> bool:
+    """Whether an earlier healer may still be able to do something.
+
+    The state machine asks the wall clock alone, which may have stepped past a credential's end.
+    """
+    now = time.now
+    if repair.credential_until:
+        given = repair.credential_until - REPAIR_SECONDS
+        now = min(now, given + time.since(given))
+    return bool(state.healers_at_work(repair, now))
 
 
 def _how_restored(repair: Repair, member: Member) -> str:
@@ -189,22 +216,22 @@ def _where_its_work_is(state: ClusterState, member: Member) -> str:
     return f"what ran there ({', '.join(lost)}) is placed elsewhere"
 
 
-def _watch_attempt(state: ClusterState, repair: Repair, now: float) -> list[Command]:
+def _watch_attempt(state: ClusterState, repair: Repair, time: LeaderTime) -> list[Command]:
     """Nothing as long as the healer may still succeed; else the end of the attempt."""
-    why = _why_failed(state, repair, now)
+    why = _why_failed(state, repair, time)
     if not why:
         return []
-    retry_at = now + RETRY_SECONDS * 2.0 ** (repair.attempt - 1)
+    retry_at = time.now + RETRY_SECONDS * 2.0 ** (repair.attempt - 1)
     return [FailAttempt(repair.id, repair.attempt, why, retry_at)]
 
 
-def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
+def _why_failed(state: ClusterState, repair: Repair, time: LeaderTime) -> str:
     """Why nothing comes of the attempt any more, or empty."""
     healer = state.allocations.get(repair.allocation_id)
     if repair.finding is Finding.FAILED:
         return repair.trouble
     if repair.finding is Finding.RESTORED:
-        if now - repair.changed_at < GOSSIP_SECONDS:
+        if time.since(repair.changed_at) < GOSSIP_SECONDS:
             return ""
         wrong = _still_wrong(state, repair)
         return f"its healer says that it is restored, but {wrong}: {repair.trouble}"
@@ -212,7 +239,7 @@ def _why_failed(state: ClusterState, repair: Repair, now: float) -> str:
         return "its healer is gone"
     if healer.status.is_terminal:
         return f"{healer.id} is {healer.status}: {healer.reason}"
-    if now < repair.deadline:
+    if not time.is_over(repair.changed_at, repair.deadline):
         return ""
     if repair.status is RepairStatus.CLAIMED:
         return f"{healer.id} is not done in time"
@@ -226,7 +253,7 @@ def _still_wrong(state: ClusterState, repair: Repair) -> str:
     return suspicion.reason
 
 
-def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> list[Command]:
+def _assign(state: ClusterState, repair: Repair, member: Member, time: LeaderTime) -> list[Command]:
     image = state.newest_guest_image(*HEALER_IMAGES)
     if image is None:
         text = f"{member.name}: the cluster has no image {HEALER} any more"
@@ -236,7 +263,7 @@ def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> 
     wanted = Workload(HEALER, reference, memory_mib=HEALER_MEMORY_MIB)
     chosen = place(state, wanted, avoid=repair.member_id)
     if isinstance(chosen, NoPlacement):
-        if now - repair.changed_at < WITHOUT_ROOM_SECONDS:
+        if time.since(repair.changed_at) < WITHOUT_ROOM_SECONDS:
             return []
         text = f"{member.name}: no room for a healer: {chosen.reason}"
         return [CloseRepair(repair.id, RepairStatus.FAILED, text)]
@@ -252,7 +279,7 @@ def _assign(state: ClusterState, repair: Repair, member: Member, now: float) -> 
         # Clones of a checkpoint would share what their SSH library drew before it was taken.
         cold=True,
     )
-    return [AssignHealer(repair.id, attempt, healer, chosen.reason, now + CLAIM_SECONDS)]
+    return [AssignHealer(repair.id, attempt, healer, chosen.reason, time.now + CLAIM_SECONDS)]
 
 
 def _stop_idle_healers(state: ClusterState) -> list[Command]:

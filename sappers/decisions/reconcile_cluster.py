@@ -7,6 +7,7 @@ and allocation ids follow from the state they were decided on.
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import cached_property
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from sappers.decisions.fencing import may_run, places_free, surely_ended_of
 from sappers.decisions.healing import reconcile_repairs
 from sappers.decisions.hub import plan_hub
+from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.scheduler import Placement, Room
 from sappers.decisions.suspicion import reconcile_suspicions
 from sappers.decisions.system_workloads import plan_system_workloads
@@ -45,6 +47,8 @@ def reconcile_cluster(
     observed: MemberObservation,
     now: float,
     fencing: FencingSettings = FencingSettings(),  # noqa: B008 - a frozen value
+    *,
+    steady_seconds: float = math.inf,
 ) -> tuple[Command, ...]:
     """The commands that bring the cluster closer to what is wanted; empty when nothing is to do.
 
@@ -53,17 +57,19 @@ def reconcile_cluster(
         observed: What the leader sees.
         now: Unix time in seconds.
         fencing: How long the leases of exclusive guests are.
+        steady_seconds: See `LeaderTime`.
     """
+    time = LeaderTime(now, steady_seconds)
     members = _reconcile_members(state, observed.gossip)
     state = _as_gossip_says(state, members, now)
     return (
         *members,
-        *reconcile_suspicions(state, observed, now),
+        *reconcile_suspicions(state, observed, time),
         *plan_hub(state, observed.hub.durable),
         *plan_system_workloads(state),
         *_report_lost(state, now),
         *_reconcile_workloads(_Plan(state, observed.surely_ended, now, fencing)),
-        *reconcile_repairs(state, now),
+        *reconcile_repairs(state, time),
         *_forget_old(state, observed.surely_ended, now),
     )
 

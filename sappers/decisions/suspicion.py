@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sappers.decisions.leader_time import LeaderTime
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Command, SetSuspicion
 from sappers.model.member import Member, MemberState
@@ -27,14 +28,14 @@ ALONE_SECONDS = 60.0
 
 
 def reconcile_suspicions(
-    state: ClusterState, observed: MemberObservation, now: float
+    state: ClusterState, observed: MemberObservation, time: LeaderTime
 ) -> tuple[Command, ...]:
     """What is to be recorded of suspicions; empty when nothing has changed.
 
     Args:
         state: The leader's state, with what gossip says now.
         observed: What the leader sees.
-        now: Unix time in seconds.
+        time: The leader's.
     """
     commands: list[Command] = []
     for _, member in sorted(state.members.items()):
@@ -50,7 +51,8 @@ def reconcile_suspicions(
             continue
         # Gossip's own word has waited enough.
         by_gossip = (SuspicionSource.GOSSIP in sources) != (SuspicionSource.GOSSIP in held)
-        if before is not None and now - before.changed_at < SETTLED_SECONDS and not by_gossip:
+        settles = before is not None and time.since(before.changed_at) < SETTLED_SECONDS
+        if settles and not by_gossip:
             continue
         commands.append(SetSuspicion(member.id, sources, _reason(observed, member, sources)))
     return tuple(commands)

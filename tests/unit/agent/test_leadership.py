@@ -8,12 +8,15 @@ import msgspec
 
 from sappers.agent.clock import SystemClock
 from sappers.agent.leadership import Leadership
+from sappers.decisions.healing import DEAD_SECONDS
 from sappers.errors import OutcomeUnknown, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal, PutWorkload
 from sappers.model.observation import MemberObservation, RaftRole, RaftStatus
 from sappers.model.policy import FencingSettings
-from sappers.ports import Applied
+from sappers.ports import Applied, Clock
+from tests.unit.agent.test_clock import SteppingClock
+from tests.unit.repair_worlds import died, healing_cluster
 from tests.unit.worlds import commit, founded, workload
 
 
@@ -52,15 +55,17 @@ class Log:
 class Led:
     """An agent that leads, in a cluster that lacks a guest."""
 
-    def __init__(self) -> None:
-        state, _ = commit(founded(3), PutWorkload(workload(exclusive=True)))
+    def __init__(self, state: ClusterState | None = None, clock: Clock | None = None) -> None:
+        if state is None:
+            state, _ = commit(founded(3), PutWorkload(workload(exclusive=True)))
         self.log = Log(state)
         self.me = state.members["m1"]
-        self.leadership = Leadership(self, SystemClock(), Path("none"), FencingSettings())
+        self.leadership = Leadership(self, clock or SystemClock(), Path("none"), FencingSettings())
 
-    async def lead(self) -> bool:
+    async def lead(self, leading_seconds: float = 0.0) -> bool:
         gossip = tuple(one for _, one in sorted(self.log.current.members.items()))
-        return await self.leadership.lead(MemberObservation(gossip=gossip))
+        observed = MemberObservation(gossip=gossip, leading_seconds=leading_seconds)
+        return await self.leadership.lead(observed)
 
 
 async def test_a_new_leader_plans_once_the_first_entry_of_its_term_is_applied() -> None:
@@ -103,3 +108,15 @@ async def test_a_plan_that_is_surely_not_in_the_log_needs_no_read() -> None:
     await led.lead()
     await led.lead()
     assert led.log.done == ["plan", "plan"]
+
+
+async def test_a_step_of_the_leaders_clock_hastens_no_repair() -> None:
+    clock = SteppingClock()
+    led = Led(died(healing_cluster(), "m2", clock.now()), clock)
+    await led.lead(1000.0)
+    clock.step(3600.0)
+    await led.lead(1000.0)
+    assert not led.log.current.repairs
+    clock.advance(DEAD_SECONDS)
+    await led.lead(1000.0 + DEAD_SECONDS)
+    assert [one.member_id for one in led.log.current.repairs.values()] == ["m2"]

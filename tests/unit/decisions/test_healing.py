@@ -13,6 +13,7 @@ from sappers.decisions.healing import (
     STAYS_UP_SECONDS,
     reconcile_repairs,
 )
+from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.reconcile_cluster import LOST_AFTER_SECONDS, reconcile_cluster
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
@@ -35,10 +36,15 @@ from tests.unit.worlds import commit, founded, workload
 NOW = 1000.0
 
 
+def plan(state: ClusterState, now: float) -> tuple[Command, ...]:
+    """By a leader that has led for ever, and whose clock never stepped."""
+    return reconcile_repairs(state, LeaderTime(now))
+
+
 def heal(state: ClusterState, now: float) -> ClusterState:
     """What the leader does until it has nothing more to do."""
     for _ in range(10):
-        commands = reconcile_repairs(state, now)
+        commands = plan(state, now)
         if not commands:
             return state
         state, outcome = commit(state, *commands, time=now)
@@ -98,27 +104,27 @@ def test_plain_rescheduling_does_not_wait_for_a_repair() -> None:
 
 def test_a_member_that_is_dead_for_long_gets_a_healer_on_another_member() -> None:
     state = died(healing_cluster(), "m2", NOW)
-    assert reconcile_repairs(state, NOW + DEAD_SECONDS - 1) == ()
+    assert plan(state, NOW + DEAD_SECONDS - 1) == ()
     state = heal(state, NOW + DEAD_SECONDS)
     found = healer(state)
     assert (found.workload, found.repair) == (HEALER, only_repair(state).id)
     assert found.member_id != "m2"
     assert only_repair(state).deadline == NOW + DEAD_SECONDS + CLAIM_SECONDS
-    assert reconcile_repairs(state, NOW + DEAD_SECONDS + 1) == ()
+    assert plan(state, NOW + DEAD_SECONDS + 1) == ()
 
 
 def test_without_a_healer_nothing_is_repaired() -> None:
     state = died(founded(), "m2", NOW)
-    assert reconcile_repairs(state, NOW + 100) == ()
+    assert plan(state, NOW + 100) == ()
     state, _ = commit(died(healing_cluster(), "m2", NOW), RemoveImage(HEALER_IMAGE.digest))
-    assert reconcile_repairs(state, NOW + 100) == ()
+    assert plan(state, NOW + 100) == ()
 
 
 def test_a_member_that_left_is_not_repaired() -> None:
     state = healing_cluster()
     left = msgspec.structs.replace(state.members["m2"], state=MemberState.LEFT)
     state = msgspec.structs.replace(state, members=state.members.set("m2", left))
-    assert reconcile_repairs(state, NOW + 100) == ()
+    assert plan(state, NOW + 100) == ()
 
 
 def test_a_drained_host_is_its_operators_until_it_is_used_again() -> None:
@@ -131,9 +137,9 @@ def test_a_drained_host_is_its_operators_until_it_is_used_again() -> None:
 
 def test_gossip_and_not_the_healer_says_that_a_member_is_restored() -> None:
     state = says(claim(assigned(), NOW + 5), Finding.RESTORED, "it runs", NOW + 10)
-    assert reconcile_repairs(state, NOW + 15) == ()
+    assert plan(state, NOW + 15) == ()
     state = revived(state, "m2", NOW + 16)
-    assert reconcile_repairs(state, NOW + 17) == ()
+    assert plan(state, NOW + 17) == ()
     state = heal(state, NOW + 16 + STAYS_UP_SECONDS)
     repair = only_repair(state)
     assert repair.status is RepairStatus.RESTORED
@@ -167,7 +173,7 @@ def test_an_unreachable_host_is_given_up_and_its_work_is_elsewhere() -> None:
     assert repair.status is RepairStatus.MOVED
     assert "no SSH: no answer" in repair.trouble
     assert "hello-1" in repair.trouble
-    assert reconcile_repairs(ends(state, AllocationStatus.STOPPED, NOW + 52), NOW + 500) == ()
+    assert plan(ends(state, AllocationStatus.STOPPED, NOW + 52), NOW + 500) == ()
 
 
 def test_what_only_a_person_can_mend_is_not_tried_again() -> None:
@@ -207,7 +213,7 @@ def test_a_person_is_told_after_the_last_attempt() -> None:
     repair = only_repair(state)
     assert repair.status is RepairStatus.FAILED
     assert f"{ATTEMPTS_MAX} attempts failed" in repair.trouble
-    assert reconcile_repairs(state, now + 10_000) == ()
+    assert plan(state, now + 10_000) == ()
 
 
 def test_a_member_that_dies_again_and_again_is_a_persons() -> None:
@@ -220,7 +226,7 @@ def test_a_member_that_dies_again_and_again_is_a_persons() -> None:
         now += 12
     assert len(state.repairs) == REPAIRS_MAX
     state = died(state, "m2", now)
-    assert reconcile_repairs(state, now + 1000) == ()
+    assert plan(state, now + 1000) == ()
 
 
 def test_no_room_for_a_healer_is_told_in_the_end() -> None:

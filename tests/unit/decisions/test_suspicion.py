@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.decisions.healing import STAYS_UP_SECONDS, reconcile_repairs
+from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.decisions.scheduler import Placement, place
 from sappers.decisions.suspicion import (
@@ -57,10 +58,10 @@ def seen(
 
 def turn(state: ClusterState, observed: MemberObservation, now: float) -> ClusterState:
     """One turn of the leader, as far as suspicions and repairs go."""
-    if recorded := reconcile_suspicions(state, observed, now):
+    if recorded := reconcile_suspicions(state, observed, LeaderTime(now)):
         state, outcome = commit(state, *recorded, time=now)
         assert not outcome.refused
-    while commands := reconcile_repairs(state, now):
+    while commands := reconcile_repairs(state, LeaderTime(now)):
         state, outcome = commit(state, *commands, time=now)
         assert not outcome.refused, outcome.refused
     return state
@@ -208,9 +209,8 @@ def test_whatever_is_read_changes_are_few_and_no_two_repairs_are_open(
         assert sum(not repair.status.is_terminal for repair in state.repairs.values()) <= 1
         # What was read just now decides nothing against the member by itself.
         if held(state) == (RAFT,) and after is not None and now - after.since < ALONE_SECONDS:
-            assert not any(
-                isinstance(command, OpenRepair) for command in reconcile_repairs(state, now)
-            )
+            planned = reconcile_repairs(state, LeaderTime(now))
+            assert not any(isinstance(command, OpenRepair) for command in planned)
 
 
 def test_there_is_room_between_silence_and_a_word() -> None:

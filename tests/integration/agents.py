@@ -126,6 +126,14 @@ class Agents:
         process.kill()
         process.wait()
 
+    def hang(self, name: str) -> None:
+        """Nothing of the agent goes on, gossip's threads neither; its raft process does."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """End that."""
+        self._processes[name].send_signal(signal.SIGCONT)
+
     def raft_process_of(self, name: str) -> int:
         """The process id of a voter's Raft, which is the agent's child."""
         agent = self._processes[name].pid

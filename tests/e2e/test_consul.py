@@ -29,6 +29,21 @@ ASK = (
     "import sys, urllib.request as r; "
     "print(r.urlopen('http://127.0.0.1:8500' + sys.argv[1], timeout=5).read().decode())"
 )
+# The same, with the agent's Python: a service that is reported once, and a minute later is no more
+# worth keeping, which is the least that Consul takes.
+ABANDON = """
+import asyncio
+from sappers.config import ConsulSettings
+from sappers.consul import registry
+from sappers.consul.calls import ConsulCalls
+from sappers.model.service import RegisterService, Service, ServiceHealth, ServiceReading
+
+registry.TTL_SECONDS, registry.DEREGISTER_SECONDS = 1, 60
+settings = ConsulSettings(enabled=True, token_file="/var/lib/sappers/consul/token")
+service = Service("abandoned-1", "abandoned", "127.0.0.1", 1, (), {})
+change = RegisterService(ServiceReading(service, ServiceHealth.PASSING, "reported once"))
+asyncio.run(registry.ConsulRegistry(ConsulCalls(settings)).execute(change))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +104,30 @@ def place(cluster: LabCluster, workload: str) -> str:
     return f"{cluster.address(cluster.host_of(guest.member_id))}:{guest.host_port}"
 
 
+GATEWAY = "/var/lib/sappers/gateway"
+RELOAD = f"""
+import socket
+with socket.socket(socket.AF_UNIX) as master:
+    master.connect("{GATEWAY}/master.sock")
+    master.sendall(b"reload\\n")
+    master.recv(1000)
+"""
+DESCRIBE = f"""
+import socket
+with socket.socket(socket.AF_UNIX) as runtime:
+    runtime.connect("{GATEWAY}/runtime.sock")
+    runtime.sendall(b"show info\\n")
+    said = b"".join(iter(lambda: runtime.recv(65536), b"")).decode()
+print(*(line.partition(" ")[2] for line in said.splitlines() if line.startswith("description:")))
+"""
+
+
+def described(cluster: LabCluster, host: str) -> str:
+    """What the running HAProxy calls the shape of its configuration."""
+    command = f"python3 -c {shlex.quote(DESCRIBE)} 2>/dev/null; true"
+    return cluster.run(host, command).strip()
+
+
 def through_gateway(cluster: LabCluster, host: str, service: str) -> int:
     """The status of an answer."""
     url = f"http://{cluster.address(host)}:8080/{service}"
@@ -142,6 +181,13 @@ def test_whoever_has_no_token_reads_and_changes_nothing(consul: LabCluster) -> N
     assert not [one for one in listening if one.endswith(":8500") and "127.0.0.1" not in one]
 
 
+def test_what_nobody_reports_is_critical(consul: LabCluster) -> None:
+    """As of an agent that is gone; the host's Consul is told by the agent's own code."""
+    host = consul.hosts()[0]
+    consul.run(host, f"/opt/sappers/current/bin/python -c {shlex.quote(ABANDON)}")
+    until(lambda: set(instances(consul, host, "abandoned").values()) == {"critical"}, 20, "silent")
+
+
 def test_a_guest_is_in_the_catalogue_with_its_health(consul: LabCluster, deploy: Deploy) -> None:
     done = deploy("run", "hello", "--image", "hello", "--port", "8080", "--service", "greeter")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -166,8 +212,14 @@ def test_the_gateway_is_alone_with_itself_and_outlives_its_agent(consul: LabClus
     assert consul.run(host, "systemctl is-enabled haproxy; true") == "disabled"
     consul.run(host, "systemctl stop sappers")
     assert through_gateway(consul, host, "greeter") == 200
+    # As after an agent of another version: what HAProxy runs with has another shape. Within the
+    # sandbox of its unit it is then reloaded, and is still the process that it was.
+    consul.run(host, f"sed -i 's/^    description .*/    description other/' {GATEWAY}/haproxy.cfg")
+    consul.run(host, f"python3 -c {shlex.quote(RELOAD)}")
+    until(lambda: described(consul, host) == "other", 20, "HAProxy has another shape")
     consul.run(host, "systemctl start sappers")
     consul.await_whole(60)
+    until(lambda: described(consul, host) not in ("", "other"), 30, "the agent reloads it")
     assert consul.main_pid(host, "sappers-gateway") == pid
     assert through_gateway(consul, host, "greeter") == 200
 
@@ -265,6 +317,12 @@ def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster, caps
     with capsys.disabled():
         print(f"\nkilled guest critical in Consul after {time.time() - killed:.1f} s")
     until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 120, "passing again")
+
+
+def test_what_nobody_reports_is_removed_by_consul_itself(consul: LabCluster) -> None:
+    # It has been critical since before the guests; Consul looks every 30 s for what is so for long.
+    host = consul.hosts()[0]
+    until(lambda: instances(consul, host, "abandoned") == {}, 120, "it is gone")
 
 
 def test_drift_is_corrected(consul: LabCluster) -> None:

@@ -27,7 +27,7 @@ GATEWAY_USER_ID = GUEST_USER_IDS.stop  # not a guest's: it may reach what guests
 # Users that mesh proxies run as, each that of its guest and so much more.
 PROXY_USERS_BEYOND = GUEST_USER_IDS.stop + 1 - GUEST_USER_IDS.start
 # Sets of nftables' `inet sappers`: ports of loopback that are a link, and which user may use which.
-LINK_PORTS_SET, LINK_USERS_SET = "link_ports", "link_users"
+LINK_PORTS_SET, LINK_USERS_SET, LINK_SERVERS_SET = "link_ports", "link_users", "link_servers"
 
 
 ELECTORATE_SIZES = (0, 1, 3, 5)

@@ -55,7 +55,8 @@ class Host(msgspec.Struct, frozen=True):
 
     Attributes:
         user_of: Whom a guest runs as, by allocation.
-        open_doors: What lets that guest, and nobody else, connect to ports of loopback.
+        open_doors: What lets that guest, and nobody else, connect to ports of loopback, and that
+            guest's proxy, and nobody else, answer there.
         close_doors: What takes that back.
     """
 
@@ -65,10 +66,11 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """What a proxy was started with."""
+    """What a proxy was started with; `doors` is the command that opened its links."""
 
     proxy: MeshProxy
     secret: str
+    doors: Command = ()
 
     def __repr__(self) -> str:
         return f"_Record({self.proxy!r})"
@@ -143,7 +145,8 @@ class ConnectProxies:
 
     async def _ensure(self, proxy: MeshProxy, unit: UnitStatus | None) -> None:
         record, output = self._record(proxy.allocation_id), self._output(proxy.allocation_id)
-        as_wanted = record is not None and record.proxy == proxy
+        doors = self._doors(proxy)
+        as_wanted = record is not None and (record.proxy, record.doors) == (proxy, doors)
         if as_wanted and unit is not None and unit.running:
             _trim(output)
             return
@@ -167,9 +170,9 @@ class ConnectProxies:
         """With a token that Consul knows; the one that it had before it need not be asked for."""
         program = self._find_program()
         if before is not None and before.proxy.service == proxy.service:
-            record = _Record(proxy, before.secret)
+            record = _Record(proxy, before.secret, self._doors(proxy))
         else:
-            record = _Record(proxy, str(uuid.uuid4()))
+            record = _Record(proxy, str(uuid.uuid4()), self._doors(proxy))
             await self._give_tokens([record])
         await self._supervisor.stop(_unit(proxy.allocation_id), _STOP_SECONDS)
         await asyncio.to_thread(self._prepare, record)
@@ -199,9 +202,13 @@ class ConnectProxies:
             working_directory=str(self._run(proxy.allocation_id)),
             memory_max_mib=_MEMORY_MAX_MIB,
             description=f"Sappers mesh proxy {proxy.allocation_id}",
-            prepare=host.open_doors(proxy.allocation_id, ports) if host else (),
+            prepare=self._doors(proxy),
             clean_up=host.close_doors(proxy.allocation_id, ports) if host else (),
         )
+
+    def _doors(self, proxy: MeshProxy) -> Command:
+        ports = [one.port for one in proxy.upstreams]
+        return self._host.open_doors(proxy.allocation_id, ports) if self._host else ()
 
     def _user(self, allocation_id: str) -> int | None:
         if self._host is None or os.geteuid() != 0:

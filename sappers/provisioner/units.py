@@ -10,6 +10,7 @@ import msgspec
 from sappers.config import (
     GUEST_USER_IDS,
     LINK_PORTS_SET,
+    LINK_SERVERS_SET,
     LINK_USERS_SET,
     AgentSettings,
     ConsulSettings,
@@ -86,15 +87,20 @@ def render_unit() -> bytes:
 def _guest_rules() -> str:
     """What guests may not reach, for nft; set anew as a whole each time.
 
-    But for the links of the mesh: each has one user that may open connections to it. What is in
-    the sets stays as it is; units of proxies put it there and take it away.
+    But for the links of the mesh: each has one user that may open connections to it, and one that
+    may answer there: whoever had the port before its proxy is not heard. What is in the sets stays
+    as it is; units of proxies put it there and take it away.
     """
     link = f"ip daddr 127.0.0.0/8 tcp dport @{LINK_PORTS_SET}"
+    # With ACK it is an answer, without one it might meet the guest's own half way.
+    answer = f"ip saddr 127.0.0.0/8 tcp sport @{LINK_PORTS_SET} tcp flags & syn == syn"
     return (
         "table inet sappers; flush table inet sappers; table inet sappers { "
         f"set {LINK_USERS_SET} {{ typeof meta skuid . tcp dport; }}; "
+        f"set {LINK_SERVERS_SET} {{ typeof meta skuid . tcp sport; }}; "
         f"set {LINK_PORTS_SET} {{ type inet_service; }}; "
         "chain guests { type filter hook output priority filter; "
+        f"{answer} meta skuid . tcp sport @{LINK_SERVERS_SET} accept; {answer} drop; "
         f"ip daddr 127.0.0.1 meta skuid . tcp dport @{LINK_USERS_SET} accept; "
         # What comes later has no user once its socket is closed, and must not be lost.
         f"{link} tcp flags & (syn | ack) == syn reject with tcp reset; "

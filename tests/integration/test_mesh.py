@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -281,6 +282,15 @@ async def test_a_killed_proxy_is_started_again_and_an_agent_that_restarts_touche
     await world.proxies["m1"].keep(plan_mesh(world.state, world.state.members["m1"], {
         "shop-00000001": MeshPorts(0, {"db": port})}))  # fmt: skip
     assert await world.pids("m1") == pids
+    # One whose links were opened otherwise, as an earlier version did it, is replaced.
+    record = tmp_path / "m1" / "mesh" / "shop-00000001" / "record.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"doors": ["otherwise"]}))
+
+    async def replaced() -> bool:
+        return await world.pids("m1") not in ([], pids)
+
+    await world.until(replaced, "another proxy runs")
+    await world.until(lambda: answers(port), "shop reaches db through it")
 
 
 @pytest.mark.timeout(300)  # its proxies wait longer between tries, the longer it was away

@@ -391,7 +391,7 @@ def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:
     table, _, key = dotted_key.rpartition(".")
     current, table_line = "", None
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+        if header := re.match(r"\s*\[{1,2}([^\[\]]+)\]", line):
             current = header[1].strip()
             if current in (dotted_key, table):
                 table_line = number
@@ -400,4 +400,6 @@ def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:
             found = re.match(rf"""(\s*)["']?{re.escape(name)}["']?\s*=""", line)
             if found and current == where:
                 return number, len(found[1]) + 1
+    if table_line is None and table:
+        return _place_of(text, table)
     return table_line, None

@@ -111,6 +111,7 @@ def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
         ('check = "http"', 'check = "exec"\ncommand = ["a\\u0000"]', 11, "no NUL"),
         ('[health]\ncheck = "http"', '[environment]\n"A=B" = "1"\n[health]', 10, "variable"),
         ('[health]\ncheck = "http"', "[environment]\nA = 1\n[health]", 9, "environment"),
+        ('[health]\ncheck = "http"', '[[health]]\ncheck = "http"', 9, "Expected `object`"),
         ('[health]\ncheck = "http"', "[appliance]\ndisk_mib = 3000\n[health]", 9, "for kind"),
     ],
 )
@@ -121,6 +122,13 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, line: int, words
     assert caught.value.line == line
     assert words in caught.value.message
     assert "web/image.toml" in caught.value.message
+
+
+def test_a_mistake_in_a_table_of_one_line_has_its_line(tmp_path: Path) -> None:
+    folder = written(tmp_path, 'kinds = ["microvm"]\nhealth = { chek = "tcp" }\n')
+    with pytest.raises(ImageDefinitionError, match="unknown field `chek`") as caught:
+        load_definition(folder, "web")
+    assert caught.value.line == 2
 
 
 def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:

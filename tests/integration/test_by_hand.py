@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats
 import pytest
+from nats.aio.msg import Msg
 
 from sappers.assembly.by_hand import KEYS_FOLDER
 from tests.integration.agents import wait_until
 from tests.integration.by_hand import AgentsByHand
+from tests.integration.hubs import eventually
 
 pytestmark = pytest.mark.timeout(300)
 WHOLE_SECONDS = 90.0
@@ -65,9 +70,53 @@ def test_three_agents_of_one_machine_become_a_cluster_that_answers_requests(
     assert (heard.returncode, heard.stderr) == (0, "")
     assert len(heard.stdout.splitlines()) == 4
     assert "sappers.log.heartbeat" in heard.stdout
+    credentials = agents.folder / "me.creds"
+    wrote = agents.run(
+        *("listen", "--credentials", str(credentials), "--cluster", keys), program="sappers-deploy"
+    )
+    assert wrote.returncode == 0, wrote.stderr
+    asyncio.run(any_client_hears_all_and_may_say_nothing(agents, credentials))
 
     agents.start(4, *peers)
     wait_until("a fourth member", lambda: agents.is_whole(4), WHOLE_SECONDS)
+
+
+async def any_client_hears_all_and_may_say_nothing(agents: AgentsByHand, file: Path) -> None:
+    """nats-py, with no more than what docs/messaging.md says: the file and the authority."""
+    view = agents.view()
+    assert view is not None
+    server = next(one.member for one in view.members if one.member.id in view.hub_servers)
+    heard: list[str] = []
+    refused: list[str] = []
+
+    async def take(message: Msg) -> None:
+        heard.append(message.subject)
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error).lower())
+
+    client = await nats.connect(
+        f"tls://{server.address}:{server.ports.hub}",
+        tls=ssl.create_default_context(cafile=agents.folder / KEYS_FOLDER / "ca.pem"),
+        user_credentials=file,
+        error_cb=note,
+    )
+    try:
+        await client.subscribe(">", cb=take)
+        await eventually(lambda: "sappers.log.heartbeat" in heard)
+        await eventually(lambda: any(one.endswith(".pulse") for one in heard))
+        forbidden = ("sappers.app.web.forged", "sappers.log.entries", "$JS.API.STREAM.NAMES")
+        for subject in forbidden:
+            await client.publish(subject, b"forged")
+        await eventually(lambda: len(refused) == len(forbidden))
+        for subject, error in zip(forbidden, refused, strict=True):
+            assert f'permissions violation for publish to "{subject.lower()}"' in error
+        seen = len(heard)
+        await eventually(lambda: "sappers.log.heartbeat" in heard[seen:])
+        assert "sappers.app.web.forged" not in heard
+        assert client.is_connected
+    finally:
+        await client.close()
 
 
 def test_an_agent_comes_back_without_its_flags(agents: AgentsByHand) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import socket
 import ssl
 import subprocess
@@ -31,6 +32,8 @@ from sappers.hub.credentials import AgentCredentials, create_hub_account
 from sappers.lab.lab import Lab
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
+from sappers.model.member import MemberState
+from sappers.model.view import MemberView
 from sappers.security.authority import create_authority
 from sappers.security.tls import AGENT_SERVER_NAME, client_context
 from tests.e2e.conftest import Deploy
@@ -150,6 +153,29 @@ def test_a_killed_or_stopped_hub_server_comes_back(cluster: LabCluster):
     cluster.run(second, "systemctl stop sappers-hub")
     until(lambda: cluster.main_pid(first, "sappers-hub") not in (0, pid), 15, "another server")
     until(lambda: cluster.main_pid(second, "sappers-hub"), 15, "the stopped server runs")
+
+
+def test_a_member_whose_pulses_do_not_come_is_suspected_though_gossip_hears_it(
+    cluster: LabCluster,
+):
+    """Nothing that it sends to a hub server arrives, its own among them."""
+    leader = cluster.leader()
+    host = others(cluster, leader)[0]
+
+    def seen() -> MemberView:
+        return next(m for m in cluster.view(leader).members if m.member.name == host)
+
+    mute = "add table inet mute; add chain inet mute out { type filter hook output priority 0; }; "
+    cluster.run(host, f"nft {shlex.quote(mute + 'add rule inet mute out tcp dport 4222 drop')}")
+    try:
+        until(lambda: "pulse" in seen().suspected_by, 60, "it is suspected")
+        assert seen().member.state is MemberState.ALIVE
+    finally:
+        cluster.run(host, "nft delete table inet mute")
+    until(lambda: seen().suspected_by == (), 60, "it is trusted again")
+    with cluster.client(leader) as client:
+        kinds = {one.kind for one in client.events(limit=1000).events}
+    assert {"member.suspected", "member.trusted"} <= kinds
 
 
 def hub_account(cluster: LabCluster) -> AgentCredentials:

@@ -12,8 +12,11 @@ import json
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from sappers.sidecar.settings import Configuration, read_configuration
 
 PORT_NAME = "sappers.control"
 _LINE_BYTES_MAX = 1 << 20
@@ -94,6 +97,35 @@ class ControlPort:
                 arrivals.poll(_ANNOUNCE_SECONDS * 1000)
             else:  # the port is as if hung up: poll would not wait
                 time.sleep(_POLL_SECONDS)
+
+    def wait_for_configuration(
+        self, prepare: Callable[[], None], switch_off: Callable[[], None]
+    ) -> Configuration:
+        """Block until the member says who this guest is.
+
+        Args:
+            prepare: Called when the guest is about to be saved as a checkpoint; the configuration
+                comes later, to each clone another.
+            switch_off: Called when there is nothing more to do.
+        """
+        while True:
+            for message in self.wait_for_message():
+                if message.get("shutdown"):
+                    self.send({"ok": True})
+                    switch_off()
+                    continue
+                if message.get("prepare"):
+                    prepare()
+                    self.send({"ok": True, "prepared": True})
+                    continue
+                try:
+                    configuration = read_configuration(message["configure"])
+                except (KeyError, TypeError, ValueError) as error:
+                    reason = f"not a configuration: {type(error).__name__}: {error}"
+                    self.send({"ok": False, "reason": reason})
+                else:
+                    self.send({"ok": True})
+                    return configuration
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

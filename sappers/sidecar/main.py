@@ -32,7 +32,6 @@ from sappers.sidecar.settings import (
     environment_of,
     fixed_environment,
     load_image_settings,
-    read_configuration,
 )
 
 _MODEST, _MODEST_SECONDS = 19, 0.5
@@ -58,7 +57,9 @@ def main() -> None:
     listener = open_listener(settings.launch.root)
     port = ControlPort(find_port())
     say("waiting-for-configuration")
-    configuration = _wait_for_configuration(settings, port, process)
+    configuration = port.wait_for_configuration(
+        partial(_prepare, settings, process), machine.power_off
+    )
     machine.reseed(configuration.seed)
     machine.set_clock(configuration.now)
     machine.take_name(configuration.allocation_id, ("/", settings.launch.root))
@@ -75,28 +76,6 @@ def main() -> None:
     say("configured", allocation=configuration.allocation_id)
     _serve(settings, configuration, port, process, listener)
     machine.power_off()
-
-
-def _wait_for_configuration(
-    settings: ImageSettings, port: ControlPort, process: ApplicationProcess | None
-) -> Configuration:
-    while True:
-        for message in port.wait_for_message():
-            if message.get("shutdown"):
-                port.send({"ok": True})
-                machine.power_off()
-            if message.get("prepare"):
-                _prepare(settings, process)
-                port.send({"ok": True, "prepared": True})
-                continue
-            try:
-                configuration = read_configuration(message["configure"])
-            except (KeyError, TypeError, ValueError) as error:
-                reason = f"not a configuration: {type(error).__name__}: {error}"
-                port.send({"ok": False, "reason": reason})
-            else:
-                port.send({"ok": True})
-                return configuration
 
 
 def _prepare(settings: ImageSettings, process: ApplicationProcess | None) -> None:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sappers.sidecar.local_socket import open_listener
@@ -30,7 +31,6 @@ from sappers.sidecar.settings import (
     environment_of,
     fixed_environment,
     load_image_settings,
-    read_configuration,
 )
 from sappers.sidecar.unikernel_control import TcpControlPort
 
@@ -95,7 +95,7 @@ def main() -> NoReturn:
     port = TcpControlPort()
     say("waiting-for-configuration")
     program = None if settings.in_process else Program(settings)
-    configuration = _wait_for_configuration(settings, port, program)
+    configuration = port.wait_for_configuration(partial(_prepare, settings, program), _switch_off)
     _take(configuration)
     os.environ.update(environment_of(settings, configuration))
     say("configured", allocation=configuration.allocation_id)
@@ -131,28 +131,6 @@ def mend_sockets() -> None:
         return peer
 
     socket.socket.getpeername = getpeername  # type: ignore[method-assign, assignment]
-
-
-def _wait_for_configuration(
-    settings: ImageSettings, port: TcpControlPort, program: Program | None
-) -> Configuration:
-    while True:
-        for message in port.wait_for_message():
-            if message.get("shutdown"):
-                port.send({"ok": True})
-                _switch_off()
-            if message.get("prepare"):
-                _prepare(settings, program)
-                port.send({"ok": True, "prepared": True})
-                continue
-            try:
-                configuration = read_configuration(message["configure"])
-            except (KeyError, TypeError, ValueError) as error:
-                reason = f"not a configuration: {type(error).__name__}: {error}"
-                port.send({"ok": False, "reason": reason})
-            else:
-                port.send({"ok": True})
-                return configuration
 
 
 def _prepare(settings: ImageSettings, program: Program | None) -> None:

@@ -1,0 +1,224 @@
+"""`python -m benchmarks.provisioner`: the same play on the same hosts, by Ansible, pyinfra, and us.
+
+After every run the hosts' files are compared: who is quick because it did less is found out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+
+from benchmarks import bar_chart
+from benchmarks.document import write_block
+from benchmarks.figures import Row, Section, any_missed, at_most, figure, show, write_data
+from benchmarks.host_states import HostStates, State, differences
+from benchmarks.machine import facts
+from benchmarks.measured_run import MeasuredRun, run_measured
+from benchmarks.provisioning_tools import (
+    OURS,
+    PEERS,
+    Tool,
+    ensure_peers,
+    environment,
+    lay_out,
+    tools,
+)
+from benchmarks.rig import Rig
+
+HOSTS = 8
+MANY_HOSTS = 32
+RUNS = 3
+MEMORY_MB_MAX = 150.0
+LAB_NAME = "bench-provisioner"
+INTRO = (
+    "One run of `make bench-provisioner`: the same 13 tasks "
+    "([Ansible's words](../benchmarks/reference_play/site.yml), "
+    "[pyinfra's](../benchmarks/reference_play/deploy.py)) on the same hosts of a lab on one machine. "
+    "Written by the run itself; [provisioner.svg](provisioner.svg) draws it."
+)
+_TIMES = ("first run", "second run")
+
+
+@dataclass
+class Measured:
+    """Runs of one tool: those on bare hosts, and those with nothing to do."""
+
+    tool: Tool
+    runs: dict[str, list[MeasuredRun]] = field(default_factory=lambda: {one: [] for one in _TIMES})
+
+    def seconds(self, time: str) -> float:
+        """The median."""
+        return median(run.seconds for run in self.runs[time])
+
+    @property
+    def peak_mb(self) -> float:
+        """The largest of all runs."""
+        return max(run.peak_bytes for runs in self.runs.values() for run in runs) / 1e6
+
+
+class Comparison:
+    """Runs tools on the hosts of a rig, and sees to it that all leave them the same.
+
+    Raises, wherever it runs one:
+        RuntimeError: A tool failed, or left the hosts as another one did not.
+    """
+
+    def __init__(self, rig: Rig, folder: Path) -> None:
+        names = [host.name for host in rig.lab.status().hosts]
+        self._rig = rig
+        self._folder = folder
+        self._states = HostStates(rig.lab, names)
+        self._bare: dict[str, State] = {}
+        self._wanted: dict[str, State] = {}
+        self.checked = 0
+
+    def measure(self, compared: Sequence[Tool], rounds: int) -> list[Measured]:
+        """All tools in turn, several times."""
+        found = [Measured(tool) for tool in compared]
+        for number in range(rounds):
+            for one in found:
+                self._rig.say(f"{one.tool.name}, {self._rig.hosts} hosts, round {number + 1}")
+                self._make_bare()
+                for time in _TIMES:
+                    one.runs[time].append(self._run(one.tool))
+                    if one.tool.plays:
+                        self._check(f"{one.tool.name}, {time}")
+        return found
+
+    def _run(self, tool: Tool) -> MeasuredRun:
+        home = {
+            "SAPPERS_HOME": str(self._rig.home.data),
+            "SAPPERS_CACHE": str(self._rig.home.cache),
+        }
+        log = self._folder / "log"
+        return run_measured(
+            tool.argv(self._rig.hosts), environment(tool, home), self._folder, log
+        )
+
+    def _make_bare(self) -> None:
+        self._states.reset()
+        found = self._states.look()
+        self._bare = self._bare or found
+        if wrong := differences(self._bare, found):
+            raise RuntimeError("hosts are not as they were at first:\n" + "\n".join(wrong))
+
+    def _check(self, what: str) -> None:
+        found = self._states.look()
+        self._wanted = self._wanted or found
+        if wrong := differences(self._wanted, found):
+            raise RuntimeError(f"{what}: hosts are not as after the first run:\n" + "\n".join(wrong))
+        self.checked = min(len(state) for state in found.values())
+
+
+def main() -> int:
+    """Measure, print, and say by the exit code whether every aim was met."""
+    arguments = _arguments()
+    console, progress = Console(), Console(stderr=True)
+    told = facts("paramiko")
+    told[-1] += "".join(f", {name} {version}" for name, version in PEERS.items())
+    console.print("\n".join(told), highlight=False)
+
+    def say(text: str) -> None:
+        progress.print(text, style="dim", highlight=False)
+
+    sections = _measure(arguments, say)
+    for section in sections:
+        show(console, section)
+    if arguments.json:
+        write_data(arguments.json, told, sections)
+    if arguments.markdown:
+        write_block(arguments.markdown, "bench-provisioner", INTRO, told, sections)
+    if arguments.plot:
+        charts = [bar_chart.Chart(one.title, one.bars) for one in sections if one.bars]
+        arguments.plot.write_text(bar_chart.svg(charts))
+    return int(any_missed(sections))
+
+
+def _measure(arguments: argparse.Namespace, say: Callable[[str], None]) -> list[Section]:
+    sections: list[Section] = []
+    with Rig.open(say, arguments.lab, arguments.hosts) as rig:
+        peers = ensure_peers(rig.home.cache, say)
+        folder = rig.home.data / "play"
+        lay_out(folder, rig.lab.inventory)
+        compared = tools(peers, folder, rig.lab.inventory)
+        comparison = Comparison(rig, folder)
+        measured = comparison.measure(compared, arguments.rounds)
+        sections += _beside_each_other(measured, rig.hosts, arguments.rounds, comparison.checked)
+        if arguments.many > rig.hosts:
+            rig.grow(arguments.many)
+            (ours,) = Comparison(rig, folder).measure(compared[-1:], arguments.rounds)
+            sections.append(_many(ours, rig.hosts, arguments.rounds))
+    return sections
+
+
+def _beside_each_other(
+    measured: Sequence[Measured], hosts: int, rounds: int, checked: int
+) -> list[Section]:
+    ours = measured[-1]
+    notes = (
+        f"From exec to exit of the command, median of {rounds}; hosts and control machine share the "
+        "cores. A second run finds all done, and the command runs again.",
+        f"After each run kind, mode, owner and content of all files in /etc, /opt and /usr/local "
+        f"({checked} a host), and the unit's state, were the same on all hosts, whoever had run.",
+        "Memory: of the command's own process; Ansible has others beside it.",
+    )
+    sections = []
+    for time in _TIMES:
+        rows = [_row(one, ours, time) for one in measured]
+        title = f"The reference play on {hosts} hosts, {time}"
+        sections.append(Section(title, rows, (), [_bar(one, time) for one in measured]))
+    memory = [
+        figure(f"peak memory: {one.tool.name}", one.peak_mb, "MB", 0)
+        for one in measured
+        if one.tool.plays
+    ]
+    return [*sections[:-1], _with(sections[-1], memory, notes)]
+
+
+def _with(section: Section, rows: Sequence[Row], notes: Sequence[str]) -> Section:
+    return Section(section.title, [*section.rows, *rows], notes, section.bars)
+
+
+def _row(one: Measured, ours: Measured, time: str) -> Row:
+    """A tool's seconds, and how many times ours these are."""
+    seconds, aim = one.seconds(time), one.tool.speed_aim
+    ratio = seconds / ours.seconds(time)
+    beside = "" if one is ours else f" ({ratio:.1f} times ours)"
+    value = f"{seconds:.2f} s{beside}"
+    if not aim:
+        return Row(one.tool.name, value, number=seconds, unit="s")
+    return Row(one.tool.name, value, f"≥ {aim:g} times", ratio >= aim, seconds, "s")
+
+
+def _bar(one: Measured, time: str) -> Row:
+    return figure(one.tool.name, one.seconds(time), "s", 2)
+
+
+def _many(ours: Measured, hosts: int, rounds: int) -> Section:
+    rows = [figure(time, ours.seconds(time), "s", 2) for time in _TIMES]
+    rows.append(
+        at_most("peak memory of the control process", ours.peak_mb, MEMORY_MB_MAX, "MB", 0)
+    )
+    return Section(f"The reference play on {hosts} hosts: ours", rows, (f"Median of {rounds}.",))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.provisioner", description=__doc__)
+    parser.add_argument("--hosts", type=int, default=HOSTS, help="how many all tools work on")
+    parser.add_argument("--many", type=int, default=MANY_HOSTS, help="how many ours works on then")
+    parser.add_argument("--rounds", type=int, default=RUNS, help="how often each tool runs")
+    parser.add_argument("--lab", default=LAB_NAME, help="what to call the lab")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures there, as SVG")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -99,7 +99,7 @@ class Connection:
             PrivilegeError: sudo refuses, is missing or wants a password that we have not.
         """
         started = start_program(self._transport, account or self.host)
-        executor = Executor(self.host.name, started.channel, started.rest)
+        executor = Executor(self.host.name, started.channel, started.rest, started.bytecode)
         self._executors.append(executor)
         return executor
 

@@ -82,7 +82,11 @@ class Executor:
     PrivilegeError (the user may not), and HostError (any other refusal of the host's system).
     """
 
-    def __init__(self, host: str, channel: paramiko.Channel, rest: bytes = b"") -> None:
+    def __init__(
+        self, host: str, channel: paramiko.Channel, rest: bytes = b"", bytecode: str = ""
+    ) -> None:
+        """`bytecode`: which the host's Python reads, as `StartedChannel` has it."""
+        self.bytecode = bytecode
         self._host = host
         self._channel = ExecutorChannel(host, channel, rest)
 

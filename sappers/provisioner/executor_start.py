@@ -11,15 +11,13 @@ import re
 import secrets
 import shlex
 import time
-import zlib
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Protocol
 
 import paramiko
 
 from sappers.errors import HostUnfit, HostUnreachable, PrivilegeError
+from sappers.provisioner.remote_program import program
 
 if TYPE_CHECKING:
     from sappers.provisioner.host_values import Secret
@@ -29,7 +27,7 @@ PYTHON_WANTED = (3, 11)
 START_SECONDS = 30.0
 READ_BYTES = 64 * 1024
 OUTPUT_BYTES_MAX = 64 * 1024
-_PACKAGE = "sappers.provisioner.remote"
+PACKAGE = "sappers.provisioner.remote"
 # In this order: each imports those before it alone.
 _MODULES = ("wire", "commands", "files", "facts", "main")
 # Sent when a playbook's first task is.
@@ -38,7 +36,8 @@ TASK_MODULES = ("accounts", "pretence", "system", "perform", "tasks")
 _ENTRY = "import sys; exec(sys.argv[2])"
 # A Python that is too old for the agent looks for a newer one to take its place.
 _LOADER = """
-import os, sys, zlib
+import marshal, os, sys, types, zlib
+import _frozen_importlib_external as importing
 def read(length):
     data = b""
     while len(data) < length:
@@ -55,8 +54,23 @@ if sys.version_info < (3, 11):
                 os.execvp(name, [name] + again)
         except OSError:
             pass
-os.write(1, ("\\n%s python %d.%d\\n" % ((sys.argv[1],) + sys.version_info[:2])).encode())
-exec(compile(zlib.decompress(read(int(read(8)))), "<executor>", "exec"), {})
+def load(modules):
+    for name, part in modules:
+        parts = name.split(".")
+        for count in range(1, len(parts)):
+            package = ".".join(parts[:count])
+            if package not in sys.modules:
+                sys.modules[package] = types.ModuleType(package)
+                sys.modules[package].__path__ = []
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        setattr(sys.modules[package], parts[-1], module)
+        code = compile(part, "<" + name + ">", "exec") if isinstance(part, str) else part
+        exec(code, module.__dict__)
+    return module
+told = (sys.argv[1],) + sys.version_info[:2] + (importing.MAGIC_NUMBER.hex(),)
+os.write(1, ("\\n%s python %d.%d %s\\n" % told).encode())
+load(marshal.loads(zlib.decompress(read(int(read(8)))))).main(load)
 """
 
 _SHELL = """
@@ -105,10 +119,16 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class StartedChannel:
-    """The channel of an executor that runs, and what of its first words was read already."""
+    """The channel of an executor that runs.
+
+    Attributes:
+        rest: What of its first words was read already.
+        bytecode: Which its Python reads: the number that begins compiled files, in hex.
+    """
 
     channel: paramiko.Channel
     rest: bytes
+    bytecode: str
 
 
 def start_program(transport: paramiko.Transport, host: Account) -> StartedChannel:
@@ -124,16 +144,16 @@ def start_program(transport: paramiko.Transport, host: Account) -> StartedChanne
         channel = transport.open_session(timeout=START_SECONDS)
         channel.set_combine_stderr(combine=True)
         channel.exec_command(_command(host, word))
-        rest = _Dialogue(channel, host, word).until_started()
-        source = bundle()
-        channel.sendall(f"{len(source):08d}".encode() + source)
+        rest, bytecode = _Dialogue(channel, host, word).until_started()
+        modules = bundle(bytecode)
+        channel.sendall(f"{len(modules):08d}".encode() + modules)
     except (paramiko.SSHException, OSError, EOFError) as error:
         if isinstance(error, HostUnreachable | PrivilegeError):
             raise
         raise HostUnreachable(
             host.name, f"the executor cannot be started: {error or 'the connection ended'}"
         ) from error
-    return StartedChannel(channel, rest)
+    return StartedChannel(channel, rest, bytecode)
 
 
 def _command(host: Account, word: str) -> str:
@@ -144,29 +164,9 @@ def _command(host: Account, word: str) -> str:
     return shlex.join(["/bin/sh", "-c", _SHELL, "sh", *arguments])
 
 
-@cache
-def bundle() -> bytes:
-    """The executor's modules as one compressed program."""
-    sources = {
-        name: resources.files(_PACKAGE).joinpath(f"{name}.py").read_text("utf-8")
-        for name in _MODULES
-    }
-    return zlib.compress(_PROGRAM.format(package=_PACKAGE, sources=sources).encode(), 9)
-
-
-_PROGRAM = """
-import sys, types
-parts = "{package}".split(".")
-for count in range(1, len(parts) + 1):
-    package = types.ModuleType(".".join(parts[:count]))
-    package.__path__ = []
-    sys.modules[package.__name__] = package
-for name, source in {sources!r}.items():
-    module = types.ModuleType("{package}." + name)
-    sys.modules[module.__name__] = module
-    exec(compile(source, "<executor " + name + ">", "exec"), module.__dict__)
-module.main()
-"""
+def bundle(bytecode: str) -> bytes:
+    """The executor's modules as one compressed program, for hosts that read this bytecode."""
+    return program(tuple(f"{PACKAGE}.{name}" for name in _MODULES), bytecode)
 
 
 class _Dialogue:
@@ -179,8 +179,8 @@ class _Dialogue:
         self._password: Secret | None = host.become_password
         self._seen = b""
 
-    def until_started(self) -> bytes:
-        """Answer sudo, and return what follows the loader's greeting."""
+    def until_started(self) -> tuple[bytes, str]:
+        """Answer sudo; what follows the loader's greeting, and the bytecode that it reads."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             _, found, after = self._seen.partition(self._word)
@@ -193,13 +193,13 @@ class _Dialogue:
             elif line == b"nopython":
                 raise self._no_python("not found")
             else:
-                greeting = re.fullmatch(rb"python (\d{1,3})\.(\d{1,3})", line)
+                greeting = re.fullmatch(rb"python (\d{1,3})\.(\d{1,3}) ([0-9a-f]{8})", line)
                 if greeting is None:
                     raise HostUnreachable(self._host.name, f"no Python answered{self._said()}")
                 version = int(greeting[1]), int(greeting[2])
                 if version < PYTHON_MIN:
                     raise self._no_python(f"it is Python {'.'.join(map(str, version))}")
-                return rest
+                return rest, greeting[3].decode()
 
     def _read(self, deadline: float) -> None:
         self._channel.settimeout(max(deadline - time.monotonic(), 0.01))

@@ -122,7 +122,7 @@ class LocalConnection:
         )
         transport: Any = _LocalTransport()
         started = start_program(transport, here)
-        executor = Executor(self.host.name, started.channel, started.rest)
+        executor = Executor(self.host.name, started.channel, started.rest, started.bytecode)
         self._executors.append(executor)
         return executor
 

@@ -90,7 +90,7 @@ def open_executor(
     try:
         transport.set_keepalive(_KEEPALIVE_SECONDS)
         started = start_program(transport, target)
-        executor = Executor(target.name, started.channel, started.rest)
+        executor = Executor(target.name, started.channel, started.rest, started.bytecode)
         try:
             yield executor
         finally:

@@ -10,19 +10,17 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sappers.errors import HostError
 from sappers.provisioner.executor import Executor
-from sappers.provisioner.executor_start import TASK_MODULES
+from sappers.provisioner.executor_start import PACKAGE, TASK_MODULES
 from sappers.provisioner.file_upload import CHUNKS_UNDER_WAY_MAX, ChunkEncoder, chunks_of
+from sappers.provisioner.remote_program import program, source_of
 
 INLINE_BYTES_MAX = 4096
 RESULT_BYTES_MAX = 64 * 1024 * 1024
-_REMOTE = "sappers.provisioner.remote"
 _MODULES = "sappers.provisioner.modules"
 _IMPORTS = re.compile(
     rf"^from {re.escape(_MODULES)}(?:\.(\w+) import .*| import (.+))$", re.MULTILINE
@@ -83,7 +81,12 @@ class TaskSession:
         names = tuple(name for name in needed if name not in self._loaded)
         if not names:
             return
-        head, _ = self._executor.channel.call({"op": "extend"}, _program(names, first=first))
+        full = [f"{_MODULES}.{name}" for name in names]
+        if first:  # what runs them comes last: it is what is attached
+            full += [f"{PACKAGE}.{name}" for name in TASK_MODULES]
+        request = {"op": "extend", "attach": first}
+        modules = program(tuple(full), self._executor.bytecode)
+        head, _ = self._executor.channel.call(request, modules)
         if "error" in head:
             message = f"modules cannot be loaded: {head['error']['message']}"
             raise HostError(self._executor.host, message)
@@ -132,21 +135,6 @@ def _chunks(content: Content) -> Any:
         yield from chunks_of(file)
 
 
-@cache
-def _program(names: tuple[str, ...], *, first: bool) -> bytes:
-    """The program that defines modules; made once for all hosts."""
-    sources = {f"{_MODULES}.{name}": _source(_MODULES, name) for name in names}
-    if first:
-        sources |= {f"{_REMOTE}.{name}": _source(_REMOTE, name) for name in TASK_MODULES}
-    program = f"{_PROGRAM}\nload({sources!r})\n{_ATTACH if first else ''}"
-    return zlib.compress(program.encode())
-
-
-@cache
-def _source(package: str, name: str) -> str:
-    return resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
-
-
 def _with_imports(names: set[str]) -> list[str]:
     """Modules in an order in which each comes after those it imports."""
     ordered: list[str] = []
@@ -154,7 +142,7 @@ def _with_imports(names: set[str]) -> list[str]:
     def add(name: str) -> None:
         if name in ordered:
             return
-        for one, several in _IMPORTS.findall(_source(_MODULES, name)):
+        for one, several in _IMPORTS.findall(source_of(f"{_MODULES}.{name}")):
             for imported in [one] if one else several.split(", "):
                 add(imported.strip())
         ordered.append(name)
@@ -162,19 +150,3 @@ def _with_imports(names: set[str]) -> list[str]:
     for name in sorted(names):
         add(name)
     return ordered
-
-
-_PROGRAM = """
-import sys, types
-def load(sources):
-    for name, source in sources.items():
-        package, _, last = name.rpartition(".")
-        if package not in sys.modules:
-            sys.modules[package] = types.ModuleType(package)
-            sys.modules[package].__path__ = []
-        module = types.ModuleType(name)
-        sys.modules[name] = module
-        setattr(sys.modules[package], last, module)
-        exec(compile(source, "<" + name + ">", "exec"), module.__dict__)
-"""
-_ATTACH = f'sys.modules["{_REMOTE}.tasks"].attach(executor)\n'

@@ -7,6 +7,7 @@ second thread does the work.
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import queue
 import select
@@ -25,7 +26,9 @@ END_SECONDS = 5.0
 class Executor:
     """Requests in, answers out."""
 
-    def __init__(self, source: int, sink: int) -> None:
+    def __init__(self, source: int, sink: int, load: Callable[[Any], Any]) -> None:
+        """`load` runs modules that are sent later, and returns the last."""
+        self._load = load
         self._source = source
         self._sink = sink
         self._sending = threading.Lock()
@@ -182,14 +185,15 @@ class Executor:
         self._locks.acquire(head["path"], head["holder"])
         return True
 
-    def _extend(self, _: dict[str, Any], body: bytes) -> bool:
+    def _extend(self, head: dict[str, Any], body: bytes) -> bool:
         """Take on more of the program: what only runs of playbooks need is sent when they do."""
-        program = zlib.decompress(body).decode()
-        exec(compile(program, "<extension>", "exec"), {"executor": self})
+        last = self._load(marshal.loads(zlib.decompress(body)))
+        if head["attach"]:
+            last.attach(self)
         return True
 
 
-def main() -> None:
+def main(load: Callable[[Any], Any]) -> None:
     """Serve on stdin and stdout, kept from everything else that might use them."""
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -197,6 +201,6 @@ def main() -> None:
         os.dup2(nothing, standard)
     os.umask(0o022)
     with contextlib.suppress(Exception):
-        Executor(source, sink).serve()
+        Executor(source, sink, load).serve()
     # A worker that hangs in a system call must not keep this process, and so its locks, alive.
     os._exit(0)

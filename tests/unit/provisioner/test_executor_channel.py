@@ -121,7 +121,10 @@ def test_a_host_that_talks_more_than_is_taken_has_to_wait(meet) -> None:
     assert len(sent) < 1000
 
 
-@pytest.mark.parametrize("said", ["python", "python 3", "python a.b", "evil", "python 3.11 \x1b"])
+@pytest.mark.parametrize(
+    "said",
+    ["python", "python 3", "python a.b", "evil", "python 3.11", "python 3.11 a70d0d0a \x1b"],
+)
 def test_a_greeting_that_is_none_is_the_hosts_failure(said: str) -> None:
     here, there = socket.socketpair()
     there.sendall(f"\nword {said}\n".encode())

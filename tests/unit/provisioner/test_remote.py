@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import marshal
 import random
 import sys
 import zlib
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sappers.provisioner import executor_start
 from sappers.provisioner.file_upload import ChunkEncoder, compression_pays
 from sappers.provisioner.remote import wire
+from sappers.provisioner.remote_program import OWN_BYTECODE, program
 
 REMOTE = Path(wire.__file__).parent
 
@@ -38,7 +40,18 @@ def test_python_3_8_can_read_it_and_it_needs_the_standard_library_alone(path: Pa
 def test_every_module_travels() -> None:
     names = {path.stem for path in REMOTE.glob("*.py")} - {"__init__"}
     assert {*executor_start._MODULES, *executor_start.TASK_MODULES} == names
-    assert len(executor_start.bundle()) < 32_000
+    for bytecode in ("", OWN_BYTECODE):
+        assert len(executor_start.bundle(bytecode)) < 40_000
+
+
+def test_a_host_with_another_python_gets_the_source_and_one_with_ours_what_it_can_run() -> None:
+    names = ("sappers.provisioner.remote.wire",)
+    ((name, source),) = marshal.loads(zlib.decompress(program(names, "another")))
+    assert (name, source) == (names[0], Path(wire.__file__).read_text())
+    ((_, code),) = marshal.loads(zlib.decompress(program(names, OWN_BYTECODE)))
+    module: dict[str, object] = {}
+    exec(code, module)
+    assert module["BODY_BYTES_MAX"] == wire.BODY_BYTES_MAX
 
 
 def reader(data: bytes):

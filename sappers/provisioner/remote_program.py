@@ -1,0 +1,45 @@
+"""The executor's modules as they travel: compiled where the host's Python reads our bytecode.
+
+Hosts then compile nothing, which is most of what an executor costs to start; others get the source.
+"""
+
+from __future__ import annotations
+
+import marshal
+import zlib
+from functools import cache
+from importlib import resources
+from importlib.util import MAGIC_NUMBER
+from types import CodeType
+
+# What a host says of its Python, where it reads what ours has compiled.
+OWN_BYTECODE = MAGIC_NUMBER.hex()
+_MARSHAL_VERSION = 4  # all Pythons from 3.4 on read it
+
+
+@cache
+def program(names: tuple[str, ...], bytecode: str) -> bytes:
+    """Modules with their names, in the order in which they can be run; made once for all hosts.
+
+    Args:
+        names: Full names; each imports those before it alone.
+        bytecode: What the host says that it reads.
+    """
+    return zlib.compress(
+        marshal.dumps([(name, _part(name, bytecode)) for name in names], _MARSHAL_VERSION)
+    )
+
+
+@cache
+def source_of(name: str) -> str:
+    """A module's text."""
+    package, _, last = name.rpartition(".")
+    return resources.files(package).joinpath(f"{last}.py").read_text("utf-8")
+
+
+@cache
+def _part(name: str, bytecode: str) -> str | CodeType:
+    text = source_of(name)
+    if bytecode != OWN_BYTECODE:
+        return text
+    return compile(text, f"<{name}>", "exec", dont_inherit=True)

@@ -131,6 +131,7 @@ class Templates:
             "loader": loader,
         }
         self._compiled: dict[str, jinja2.Template] = {}
+        self._compiled_files: dict[tuple[str, tuple[Any, ...]], jinja2.Template] = {}
         self._environment = _Environment(finalize=_finalize, **settings)
         self._files = _FileEnvironment(finalize=_finalize_text, **settings)
         for environment in (self._environment, self._files):
@@ -215,9 +216,8 @@ class Templates:
         Raises:
             PlaybookError: As `render`; the line is the file's.
         """
-        environment = self._files.overlay(**settings) if settings else self._files
         try:
-            text = "".join(self._values(environment.from_string(content), scope))
+            text = "".join(self._values(self._compile_file(content, settings), scope))
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
@@ -232,6 +232,14 @@ class Templates:
         if text not in self._compiled:
             self._compiled[text] = self._environment.from_string(text)
         return self._compiled[text]
+
+    def _compile_file(self, content: str, settings: Mapping[str, Any]) -> jinja2.Template:
+        """Once for all hosts."""
+        key = content, tuple(sorted(settings.items()))
+        if key not in self._compiled_files:
+            environment = self._files.overlay(**settings) if settings else self._files
+            self._compiled_files[key] = environment.from_string(content)
+        return self._compiled_files[key]
 
     def _values(self, template: jinja2.Template, scope: Variables) -> Iterator[Any]:
         parent = {**template.globals, SCOPE: scope}

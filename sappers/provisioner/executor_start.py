@@ -123,7 +123,7 @@ class StartedChannel:
 
     Attributes:
         rest: What of its first words was read already.
-        bytecode: Which its Python reads: the number that begins compiled files, in hex.
+        bytecode: Which it is sent: the number that begins compiled files, in hex; empty: none.
     """
 
     channel: paramiko.Channel
@@ -131,8 +131,13 @@ class StartedChannel:
     bytecode: str
 
 
-def start_program(transport: paramiko.Transport, host: Account) -> StartedChannel:
+def start_program(
+    transport: paramiko.Transport, host: Account, *, compiles: bool = True
+) -> StartedChannel:
     """Run the executor on the host.
+
+    Args:
+        compiles: This machine compiles what the host can take compiled.
 
     Raises:
         HostUnreachable: The connection is gone, or the host does not answer in time.
@@ -145,6 +150,7 @@ def start_program(transport: paramiko.Transport, host: Account) -> StartedChanne
         channel.set_combine_stderr(combine=True)
         channel.exec_command(_command(host, word))
         rest, bytecode = _Dialogue(channel, host, word).until_started()
+        bytecode = bytecode if compiles else ""
         modules = bundle(bytecode)
         channel.sendall(f"{len(modules):08d}".encode() + modules)
     except (paramiko.SSHException, OSError, EOFError) as error:

@@ -21,7 +21,6 @@ from benchmarks.host_states import HostStates, State, differences
 from benchmarks.machine import facts
 from benchmarks.measured_run import MeasuredRun, run_measured
 from benchmarks.provisioning_tools import (
-    OURS,
     PEERS,
     Tool,
     ensure_peers,
@@ -39,8 +38,8 @@ LAB_NAME = "bench-provisioner"
 INTRO = (
     "One run of `make bench-provisioner`: the same 13 tasks "
     "([Ansible's words](../benchmarks/reference_play/site.yml), "
-    "[pyinfra's](../benchmarks/reference_play/deploy.py)) on the same hosts of a lab on one machine. "
-    "Written by the run itself; [provisioner.svg](provisioner.svg) draws it."
+    "[pyinfra's](../benchmarks/reference_play/deploy.py)) on the same hosts of a lab on one "
+    "machine. Written by the run itself; [provisioner.svg](provisioner.svg) draws it."
 )
 _TIMES = ("first run", "second run")
 
@@ -97,9 +96,7 @@ class Comparison:
             "SAPPERS_CACHE": str(self._rig.home.cache),
         }
         log = self._folder / "log"
-        return run_measured(
-            tool.argv(self._rig.hosts), environment(tool, home), self._folder, log
-        )
+        return run_measured(tool.argv(self._rig.hosts), environment(tool, home), self._folder, log)
 
     def _make_bare(self) -> None:
         self._states.reset()
@@ -112,7 +109,9 @@ class Comparison:
         found = self._states.look()
         self._wanted = self._wanted or found
         if wrong := differences(self._wanted, found):
-            raise RuntimeError(f"{what}: hosts are not as after the first run:\n" + "\n".join(wrong))
+            raise RuntimeError(
+                f"{what}: hosts are not as after the first run:\n" + "\n".join(wrong)
+            )
         self.checked = min(len(state) for state in found.values())
 
 
@@ -162,8 +161,8 @@ def _beside_each_other(
 ) -> list[Section]:
     ours = measured[-1]
     notes = (
-        f"From exec to exit of the command, median of {rounds}; hosts and control machine share the "
-        "cores. A second run finds all done, and the command runs again.",
+        f"From exec to exit of the command, median of {rounds}; hosts and control machine share "
+        "the cores. A second run finds all done, and the command runs again.",
         f"After each run kind, mode, owner and content of all files in /etc, /opt and /usr/local "
         f"({checked} a host), and the unit's state, were the same on all hosts, whoever had run.",
         "Memory: of the command's own process; Ansible has others beside it.",
@@ -202,9 +201,7 @@ def _bar(one: Measured, time: str) -> Row:
 
 def _many(ours: Measured, hosts: int, rounds: int) -> Section:
     rows = [figure(time, ours.seconds(time), "s", 2) for time in _TIMES]
-    rows.append(
-        at_most("peak memory of the control process", ours.peak_mb, MEMORY_MB_MAX, "MB", 0)
-    )
+    rows.append(at_most("peak memory of the control process", ours.peak_mb, MEMORY_MB_MAX, "MB", 0))
     return Section(f"The reference play on {hosts} hosts: ours", rows, (f"Median of {rounds}.",))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from sappers.provisioner.inventory import load_inventory
 
 # The newest that Python 3.11 runs, and that Mitogen says it supports.
-PEERS = {"ansible-core": "2.19.3", "mitogen": "0.3.29", "pyinfra": "3.10.0"}
+PEERS = {"ansible-core": "2.19.14", "mitogen": "0.3.54", "pyinfra": "3.10.0"}
 OURS = "ours"
 _PLAY = Path(__file__).with_name("reference_play")
 _PAYLOAD_BYTES = 270_000
@@ -128,4 +128,4 @@ def environment(tool: Tool, home: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("ANSIBLE_", "PYINFRA_", "SAPPERS_"))
     }
-    return kept | {"NO_COLOR": "1"} | home | tool.environment
+    return {**kept, "NO_COLOR": "1", **home, **tool.environment}

@@ -1,4 +1,4 @@
-"""The reference play of `make bench-provisioner` in pyinfra's words: what site.yml beside it does."""
+"""The reference play of `make bench-provisioner` in pyinfra's words, as site.yml beside it."""
 
 from io import StringIO
 
@@ -53,9 +53,7 @@ files.put(
     mode="644",
 )
 
-files.line(
-    name="line in a file", path="/etc/profile", line="export REFERENCE_HOME=/opt/reference"
-)
+files.line(name="line in a file", path="/etc/profile", line="export REFERENCE_HOME=/opt/reference")
 
 systemd.service(
     name="service", service="reference.service", running=True, enabled=True, daemon_reload=True

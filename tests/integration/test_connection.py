@@ -305,7 +305,9 @@ def test_no_python_and_one_that_is_too_old(server: SshServer, tmp_path: Path) ->
     with Connection.open(host) as connection, pytest.raises(HostUnfit, match="not found"):
         connection.start_executor()
     old = server.folder / "old-python"
-    old.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 1\nprintf "\\n%s python 3.7 420d0d0a\\n" "$5"\n')
+    old.write_text(
+        '#!/bin/sh\n[ "$1" = -c ] && exit 1\nprintf "\\n%s python 3.7 420d0d0a\\n" "$5"\n'
+    )
     old.chmod(0o755)
     host = make_host(server, tmp_path, ansible_python_interpreter=old)
     with Connection.open(host) as connection, pytest.raises(HostUnfit, match=r"is Python 3\.7"):

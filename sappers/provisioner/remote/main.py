@@ -187,7 +187,7 @@ class Executor:
 
     def _extend(self, head: dict[str, Any], body: bytes) -> bool:
         """Take on more of the program: what only runs of playbooks need is sent when they do."""
-        last = self._load(marshal.loads(zlib.decompress(body)))
+        last = self._load(marshal.loads(zlib.decompress(body)))  # noqa: S302 — from whom runs us
         if head["attach"]:
             last.attach(self)
         return True

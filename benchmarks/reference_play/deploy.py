@@ -55,9 +55,7 @@ files.put(
 
 files.line(name="line in a file", path="/etc/profile", line="export REFERENCE_HOME=/opt/reference")
 
-systemd.service(
-    name="service", service="reference.service", running=True, enabled=True, daemon_reload=True
-)
+systemd.service(name="service", service="reference.service", running=True, enabled=True)
 
 server.shell(name="command", commands=["systemctl is-active reference.service"])
 

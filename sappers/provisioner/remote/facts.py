@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import subprocess
 import sys
@@ -113,6 +112,8 @@ def _packages(names: list[str]) -> dict[str, str]:
 
 def addresses() -> list[str]:
     """Addresses of this host that others may reach: IPv4 first."""
+    import ipaddress
+
     found = []
     last = ""
     for line in _text("/proc/net/fib_trie").splitlines():
@@ -151,6 +152,8 @@ def listeners() -> list[dict[str, Any]]:
 
 def _address(text: str) -> str:
     """An address as /proc/net writes it: 32-bit words, each in this machine's byte order."""
+    import ipaddress
+
     words = [bytes.fromhex(text[start : start + 8]) for start in range(0, len(text), 8)]
     raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
     return str(ipaddress.ip_address(raw))

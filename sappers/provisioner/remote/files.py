@@ -13,7 +13,6 @@ import grp
 import hashlib
 import os
 import pwd
-import shutil
 import stat
 from collections.abc import Iterator
 from typing import Any
@@ -137,6 +136,8 @@ def create(name: str, folder: int) -> int:
 
 def copy_file(source: str, path: str) -> None:
     """Copy a file with its mode, owner and times; what is at the other path is replaced."""
+    import shutil
+
     folder, name = os.path.split(path)
     beside = "." + name[:200] + ".sappers-new"
     with open(source, "rb") as file, opened_folder(folder) as at:
@@ -308,6 +309,8 @@ def ensure_link(path: str, target: str, check: bool) -> bool:
 
 def remove(path: str, check: bool) -> bool:
     """Make nothing be at a path; what is mounted below it is never emptied."""
+    import shutil
+
     found = _lstat(path)
     if found is None:
         return False

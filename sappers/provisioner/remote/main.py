@@ -1,7 +1,8 @@
 """The executor: answers requests on stdin one after the other, until the stream or 60 s of it end.
 
 This thread reads and answers pings, so that a long command does not make the host look dead; a
-second thread does the work.
+second thread does the work. What only some requests need of the standard library is imported where
+it is needed: an executor has to start quickly, on many hosts at once.
 """
 
 from __future__ import annotations

@@ -6,9 +6,7 @@ import contextlib
 import glob
 import hashlib
 import os
-import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -237,6 +235,8 @@ class Performer:
 
     @staticmethod
     def _connect(one: step.Connect) -> bool:
+        import socket
+
         try:
             socket.create_connection((one.host, one.port), one.seconds).close()
         except OSError:
@@ -249,6 +249,8 @@ class Performer:
         return "".join(letter for letter, way in ways if os.access(one.path, way))
 
     def _try(self, one: step.Try) -> step.Completed:
+        import tempfile
+
         descriptor, path = tempfile.mkstemp(prefix=".sappers-")
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import os
-import platform
 import pwd
-import socket
 import struct
 import sys
 import time
@@ -38,6 +35,9 @@ def describe() -> dict[str, Any]:
 
 
 def _names() -> dict[str, Any]:
+    import platform
+    import socket
+
     system = os.uname()
     full = system.nodename
     if "." not in full:
@@ -157,6 +157,8 @@ def _text(path: str) -> str:
 
 def _ipv4() -> dict[str, list[dict[str, str]]]:
     """IPv4 addresses by interface; labels of older kinds (`eth0:1`) count as the interface."""
+    import socket
+
     found: dict[str, list[dict[str, str]]] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for name in _with_addresses(probe):
@@ -173,7 +175,7 @@ def _ipv4() -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def _with_addresses(probe: socket.socket) -> list[str]:
+def _with_addresses(probe: Any) -> list[str]:
     import array
 
     size = 40 * 256
@@ -186,6 +188,8 @@ def _with_addresses(probe: socket.socket) -> list[str]:
 
 
 def _ipv6() -> dict[str, list[dict[str, str]]]:
+    import ipaddress
+
     found: dict[str, list[dict[str, str]]] = {}
     for line in _text("/proc/net/if_inet6").splitlines():
         words = line.split()

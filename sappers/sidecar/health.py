@@ -21,6 +21,8 @@ async def check(rule: HealthCheck, host: str = "127.0.0.1") -> str:
         return f"port {rule.port} gives no answer within {rule.timeout_seconds:g} s"
     except OSError as error:
         return f"port {rule.port} does not answer: {error.strerror or error}"
+    except ValueError:  # a line without an end, or a status of thousands of digits
+        return f"port {rule.port} answers no HTTP"
 
 
 async def _probe(rule: HealthCheck, host: str) -> str:

@@ -45,6 +45,8 @@ def port_of(server: asyncio.Server) -> int:
         (b"HTTP/1.1 503 Busy\r\n\r\n", "/health answers 503"),
         (b"", "answers no HTTP"),
         (b"SSH-2.0-x\r\n", "answers no HTTP"),
+        (b"x" * 200_000, "answers no HTTP"),
+        (b"HTTP/1.0 " + b"9" * 5000 + b" x\r\n", "answers no HTTP"),
     ],
 )
 async def test_http_health_is_the_applications_own_word(answer: bytes, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -149,6 +150,7 @@ def run(
         decrypt=decrypt,
         become_password=become_password,
         password=password,
+        ask=_ask if sys.stdin.isatty() else None,
         ledger=ledger,
         takes=_Stepper() if step else None,
     )
@@ -212,6 +214,13 @@ def finish(lines: TaskLines | EventLines, report: RunReport, *, can_resume: bool
         raise typer.Exit(ExitCode.HOST_FAILED)
     if report.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+def _ask(text: str, echo: bool) -> str:  # noqa: FBT001 — what `vars_prompt` and `pause` ask
+    answer: str = typer.prompt(
+        text, default="", hide_input=not echo, show_default=False, prompt_suffix=": ", err=True
+    )
+    return answer
 
 
 def _extra(given: list[str]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from sappers.errors import HostUnreachable
 from sappers.provisioner.executor import Executor
 from sappers.provisioner.executor_start import Account, start_program
 from sappers.provisioner.host import Host
+from sappers.provisioner.modules.step import Completed
+from sappers.provisioner.raw_command import RawCommand, run_over
 from sappers.provisioner.ssh_config import Endpoint, read_ssh_config, resolve_endpoint
 from sappers.provisioner.ssh_login import KEEPALIVE_SECONDS, log_in
 from sappers.provisioner.tunnels import Gate, Tunnel, dial_and_join, listen_and_join
@@ -102,6 +104,10 @@ class Connection:
         executor = Executor(self.host.name, started.channel, started.rest, started.bytecode)
         self._executors.append(executor)
         return executor
+
+    def run_raw(self, command: RawCommand) -> Completed:
+        """Run a command line without Python. Raises HostUnreachable."""
+        return run_over(self._transport, self.host.name, command)
 
     @contextmanager
     def open_reverse_tunnel(

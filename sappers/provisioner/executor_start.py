@@ -31,7 +31,9 @@ PACKAGE = "sappers.provisioner.remote"
 # In this order: each imports those before it alone.
 _MODULES = ("wire", "commands", "files", "facts", "main")
 # Sent when a playbook's first task is.
-TASK_MODULES = ("accounts", "pretence", "system", "perform", "tasks")
+TASK_MODULES = (
+    "accounts", "pretence", "system", "contents", "web", "archives", "perform", "tasks",
+)  # fmt: skip
 
 _ENTRY = "import sys; exec(sys.argv[2])"
 # A Python that is too old for the agent looks for a newer one to take its place.

@@ -74,6 +74,14 @@ class Inventory:
             return self
         return _built(self.path, self.folder, self.written, self.decrypt, playbook)
 
+    def rewritten(self, written: WrittenInventory) -> Inventory:
+        """With other hosts and groups.
+
+        Raises:
+            InventoryError: A host's variables make no sense.
+        """
+        return _built(self.path, self.folder, written, self.decrypt)
+
     def select(self, limit: str | None) -> tuple[Host, ...]:
         """The hosts that Ansible's host pattern names, in inventory order; None: all.
 

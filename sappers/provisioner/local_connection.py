@@ -14,6 +14,8 @@ from typing import Any
 from sappers.provisioner.executor import Executor
 from sappers.provisioner.executor_start import Account, start_program
 from sappers.provisioner.host import Host
+from sappers.provisioner.modules.step import Completed
+from sappers.provisioner.raw_command import RawCommand, run_here
 
 END_SECONDS = 5.0
 
@@ -125,6 +127,10 @@ class LocalConnection:
         executor = Executor(self.host.name, started.channel, started.rest, started.bytecode)
         self._executors.append(executor)
         return executor
+
+    def run_raw(self, command: RawCommand) -> Completed:
+        """Run a command line in a shell."""
+        return run_here(command)
 
     def close(self) -> None:
         """End the executors; may be called twice."""

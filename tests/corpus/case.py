@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
+from tests.corpus.server import web_server
 
 HERE = Path(__file__).parent
 CASES = sorted(path.stem for path in (HERE / "cases").glob("*.yml"))
 # The options of a case that has some, as we and as Ansible take them.
 OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
     "tags": (RunOptions(tags=frozenset({"a", "b"})), ("--tags", "a,b")),
-}
+    "task_tags_skip": (
+        RunOptions(skip_tags=frozenset({"two", "never"})), ("--skip-tags", "two,never"),
+    ),
+    "play_limit": (RunOptions(limit="h1:h3"), ("--limit", "h1:h3")),
+}  # fmt: skip
 _PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())
 
 
@@ -42,28 +48,37 @@ class Outcomes:
 def tree_of(root: Path) -> dict[str, list[str]]:
     """Kind, mode and content or target of all below a folder."""
     found: dict[str, list[str]] = {}
+    own = str(root)
+    above = [str(parent) for parent in root.parents if parent != parent.parent]
     for path in sorted(root.rglob("*")):
         if ".git" in path.parts:  # objects and logs know when they were made
             continue
         name = path.relative_to(root).as_posix()
+        if path.is_dir() and any(f"/{name}".endswith(parent) for parent in above):
+            continue  # on the way to a copy of this folder
+        name = name.replace(own.lstrip("/"), "ROOT")
         mode = f"{stat.S_IMODE(path.lstat().st_mode):04o}"
         if path.is_symlink():
             found[name] = ["link", str(path.readlink()).replace(str(root), "ROOT")]
         elif path.is_dir():
             found[name] = ["directory", mode]
         else:
-            found[name] = ["file", mode, path.read_text().replace(str(root), "ROOT")]
+            content = path.read_bytes()
+            text = "(binary)" if b"\0" in content else content.decode().replace(str(root), "ROOT")
+            found[name] = ["file", mode, text]
     return found
 
 
-def _harmless(value: Any, root: Path) -> Any:
-    return json.loads(json.dumps(value, default=str).replace(str(root), "ROOT"))
+def _harmless(value: Any, root: Path, server: str) -> Any:
+    text = json.dumps(value, default=str).replace(str(root), "ROOT").replace(server, "SERVER")
+    return json.loads(text)
 
 
 class _Kept:
-    def __init__(self, outcomes: Outcomes, root: Path) -> None:
+    def __init__(self, outcomes: Outcomes, root: Path, server: str) -> None:
         self._outcomes = outcomes
         self._root = root
+        self._server = server
         self._name = ""
 
     def play(self, name: str) -> None:
@@ -74,18 +89,27 @@ class _Kept:
 
     def result(self, host: str, judged: Judged) -> None:
         said = judged.task.module == "debug" and judged.outcome.value in ("ok", "changed")
-        message = judged.result.get("msg") if said else None
+        each = [result.get("msg") for _, result in judged.items]
+        message = (each or judged.result.get("msg")) if said else None
         entry = [self._name, host, judged.outcome.value, message]
-        self._outcomes.tasks.append(_harmless(entry, self._root))
+        self._outcomes.tasks.append(_harmless(entry, self._root, self._server))
 
 
 def run_ours(case: str, root: Path, options: RunOptions | None = None) -> Outcomes:
     """Run a case with our engine; `options` instead of the case's own."""
     root.mkdir(exist_ok=True)
+    with web_server() as server:
+        return _run_ours(case, root, options, {"root": str(root), "server": server})
+
+
+def _run_ours(
+    case: str, root: Path, options: RunOptions | None, extra: Mapping[str, str]
+) -> Outcomes:
     outcomes = Outcomes()
     options = options or OPTIONS.get(case, _PLAIN)[0]
-    options = RunOptions(**{**vars(options), "extra": {"root": str(root)}})
-    engine = Engine(load_inventory(HERE / "inventory.ini"), options, _Kept(outcomes, root))
+    options = RunOptions(**{**vars(options), "extra": extra})
+    inventory = load_inventory(HERE / "inventory.ini")
+    engine = Engine(inventory, options, _Kept(outcomes, root, extra["server"]))
     report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml"))
     outcomes.recap = {name: dict(vars(count)) for name, count in report.counts.items()}
     outcomes.tree = tree_of(root)
@@ -95,6 +119,11 @@ def run_ours(case: str, root: Path, options: RunOptions | None = None) -> Outcom
 def run_ansible(case: str, root: Path, program: str, python: str) -> Outcomes:
     """Run a case with `ansible-playbook`."""
     root.mkdir(exist_ok=True)
+    with web_server() as server:
+        return _run_ansible(case, root, program, python, server)
+
+
+def _run_ansible(case: str, root: Path, program: str, python: str, server: str) -> Outcomes:
     log = root.with_suffix(".jsonl")
     log.unlink(missing_ok=True)
     environment = {
@@ -104,10 +133,11 @@ def run_ansible(case: str, root: Path, program: str, python: str) -> Outcomes:
         "ANSIBLE_RETRY_FILES_ENABLED": "0", "ANSIBLE_NOCOLOR": "1",
     }  # fmt: skip
     path = HERE / "cases" / f"{case}.yml"
-    command = [program, str(path), "-i", str(HERE / "inventory.ini"), "-e", f"root={root}"]
+    command = [program, str(path), "-i", str(HERE / "inventory.ini")]
+    command += ["-e", f"root={root}", "-e", f"server={server}"]
     done = subprocess.run(
         [*command, *OPTIONS.get(case, _PLAIN)[1]], env=environment, capture_output=True, text=True,
-        check=False, cwd=root,
+        check=False, cwd=root, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if not log.exists():
         raise RuntimeError(done.stderr or done.stdout)
@@ -120,6 +150,6 @@ def run_ansible(case: str, root: Path, program: str, python: str) -> Outcomes:
             outcomes.recap[line["recap"]] = found
         else:
             entry = [line["task"], line["host"], line["outcome"], line["msg"]]
-            outcomes.tasks.append(_harmless(entry, root))
+            outcomes.tasks.append(_harmless(entry, root, server))
     outcomes.tree = tree_of(root)
     return outcomes

@@ -63,6 +63,39 @@ def _changed_mode(mode: int, who: str, sign: str, permissions: str, is_folder: b
     return mode
 
 
+def refuse_planted_links(path: str) -> Generator[Any, Any, None]:
+    """Refuse a way that leads over a link of somebody else.
+
+    Who owns a folder could put one there, and have us write elsewhere with rights that they lack.
+    Links of root, and of who we are, are followed; what they point to is looked at in the same way.
+
+    Raises:
+        Failed: Says which link.
+    """
+    login = yield step.Account("passwd", "")
+    seen: List[str] = []
+    pending = [path]
+    while pending:
+        at = ""
+        for name in pending.pop().split("/"):
+            above, at = at, at + name + "/"
+            here = at.rstrip("/") or "/"
+            if name in ("", ".", "..") or here in seen:
+                continue
+            seen.append(here)
+            found = yield step.Stat(here)
+            if found is None:
+                break
+            if found.kind != "link":
+                continue
+            if found.uid not in (0, login["uid"]):
+                raise step.Failed(
+                    f"{here} is a link of another user (uid {found.uid}); name what it points to"
+                )
+            target = found.target
+            pending.append(target if target.startswith("/") else above + target)
+
+
 Ids = Tuple[Optional[int], Optional[int]]
 
 
@@ -101,6 +134,7 @@ def ensure_attributes(
     gid = None if gid == found.gid else gid
     if bits is None and uid is None and gid is None:
         return False
+    yield from refuse_planted_links(path if follow else parent_of(path))
     yield step.SetAttributes(path, bits, uid, gid, follow)
     return True
 
@@ -120,7 +154,11 @@ def ensure_content(
 
     Returns:
         `changed`, and `backup_file` where the old file was kept.
+
+    Raises:
+        Failed: A link of somebody else is in the way.
     """
+    yield from refuse_planted_links(path if follow else parent_of(path))
     digest = content.sha256 if isinstance(content, step.Blob) else _sha256(content)
     found = yield step.Stat(path, follow, ("sha256",))
     if found is not None and found.kind == "file" and found.digests.get("sha256") == digest:
@@ -155,6 +193,7 @@ def keep_backup(path: str) -> Generator[Any, Any, str]:
 
 def make_folders(path: str, args: Dict[str, Any]) -> Generator[Any, Any, bool]:
     """Make a folder with all that lead to it, each with the mode and owner asked for."""
+    yield from refuse_planted_links(path)
     missing = []
     parent = path
     while True:

@@ -38,6 +38,7 @@ def plan(task: step.Task) -> step.Plan:
     """Change the block."""
     args = task.args
     path = args["path"]
+    yield from _files.refuse_planted_links(path)
     found = yield step.Stat(path, True)
     if found is not None and found.kind == "directory":
         raise step.Failed(f"Path {path} is a directory !", rc=256)

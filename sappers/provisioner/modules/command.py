@@ -37,6 +37,7 @@ SPEC = Module(
     notes=("Check mode skips it, unless `creates` or `removes` tell what it would do.",),
 )
 _NEWLINES = "\r\n"
+NO_PROGRAM = 127
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -67,7 +68,7 @@ def split(text: str) -> List[str]:
 def run(task: step.Task, argv: Sequence[str], shown: Any) -> step.Plan:
     """What `command` and `shell` do once they know what to run."""
     args = task.args
-    skipped = yield from _reason_to_skip(task, shown)
+    skipped = yield from reason_to_skip(task, shown)
     if skipped:
         return skipped
     if args["chdir"]:
@@ -80,6 +81,9 @@ def run(task: step.Task, argv: Sequence[str], shown: Any) -> step.Plan:
     if task.check:
         return _would_run(args, shown)
     done = yield step.Execute(tuple(argv), stdin, args["chdir"])
+    if done.code == NO_PROGRAM and not done.began:
+        denied = b"denied" in done.stderr
+        raise step.Failed(done.err, rc=13 if denied else 2, cmd=shown, stdout="", stderr="")
     strip = _NEWLINES if args["strip_empty_ends"] else ""
     out, err = done.out, done.err
     result = {
@@ -98,7 +102,7 @@ def run(task: step.Task, argv: Sequence[str], shown: Any) -> step.Plan:
     return result
 
 
-def _reason_to_skip(task: step.Task, shown: Any) -> step.Plan:
+def reason_to_skip(task: step.Task, shown: Any) -> step.Plan:
     """The result when `creates` or `removes` say that there is nothing to do, else an empty one."""
     args = task.args
     would = "Would" if task.check else "Did"

@@ -35,6 +35,7 @@ def plan(task: step.Task) -> step.Plan:
     """Change the line."""
     args = task.args
     _check(args)
+    yield from _files.refuse_planted_links(args["path"])
     found = yield step.Stat(args["path"], True)
     if found is not None and found.kind == "directory":
         raise step.Failed("Path {} is a directory !".format(args["path"]), rc=256)

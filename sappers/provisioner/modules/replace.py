@@ -30,6 +30,7 @@ def plan(task: step.Task) -> step.Plan:
     """Replace."""
     args = task.args
     path = args["path"]
+    yield from _files.refuse_planted_links(path)
     found = yield step.Stat(path, True)
     if found is None:
         raise step.Failed(f"Path {path} does not exist !", rc=257)

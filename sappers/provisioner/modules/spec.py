@@ -32,6 +32,8 @@ class Module(NamedTuple):
         free_form: The argument that takes a text without `name=`.
         outward: What it does may depend on other hosts: all that came before it is done on all
             hosts of the play before it starts on any.
+        alone: What comes after it is prepared only when it is done on all hosts.
+        once: It is done for the first host of a batch, and counts for all, as with `run_once`.
         any_arguments: It takes arguments of any name (`set_fact`).
         one_of: At least one of each group has to be given.
         exclusive: At most one of each group may be given.
@@ -43,6 +45,8 @@ class Module(NamedTuple):
     arguments: Tuple[Argument, ...] = ()
     free_form: str = ""
     outward: bool = False
+    alone: bool = False
+    once: bool = False
     any_arguments: bool = False
     one_of: Tuple[Tuple[str, ...], ...] = ()
     exclusive: Tuple[Tuple[str, ...], ...] = ()

@@ -251,7 +251,116 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Effects = (WriteFile, MakeFolder, SetAttributes, MakeLink, Touch, CopyFile, Remove, Execute)
+class Request(NamedTuple):
+    """Question: what a server answers; `Response`.
+
+    Attributes:
+        headers: Pairs, as they are sent.
+        follow: Which redirects are followed: all, safe (of GET and HEAD) or none.
+        verify: Whether the server's certificate has to be right.
+        ca_path, client_cert, client_key: Files in PEM.
+        proxies: Whether `http_proxy` and the like count.
+        login: User and password for Basic; sent at once, or only when asked for.
+        folder: Where large content is put until it is written; None: the system's folder.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: Tuple[Tuple[str, str], ...] = ()
+    body: Optional[bytes] = None
+    timeout_seconds: float = 30.0
+    follow: str = "safe"
+    verify: bool = True
+    ca_path: Optional[str] = None
+    client_cert: Optional[str] = None
+    client_key: Optional[str] = None
+    proxies: bool = True
+    login: Optional[Tuple[str, str]] = None
+    login_at_once: bool = False
+    folder: Optional[str] = None
+
+
+class Response(NamedTuple):
+    """What a server said; status -1: there was no answer, `reason` says why.
+
+    Attributes:
+        url: The last one, after redirects.
+        headers: In order; names as they came.
+        content: Can be written, and read while the task runs; it is in no file of its own.
+    """
+
+    status: int
+    reason: str
+    url: str = ""
+    headers: Tuple[Tuple[str, str], ...] = ()
+    content: Optional[Blob] = None
+    md5: str = ""
+
+
+class Load(NamedTuple):
+    """Question: the bytes of a content that came with the task, or with a `Response`."""
+
+    blob: Blob
+
+
+class Digest(NamedTuple):
+    """Question: another digest of a content, hex."""
+
+    blob: Blob
+    algorithm: str
+
+
+class Member(NamedTuple):
+    """What an archive holds at a name.
+
+    Attributes:
+        name: Below the archive's root, without `..`; folders without a slash at the end.
+        kind: file, directory, link, or hard (a second name of the member `target`).
+        uid, gid: Numbers on this host, of the names in the archive where they are known; -1 for who
+            unpacks.
+    """
+
+    name: str
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    modified: int
+    target: str
+
+
+class Members(NamedTuple):
+    """Question: what an archive holds; pairs of a `Member` and what is at its place (`Found`).
+
+    Attributes:
+        source: A path on the host, or a content.
+        folder: Links below it are not followed.
+    """
+
+    source: Union[str, Blob]
+    folder: str
+
+
+class Unpack(NamedTuple):
+    """Effect: members of an archive are in a folder, with mode, owner, time; never outside it."""
+
+    source: Union[str, Blob]
+    path: str
+    members: Tuple[Member, ...]
+
+
+class ReadPart(NamedTuple):
+    """Question: so many bytes of a file from an offset on, fewer at its end."""
+
+    path: str
+    offset: int
+    length: int
+
+
+Effects = (
+    WriteFile, MakeFolder, SetAttributes, MakeLink, Touch, CopyFile, Remove, Execute, Unpack,
+)  # fmt: skip
 Plan = Generator[Any, Any, Dict[str, Any]]
 Steps = Generator[Any, Any, Any]  # a part of a plan, with whatever it returns
 

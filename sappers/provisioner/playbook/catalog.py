@@ -11,7 +11,7 @@ from sappers.provisioner import modules
 from sappers.provisioner.modules.spec import Module
 
 # What travels with every module, or is no module of its own.
-SHARED = ("spec", "step")
+SHARED = ("spec", "step", "control_step")
 COLLECTIONS = ("ansible.builtin", "ansible.legacy", "ansible.posix", "community.general")
 ALIASES = {"systemd_service": "systemd", "dnf5": "dnf", "yum": "dnf"}
 # Not modules of files: the engine itself does them.
@@ -59,6 +59,11 @@ def spec_of(name: str) -> Module:
     return spec
 
 
-def runs_on_host(name: str) -> bool:
-    """Whether its plan is made and done on the host."""
-    return hasattr(source_of(name), "plan")
+def is_done_here(name: str) -> bool:
+    """Whether its result follows from its arguments alone, and the host is asked nothing."""
+    return hasattr(source_of(name), "act")
+
+
+def is_conducted(name: str) -> bool:
+    """Whether it is driven from here, and asks the host as it needs to."""
+    return hasattr(source_of(name), "conduct")

@@ -12,6 +12,7 @@ from typing import Any
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.source import Decrypt, Place, place_of
+from sappers.provisioner.playbook.templating import MISSING
 from sappers.provisioner.playbook.variables import Scope
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
@@ -52,6 +53,29 @@ class Control:
             looked = ", ".join(map(str, candidates))
             raise ControlMissing(f"there is no {name} here; looked for: {looked}")
         return str(found)
+
+    def destination(self, name: str, text: str) -> str:
+        """The path here that an argument means, absolute; a slash at its end stays.
+
+        Raises:
+            ControlMissing: What a template yields, which a host may have said, leads elsewhere.
+        """
+        written = str(self._task.arguments.get(name, ""))
+        if text.split("/").count("..") > written.split("/").count(".."):
+            raise ControlMissing(f"{name}: what a template yields leads to another folder: {text}")
+        path = str(self._task.inherited.folders[-1].absolute() / Path(text).expanduser())
+        return path + "/" if text.endswith("/") else path
+
+    def variable(self, name: str) -> Any:
+        """A variable, rendered; None where there is none."""
+        found = self._scope.find(name)
+        return None if found is MISSING else found
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine."""
+        connection = self._task.setting("connection") or self.variable("ansible_connection")
+        return str(connection) in ("local", "ansible.builtin.local")
 
     def is_folder(self, path: str) -> bool:
         """Whether it is a folder."""

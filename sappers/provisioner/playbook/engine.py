@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sappers.errors import PlaybookError
+from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.host_values import Secret
 from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.hosts import HostLinks, local_host
 from sappers.provisioner.playbook.ledger import Ledger
@@ -20,6 +21,7 @@ from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
 from sappers.provisioner.playbook.prepare import Preparer
+from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
 from sappers.provisioner.playbook.source import Decrypt, Place, read_file
 from sappers.provisioner.playbook.source import Mapping as SourceMapping
@@ -73,19 +75,18 @@ class Engine:
         decrypt: Decrypt | None = None,
         become_password: Secret | None = None,
         password: Secret | None = None,
-        prompted: Mapping[str, Any] | None = None,
+        ask: Callable[[str, bool], str] | None = None,
         ledger: Ledger | None = None,
         takes: Callable[[Task], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        inventory.select(options.limit)  # what is wrong with it is said before anything runs
         self._clock = clock
         self._offline: dict[str, bool] = {}
-        self._inventory = inventory
-        self._beside: dict[Path, Inventory] = {}
+        self._inventories = Inventories(inventory)
         self._options = options
+        self._makes_groups = False
         self._extra = as_source(dict(options.extra), Place("(-e)"))
-        self._prompted = dict(prompted or {})
-        self._limit = {host.name for host in inventory.select(options.limit)}
         names = [host.name for host in inventory.hosts] + ["localhost"]
         self._run = Run(
             inventory=inventory,
@@ -99,6 +100,8 @@ class Engine:
             decrypt=decrypt,
             ledger=ledger or Ledger(),
             takes=takes,
+            ask=ask,
+            inventories=self._inventories,
         )
 
     def run(self, plays: Sequence[Play]) -> RunReport:
@@ -110,6 +113,8 @@ class Engine:
         """
         began = self._clock()
         taking_part: dict[str, None] = {}
+        tasks = (task for play in plays for nodes in play.sections for task in tasks_in(nodes))
+        self._makes_groups = any(task.module in ("add_host", "group_by") for task in tasks)
         try:
             for play in self.chosen(plays):
                 hosts = self._online(self.hosts_of(play))
@@ -166,8 +171,9 @@ class Engine:
             self._run.states[host.name].over = False
         if not well:
             return not hosts
-        variables = play_variables(play, self._extra, self._vars_files(play), self._prompted)
-        around = replace(self._run, inventory=self._inventory_of(play))
+        prompted = ask_for(play, self._extra, self._run.ask)
+        variables = play_variables(play, self._extra, self._vars_files(play), prompted)
+        around = replace(self._run, inventory=self._inventories.of(play.folder))
         for batch in batches(well, play.serial):
             run = PlayRun(around, play, self.name_of(play), variables, batch, hosts)
             run.go()
@@ -203,27 +209,31 @@ class Engine:
         parts = wanted if isinstance(wanted, list) else [wanted]
         pattern = ",".join(str(part) for part in parts)
         hosts: Sequence[Host]
+        inventory = self._inventories.of(play.folder)
         if pattern in ("localhost", "127.0.0.1") and pattern not in self._run.states:
             hosts = [local_host(pattern)]
-        elif pattern == "localhost" and not any(h.name == pattern for h in self._inventory.hosts):
+        elif pattern == "localhost" and not any(h.name == pattern for h in inventory.hosts):
             hosts = [local_host()]
         else:
-            known = self._inventory_of(play)
-            hosts = [one for one in known.select(pattern) if one.name in self._limit]
+            limit = {host.name for host in inventory.select(self._options.limit)}
+            hosts = [one for one in self._named(inventory, pattern) if one.name in limit]
         connection = play.inherited.settings.get("connection")
         if str(connection) in ("local", "ansible.builtin.local"):
             hosts = [replace(host, is_local=True) for host in hosts]
         return _ordered(list(hosts), play.order)
 
-    def _inventory_of(self, play: Play) -> Inventory:
-        """The inventory with what is beside the playbook."""
-        if play.folder not in self._beside:
-            self._beside[play.folder] = self._inventory.beside(play.folder)
-        return self._beside[play.folder]
+    def _named(self, inventory: Inventory, pattern: str) -> Sequence[Host]:
+        """The hosts of a pattern; what names nothing is a mistake, unless tasks make groups."""
+        try:
+            return inventory.select(pattern)
+        except InventoryError:
+            if self._makes_groups:
+                return ()
+            raise
 
     def _scope(self, play: Play) -> Scope:
         """What is known before any host is: `-e` and the play's own variables."""
-        variables = play_variables(play, self._extra, {}, self._prompted)
+        variables = play_variables(play, self._extra, {}, {})
         magic = {"playbook_dir": str(play.folder.absolute())}
         return make_scope(
             self._run.templates,

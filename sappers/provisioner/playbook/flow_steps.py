@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,10 +158,7 @@ class Flow:
         path = next((one for one in candidates if one.exists()), None)
         if path is None:
             raise task.place.error(f"there is no {name} to take variables from")
-        wanted = {f".{one}" for one in args["extensions"]}
-        files = [path] if args["file"] else sorted(
-            one for one in path.rglob("*") if one.is_file() and one.suffix in wanted
-        )  # fmt: skip
+        files = [path] if args["file"] else _files_in(path, args, task)
         values: dict[str, Any] = {}
         for file in files:
             content = read_file(file, self._around.shared.decrypt)
@@ -186,9 +184,10 @@ class Flow:
             case "end_host":
                 _end(states)
             case "clear_host_errors":
-                for state in everyone:
+                for state in everyone:  # they take part again from the next play on
                     if state.failed:
                         self._around.ledger.mended(state.name)
+                        state.over = True
                     state.failed, state.unreachable = None, False
             case "clear_facts":
                 for state in states:
@@ -198,6 +197,26 @@ class Flow:
                     self._around.shared.links.drop(host)
             case _:
                 pass
+
+
+def _files_in(folder: Path, args: Mapping[str, Any], task: Task) -> list[Path]:
+    """The files of a folder that `include_vars` takes. Raises PlaybookError."""
+    wanted = {f".{one.removeprefix('.')}" for one in args["extensions"]}
+    files = []
+    for path in sorted(folder.rglob("*")):
+        depth = len(path.relative_to(folder).parts)
+        if not path.is_file() or (args["depth"] and depth > args["depth"]):
+            continue
+        if any(re.search(one + "$", path.name) for one in args["ignore_files"]):
+            continue
+        if args["files_matching"] and not re.match(args["files_matching"], path.name):
+            continue
+        if path.suffix in wanted:
+            files.append(path)
+        elif not args["ignore_unknown_extensions"]:
+            hint = "ignore_unknown_extensions: true"
+            raise task.place.error(f"{path} has none of the extensions", hint=hint)
+    return files
 
 
 def _end(states: Sequence[HostState]) -> None:

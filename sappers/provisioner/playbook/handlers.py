@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sappers.provisioner.playbook.model import Play, Task
@@ -19,6 +19,16 @@ def names_of(handler: Task) -> frozenset[str]:
     if role:
         names.add(f"{role.name} : {name}")
     return frozenset(names - {""})
+
+
+def _answering(handlers: Sequence[Task], called: Iterable[str]) -> list[Task]:
+    """All that listen to what is called; of those with that name the last, as in Ansible."""
+    names = set(called)
+    found = [one for one in handlers if not names.isdisjoint(one.listen)]
+    for name in names:
+        named = [one for one in handlers if name in names_of(one) - set(one.listen)]
+        found += named[-1:]
+    return [one for one in handlers if one in found]
 
 
 class Handlers:
@@ -55,7 +65,7 @@ class Handlers:
                 self._calls[host].remove(handler)
             going = [host for host in called if self._around.states[host].is_well]
             if going:
-                self._around.run_segment((handler,), going)
+                self._around.run_nodes((handler,), going)
                 self._note_calls(going)
 
     def _note_calls(self, hosts: Sequence[str]) -> None:
@@ -65,8 +75,8 @@ class Handlers:
         for host in hosts:
             notified = self._around.states[host].notified
             calls = self._calls.setdefault(host, [])
-            for handler in handlers:
-                if not names_of(handler).isdisjoint(notified) and handler not in calls:
+            for handler in _answering(handlers, notified):
+                if handler not in calls:
                     calls.append(handler)
             notified.clear()
 

@@ -13,6 +13,8 @@ from sappers.provisioner.connection import Connection
 from sappers.provisioner.host import Host
 from sappers.provisioner.host_values import Secret
 from sappers.provisioner.local_connection import LocalConnection
+from sappers.provisioner.modules.step import Completed
+from sappers.provisioner.raw_command import RawCommand
 from sappers.provisioner.task_session import TaskSession
 
 CLOSED_AT_ONCE = 16
@@ -86,6 +88,18 @@ class HostLink:
             )
             self._sessions[user] = TaskSession(connection.start_executor(account))
         return self._sessions[user]
+
+    def raw(self, user: str | None, line: str, executable: str | None) -> Completed:
+        """How a command line ended that was run in the host's shell, as a user.
+
+        Raises:
+            HostUnreachable: No connection can be had.
+        """
+        with self._lock:
+            connection = self._opened()
+            user = None if user == connection.user else user
+            command = RawCommand(line, executable, user, self.host.become_password)
+            return connection.run_raw(command)
 
     def _opened(self) -> Connection | LocalConnection:
         if self._connection is None:

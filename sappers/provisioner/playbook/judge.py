@@ -45,6 +45,7 @@ class Judged:
         weight: How often it counts as ok: an include once for each of its items.
         seconds: How long it took, retries and waits between them included.
         replayed: It was taken over from the run that is resumed.
+        goes_on: The host takes part although it was away (`ignore_unreachable`).
     """
 
     task: Task
@@ -57,11 +58,13 @@ class Judged:
     weight: int = 1
     seconds: float = 0.0
     replayed: bool = False
+    goes_on: bool = False
 
     @property
     def failed(self) -> bool:
         """Whether the host goes no further."""
-        return self.outcome in (Outcome.FAILED, Outcome.UNREACHABLE)
+        lost = self.outcome is Outcome.UNREACHABLE and not self.goes_on
+        return lost or self.outcome is Outcome.FAILED
 
 
 def judge_item(prepared: Prepared, item: Item, result: Result) -> Result:
@@ -132,6 +135,7 @@ def judge(prepared: Prepared, results: Sequence[Result]) -> Judged:
     return Judged(
         task, prepared.name, result, outcome, items, prepared.no_log,
         _notified(prepared) if outcome is Outcome.CHANGED else (),
+        goes_on=prepared.ignore_unreachable,
     )  # fmt: skip
 
 

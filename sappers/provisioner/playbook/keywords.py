@@ -11,7 +11,8 @@ from sappers.provisioner.playbook.source import Mapping as SourceMapping
 SETTINGS = frozenset(
     {
         *("any_errors_fatal", "become", "become_method", "become_user", "check_mode", "connection"),
-        *("delegate_to", "diff", "ignore_errors", "no_log", "run_once"),
+        *("delegate_to", "diff", "ignore_errors", "ignore_unreachable", "no_log", "run_once"),
+        *("throttle", "timeout"),
     }
 )
 _OF_PLAYS = {"any_errors_fatal", "connection"}
@@ -25,10 +26,12 @@ TASK = (
 HANDLER = TASK | {"listen"}
 PLAY = (_HANDED_DOWN - {"delegate_to"}) | {
     *("name", "hosts", "gather_facts", "handlers", "max_fail_percentage", "order", "post_tasks"),
-    *("pre_tasks", "roles", "serial", "strategy", "tasks", "vars_files", "force_handlers"),
+    *("pre_tasks", "roles", "serial", "strategy", "tasks", "vars_files", "vars_prompt"),
+    "force_handlers",
     *_OF_PLAYS,
 }
-LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended"})
+LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended", "pause"})
+PROMPT = frozenset({"name", "prompt", "default", "private", "confirm", "unsafe"})
 ROLE = _HANDED_DOWN | {"role", "name", "when"}
 
 # Ansible's keywords, and others that are met, which are refused.
@@ -50,14 +53,12 @@ REFUSED: Mapping[str, str] = {
     "delegate_facts": "facts are the host's own; run setup on the other host",
     "extended_allitems": "leave it out",
     "gather_subset": "all facts are gathered; leave it out",
-    "ignore_unreachable": "a host that is away takes no further part",
-    "pause": "put a task with `command: sleep` behind it",
     "remote_user": "set ansible_user in the inventory",
-    "throttle": "write serial at the play, or --forks",
-    "timeout": "put timeout(1) before the command",
-    "vars_prompt": "give the variable by --extra-vars",
     "port": "set ansible_port in the inventory",
     "accelerate": "leave it out",
+    "encrypt": "give what is encrypted already, as `openssl passwd -6` says it",
+    "salt": "give what is encrypted already, as `openssl passwd -6` says it",
+    "salt_size": "give what is encrypted already, as `openssl passwd -6` says it",
     "gather_timeout": "leave it out",
     "fact_path": "leave it out",
 }

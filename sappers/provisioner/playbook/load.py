@@ -9,9 +9,10 @@ from typing import Any
 
 from sappers.provisioner.playbook import keywords
 from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.handlers import names_of
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
-from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task
+from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task, VarsPrompt
 from sappers.provisioner.playbook.roles import RoleFiles
 from sappers.provisioner.playbook.segments import tasks_in
 from sappers.provisioner.playbook.source import Decrypt, Items, Mapping, Place, place_of, read_file
@@ -133,6 +134,7 @@ class PlayLoader:
             handlers=handlers,
             vars=item.get("vars") or {},
             vars_files=as_tuple(item.get("vars_files")),
+            vars_prompt=_prompts(item),
             gather_facts=item.get("gather_facts", True),
             serial=as_tuple(item.get("serial")),
             max_fail_percentage=item.get("max_fail_percentage"),
@@ -317,6 +319,31 @@ def _refuse_unknown_handlers(
                     f"there is no handler {str(name)!r}",
                     hint=keywords.instead(str(name), known, "handlers") if known else None,
                 )
+
+
+def _prompts(item: Mapping) -> tuple[VarsPrompt, ...]:
+    given = item.get("vars_prompt")
+    if given is None:
+        return ()
+    if not isinstance(given, Items):
+        raise item.at("vars_prompt").error("`vars_prompt` takes a list", hint="- name: VARIABLE")
+    found = []
+    for one, at in zip(given, given.places, strict=True):
+        if not isinstance(one, Mapping) or not str(one.get("name", "")).isidentifier():
+            raise at.error("a prompt has the `name` of a variable", hint="- name: VARIABLE")
+        keywords.refuse_unknown(one, keywords.PROMPT, "prompt")
+        private, confirm = one.get("private", True), one.get("confirm", False)
+        name = str(one["name"])
+        found.append(
+            VarsPrompt(
+                name,
+                one.get("prompt", name),
+                one.get("default"),
+                to_bool(private),
+                to_bool(confirm),
+            )
+        )
+    return tuple(found)
 
 
 def _check_play(item: Mapping) -> None:

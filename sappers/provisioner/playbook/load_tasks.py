@@ -101,6 +101,7 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
         notify=as_tuple(item.get("notify")),
         listen=tuple(str(name) for name in as_tuple(item.get("listen"))),
         is_handler=handler,
+        written=name,
     )
 
 
@@ -163,14 +164,14 @@ def _arguments(
         raise place_of(given, place).error(f"{module}: {error}") from error
     if isinstance(more, Mapping):
         found = {**more, **found}
-    elif more is not None and not is_template(more):
-        raise place.error("`args` takes a mapping of arguments")
+    elif more is not None:
+        raise place.error("`args` takes a mapping of arguments", hint="write them out")
     values: dict[str, Any] = dict(defaults)
     for name, value in found.items():
         source = given if isinstance(given, Mapping) and name in given else more
         at = source.at(name) if isinstance(source, Mapping) else place
         values[_checked_name(module, name, value, at)] = value
-    if not spec.any_arguments and not is_template(more):
+    if not spec.any_arguments:
         try:
             check_presence(values, spec)
         except ArgumentError as error:
@@ -221,6 +222,7 @@ def _loop_control(item: Mapping) -> LoopControl:
         index_var=control.get("index_var"),
         label=control.get("label"),
         extended=bool(control.get("extended", False)),
+        pause=control.get("pause"),
     )
 
 

@@ -56,12 +56,13 @@ class Inherited:
 
 @dataclass(frozen=True)
 class LoopControl:
-    """How a loop names its items and shows them."""
+    """How a loop names its items and shows them, and how many seconds it waits between them."""
 
     loop_var: str = "item"
     index_var: str | None = None
     label: Any = None
     extended: bool = False
+    pause: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ class Task:
 
     Attributes:
         module: Its short name.
+        written: The module as it is named there.
         arguments: By name; a free form is under the name that the module has for it.
         loop_with: The lookup that makes the items, for `with_NAME`; empty for `loop`.
         listen: What a handler answers to beside its name.
@@ -92,6 +94,7 @@ class Task:
     notify: tuple[Any, ...] = ()
     listen: tuple[str, ...] = ()
     is_handler: bool = False
+    written: str = ""
 
     def setting(self, name: str) -> Any:
         """A keyword's value, its own or inherited; None where nobody says anything."""
@@ -100,7 +103,7 @@ class Task:
     @property
     def title(self) -> str:
         """What it is called where no template can be rendered."""
-        named = str(self.name) if self.name else self.module
+        named = str(self.name or self.written or self.module)
         role = self.inherited.role
         return f"{role.name} : {named}" if role else named
 
@@ -135,6 +138,22 @@ class Includer(Protocol):
 
 
 @dataclass(frozen=True)
+class VarsPrompt:
+    """A variable that a person is asked for.
+
+    Attributes:
+        private: What is typed is not shown.
+        confirm: It is asked twice.
+    """
+
+    name: str
+    text: Any
+    default: Any = None
+    private: bool = True
+    confirm: bool = False
+
+
+@dataclass(frozen=True)
 class Play:
     """One play.
 
@@ -151,6 +170,7 @@ class Play:
     handlers: tuple[Task, ...] = ()
     vars: Vars = field(default_factory=dict)
     vars_files: tuple[Any, ...] = ()
+    vars_prompt: tuple[VarsPrompt, ...] = ()
     gather_facts: Any = True
     serial: tuple[Any, ...] = ()
     max_fail_percentage: Any = None

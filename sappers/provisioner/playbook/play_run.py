@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from sappers.errors import HostError
 from sappers.provisioner.inventory import Host, Inventory
-from sappers.provisioner.playbook import magic
+from sappers.provisioner.modules.step import Completed
+from sappers.provisioner.playbook import catalog, magic
+from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
@@ -55,6 +57,8 @@ class Run:
 
     Attributes:
         takes: Asked before each task (`--step`); None: all are run.
+        ask: Asks the person at the terminal, with or without showing what is typed; None where
+            nobody is there.
     """
 
     inventory: Inventory
@@ -68,6 +72,21 @@ class Run:
     decrypt: Decrypt | None = None
     ledger: Ledger = field(default_factory=Ledger)
     takes: Callable[[Task], bool] | None = None
+    ask: Callable[[str, bool], str] | None = None
+    inventories: Inventories | None = None
+
+    def change_inventory(self, play: Play, task: Task, results: Mapping[str, Judged]) -> bool:
+        """Take over what a task does to the inventory; whether that is anything."""
+        if self.inventories is None or not self.inventories.change(task, results):
+            return False
+        known = {host.name: host for host in self.inventory.hosts}
+        self.inventory = self.inventories.of(play.folder)
+        for host in self.inventory.hosts:
+            self.states.setdefault(host.name, HostState(host.name))
+            self.counts.setdefault(host.name, Counts())
+            if host.name in known and known[host.name].settings != host.settings:
+                self.links.drop(host.name)  # it may be reached in another way now
+        return True
 
 
 class PlayRun:
@@ -81,7 +100,8 @@ class PlayRun:
         self._play = play
         self._variables = variables
         self._hosts = {host.name: host for host in hosts}
-        self._all_hosts = {host.name: host for host in (*run.inventory.hosts, *all_hosts)}
+        self._play_hosts = {host.name: host for host in all_hosts}
+        self._all_hosts = self._known_hosts()
         self.states = {name: run.states[name] for name in self._hosts}
         roles = [role.name for role in play.roles]
         self._magic = magic.play_magic(
@@ -96,6 +116,16 @@ class PlayRun:
         self._flow = Flow(self, run.options)
         self.ended = False  # for all hosts of the batch
         self.ended_play = False  # and for the batches that would follow
+
+    def _known_hosts(self) -> dict[str, Host]:
+        """All hosts as the inventory has them now; a play may be of this machine alone."""
+        known = {
+            host.name: replace(host, is_local=True)
+            if host.name in self._play_hosts and self._play_hosts[host.name].is_local
+            else host
+            for host in self._run.inventory.hosts
+        }
+        return known | {name: one for name, one in self._play_hosts.items() if name not in known}
 
     def go(self) -> None:
         """Run the play; the states tell how it went.
@@ -174,7 +204,8 @@ class PlayRun:
         """Run a segment: each host by itself, until one needs what others know."""
         if len(tasks) == 1 and not self._takes(tasks[0]):
             return
-        once = bool(tasks[0].setting("run_once"))
+        once = _is_done_once(tasks[0])
+        at_once = self._at_once(tasks[0])
         first_host = (once and self._run.ledger.who_ran(tasks[0], hosts)) or hosts[0]
         reached = dict.fromkeys([first_host] if once else hosts, 0)
         stalled = False
@@ -185,7 +216,10 @@ class PlayRun:
             part = tasks[first : first + 1] if stalled else tasks[first:]
             self._in_step = len(part) == 1
             tracks = [HostTrack(self.states[name], self._run.preparer, self) for name in going]
-            done = list(self._threads.map(HostTrack.run, tracks, [part] * len(tracks)))
+            done: list[int] = []
+            for begin in range(0, len(tracks), at_once):
+                some = tracks[begin : begin + at_once]
+                done += self._threads.map(HostTrack.run, some, [part] * len(some))
             stalled = not any(done)
             reached.update(zip(going, (first + number for number in done), strict=True))
             for name in going:
@@ -193,18 +227,32 @@ class PlayRun:
                     del reached[name]
         self._show(tasks, hosts)
         if once:
-            self._share(first_host, hosts)
+            self._share(tasks[0], first_host, hosts)
+        alone = tasks[0].module not in catalog.FLOW and catalog.spec_of(tasks[0].module).alone
+        if alone and self._run.change_inventory(self._play, tasks[0], self._last):
+            self._all_hosts = self._known_hosts()
 
     def _takes(self, task: Task) -> bool:
         return self._run.takes is None or self._run.takes(task)
 
-    def _share(self, source: str, hosts: Sequence[str]) -> None:
-        """What ran once is known to all; and all fail where it failed."""
+    def _at_once(self, task: Task) -> int:
+        """How many hosts may do a task at the same time."""
+        wanted = task.setting("throttle")
+        scope = self._scope_of(next(iter(self.states)), task.inherited, HostFacts())
+        rendered = self._run.templates.render(wanted, scope, task.place)
+        try:
+            return max(0, int(rendered or 0)) or len(self.states)
+        except (TypeError, ValueError):
+            raise task.place.error(f"`throttle` takes a number; this is {rendered!r}") from None
+
+    def _share(self, task: Task, source: str, hosts: Sequence[str]) -> None:
+        """All fail where what ran once failed; with `run_once` all know what it told, too."""
         judged = self._last.get(source)
         for name in hosts:
             if name != source and judged is not None:
                 state = self.states[name]
-                state.facts = learn(state.facts, judged)
+                if task.setting("run_once"):
+                    state.facts = learn(state.facts, judged)
                 state.failed = judged if judged.failed else state.failed
 
     def _show(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
@@ -235,13 +283,30 @@ class PlayRun:
 
     def session(self, host: str, prepared: Prepared) -> TaskSession:
         """The executor for a task: the host's, or of whom it is delegated to."""
+        target = self._target(host, prepared)
+        return self._run.links.link(target).session(prepared.user)
+
+    def raw(self, host: str, prepared: Prepared, line: str, executable: str | None) -> Completed:
+        """How a command line ended that was run without Python."""
+        link = self._run.links.link(self._target(host, prepared))
+        return link.raw(prepared.user, line, executable)
+
+    def disconnect(self, host: str, prepared: Prepared) -> None:
+        """Close the connection of a task; the next one opens another."""
+        self._run.links.drop(prepared.delegate_to or host)
+
+    def prompt(self, text: str, *, echo: bool) -> str | None:
+        """What a person answers."""
+        return self._run.ask(text, echo) if self._run.ask else None
+
+    def _target(self, host: str, prepared: Prepared) -> Host:
         name = prepared.delegate_to or host
         target = self._all_hosts.get(name)
         if target is None and name in ("localhost", "127.0.0.1"):
             target = local_host(name)
         if target is None:
             raise HostError(host, f"delegate_to: there is no host {name} in the inventory")
-        return self._run.links.link(target).session(prepared.user)
+        return target
 
     def tell(self, host: str, judged: Judged) -> None:
         """Keep a result until it is its turn to be shown. Called from the hosts' threads."""
@@ -307,6 +372,12 @@ class PlayRun:
             allowed = float(str(self._play.max_fail_percentage).rstrip("%"))
         if failed and failed * 100.0 / len(self.states) > allowed:
             self.ended = True
+
+
+def _is_done_once(task: Task) -> bool:
+    if task.module not in catalog.FLOW and catalog.spec_of(task.module).once:
+        return True
+    return bool(task.setting("run_once"))
 
 
 def inventory_layer(host: Host) -> Mapping[str, Any]:

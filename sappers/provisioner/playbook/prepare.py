@@ -26,7 +26,7 @@ from sappers.provisioner.playbook.variables import Scope
 
 @dataclass(frozen=True)
 class Call:
-    """A module to be run on the host, with all it needs."""
+    """A module to be run on the host, with all it needs, and how long it may take."""
 
     module: str
     args: Mapping[str, Any]
@@ -34,6 +34,7 @@ class Call:
     check: bool
     diff: bool
     environment: Mapping[str, str]
+    seconds: float | None = None
 
     def as_data(self) -> dict[str, Any]:
         """As the executor takes it."""
@@ -44,6 +45,7 @@ class Call:
             "check": self.check,
             "diff": self.diff,
             "environment": dict(self.environment),
+            "seconds": self.seconds,
         }
 
 
@@ -85,12 +87,18 @@ class Prepared:
     blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
     no_log: bool = False
     ignore_errors: bool = False
+    ignore_unreachable: bool = False
     delegate_to: str | None = None
 
     @property
     def calls(self) -> tuple[Call, ...]:
         """All that has to be asked of the host."""
         return tuple(item.call for item in self.items if item.call)
+
+    @property
+    def is_conducted(self) -> bool:
+        """Whether it is driven from here."""
+        return any(catalog.is_conducted(call.module) for call in self.calls)
 
     @property
     def is_judged_here(self) -> bool:
@@ -163,17 +171,19 @@ class Preparer:
                 "user": str(user or "root") if to_bool(become) else None,
                 "no_log": no_log,
                 "ignore_errors": to_bool(setting("ignore_errors", default=False)),
+                "ignore_unreachable": to_bool(setting("ignore_unreachable", default=False)),
                 "delegate_to": None if delegate in (None, "", OMIT) else str(delegate),
             }
         except PlaybookError as error:
             return {"known": failure(error, hidden=no_log), "no_log": no_log}
 
     def _name(self, task: Task, scope: Scope) -> str:
-        named: Any = task.name or task.module
+        named: Any = task.name or task.written or task.module
         try:
             if task.name:
                 named = scope.templates.render(task.name, scope, task.place)
             elif task.module == "include_role":
+                named = f"include_role : {task.arguments['name']}"
                 role = scope.templates.render(task.arguments["name"], scope, task.place)
                 named = f"include_role : {role}"
         except PlaybookError:
@@ -242,7 +252,7 @@ class Preparer:
             return Item(scope, value, label, known={"changed": False, "include_args": args})
         source = catalog.source_of(task.module)
         control = Control(task, scope, self._options.verbosity, self._decrypt)
-        if not catalog.runs_on_host(task.module):
+        if catalog.is_done_here(task.module):
             return Item(scope, value, label, known=source.act(args, control))
         if hasattr(source, "prepare"):
             args.update(source.prepare(args, control))
@@ -256,6 +266,7 @@ class Preparer:
             check=self.is_check(task, scope),
             diff=self._is(task, scope, "diff", self._options.diff),
             environment=self._environment(task, scope),
+            seconds=self._seconds(task, scope),
         )
         return Item(scope, value, label, call=call)
 
@@ -287,6 +298,16 @@ class Preparer:
         return (
             default if value is None else to_bool(scope.templates.render(value, scope, task.place))
         )
+
+    @staticmethod
+    def _seconds(task: Task, scope: Scope) -> float | None:
+        """How long it may take, by the keyword `timeout`; 0 is no bound."""
+        value = task.setting("timeout")
+        rendered = scope.templates.render(value, scope, task.place)
+        try:
+            return float(rendered or 0) or None
+        except (TypeError, ValueError):
+            raise task.place.error(f"`timeout` takes seconds; this is {rendered!r}") from None
 
     @staticmethod
     def _environment(task: Task, scope: Scope) -> dict[str, str]:

@@ -15,7 +15,7 @@ from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Block, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
 
-_ALONE = ("run_once", "delegate_to")
+_ALONE = ("run_once", "delegate_to", "throttle")
 
 
 def cut(
@@ -50,7 +50,9 @@ def _looks_out(task: Task) -> bool:
 
 
 def _stands_alone(task: Task) -> bool:
-    return bool(task.until) or any(task.setting(name) for name in _ALONE)
+    spec = None if task.module in catalog.FLOW else catalog.spec_of(task.module)
+    alone = bool(spec and (spec.alone or spec.once)) or bool(task.until)
+    return alone or any(task.setting(name) for name in _ALONE)
 
 
 def selected(nodes: Sequence[Node], options: RunOptions) -> tuple[Node, ...]:

@@ -22,7 +22,10 @@ class Counts:
     def add(self, judged: Judged) -> None:
         """One more task."""
         outcome = judged.outcome
-        if outcome is Outcome.FAILED:
+        if outcome is Outcome.UNREACHABLE and judged.goes_on:
+            self.ok += judged.weight
+            self.ignored += 1
+        elif outcome is Outcome.FAILED:
             self.failed += 1
         elif outcome is Outcome.UNREACHABLE:
             self.unreachable += 1

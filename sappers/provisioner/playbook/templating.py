@@ -64,12 +64,20 @@ class Undefined(StrictUndefined):
         return self
 
 
+class UndefinedVariable(PlaybookError):
+    """A template uses what is not defined."""
+
+
 class _Context(Context):
     """Finds variables in the scope that a template is rendered for."""
 
     def resolve_or_missing(self, key: str) -> Any:
         if key not in self.vars and SCOPE in self.parent:
-            found = self.parent[SCOPE].find(key)
+            try:
+                found = self.parent[SCOPE].find(key)
+            except UndefinedVariable as error:
+                # As in Ansible: what is made of something undefined is so, too, and has a default.
+                return Undefined(hint=str(error))
             if found is not MISSING:
                 return found
         return super().resolve_or_missing(key)
@@ -94,7 +102,7 @@ class _FileEnvironment(SandboxedEnvironment):
 
 @jinja2.pass_context
 def _finalize_text(_: Context, value: Any) -> Any:
-    return plain(value)
+    return "" if value is None else plain(value)
 
 
 # Jinja's own filters that yield one by one; in playbooks they are lists, so `| length` can count.
@@ -130,7 +138,7 @@ class Templates:
             "extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"],
             "loader": loader,
         }
-        self._compiled: dict[str, jinja2.Template] = {}
+        self._compiled: dict[tuple[str, bool], jinja2.Template] = {}
         self._compiled_files: dict[tuple[str, tuple[Any, ...]], jinja2.Template] = {}
         self._environment = _Environment(finalize=_finalize, **settings)
         self._files = _FileEnvironment(finalize=_finalize_text, **settings)
@@ -166,17 +174,27 @@ class Templates:
             return [one for one in rendered if one is not OMIT]
         return value
 
-    def render_text(self, text: str, scope: Variables, place: Place) -> Any:
-        """What a template yields: one expression's own value, else text. Raises as `render`."""
+    def render_text(
+        self, text: str, scope: Variables, place: Place, *, escaped: bool = True
+    ) -> Any:
+        """What a template yields: one expression's own value, else text. Raises as `render`.
+
+        Args:
+            escaped: A backslash in a text of an expression is one, as in Ansible's task arguments
+                (not in its conditions).
+        """
         try:
-            found = self._yielded(self._compile(text), scope)
+            found = self._yielded(self._compile(text, escaped=escaped), scope)
             return _with_newlines_of(text, found) if isinstance(found, str) else found
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
             raise _syntax_error(error, place) from error
         except jinja2.UndefinedError as error:
-            raise place.error(str(error.message), hint=_HINT_UNDEFINED) from error
+            raise UndefinedVariable(
+                str(error.message), path=place.path, line=place.line, column=place.column,
+                hint=_HINT_UNDEFINED,
+            ) from error  # fmt: skip
         except RecursionError as error:
             raise place.error("the template refers to itself") from error
         except Exception as error:  # a template may compute anything, and fail in any way
@@ -192,7 +210,7 @@ class Templates:
         text = expression.strip()
         if not (text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1):
             text = "{{ " + text + " }}"
-        return self.render_text(text, scope, place_of(expression, place))
+        return self.render_text(text, scope, place_of(expression, place), escaped=False)
 
     def holds(self, condition: Any, scope: Variables, place: Place) -> bool:
         """Whether a condition holds.
@@ -228,10 +246,13 @@ class Templates:
             raise Place(place.path, line).error(message) from error
         return _with_newlines_of(content, text, str(settings.get("newline_sequence", "\n")))
 
-    def _compile(self, text: str) -> jinja2.Template:
-        if text not in self._compiled:
-            self._compiled[text] = self._environment.from_string(text)
-        return self._compiled[text]
+    def _compile(self, text: str, *, escaped: bool) -> jinja2.Template:
+        escaped = escaped and "\\" in text
+        key = text, escaped
+        if key not in self._compiled:
+            source = _with_backslashes(self._environment, text) if escaped else text
+            self._compiled[key] = self._environment.from_string(source)
+        return self._compiled[key]
 
     def _compile_file(self, content: str, settings: Mapping[str, Any]) -> jinja2.Template:
         """Once for all hosts."""
@@ -253,6 +274,18 @@ class Templates:
         return "".join(_as_text(value) for value in values) if values else None
 
 
+def _with_backslashes(environment: jinja2.Environment, text: str) -> str:
+    """The template with its backslashes doubled where an expression has a text with some."""
+    parts: list[str] = []
+    in_expression = False
+    for _, kind, part in environment.lex(text):
+        if kind in ("variable_begin", "variable_end"):
+            in_expression = kind == "variable_begin"
+        quoted = in_expression and kind == "string"
+        parts.append(part.replace("\\", "\\\\") if quoted else part)
+    return "".join(parts)
+
+
 _HINT_UNDEFINED = "define it, or write `| default(…)`"
 
 
@@ -263,7 +296,10 @@ def _with_newlines_of(source: str, text: str, newline: str = "\n") -> str:
 
 
 def _as_text(value: Any) -> str:
-    return value if type(value) is str else str(plain(value))
+    """Nothing, which Jinja writes as None, is no text at all, as for Ansible."""
+    if type(value) is str:
+        return value
+    return "" if value is None or value is OMIT else str(plain(value))
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from sappers.errors import HostError, HostUnreachable, PlaybookError
+from sappers.errors import HostError, PlaybookError
+from sappers.provisioner.playbook.conduct import Reach, conduct, lost
 from sappers.provisioner.playbook.judge import (
     Judged,
     Outcome,
@@ -24,14 +25,13 @@ from sappers.provisioner.playbook.judge import (
 )
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.prepare import Item, Prepared, Preparer, failure
+from sappers.provisioner.playbook.prepare import Call, Item, Prepared, Preparer, failure
 from sappers.provisioner.playbook.source import place_of
 from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
-from sappers.provisioner.task_session import TaskSession
 
 
-class Surroundings(Protocol):
+class Surroundings(Reach, Protocol):
     """What a host's way needs of the run."""
 
     @property
@@ -40,9 +40,6 @@ class Surroundings(Protocol):
 
     def scope(self, host: str, task: Task, facts: HostFacts) -> Scope:
         """The variables of a task."""
-
-    def session(self, host: str, prepared: Prepared) -> TaskSession:
-        """The executor that a task runs on. Raises HostError."""
 
     def tell(self, host: str, judged: Judged) -> None:
         """A task has ended."""
@@ -119,7 +116,7 @@ class HostTrack:
                 break
             self._waiting.append(prepared)
             self._draft = _drafted(self._draft, prepared)
-            if prepared.is_judged_here or prepared.delegate_to or not _goes_on(prepared):
+            if _has_to_end(prepared):
                 self.flush()
                 if not self._state.is_well:
                     break
@@ -192,6 +189,8 @@ class HostTrack:
 
     def _ask(self, batch: Sequence[Prepared]) -> list[Answer]:
         """What came of each task; of fewer tasks when one failed."""
+        if len(batch) == 1 and batch[0].task.loop_control.pause and len(batch[0].items) > 1:
+            return [self._ask_slowly(batch[0])]
         answers: list[tuple[Result, float]] = []
         problem: Result | None = None
         groups = [
@@ -200,11 +199,10 @@ class HostTrack:
             if one.calls
         ]
         if groups:
+            asking = next(one for one in batch if one.calls)
             blobs = {digest: content for one in batch for digest, content in one.blobs.items()}
             self._ledger.sending(self._state.name, [one.task for one in batch])
             try:
-                asking = next(one for one in batch if one.calls)
-                session = self._around.session(self._state.name, asking)
                 last = self._clock()
 
                 def take(_: int, result: Result) -> None:
@@ -212,10 +210,33 @@ class HostTrack:
                     before, last = last, self._clock()
                     answers.append((result, last - before))
 
-                session.run(groups, blobs, take)
+                if asking.is_conducted:
+                    for call in asking.calls:
+                        take(0, self._conduct(asking, call))
+                else:
+                    self._around.session(self._state.name, asking).run(groups, blobs, take)
             except HostError as error:
-                problem = _lost(error)
+                problem = lost(error)
+                if asking.ignore_unreachable:
+                    self._around.disconnect(self._state.name, asking)
         return _distributed(batch, answers, problem)
+
+    def _conduct(self, prepared: Prepared, call: Call) -> Result:
+        return conduct(self._around, self._state.name, prepared, call, self._sleep)
+
+    def _ask_slowly(self, prepared: Prepared) -> Answer:
+        """What came of a loop's turns, with a pause between them."""
+        began = self._clock()
+        results: list[Result] = []
+        for number, item in enumerate(prepared.items):
+            if number:
+                pause = prepared.task.loop_control.pause
+                self._sleep(_number(prepared.task, item, "pause", pause, 0))
+            found = self._ask([replace(prepared, items=(item,))])
+            if not found:
+                break
+            results += found[0].results
+        return Answer(results, self._clock() - began)
 
     def _until(self, prepared: Prepared, results: list[Result]) -> list[Result]:
         """The results after `changed_when` and `failed_when`, and after retries."""
@@ -293,11 +314,24 @@ def _goes_on(prepared: Prepared) -> bool:
     return prepared.ignore_errors or not any(one and one.get("failed") for one in known)
 
 
+def _has_to_end(prepared: Prepared) -> bool:
+    """Whether what comes of a task has to be known before the next is prepared."""
+    decides = prepared.is_judged_here or prepared.ignore_unreachable or not _goes_on(prepared)
+    return decides or bool(prepared.delegate_to) or _goes_alone(prepared)
+
+
+def _goes_alone(prepared: Prepared) -> bool:
+    """Whether no other task may be in a request with it."""
+    return prepared.is_conducted or bool(prepared.task.loop_control.pause)
+
+
 def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
     """As many as go to one executor, in order; those that ask nothing go with any."""
     batch: list[Prepared] = []
     target: Any = None
     for one in waiting:
+        if _goes_alone(one):
+            return batch or [one]
         if one.calls:
             key = (one.delegate_to, one.user)
             if target is not None and key != target:
@@ -305,14 +339,6 @@ def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
             target = key
         batch.append(one)
     return batch
-
-
-def _lost(error: HostError) -> Result:
-    message = f"{error.message} ({error.hint})" if error.hint else error.message
-    result: Result = {"failed": True, "changed": False, "msg": message}
-    if isinstance(error, HostUnreachable):
-        result["unreachable"] = True
-    return result
 
 
 def _distributed(

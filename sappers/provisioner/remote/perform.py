@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.remote import accounts, commands, files, system
+from sappers.provisioner.remote import accounts, archives, commands, files, system, web
+from sappers.provisioner.remote.contents import Contents
 from sappers.provisioner.remote.pretence import Pretence
 
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
@@ -46,12 +47,15 @@ class Performer:
         self, runner: commands.Runner, fetch: Callable[[step.Blob], Iterator[bytes]]
     ) -> None:
         self._runner = runner
-        self._fetch = fetch
+        self._contents = Contents(fetch)
+        self._fetch = self._contents.chunks
         self._pretence = Pretence()
         self.check = False
         self.diffs: list[dict[str, str]] | None = None
         self.effects: list[Any] = []
         self.environment: dict[str, str] = {}
+        self._seconds: float | None = None
+        self._deadline: float | None = None
         self._kinds: dict[Any, Callable[[Any], Any]] = {
             step.Stat: self._stat,
             step.Read: self._read,
@@ -74,10 +78,21 @@ class Performer:
             step.CopyFile: self._copy,
             step.Remove: self._remove,
             step.Execute: self._execute,
+            step.Request: lambda one: web.ask(one, self._contents),
+            step.Load: lambda one: self._contents.load(one.blob),
+            step.Digest: lambda one: self._contents.digest(one.blob, one.algorithm),
+            step.Members: self._members,
+            step.Unpack: self._unpack,
+            step.ReadPart: lambda one: files.read_part(one.path, one.offset, one.length),
         }
 
-    def begin(self, *, check: bool, diff: bool, environment: dict[str, str]) -> None:
-        """A task begins."""
+    def begin(
+        self, *, check: bool, diff: bool, environment: dict[str, str], seconds: float | None = None
+    ) -> None:
+        """A task begins, which may take so many seconds."""
+        self._contents.clear()
+        self._seconds = seconds
+        self._deadline = None if seconds is None else time.monotonic() + seconds
         self.check = check
         self.diffs = [] if diff else None
         self.effects = []
@@ -88,7 +103,9 @@ class Performer:
 
         Raises:
             OSError, files.Refused: The system refuses.
+            step.Failed: The time of the task is over.
         """
+        self._seconds_left(0.0)
         if not isinstance(one, step.Effects):
             return self._kinds[type(one)](one)
         self.effects.append(one)
@@ -96,11 +113,20 @@ class Performer:
             self._add_diff(one)
         if not self.check:
             return self._kinds[type(one)](one)
-        path = getattr(one, "source", None) or getattr(one, "path", None)
+        path = one.source if type(one) is step.CopyFile else getattr(one, "path", None)
         before = self._stat(step.Stat(path)) if path else None
         content = self._kept(one.content) if type(one) is step.WriteFile else None
         self._pretence.remember(one, before, content)
         return step.Completed(0, b"", b"") if type(one) is step.Execute else None
+
+    def _seconds_left(self, wanted: float) -> float:
+        """So long, but not over the task's time. Raises step.Failed when that is over."""
+        if self._deadline is None:
+            return wanted
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise step.Failed(f"Timed out after {self._seconds:g} second(s).", timedout=True)
+        return min(wanted, left)
 
     def _kept(self, content: bytes | step.Blob) -> bytes | None:
         """What would be written, for those who read it later; what is large is not fetched."""
@@ -117,6 +143,9 @@ class Performer:
             self.diffs.append({**head, "before": before, "after": after})
         elif type(effect) is step.Remove:
             self.diffs.append({"before": effect.path + " is there\n", "after": ""})
+        elif type(effect) is step.Unpack:
+            names = "".join(f"{effect.path}/{member.name}\n" for member in effect.members)
+            self.diffs.append({"before": "", "after": names})
         elif type(effect) in (step.MakeFolder, step.MakeLink):
             self.diffs.append({"before": "", "after": effect.path + " is there\n"})
         elif type(effect) is step.SetAttributes:
@@ -151,7 +180,7 @@ class Performer:
 
     def _stat(self, one: step.Stat) -> step.Found | None:
         path = self._followed(one.path) if one.follow else one.path
-        if self._pretence.knows(path):
+        if self._pretends(path):
             return self._pretence.found(path)
         try:
             found = os.stat(path) if one.follow else os.lstat(path)
@@ -177,10 +206,14 @@ class Performer:
             {name: getattr(found, name) for name in _STAT_FIELDS},
         )
 
+    def _pretends(self, path: str) -> bool:
+        """Whether an earlier task of check mode said that it would change this."""
+        return self.check and self._pretence.knows(path)
+
     def _followed(self, path: str) -> str:
         """A path behind the links that would be made; real ones the system follows."""
         for _ in range(40):
-            found = self._pretence.found(path) if self._pretence.knows(path) else None
+            found = self._pretence.found(path) if self._pretends(path) else None
             if found is None or found.kind != "link":
                 return path
             path = os.path.normpath(os.path.join(os.path.dirname(path), found.target))
@@ -188,7 +221,7 @@ class Performer:
 
     def _read(self, one: step.Read) -> bytes | None:
         path = self._followed(one.path)
-        if self._pretence.holds_other(path):
+        if self.check and self._pretence.holds_other(path):
             return self._pretence.content(path)
         return files.read_file(path, CONTENT_BYTES_MAX, one.no_links)
 
@@ -198,16 +231,16 @@ class Performer:
             there = sorted(os.listdir(one.path))
         except (FileNotFoundError, NotADirectoryError):
             there = None
-        return self._pretence.names(one.path, there)
+        return self._pretence.names(one.path, there) if self.check else there
 
     def _glob(self, one: step.Glob) -> list[str]:
         found = [path for path in glob.glob(one.pattern) if not self._gone(path)]
-        if not found and self._pretence.knows(one.pattern) and self._pretence.found(one.pattern):
+        if not found and self._pretends(one.pattern) and self._pretence.found(one.pattern):
             found = [one.pattern]
         return sorted(found)
 
     def _gone(self, path: str) -> bool:
-        return self._pretence.knows(path) and self._pretence.found(path) is None
+        return self._pretends(path) and self._pretence.found(path) is None
 
     def _real_path(self, one: step.RealPath) -> str:
         return os.path.realpath(self._followed(one.path))
@@ -225,9 +258,8 @@ class Performer:
         environment = {**self.environment, **one.environment}
         return self._run(list(one.argv), b"", one.timeout_seconds, environment, "/", None)
 
-    @staticmethod
-    def _pause(one: step.Pause) -> float:
-        time.sleep(one.seconds)
+    def _pause(self, one: step.Pause) -> float:
+        time.sleep(self._seconds_left(one.seconds))
         return time.monotonic()
 
     def _expand(self, one: step.Expand) -> list[str]:
@@ -292,8 +324,10 @@ class Performer:
         began = time.time()
         earlier = os.umask(umask) if umask is not None else None
         try:
-            code = self._runner.run(argv, stdin, timeout_seconds, environment, emit, folder)
+            seconds = self._seconds_left(timeout_seconds)
+            code = self._runner.run(argv, stdin, seconds, environment, emit, folder)
         except commands.Stopped:
+            self._seconds_left(0.0)
             code = TIMED_OUT
             output["stderr"].append(b"\nnot done after %d s, and stopped" % timeout_seconds)
         except OSError as error:
@@ -351,6 +385,14 @@ class Performer:
     @staticmethod
     def _copy(one: step.CopyFile) -> None:
         files.copy_file(one.source, one.path)
+
+    def _members(self, one: step.Members) -> Any:
+        with self._contents.opened(one.source) as file:
+            return archives.members(file, one.folder)
+
+    def _unpack(self, one: step.Unpack) -> None:
+        with self._contents.opened(one.source) as file:
+            archives.unpack(file, one.path, one.members)
 
     @staticmethod
     def _remove(one: step.Remove) -> None:

@@ -73,6 +73,9 @@ class Pretence:
         if kind is step.Execute:
             self.topics.update(dict(effect.implies))
             return
+        if kind is step.Unpack:
+            self._unpack(effect)
+            return
         path = effect.path
         if kind is step.SetAttributes:
             if not self.knows(path):
@@ -100,6 +103,15 @@ class Pretence:
             )
         elif kind is step.CopyFile:
             self._paths[path] = before
+
+    def _unpack(self, effect: Any) -> None:
+        for one in effect.members:
+            path = effect.path.rstrip("/") + "/" + one.name
+            kind = "file" if one.kind == "hard" else one.kind
+            made = _found(kind, one.mode, one.uid, one.gid, one.target)
+            self._paths[path] = made._replace(size=one.size)
+            self._as_it_is.discard(path)
+            self._contents.pop(path, None)
 
     def _write(self, effect: Any, content: bytes | None) -> None:
         if isinstance(effect.content, step.Blob):

@@ -54,7 +54,10 @@ class TaskRunner:
     def _task(self, task: dict[str, Any]) -> dict[str, Any]:
         performer = self._performer
         environment = {str(k): str(v) for k, v in task.get("environment", {}).items()}
-        performer.begin(check=task["check"], diff=task["diff"], environment=environment)
+        performer.begin(
+            check=task["check"], diff=task["diff"], environment=environment,
+            seconds=task.get("seconds"),
+        )  # fmt: skip
         try:
             result = self._drive(task)
         except step.Failed as error:

@@ -16,6 +16,12 @@ description: [writes outcomes]
 """
 
 
+def message(told: dict) -> object:
+    """What a `debug` says, in a loop of each item."""
+    items = told.get("results")
+    return told.get("msg") if items is None else [one.get("msg") for one in items]
+
+
 class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -34,7 +40,7 @@ class CallbackModule(CallbackBase):
         said = result._task.action == "debug" and outcome in ("ok", "changed")
         self._write(
             task=result._task.get_name().strip(), host=result._host.get_name(),
-            outcome=outcome, msg=told.get("msg") if said else None, **more,
+            outcome=outcome, msg=message(told) if said else None, **more,
         )  # fmt: skip
 
     def v2_runner_on_ok(self, result) -> None:

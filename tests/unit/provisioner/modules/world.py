@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.modules import step
+from sappers.provisioner.modules import control_step, step
 from sappers.provisioner.remote.pretence import Pretence
 
 ROOT = {"name": "root", "uid": 0, "gid": 0, "comment": "root", "home": "/root",
@@ -24,6 +24,10 @@ class World:
             `target`.
         accounts: By `passwd:NAME` and the like.
         says: By a pattern of command lines: the output, or `code`, `out`, `err`.
+        answers: By URL what a server says (`status`, `content`, `headers`); by `on_host: MODULE` a
+            list of results in turn; by `kept` files of the control machine with their SHA-1; by
+            `prompt` what a person answers.
+        archive: The members of any archive, with what differs from a plain file.
     """
 
     def __init__(
@@ -31,6 +35,8 @@ class World:
         paths: Mapping[str, Any] | None = None,
         accounts: Mapping[str, Any] | None = None,
         says: Mapping[str, Any] | None = None,
+        answers: Mapping[str, Any] | None = None,
+        archive: list[dict[str, Any]] | None = None,
     ) -> None:
         self._paths = {"/": {"kind": "directory"}, **(paths or {})}
         self._accounts = {
@@ -39,7 +45,12 @@ class World:
             "group:0": {"name": "root", "gid": 0, "members": []}, **(accounts or {}),
         }  # fmt: skip
         self._says = says or {}
+        self._answers = answers or {}
+        self._archive = archive or []
+        self._contents: dict[str, bytes] = {}
+        self._clock = 1_000_000.0
         self._pretence = Pretence()
+        self._kept: dict[str, str | None] = {}
         self.effects: list[Any] = []
 
     def run(self, plan: Any) -> dict[str, Any]:
@@ -55,6 +66,11 @@ class World:
             answer = self._answer(wanted)
 
     def _answer(self, one: Any) -> Any:  # noqa: C901 — one line a question
+        if isinstance(one, control_step.Keep | control_step.Disconnect):
+            self.effects.append(one)
+            if isinstance(one, control_step.Keep) and one.last:
+                self._kept["/".join((one.folder.rstrip("/"), *one.names))] = one.sha1
+            return None
         if isinstance(one, step.Effects):
             self.effects.append(one)
             before = self._stat(getattr(one, "path", "/"))
@@ -86,8 +102,47 @@ class World:
             case step.Try():
                 return self._said(one.command)
             case step.Pause():
-                return 1_000_000.0
+                self._clock += one.seconds
+                return self._clock
+            case control_step.Now():
+                return self._clock
+            case step.Request():
+                return self._response(one)
+            case step.Load():
+                return self._contents[one.blob.sha256]
+            case step.Digest():
+                return hashlib.new(one.algorithm, self._contents[one.blob.sha256]).hexdigest()
+            case step.Members():
+                return [self._member(one.folder, member) for member in self._archive]
+            case control_step.OnHost():
+                left = self._answers[f"on_host: {one.module}"]
+                return dict(left.pop(0) if len(left) > 1 else left[0])
+            case control_step.Raw():
+                return self._said(["raw", one.line])
+            case control_step.Prompt():
+                return self._answers.get("prompt")
+            case control_step.Kept():
+                path = "/".join((one.folder.rstrip("/"), *one.names))
+                return self._kept.get(path, self._answers.get("kept", {}).get(path))
         raise AssertionError(f"no answer to {one}")
+
+    def _response(self, one: step.Request) -> step.Response:
+        said = self._answers.get(one.url)
+        if said is None:
+            return step.Response(-1, "Request failed: nobody there", one.url)
+        content = str(said.get("content", "")).encode()
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._contents[sha256] = content
+        blob = step.Blob(sha256, hashlib.sha1(content).hexdigest(), len(content))
+        status = said.get("status", 200)
+        reason = "OK" if status == 200 else f"HTTP Error {status}"
+        headers = tuple((said.get("headers") or {}).items())
+        return step.Response(status, reason, said.get("url", one.url), headers, blob, "md5")
+
+    def _member(self, folder: str, given: dict[str, Any]) -> Any:
+        plain = {"kind": "file", "mode": 0o644, "uid": -1, "gid": -1, "size": 0, "modified": 5}
+        found = self._stat(folder.rstrip("/") + "/" + given["name"])
+        return step.Member(**{**plain, "target": "", **given}), found
 
     def _said(self, argv: Any) -> step.Completed:
         line = shlex.join(argv)
@@ -142,6 +197,10 @@ def described(effect: Any) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, bytes):
             values[name] = value.decode()
+        elif name == "names":
+            values[name] = list(value)
+        elif name == "members":
+            values[name] = [member.name for member in value]
         elif name == "mode" and value is not None:
             values[name] = f"{value:04o}"
         elif name == "argv":

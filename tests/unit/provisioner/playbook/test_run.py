@@ -282,3 +282,22 @@ def test_max_fail_percentage_and_limit(run: Run) -> None:
     assert "h2 ping ok" in run(text, hosts="h1 h2 h3").lines
     assert "h2 ping ok" not in run(text, hosts="h1 h2").lines
     assert run(text, hosts="h1 h2 h3", limit="h3").lines == ["h3 fail skipped", "h3 ping ok"]
+
+
+def test_what_a_task_of_check_mode_would_do_is_not_there_for_one_that_does(
+    run: Run, tmp_path: Path
+) -> None:
+    text = f"""
+  - file: {{path: {tmp_path}/a, state: directory}}
+    check_mode: true
+  - stat: {{path: {tmp_path}/a}}
+    check_mode: true
+  - stat: {{path: {tmp_path}/a}}
+  - copy: {{content: x, dest: {tmp_path}/b}}
+    check_mode: true
+  - copy: {{content: x, dest: {tmp_path}/b}}
+"""
+    done = run(HEAD + text)
+    assert [one.result["stat"]["exists"] for one in done.results[1:3]] == [True, False]
+    assert done.lines[-1] == "h1 copy changed"
+    assert (tmp_path / "b").read_text() == "x"

@@ -150,7 +150,7 @@ def run(
         decrypt=decrypt,
         become_password=become_password,
         password=password,
-        ask=_ask if sys.stdin.isatty() else None,
+        ask=playbook_secrets.asker(secrets) if sys.stdin.isatty() else None,
         ledger=ledger,
         takes=_Stepper() if step else None,
     )
@@ -214,13 +214,6 @@ def finish(lines: TaskLines | EventLines, report: RunReport, *, can_resume: bool
         raise typer.Exit(ExitCode.HOST_FAILED)
     if report.unreachable:
         raise typer.Exit(ExitCode.UNREACHABLE)
-
-
-def _ask(text: str, echo: bool) -> str:  # noqa: FBT001 — what `vars_prompt` and `pause` ask
-    answer: str = typer.prompt(
-        text, default="", hide_input=not echo, show_default=False, prompt_suffix=": ", err=True
-    )
-    return answer
 
 
 def _extra(given: list[str]) -> dict[str, Any]:

@@ -26,6 +26,20 @@ def ask_secret(what: str, secrets: SecretTexts) -> Secret:
     return Secret(text)
 
 
+def asker(secrets: SecretTexts) -> Callable[[str, bool], str]:
+    """What asks for `vars_prompt` and `pause`; what is typed unseen is a secret."""
+
+    def ask(text: str, echo: bool) -> str:  # noqa: FBT001 — as `Run.ask` is called
+        answer: str = typer.prompt(
+            text, default="", hide_input=not echo, show_default=False, prompt_suffix=": ", err=True
+        )
+        if not echo:
+            secrets.add(answer)
+        return answer
+
+    return ask
+
+
 def vault_opener(files: list[Path], secrets: SecretTexts, *, ask: bool) -> Decrypt | None:
     """What opens Vault's envelopes with the passwords that are given; None without any.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sappers.errors import PlaybookError
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine
 from sappers.provisioner.playbook.judge import Judged
@@ -301,3 +302,70 @@ def test_what_a_task_of_check_mode_would_do_is_not_there_for_one_that_does(
     assert [one.result["stat"]["exists"] for one in done.results[1:3]] == [True, False]
     assert done.lines[-1] == "h1 copy changed"
     assert (tmp_path / "b").read_text() == "x"
+
+
+def test_vars_prompt_asks_unless_the_variable_is_given(tmp_path: Path) -> None:
+    (tmp_path / "inventory.ini").write_text("h1 ansible_connection=local\n")
+    (tmp_path / "play.yml").write_text("""
+- hosts: all
+  gather_facts: false
+  vars_prompt:
+    - {name: a, prompt: first, private: false, confirm: true}
+    - {name: b, prompt: second, default: usual}
+    - {name: c, prompt: third}
+  tasks:
+    - debug: {msg: "{{ a }} {{ b }} {{ c }}"}
+""")
+    asked: list[tuple[str, bool]] = []
+    answers = iter(["one", "other", "one", "one", ""])
+
+    def ask(text: str, echo: bool) -> str:
+        asked.append((text, echo))
+        return next(answers)
+
+    inventory, lines = load_inventory(tmp_path / "inventory.ini"), Lines()
+    engine = Engine(inventory, RunOptions(extra={"c": "given"}), lines, ask=ask)
+    engine.run(load_playbook(tmp_path / "play.yml"))
+    assert lines.results[0].result["msg"] == "one usual given"
+    assert asked[:2] == [("first", True), ("confirm first", True)]
+    assert asked[-1] == ("second [usual]", False)
+    with pytest.raises(PlaybookError, match="nobody is there to be asked for a"):
+        Engine(inventory, RunOptions(extra={"c": 1}), lines).run(
+            load_playbook(tmp_path / "play.yml")
+        )
+
+
+def test_throttle_and_pause_between_items(run: Run, tmp_path: Path) -> None:
+    text = f"""
+  - shell: mkdir {tmp_path}/busy && sleep 0.1 && rmdir {tmp_path}/busy
+    throttle: 1
+  - command: date +%s%N
+    loop: [1, 2]
+    loop_control: {{pause: 0.2}}
+    register: times
+  - assert:
+      that: times.results[1].stdout | int - times.results[0].stdout | int > 200000000
+"""
+    assert "failed" not in " ".join(run(HEAD + text, hosts="h1 h2 h3").lines)
+
+
+def test_a_host_does_not_choose_where_fetch_writes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    text = f"""
+  - command: {{argv: [printf, "%s", ../../x]}}
+    register: said
+  - copy: {{content: mine, dest: {tmp_path}/f}}
+  - fetch: {{src: {tmp_path}/f, dest: "{tmp_path}/kept/{{{{ said.stdout }}}}/"}}
+    ignore_errors: true
+  - fetch: {{src: "{{{{ said.stdout }}}}/../{tmp_path}/f", dest: {tmp_path}/kept}}
+    ignore_errors: true
+  - add_host: {{name: "{{{{ said.stdout }}}}"}}
+    ignore_errors: true
+  - add_host: {{name: new, ansible_host: "{{{{ '{{{{' }}}} ansible_password }}}}"}}
+    ignore_errors: true
+"""
+    done = run(HEAD + text)
+    assert [line.split()[-1] for line in done.lines[2:]] == ["ignored"] * 4
+    assert "another folder" in done.results[2].result["msg"]
+    kept = [path for path in tmp_path.rglob("f") if path != tmp_path / "f"]
+    assert all(path.is_relative_to(tmp_path / "kept") for path in kept)

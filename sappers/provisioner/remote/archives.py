@@ -10,7 +10,6 @@ import contextlib
 import grp
 import os
 import pwd
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -192,6 +191,8 @@ def _put(root: int, member: step.Member, entry: _Entry) -> None:
 
 def _make(root: int, at: int, beside: str, member: step.Member, entry: _Entry) -> None:
     """Make what a member is under another name."""
+    import shutil
+
     if member.kind == "file":
         with entry.opened() as source, os.fdopen(files.create(beside, at), "wb") as made:
             shutil.copyfileobj(source, made, files.CHUNK_BYTES)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +35,8 @@ class Contents:
 
     def keep(self, chunks: Iterator[bytes], folder: str | None) -> tuple[step.Blob, str]:
         """Keep a content for this task; what it is called, and its MD5."""
+        import tempfile  # takes long to load, and few tasks need it
+
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 — kept until the task ends
         digests = [hashlib.new(name) for name in ("sha256", "sha1", "md5")]
         size = 0

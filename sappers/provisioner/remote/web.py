@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from sappers.provisioner.modules import step
 from sappers.provisioner.remote.contents import Contents
@@ -79,6 +78,7 @@ def _opener(one: step.Request) -> Any:
 
 def _redirects(follow: str) -> Any:
     import urllib.request
+    from urllib.parse import urlsplit
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         def redirect_request(

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sappers.errors import ImageDefinitionError
+from sappers.images.definition_errors import error_at, shape_error, toml_error
 from sappers.images.own_modules import find_source
 
 DEFINITION_FILE = "image.toml"
@@ -211,15 +212,15 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _toml_error(path, text, error) from error
+        raise toml_error(path, text, error) from error
     except RecursionError as error:
         raise ImageDefinitionError("nested too deeply", path=str(path)) from error
     try:
         definition = msgspec.convert(raw, ImageDefinition)
     except msgspec.ValidationError as error:
-        raise _shape_error(path, text, error) from error
+        raise shape_error(path, text, error) from error
     for key, message in _mistakes(definition, path.parent):
-        raise _error(path, text, key, message)
+        raise error_at(path, text, key, message)
     return definition
 
 
@@ -250,6 +251,8 @@ def _mistakes(definition: ImageDefinition, folder: Path) -> Iterator[tuple[str, 
         yield "kinds", "a kind is named twice"
     if guest_kinds and definition.application is None:
         yield "kinds", f"kind {guest_kinds[0]!r} needs an [application]"
+    if "appliance" in definition.kinds and definition.appliance is None:
+        yield "kinds", "kind 'appliance' needs an [appliance]"
     if definition.appliance is not None and "appliance" not in definition.kinds:
         yield "appliance", "[appliance] is for kind 'appliance', which `kinds` does not name"
     if "microvm" in definition.kinds and definition.memory_mib < _MICROVM_MIB_MIN:
@@ -360,46 +363,3 @@ def _is_there(path: Path) -> bool:
         return path.is_file() or path.is_dir()
     except OSError:
         return False
-
-
-def _toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
-    message = re.sub(r" \(at .*\)$", "", str(error))
-    if place := re.search(r"\(at line (\d+), column (\d+)\)", str(error)):
-        return ImageDefinitionError(
-            message, path=str(path), line=int(place[1]), column=int(place[2])
-        )
-    if "end of document" in str(error):
-        return ImageDefinitionError(message, path=str(path), line=len(text.splitlines()))
-    return ImageDefinitionError(message, path=str(path))
-
-
-def _shape_error(path: Path, text: str, error: msgspec.ValidationError) -> ImageDefinitionError:
-    message, _, place = str(error).partition(" - at `")
-    key = place.strip("`").removeprefix("key in ").lstrip("$").lstrip(".").split("[")[0]
-    if unknown := re.search(r"unknown field `(\w+)`", message):
-        key = f"{key}.{unknown[1]}".lstrip(".")
-    return _error(path, text, key, f"{key}: {message}" if key else message)
-
-
-def _error(path: Path, text: str, key: str, message: str) -> ImageDefinitionError:
-    line, column = _place_of(text, key)
-    return ImageDefinitionError(message, path=str(path), line=line, column=column)
-
-
-def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:
-    """Line and column that set `table.key`; or where the table begins; or None."""
-    table, _, key = dotted_key.rpartition(".")
-    current, table_line = "", None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[{1,2}([^\[\]]+)\]", line):
-            current = header[1].strip()
-            if current in (dotted_key, table):
-                table_line = number
-            continue
-        for name, where in ((key, table), (dotted_key, "")):
-            found = re.match(rf"""(\s*)["']?{re.escape(name)}["']?\s*=""", line)
-            if found and current == where:
-                return number, len(found[1]) + 1
-    if table_line is None and table:
-        return _place_of(text, table)
-    return table_line, None

@@ -7,6 +7,7 @@ alone has no way to ask for a signature. Therefore a seed is for one machine, an
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from sappers.security.authority import create_request, sign_request
 # An agent told this takes the address that leads to its peers; `agent.address` knows the word.
 ADDRESS_BY_DHCP = "auto"
 _NAME_MAX = 56  # a node id is the name, a dash and six hex digits, 63 characters at most
+_PEER = re.compile(r"[^\s/]+:[0-9]{1,5}")
 _NETWORK = "[Match]\nType=ether\nKind=!*\n\n[Network]\nAddress={address}\n"
 
 
@@ -117,6 +119,9 @@ def _check(cluster: str, order: SeedOrder) -> None:
             f"no member of {cluster} is known that it could meet",
             hint="run sappers-deploy bootstrap INVENTORY, or name one with --peer ADDRESS:PORT",
         )
+    for peer in order.peers:
+        if not _PEER.fullmatch(peer) or not 0 < int(peer.rpartition(":")[2]) < 1 << 16:
+            raise ConfigError(f"{peer!r} is no ADDRESS:PORT of a member's gossip")
 
 
 def _address(network: SeedNetwork) -> str:
@@ -133,6 +138,12 @@ def _address(network: SeedNetwork) -> str:
         raise ConfigError(
             f"{network.address} lacks the length of its network's prefix",
             hint=f"write {network.address}/24, say",
+        )
+    gateway = ipaddress.ip_address(network.gateway) if network.gateway else None
+    if gateway is not None and not gateway.is_link_local and gateway not in found.network:
+        raise ConfigError(
+            f"the gateway {network.gateway} is not in the network of {network.address}",
+            hint="name a router that the machine reaches without one",
         )
     return str(found.ip)
 

@@ -112,6 +112,7 @@ def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
         ('[health]\ncheck = "http"', '[environment]\n"A=B" = "1"\n[health]', 10, "variable"),
         ('[health]\ncheck = "http"', "[environment]\nA = 1\n[health]", 9, "environment"),
         ('[health]\ncheck = "http"', '[[health]]\ncheck = "http"', 9, "Expected `object`"),
+        ('kinds = ["microvm"]', 'kinds = ["microvm", "appliance"]', 1, "needs an [appliance]"),
         ('[health]\ncheck = "http"', "[appliance]\ndisk_mib = 3000\n[health]", 9, "for kind"),
     ],
 )

@@ -1,0 +1,57 @@
+"""Mistakes in `image.toml`, with the line and column where they stand."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from sappers.errors import ImageDefinitionError
+
+
+def toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
+    """A text that is no TOML."""
+    message = re.sub(r" \(at .*\)$", "", str(error))
+    if place := re.search(r"\(at line (\d+), column (\d+)\)", str(error)):
+        return ImageDefinitionError(
+            message, path=str(path), line=int(place[1]), column=int(place[2])
+        )
+    if "end of document" in str(error):
+        return ImageDefinitionError(message, path=str(path), line=len(text.splitlines()))
+    return ImageDefinitionError(message, path=str(path))
+
+
+def shape_error(path: Path, text: str, error: msgspec.ValidationError) -> ImageDefinitionError:
+    """A value of another type than its key takes, or a key that is none."""
+    message, _, place = str(error).partition(" - at `")
+    key = place.strip("`").removeprefix("key in ").lstrip("$").lstrip(".").split("[")[0]
+    if unknown := re.search(r"unknown field `(\w+)`", message):
+        key = f"{key}.{unknown[1]}".lstrip(".")
+    return error_at(path, text, key, f"{key}: {message}" if key else message)
+
+
+def error_at(path: Path, text: str, key: str, message: str) -> ImageDefinitionError:
+    """A mistake in what stands at `table.key`."""
+    line, column = _place_of(text, key)
+    return ImageDefinitionError(message, path=str(path), line=line, column=column)
+
+
+def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:
+    """Line and column that set `table.key`; or where the table begins; or None."""
+    table, _, key = dotted_key.rpartition(".")
+    current, table_line = "", None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[{1,2}([^\[\]]+)\]", line):
+            current = header[1].strip()
+            if current in (dotted_key, table):
+                table_line = number
+            continue
+        for name, where in ((key, table), (dotted_key, "")):
+            found = re.match(rf"""(\s*)["']?{re.escape(name)}["']?\s*=""", line)
+            if found and current == where:
+                return number, len(found[1]) + 1
+    if table_line is None and table:
+        return _place_of(text, table)
+    return table_line, None

@@ -26,14 +26,18 @@ def make_cluster_identities(
 ) -> dict[str, Identity]:
     """An agent's identity for each name, signed by one authority, in `folder/<name>/pki`."""
     authority = authority or create_authority(cluster)
-    identities = {}
-    for name in names:
-        key_pem, csr_pem = create_request(name)
-        cert_pem = sign_request(
-            authority, csr_pem, node_id=name, role="agent", addresses=addresses, days=1
-        )
-        identities[name] = _write(folder / name / "pki", authority, cert_pem, key_pem)
-    return identities
+    return {name: make_identity(folder, name, authority, addresses) for name in names}
+
+
+def make_identity(
+    folder: Path, name: str, authority: Authority, addresses: Sequence[str] = ("127.0.0.1",)
+) -> Identity:
+    """An agent's identity in `folder/<name>/pki`."""
+    key_pem, csr_pem = create_request(name)
+    cert_pem = sign_request(
+        authority, csr_pem, node_id=name, role="agent", addresses=addresses, days=1
+    )
+    return _write(folder / name / "pki", authority, cert_pem, key_pem)
 
 
 def make_operator_identity(folder: Path, authority: Authority, name: str = "operator") -> Identity:

@@ -50,18 +50,22 @@ def chained(
         if counted:
             for thing in (event.about, *one.also):
                 newest = newest.set(thing, number)
-    kept = (*state.events, *events)[-EVENTS_KEPT:]
-    changed = msgspec.structs.replace(state, events=kept)
+    too_many = max(0, len(state.events) + len(events) - EVENTS_KEPT)
+    kept = (state.events[too_many:] + tuple(events))[-EVENTS_KEPT:]
     if counted:
         changed = msgspec.structs.replace(
-            changed, event_count=number, event_head=head, newest_events=newest
+            state, events=kept, event_count=number, event_head=head, newest_events=newest
         )
+    else:
+        changed = msgspec.structs.replace(state, events=kept)
     return _pruned(changed), tuple(events)
 
 
 def _cause(one: Happened, newest: immutables.Map[str, int]) -> int:
-    own = f"{one.kind.partition('.')[0]}/{one.subject}"
-    for thing in (own,) if one.follows is None else one.follows:
+    follows = one.follows
+    if follows is None:
+        follows = (f"{one.kind.partition('.')[0]}/{one.subject}",)
+    for thing in follows:
         if number := newest.get(thing, 0):
             return number
     return 0

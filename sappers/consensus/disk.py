@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+_ROOM_BYTES = 256 * 1024
+
 
 class AppendFile(Protocol):
-    """A file that only grows."""
+    """A file that only grows. Unless it was closed, zeros may follow what was written last."""
 
     def write(self, data: bytes) -> None:
         """Append; perhaps in memory alone."""
@@ -53,17 +55,28 @@ class Disk(Protocol):
 
 
 class _File:
+    """Makes room ahead, with zeros: bytes that take the place of others are synced by one write.
+
+    A file that grows at each sync has its new size and blocks synced, too: a transaction of the
+    file system's own journal, and all files on the disk take turns at that.
+    """
+
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        self._file = path.open("r+b")
+        self._end = self._room_until = self._file.seek(0, os.SEEK_END)
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        self._end += self._file.write(data)
 
     def sync(self) -> None:
         self._file.flush()
-        os.fdatasync(self._file.fileno())
+        descriptor = self._file.fileno()
+        if self._end > self._room_until:
+            self._room_until = self._end + os.pwrite(descriptor, bytes(_ROOM_BYTES), self._end)
+        os.fdatasync(descriptor)
 
     def close(self) -> None:
+        self._file.truncate(self._end)
         self._file.close()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 import structlog
@@ -17,10 +18,9 @@ from sappers.consensus.snapshot import load_state
 from sappers.errors import LogDamaged, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
-from sappers.model.commands import Entry, Proposal
+from sappers.model.commands import Entry
 from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
-from sappers.ports import Applied
 
 FetchSnapshot = Callable[[], Awaitable[bytes]]
 FetchEntries = Callable[[int], Awaitable[list[Entry] | None]]
@@ -30,6 +30,13 @@ _SAVE_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
 
 _log = structlog.get_logger()
+
+
+def _needs_a_vote(hint: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
+    async def refuse(*_: object, **__: object) -> NoReturn:
+        raise ProposalRejected("this member has no vote", hint=hint)
+
+    return refuse
 
 
 class FollowerLog:
@@ -129,53 +136,11 @@ class FollowerLog:
             state.electorate,
         )
 
-    async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:  # noqa: ARG002
-        """Always refused: the leader proposes.
-
-        Raises:
-            ProposalRejected: This member has no vote.
-        """
-        raise ProposalRejected("this member has no vote", hint="propose it at the leader")
-
-    async def read_barrier(self, timeout_seconds: float) -> int:  # noqa: ARG002
-        """Always refused: the leader answers linearizable reads.
-
-        Raises:
-            ProposalRejected: This member has no vote.
-        """
-        raise ProposalRejected("this member has no vote", hint="read it at the leader")
-
-    async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:  # noqa: ARG002
-        """Always refused: the leader changes the electorate.
-
-        Raises:
-            ProposalRejected: This member has no vote.
-        """
-        raise ProposalRejected("this member has no vote", hint="ask the leader")
-
-    async def remove_voter(self, member_id: str, timeout_seconds: float) -> Applied:  # noqa: ARG002
-        """Always refused: the leader changes the electorate.
-
-        Raises:
-            ProposalRejected: This member has no vote.
-        """
-        raise ProposalRejected("this member has no vote", hint="ask the leader")
-
-    async def recover_alone(self, timeout_seconds: float) -> Applied:  # noqa: ARG002
-        """Always refused: only a voter has a log to go on with.
-
-        Raises:
-            ProposalRejected: This member has no vote.
-        """
-        raise ProposalRejected("this member has no vote", hint="ask a voter")
-
-    async def transfer_leadership(self, member_id: str, timeout_seconds: float) -> None:  # noqa: ARG002
-        """Always refused: only a leader can hand leadership over.
-
-        Raises:
-            ProposalRejected: This member has no vote.
-        """
-        raise ProposalRejected("this member has no vote", hint="ask the leader")
+    # What only a voter can do raises ProposalRejected, and says whom to ask.
+    propose = _needs_a_vote("propose it at the leader")
+    read_barrier = _needs_a_vote("read it at the leader")
+    add_voter = remove_voter = transfer_leadership = _needs_a_vote("ask the leader")
+    recover_alone = _needs_a_vote("ask a voter")
 
     def state_age(self) -> float | None:
         """See the port."""

@@ -248,6 +248,12 @@ class Journal:
             )
 
     def _cut_torn_tail(self, data: bytes, offset: int) -> None:
+        if any(data[offset:]):  # more than the room that was made ahead
+            self._require_unsynced(data, offset)
+            _log.warning("cut a torn tail", file=str(self._path), byte=offset, of=len(data))
+        self._disk.truncate(self._path, offset)
+
+    def _require_unsynced(self, data: bytes, offset: int) -> None:
         at = data.find(_MARK, offset + 1)
         while at != -1:
             body = _body_at(data, at)
@@ -258,8 +264,6 @@ class Journal:
                     hint=DAMAGED_HINT,
                 )
             at = data.find(_MARK, at + 1)
-        _log.warning("cut a torn tail", file=str(self._path), byte=offset, of=len(data))
-        self._disk.truncate(self._path, offset)
 
 
 def _record(kind: bytes, index: int, term: int, synced: int, command: bytes = b"") -> bytes:

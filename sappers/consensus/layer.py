@@ -39,6 +39,7 @@ _log = structlog.get_logger()
 _REGULAR = b"\x00"  # pysyncobj's _COMMAND_TYPE, the first byte of each command
 _ROLES = (RaftRole.FOLLOWER, RaftRole.CANDIDATE, RaftRole.LEADER)  # pysyncobj's _RAFT_STATE
 _UNHEARD_SECONDS = 2
+_COMMIT_TOLD_SECONDS = 0.001  # until followers are told what is committed, unless entries go first
 
 
 class RaftNode(Recovering):
@@ -105,18 +106,31 @@ class RaftNode(Recovering):
 
     # What the process calls
 
-    def tick(self) -> bool:
-        """Do what time and messages ask for; whether another tick should follow at once."""
+    def tick(self, tell: Callable[[], None] = lambda: None) -> bool:
+        """Do what time and messages ask for; whether another tick should follow at once.
+
+        Args:
+            tell: Called when all that is new is applied and on its way to the others, while this
+                voter's own sync, which takes a while, is still to come.
+        """
         self._settle()
         self._advance_transfer()
         self._advance_recovery()
         self._begin_election_if_due()
         self._onTick(0.0)
         self._tell_snapshot_waiters()
-        standing = (self._last[1], self.raftCommitIndex)
-        if self._isLeader() and standing != self._announced:
-            self._SyncObj__sendAppendEntries()
-        return self._settle()
+        self._announce()
+        tell()
+        return self._settle() and not self._SyncObj__otherNodes  # else their answers wake it
+
+    @property
+    def has_work(self) -> bool:
+        """Whether what was heard is acted on at once; one more answer than a majority is not."""
+        if not self._isLeader() or self._transfer is not None:
+            return True
+        matching = sorted(self._SyncObj__raftMatchIndex.values(), reverse=True)
+        needed = len(self._voters) // 2
+        return needed == 0 or bool(matching[needed - 1] > self.raftCommitIndex)
 
     def seconds_until_due(self) -> float:
         """When `tick` has something to do again if nothing comes in; few wake-ups save power."""
@@ -153,16 +167,22 @@ class RaftNode(Recovering):
         self.forceLogCompaction()
         self._snapshot_waiters.append(taken)
 
+    def standing(self) -> tuple[RaftRole, int, str | None, tuple[str, ...]]:
+        """Role, term, leader and electorate now: what changes rarely of `status`."""
+        leader = self._getLeader()
+        leader_id = leader.id if leader is not None else None
+        return _ROLES[self._SyncObj__raftState], self.raftCurrentTerm, leader_id, self._voters
+
     def status(self) -> RaftStatus:
         """Role, term, leader and indexes now."""
-        leader = self._getLeader()
+        role, term, leader_id, electorate = self.standing()
         return RaftStatus(
-            role=_ROLES[self._SyncObj__raftState],
-            term=self.raftCurrentTerm,
-            leader_id=leader.id if leader is not None else None,
+            role=role,
+            term=term,
+            leader_id=leader_id,
             commit_index=self._known_commit_index(),
             applied_index=self.raftLastApplied,
-            electorate=self._voters,
+            electorate=electorate,
             unheard=self._unheard() if self._isLeader() else {},
             snapshot_index=self._snapshots.index,
             last_index=self._last[1],
@@ -208,6 +228,19 @@ class RaftNode(Recovering):
         super()._SyncObj__onBecomeLeader()
         self._journal.sync()
         _log.info("leads", term=self.raftCurrentTerm, index=self._last[1])
+
+    def _announce(self) -> None:
+        """Send new entries at once; that more is committed may wait a moment for the next ones."""
+        if not self._isLeader():
+            return
+        if self._last[1] != self._announced[0]:
+            self._SyncObj__sendAppendEntries()
+        elif self.raftCommitIndex != self._announced[1]:
+            self._send_within(_COMMIT_TOLD_SECONDS)
+
+    def _send_within(self, seconds: float) -> None:
+        due = self._now() + seconds
+        self._SyncObj__newAppendEntriesTime: float = min(self._SyncObj__newAppendEntriesTime, due)
 
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
         super()._SyncObj__sendAppendEntries()

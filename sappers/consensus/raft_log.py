@@ -1,23 +1,20 @@
-"""The replicated log of a voter: starts and watches the raft process and keeps a replica of it."""
+"""The replicated log of a voter: it asks the raft process, and keeps a replica of the state."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import os
-import socket
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
 
 from sappers.config import RaftSettings
 from sappers.consensus.news import News
+from sappers.consensus.raft_process import RaftProcess, StartProcess, start_raft_process
 from sappers.consensus.replica import Replica
 from sappers.consensus.snapshot import SNAPSHOT_FILE, load_state, read_snapshot
 from sappers.consensus.wire import (
@@ -25,10 +22,8 @@ from sappers.consensus.wire import (
     Committed,
     Credentials,
     Done,
-    Ended,
-    Failed,
-    FrameConnection,
     LoadState,
+    ProcessMessage,
     Propose,
     Recover,
     Rejected,
@@ -39,13 +34,11 @@ from sappers.consensus.wire import (
     Standing,
     Start,
     StateAge,
-    Stop,
     TakeSnapshot,
     TransferLeadership,
     Unknown,
-    decode_process_message,
 )
-from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
+from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import (
@@ -63,47 +56,11 @@ from sappers.model.view import Genesis
 from sappers.ports import Applied, Clock
 from sappers.security.tls import Identity
 
-_FRAME_LIMIT_BYTES = 2**30
-_RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_STOP_SECONDS = 5.0
 _SNAPSHOT_SECONDS = 60.0
 _RESOLVE_SECONDS = 1.0
 _LEADERLESS_SECONDS = 5.0  # then members that say they vote are listened to
-_STEADY_SECONDS = 10.0  # a process that lived so long starts at the first delay again
 
 _log = structlog.get_logger()
-
-
-class Process(Protocol):
-    """A process that was started."""
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-
-    async def wait(self) -> int:
-        """Its exit code, once it has ended."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
-StartProcess = Callable[[FrameConnection], Awaitable[Process]]
-
-
-async def start_raft_process(agent_end: FrameConnection) -> Process:
-    """Start a raft process and connect the agent's end of the stream with it."""
-    mine, theirs = socket.socketpair()
-    with theirs:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "sappers.consensus.process", str(theirs.fileno())),
-            pass_fds=(theirs.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the agent, which stops it in order
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-    await asyncio.get_running_loop().create_unix_connection(lambda: agent_end, sock=mine)
-    return process
 
 
 class RaftLog:
@@ -137,7 +94,6 @@ class RaftLog:
         others: Callable[[], Mapping[str, str]] = dict,
         renewals: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._start_process = start_process
         self._me_id = me_id
         self._genesis = genesis
         self._folder = folder
@@ -154,20 +110,16 @@ class RaftLog:
         self._told: tuple[dict[str, str], dict[str, str]] = ({}, {})  # what SetAddresses says
         self._replica = Replica()
         self._status = RaftStatus(RaftRole.NONE, 0, None, 0, 0, genesis.voters)
-        self._is_removed = False
         self._news = News()
         self._requests = itertools.count(1)
         self._outstanding: dict[int, asyncio.Future[Any]] = {}
-        self._process: Process | None = None
-        self._agent_end: FrameConnection | None = None
-        self._first_status: asyncio.Future[None] | None = None
-        self._failure: Failed | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._raft = RaftProcess(start_process, self._first_words, self._hear, self._lost)
+        self._telling: asyncio.Task[None] | None = None
 
     @property
     def process_id(self) -> int | None:
         """The raft process, None while there is none."""
-        return self._process.pid if self._process else None
+        return self._raft.process.pid if self._raft.process else None
 
     # ports.ReplicatedLog
 
@@ -178,21 +130,14 @@ class RaftLog:
             LogDamaged: A file cannot be trusted; says which and what to do.
             SappersError: The process cannot start: port taken, certificate wrong, …
         """
-        await self._spawn()
-        assert self._first_status is not None
-        try:
-            await self._first_status
-        except SappersError:
-            await self._reap()
-            raise
-        self._tasks = [_task(self._watch()), _task(self._keep_told())]
+        await self._raft.start()
+        self._telling = asyncio.get_running_loop().create_task(self._keep_told())
 
     async def stop(self) -> None:
         """Stop the raft process; its files are synced when this returns."""
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
-        await self._reap()
+        if self._telling is not None:
+            self._telling.cancel()
+        await self._raft.stop()
 
     def state(self) -> ClusterState:
         """This voter's replica."""
@@ -304,17 +249,17 @@ class RaftLog:
     # Requests
 
     async def _ask(self, message: Callable[[int], msgspec.Struct], timeout_seconds: float) -> Any:
-        request = next(self._requests)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        request, loop = next(self._requests), asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
         self._outstanding[request] = answer
+        late = OutcomeUnknown(f"no answer within {timeout_seconds:g} s")
+        time_up = loop.call_later(timeout_seconds, self._settle, request, late)
         try:
-            if self._agent_end is None or not self._agent_end.send(message(request)):
+            if not self._raft.send(message(request)):
                 raise ProposalRejected("the raft process is not running")
-            async with asyncio.timeout(timeout_seconds):
-                return await answer
-        except TimeoutError:
-            raise OutcomeUnknown(f"no answer within {timeout_seconds:g} s") from None
+            return await answer
         finally:
+            time_up.cancel()
             del self._outstanding[request]
 
     def _settle(self, request: int, outcome: Any) -> None:
@@ -328,8 +273,7 @@ class RaftLog:
 
     # What the process says
 
-    def _receive(self, body: bytes) -> None:
-        message = decode_process_message(body)
+    def _hear(self, message: ProcessMessage) -> None:
         if isinstance(message, StateAge):  # no news: it comes twice a second
             self._state_as_of = self._clock.monotonic() - message.seconds
             return
@@ -340,101 +284,39 @@ class RaftLog:
             case Committed(entries=entries):
                 if not self._replica.advance(entries):
                     _log.error("an entry is missing", after=self._replica.state.index)
-                    self._kill()
+                    self._raft.kill()
             case Done() | SnapshotTaken() | Rejected() | Unknown():
                 self._settle(message.request, _outcome(message))
             case Standing(status=status):
                 self._status = status
                 if status.leader_id is not None:
                     self._leader_known_at = self._clock.monotonic()
-                if self._first_status is not None and not self._first_status.done():
-                    self._first_status.set_result(None)
-            case Ended(index=index):
-                _log.info("this voter was removed", index=index)
-                self._is_removed = True
-            case Failed():
-                self._failure = message
         self._news.tell()
 
     def _lost(self) -> None:
         """The process is gone, and with it what it was asked."""
-        self._agent_end = None
         electorate = self._replica.state.electorate or self._genesis.voters
         self._status = RaftStatus(
-            RaftRole.NONE, 0, None, 0, 0, electorate, is_removed=self._is_removed
+            RaftRole.NONE, 0, None, 0, 0, electorate, is_removed=self._raft.is_retired
         )
         for request in list(self._outstanding):
             self._settle(request, OutcomeUnknown("the raft process ended"))
-        if self._first_status is not None and not self._first_status.done():
-            failed = self._failure or Failed("the raft process ended", damaged=False, hint=None)
-            error = LogDamaged if failed.damaged else SappersError
-            self._first_status.set_exception(error(failed.message, hint=failed.hint))
         self._news.tell()
 
-    # The process itself
+    # What the process is told
 
-    async def _spawn(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._failure = None
-        self._first_status = loop.create_future()
-        end = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
-        self._process = await self._start_process(end)
-        self._agent_end = end
+    def _first_words(self) -> Start:
         self._told = (self._addresses(), {})
-        end.send(
-            Start(
-                self._me_id,
-                self._genesis,
-                str(self._folder),
-                _credentials(self._identity),
-                self._settings,
-                self._listen,
-                self._told[0],
-                self._log_level(),
-            )
+        return Start(
+            self._me_id,
+            self._genesis,
+            str(self._folder),
+            _credentials(self._identity),
+            self._settings,
+            self._listen,
+            self._told[0],
+            self._log_level(),
         )
-
-    async def _watch(self) -> None:
-        """Start the process again whenever it ends, unless this voter was removed."""
-        loop = asyncio.get_running_loop()
-        deaths = 0
-        while True:
-            assert self._process is not None
-            since = loop.time()
-            code = await self._process.wait()
-            if self._is_removed:
-                return
-            deaths = 1 if loop.time() - since > _STEADY_SECONDS else deaths + 1
-            delay = _RESTART_SECONDS[min(deaths, len(_RESTART_SECONDS)) - 1]
-            why = self._failure.message if self._failure else ""
-            _log.error("the raft process ended", exit_code=code, reason=why, again_in=delay)
-            await asyncio.sleep(delay)
-            await self._spawn()
-            assert self._first_status is not None
-            with contextlib.suppress(SappersError):
-                await self._first_status
-
-    async def _reap(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if self._agent_end is not None:
-            self._agent_end.send(Stop())
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        if self._agent_end is not None:
-            self._agent_end.close()
-
-    def _kill(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-
-    # Addresses
 
     def _addresses(self) -> dict[str, str]:
         state = self._replica.state
@@ -456,16 +338,14 @@ class RaftLog:
         level, renewals = self._log_level(), self._renewals()
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
-            if self._agent_end is None:
-                continue
-            if (addresses := (self._addresses(), self._others_now())) != self._told:
-                self._agent_end.send(SetAddresses(*addresses))
+            addresses = (self._addresses(), self._others_now())
+            if addresses != self._told and self._raft.send(SetAddresses(*addresses)):
                 self._told = addresses
             if (count := self._renewals()) != renewals:
-                self._agent_end.send(RenewCertificate())
+                self._raft.send(RenewCertificate())
                 renewals = count
             if (new := self._log_level()) != level:
-                self._agent_end.send(SetLogLevel(new))
+                self._raft.send(SetLogLevel(new))
                 level = new
 
 
@@ -476,10 +356,6 @@ def _outcome(answer: Done | SnapshotTaken | Rejected | Unknown) -> Any:
         case Unknown(reason=reason):
             return OutcomeUnknown(reason)
     return answer
-
-
-def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.get_running_loop().create_task(work)
 
 
 def _credentials(identity: Identity) -> Credentials:

@@ -16,7 +16,7 @@ from sappers.decisions.backup import unpacked, with_piece
 from sappers.errors import CommandRefused
 from sappers.model.backup import Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import ClusterCommand, PutWorkload, RestorePiece, StopWorkload
+from sappers.model.commands import RestorePiece
 from sappers.model.event import Event
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import Workload
@@ -48,14 +48,12 @@ def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
     return _restore(state, unpacked(pieces, command.digest), command.digest)
 
 
-def forget_restored(state: ClusterState, command: ClusterCommand) -> ClusterState:
-    """The state after a command: once an operator wants something else, it is no more the backup's.
+def forget_restored(state: ClusterState) -> ClusterState:
+    """The state once an operator wants something else than the backup: it is no more the backup's.
 
     Until then a run that was interrupted goes on; from then on the same backup is given back anew.
     """
-    if state.restored and isinstance(command, PutWorkload | StopWorkload):
-        return msgspec.structs.replace(state, restored="")
-    return state
+    return msgspec.structs.replace(state, restored="") if state.restored else state
 
 
 def _require_room(state: ClusterState, command: RestorePiece) -> None:

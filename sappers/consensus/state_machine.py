@@ -8,6 +8,8 @@ its reason as the result, rather than raised.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 import immutables
 import msgspec
@@ -27,7 +29,6 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
     AlertCommand,
-    ClusterCommand,
     ElectorateCommand,
     Entry,
     ForgetAllocation,
@@ -53,6 +54,8 @@ from sappers.model.commands import (
 from sappers.model.event import Event
 from sappers.model.member import Member, MemberState
 from sappers.model.workload import Workload
+
+_ApplyCommand = Callable[[ClusterState, Any, float], Step]  # with the time of the proposal
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -98,51 +101,9 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
 def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
     happened: tuple[Happened, ...] = ()
     for command in proposal.commands:
-        if isinstance(command, ImageCommand):
-            state, more = apply_image_command(state, command)
-        elif isinstance(command, ElectorateCommand):
-            state, more = change_electorate(state, command)
-        elif isinstance(command, AlertCommand):
-            state, more = apply_alert_command(state, command, proposal.time)
-        elif isinstance(command, RepairCommand):
-            state, more = apply_repair_command(state, command, proposal.time)
-        elif isinstance(command, SetSuspicion):
-            state, more = apply_suspicion(state, command, proposal.time)
-        elif isinstance(command, MemberCommand):
-            state, more = apply_member_command(state, command, proposal.time)
-        elif isinstance(command, RestorePiece):
-            state, more = apply_restore_piece(state, command)
-        else:
-            state, more = _apply_command(state, command, proposal.time)
-            state = forget_restored(state, command) if more else state
+        state, more = _STEPS[type(command)](state, command, proposal.time)
         happened += more
     return state, happened
-
-
-def _apply_command(state: ClusterState, command: ClusterCommand, time: float) -> Step:
-    match command:
-        case NoOperation():
-            return state, ()
-        case FoundCluster():
-            return _found(state, command)
-        case RegisterMember():
-            return _register(state, command)
-        case SetMemberState():
-            return _set_member_state(state, command, time)
-        case PutWorkload() | PutSystemWorkload():
-            return _want_workload(state, command)
-        case StopWorkload(name=name):
-            return _stop_workload(state, name)
-        case PlaceAllocation():
-            return _place(state, command, time)
-        case StopAllocation():
-            return _stop_allocation(state, command)
-        case ReportAllocation():
-            return _report(state, command, time)
-        case ForgetAllocation():
-            return _forget(state, command)
-        case SetHub(servers=servers):
-            return _set_hub(state, servers)
 
 
 def _found(state: ClusterState, command: FoundCluster) -> Step:
@@ -231,7 +192,8 @@ def _want_workload(state: ClusterState, command: PutWorkload | PutSystemWorkload
     """What an operator has stopped, or runs under the same name, is the operator's alone."""
     workload = command.workload
     if isinstance(command, PutWorkload):
-        return _put_workload(_allowed_again(state, workload.name), workload)
+        state, happened = _put_workload(_allowed_again(state, workload.name), workload)
+        return forget_restored(state) if happened else state, happened
     before = state.workloads.get(workload.name)
     if workload.name in state.stopped_by_hand:
         raise CommandRefused(f"an operator stopped {workload.name}")
@@ -242,9 +204,9 @@ def _want_workload(state: ClusterState, command: PutWorkload | PutSystemWorkload
 
 def _allowed_again(state: ClusterState, name: str) -> ClusterState:
     """The state once an operator has asked for a workload."""
-    others = tuple(one for one in state.stopped_by_hand if one != name)
-    if others == state.stopped_by_hand:
+    if name not in state.stopped_by_hand:
         return state
+    others = tuple(one for one in state.stopped_by_hand if one != name)
     return msgspec.structs.replace(state, stopped_by_hand=others)
 
 
@@ -257,13 +219,15 @@ def _same_guests(before: Workload, after: Workload) -> bool:
     return moved == after
 
 
-def _stop_workload(state: ClusterState, name: str) -> Step:
+def _stop_workload(state: ClusterState, command: StopWorkload) -> Step:
+    name = command.name
     workload = state.workloads.get(name)
     if workload is None:
         raise CommandRefused(f"no workload {name}")
     if workload.role != "application":
         stopped = tuple(sorted({*state.stopped_by_hand, name}))
         state = msgspec.structs.replace(state, stopped_by_hand=stopped)
+    state = forget_restored(state)
     return (
         msgspec.structs.replace(state, workloads=state.workloads.delete(name)),
         (Happened("workload.stopped", name, f"{name} is wanted no more", follows=()),),
@@ -370,7 +334,8 @@ def _forget(state: ClusterState, command: ForgetAllocation) -> Step:
     )
 
 
-def _set_hub(state: ClusterState, servers: tuple[str, ...]) -> Step:
+def _set_hub(state: ClusterState, command: SetHub) -> Step:
+    servers = command.servers
     unknown = [server for server in servers if server not in state.members]
     if unknown:
         raise CommandRefused(f"no member {', '.join(unknown)}")
@@ -406,3 +371,30 @@ def _remember(
         return remembered
     newest = sorted(remembered.items(), key=lambda item: item[1])[-REQUESTS_KEPT:]
     return immutables.Map(newest)
+
+
+def _timeless(step: Callable[[ClusterState, Any], Step]) -> _ApplyCommand:
+    return lambda state, command, _: step(state, command)
+
+
+_STEPS: Mapping[type, _ApplyCommand] = {
+    NoOperation: _timeless(lambda state, _: (state, ())),
+    FoundCluster: _timeless(_found),
+    RegisterMember: _timeless(_register),
+    SetMemberState: _set_member_state,
+    PutWorkload: _timeless(_want_workload),
+    PutSystemWorkload: _timeless(_want_workload),
+    StopWorkload: _timeless(_stop_workload),
+    PlaceAllocation: _place,
+    StopAllocation: _timeless(_stop_allocation),
+    ReportAllocation: _report,
+    ForgetAllocation: _timeless(_forget),
+    SetHub: _timeless(_set_hub),
+    SetSuspicion: apply_suspicion,
+    RestorePiece: _timeless(apply_restore_piece),
+    **dict.fromkeys(get_args(ImageCommand), _timeless(apply_image_command)),
+    **dict.fromkeys(get_args(ElectorateCommand), _timeless(change_electorate)),
+    **dict.fromkeys(get_args(AlertCommand), apply_alert_command),
+    **dict.fromkeys(get_args(RepairCommand), apply_repair_command),
+    **dict.fromkeys(get_args(MemberCommand), apply_member_command),
+}

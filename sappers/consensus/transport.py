@@ -8,9 +8,7 @@ shapes only.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import ssl
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
@@ -20,22 +18,13 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from sappers.config import RaftSettings
-from sappers.consensus.wire import (
-    Frames,
-    FrameTooLong,
-    Hello,
-    InstallSnapshot,
-    Ping,
-    decode_peer_message,
-    frame,
-)
-from sappers.errors import IdentityError, LogDamaged, SappersError
+from sappers.consensus.framing import frame
+from sappers.consensus.link import HELLO_SECONDS, Link
+from sappers.consensus.listener import SpareDescriptor, listen_on
+from sappers.consensus.wire import Hello, InstallSnapshot, Ping
+from sappers.errors import IdentityError, LogDamaged
 from sappers.security.tls import Identity, client_context, peer_identity, server_context
 
-HELLO_SECONDS = 5.0
-_HELLO_LIMIT_BYTES = 4096
-_FRAME_LIMIT_BYTES = 4 * 2**20  # a batch of 1 MiB, a command, and what framing adds
-_UNSENT_LIMIT_BYTES = 64 * 2**20  # a peer that takes in no more than that is cut off
 _STRANGERS_MAX = 256
 _ACCEPT_PAUSE_SECONDS = 0.5
 _UNWANTED_SECONDS = 1.0
@@ -89,7 +78,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         Raises:
             SappersError: The address cannot be bound.
         """
-        self._listener = _listen(listen)
+        self._listener = listen_on(listen)
         self._begin(self._accept(self._listener))
         self._begin(self._keep_alive())
         self._dial_all()
@@ -309,146 +298,3 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
                     link.abort("its certificate is revoked")
                 else:
                     link.write(_PING)
-
-
-class SpareDescriptor:
-    """A descriptor kept for the day when there is no other: to turn a caller away with it.
-
-    A caller that is left waiting in the listener's queue would keep the event loop awake for ever,
-    and learn nothing.
-    """
-
-    def __init__(self) -> None:
-        self._descriptor = _open_nothing()
-
-    def shed(self, listener: socket.socket) -> bool:
-        """Turn one caller away; whether there was one, and a descriptor to do it with."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        try:
-            listener.accept()[0].close()
-        except OSError:
-            return False
-        else:
-            return True
-        finally:
-            self._descriptor = _open_nothing()
-
-    def close(self) -> None:
-        """Give it back."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _open_nothing() -> int | None:
-    try:
-        return os.open(os.devnull, os.O_RDONLY)
-    except OSError:
-        return None
-
-
-def _listen(address: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    try:
-        listener = socket.create_server(address, family=family)
-    except OSError as error:
-        raise SappersError(
-            f"cannot listen for other voters on {address[0]}:{address[1]}: {error.strerror}",
-            hint=f"see who has the port: ss -ltnp 'sport = {address[1]}'",
-        ) from error
-    listener.setblocking(False)  # noqa: FBT003
-    return listener
-
-
-class Link(asyncio.Protocol):
-    """One TLS connection to another voter, or to a stranger who is about to be refused."""
-
-    def __init__(self, owner: PeerTransport, peer_id: str | None) -> None:
-        self.peer_id = peer_id
-        self.is_greeted = False
-        self.closed = asyncio.Event()
-        self.settled = asyncio.Event()  # greeted or closed
-        self.heard_at = 0.0
-        self._owner = owner
-        self._frames = Frames(_HELLO_LIMIT_BYTES)
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.WriteTransport | None = None
-        self._reason = "the other end closed"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TLS handshake is through; who is it?"""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
-        if objection := self._owner.objection(self, tls):
-            self.abort(objection)
-            return
-        if self._owner.knows(self.peer_id):  # who is not known has the first word
-            self.write(frame(self._owner.hello))
-        self._loop.call_later(HELLO_SECONDS, self._expect_greeted)
-
-    def _expect_greeted(self) -> None:
-        if not self.is_greeted:
-            self.abort("said nothing")
-
-    def data_received(self, data: bytes) -> None:
-        """Take frames; anything that is not one ends the connection."""
-        self.heard_at = self._loop.time()
-        try:
-            for body in self._frames.feed(data):
-                self._take(body)
-        except (FrameTooLong, msgspec.DecodeError) as error:
-            self.abort(f"garbage: {error}")
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            _log.exception("a message made no sense", peer=self.peer_id)
-            self.abort(f"nonsense: {error!r}")
-
-    def _take(self, body: bytes) -> None:
-        if self._transport is None:
-            return
-        message = decode_peer_message(body)
-        if self.is_greeted and not isinstance(message, Hello):
-            if not isinstance(message, Ping):
-                self._owner.receive(self, message)
-        elif message == Hello(self._owner.hello.cluster_id, self.peer_id or ""):
-            self.is_greeted = True
-            self.settled.set()
-            self._frames.limit_bytes = _FRAME_LIMIT_BYTES
-            self._owner.greeted(self)
-        else:
-            self.abort("it is of another cluster")
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What the other end has not taken yet."""
-        return self._transport.get_write_buffer_size() if self._transport else 0
-
-    def write(self, data: bytes) -> bool:
-        """Queue bytes; False when the connection is gone or the other end does not read."""
-        if self._transport is None or self._transport.is_closing():
-            return False
-        if self.unsent_bytes > _UNSENT_LIMIT_BYTES:
-            self.abort("it does not read what it is sent")
-            return False
-        self._transport.write(data)
-        return True
-
-    def abort(self, reason: str) -> None:
-        """Close at once."""
-        self._reason = reason
-        if self._transport is not None:
-            self._transport.abort()
-
-    def finish(self, reason: str) -> None:
-        """Close once everything is sent; what still comes in is not taken."""
-        self._reason = reason
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self._transport = None
-        self.closed.set()
-        self.settled.set()
-        self._owner.lost(self, str(exc) if exc else self._reason)

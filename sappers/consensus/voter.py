@@ -9,12 +9,10 @@ import asyncio
 import errno
 import fcntl
 import gc
-import logging
 import os
 import signal
 import socket
-import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,11 @@ import msgspec
 import structlog
 
 from sappers.consensus.disk import LOCAL_DISK, Disk
+from sappers.consensus.framing import FrameConnection
 from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.library import check_library
+from sappers.consensus.log_lines import Threshold, log_lines
 from sappers.consensus.snapshot import (
     SNAPSHOT_FILE,
     InBackground,
@@ -40,7 +40,6 @@ from sappers.consensus.wire import (
     Done,
     Ended,
     Failed,
-    FrameConnection,
     LoadState,
     Propose,
     Recover,
@@ -146,6 +145,7 @@ class Voter:
         self._addresses: dict[str, str] = {}
         self._entries: list[Entry] = []
         self._outbox: list[Any] = []
+        self._standing: tuple[Any, ...] = ()
         self._told: RaftStatus | None = None
         self._told_at = 0.0
         self._age_told_at = 0.0
@@ -209,7 +209,7 @@ class Voter:
                 self._addresses,
                 _identity(start.credentials),
                 start.settings,
-                self._tick_soon,
+                self._heard,
                 self._fail,
             )
             self._transport = transport
@@ -254,18 +254,20 @@ class Voter:
         self._tick_soon()
 
     def _tell(self) -> None:
+        self._tell_status()
+        self._tell_age()
+        if self._entries or self._outbox:
+            self.agent.send(*self._committed(), *self._outbox)
+            self._outbox.clear()
+
+    def _committed(self) -> Iterator[Committed]:
         while self._entries:
             size = count = 0
             while count < len(self._entries) and size < _COMMITTED_BYTES:
                 size += len(self._entries[count].payload)
                 count += 1
-            self.agent.send(Committed(self._entries[:count]))
+            yield Committed(self._entries[:count])
             del self._entries[:count]
-        for message in self._outbox:
-            self.agent.send(message)
-        self._outbox.clear()
-        self._tell_status()
-        self._tell_age()
 
     def _tell_age(self) -> None:
         assert self._node is not None
@@ -273,28 +275,28 @@ class Voter:
         if now - self._age_told_at >= _AGE_SECONDS:
             self._age_told_at = now
             if (age := self._node.state_age()) is not None:
-                self.agent.send(StateAge(age))
+                self._outbox.append(StateAge(age))
 
     def _tell_status(self) -> None:
         assert self._node is not None
-        status, now = self._node.status(), self._loop.time()
-        told = self._told
-        if status == told:
+        standing, now = self._node.standing(), self._loop.time()
+        if is_news := standing != self._standing:
+            self._standing = standing
+            role, self._facts["term"], leader, _ = standing
+            _log.info("standing", role=role, leader=leader)
+        elif now - self._told_at < _COMMIT_INDEX_SECONDS:
             return
-        is_news = told is None or (
-            status.role,
-            status.term,
-            status.leader_id,
-            status.electorate,
-        ) != (told.role, told.term, told.leader_id, told.electorate)
-        if is_news or now - self._told_at >= _COMMIT_INDEX_SECONDS:
-            if is_news:
-                self._facts["term"] = status.term
-                _log.info("standing", role=status.role, leader=status.leader_id)
+        status = self._node.status()
+        if is_news or status != self._told:
             self._told, self._told_at = status, now
-            self.agent.send(Standing(status))
+            self._outbox.append(Standing(status))
 
     # The clock
+
+    def _heard(self) -> None:
+        """A message of another voter was taken."""
+        if self._node is None or self._node.has_work:
+            self._tick_soon()
 
     def _tick_soon(self) -> None:
         if not self._is_ticking_soon:
@@ -308,8 +310,7 @@ class Voter:
         if self._node is None or self.ended.done():
             return
         try:
-            again = self._node.tick()
-            self._tell()
+            again = self._node.tick(self._tell)
         except Exception as error:
             self._fail(error)
             return
@@ -364,31 +365,6 @@ def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     _log.warning(context["message"], error=repr(context.get("exception")))
 
 
-class _ToStructlog(logging.Handler):
-    """Gives the library's own messages the form of ours."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _log.log(max(record.levelno, logging.DEBUG), record.getMessage(), library=record.name)
-
-
-class Threshold:
-    """A structlog processor that drops what is of a lower level."""
-
-    def __init__(self) -> None:
-        self._least = logging.INFO
-
-    def set(self, level: str) -> None:
-        """Let pass what is of this level or above."""
-        self._least = logging.getLevelNamesMapping().get(level, logging.INFO)
-
-    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> Any:
-        """See structlog."""
-        level = "error" if method == "exception" else method
-        if logging.getLevelNamesMapping().get(level.upper(), logging.INFO) < self._least:
-            raise structlog.DropEvent
-        return event
-
-
 def run_voter(descriptor: int) -> int:
     """Run one voter until the agent says stop or is gone; the exit code.
 
@@ -397,22 +373,9 @@ def run_voter(descriptor: int) -> int:
     """
     facts: dict[str, Any] = {"member": "", "term": 0, "index": 0}
     threshold = Threshold()
-    structlog.configure(
-        processors=[
-            threshold,
-            lambda _, __, event: {**facts, **event},
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    log_lines(facts, threshold)
     # A full collection over a large state takes as long as an election; cycles are rare here.
     gc.set_threshold(20_000, 50, 1_000)
-    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING)
     return asyncio.run(_run(descriptor, facts, threshold))
 
 

@@ -22,10 +22,12 @@ import pytest
 
 from sappers.config import RaftSettings
 from sappers.consensus.follower_log import FollowerLog
+from sappers.consensus.framing import FrameConnection, Frames, frame
 from sappers.consensus.joining import joiners_record
-from sappers.consensus.raft_log import RaftLog, StartProcess, start_raft_process
+from sappers.consensus.raft_log import RaftLog
+from sappers.consensus.raft_process import StartProcess, start_raft_process
 from sappers.consensus.snapshot import load_state
-from sappers.consensus.wire import FrameConnection, Frames, Hello, frame
+from sappers.consensus.wire import Hello
 from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, SappersError
 from sappers.model.commands import (
     Entry,
@@ -41,10 +43,11 @@ from sappers.model.image import ClusterImage
 from sappers.model.observation import RaftRole
 from sappers.model.view import Genesis
 from sappers.model.workload import ImageReference, Workload
-from sappers.security.authority import Authority, create_authority, create_request, sign_request
+from sappers.security.authority import create_authority
 from sappers.security.identity import load_identity
 from sappers.security.tls import client_context
 from tests.fake_member import make_member
+from tests.identities import make_identity
 
 CLUSTER_ID = "cluster-under-test"
 
@@ -67,16 +70,6 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def write_identity(authority: Authority, node_id: str, folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    key, request = create_request(node_id)
-    cert = sign_request(authority, request, node_id=node_id, role="agent", addresses=())
-    for name, content in (("ca", authority.cert_pem), ("cert", cert), ("key", key)):
-        (folder / f"{name}.pem").write_bytes(content)
-        (folder / f"{name}.pem").chmod(0o600)
-    return folder
-
-
 class Cluster:
     def __init__(self, root: Path, voters: int, settings: RaftSettings) -> None:
         self.root = root
@@ -92,7 +85,7 @@ class Cluster:
         self.records: dict[str, Genesis] = {}  # of voters that were added later
         self.moved: dict[str, str] = {}
         for node in ids:
-            write_identity(self.authority, node, root / node / "pki")
+            make_identity(root, node, self.authority)
         self.logs = {node: self.log_of(node) for node in ids}
         self.proposed = 0
 
@@ -127,7 +120,7 @@ class Cluster:
     async def join(self, node: str) -> None:
         """Give one more member a vote, and start it once that is committed."""
         (self.ports[node],) = free_ports(1)
-        write_identity(self.authority, node, self.root / node / "pki")
+        make_identity(self.root, node, self.authority)
         address = f"127.0.0.1:{self.ports[node]}"
         leader = await self.insist(lambda one: one.add_voter(node, address, 5.0))
         self.records[node] = joiners_record(leader.state(), self.genesis)
@@ -264,7 +257,7 @@ async def test_every_voter_is_replaced_while_writes_go_on(start_cluster: StartCl
             await leader.transfer_leadership("node-2", 5.0)
     await cluster.insist(lambda leader: leader.remove_voter("node-0", 5.0))
     await until(lambda: first.status().is_removed, [first])
-    assert await first._process.wait() == 0  # type: ignore[union-attr]
+    assert await first._raft.process.wait() == 0  # type: ignore[union-attr]
     electorate = ("node-1", "node-2", "node-3")
     await cluster.agree(electorate)
     logs = [cluster.logs[node] for node in electorate]
@@ -327,7 +320,7 @@ async def test_a_killed_leader_is_succeeded_ten_times(start_cluster: StartCluste
         await cluster.agree()
         dead, since = cluster.name_of(leader), time.monotonic()
         kill(leader)
-        await cluster.logs[dead]._process.wait()  # type: ignore[union-attr]
+        await cluster.logs[dead]._raft.process.wait()  # type: ignore[union-attr]
         while True:
             successor = await cluster.leader()
             with contextlib.suppress(ProposalRejected, OutcomeUnknown):
@@ -399,7 +392,7 @@ async def test_the_kernel_is_told_to_sync_before_the_agent_is_told(tmp_path: Pat
 def traced(trace: Path) -> StartProcess:
     """A raft process whose writes, syncs and words to the agent are recorded, in order."""
     calls = "trace=write,fdatasync,sendto,sendmsg"
-    return started_by("strace", "-f", "-s", "64", "-o", str(trace), "-e", calls)
+    return started_by("strace", "-f", "-s", "4096", "-o", str(trace), "-e", calls)
 
 
 def started_by(*words: str) -> StartProcess:
@@ -600,8 +593,8 @@ async def test_strangers_are_refused(start_cluster: StartCluster, tmp_path: Path
     cluster = await start_cluster()
     leader = await cluster.leader()
     address = ("127.0.0.1", cluster.ports["node-2"])
-    rogue = write_identity(create_authority("lab"), "node-0", tmp_path / "rogue")
-    outsider = write_identity(cluster.authority, "node-9", tmp_path / "outsider")
+    rogue = make_identity(tmp_path / "rogue", "node-0", create_authority("lab"))
+    outsider = make_identity(tmp_path / "outsider", "node-9", cluster.authority)
     elder = load_identity(cluster.root / "node-1" / "pki")
 
     async def converse(context: ssl.SSLContext | None, *sent: bytes) -> bytes:
@@ -621,15 +614,15 @@ async def test_strangers_are_refused(start_cluster: StartCluster, tmp_path: Path
     pickle = b"\x80\x04cposix\nsystem\n(S'touch /tmp/owned'\ntR."
     hello = frame(Hello(CLUSTER_ID, "node-0"))
     nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    nobody.load_verify_locations(outsider / "ca.pem")
-    theirs = client_context(load_identity(rogue))
+    nobody.load_verify_locations(outsider.ca)
+    theirs = client_context(rogue)
     theirs.check_hostname, theirs.verify_mode = False, ssl.CERT_NONE
     assert await converse(None, pickle, os.urandom(5000)) == b""
     assert await converse(nobody, hello, vote) == b""
     assert await converse(theirs, hello, vote) == b""
-    assert await converse(client_context(load_identity(outsider)), hello, vote) == b""
+    assert await converse(client_context(outsider), hello, vote) == b""
     greeting = frame(Hello(CLUSTER_ID, "node-9"))
-    answer = await converse(client_context(load_identity(outsider)), greeting, vote)
+    answer = await converse(client_context(outsider), greeting, vote)
     assert b"vote" not in answer, "a member without a vote is told so at most"
     # A voter's own certificate, but another's name, another cluster, no hello, a giant, a pickle.
     for first in (
@@ -681,9 +674,9 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(
         return str(shown)
 
     before = await serial()
-    fresh = write_identity(cluster.authority, "node-2", tmp_path / "fresh")
-    for name in ("key.pem", "cert.pem"):
-        (fresh / name).replace(cluster.root / "node-2" / "pki" / name)
+    fresh = make_identity(tmp_path / "fresh", "node-2", cluster.authority)
+    for file in (fresh.key, fresh.cert):
+        file.replace(cluster.root / "node-2" / "pki" / file.name)
     cluster.renewed += 1
     async with asyncio.timeout(10):
         while await serial() == before:  # noqa: ASYNC110 - the process does not say when

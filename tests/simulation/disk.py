@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+_ROOM_BYTES = 64
+
 
 class PowerLost(BaseException):
     """Ends whatever was just about to use the disk; nothing catches it."""
@@ -20,6 +22,7 @@ class _Stored:
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
         self.durable = len(data)
+        self.grows = False
 
 
 class _AppendFile:
@@ -90,6 +93,7 @@ class SimulatedDisk:
         return io.BytesIO(self.read(path))
 
     def append(self, path: Path) -> _AppendFile:
+        self._stored(path).grows = True
         return _AppendFile(self, self._stored(path))
 
     def replace(self, path: Path, data: bytes) -> None:
@@ -131,7 +135,10 @@ class SimulatedDisk:
         return sorted(name for name in self._files if name.startswith(prefix))
 
     def lose_power(self) -> None:
-        """Of what was not synced only some beginning is there, and its end may be torn."""
+        """Of what was not synced only some beginning is there, and its end may be torn.
+
+        Zeros follow what was appended: the room that the real one makes ahead.
+        """
         for name, before in self._before.items():
             if before is None:
                 del self._files[name]
@@ -139,13 +146,13 @@ class SimulatedDisk:
                 self._files[name] = before
         self._before.clear()
         for stored in self._files.values():
-            unsynced = len(stored.data) - stored.durable
-            if not unsynced:
-                continue
-            kept = self.chance.choice((0, 0, self.chance.randint(0, unsynced)))
-            del stored.data[stored.durable + kept :]
-            if kept and self.chance.random() < 0.3:
-                stored.data[-1] ^= 0x55
+            if unsynced := len(stored.data) - stored.durable:
+                kept = self.chance.choice((0, 0, self.chance.randint(0, unsynced)))
+                del stored.data[stored.durable + kept :]
+                if kept and self.chance.random() < 0.3:
+                    stored.data[-1] ^= 0x55
+            if stored.grows:
+                stored.data += bytes(_ROOM_BYTES)
             stored.durable = len(stored.data)
 
     def wipe(self) -> None:

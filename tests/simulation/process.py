@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from sappers.consensus.voter import Surroundings, Threshold, Voter
-from sappers.consensus.wire import FrameConnection
+from sappers.consensus.framing import FrameConnection
+from sappers.consensus.log_lines import Threshold
+from sappers.consensus.voter import Surroundings, Voter
 from sappers.model.commands import Entry
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.links import RaftLinks, RaftMesh

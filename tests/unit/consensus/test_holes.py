@@ -24,8 +24,9 @@ from sappers.consensus.acknowledgement import Acknowledging
 from sappers.consensus.configuration import Configuration
 from sappers.consensus.journal import Journal, _TermAndVote
 from sappers.consensus.layer import RaftNode
+from sappers.consensus.listener import SpareDescriptor
 from sappers.consensus.pre_vote import PreVoting
-from sappers.consensus.transport import PeerTransport, SpareDescriptor
+from sappers.consensus.transport import PeerTransport
 from sappers.errors import LogDamaged
 from sappers.model.commands import AddVoter, Entry, RemoveVoter
 from sappers.model.observation import RaftRole
@@ -144,9 +145,14 @@ def test_an_acknowledgement_counts_in_its_term_alone(
     voter.node._SyncObj__transport.setOnMessageReceivedCallback(
         voter.node._SyncObj__onMessageReceived
     )
-    voter.hears("a", "next_node_idx", term=term - 1, next_node_idx=4, reset=False, success=True)
+    ack = {"next_node_idx": 4, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term - 1, **ack)
     voter.tick_after(0.01)
     assert (answers.heard == []) is mended
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.01)
+    assert answers.heard == [("done", 3, term, "")]
+    assert [one.index for one in voter.applied] == [2, 3]
 
 
 def test_a_late_message_cuts_nothing_that_was_acknowledged(
@@ -312,12 +318,17 @@ def test_a_poison_command_stops_nothing(
     answers = Answers()
     voter.tick_after(1.0)
     with patch.object(layer, "apply", raises):
-        voter.node.propose(b"poison", answers)
-        voter.node.propose(PAYLOAD, answers)
+        for payload in (b"poison", b"no proposal", PAYLOAD):
+            voter.node.propose(payload, answers)
         with nullcontext() if mended else pytest.raises(RuntimeError, match="poison"):
             for _ in range(3):
                 voter.tick_after(0.01)
-    assert (len(answers.heard) == 2) is mended
+    assert (len(answers.heard) == 3) is mended
+    if mended:
+        poison, nonsense, good = (refused for _, _, _, refused in answers.heard)
+        assert "state machine failed" in poison
+        assert "no proposal" in nonsense
+        assert (good, voter.node.state.index) == ("", 5)
 
 
 def test_a_callback_that_raises_stops_nothing_and_repeats_nothing(

@@ -27,6 +27,11 @@ def filled(folder: Path, count: int, *, sync_each: bool = True) -> Journal:
     return journal
 
 
+def content(folder: Path) -> bytes:
+    """What was written, without the room that was made ahead."""
+    return (folder / "journal").read_bytes().rstrip(b"\0")
+
+
 def entries(journal: Journal) -> list[tuple[bytes, int, int]]:
     return list(journal[:])
 
@@ -45,12 +50,26 @@ def test_what_was_synced_is_there_again(tmp_path: Path) -> None:
 
 def test_nothing_reaches_the_file_before_sync(tmp_path: Path) -> None:
     journal = filled(tmp_path, 3)
-    size = (tmp_path / "journal").stat().st_size
+    before = content(tmp_path)
     journal.add(b"\0more", 4, 1)
-    assert (tmp_path / "journal").stat().st_size == size
+    assert content(tmp_path) == before
     assert journal.sync()
     assert not journal.sync()
-    assert (tmp_path / "journal").stat().st_size > size
+    assert content(tmp_path).endswith(b"\0more")
+
+
+def test_a_sync_finds_room_that_was_made_by_another(tmp_path: Path) -> None:
+    """The file system has no new size to sync then, and no new blocks."""
+    journal = filled(tmp_path, 3)
+    before = (tmp_path / "journal").stat()
+    for index in range(4, 100):
+        journal.add(b"\0more", index, 1)
+        journal.sync()
+    after = (tmp_path / "journal").stat()
+    assert (after.st_size, after.st_blocks) == (before.st_size, before.st_blocks)
+    kept = entries(journal)
+    assert entries(Journal(tmp_path)) == kept
+    assert (tmp_path / "journal").read_bytes() == content(tmp_path), "the room is given back"
 
 
 def test_an_entry_must_follow_the_last(tmp_path: Path) -> None:
@@ -59,14 +78,15 @@ def test_an_entry_must_follow_the_last(tmp_path: Path) -> None:
         journal.add(b"\0", 5, 1)
 
 
-def test_a_torn_tail_is_cut_wherever_it_tears(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 100])
+def test_a_torn_tail_is_cut_wherever_it_tears(tmp_path: Path, room: int) -> None:
     journal = filled(tmp_path, 5)
-    whole = (tmp_path / "journal").read_bytes()
+    whole = content(tmp_path)
     journal.add(b"\0torn", 6, 1)
     journal.sync()
-    longer = (tmp_path / "journal").read_bytes()
+    longer = content(tmp_path)
     for length in range(len(whole), len(longer)):
-        (tmp_path / "journal").write_bytes(longer[:length])
+        (tmp_path / "journal").write_bytes(longer[:length] + bytes(room))
         again = Journal(tmp_path)
         assert len(again) == 5
         assert (tmp_path / "journal").read_bytes() == whole
@@ -87,7 +107,7 @@ def test_a_cut_journal_goes_on(tmp_path: Path) -> None:
 
 def test_an_unsynced_group_may_be_torn_anywhere(tmp_path: Path) -> None:
     journal = filled(tmp_path, 5)
-    synced = (tmp_path / "journal").stat().st_size
+    synced = len(content(tmp_path))
     for index in range(6, 12):
         journal.add(b"\0group", index, 1)
     journal._file._file.flush()  # the kernel wrote some of it when the power went

@@ -11,28 +11,13 @@ import pysyncobj.syncobj
 import pytest
 from pysyncobj.node import Node
 
-from sappers.consensus import layer, library
+from sappers.consensus import library
 from sappers.errors import ConfigError, LogDamaged
-from sappers.model.commands import Entry, Proposal, encode_proposal
+from sappers.model.commands import Proposal, encode_proposal
 from sappers.model.observation import RaftRole
 from tests.unit.raft_voter import PAYLOAD, Answers, entry, new_voter, voter
 
 __all__ = ["new_voter", "voter"]
-
-
-def test_an_acknowledgement_of_an_older_term_does_not_count(voter: Any) -> None:
-    term = voter.becomes_leader()
-    answers = Answers()
-    voter.node.propose(PAYLOAD, answers)
-    voter.tick_after(0.01)
-    ack = {"next_node_idx": 4, "reset": False, "success": True}
-    voter.hears("a", "next_node_idx", term=term - 1, **ack)
-    voter.tick_after(0.01)
-    assert answers.heard == []
-    voter.hears("a", "next_node_idx", term=term, **ack)
-    voter.tick_after(0.01)
-    assert answers.heard == [("done", 3, term, "")]
-    assert [e.index for e in voter.applied] == [2, 3]
 
 
 def test_it_acknowledges_after_the_sync_only(voter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +31,54 @@ def test_it_acknowledges_after_the_sync_only(voter: Any, monkeypatch: pytest.Mon
     assert order[:2] == ["sync", "ack"]
     ((_, ack),) = voter.wire.take("next_node_idx")
     assert (ack["term"], ack["next_node_idx"], ack["success"]) == (1, 3, True)
+
+
+def test_who_asked_is_told_before_the_next_sync(voter: Any) -> None:
+    term = voter.becomes_leader()
+    answers = Answers()
+    voter.node.propose(PAYLOAD, answers)
+    voter.tick_after(0.01)
+    ack = {"next_node_idx": 4, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.node.propose(PAYLOAD, Answers())
+    before, told = voter.journal.syncs, []
+    voter.node.tick(lambda: told.append((len(answers.heard), voter.journal.syncs - before)))
+    assert told == [(1, 0)]
+    assert voter.journal.syncs == before + 1
+
+
+def test_one_more_answer_than_a_majority_is_no_work(voter: Any) -> None:
+    assert voter.node.has_work
+    term = voter.becomes_leader()
+    voter.tick_after(0.01)
+    assert not voter.node.has_work
+    ack = {"term": term, "next_node_idx": 3, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", **ack)
+    assert voter.node.has_work
+    voter.tick_after(0.0)
+    voter.hears("b", "next_node_idx", **ack)
+    assert not voter.node.has_work
+    voter.hears("b", "newer_term", term=term + 1)
+    assert voter.node.has_work
+
+
+def test_that_more_is_committed_goes_with_the_next_entries_or_a_moment_later(voter: Any) -> None:
+    term = voter.becomes_leader()
+    voter.tick_after(0.01)
+    ack = {"next_node_idx": 3, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.wire.sent.clear()
+    voter.tick_after(0.0)
+    assert voter.node.raftCommitIndex == 2
+    assert voter.wire.sent == []
+    voter.node.propose(PAYLOAD, Answers())
+    voter.tick_after(0.0)
+    assert [m["commit_index"] for _, m in voter.wire.take("append_entries")] == [2, 2]
+    voter.hears("a", "next_node_idx", term=term, **ack | {"next_node_idx": 4})
+    voter.tick_after(0.0)
+    assert voter.node.seconds_until_due() < 0.003
+    voter.tick_after(voter.node.seconds_until_due())
+    assert [m["commit_index"] for _, m in voter.wire.take("append_entries")] == [3, 3]
 
 
 def test_an_acknowledgement_dies_with_its_term(voter: Any) -> None:
@@ -158,29 +191,6 @@ def test_a_leader_without_answers_steps_down(voter: Any) -> None:
     voter.node.propose(PAYLOAD, answers)
     voter.tick_after(0.01)
     assert [kind for kind, *_ in answers.heard] == ["rejected"], "the first one is undecided"
-
-
-def test_a_poison_command_stops_nothing(new_voter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    voter = new_voter(("me",))
-    apply = layer.apply
-
-    def raises(state: Any, one: Entry) -> Any:
-        if one.payload == b"poison":
-            raise RuntimeError("poison")
-        return apply(state, one)
-
-    monkeypatch.setattr(layer, "apply", raises)
-    answers = Answers()
-    voter.tick_after(1.0)
-    for payload in (b"poison", b"no proposal", PAYLOAD):
-        voter.node.propose(payload, answers)
-    for _ in range(3):
-        voter.tick_after(0.01)
-    refusals = [refused for _, _, _, refused in answers.heard]
-    assert "state machine failed" in refusals[0]
-    assert "no proposal" in refusals[1]
-    assert refusals[2] == ""
-    assert voter.node.state.index == 5
 
 
 def test_too_large_and_too_many_are_rejected(voter: Any) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.consensus.state_machine import apply
+from sappers.consensus.state_machine import _STEPS, apply
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state, state_as_json, state_from_json
 from sappers.model.commands import (
+    Command,
     DistrustImageKey,
     Entry,
     ForgetAllocation,
@@ -50,6 +53,10 @@ def placed(state: ClusterState, allocation_id: str = "a1") -> ClusterState:
     state, outcome = commit(state, PlaceAllocation(allocation, "room"), time=5.0)
     assert not outcome.refused
     return state
+
+
+def test_each_command_has_its_step() -> None:
+    assert set(_STEPS) == set(get_args(Command))
 
 
 def test_another_service_name_replaces_no_guest_and_other_links_do() -> None:

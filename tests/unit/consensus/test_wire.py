@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sappers.consensus.framing import FrameConnection, Frames, FrameTooLong, frame
 from sappers.consensus.wire import (
     AppendEntries,
-    Frames,
-    FrameTooLong,
     Ping,
+    SetLogLevel,
+    decode_agent_message,
     decode_peer_message,
-    frame,
 )
 
 
@@ -38,6 +41,29 @@ def test_the_limit_may_change_between_two_frames() -> None:
         found.append(body)
         frames.limit_bytes = 6
     assert found == [b"helo", b"longer"]
+
+
+async def test_what_is_sent_together_arrives_together() -> None:
+    heard: list[bytes] = []
+    together: list[int] = []
+
+    class Ear(FrameConnection):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            together.append(len(heard))
+
+    mine, theirs = socket.socketpair()
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    mouth = FrameConnection(1000, heard.append, lambda: None)
+    ear = Ear(1000, heard.append, gone.set)
+    await loop.create_unix_connection(lambda: mouth, sock=mine)
+    await loop.create_unix_connection(lambda: ear, sock=theirs)
+    assert mouth.send(*(SetLogLevel(str(number)) for number in range(3)))
+    mouth.close()
+    await gone.wait()
+    assert [decode_agent_message(body) for body in heard] == [SetLogLevel(one) for one in "012"]
+    assert together == [3]
+    assert not mouth.send(SetLogLevel("late"))
 
 
 def test_library_dicts_and_structs_have_one_form() -> None:

@@ -1,0 +1,88 @@
+"""Messages in a stream of bytes: msgpack in length-capped frames."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+_LENGTH = struct.Struct(">I")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class FrameTooLong(ValueError):
+    """The other side announced more than it may send."""
+
+
+def frame(message: msgspec.Struct | dict[str, Any]) -> bytes:
+    """A message as it goes on the wire; a dict has its kind in `type`, as pysyncobj's have."""
+    body = _encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts a stream into frames. No I/O."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete now; the limit may be changed between two of them.
+
+        Raises:
+            FrameTooLong: A frame exceeds the limit.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > self.limit_bytes:
+                raise FrameTooLong(f"a frame of {length} bytes, at most {self.limit_bytes} allowed")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            body = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield body
+
+
+class FrameConnection(asyncio.Protocol):
+    """One end of the stream between agent and raft process."""
+
+    def __init__(
+        self, limit_bytes: int, received: Callable[[bytes], None], lost: Callable[[], None]
+    ) -> None:
+        self._frames = Frames(limit_bytes)
+        self._received = received
+        self._lost = lost
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        for body in self._frames.feed(data):
+            self._received(body)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """See asyncio.Protocol."""
+        self._transport = None
+        self._lost()
+
+    def send(self, *messages: msgspec.Struct) -> bool:
+        """Send messages together, as each write wakes the other end; False when that is gone."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(b"".join(map(frame, messages)))
+        return True
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,93 @@
+"""The agent's end of a raft process, without a process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import msgspec
+import pytest
+
+from sappers.config import RaftSettings
+from sappers.consensus.framing import FrameConnection
+from sappers.consensus.raft_process import Process, RaftProcess
+from sappers.consensus.wire import (
+    Credentials,
+    Failed,
+    SetLogLevel,
+    Standing,
+    Start,
+    Stop,
+    decode_agent_message,
+)
+from sappers.errors import LogDamaged
+from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import Genesis
+
+GENESIS = Genesis("c", "a", ("a",), {})
+START = Start(
+    "a", GENESIS, "/raft", Credentials("", "", "", "a", "agent", "c"), RaftSettings(),
+    ("127.0.0.1", 1), {}, "INFO",
+)  # fmt: skip
+STANDING = Standing(RaftStatus(RaftRole.FOLLOWER, 1, None, 1, 1, ("a",)))
+
+
+class Far:
+    """The other end: says one thing first, and ends when it is told to or killed."""
+
+    pid = 1
+
+    def __init__(self, first: msgspec.Struct) -> None:
+        self.first = first
+        self.heard: list[list[msgspec.Struct]] = []
+        self.ended = asyncio.Event()
+        self.end = FrameConnection(10_000, self._take, self.ended.set)
+
+    async def start(self, agent_end: FrameConnection) -> Process:
+        mine, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: agent_end, sock=mine)
+        take = self.end.data_received
+
+        def data_received(data: bytes) -> None:
+            self.heard.append([])
+            take(data)
+
+        self.end.data_received = data_received  # type: ignore[method-assign]
+        await loop.create_unix_connection(lambda: self.end, sock=theirs)
+        self.end.send(self.first)
+        if isinstance(self.first, Failed):
+            self.end.close()
+        return self
+
+    def _take(self, body: bytes) -> None:
+        message = decode_agent_message(body)
+        self.heard[-1].append(message)
+        if isinstance(message, Stop):
+            self.end.close()
+
+    async def wait(self) -> int:
+        await self.ended.wait()
+        return 0
+
+    def kill(self) -> None:
+        self.end.close()
+
+
+async def test_what_is_asked_in_one_turn_travels_together() -> None:
+    far = Far(STANDING)
+    process = RaftProcess(far.start, lambda: START, lambda _: None, lambda: None)
+    assert not process.send(SetLogLevel("too early"))
+    await process.start()
+    for level in "123":
+        assert process.send(SetLogLevel(level))
+    await process.stop()
+    assert far.heard == [[START], [*(SetLogLevel(level) for level in "123"), Stop()]]
+
+
+async def test_why_it_does_not_start_is_told() -> None:
+    far = Far(Failed("journal: bad", damaged=True, hint="reseed"))
+    process = RaftProcess(far.start, lambda: START, lambda _: None, lambda: None)
+    with pytest.raises(LogDamaged, match="journal: bad"):
+        await process.start()
+    assert process.process is None

@@ -59,8 +59,8 @@ def listen_on(address: tuple[str, int]) -> socket.socket:
             f"cannot listen for other voters on {address[0]}:{address[1]}: {error.strerror}",
             hint=f"see who has the port: ss -ltnp 'sport = {address[1]}'",
         ) from error
-    # Connections inherit it. asyncio sets it for sockets with an explicit protocol number alone, and
-    # without it an acknowledgement may wait 40 ms for one of the peer's TCP.
+    # Connections inherit it. asyncio does so only for sockets made with a protocol number; without
+    # it an acknowledgement may wait 40 ms for one of the peer's TCP.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)  # noqa: FBT003
     return listener

@@ -451,13 +451,13 @@ def test_without_descriptors_callers_are_turned_away(
     mended: bool, without: Callable[..., None]
 ) -> None:
     without(SpareDescriptor, "shed", lambda *_: False)
+    gc.collect()  # nothing that another test left open is closed meanwhile
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         spare = SpareDescriptor()
         with socket.create_connection(listener.getsockname()) as caller:
             caller.settimeout(5)
             limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-            gc.collect()  # nothing that another test left open is closed meanwhile
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), limits[1]))
                 with pytest.raises(OSError, match="Too many open files"):

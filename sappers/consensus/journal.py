@@ -31,6 +31,7 @@ _FILE_MAGIC = b"SAPPERS journal1"
 _MARK = b"\xf5Jr\x01"  # begins each record, to find the next one after a damaged one
 _HEAD = struct.Struct("<4sII")  # mark, length of the body, CRC-32 of the body
 _BODY = struct.Struct("<cQQQ")  # kind, index, term, bytes of the file known to be synced
+_ALL = 2**64 - 1  # in the place of these bytes: the file came into being as a whole
 _APPEND, _CUT, _COMMITTED = b"A", b"T", b"C"
 CHANGE = b"\x02"  # pysyncobj's type byte of a membership change: the first of the command
 _TERM_KIND = "term"
@@ -122,8 +123,8 @@ class Journal:
         self._changes = [entry for entry in entries if entry[0][:1] == CHANGE]
         self._commit_written = min(self._commit_index, self._entries[-1][1])
         records = [_FILE_MAGIC]
-        records += [_record(_APPEND, idx, term, 0, command) for command, idx, term in entries]
-        records.append(_record(_COMMITTED, self._commit_written, 0, 0))
+        records += [_record(_APPEND, idx, term, _ALL, command) for command, idx, term in entries]
+        records.append(_record(_COMMITTED, self._commit_written, 0, _ALL))
         content = b"".join(records)
         self._disk.replace(self._path, content)
         self._file = self._disk.append(self._path)

@@ -128,6 +128,18 @@ def test_a_bad_entry_in_the_middle_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "journal").read_bytes() == data, "evidence must not be touched"
 
 
+def test_a_bad_entry_of_a_trimmed_journal_is_refused(tmp_path: Path) -> None:
+    """It was replaced as a whole: none of it is a tail that may be torn."""
+    journal = filled(tmp_path, 20)
+    journal.deleteEntriesTo(5)
+    journal._destroy()
+    data = bytearray((tmp_path / "journal").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "journal").write_bytes(data)
+    with pytest.raises(LogDamaged, match="checksum"):
+        Journal(tmp_path)
+
+
 @pytest.mark.parametrize("missing", ["journal", "term"])
 def test_a_missing_file_is_refused(tmp_path: Path, missing: str) -> None:
     journal = filled(tmp_path, 3)

@@ -48,8 +48,8 @@ def test_a_damaged_voter_is_reseeded_and_a_lost_quorum_is_recovered(agents: Agen
     damaged, *others = sorted(agents.names, key=lambda one: one == view.leader_id)
     agents.kill(damaged)
     (journal,) = agents.folder.glob(f"{damaged}/**/raft/journal")
-    content = bytearray(journal.read_bytes().rstrip(b"\0"))  # without the room made ahead
-    content[len(content) // 2] ^= 1
+    content = bytearray(journal.read_bytes())
+    content[len(content.rstrip(b"\0")) // 2] ^= 1  # zeros at the end: the room made ahead
     journal.write_bytes(content)
     agents.start(damaged)
 

@@ -139,7 +139,7 @@ class _Voter:
         return await self._propose(name, (PutWorkload(workload),), timeout_seconds)
 
     async def _propose(self, name: str, commands: tuple[Any, ...], timeout: float) -> int:
-        proposal = Proposal(name, self._me, time.time(), commands)
+        proposal = Proposal(name, self._me, time.time(), commands, by=f"member/{self._me}")
         applied = await self._log.propose(proposal, timeout)
         if applied.refused:
             raise RuntimeError(applied.refused)

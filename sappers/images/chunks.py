@@ -16,13 +16,22 @@ from pathlib import Path
 import zstandard
 
 from sappers.errors import ImageError
-from sappers.images.files import VerifiedFiles, look, read_limited, refusing, write_at, writing
+from sappers.images.files import (
+    VerifiedFiles,
+    entries,
+    look,
+    read_limited,
+    refusing,
+    write_at,
+    writing,
+)
 from sappers.model.image import CHUNK_BYTES
 
 FRAME_BYTES_MAX = CHUNK_BYTES + (CHUNK_BYTES >> 8) + 64
 """No frame of a chunk is longer: zstd's own bound."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_PART = re.compile(r"[0-9a-f]{2}")
 _LEVEL = 3
 _own = threading.local()  # zstandard's objects are for one thread each
 
@@ -162,9 +171,9 @@ class ChunkFolder:
 
     def files(self) -> Iterator[Path]:
         """Everything in the folder, what is unfinished too."""
-        for part in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
-            if part.is_dir() and not part.is_symlink():
-                yield from sorted(part.iterdir())
+        for part in entries(self._folder, self._root):
+            if _PART.fullmatch(part.name):
+                yield from entries(part, self._root)
 
     def _frame(self, chunk: str) -> tuple[bytes, tuple[int, ...]] | None:
         path = self.path(chunk)

@@ -123,6 +123,18 @@ def write_at(descriptor: int, content: bytes, offset: int) -> None:
         rest, offset = rest[written:], offset + written
 
 
+def entries(folder: Path, root: Path) -> list[Path]:
+    """What is in a folder below `root`, by name; nothing where a link stands in its way.
+
+    Whoever removes files must not be led to those of others.
+    """
+    below = folder.relative_to(root).parts
+    places = [root.joinpath(*below[:depth]) for depth in range(1, len(below) + 1)]
+    if any(place.is_symlink() or not place.is_dir() for place in places):
+        return []
+    return sorted(folder.iterdir())
+
+
 @contextlib.contextmanager
 def refusing(root: Path) -> Iterator[None]:
     """Errors of the disk as `ImageError`, whose cause they are: callers tell them from damage."""

@@ -29,6 +29,7 @@ from sappers.images.chunks import ChunkFolder, check_digest, digest_of, is_diges
 from sappers.images.files import (
     UNFINISHED,
     VerifiedFiles,
+    entries,
     look,
     read_limited,
     refusing,
@@ -342,7 +343,7 @@ class FolderImageStore:
         """All that pruning may take."""
         yield from self._chunks.files()
         for folder in (self._manifests, self._blobs, self._names):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            for path in entries(folder, self._folder):
                 if folder == self._blobs and _is_lent(path):
                     continue
                 if folder != self._names or path.name.startswith(UNFINISHED):

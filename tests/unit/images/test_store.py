@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
 from sappers.images.chunks import digest_of, pack
-from sappers.images.files import refusing
+from sappers.images.files import UNFINISHED, refusing
 from sappers.images.manifests import decode_manifest, decode_signed, encode_manifest
 from sappers.images.store import FolderImageStore
 from sappers.model.image import (
@@ -651,3 +653,24 @@ def test_boots_of_every_kind_travel(store: FolderImageStore, other: FolderImageS
 def test_a_manifest_that_nests_without_end_is_none(decode: Callable[[bytes], object]) -> None:
     with pytest.raises(ImageError, match=r"no .*manifest"):
         decode(b'{"x":' + b"[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "name", ["manifests", "names", "chunks", "chunks/ab", "blobs", "blobs/sha256"]
+)
+def test_pruning_follows_no_link_out_of_the_store(
+    store: FolderImageStore, tmp_path: Path, name: str
+) -> None:
+    put_image(store)
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (elsewhere, elsewhere / "ab", elsewhere / "sha256"):
+        folder.mkdir()
+        (folder / "precious").write_text("mine")
+        (folder / UNFINISHED).write_text("mine")
+    link = tmp_path / "images" / name
+    shutil.rmtree(link, ignore_errors=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    with contextlib.suppress(ImageError):
+        store.prune(())
+    assert sum(path.is_file() for path in elsewhere.rglob("*")) == 6

@@ -29,6 +29,7 @@ from sappers.images.build_records import BuildRecords, building
 from sappers.images.builder import Report
 from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition
+from sappers.images.files import entries
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ApplianceBoot, Manifest
 from sappers.security.signing import SigningKey
@@ -199,7 +200,7 @@ class ApplianceBuilder:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._cache / "appliance.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in self._scratch.iterdir():
+            for left in entries(self._scratch, self._cache):
                 shutil.rmtree(left, ignore_errors=True)
             yield
 

@@ -16,6 +16,7 @@ import msgspec
 from sappers.images import debian
 from sappers.images import kernel as kernels
 from sappers.images.builder import Report
+from sappers.images.files import entries
 from sappers.images.python_root import (
     PACKAGES,
     build_root,
@@ -82,7 +83,7 @@ class Parts:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in self._scratch.iterdir():
+            for left in entries(self._scratch, self.cache):
                 shutil.rmtree(left, ignore_errors=True)
             yield
 

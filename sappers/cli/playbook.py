@@ -133,7 +133,7 @@ def run(
     become_password = ask("become password", secrets) if ask_become_pass else None
     decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=ask_vault_pass)
     plays = [play for path in playbooks for play in load_playbook(path, decrypt)]
-    hosts = load_inventory(inventory, decrypt)
+    hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
     lines = _lines(output, verbose, secrets)
     timings = Timings(lines)
@@ -159,6 +159,10 @@ def run(
         return
     try:
         report = engine.run(plays)
+    except KeyboardInterrupt:
+        if kept:
+            typer.echo("cut off; the same command goes on with --resume", err=True)
+        raise
     finally:
         ledger.close()
     if profile:

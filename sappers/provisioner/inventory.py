@@ -17,7 +17,13 @@ from sappers.provisioner.host_ranges import expand_host_pattern
 from sappers.provisioner.host_values import Secret
 from sappers.provisioner.inventory_files import read_settings
 from sappers.provisioner.inventory_ini import read_ini
-from sappers.provisioner.inventory_tree import Origin, Settings, WrittenGroup, WrittenInventory
+from sappers.provisioner.inventory_tree import (
+    Origin,
+    Setting,
+    Settings,
+    WrittenGroup,
+    WrittenInventory,
+)
 from sappers.provisioner.inventory_yaml import read_yaml
 from sappers.provisioner.playbook.source import Decrypt
 from sappers.provisioner.ssh_options import SshOptions
@@ -46,21 +52,33 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """All hosts and groups of one inventory, `all` and `ungrouped` included.
-
-    Attributes:
-        path: Its file; else what it is called.
-        folder: Where its file is; None without a file.
-        written: What the source itself says.
-    """
+class _Source:
+    """What an inventory is made of, to make it again with what is beside a playbook."""
 
     path: Path
+    folder: Path | None
+    written: WrittenInventory
+    decrypt: Decrypt | None
+    over: Settings
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All hosts and groups of one inventory, `all` and `ungrouped` included."""
+
     hosts: tuple[Host, ...]
     groups: Mapping[str, Group] = field(hash=False)
-    folder: Path | None = None
-    written: WrittenInventory = field(default_factory=WrittenInventory, repr=False, hash=False)
-    decrypt: Decrypt | None = field(default=None, repr=False, hash=False)
+    source: _Source = field(repr=False, hash=False)
+
+    @property
+    def path(self) -> Path:
+        """Its file; else what it is called."""
+        return self.source.path
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its file is; None without a file."""
+        return self.source.folder
 
     def beside(self, playbook: Path) -> Inventory:
         """With the `group_vars/` and `host_vars/` of a playbook's folder over its own.
@@ -72,7 +90,7 @@ class Inventory:
         own = self.folder is not None and self.folder.absolute() == playbook.absolute()
         if not there or own:
             return self
-        return _built(self.path, self.folder, self.written, self.decrypt, playbook)
+        return _built(self.source, playbook)
 
     def rewritten(self, written: WrittenInventory) -> Inventory:
         """With other hosts and groups.
@@ -109,30 +127,43 @@ def _listed(names: list[str]) -> str:
     return f"{shown}, …" if len(names) > _NAMES_SHOWN_MAX else shown or "none"
 
 
-def load_inventory(source: Path | str, decrypt: Decrypt | None = None) -> Inventory:
+def load_inventory(
+    source: Path | str,
+    decrypt: Decrypt | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Inventory:
     """Read an inventory as Ansible does, with `group_vars/` and `host_vars/` beside it.
 
     Args:
         source: A file, INI or YAML; or `host1,host2,`; or `-`, which is read from stdin.
         decrypt: Opens Vault's envelopes in YAML; raises ValueError.
+        extra: Variables of `-e`: those of connections (`ansible_…`) are over all others.
 
     Raises:
         InventoryError: It cannot be read as meant; carries file, line and column.
     """
+    over = {
+        name: Setting(value, Origin("(-e)"))
+        for name, value in (extra or {}).items()
+        if name.startswith("ansible_")
+    }
     text = str(source)
     if text == STDIN:
-        return parse_inventory(_decoded(sys.stdin.buffer.read(), Origin("(stdin)")), decrypt)
+        content = _decoded(sys.stdin.buffer.read(), Origin("(stdin)"))
+        return parse_inventory(content, decrypt, over)
     path = Path(source)
     if "," in text and not path.exists():
-        return _built(path, None, _listed_hosts(text), decrypt)
-    return _built(path, path.parent, _read_written(path, decrypt), decrypt)
+        return _built(_Source(path, None, _listed_hosts(text), decrypt, over))
+    return _built(_Source(path, path.parent, _read_written(path, decrypt), decrypt, over))
 
 
-def parse_inventory(text: str, decrypt: Decrypt | None = None) -> Inventory:
+def parse_inventory(
+    text: str, decrypt: Decrypt | None = None, over: Settings | None = None
+) -> Inventory:
     """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
     path = Path("(stdin)")
     read = read_yaml if looks_like_yaml(text) else _read_ini
-    return _built(path, None, read(text, str(path), decrypt), decrypt)
+    return _built(_Source(path, None, read(text, str(path), decrypt), decrypt, over or {}))
 
 
 def looks_like_yaml(text: str) -> bool:
@@ -170,15 +201,10 @@ def _listed_hosts(text: str) -> WrittenInventory:
     return written
 
 
-def _built(
-    path: Path,
-    folder: Path | None,
-    written: WrittenInventory,
-    decrypt: Decrypt | None,
-    playbook: Path | None = None,
-) -> Inventory:
+def _built(source: _Source, playbook: Path | None = None) -> Inventory:
     """The inventory with the variables beside it, and beside a playbook."""
-    folders = [one for one in (folder, playbook) if one is not None]
+    written, decrypt = source.written, source.decrypt
+    folders = [one for one in (source.folder, playbook) if one is not None]
     beside = [
         {name: read_settings(one / "group_vars", name, decrypt) for name in written.groups}
         for one in folders
@@ -200,11 +226,14 @@ def _built(
         merged |= written.hosts[host]
         for one in folders:
             merged |= read_settings(one / "host_vars", host, decrypt)
-        return merged
+        return merged | source.over
 
     hosts = tuple(
         build_host(
-            name, tuple(one for one in members if name in members[one]), settings_of(name), path
+            name,
+            tuple(one for one in members if name in members[one]),
+            settings_of(name),
+            source.path,
         )
         for name in members["all"]
     )
@@ -217,7 +246,7 @@ def _built(
         return Group(name, tuple(members[name]), tuple(group.children), variables)
 
     groups = {name: group_of(name, group) for name, group in written.groups.items()}
-    return Inventory(path, hosts, groups, folder, written, decrypt)
+    return Inventory(hosts, groups, source)
 
 
 def _hosts_of(written: WrittenInventory, group: str) -> dict[str, None]:

@@ -26,7 +26,7 @@ class SecretTexts:
             content = read_text(text, "(secret)")
         except PlaybookError:
             content = None
-        found = _texts_in(content) if isinstance(content, dict | list) else text.splitlines()
+        found = _values_in(content) if isinstance(content, dict | list) else text.splitlines()
         for one in (text.strip(), *found):
             if len(one.strip()) >= _PART_LENGTH_MIN:
                 self._parts.add(one.strip())
@@ -39,7 +39,7 @@ class SecretTexts:
             return False
         return any(
             text in self._wholes or any(part in text for part in self._parts)
-            for text in _texts_in(value)
+            for text in (*_values_in(value), *_names_in(value))
         )
 
     def hidden(self, value: Any) -> Any:
@@ -64,9 +64,19 @@ class SecretTexts:
         return text
 
 
-def _texts_in(value: Any) -> list[str]:
+def _values_in(value: Any) -> list[str]:
+    """All that stands in mappings and lists, without the names."""
     if isinstance(value, dict):
-        return [text for pair in value.items() for one in pair for text in _texts_in(one)]
+        return [text for one in value.values() for text in _values_in(one)]
     if isinstance(value, list | tuple):
-        return [text for one in value for text in _texts_in(one)]
+        return [text for one in value for text in _values_in(one)]
     return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
+def _names_in(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        below = [text for one in value.values() for text in _names_in(one)]
+        return [*map(str, value), *below]
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _names_in(one)]
+    return []

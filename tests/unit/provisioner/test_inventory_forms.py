@@ -197,3 +197,13 @@ def test_a_listing_read_again_lists_the_same(
     listing = list_inventory(parse_inventory(json.dumps(given)))
     assert listing["_meta"]["hostvars"] == dict.fromkeys(hosts, values)
     assert list_inventory(parse_inventory(json.dumps(listing))) == listing
+
+
+def test_extra_variables_of_connections_are_over_all(tmp_path: Path) -> None:
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/h.yml").write_text("ansible_user: ada\n")
+    (tmp_path / "hosts").write_text("h\n")
+    extra = {"ansible_user": "eve", "ansible_connection": "local", "other": 1}
+    host = load_inventory(tmp_path / "hosts", None, extra).hosts[0]
+    assert (host.user, host.is_local) == ("eve", True)
+    assert "other" not in host.settings

@@ -48,9 +48,12 @@ def run(
         list[str] | None, typer.Option("--skip-tags", help="No tasks with these tags.")
     ] = None,
     forks: Forks = 20,
-    become: Annotated[bool, typer.Option("--become", "-b", help="Become root by sudo.")] = False,
+    become: Annotated[bool, typer.Option("--become", "-b", help="Become root.")] = False,
     become_user: Annotated[
         str | None, typer.Option("--become-user", help="Become this user instead.")
+    ] = None,
+    become_method: Annotated[
+        str | None, typer.Option("--become-method", help="sudo, su or doas.")
     ] = None,
     vault_password_file: Annotated[
         list[Path] | None,
@@ -60,7 +63,8 @@ def run(
         bool, typer.Option("--ask-vault-pass", help="Ask for the password of Vault's.")
     ] = False,
     ask_become_pass: Annotated[
-        bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo.")
+        bool,
+        typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas."),
     ] = False,
     ask_pass: Annotated[
         bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")
@@ -126,6 +130,7 @@ def run(
         skip_offline=skip_offline,
         become=become,
         become_user=become_user,
+        become_method=become_method,
     )
     secrets = SecretTexts()
     ask = playbook_secrets.ask_secret

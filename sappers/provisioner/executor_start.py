@@ -1,8 +1,8 @@
 """Starts the executor on a host without leaving a file there, as root where that is wanted.
 
-The shell looks for a Python, sudo may ask for a password on stdin, and a small loader reads the
-program itself from stdin. Whoever speaks is told apart by a random word: what a login script
-prints is skipped.
+The shell looks for a Python, sudo and the like may ask for a password on stdin, and a small loader
+reads the program itself from stdin. Whoever speaks is told apart by a random word: what a login
+script prints is skipped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import paramiko
 
 from sappers.errors import HostUnfit, HostUnreachable, PrivilegeError
+from sappers.provisioner.become import OWN_QUESTION, OWN_WORDS, becoming
 from sappers.provisioner.remote_program import program
 
 if TYPE_CHECKING:
@@ -89,9 +90,6 @@ fi
 if [ -z "$user" ] || [ "$(id -un)" = "$user" ]; then
   exec "$found" -I -S -c "$entry" "$word" "$loader" "$@"
 fi
-exec sudo -S -k -H -p "
-$word password
-" -u "$user" -- "$found" -I -S -c "$entry" "$word" "$loader" "$@"
 """
 
 
@@ -104,15 +102,19 @@ class Account(Protocol):
 
     @property
     def become(self) -> bool:
-        """Whether sudo is used."""
+        """Whether it becomes another user than who logs in."""
+
+    @property
+    def become_method(self) -> str:
+        """How: one of `become.METHODS`."""
 
     @property
     def become_user(self) -> str:
-        """Whom it makes of the user."""
+        """Whom it becomes."""
 
     @property
     def become_password(self) -> Secret | None:
-        """What sudo may ask for."""
+        """What it may be asked for."""
 
     @property
     def python_interpreter(self) -> str | None:
@@ -144,7 +146,7 @@ def start_program(
     Raises:
         HostUnreachable: The connection is gone, or the host does not answer in time.
         HostUnfit: It has no Python that is new enough.
-        PrivilegeError: sudo is missing or refuses.
+        PrivilegeError: sudo, su or doas is missing or refuses.
     """
     word = f"sappers-{secrets.token_hex(8)}"
     try:
@@ -169,7 +171,8 @@ def _command(host: Account, word: str) -> str:
     pythons = [host.python_interpreter] if host.python_interpreter else ["python3", *newer]
     user = host.become_user if host.become else ""
     arguments = [word, user, _ENTRY, _LOADER, *pythons]
-    return shlex.join(["/bin/sh", "-c", _SHELL, "sh", *arguments])
+    shell = _SHELL + becoming(host.become_method, has_password=host.become_password is not None)
+    return shlex.join(["/bin/sh", "-c", shell, "sh", *arguments])
 
 
 def bundle(bytecode: str) -> bytes:
@@ -186,15 +189,25 @@ class _Dialogue:
         self._word = f"\n{word} ".encode()
         self._password: Secret | None = host.become_password
         self._seen = b""
+        self._in_own_words = False
 
     def until_started(self) -> tuple[bytes, str]:
-        """Answer sudo; what follows the loader's greeting, and the bytecode that it reads."""
+        """Answer who asks for a password.
+
+        Returns:
+            What follows the loader's greeting, and the bytecode that it reads.
+        """
         deadline = time.monotonic() + START_SECONDS
         while True:
             _, found, after = self._seen.partition(self._word)
             line, ended, rest = after.partition(b"\n")
             if not (found and ended):
+                if self._in_own_words and self._seen.rstrip().endswith(OWN_QUESTION):
+                    self._seen = b""
+                    self._answer()
                 self._read(deadline)
+            elif line == OWN_WORDS:
+                self._seen, self._in_own_words = rest, True
             elif line == b"password":
                 self._seen = rest
                 self._answer()
@@ -229,9 +242,11 @@ class _Dialogue:
             asked_before = host.become_password is not None
             raise PrivilegeError(
                 host.name,
-                "sudo refuses the password" if asked_before else "sudo wants a password",
+                f"{host.become_method} refuses the password"
+                if asked_before
+                else f"{host.become_method} wants a password",
                 hint=f"{'correct' if asked_before else 'set'} ansible_become_password, or let the "
-                "user run sudo without a password (NOPASSWD)",
+                f"user run {host.become_method} without a password",
             )
         self._channel.sendall(self._password.reveal().encode() + b"\n")
         self._password = None
@@ -240,11 +255,12 @@ class _Dialogue:
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
         if b"nknown option: -I" in self._seen:
             return self._no_python("it is no Python 3")
-        if self._host.become and b"sudo" in self._seen:
+        method = self._host.become_method
+        if self._host.become and method.encode() in self._seen:
             return PrivilegeError(
                 self._host.name,
-                f"sudo refuses{self._said()}",
-                hint=f"let the user run sudo as {self._host.become_user}, or log in as root",
+                f"{method} refuses{self._said()}",
+                hint=f"let the user run {method} as {self._host.become_user}, or log in as root",
             )
         return HostUnreachable(
             self._host.name,

@@ -15,6 +15,7 @@ from sappers.model.policy import (
     FencingSettings,
     ImageSettings,
 )
+from sappers.provisioner.become import method_named
 from sappers.provisioner.host_values import HostValues, Secret, read_boolean
 from sappers.provisioner.inventory_tree import Settings
 from sappers.provisioner.ssh_options import SshOptions, parse_ssh_args, read_port
@@ -80,9 +81,6 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         InventoryError: A connection variable is wrong; at the place where it is set.
     """
     values = HostValues(name, groups, settings, inventory)
-    method = values.text("ansible_become_method") or "sudo"
-    if method not in ("sudo", "ansible.builtin.sudo"):
-        raise values.wrong("ansible_become_method", f"`{method}` is not supported; use sudo")
     connection = values.text("ansible_connection") or "ssh"
     if connection not in (*_SSH_CONNECTIONS, *LOCAL_CONNECTIONS):
         message = f"`{connection}` is not supported; use ssh or local"
@@ -106,7 +104,7 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         is_local=connection in LOCAL_CONNECTIONS,
         become=values.read(read_boolean, "ansible_become") or False,
         become_user=values.text("ansible_become_user", "ansible_sudo_user") or "root",
-        become_method="sudo",
+        become_method=values.read(_method, "ansible_become_method") or "sudo",
         become_password=values.secret(*_BECOME_PASSWORD),
         python_interpreter=None if (python or "auto").startswith("auto") else python,
         images=_image_settings(values),
@@ -130,6 +128,10 @@ def _given(
     """What the inventory says, by the name of the setting."""
     read = {field: values.read(reader, name) for name, (field, reader) in variables.items()}
     return {field: value for field, value in read.items() if value is not None}
+
+
+def _method(value: Any) -> str:
+    return method_named(str(value))
 
 
 def _kept(value: Any) -> float:

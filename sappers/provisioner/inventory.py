@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,11 @@ class Inventory:
         """Where its file is; None without a file."""
         return self.source.folder
 
+    @property
+    def written(self) -> WrittenInventory:
+        """What the source itself says."""
+        return self.source.written
+
     def beside(self, playbook: Path) -> Inventory:
         """With the `group_vars/` and `host_vars/` of a playbook's folder over its own.
 
@@ -98,7 +103,7 @@ class Inventory:
         Raises:
             InventoryError: A host's variables make no sense.
         """
-        return _built(self.path, self.folder, written, self.decrypt)
+        return _built(replace(self.source, written=written))
 
     def select(self, limit: str | None) -> tuple[Host, ...]:
         """The hosts that Ansible's host pattern names, in inventory order; None: all.

@@ -96,6 +96,7 @@ class _Here:
     name: str
     become: bool
     become_user: str
+    become_method: str
     become_password: Any
     python_interpreter: str | None
 
@@ -119,6 +120,7 @@ class LocalConnection:
             wanted.name,
             wanted.become,
             wanted.become_user,
+            wanted.become_method,
             wanted.become_password,
             wanted.python_interpreter or sys.executable,
         )

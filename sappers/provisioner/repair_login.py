@@ -51,6 +51,7 @@ class RepairTarget:
     become: bool
     host_keys: tuple[str, ...]
     become_user: str = "root"
+    become_method: str = "sudo"
     become_password: Secret | None = None
     python_interpreter: str | None = None
 

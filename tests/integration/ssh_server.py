@@ -1,7 +1,8 @@
-"""A real sshd (and sudo) on a loopback port, in a mount namespace; the machine has none of it.
+"""A real sshd (and sudo, doas) on a loopback port, in a mount namespace of its own.
 
-The binaries come from Debian's packages, unpacked beside, so that nothing is installed. Users:
-`root`; `free`, who may sudo anything; `asked`, who must give a password; `mere`, who may not.
+The machine has none of it: Debian's packages are unpacked beside, and nothing is installed. Users:
+`root`; `free`, who may do anything by sudo and doas; `asked`, who must give a password; `mere`,
+who may not. All but root have a password.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 
 from sappers.provisioner.inventory import Host, load_inventory
 
-PACKAGES = ("openssh-server", "sudo")
+UNPACKED = Path("/var/cache/sappers-test-openssh")  # root's alone, unlike /tmp
 PASSWORD = "Open, Sesame 'n' $more"
 USERS = {"free": 4001, "asked": 4002, "mere": 4003}
 START_SECONDS = 10
@@ -78,20 +79,34 @@ class SshServer:
 
 
 def unpacked_openssh() -> Path:
-    """Where Debian's sshd and sudo are unpacked; fetched once."""
+    """Where Debian's sshd and sudo are unpacked, and doas if it can be had; fetched once."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    folder = Path("/var/cache/sappers-test-openssh")  # root's alone, unlike /tmp
-    if not (folder / "usr/sbin/sshd").exists() or not (folder / "usr/bin/sudo").exists():
-        with tempfile.TemporaryDirectory() as download:
-            fetched = subprocess.run(
-                ["apt-get", "download", *PACKAGES], cwd=download, capture_output=True, check=False
-            )
-            if fetched.returncode:
-                pytest.skip(f"no {' or '.join(PACKAGES)} to be had: {fetched.stderr.decode()}")
-            for package in Path(download).glob("*.deb"):
-                subprocess.run(["dpkg", "-x", package, folder], check=True)
-    return folder
+    if trouble := _unpack("usr/sbin/sshd", "openssh-server") or _unpack("usr/bin/sudo", "sudo"):
+        pytest.skip(trouble)
+    _unpack("usr/bin/doas", "opendoas")
+    return UNPACKED
+
+
+def needs_doas() -> None:
+    """Skip a test where there is no doas."""
+    if trouble := _unpack("usr/bin/doas", "opendoas"):
+        pytest.skip(trouble)
+
+
+def _unpack(program: str, package: str) -> str:
+    """Have a program of a Debian package; why not, or empty."""
+    if (UNPACKED / program).exists():
+        return ""
+    with tempfile.TemporaryDirectory() as download:
+        fetched = subprocess.run(
+            ["apt-get", "download", package], cwd=download, capture_output=True, check=False
+        )
+        if fetched.returncode:
+            return f"no {package} to be had: {fetched.stderr.decode()}"
+        for path in Path(download).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", path, UNPACKED], check=True)
+    return ""
 
 
 @contextlib.contextmanager
@@ -179,6 +194,7 @@ def _write_identity(folder: Path, port: int, extra: str) -> None:
     sudoers = "root ALL=(ALL) ALL\nfree ALL=(ALL) NOPASSWD: ALL\nasked ALL=(ALL) ALL\n"
     (etc / "sudoers").write_text(sudoers)
     (etc / "sudoers").chmod(0o440)
+    (etc / "doas.conf").write_text("permit nopass free\npermit asked\n")
 
 
 def _wait_until_open(server: SshServer) -> None:

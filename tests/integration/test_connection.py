@@ -29,6 +29,7 @@ from tests.integration.ssh_server import (
     SshServer,
     make_home,
     make_host,
+    needs_doas,
     ssh_server,
 )
 
@@ -441,3 +442,52 @@ def test_a_long_command_is_no_silence(
     monkeypatch.setattr(executor_channel, "SILENCE_MAX_SECONDS", 0.5)
     with Connection.open(make_host(server, tmp_path)) as connection:
         assert connection.start_executor().run(["sleep", "1.5"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "method", "password", "said"),
+    [
+        ("mere", "su", None, "su wants a password"),
+        ("mere", "su", "wrong", "su refuses: su: Authentication failure"),
+        ("asked", "doas", None, "doas refuses: doas: Authentication required"),
+        ("asked", "doas", "wrong", "doas refuses"),
+        ("mere", "doas", PASSWORD, "doas refuses: doas: Operation not permitted"),
+    ],
+)
+def test_su_and_doas_that_refuse(
+    server: SshServer, tmp_path: Path, user: str, method: str, password: str | None, said: str
+) -> None:
+    if method == "doas":
+        needs_doas()
+    host = make_host(
+        server,
+        tmp_path,
+        ansible_user=user,
+        ansible_become=True,
+        ansible_become_method=method,
+        ansible_become_user="free",
+        ansible_become_password=password,
+    )
+    with Connection.open(host) as connection, pytest.raises(PrivilegeError, match=said) as caught:
+        connection.start_executor()
+    assert caught.value.hint
+
+
+def test_logs_in_with_a_key_of_the_agent(
+    server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket_path = tmp_path / "agent"
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL
+    ) as agent:
+        try:
+            while not socket_path.exists():
+                assert agent.poll() is None
+                time.sleep(0.02)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            subprocess.run(["ssh-add", "-q", server.key], check=True)
+            host = make_host(server, tmp_path, ansible_ssh_private_key_file=None)
+            with Connection.open(host) as connection:
+                assert connection.user == "root"
+        finally:
+            agent.terminate()

@@ -14,7 +14,14 @@ from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
-from tests.integration.ssh_server import PASSWORD, SshServer, make_home, make_host, ssh_server
+from tests.integration.ssh_server import (
+    PASSWORD,
+    SshServer,
+    make_home,
+    make_host,
+    needs_doas,
+    ssh_server,
+)
 
 
 @dataclass
@@ -108,12 +115,34 @@ def test_a_play_changes_once_and_check_mode_announces_it(server: SshServer, tmp_
         ({"ansible_user": "free"}, "become: true\n      become_user: mere", "mere"),
         ({"ansible_user": "free"}, "become: false", "free"),
         ({"ansible_user": "asked", "ansible_become_password": PASSWORD}, "become: true", "root"),
+        (
+            {"ansible_user": "mere", "ansible_become_password": PASSWORD},
+            "become: true\n      become_user: free\n      become_method: su",
+            "free",
+        ),
+        (
+            {"ansible_user": "root", "ansible_python_interpreter": "/usr/bin/python3"},
+            "become: true\n      become_user: mere\n      become_method: su",
+            "mere",
+        ),
+        (
+            {"ansible_user": "free", "ansible_become_method": "community.general.doas"},
+            "become: true\n      become_user: mere",
+            "mere",
+        ),
+        (
+            {"ansible_user": "asked", "ansible_become_password": PASSWORD},
+            "become: true\n      become_method: doas",
+            "root",
+        ),
     ],
 )
 def test_becomes_whom_the_task_says(
     server: SshServer, tmp_path: Path, variables: dict[str, str], become: str, user: str
 ) -> None:
-    make_host(server, tmp_path, **{k: v.replace("$", "$") for k, v in variables.items()})
+    if "doas" in f"{variables} {become}":
+        needs_doas()
+    make_host(server, tmp_path, **variables)
     play = "- hosts: all\n  gather_facts: false\n  tasks:\n    - command: id -un\n      "
     _, told = run(tmp_path, play + become + "\n")
     assert told.of("command")["stdout"] == user

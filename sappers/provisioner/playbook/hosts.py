@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from sappers.errors import HostError, HostOffline
+from sappers.errors import HostError, HostOffline, PrivilegeError
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.host import Host
 from sappers.provisioner.host_values import Secret
@@ -27,6 +27,7 @@ class Account:
     name: str
     become: bool
     become_user: str
+    become_method: str
     become_password: Secret | None
     python_interpreter: str | None
 
@@ -44,10 +45,14 @@ class HostLink:
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: Connection | LocalConnection | None = None
-        self._sessions: dict[str | None, TaskSession] = {}
+        self._sessions: dict[tuple[str | None, str | None], TaskSession] = {}
 
-    def session(self, user: str | None) -> TaskSession:
-        """The executor of a user; None: who logs in.
+    def session(self, user: str | None, method: str | None = None) -> TaskSession:
+        """The executor of a user.
+
+        Args:
+            user: None: who logs in.
+            method: How to become the user; None: as the inventory says.
 
         Raises:
             HostUnreachable: No connection can be had.
@@ -56,7 +61,7 @@ class HostLink:
         with self._lock:
             began = self._clock()
             try:
-                return self._session(user)
+                return self._session(user, method)
             finally:
                 self.connect_seconds += self._clock() - began
 
@@ -74,30 +79,42 @@ class HostLink:
                 self.connect_seconds += self._clock() - began
             return False
 
-    def _session(self, user: str | None) -> TaskSession:
+    def _session(self, user: str | None, method: str | None) -> TaskSession:
         connection = self._opened()
         if user == connection.user:
             user = None
-        if user not in self._sessions:
+        key = (user, method if user else None)
+        if key not in self._sessions:
             account = Account(
                 self.host.name,
                 user is not None,
                 user or "root",
+                method or self.host.become_method,
                 self.host.become_password,
                 self.host.python_interpreter,
             )
-            self._sessions[user] = TaskSession(connection.start_executor(account))
-        return self._sessions[user]
+            self._sessions[key] = TaskSession(connection.start_executor(account))
+        return self._sessions[key]
 
-    def raw(self, user: str | None, line: str, executable: str | None) -> Completed:
+    def raw(
+        self, user: str | None, method: str | None, line: str, executable: str | None
+    ) -> Completed:
         """How a command line ended that was run in the host's shell, as a user.
 
         Raises:
             HostUnreachable: No connection can be had.
+            PrivilegeError: The user cannot be become by sudo.
         """
         with self._lock:
             connection = self._opened()
             user = None if user == connection.user else user
+            method = method or self.host.become_method
+            if user is not None and method != "sudo":
+                raise PrivilegeError(
+                    self.host.name,
+                    f"`raw` becomes {user} by sudo alone, and not by {method}",
+                    hint="write become: false, and su or doas into the command",
+                )
             command = RawCommand(line, executable, user, self.host.become_password)
             return connection.run_raw(command)
 

@@ -45,7 +45,7 @@ REFUSED: Mapping[str, str] = {
     "collections": "name the module whole; ansible.builtin is always known",
     "local_action": "write the module, and delegate_to: localhost",
     "debugger": "leave it out; --step asks before each task",
-    "become_exe": "become_method: sudo finds sudo by PATH; leave it out",
+    "become_exe": "sudo, su and doas are found by PATH; leave it out",
     "any_errors_fatal": "write it at the play",
     "become_flags": "sudo is called as -H -S; leave it out",
     "break_when": "filter the list of the loop",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from sappers.provisioner.become import method_named
 from sappers.provisioner.playbook import catalog, keywords
 from sappers.provisioner.playbook.arguments import (
     ArgumentError,
@@ -250,10 +251,11 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
     environment = as_tuple(item.get("environment"))
     settings = {key: item[key] for key in keywords.SETTINGS if key in item}
     method = item.get("become_method", "sudo")
-    if not is_template(method) and method not in ("sudo", "ansible.builtin.sudo"):
-        raise item.at("become_method").error(
-            f"become_method {method!r} is not supported", hint="sudo is"
-        )
+    if not is_template(method):
+        try:
+            method_named(str(method))
+        except ValueError as error:
+            raise item.at("become_method").error(f"become_method: {error}") from error
     return replace(
         parent,
         when=(*parent.when, *as_tuple(item.get("when"))),

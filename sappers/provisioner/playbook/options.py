@@ -30,6 +30,7 @@ class RunOptions:
     skip_offline: bool = False
     become: bool = False
     become_user: str | None = None
+    become_method: str | None = None
 
     def selects(self, tags: frozenset[str]) -> bool:
         """Whether tasks with these tags are run; `always` and `never` as in Ansible."""

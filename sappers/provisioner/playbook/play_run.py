@@ -284,12 +284,12 @@ class PlayRun:
     def session(self, host: str, prepared: Prepared) -> TaskSession:
         """The executor for a task: the host's, or of whom it is delegated to."""
         target = self._target(host, prepared)
-        return self._run.links.link(target).session(prepared.user)
+        return self._run.links.link(target).session(prepared.user, prepared.become_method)
 
     def raw(self, host: str, prepared: Prepared, line: str, executable: str | None) -> Completed:
         """How a command line ended that was run without Python."""
         link = self._run.links.link(self._target(host, prepared))
-        return link.raw(prepared.user, line, executable)
+        return link.raw(prepared.user, prepared.become_method, line, executable)
 
     def disconnect(self, host: str, prepared: Prepared) -> None:
         """Close the connection of a task; the next one opens another."""

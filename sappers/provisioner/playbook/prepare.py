@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.become import method_named
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
 from sappers.provisioner.playbook.control import Control, ControlMissing
@@ -74,6 +75,7 @@ class Prepared:
         name: Rendered.
         looped: The result has `results`, even for no item at all.
         user: Whom it runs as; None: who is logged in.
+        become_method: How it becomes the user; None: as the inventory says.
         known: The result, where even the loop could not be had.
         blobs: Contents that the calls refer to.
     """
@@ -83,6 +85,7 @@ class Prepared:
     items: tuple[Item, ...]
     looped: bool = False
     user: str | None = None
+    become_method: str | None = None
     known: dict[str, Any] | None = None
     blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
     no_log: bool = False
@@ -164,17 +167,21 @@ class Preparer:
             if isinstance(variable, bool | str | int):
                 become = variable
             user = setting("become_user", self._options.become_user)
+            method = setting("become_method", self._options.become_method)
+            variable = scope.find("ansible_become_method")
+            method = variable if isinstance(variable, str) and variable else method
             named = scope.find("ansible_become_user")
             user = named if isinstance(named, str) and named else user
             delegate = setting("delegate_to")
             return {
                 "user": str(user or "root") if to_bool(become) else None,
+                "become_method": method_named(str(method)) if method else None,
                 "no_log": no_log,
                 "ignore_errors": to_bool(setting("ignore_errors", default=False)),
                 "ignore_unreachable": to_bool(setting("ignore_unreachable", default=False)),
                 "delegate_to": None if delegate in (None, "", OMIT) else str(delegate),
             }
-        except PlaybookError as error:
+        except (PlaybookError, ValueError) as error:
             return {"known": failure(error, hidden=no_log), "no_log": no_log}
 
     def _name(self, task: Task, scope: Scope) -> str:

@@ -214,7 +214,9 @@ class HostTrack:
                     for call in asking.calls:
                         take(0, self._conduct(asking, call))
                 else:
-                    self._around.session(self._state.name, asking).run(groups, blobs, take)
+                    session = self._around.session(self._state.name, asking)
+                    last = self._clock()  # getting into the host is not the task's
+                    session.run(groups, blobs, take)
             except HostError as error:
                 problem = lost(error)
                 if asking.ignore_unreachable:
@@ -333,7 +335,7 @@ def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
         if _goes_alone(one):
             return batch or [one]
         if one.calls:
-            key = (one.delegate_to, one.user)
+            key = (one.delegate_to, one.user, one.become_method)
             if target is not None and key != target:
                 break
             target = key

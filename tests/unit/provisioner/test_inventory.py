@@ -142,7 +142,7 @@ def test_only_the_inventory_s_own_templates_are_rendered(load) -> None:
         ("  lab[1\n", "1:3", "begins a host range"),
         ("h a=1 ansible_port=much\n", "1:7", "no port"),
         ("h ansible_become=perhaps\n", "1:3", "neither yes nor no"),
-        ("h ansible_become_method=su\n", "1:3", "use sudo"),
+        ("h ansible_become_method=runas\n", "1:3", "use sudo, su, doas"),
         ("h ansible_connection=docker\n", "1:3", "use ssh"),
         ("h\n[all:vars]\nansible_ssh_common_args=-o ProxyCommand=x\n", "3:1", "supported are -J"),
         ("h ansible_ssh_common_args='-o StrictHostKeyChecking=no'\n", "1:3", "accept-new"),

@@ -143,9 +143,11 @@ def give_repair_key(
 def _account(host: HostRun) -> tuple[str, bool]:
     """Who a healer logs in as, and whether by sudo: who bootstrap did, if that needs no password.
 
-    Nobody keeps a password for sudo, so where one is needed root itself lets healers in.
+    Nobody keeps a password for sudo, so where one is needed root itself lets healers in. So it
+    does where sudo is not what bootstrap became root by.
     """
-    if host.connection is None or (host.host.become and host.host.become_password is not None):
+    by_sudo = host.host.become_method == "sudo" and host.host.become_password is None
+    if host.connection is None or (host.host.become and not by_sudo):
         return "root", False
     return host.connection.user, host.host.become
 

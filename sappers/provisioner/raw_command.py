@@ -31,13 +31,15 @@ class RawCommand:
     """A command line, and whom it is run as.
 
     Attributes:
-        user: Whom sudo makes of the user; None: who logs in.
+        user: Whom to become; None: who logs in.
+        method: How: sudo, su or doas (without a password, which it reads from a terminal only).
     """
 
     line: str
     executable: str | None = None
     user: str | None = None
     password: Secret | None = None
+    method: str = "sudo"
 
     @property
     def shell_line(self) -> str:
@@ -47,12 +49,16 @@ class RawCommand:
         asks = ["-S", "-k", "-p", ""] if self.password else ["-n"]
         shell = self.executable or "/bin/sh"
         inner = f"exec </dev/null\n{self.line}"
+        if self.method == "su":
+            return shlex.join(["su", "-s", shell, "-c", inner, "--", self.user])
+        if self.method == "doas":
+            return shlex.join(["doas", "-n", "-u", self.user, "--", shell, "-c", inner])
         return shlex.join(["sudo", *asks, "-H", "-u", self.user, "--", shell, "-c", inner])
 
     @property
     def stdin(self) -> bytes:
-        """What sudo reads."""
-        if self.user is None or self.password is None:
+        """What sudo or su reads."""
+        if self.user is None or self.password is None or self.method == "doas":
             return b""
         return self.password.reveal().encode() + b"\n"
 

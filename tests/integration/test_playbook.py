@@ -180,3 +180,62 @@ def test_a_connection_that_dies_in_the_middle_is_unreachable(
     report, told = run(tmp_path, text)
     assert report.counts["lab1"].unreachable == 1
     assert len(told.results) == 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ansible_user": "free"},
+        {"ansible_user": "asked", "ansible_become_password": PASSWORD},
+    ],
+)
+def test_raw_needs_no_python_and_cannot_read_the_password_of_sudo(
+    server: SshServer, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    make_host(server, tmp_path, **variables, ansible_python_interpreter="/no/python")
+    play = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: raw
+      raw: id -un; cat; echo more >&2; exit 3
+      become: true
+      ignore_errors: true
+    - name: mere
+      raw: id -un
+"""
+    _, told = run(tmp_path, play)
+    raw = told.of("raw")
+    assert (raw["stdout"], raw["rc"]) == ("root\n", 3)
+    assert str(raw["stderr"]).endswith("more\n")
+    assert PASSWORD not in str(raw)
+    assert told.of("mere")["stdout"] == variables["ansible_user"] + "\n"
+
+
+def test_raw_becomes_another_by_su(server: SshServer, tmp_path: Path) -> None:
+    make_host(server, tmp_path, ansible_user="mere", ansible_become_password=PASSWORD)
+    play = "- hosts: all\n  gather_facts: false\n  become_method: su\n  tasks:\n"
+    _, told = run(
+        tmp_path, f"{play}    - raw: id -un; cat\n      become: true\n      become_user: free\n"
+    )
+    assert told.of("raw")["stdout"] == "free\n"
+
+
+def test_a_large_file_is_fetched_and_a_connection_waited_for(
+    server: SshServer, tmp_path: Path
+) -> None:
+    make_host(server, tmp_path)
+    (tmp_path / "large").write_bytes(bytes(range(256)) * 40_000)
+    play = f"""
+- hosts: all
+  gather_facts: false
+  tasks:
+    - wait_for_connection:
+    - meta: reset_connection
+    - wait_for_connection: {{timeout: 20}}
+    - fetch: {{src: {tmp_path}/large, dest: {tmp_path}/kept}}
+"""
+    report, _ = run(tmp_path, play)
+    assert report.counts["lab1"].changed == 1
+    kept = tmp_path / f"kept/lab1{tmp_path}/large"
+    assert kept.read_bytes() == (tmp_path / "large").read_bytes()

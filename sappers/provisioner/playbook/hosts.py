@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from sappers.errors import HostError, HostOffline, PrivilegeError
+from sappers.errors import HostError, HostOffline
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.host import Host
 from sappers.provisioner.host_values import Secret
@@ -103,19 +103,12 @@ class HostLink:
 
         Raises:
             HostUnreachable: No connection can be had.
-            PrivilegeError: The user cannot be become by sudo.
         """
         with self._lock:
             connection = self._opened()
             user = None if user == connection.user else user
             method = method or self.host.become_method
-            if user is not None and method != "sudo":
-                raise PrivilegeError(
-                    self.host.name,
-                    f"`raw` becomes {user} by sudo alone, and not by {method}",
-                    hint="write become: false, and su or doas into the command",
-                )
-            command = RawCommand(line, executable, user, self.host.become_password)
+            command = RawCommand(line, executable, user, self.host.become_password, method)
             return connection.run_raw(command)
 
     def _opened(self) -> Connection | LocalConnection:

@@ -13,6 +13,7 @@ def account(database: str, name: str) -> dict[str, Any] | None:
     """An entry of passwd, group or shadow; None where there is none."""
     if database == "shadow":
         return _shadow(name)
+    own = not name
     name = name or str(os.geteuid() if database == "passwd" else os.getegid())
     try:
         if database == "passwd":
@@ -29,6 +30,9 @@ def account(database: str, name: str) -> dict[str, Any] | None:
             }
         group = grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)
     except KeyError:
+        if own and database == "passwd":  # a container may run as a number that has no name
+            return {"name": name, "uid": os.geteuid(), "gid": os.getegid(), "comment": "",
+                    "home": os.path.expanduser("~"), "shell": "/bin/sh", "groups": []}  # fmt: skip
         return None
     return {"name": group.gr_name, "gid": group.gr_gid, "members": list(group.gr_mem)}
 

@@ -211,12 +211,16 @@ class Performer:
         return self.check and self._pretence.knows(path)
 
     def _followed(self, path: str) -> str:
-        """A path behind the links that would be made; real ones the system follows."""
+        """In check mode a path behind the links that are there, or would be."""
         for _ in range(40):
-            found = self._pretence.found(path) if self._pretends(path) else None
-            if found is None or found.kind != "link":
+            if self._pretends(path):
+                found = self._pretence.found(path)
+                target = found.target if found is not None and found.kind == "link" else ""
+            else:
+                target = os.readlink(path) if self.check and os.path.islink(path) else ""
+            if not target:
                 return path
-            path = os.path.normpath(os.path.join(os.path.dirname(path), found.target))
+            path = os.path.normpath(os.path.join(os.path.dirname(path), target))
         return path
 
     def _read(self, one: step.Read) -> bytes | None:

@@ -31,7 +31,18 @@ def outcomes_of(case: str, root: Path, options: RunOptions) -> list[list[Any]]:
     return [entry[:3] for entry in run_ours(case, root, options).tasks]
 
 
-@pytest.mark.parametrize("case", ["modules_files", "precedence", "filters", "includes"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "modules_files",
+        "precedence",
+        "filters",
+        "includes",
+        "module_lineinfile",
+        "module_copy",
+        "module_blockinfile_replace",
+    ],
+)
 def test_check_mode_announces_what_the_run_then_does(case: str, tmp_path: Path) -> None:
     check, run = RunOptions(check=True, diff=True), RunOptions()
     for _ in range(2):

@@ -113,8 +113,6 @@ class Engine:
         """
         began = self._clock()
         taking_part: dict[str, None] = {}
-        tasks = (task for play in plays for nodes in play.sections for task in tasks_in(nodes))
-        self._makes_groups = any(task.module in ("add_host", "group_by") for task in tasks)
         try:
             for play in self.chosen(plays):
                 hosts = self._online(self.hosts_of(play))
@@ -140,6 +138,8 @@ class Engine:
         Raises:
             PlaybookError: No task is called so.
         """
+        tasks = (task for play in plays for nodes in play.sections for task in tasks_in(nodes))
+        self._makes_groups = any(task.module in ("add_host", "group_by") for task in tasks)
         name = self._options.start_at_task
         if name is None:
             return list(plays)

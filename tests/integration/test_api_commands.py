@@ -284,6 +284,19 @@ async def test_no_member_reachable_ends_with_4(control: Control) -> None:
     assert at.code == 0
 
 
+async def test_the_cluster_is_a_dynamic_inventory(control: Control) -> None:
+    control.environment["SAPPERS_DEPLOY"] = COMMAND
+    script = str(Path(__file__).parents[2] / "inventory/cluster")
+    ended = await control.deploy("--list", program=script)
+    assert ended.code == 0, ended
+    listing = json.loads(ended.out)
+    assert listing["sappers_members"] == {"hosts": ["n1"]}
+    variables = listing["_meta"]["hostvars"]["n1"]
+    assert (variables["ansible_host"], variables["sappers_state"]) == ("127.0.0.1", "alive")
+    one = await control.deploy("--host", "n1", program=script)
+    assert json.loads(one.out) == variables
+
+
 async def test_usage_is_64_and_an_interrupt_130(control: Control) -> None:
     ended = await control.deploy("status", "--nope")
     assert ended.code == 64

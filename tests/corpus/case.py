@@ -14,6 +14,7 @@ from typing import Any
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine
 from sappers.provisioner.playbook.judge import Judged
+from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
@@ -95,21 +96,28 @@ class _Kept:
         self._outcomes.tasks.append(_harmless(entry, self._root, self._server))
 
 
-def run_ours(case: str, root: Path, options: RunOptions | None = None) -> Outcomes:
+def run_ours(
+    case: str, root: Path, options: RunOptions | None = None, ledger: Ledger | None = None
+) -> Outcomes:
     """Run a case with our engine; `options` instead of the case's own."""
     root.mkdir(exist_ok=True)
     with web_server() as server:
-        return _run_ours(case, root, options, {"root": str(root), "server": server})
+        return _run_ours(case, root, options, {"root": str(root), "server": server}, ledger)
 
 
 def _run_ours(
-    case: str, root: Path, options: RunOptions | None, extra: Mapping[str, str]
+    case: str,
+    root: Path,
+    options: RunOptions | None,
+    extra: Mapping[str, str],
+    ledger: Ledger | None,
 ) -> Outcomes:
     outcomes = Outcomes()
     options = options or OPTIONS.get(case, _PLAIN)[0]
     options = RunOptions(**{**vars(options), "extra": extra})
     inventory = load_inventory(HERE / "inventory.ini")
-    engine = Engine(inventory, options, _Kept(outcomes, root, extra["server"]))
+    kept = _Kept(outcomes, root, extra["server"])
+    engine = Engine(inventory, options, kept, ledger=ledger)
     report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml"))
     outcomes.recap = {name: dict(vars(count)) for name, count in report.counts.items()}
     outcomes.tree = tree_of(root)

@@ -26,7 +26,7 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.records import Record, encode_all
 from sappers.provisioner.playbook.resume import begun_by, records_of
 from sappers.provisioner.playbook.secret_texts import SecretTexts
-from tests.corpus.case import tree_of
+from tests.corpus.case import run_ours, tree_of
 
 
 class Lines:
@@ -195,6 +195,21 @@ def test_a_run_that_was_cut_off_anywhere_is_resumed_to_the_same_end(
     assert {line.split(maxsplit=1)[1] for line in again.lines} == {
         "command ok", "include_tasks ok",
     }  # fmt: skip
+
+
+CASES = ("blocks", "handlers_more", "include_role", "module_add_host", "task_run_once")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_journal_alone_leads_through_the_whole_run_again(case: str, tmp_path: Path) -> None:
+    path, root = tmp_path / "journal.jsonl", tmp_path / "root"
+    begun = begun_by(RunOptions(), "digest", 1.0)
+    ledger = Ledger(lambda: Journal.begin(path, [begun]))
+    first = run_ours(case, root, ledger=ledger)
+    ledger.close()
+    replayed = run_ours(case, root, ledger=Ledger(None, read_standing(path)))
+    assert (replayed.recap, replayed.tree) == (first.recap, first.tree)
+    assert len(replayed.tasks) < len(first.tasks)  # only what steers the run shows again
 
 
 FAILING = """

@@ -54,6 +54,8 @@ class World:
         if before.state is not word:
             after = msgspec.structs.replace(before, state=word, state_since=self.now)
             self._set(members=self.state.members.set(before.id, after))
+            if self.lives(before.id) and before.id not in self.state.electorate:
+                self.say(before.id, has_vote=False)  # it learns that its vote was taken
 
     def revoke(self, number: int) -> None:
         self.cordon(number)

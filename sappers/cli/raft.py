@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
@@ -167,27 +167,37 @@ def reseed_voter(client: OperatorClient, member: Member, timeout_seconds: float)
     """
     if member.id in _voters(client):
         _remove(client, member)
-    _wait(client, member, timeout_seconds, votes=False)
+    _wait(client, member, timeout_seconds, _is_ready, "its old files are in use still")
     # The leader may have been first: whoever is well gets a vote from it.
     if member.id not in _voters(client):
         _at_leader(client, "PUT", f"/v1/raft/voters/{member.id}")
-    _wait(client, member, timeout_seconds, votes=True)
+    _wait(client, member, timeout_seconds, lambda mine, _: mine.votes_here, "it does not vote yet")
 
 
-def _wait(client: OperatorClient, member: Member, timeout_seconds: float, *, votes: bool) -> None:
-    """Until a member votes, or has put its old files away."""
+def _is_ready(mine: RaftReport, reports: Sequence[RaftReport]) -> bool:
+    """Whether a member has done with the vote that it lost.
+
+    Whoever has a vote again had put its files away: the leader gives none before.
+    """
+    again = any(mine.member_id in one.status.electorate for one in reports if _leads(one))
+    return again or not mine.votes_here
+
+
+def _wait(
+    client: OperatorClient,
+    member: Member,
+    timeout_seconds: float,
+    is_done: Callable[[RaftReport, Sequence[RaftReport]], bool],
+    until_then: str,
+) -> None:
+    """Until this is so by a member's own report and all of them, and it is in no trouble."""
 
     def look() -> tuple[bool, str]:
         reports = _reports(client)
         mine = next((one for one in reports if one.member_id == member.id), None)
         if mine is None:
             return False, "it does not answer"
-        if votes:
-            return mine.votes_here and not mine.trouble, "it does not vote yet"
-        # Whoever has a vote again had put its files away: the leader gives none before.
-        again = any(member.id in one.status.electorate for one in reports if _leads(one))
-        done = (again or not mine.votes_here) and not mine.trouble
-        return done, mine.trouble or "its old files are in use still"
+        return is_done(mine, reports) and not mine.trouble, mine.trouble or until_then
 
     wait_until(
         look,

@@ -18,31 +18,14 @@ from sappers.errors import JournalError
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine, RunReport
 from sappers.provisioner.playbook.journal import Journal, read_standing, refuse_if_running
-from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.records import Record, encode_all
 from sappers.provisioner.playbook.resume import begun_by, records_of
 from sappers.provisioner.playbook.secret_texts import SecretTexts
 from tests.corpus.case import run_ours, tree_of
-
-
-class Lines:
-    """A watcher that writes down `host task outcome`."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def play(self, name: str) -> None:
-        pass
-
-    def task(self, task: Task, name: str) -> None:
-        self._name = name
-
-    def result(self, host: str, judged: Judged) -> None:
-        self.lines.append(f"{host} {self._name} {judged.outcome.value}")
+from tests.unit.provisioner.playbook.lines import Lines
 
 
 class Killed(BaseException):

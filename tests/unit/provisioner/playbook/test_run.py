@@ -10,29 +10,9 @@ import pytest
 from sappers.errors import PlaybookError
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine
-from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
-
-
-class Lines:
-    """A watcher that writes down `host task outcome`."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.results: list[Judged] = []
-
-    def play(self, name: str) -> None:
-        pass
-
-    def task(self, task: Task, name: str) -> None:
-        self._name = name
-
-    def result(self, host: str, judged: Judged) -> None:
-        self.lines.append(f"{host} {self._name} {judged.outcome.value}")
-        self.results.append(judged)
-
+from tests.unit.provisioner.playbook.lines import Lines
 
 Run = Callable[..., Lines]
 

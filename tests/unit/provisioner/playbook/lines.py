@@ -1,0 +1,24 @@
+"""What a run of a playbook told, for tests that read it."""
+
+from __future__ import annotations
+
+from sappers.provisioner.playbook.judge import Judged
+from sappers.provisioner.playbook.model import Task
+
+
+class Lines:
+    """A watcher that writes down `host task outcome`."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.results: list[Judged] = []
+
+    def play(self, name: str) -> None:
+        pass
+
+    def task(self, task: Task, name: str) -> None:
+        self._name = name
+
+    def result(self, host: str, judged: Judged) -> None:
+        self.lines.append(f"{host} {self._name} {judged.outcome.value}")
+        self.results.append(judged)

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import consensus_speed, detection, namespace
-from benchmarks.document import write_block
-from benchmarks.figures import Section, any_missed, show, write_data
+from benchmarks.document import add_outputs, write_outputs
+from benchmarks.figures import Section, any_missed, show
 from benchmarks.machine import facts, first_line
 
 INTRO = (
@@ -55,10 +55,7 @@ async def _measure(arguments: argparse.Namespace) -> int:
             async for section in BENCHMARKS[name](folder, say):
                 show(console, section)
                 sections.append(section)
-                if arguments.json:
-                    write_data(arguments.json, told, sections)
-                if arguments.markdown:
-                    write_block(arguments.markdown, "bench-consensus", INTRO, told, sections)
+                write_outputs(arguments, "bench-consensus", INTRO, told, sections)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return int(any_missed(sections))
@@ -67,8 +64,7 @@ async def _measure(arguments: argparse.Namespace) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.consensus", description=__doc__)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="some of them")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_outputs(parser)
     return parser.parse_args()
 
 

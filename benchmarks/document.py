@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.figures import Section, markdown
+from benchmarks.figures import Section, markdown, write_data
 
 _TITLE = "# Benchmarks\n"
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Take the options that `write_outputs` follows."""
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+
+
+def write_outputs(
+    arguments: argparse.Namespace,
+    name: str,
+    intro: str,
+    facts: Sequence[str],
+    sections: Sequence[Section],
+) -> None:
+    """Write what was measured wherever the options say."""
+    if arguments.json:
+        write_data(arguments.json, facts, sections)
+    if arguments.markdown:
+        write_block(arguments.markdown, name, intro, facts, sections)
 
 
 def write_block(

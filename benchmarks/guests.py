@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.document import write_block
-from benchmarks.figures import Section, any_missed, show, write_data
+from benchmarks.document import add_outputs, write_outputs
+from benchmarks.figures import Section, any_missed, show
 from benchmarks.guest_speed import GuestSpeed
 from benchmarks.machine import facts
 from benchmarks.nanos import nanos_problem
@@ -39,10 +38,7 @@ def main() -> int:
                 show(console, section)
                 sections.append(section)
                 # At once, so that what fails later takes nothing away.
-                if arguments.json:
-                    write_data(arguments.json, told, sections)
-                if arguments.markdown:
-                    write_block(arguments.markdown, "bench-guests", INTRO, told, sections)
+                write_outputs(arguments, "bench-guests", INTRO, told, sections)
     return int(any_missed(sections))
 
 
@@ -59,8 +55,7 @@ def _images(rig: Rig) -> list[tuple[str, str]]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guests", description=__doc__)
     parser.add_argument("--lab", default=LAB_NAME, help="what to call the lab")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_outputs(parser)
     return parser.parse_args()
 
 

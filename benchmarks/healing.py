@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import gateway, guest_recovery, health_pushes, hub_loss, repairs
-from benchmarks.document import write_block
-from benchmarks.figures import Section, any_missed, show, write_data
+from benchmarks.document import add_outputs, write_outputs
+from benchmarks.figures import Section, any_missed, show
 from benchmarks.machine import facts
 from benchmarks.rig import Rig
 
@@ -50,10 +49,7 @@ def main() -> int:
                 show(console, section)
                 sections.append(section)
                 # At once, so that what fails later takes nothing away.
-                if arguments.json:
-                    write_data(arguments.json, told, sections)
-                if arguments.markdown:
-                    write_block(arguments.markdown, "bench-healing", INTRO, told, sections)
+                write_outputs(arguments, "bench-healing", INTRO, told, sections)
     return int(any_missed(sections))
 
 
@@ -61,8 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.healing", description=__doc__)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="some of them")
     parser.add_argument("--lab", default=LAB_NAME, help="what to call the lab")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_outputs(parser)
     return parser.parse_args()
 
 

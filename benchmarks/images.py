@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import image_rebuild
-from benchmarks.document import write_block
-from benchmarks.figures import Section, any_missed, show, write_data
+from benchmarks.document import add_outputs, write_outputs
+from benchmarks.figures import Section, any_missed, show
 from benchmarks.image_spread import Spread, measure_open
 from benchmarks.machine import facts
 from benchmarks.rig import Rig
@@ -43,10 +42,7 @@ def main() -> int:
         sections.append(spread.section())
     for section in sections:
         show(console, section)
-    if arguments.json:
-        write_data(arguments.json, told, sections)
-    if arguments.markdown:
-        write_block(arguments.markdown, "bench-images", INTRO, told, sections)
+    write_outputs(arguments, "bench-images", INTRO, told, sections)
     return int(any_missed(sections))
 
 
@@ -54,8 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.images", description=__doc__)
     parser.add_argument("--hosts", type=int, nargs="+", default=HOSTS, help="numbers, growing")
     parser.add_argument("--lab", default=LAB_NAME, help="what to call the lab")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_outputs(parser)
     return parser.parse_args()
 
 

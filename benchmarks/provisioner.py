@@ -15,8 +15,8 @@ from statistics import median
 from rich.console import Console
 
 from benchmarks import bar_chart
-from benchmarks.document import write_block
-from benchmarks.figures import Row, Section, any_missed, at_most, figure, show, write_data
+from benchmarks.document import add_outputs, write_outputs
+from benchmarks.figures import Row, Section, any_missed, at_most, figure, show
 from benchmarks.host_states import HostStates, State, differences
 from benchmarks.machine import facts
 from benchmarks.measured_run import MeasuredRun, run_measured
@@ -130,10 +130,7 @@ def main() -> int:
     sections = _measure(arguments, say)
     for section in sections:
         show(console, section)
-    if arguments.json:
-        write_data(arguments.json, told, sections)
-    if arguments.markdown:
-        write_block(arguments.markdown, "bench-provisioner", INTRO, told, sections)
+    write_outputs(arguments, "bench-provisioner", INTRO, told, sections)
     if arguments.plot:
         charts = [bar_chart.Chart(one.title, one.bars) for one in sections if one.bars]
         arguments.plot.write_text(bar_chart.svg(charts))
@@ -225,8 +222,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--many", type=int, default=MANY_HOSTS, help="how many ours works on then")
     parser.add_argument("--rounds", type=int, default=RUNS, help="how often each tool runs")
     parser.add_argument("--lab", default=LAB_NAME, help="what to call the lab")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    add_outputs(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures there, as SVG")
     return parser.parse_args()
 

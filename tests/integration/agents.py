@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -121,10 +123,16 @@ class Agents:
             log.close()
 
     def kill(self, name: str) -> None:
-        """Kill -9 of the agent; its raft process ends with it."""
+        """Kill -9 of the agent; its raft process, where it has one, has ended when this returns."""
         process = self._processes.pop(name)
-        process.kill()
-        process.wait()
+        with contextlib.ExitStack() as children:
+            ends = [os.pidfd_open(child) for child in self._raft_processes_of(process.pid)]
+            for end in ends:
+                children.callback(os.close, end)
+            process.kill()
+            process.wait()
+            for end in ends:
+                select.select([end], [], [])
 
     def hang(self, name: str) -> None:
         """Nothing of the agent goes on, gossip's threads neither; its raft process does."""
@@ -136,11 +144,15 @@ class Agents:
 
     def raft_process_of(self, name: str) -> int:
         """The process id of a voter's Raft, which is the agent's child."""
-        agent = self._processes[name].pid
-        for child in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
-            if b"sappers.consensus.process" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
-        raise AssertionError(f"{name} has no raft process")
+        processes = self._raft_processes_of(self._processes[name].pid)
+        assert processes, f"{name} has no raft process"
+        return processes[0]
+
+    def _raft_processes_of(self, agent: int) -> list[int]:
+        children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+        return [
+            int(child) for child in children if b"sappers.consensus.process" in _command_of(child)
+        ]
 
     def stop(self, name: str) -> int:
         process = self._processes.pop(name)
@@ -194,6 +206,13 @@ class Agents:
                 supervisor = DetachedSupervisor(folder)
                 for unit in await supervisor.list("sappers-"):
                     await supervisor.stop(unit.name, 1.0)
+
+
+def _command_of(process: str) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it ended just now
+        return b""
 
 
 def _secret(path: Path, content: bytes) -> None:

@@ -56,6 +56,11 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
         sealed.public, sealed.sealed, logins, sealed.image_keys, sealed.signature
     )
     cluster.client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
+
+    def has_it(name: str) -> bool:
+        return sealed.public.encode() in cluster.client_at(name).call("GET", "/v1/repair-key")
+
+    wait_until("every member has it", lambda: all(map(has_it, cluster.names)), WHOLE_SECONDS)
     yield cluster
     cluster.close()
     asyncio.run(cluster.sweep())

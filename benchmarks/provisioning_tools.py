@@ -126,6 +126,6 @@ def environment(tool: Tool, home: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ANSIBLE_", "PYINFRA_", "SAPPERS_"))
+        if not name.startswith(("ANSIBLE_", "PYINFRA_", "SAPPERS_", "PYTHON"))
     }
     return {**kept, "NO_COLOR": "1", **home, **tool.environment}

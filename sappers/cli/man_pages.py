@@ -97,12 +97,12 @@ def _options(command: Any, context: Any, *, headings: bool = True) -> Iterator[s
 
 def _option(parameter: Any, context: Any) -> Iterator[str]:
     if parameter.param_type_name == "argument":
-        yield from (".TP", f".I {_text(parameter.display_name_raw)}")
+        yield from (".TP", f".I {_text(parameter.human_readable_name)}")
     else:
         names = ", ".join(
             f"\\fB{_text(name)}\\fR" for name in (*parameter.opts, *parameter.secondary_opts)
         )
-        kind = None if parameter.is_flag else parameter.display_type_rich(context)
+        kind = None if parameter.is_flag else parameter.make_metavar(context)
         yield from (".TP", f"{names} \\fI{_text(kind)}\\fR" if kind else names)
     yield _text(" ".join((parameter.help or "").split()))
 

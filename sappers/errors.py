@@ -124,6 +124,18 @@ class ImageError(SappersError):
     """An image is missing, damaged or cannot be built."""
 
 
+class ImagePartMissing(ImageError):
+    """What an image's definition names is not to be had.
+
+    Attributes:
+        key: Where the definition names it: `application.packages`.
+    """
+
+    def __init__(self, message: str, *, key: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
 class ImageUntrusted(ImageError):
     """No trusted key signed an image.
 

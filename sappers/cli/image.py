@@ -11,7 +11,7 @@ from sappers.cli.late import add_commands
 _COMMANDS = {
     "build": "sappers.cli.image_build:build",
     "ls": "sappers.cli.image_list:list_images",
-    "inspect": "sappers.cli.image_list:inspect",
+    "inspect": "sappers.cli.image_inspect:inspect",
     "push": "sappers.cli.image_transfer:push",
     "pull": "sappers.cli.image_transfer:pull",
     "warm": "sappers.cli.image_transfer:warm",

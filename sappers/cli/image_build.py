@@ -22,6 +22,7 @@ from sappers.images.definition import (
     ImageDefinition,
     definition_schema,
     load_definition,
+    placing,
 )
 
 
@@ -44,7 +45,7 @@ def build(
     builder = images.builder(wanted)
     console = Console(stderr=True)
     began = time.monotonic()
-    with _Steps(console, stored) as report:
+    with _Steps(console, stored) as report, placing(folder, name):
         digest, built = builder.build(stored, definition, folder / name, report)
     manifest = images.store.manifest(digest)
     assert manifest is not None

@@ -1,4 +1,4 @@
-"""`sappers-deploy image ls`, `inspect`: what is here, and what the cluster's members have."""
+"""`sappers-deploy image ls`: what is here, and what the cluster's members have."""
 
 from __future__ import annotations
 
@@ -16,15 +16,11 @@ from sappers.api.image_push import MemberShare
 from sappers.api.operator_client import OperatorClient
 from sappers.api.wire import Images
 from sappers.assembly.images import LocalImages
-from sappers.cli.image_names import cluster_image, local_digest
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
-from sappers.errors import ImageError
-from sappers.images.manifests import decode_manifest
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ClusterImage
-from sappers.security.signing import signers
 
 
 class ListedImage(msgspec.Struct, frozen=True):
@@ -60,34 +56,6 @@ def list_images(
         typer.echo(msgspec.json.encode({"images": listed}).decode())
     else:
         Console().print(images_table(listed, asked=asked))
-
-
-def inspect(name: str, *, cluster: Cluster = None, addr: Address = None) -> None:
-    """Show an image's manifest as JSON, and who signed it: this machine's, or the cluster's."""
-    if cluster is not None or addr is not None:
-        with open_cluster(cluster, addr) as client:
-            calls = ImageCalls(client)
-            digest = cluster_image(calls.images().images, name).image.digest
-            signed = calls.signed(digest)
-    else:
-        store = LocalImages(control_home(os.environ)).store
-        digest = local_digest(store.named(), name)
-        here = store.signed(digest)
-        if here is None:
-            raise ImageError(
-                f"image {digest[:12]} is not here, is damaged, or nobody trusted signed it",
-                hint=f"sappers-deploy image build {name}",
-            )
-        signed = here
-    manifest = decode_manifest(signed.manifest)
-    shown = {
-        "digest": digest,
-        "kind": manifest.kind,
-        "size_bytes": manifest.size_bytes,
-        "signed_by": signers(signed),
-        "manifest": manifest,
-    }
-    typer.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
 
 
 def local_images(store: FolderImageStore) -> tuple[ListedImage, ...]:

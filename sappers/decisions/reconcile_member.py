@@ -190,7 +190,8 @@ def _judge_running(
         reason = f"no health push for over {settings.push_deadline_seconds:.0f} s"
         return _reports(allocation, AllocationStatus.UNHEALTHY, reason, observed)
     if push.healthy:
-        reason = push.reason or "its sidecar says so"
+        # A clone may be well before anybody has said that it starts: how it did is told here too.
+        reason = "; ".join(filter(None, (push.reason or "its sidecar says so", guest.reason)))
         return _reports(allocation, AllocationStatus.HEALTHY, reason, observed)
     if push.healthy_at is None:
         if now - started_at > settings.boot_deadline_seconds:

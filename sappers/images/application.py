@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sappers.errors import ImageError
+from sappers.errors import ImageError, ImagePartMissing
 from sappers.images.archive import Entry, file_entry, tree_entries
 from sappers.images.builder import Report
 from sappers.images.container_process import (
@@ -119,7 +119,7 @@ class Application:
         carried = self._carry(root, work / CARRIED)
         if program.module is not None:
             name, kind = program.module, "module"
-            python.run("-BIS", "-c", _trial(name, files))
+            _check_module(python, name, files)
         else:
             assert program.script is not None
             compiled = program.script.endswith(".py")
@@ -333,7 +333,7 @@ def _find_program(tree: Tree, name: str, files: Path) -> str:
     """The path in the guest of a program of the packages, or of the definition's own files.
 
     Raises:
-        ImageError: It is nowhere.
+        ImagePartMissing: It is nowhere.
     """
     places = program_places(name, SEARCHED, f"/{APP}")
     below = f"/{APP}/"
@@ -341,8 +341,9 @@ def _find_program(tree: Tree, name: str, files: Path) -> str:
     own = [one for one in own if (files / one.removeprefix(below)).is_file()]
     program = tree.first_file(places) or next(iter(own), None)
     if program is None:
-        raise ImageError(
+        raise ImagePartMissing(
             f"no file of the image is the program {name}",
+            key="application.command",
             hint="add the Debian package that has it to `packages`",
         )
     return program
@@ -373,10 +374,20 @@ def _own_modules(files: Path) -> dict[str, str]:
     return found
 
 
-def _trial(module: str, files: Path) -> str:
-    """A program for the guest's Python: the application's module must be there."""
-    return (
+def _check_module(python: GuestPython, module: str, files: Path) -> None:
+    """Ask the guest's Python whether the application's module is there.
+
+    Raises:
+        ImagePartMissing: It is not.
+    """
+    looks = (
         f"import sys, importlib.util; sys.path.append({str(files)!r})\n"
-        f"if importlib.util.find_spec({module!r}) is None:\n"
-        f"    sys.exit('the application has no module ' + {module!r})\n"
+        f"try: print(importlib.util.find_spec({module!r}) is not None)\n"
+        f"except ModuleNotFoundError: print(False)\n"
     )
+    if python.run("-BIS", "-c", looks).strip() == "False":
+        raise ImagePartMissing(
+            f"the application has no module {module}",
+            key="application.module",
+            hint="`files` name what it is made of, beside image.toml",
+        )

@@ -15,9 +15,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sappers.errors import ImageError
+from sappers.errors import ImageError, ImagePartMissing
 
 _URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) ?(?P<digest>\S*)")
+_UNKNOWN = re.compile(r"E: Unable to locate package (\S+)")
 _UPDATE_HINT = "run `apt-get update`; images are built on Debian 12 (bookworm, amd64)"
 _FULL_HINT = "free some space and repeat"
 
@@ -81,15 +82,26 @@ def with_dependencies(names: Sequence[str], work: Path) -> tuple[str, ...]:
         work: A folder for scratch.
 
     Raises:
-        ImageError: apt does not know one, or they exclude each other.
+        ImagePartMissing: apt does not know one.
+        ImageError: They exclude each other.
     """
     installed = work / "status"
     installed.write_text("".join(_as_installed(name) for name in _SCRIPTED if name not in names))
-    text = _run(
-        *("apt-get", *_OPTIONS, "-o", f"Dir::State::status={installed}"),
-        *("-o", "Debug::NoLocking=1", "-o", "APT::Install-Recommends=false"),
-        *("-o", f"Dir::State::extended_states={work}/extended", "--print-uris", "install", *names),
-    )
+    try:
+        text = _run(
+            *("apt-get", *_OPTIONS, "-o", f"Dir::State::status={installed}"),
+            *("-o", "Debug::NoLocking=1", "-o", "APT::Install-Recommends=false"),
+            *("-o", f"Dir::State::extended_states={work}/extended"),
+            *("--print-uris", "install", *names),
+        )
+    except ImageError as error:
+        if unknown := sorted(set(_UNKNOWN.findall(error.message))):
+            raise ImagePartMissing(
+                f"apt knows no package {', '.join(unknown)}",
+                key="application.packages",
+                hint=_UPDATE_HINT,
+            ) from error
+        raise
     found = (_URI_LINE.match(line) for line in text.splitlines())
     return tuple(sorted({Package(match["file"], "").name for match in found if match}))
 

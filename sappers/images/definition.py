@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from sappers.errors import ImageDefinitionError
+from sappers.errors import ImageDefinitionError, ImagePartMissing
 from sappers.images.definition_errors import error_at, shape_error, toml_error
 from sappers.images.own_modules import find_source
 
@@ -222,6 +223,22 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
     for key, message in _mistakes(definition, path.parent):
         raise error_at(path, text, key, message)
     return definition
+
+
+@contextlib.contextmanager
+def placing(folder: Path, name: str) -> Iterator[None]:
+    """Building in this block: what is missing then has the place where the definition names it.
+
+    Raises:
+        ImageDefinitionError: In place of `ImagePartMissing`.
+    """
+    try:
+        yield
+    except ImagePartMissing as error:
+        path = folder / name / DEFINITION_FILE
+        placed = error_at(path, _read(path, folder), error.key, error.message)
+        placed.hint = error.hint
+        raise placed from error
 
 
 def _read(path: Path, folder: Path) -> str:

@@ -260,7 +260,7 @@ class QemuLauncher:
         self, folder: GuestFolder, allocation: Allocation, manifest: Manifest, why_cold: str
     ) -> None:
         record = Record(
-            allocation.id, manifest.health_interval_seconds, start=f"booting cold: {why_cold}"
+            allocation.id, manifest.health_interval_seconds, start=f"cold boot: {why_cold}"
         )
         spec = self._specs.of(allocation, manifest)
         await self._boots.acquire()

@@ -55,7 +55,7 @@ class GuestProcess(msgspec.Struct, frozen=True):
     Attributes:
         running: Whether the process lives and the guest's kernel has not panicked.
         reason: Why it is not running: `guest panicked`, `exit code 1: …`. Of one that runs: how it
-            was started, `booting cold: there is no template yet`, as far as that is known.
+            was started, `cold boot: there is no template yet`, as far as that is known.
         started_at: Monotonic seconds of this host's clock, or None when not known.
     """
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageError
+from sappers.errors import ImageDefinitionError, ImageError
 from sappers.images import debian
-from sappers.images.definition import load_definition
+from sappers.images.definition import load_definition, placing
 from sappers.images.microvm import MicrovmBuilder
 from sappers.model.image import MicrovmBoot
 from tests.image_stores import KEY, make_store
@@ -130,6 +130,16 @@ def test_a_missing_library_names_the_package_to_list(tmp_path):
     path = definitions / "app" / "image.toml"
     path.write_text(text + 'packages = ["libselinux1", "liblz4-1"]\n')
     build(tmp_path / "images", image_cache(), "app", definitions)
+
+
+def test_a_module_that_no_file_holds_is_named_with_its_line(tmp_path):
+    text = 'kinds = ["microvm"]\n[application]\nmodule = "gone.part"\nfiles = ["app.py"]\n'
+    definitions = define(tmp_path / "definitions", "app", text, app_py=b"")
+    with (
+        pytest.raises(ImageDefinitionError, match=r"image\.toml:3:1: .* no module gone\.part"),
+        placing(definitions, "app"),
+    ):
+        build(tmp_path / "images", image_cache(), "app", definitions)
 
 
 def test_a_command_that_no_package_has_is_refused(tmp_path):

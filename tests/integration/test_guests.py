@@ -254,7 +254,7 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
     answer = await answer_of(host, third)
     assert answer["drawn"]["guest"] == third.id
     reason = (await host.launcher.observe())[third.id].reason
-    assert reason.startswith("booting cold: its template did not come up: ")
+    assert reason.startswith("cold boot: its template did not come up: ")
     assert not template.exists()
     # The clones of before are as well as ever.
     await host.healthy(clones[0], since=time.monotonic())

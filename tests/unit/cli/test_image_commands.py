@@ -11,6 +11,7 @@ from sappers.api.image_push import MemberShare, Pushed
 from sappers.api.wire import HeldImage
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_build import find_definitions, stored_name
+from sappers.cli.image_inspect import InspectedImage, image_lines
 from sappers.cli.image_keep import older_images
 from sappers.cli.image_list import ListedImage, images_table, local_images, with_cluster
 from sappers.cli.image_names import cluster_image, local_digest, one_of_name
@@ -20,7 +21,7 @@ from sappers.cli.image_trust import one_key
 from sappers.config import ControlHome
 from sappers.errors import ConfigError, ImageError, ImageUntrusted
 from sappers.images.definition import ImageDefinition
-from sappers.model.image import ClusterImage, ImageKey, Manifest, MicrovmBoot
+from sappers.model.image import Blob, ClusterImage, ImageKey, Manifest, MicrovmBoot
 
 HELLO, OLD, WEB = "ab" * 32, "abababab" + "0" * 56, "cd" * 32
 NAMED = {"hello": HELLO, "web": WEB}
@@ -64,6 +65,18 @@ def test_of_several_with_one_name_the_cluster_means_the_newest():
     with pytest.raises(ImageError, match="the cluster has no image"):
         cluster_image(images, "0" * 64)
     assert [one.digest for one in older_images(images)] == [OLD]
+
+
+def test_what_an_image_is_made_of_is_told_in_lines():
+    files = [Blob(digit * 64, size << 20, (HELLO,) * size) for digit, size in (("1", 40), ("2", 9))]
+    manifest = Manifest("hello", "x86_64", MicrovmBoot(*files), guest_port=8080, stateful=True)
+    image = InspectedImage(HELLO, manifest.kind, manifest.size_bytes, (WEB,), manifest)
+    told = {line.plain[:10].strip(): line.plain[10:] for line in image_lines(image)}
+    assert told["digest"] == HELLO
+    assert told["size"] == "49.0 MiB"
+    assert told["port"] == "8080"
+    assert told["initrd"] == f"{'2' * 64}, 9.0 MiB, 9 chunks"
+    assert told["signed by"] == WEB
 
 
 def test_the_first_kind_has_the_plain_name():

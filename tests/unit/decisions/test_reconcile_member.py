@@ -152,6 +152,14 @@ def test_an_unhealthy_word_that_lasts_restarts_it() -> None:
     assert restart in plan(state, guests=guest(0.0), pushes=pushes)
 
 
+@pytest.mark.parametrize("how", ["started from a template", "cold boot: as it was asked for"])
+def test_how_a_guest_started_is_told_once_it_is_well(how: str) -> None:
+    state, _ = world(status=AllocationStatus.PENDING)
+    (report,) = plan(state, guests=guest(90.0, reason=how), pushes=push(99.0))
+    assert report.status is AllocationStatus.HEALTHY
+    assert report.reason == f"says so; {how}"
+
+
 def test_a_guest_that_hangs_is_asked_nothing_before_it_is_killed() -> None:
     state, allocation = world(status=AllocationStatus.UNHEALTHY)
     actions = plan(state, guests=guest(0.0), pushes=push(79.0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageError
+from sappers.errors import ImageError, ImagePartMissing
 from sappers.images import debian
 
 
@@ -19,6 +19,16 @@ def test_apt_is_understood_in_any_language(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("LANGUAGE", "de:fr")
     assert debian.kernel_package() == kernel
+
+
+def test_a_package_that_apt_does_not_know_is_the_definitions_mistake(tmp_path: Path) -> None:
+    try:
+        debian.kernel_package()
+    except ImageError as error:
+        pytest.skip(f"apt has no lists here: {error}")
+    with pytest.raises(ImagePartMissing, match="no package sappers-has-no-such-thing") as caught:
+        debian.with_dependencies(("redis-server", "sappers-has-no-such-thing"), tmp_path)
+    assert caught.value.key == "application.packages"
 
 
 def test_a_full_disk_is_not_blamed_on_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageDefinitionError
-from sappers.images.definition import SCHEMA_FILE, definition_schema, load_definition
+from sappers.errors import ImageDefinitionError, ImagePartMissing
+from sappers.images.definition import SCHEMA_FILE, definition_schema, load_definition, placing
 
 PROJECT = Path(__file__).parents[3]
 DEFINITIONS = sorted((PROJECT / "unikernels").glob("*/image.toml"))
@@ -130,6 +130,19 @@ def test_a_mistake_in_a_table_of_one_line_has_its_line(tmp_path: Path) -> None:
     with pytest.raises(ImageDefinitionError, match="unknown field `chek`") as caught:
         load_definition(folder, "web")
     assert caught.value.line == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "line"), [("application.module", 6), ("application.files", 7), ("application", 5)]
+)
+def test_what_a_build_misses_has_the_line_that_names_it(
+    tmp_path: Path, key: str, line: int
+) -> None:
+    folder = written(tmp_path, GOOD)
+    with pytest.raises(ImageDefinitionError, match="it is gone") as caught, placing(folder, "web"):
+        raise ImagePartMissing("it is gone", key=key, hint="look for it")
+    assert caught.value.line == line
+    assert caught.value.hint == "look for it"
 
 
 def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:

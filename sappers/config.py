@@ -48,6 +48,7 @@ class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connection_timeout_seconds: float = 2.0
     connection_retry_seconds: float = 0.2
     leader_fallback_seconds: float = 1.5
+    agent_silence_seconds: float = 5.0
     ping_seconds: float = 0.25
     compaction_min_entries: int = 20_000
     compaction_max_seconds: float = 3600.0

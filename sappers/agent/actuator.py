@@ -174,6 +174,10 @@ class Actuator:
                 await self._hub_server.stop()
                 self.hub_left = True
 
+    def look_at_the_hub_again(self) -> None:
+        """What its server runs with may be old: the next plan has it run once more."""
+        self.hub_peers = ()
+
     async def _launch(self, allocation: Allocation) -> None:
         """Launch, and remember why it failed, so that the plan can restart or give up.
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
-import structlog
 
 from sappers.agent.actuator import Actuator
 from sappers.agent.alert_reports import AlertReports
+from sappers.agent.background import background
 from sappers.agent.durable import DurableCalls
 from sappers.agent.electorate import ElectorateKeeper
 from sappers.agent.event_record import EventRecord
@@ -70,8 +69,7 @@ from sappers.ports import (
 
 REPORT_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
-
-log = structlog.get_logger(__name__)
+ROUND_SECONDS = 20.0  # of the loop; one that takes longer hangs
 
 
 class Agent:
@@ -206,6 +204,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._hub_members: tuple[Member, ...] = ()
         self._hub_running = False
+        self._round_began = clock.monotonic()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -223,7 +222,7 @@ class Agent:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
-        async with _background(
+        async with background(
             self._found(),
             self._wake_on(self._membership.changes()),
             self._spread.run(),
@@ -247,7 +246,13 @@ class Agent:
         await self._hub_client.close()
         await self._membership.stop(leave=False)
 
+    @property
+    def goes_round(self) -> bool:
+        """Whether the loop gets on; where it hangs this member must not lead."""
+        return self._clock.monotonic() - self._round_began < ROUND_SECONDS
+
     async def _step(self) -> None:
+        self._round_began = self._clock.monotonic()
         self._wake.clear()
         self._seat.attend()
         observed = await self._observer.observe(self.log)
@@ -265,7 +270,7 @@ class Agent:
         if self.log.status().role is RaftRole.LEADER:
             decided = await self._leadership.lead(observed)
             state = self.log.state()
-            self._electorate.attend(self.log)
+            self._electorate.attend(self.log, self._leadership.steady_seconds)
             if decided:
                 self._power.attend(state, observed.surely_ended, self.log.status().term)
         plan = reconcile_member(
@@ -314,6 +319,10 @@ class Agent:
         agreed = self.log.state().image_keys if self.has_log else ()
         return frozenset(one.key for one in agreed or self._settings.image_keys)
 
+    def is_revoked(self, member_id: str) -> bool:
+        """Whether a member's certificate is refused."""
+        return self.has_log and member_id in self.log.state().revoked
+
     def voter_addresses(self) -> Mapping[str, str]:
         """Where the Raft of those listens who say by gossip that they vote, `ip:port` by id."""
         return {
@@ -359,6 +368,11 @@ class Agent:
     async def _wake_on(self, changes: AsyncIterator[None]) -> None:
         async for _ in changes:
             self._wake.set()
+
+    def certificate_renewed(self) -> None:
+        """The hub's server is to show the new one, too."""
+        self._actuator.look_at_the_hub_again()
+        self.wake()
 
     def wake(self) -> None:
         """Let the loop go round now."""
@@ -436,22 +450,3 @@ class Agent:
     def hub_server_runs(self) -> bool:
         """Whether this member's own nats-server lived at the last look."""
         return self._hub_running
-
-
-@contextlib.asynccontextmanager
-async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines beside the body; they end with it, and a failure of one is logged."""
-    tasks = [asyncio.create_task(one) for one in work]
-    for task in tasks:
-        task.add_done_callback(_log_failure)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("background work ended", error=repr(error))

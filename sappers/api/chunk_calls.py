@@ -6,6 +6,8 @@ its loop does waits meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sappers.api.https_calls import NO_ANSWER, HttpsCalls, NotConnected, Peer, reason_of
 from sappers.api.problems import error_in
 from sappers.errors import ApiError, MemberUnreachable
@@ -67,10 +69,14 @@ class ChunkCalls:
 class MemberChunks:
     """Satisfies `ports.ChunkSource`; the member dialled must show the certificate of its id."""
 
-    def __init__(self, calls: ChunkCalls) -> None:
+    def __init__(self, calls: ChunkCalls, is_revoked: Callable[[str], bool]) -> None:
+        """`is_revoked` says whether a member's certificate is refused, by id."""
         self._calls = calls
+        self._is_revoked = is_revoked
 
     def get(self, member: Member, chunk: str) -> bytes:
         """A chunk's frame as it came, not checked. Raises as `ChunkCalls`."""
+        if self._is_revoked(member.id):
+            raise MemberUnreachable(f"{member.name}: the certificate of {member.id} is revoked")
         peer = Peer(member.name, member.address, member.ports.http, member.id)
         return self._calls.get(peer, chunk)

@@ -106,7 +106,7 @@ async def run_agent(
     refusals = Refusals(SystemClock())
     consul = ConsulCalls(settings.consul) if settings.consul.enabled else None
     agent = _assemble(folder, settings, identity, peers, chunks, refusals, consul, renewal)
-    peers.is_revoked = lambda one: agent.has_log and one in agent.log.state().revoked
+    peers.is_revoked = agent.is_revoked
     facts.update(_log_facts(agent))
     server = ApiServer(
         agent.service,
@@ -131,7 +131,7 @@ async def run_agent(
         version=__version__,
     )
     watch = asyncio.create_task(_stop_when_address_is_gone(settings.address, stopping))
-    renewing = asyncio.create_task(_renew(renewal))
+    renewing = asyncio.create_task(_renew(renewal, agent.certificate_renewed))
     try:
         await agent.run(stopping)
     finally:
@@ -158,11 +158,12 @@ async def _stop_when_address_is_gone(address: str, stopping: asyncio.Event) -> N
     stopping.set()
 
 
-async def _renew(renewal: Renewal) -> None:
+async def _renew(renewal: Renewal, renewed: Callable[[], None]) -> None:
     """Use certificates that bootstrap, or whoever else, has replaced."""
     while True:
         await asyncio.sleep(CERTIFICATE_CHECK_SECONDS)
-        renewal.look()
+        if renewal.look():
+            renewed()
 
 
 def _log_facts(agent: Agent) -> Mapping[str, Callable[[], Any]]:
@@ -229,6 +230,7 @@ def _assemble(
             current_log_level,
             renewals=lambda: renewal.count,
             others=lambda: agent.voter_addresses(),
+            agent_lives=lambda: agent.goes_round,
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:
@@ -267,7 +269,7 @@ def _assemble(
         launcher=launcher,
         images=images,
         peers=peers,
-        chunks=MemberChunks(chunks),
+        chunks=MemberChunks(chunks, lambda one: agent.is_revoked(one)),
         refusals=refusals,
         hub_watch=HubWatch(
             hub=hub_client,

@@ -68,6 +68,8 @@ class RaftNode(Recovering):
         self._genesis = genesis
         self._is_removed = False
         self._transfer = None
+        self.agent_silence = lambda _: 0.0
+        self._yield_asked, self._yield_asked_at = set(), 0.0
         self._recovery = self._recovery_asked = None
         self._started_at = self._now()
         self._counts_alone = False
@@ -114,6 +116,7 @@ class RaftNode(Recovering):
                 voter's own sync, which takes a while, is still to come.
         """
         self._settle()
+        self._yield_if_agent_hangs()
         self._advance_transfer()
         self._advance_recovery()
         self._begin_election_if_due()
@@ -258,6 +261,8 @@ class RaftNode(Recovering):
                 self._adopt_term(message["term"])
             case "removed":
                 self._consider_farewell(message["index"])
+            case "timeout_now" if self._agent_hangs():
+                _log.warning("takes no leadership: the agent here hangs, too")
             case _:
                 self._hand_to_library(node, message)
 

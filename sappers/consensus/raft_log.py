@@ -18,6 +18,7 @@ from sappers.consensus.raft_process import RaftProcess, StartProcess, start_raft
 from sappers.consensus.replica import Replica
 from sappers.consensus.snapshot import SNAPSHOT_FILE, load_state, read_snapshot
 from sappers.consensus.wire import (
+    AgentLives,
     ChangeElectorate,
     Committed,
     Credentials,
@@ -77,6 +78,8 @@ class RaftLog:
         start_process: Starts a raft process.
         others: Who says by gossip that it has a vote, `ip:port` by id. Asked while no leader is
             heard: a voter that was away for long may know none of today's.
+        agent_lives: Whether the agent's loop goes round. Asked once a second; a leader whose
+            agent does not say so for a while lets another lead.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class RaftLog:
         start_process: StartProcess = start_raft_process,
         others: Callable[[], Mapping[str, str]] = dict,
         renewals: Callable[[], int] = lambda: 0,
+        agent_lives: Callable[[], bool] = lambda: True,
     ) -> None:
         self._me_id = me_id
         self._genesis = genesis
@@ -105,6 +109,7 @@ class RaftLog:
         self._log_level = log_level
         self._others = others
         self._renewals = renewals
+        self._agent_lives = agent_lives
         self._leader_known_at = clock.monotonic()
         self._state_as_of: float | None = None
         self._told: tuple[dict[str, str], dict[str, str]] = ({}, {})  # what SetAddresses says
@@ -338,6 +343,8 @@ class RaftLog:
         level, renewals = self._log_level(), self._renewals()
         while True:
             await asyncio.sleep(_RESOLVE_SECONDS)
+            if self._agent_lives():
+                self._raft.send(AgentLives())
             addresses = (self._addresses(), self._others_now())
             if addresses != self._told and self._raft.send(SetAddresses(*addresses)):
                 self._told = addresses

@@ -13,7 +13,7 @@ from pysyncobj.node import Node
 from sappers.consensus.configuration import Configuration, configuration_now
 from sappers.consensus.journal import CHANGE
 from sappers.consensus.parties import Listener
-from sappers.consensus.transfer import Transferring
+from sappers.consensus.yielding import Yielding
 from sappers.model.cluster_state import ClusterState
 from sappers.model.view import Genesis
 
@@ -22,7 +22,7 @@ _FIRST_WORD_SECONDS = 10.0  # so long may a new voter take until it counts as si
 _log = structlog.get_logger()
 
 
-class Reconfiguring(Transferring):
+class Reconfiguring(Yielding):
     """The part of `layer.RaftNode` that keeps to the configuration in force."""
 
     state: ClusterState
@@ -37,8 +37,10 @@ class Reconfiguring(Transferring):
 
     def _may_campaign(self) -> bool:
         """A joiner has no say before it holds the state in which it was added."""
+        if self._is_removed or self._agent_hangs():
+            return False
         is_joining = self.state.electorate_index < self._genesis.index
-        return self.selfNode.id in self._voters and not is_joining and not self._is_removed
+        return self.selfNode.id in self._voters and not is_joining
 
     def _objection_to(self, payload: bytes) -> str:
         """Why the leader cannot append this change now, or empty."""

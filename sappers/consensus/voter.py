@@ -34,6 +34,7 @@ from sappers.consensus.snapshot import (
 )
 from sappers.consensus.transport import PeerTransport
 from sappers.consensus.wire import (
+    AgentLives,
     ChangeElectorate,
     Committed,
     Credentials,
@@ -57,6 +58,7 @@ from sappers.consensus.wire import (
     Unknown,
     decode_agent_message,
 )
+from sappers.consensus.yielding import AgentSilence
 from sappers.errors import LogDamaged, SappersError
 from sappers.model.commands import Entry
 from sappers.model.observation import RaftStatus
@@ -139,6 +141,7 @@ class Voter:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.agent = FrameConnection(AGENT_FRAME_LIMIT_BYTES, self._receive, self._agent_is_gone)
         self._loop = asyncio.get_running_loop()
+        self._silence = AgentSilence()
         self._node: RaftNode | None = None
         self._transport: PeerTransport | None = None
         self._removed_at: int | None = None
@@ -158,7 +161,10 @@ class Voter:
 
     def _receive(self, body: bytes) -> None:
         message = decode_agent_message(body)
+        self._silence.end()
         match message:
+            case AgentLives():
+                pass
             case Start():
                 self._threshold.set(message.log_level)
                 self._opening = self._loop.create_task(self._open(message))
@@ -226,6 +232,7 @@ class Voter:
                 start.settings,
                 self,
             )
+            self._node.agent_silence = self._silence.seconds
             await transport.start(start.listen)
         except Exception as error:
             self._fail(error)

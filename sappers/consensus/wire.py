@@ -202,6 +202,10 @@ class SetLogLevel(msgspec.Struct, frozen=True, tag="set-log-level"):
     level: str
 
 
+class AgentLives(msgspec.Struct, frozen=True, tag="agent-lives"):
+    """Agent to process: its loop goes round. Said every second; other messages say it, too."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Agent to process: end in order."""
 
@@ -216,6 +220,7 @@ AgentMessage = (
     | SetAddresses
     | SetLogLevel
     | RenewCertificate
+    | AgentLives
     | Stop
 )
 

@@ -106,3 +106,30 @@ def test_a_voter_whose_raft_hangs_is_suspected_though_gossip_hears_it(agents: Ag
     again = agents.view()
     assert again is not None
     assert not again.repairs
+
+
+@pytest.mark.parametrize("agents", [["n1", "n2", "n3"]], indirect=True)
+def test_a_leader_whose_agent_hangs_leads_no_more(agents: Agents) -> None:
+    """Its raft process goes on, and would be followed; nobody could propose anything."""
+    wait_until("three members with a hub", agents.is_whole, WHOLE_SECONDS)
+    view = agents.view()
+    assert view is not None
+    leader = view.leader_id
+    assert leader is not None
+    other = next(one for one in agents.names if one != leader)
+
+    def leads_now() -> str | None:
+        with agents.client_at(other) as client:
+            return client.health().leader_id
+
+    agents.hang(leader)
+    try:
+        wait_until("another leads", lambda: leads_now() not in (leader, None), 60)
+        with agents.client_at(other) as client:
+            client.uncordon(leader)  # changes nothing; only a leader can have it committed
+    finally:
+        agents.go_on(leader)
+    wait_until("the one that hung follows", agents.is_whole, WHOLE_SECONDS)
+    again = agents.view()
+    assert again is not None
+    assert again.leader_id not in (leader, None)

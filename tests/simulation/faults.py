@@ -161,6 +161,11 @@ class Faults:
         self._note(f"{host.name} {'stands still' if whole else 'is stopped'} for {seconds:.1f} s")
         host.pause(seconds, whole=whole)
 
+    async def _hang(self) -> None:
+        host, seconds = self._victim(), self._chance.uniform(1.0, 12.0)
+        self._note(f"the agent of {host.name} hangs for {seconds:.1f} s")
+        host.hang(seconds)
+
     async def _kill_agent(self) -> None:
         host = self._victim()
         self._note(f"kill -9 of the agent of {host.name}")

@@ -147,6 +147,7 @@ class Host:
         self.is_frozen = False
         self.is_up = False
         self.lives = 0
+        self.power_losses = 0
         around.network.addresses[name] = settings.address
 
     def boot(self) -> None:
@@ -158,6 +159,7 @@ class Host:
     def lose_power(self) -> None:
         """Everything stops at once, and the disk forgets what was not synced."""
         self.is_up = False
+        self.power_losses += 1
         self.around.network.down.add(self.name)
         self.disk.dies_in = None
         self.kill_raft()
@@ -190,6 +192,12 @@ class Host:
                 self.around.loop.resume(life)
 
         self.around.loop.call_later(seconds, resume)
+
+    def hang(self, seconds: float) -> None:
+        """SIGSTOP of the agent alone: its raft process goes on."""
+        if (life := self.life) is not None:
+            life.is_paused = True
+            self.around.loop.call_later(seconds, self.around.loop.resume, life)
 
     def move(self, address: str) -> None:
         """The host has another address; the agent notices and is started anew with it."""
@@ -249,6 +257,7 @@ class Host:
                 lambda voter: agent.raft_address_of(voter),
                 self.clock,
                 others=lambda: agent.voter_addresses(),
+                agent_lives=lambda: agent.goes_round,
                 start_process=process_starter(
                     loop, around.mesh, self.disk, around.watch, self.processes
                 ),

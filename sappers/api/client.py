@@ -18,6 +18,7 @@ from sappers.security.tls import Identity, client_context
 CONNECT_SECONDS = 2.0
 # Shorter than the server's, so that no call is sent into a connection that is just being closed.
 KEEP_ALIVE_SECONDS = 20.0
+ANSWER_BYTES_MAX = 512 << 20  # the largest are states
 
 
 def base_url(address: str, port: int) -> str:
@@ -55,14 +56,27 @@ class HttpPeerClient:
         content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         try:
             async with asyncio.timeout(timeout_seconds):
-                answer = await self._client.send(
+                status, answer = await self._ask(
                     self._request(member, method, path, content, timeout_seconds)
                 )
         except (httpx.HTTPError, TimeoutError) as error:
             raise _no_answer(member, error, timeout_seconds) from error
-        if not answer.is_success:
-            raise error_in(answer.status_code, answer.content, member.name)
-        return answer.content
+        if not 200 <= status <= 299:
+            raise error_in(status, answer, member.name)
+        return answer
+
+    async def _ask(self, request: httpx.Request) -> tuple[int, bytes]:
+        """Status and body, of which no more is read than may be."""
+        answer = await self._client.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise httpx.RemoteProtocolError(f"more than {ANSWER_BYTES_MAX} bytes came")
+        finally:
+            await answer.aclose()
+        return answer.status_code, bytes(body)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -16,13 +17,17 @@ from starlette.routing import Route
 
 from sappers.agent.clock import SystemClock
 from sappers.agent.refusals import Refusals
-from sappers.api.chunk_calls import FRAME_BYTES_MAX, ChunkCalls
+from sappers.api import client
+from sappers.api.chunk_calls import FRAME_BYTES_MAX, ChunkCalls, MemberChunks
+from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
 from sappers.api.server import PeerProtocol, _listen, _Server
 from sappers.errors import ApiError, MemberUnreachable
+from sappers.model.member import Ports
 from sappers.security.authority import create_authority
 from sappers.security.tls import server_context
 from tests.identities import make_cluster_identities, make_operator_identity
+from tests.unit.worlds import member
 
 
 class Shelf:
@@ -30,7 +35,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         authority = create_authority("test")
-        self._identity = make_cluster_identities(folder, ["n1"], authority=authority)["n1"]
+        self.identity = make_cluster_identities(folder, ["n1"], authority=authority)["n1"]
         self.calls = ChunkCalls(make_operator_identity(folder, authority))
         self.frames: dict[str, bytes] = {}
         self.peer = Peer("n1", "127.0.0.1", 0, "n1")
@@ -46,7 +51,7 @@ class Shelf:
             app, http=PeerProtocol, ws="none", lifespan="off", log_config=None, access_log=False
         )
         config.load()
-        self.server = _Server(config, server_context(self._identity), Refusals(SystemClock()))
+        self.server = _Server(config, server_context(self.identity), Refusals(SystemClock()))
         listener = _listen("127.0.0.1", self.peer.port)
         self.peer = Peer("n1", "127.0.0.1", listener.getsockname()[1], "n1")
         await self.server.startup([listener])
@@ -102,6 +107,24 @@ async def test_an_answer_longer_than_a_chunk_is_refused(shelf: Shelf) -> None:
     shelf.frames["a"] = b"x" * (FRAME_BYTES_MAX + 1)
     with pytest.raises(ApiError, match=f"broke off: more than {FRAME_BYTES_MAX} bytes"):
         await asyncio.to_thread(shelf.calls.get, shelf.peer, "a")
+
+
+async def test_any_answer_has_a_limit(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_BYTES_MAX", 1000)
+    shelf.frames |= {"a": b"x" * 1000, "b": b"x" * 1001}
+    calls = HttpPeerClient(shelf.identity)
+    ports = Ports(http=shelf.peer.port)
+    at = msgspec.structs.replace(member(1), id="n1", address=shelf.peer.address, ports=ports)
+    assert await calls.call(at, "GET", "/v1/chunks/a", timeout_seconds=10.0) == b"x" * 1000
+    with pytest.raises(ApiError, match="broke off: more than 1000 bytes"):
+        await calls.call(at, "GET", "/v1/chunks/b", timeout_seconds=10.0)
+    await calls.close()
+
+
+def test_chunks_are_not_asked_of_who_is_revoked(shelf: Shelf) -> None:
+    chunks = MemberChunks(shelf.calls, lambda member_id: member_id == "m2")
+    with pytest.raises(MemberUnreachable, match="m2 is revoked"):
+        chunks.get(member(2), "a")
 
 
 async def test_a_member_that_is_not_there_or_another_is_unreachable(shelf: Shelf) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import ssl
 import stat
 import time
@@ -17,7 +18,7 @@ import pytest
 from sappers.errors import HubError
 from sappers.hub.credentials import AgentCredentials, create_hub_account
 from sappers.hub.server import hub_answers
-from tests.identities import make_cluster_identities, make_operator_identity
+from tests.identities import make_cluster_identities, make_identity, make_operator_identity
 from tests.integration.hubs import Hub, Inbox, eventually, hears
 
 THREE = {"a": "127.0.0.1", "b": "127.0.0.2", "c": "127.0.0.3"}
@@ -70,6 +71,31 @@ async def test_the_electorate_changes_by_reload_and_clients_stay(hub: Hub) -> No
     assert client.connected
     assert hub.supervisors["a"].starts == 1
     assert await hub.servers["b"].running_with() is None
+
+
+def shown_by(address: str, port: int) -> bytes:
+    """The certificate that a server shows to its clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((address, port), 5.0) as raw,
+        context.wrap_socket(raw) as wrapped,
+    ):
+        shown = wrapped.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(hub: Hub) -> None:
+    await hub.run("a", "b")
+    member, client = hub.members["a"], await hub.client("a")
+    at = (member.address, member.ports.hub)
+    before = await asyncio.to_thread(shown_by, *at)
+    make_identity(hub.folder, "a", hub.authority, ())
+    await hub.run("a", "b")  # as the agent asks once it has seen the new files
+    assert await asyncio.to_thread(shown_by, *at) != before
+    assert hub.supervisors["a"].starts == 1
+    assert client.connected
 
 
 async def test_running_again_changes_nothing_and_an_old_term_is_refused(hub: Hub) -> None:

@@ -19,6 +19,7 @@ from sappers.decisions.electorate import (
     choose_heir,
     plan_electorate,
 )
+from sappers.decisions.leader_time import LeaderTime
 from sappers.errors import SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import AnnounceElectorate, Command
@@ -49,8 +50,13 @@ class ElectorateKeeper:
         self._again_at = 0.0
         self._unfit_until: dict[str, float] = {}
 
-    def attend(self, replicated: ReplicatedLog) -> None:
-        """Begin the next change, if one is due and none is under way; for the leader alone."""
+    def attend(self, replicated: ReplicatedLog, steady_seconds: float) -> None:
+        """Begin the next change, if one is due and none is under way; for the leader alone.
+
+        Args:
+            replicated: The log.
+            steady_seconds: See `LeaderTime`.
+        """
         now = self._clock.monotonic()
         if (self._change is not None and not self._change.done()) or now < self._again_at:
             return
@@ -58,7 +64,8 @@ class ElectorateKeeper:
         if raft.role is not RaftRole.LEADER:
             return
         unfit = {one for one, until in self._unfit_until.items() if until > now}
-        change = plan_electorate(state, raft, unfit, self._clock.now(), self._settings)
+        time = LeaderTime(self._clock.now(), steady_seconds)
+        change = plan_electorate(state, raft, unfit, time, self._settings)
         if change is None:
             return
         if isinstance(change, WithdrawVote) and _is_alive(state, change.member_id):

@@ -38,7 +38,11 @@ class Leading(Protocol):
 
 
 class Leadership:
-    """Proposes in the term that it decided in; another leader's plan is never mixed with it."""
+    """Proposes in the term that it decided in; another leader's plan is never mixed with it.
+
+    Attributes:
+        steady_seconds: See `LeaderTime`; as of the last plan.
+    """
 
     def __init__(
         self, agent: Leading, clock: Clock, genesis: Path, fencing: FencingSettings
@@ -49,6 +53,7 @@ class Leadership:
         self._steps = StepWatch(clock)
         self._genesis = genesis
         self._is_unsure = False  # a plan may be in the log that the state does not show
+        self.steady_seconds = 0.0
 
     async def lead(self, observed: MemberObservation) -> bool:
         """Propose what the cluster lacks; what is refused is logged.
@@ -63,9 +68,9 @@ class Leadership:
         commands: Sequence[Command]
         if state.cluster_id:
             now, unstepped_seconds = self._steps.read()
-            steady_seconds = min(unstepped_seconds, observed.leading_seconds)
+            self.steady_seconds = min(unstepped_seconds, observed.leading_seconds)
             commands = reconcile_cluster(
-                state, observed, now, self._fencing, steady_seconds=steady_seconds
+                state, observed, now, self._fencing, steady_seconds=self.steady_seconds
             )
         else:
             genesis = load_genesis(self._genesis)

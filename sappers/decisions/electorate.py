@@ -17,6 +17,7 @@ from functools import cached_property
 
 import msgspec
 
+from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.scheduler import GUEST_OVERHEAD_MIB
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
@@ -56,7 +57,7 @@ def plan_electorate(
     state: ClusterState,
     raft: RaftStatus,
     unfit: Collection[str],
-    now: float,
+    time: LeaderTime,
     settings: ElectorateSettings,
 ) -> ElectorateChange | None:
     """The one change that brings the electorate closer to what it should be, or None.
@@ -65,12 +66,13 @@ def plan_electorate(
         state: The leader's state.
         raft: How the log stands, seen from the leader.
         unfit: Members that were given a vote and did not take part; others are chosen before long.
-        now: Unix time in seconds.
+        time: The leader's. A voter whose death an earlier leader stamped, by a clock that may be
+            wrong, is waited for anew.
         settings: How many voters, and how long one may be away.
     """
     if set(raft.electorate) != set(state.electorate) or not state.electorate:
         return None  # a change is under way
-    view = _View(state, raft, unfit, now, settings)
+    view = _View(state, raft, unfit, time, settings)
     if tolerance(len(view.living), view.size) < 0:
         return None
     if view.gone:
@@ -88,7 +90,7 @@ class _View:
         state: ClusterState,
         raft: RaftStatus,
         unfit: Collection[str],
-        now: float,
+        time: LeaderTime,
         settings: ElectorateSettings,
     ) -> None:
         self.state = state
@@ -112,7 +114,7 @@ class _View:
             for voter in self.voters
             if (
                 reason := _why_gone(
-                    voter, silent.get(voter.id, 0), now, settings.replace_after_seconds
+                    voter, silent.get(voter.id, 0), time, settings.replace_after_seconds
                 )
             )
         }
@@ -130,7 +132,7 @@ class _View:
             and member.id not in unfit
             and not _holds_old_vote(member)
             and member.state is MemberState.ALIVE
-            and member.seconds_in_state(now) >= SETTLED_AFTER_SECONDS
+            and LeaderTime(time.now).since(member.state_since) >= SETTLED_AFTER_SECONDS
         ]
         staying = self.size - len(self.gone) - len(self.leaving)
         self.wanted = _wanted_size(self.size, staying + len(self.spares), settings.size)
@@ -296,11 +298,11 @@ def _wanted_size(size: int, fit: int, setting: int) -> int:
     return 3 if fit >= 3 or size >= 3 else max(1, size)
 
 
-def _why_gone(voter: Member, silent_seconds: int, now: float, after_seconds: float) -> str:
+def _why_gone(voter: Member, silent_seconds: int, time: LeaderTime, after_seconds: float) -> str:
     """Why a voter must be taken for gone for good, or empty."""
     if voter.state is MemberState.LEFT:
         return f"{voter.name} has left"
-    away = voter.seconds_in_state(now)
+    away = time.since(voter.state_since)
     if voter.state is MemberState.DEAD and away >= after_seconds:
         return f"{voter.name} has been dead for {away:.0f} s"
     if _lives(voter) and silent_seconds >= after_seconds:

@@ -67,8 +67,8 @@ def reconcile_cluster(
         *reconcile_suspicions(state, observed, time),
         *plan_hub(state, observed.hub.durable),
         *plan_system_workloads(state),
-        *_report_lost(state, now),
-        *_reconcile_workloads(_Plan(state, observed.surely_ended, now, fencing)),
+        *_report_lost(state, time),
+        *_reconcile_workloads(_Plan(state, observed.surely_ended, time, fencing)),
         *reconcile_repairs(state, time),
         *_forget_old(state, observed.surely_ended, now),
     )
@@ -105,18 +105,21 @@ def _reconcile_members(state: ClusterState, gossip: tuple[Member, ...]) -> list[
     return commands
 
 
-def _gone_members(state: ClusterState, now: float) -> dict[str, Member]:
+def _gone_members(state: ClusterState, time: LeaderTime) -> dict[str, Member]:
     """Members that left, or that have been dead so long that no restart will bring them back."""
     return {
         member.id: member
         for member in state.members.values()
         if member.state is MemberState.LEFT
-        or (member.state is MemberState.DEAD and member.seconds_in_state(now) >= LOST_AFTER_SECONDS)
+        or (
+            member.state is MemberState.DEAD
+            and time.since(member.state_since) >= LOST_AFTER_SECONDS
+        )
     }
 
 
-def _report_lost(state: ClusterState, now: float) -> list[Command]:
-    gone = _gone_members(state, now)
+def _report_lost(state: ClusterState, time: LeaderTime) -> list[Command]:
+    gone = _gone_members(state, time)
     lost = [one for member_id in gone for one in state.allocations_on(member_id)]
     return [
         ReportAllocation(
@@ -139,13 +142,17 @@ class _Plan:
     """
 
     def __init__(
-        self, state: ClusterState, ended: frozenset[str], now: float, fencing: FencingSettings
+        self,
+        state: ClusterState,
+        ended: frozenset[str],
+        time: LeaderTime,
+        fencing: FencingSettings,
     ) -> None:
         self.state = state
         self.ended = ended
-        self.now = now
+        self.now = time.now
         self.fencing = fencing
-        self.gone = _gone_members(state, now)
+        self.gone = _gone_members(state, time)
         self.drained = {member for member, cordon in state.cordons.items() if cordon.drain}
 
     @cached_property

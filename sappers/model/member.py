@@ -82,14 +82,6 @@ class Member(msgspec.Struct, frozen=True):
     state_since: float = 0.0
     images: tuple[str, ...] = ()
 
-    def seconds_in_state(self, now: float) -> float:
-        """For how long the cluster has agreed on `state`, by a leader's clock.
-
-        A moment in the future was stamped by a clock that is ahead of this one. It counts as so far
-        in the past: else nothing would follow from a death before the clocks met again.
-        """
-        return abs(now - self.state_since)
-
     def lasting(self) -> Member:
         """The member without what only gossip knows: as it is registered in the log."""
         return msgspec.structs.replace(self, images=()) if self.images else self

@@ -121,7 +121,9 @@ class Watch:
         self.launched_at = self._loop.time()
         if allocation.is_exclusive:
             self._look_for_twins(allocation.workload)
-        if self.launches[allocation.id] > LAUNCHES_MAX:
+        # Each power loss of its host ends a guest once more.
+        losses = next(one.power_losses for one in self.hosts if one.name == host)
+        if self.launches[allocation.id] > LAUNCHES_MAX + losses:
             self.broke(f"a restart storm: {allocation.id} on {host} was launched"
                        f" {self.launches[allocation.id]} times")  # fmt: skip
 

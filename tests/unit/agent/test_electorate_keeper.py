@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 
@@ -76,7 +78,7 @@ class Turn:
         self.announced.extend((command, term) for command in commands)
 
     async def round(self) -> None:
-        self.keeper.attend(self.log)
+        self.keeper.attend(self.log, math.inf)
         if self.keeper._change is not None:
             await self.keeper._change
 

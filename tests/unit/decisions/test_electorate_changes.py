@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import immutables
@@ -19,6 +20,7 @@ from sappers.decisions.electorate import (
     plan_electorate,
     tolerance,
 )
+from sappers.decisions.leader_time import LeaderTime
 from sappers.model.cluster_state import ClusterState
 from sappers.model.cordon import Cordon
 from sappers.model.member import Member, MemberState, Resources
@@ -48,6 +50,7 @@ class World:
         self.unfit: set[str] = set()
         self.newcomers_vote = True
         self.settings = SETTINGS
+        self.steady_seconds = math.inf
 
     def turn(self, number: int, word: MemberState) -> None:
         before = self.state.members[f"m{number}"]
@@ -71,7 +74,10 @@ class World:
             self._set(cordons=self.state.cordons.delete(name))
 
     def plan(self) -> ElectorateChange | None:
-        return plan_electorate(self.state, self.raft(), self.unfit, self.now, self.settings)
+        return plan_electorate(self.state, self.raft(), self.unfit, self.time(), self.settings)
+
+    def time(self) -> LeaderTime:
+        return LeaderTime(self.now, self.steady_seconds)
 
     def raft(self) -> RaftStatus:
         return RaftStatus(
@@ -287,11 +293,22 @@ def test_a_newcomer_that_does_not_vote_holds_all_else_back_and_goes_in_time() ->
     assert what([it.step()]) == ["GrantVote m5"]
 
 
+def test_who_died_by_the_stamp_of_an_earlier_leader_is_waited_for_anew() -> None:
+    """That leader's clock may be an hour ahead, and the death a moment ago, or over by now."""
+    it = world(4)
+    it.turn(3, MemberState.DEAD)
+    for wrong_by in (-3600.0, 3600.0):
+        it.now, it.steady_seconds = NOW + wrong_by, AFTER - 0.1
+        assert it.plan() is None
+        it.steady_seconds = AFTER
+        assert it.plan() == WithdrawVote("m3", "host3 has been dead for 30 s")
+
+
 def test_a_change_under_way_is_waited_for() -> None:
     it = world(5)
     it.turn(2, MemberState.LEFT)
     raft = msgspec.structs.replace(it.raft(), electorate=("m1", "m2", "m3", "m4"))
-    assert plan_electorate(it.state, raft, it.unfit, it.now, SETTINGS) is None
+    assert plan_electorate(it.state, raft, it.unfit, it.time(), SETTINGS) is None
 
 
 # Under any history

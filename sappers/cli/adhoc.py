@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from sappers.cli.host_options import Check, Forks, Source
-from sappers.cli.playbook import finish
+from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.playbook import events_or_lines, extra_variables, finish
+from sappers.cli.session import Output
+
+if TYPE_CHECKING:
+    from sappers.provisioner.playbook.model import Play
 
 
 def adhoc(
@@ -18,29 +21,90 @@ def adhoc(
     *,
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",
-    become: Annotated[bool, typer.Option("--become", "-b", help="Become root by sudo.")] = False,
+    limit: Limit = None,
+    become: Annotated[bool, typer.Option("--become", "-b", help="Become root.")] = False,
+    become_user: Annotated[
+        str | None, typer.Option("--become-user", help="Become this user instead.")
+    ] = None,
+    become_method: Annotated[
+        str | None, typer.Option("--become-method", help="sudo, su or doas.")
+    ] = None,
+    ask_become_pass: Annotated[
+        bool,
+        typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas."),
+    ] = False,
+    ask_pass: Annotated[
+        bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")
+    ] = False,
+    vault_password_file: Annotated[
+        list[Path] | None,
+        typer.Option("--vault-password-file", help="A file with a password of Vault's."),
+    ] = None,
+    extra_vars: Annotated[
+        list[str] | None,
+        typer.Option("--extra-vars", "-e", help="NAME=VALUE, JSON, or @FILE; over all else."),
+    ] = None,
     check: Check = False,
     diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False,
     forks: Forks = 20,
+    skip_offline: Annotated[
+        bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="json: one event a line on stdout.")
+    ] = Output.TEXT,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
-    from sappers.cli.playbook_view import TaskLines
+    from sappers.cli import playbook_secrets
     from sappers.provisioner.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine
-    from sappers.provisioner.playbook.load import load_plays
     from sappers.provisioner.playbook.options import RunOptions
+    from sappers.provisioner.playbook.secret_texts import SecretTexts
+
+    options = RunOptions(
+        check=check,
+        diff=diff,
+        extra=extra_variables(extra_vars or []),
+        limit=limit,
+        forks=forks,
+        verbosity=1,
+        skip_offline=skip_offline,
+        become=become,
+        become_user=become_user,
+        become_method=become_method,
+    )
+    secrets = SecretTexts()
+    plays = _plays(pattern, module, arguments)
+    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=False)
+    hosts = load_inventory(inventory, decrypt, options.extra)
+    playbook_secrets.add_passwords(hosts, secrets)
+    ask = playbook_secrets.ask_secret
+    lines = events_or_lines(output, 1, secrets)
+    engine = Engine(
+        hosts,
+        options,
+        lines,
+        decrypt=decrypt,
+        password=ask("SSH password", secrets) if ask_pass else None,
+        become_password=ask("become password", secrets) if ask_become_pass else None,
+    )
+    finish(lines, engine.run(plays))
+
+
+def _plays(pattern: str, module: str, arguments: str) -> list[Play]:
+    """A playbook of one task.
+
+    Raises:
+        PlaybookError: There is no such module, or it takes other arguments.
+    """
+    from sappers.provisioner.playbook.load import load_plays
     from sappers.provisioner.playbook.source import Items, Mapping, Place, Text
 
     place = Place("(adhoc)")
-    play, task, tasks = Mapping(place), Mapping(place), Items(place)
+    play, task, tasks, plays = Mapping(place), Mapping(place), Items(place), Items(place)
     task[module] = Text(arguments, place) if arguments else None
-    tasks.append(task)
-    tasks.places.append(place)
     play.update({"hosts": pattern, "gather_facts": False, "tasks": tasks, "name": "adhoc"})
-    plays = Items(place)
-    plays.append(play)
-    plays.places.append(place)
-    options = RunOptions(check=check, diff=diff, become=become, forks=forks, verbosity=1)
-    lines = TaskLines(Console(), verbosity=1)
-    report = Engine(load_inventory(inventory), options, lines).run(load_plays(plays, Path.cwd()))
-    finish(lines, report)
+    for items, one in ((tasks, task), (plays, play)):
+        items.append(one)
+        items.places.append(place)
+    return list(load_plays(plays, Path.cwd()))

@@ -120,7 +120,7 @@ def run(
     options = RunOptions(
         check=check,
         diff=diff,
-        extra=_extra(extra_vars or []),
+        extra=extra_variables(extra_vars or []),
         tags=read_tags(tags) or frozenset({"all"}),
         skip_tags=read_tags(skip_tags),
         limit=journal.limit(limit),
@@ -140,7 +140,7 @@ def run(
     plays = [play for path in playbooks for play in load_playbook(path, decrypt)]
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
-    lines = _lines(output, verbose, secrets)
+    lines = events_or_lines(output, verbose, secrets)
     timings = Timings(lines)
     lists = syntax_check or list_hosts or list_tasks
     kept = not (lists or check or step)
@@ -185,7 +185,8 @@ def _list(
         lines.listing(engine.name_of(play), named if hosts else None, titles)
 
 
-def _lines(output: Output, verbosity: int, secrets: SecretTexts) -> TaskLines | EventLines:
+def events_or_lines(output: Output, verbosity: int, secrets: SecretTexts) -> TaskLines | EventLines:
+    """What shows a run, as `--output` says; covers secrets."""
     from sappers.cli.playbook_events import EventLines
     from sappers.cli.playbook_view import TaskLines
 
@@ -225,7 +226,12 @@ def finish(lines: TaskLines | EventLines, report: RunReport, *, can_resume: bool
         raise typer.Exit(ExitCode.UNREACHABLE)
 
 
-def _extra(given: list[str]) -> dict[str, Any]:
+def extra_variables(given: list[str]) -> dict[str, Any]:
+    """The variables of all `-e`.
+
+    Raises:
+        ConfigError: One is malformed.
+    """
     from sappers.provisioner.playbook.extra_vars import read_extra_vars
 
     found: dict[str, Any] = {}

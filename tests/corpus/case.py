@@ -152,12 +152,15 @@ def _run_ansible(case: str, root: Path, program: str, python: str, server: str) 
     outcomes = Outcomes()
     for line in map(json.loads, log.read_text().splitlines()):
         if "recap" in line:
-            count = line["counts"]
-            names = ("ok", "changed", "unreachable", "failures", "skipped", "rescued", "ignored")
-            found = {name.replace("failures", "failed"): count.get(name, 0) for name in names}
-            outcomes.recap[line["recap"]] = found
+            outcomes.recap[line["recap"]] = recap_of(line["counts"])
         else:
             entry = [line["task"], line["host"], line["outcome"], line["msg"]]
             outcomes.tasks.append(_harmless(entry, root, server))
     outcomes.tree = tree_of(root)
     return outcomes
+
+
+def recap_of(counts: Mapping[str, int]) -> dict[str, int]:
+    """Ansible's counts of one host, under the names that it prints."""
+    names = ("ok", "changed", "unreachable", "failures", "skipped", "rescued", "ignored")
+    return {name.replace("failures", "failed"): counts.get(name, 0) for name in names}

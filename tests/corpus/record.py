@@ -1,4 +1,4 @@
-"""Records what Ansible makes of it: `python -m tests.corpus.record ANSIBLE_PLAYBOOK [CASE…]`.
+"""Records what Ansible makes of it: `python -m tests.corpus.record [CASE…]`.
 
 Each case twice on the same folder; what both runs did is in `recorded/CASE.json`.
 """
@@ -6,18 +6,21 @@ Each case twice on the same folder; what both runs did is in `recorded/CASE.json
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+from sappers.config import control_home
+from tests.corpus.ansible import ensure_ansible
 from tests.corpus.case import CASES, HERE, run_ansible
 
 
 def main() -> None:
     """Record the cases named, or all."""
-    program, *names = sys.argv[1:]
-    for case in names or CASES:
+    program = str(ensure_ansible(control_home(os.environ).cache).playbook)
+    for case in sys.argv[1:] or CASES:
         root = Path(tempfile.mkdtemp(prefix="sappers-corpus-")) / "root"
         runs = [run_ansible(case, root, program, sys.executable).as_data() for _ in range(2)]
         path = HERE / "recorded" / f"{case}.json"

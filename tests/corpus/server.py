@@ -65,13 +65,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_server() -> Iterator[str]:
-    """A server while the block runs; its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def web_server(address: str = "127.0.0.1") -> Iterator[str]:
+    """A server while the block runs; where it is."""
+    server = ThreadingHTTPServer((address, 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://{address}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 
 from sappers.provisioner.host_values import read_boolean
 from sappers.provisioner.playbook.collections import COLLECTION_FILTERS
+from sappers.provisioner.playbook.hashing import password_hash
 from sappers.provisioner.playbook.templating import Undefined, plain
 
 _NAMESPACE = uuid.UUID("361E6D51-FAEC-444A-9079-341386DA8E2E")
@@ -291,6 +292,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "mandatory": _mandatory,
     "md5": lambda value: _hash(value, "md5"),
     "normpath": os.path.normpath,
+    "password_hash": password_hash,
     "path_join": _path_join,
     "pow": lambda value, power: math.pow(value, power),
     "quote": _quote,

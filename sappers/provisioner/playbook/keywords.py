@@ -31,7 +31,12 @@ PLAY = (_HANDED_DOWN - {"delegate_to"}) | {
     *_OF_PLAYS,
 }
 LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended", "pause"})
-PROMPT = frozenset({"name", "prompt", "default", "private", "confirm", "unsafe"})
+PROMPT = frozenset(
+    {
+        *("name", "prompt", "default", "private", "confirm", "unsafe"),
+        *("encrypt", "salt", "salt_size"),
+    }
+)
 ROLE = _HANDED_DOWN | {"role", "name", "when"}
 
 # Ansible's keywords, and others that are met, which are refused.
@@ -56,9 +61,6 @@ REFUSED: Mapping[str, str] = {
     "remote_user": "set ansible_user in the inventory",
     "port": "set ansible_port in the inventory",
     "accelerate": "leave it out",
-    "encrypt": "give what is encrypted already, as `openssl passwd -6` says it",
-    "salt": "give what is encrypted already, as `openssl passwd -6` says it",
-    "salt_size": "give what is encrypted already, as `openssl passwd -6` says it",
     "gather_timeout": "leave it out",
     "fact_path": "leave it out",
 }

@@ -11,6 +11,7 @@ from sappers.provisioner.playbook import keywords
 from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.handlers import names_of
+from sappers.provisioner.playbook.hashing import is_kind
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task, VarsPrompt
 from sappers.provisioner.playbook.roles import RoleFiles
@@ -332,18 +333,29 @@ def _prompts(item: Mapping) -> tuple[VarsPrompt, ...]:
         if not isinstance(one, Mapping) or not str(one.get("name", "")).isidentifier():
             raise at.error("a prompt has the `name` of a variable", hint="- name: VARIABLE")
         keywords.refuse_unknown(one, keywords.PROMPT, "prompt")
-        private, confirm = one.get("private", True), one.get("confirm", False)
-        name = str(one["name"])
-        found.append(
-            VarsPrompt(
-                name,
-                one.get("prompt", name),
-                one.get("default"),
-                to_bool(private),
-                to_bool(confirm),
-            )
-        )
+        found.append(_prompt(one))
     return tuple(found)
+
+
+def _prompt(one: Mapping) -> VarsPrompt:
+    encrypt, size = one.get("encrypt"), one.get("salt_size")
+    if encrypt is not None and not is_kind(str(encrypt)):
+        raise one.at("encrypt").error(
+            f"there is no hash {str(encrypt)!r}", hint="sha512_crypt, sha256_crypt, bcrypt"
+        )
+    if size is not None and not (isinstance(size, int) and size > 0):
+        raise one.at("salt_size").error("`salt_size` is a number of characters")
+    name = str(one["name"])
+    return VarsPrompt(
+        name,
+        one.get("prompt", name),
+        one.get("default"),
+        private=to_bool(one.get("private", True)),
+        confirm=to_bool(one.get("confirm", False)),
+        encrypt=None if encrypt is None else str(encrypt),
+        salt=None if one.get("salt") is None else str(one["salt"]),
+        salt_size=size,
+    )
 
 
 def _check_play(item: Mapping) -> None:

@@ -144,6 +144,7 @@ class VarsPrompt:
     Attributes:
         private: What is typed is not shown.
         confirm: It is asked twice.
+        encrypt: The kind of hash that the variable gets instead of what was typed.
     """
 
     name: str
@@ -151,6 +152,9 @@ class VarsPrompt:
     default: Any = None
     private: bool = True
     confirm: bool = False
+    encrypt: str | None = None
+    salt: str | None = None
+    salt_size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sappers.provisioner.playbook.hashing import password_hash
 from sappers.provisioner.playbook.model import Play, VarsPrompt
 
 Ask = Callable[[str, bool], str]
@@ -25,15 +26,21 @@ def ask_for(play: Play, extra: Mapping[str, Any], ask: Ask | None) -> dict[str, 
         if one.name in extra:
             continue
         if ask is not None:
-            found[one.name] = _answer(one, ask)
+            found[one.name] = _hashed(one, _answer(one, ask))
         elif one.default is not None:
-            found[one.name] = one.default
+            found[one.name] = _hashed(one, one.default)
         else:
             raise play.place.error(
                 f"vars_prompt: nobody is there to be asked for {one.name}",
                 hint=f"--extra-vars {one.name}=…, or a `default`",
             )
     return found
+
+
+def _hashed(one: VarsPrompt, value: Any) -> Any:
+    if one.encrypt is None:
+        return value
+    return password_hash(value, one.encrypt, one.salt, one.salt_size)
 
 
 def _answer(one: VarsPrompt, ask: Ask) -> str:

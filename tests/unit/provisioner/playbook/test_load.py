@@ -37,7 +37,12 @@ def tasks(*lines: str) -> str:
         (tasks("- ping:", "  become_method: runas"), "4:7", "become_method: `runas` is not", None),
         (tasks("- ping:", "  notify: nobody"), "4:15", "there is no handler 'nobody'", None),
         ("- hosts: all\n  vars_prompt: [{prompt: x}]\n", "2:17", "the `name` of a", "- name"),
-        ("- hosts: all\n  vars_prompt: [{name: x, encrypt: y}]\n", "2:27", "`encrypt`", "openssl"),
+        (
+            "- hosts: all\n  vars_prompt: [{name: x, encrypt: y}]\n",
+            "2:27",
+            "there is no hash 'y'",
+            "sha512_crypt",
+        ),
         (tasks("- ping:", "  debugger: always"), "4:7", "`debugger` is not supported", "--step"),
         (tasks("- include: a.yml"), "3:7", "`include` is not supported", "include_tasks"),
         (tasks("- file: {path: /a, stat: absent}"), "3:24", "`stat` is no argument", "`state`"),

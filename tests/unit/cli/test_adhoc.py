@@ -1,0 +1,66 @@
+"""`sappers-deploy adhoc` on this machine as hosts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sappers.cli.deploy import deploy_app
+from sappers.errors import SappersError
+
+Adhoc = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def adhoc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adhoc:
+    """Runs the command on all hosts; its exit code, and what it prints or is refused with."""
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts").write_text(
+        "h1 ansible_connection=local\nh2 ansible_connection=local ansible_password=kept-secret\n"
+    )
+
+    def run(*words: str, answers: str = "") -> tuple[int, str]:
+        command = ["adhoc", "all", "-i", "hosts", *words]
+        done = CliRunner().invoke(deploy_app(["adhoc"]), command, input=answers)
+        if isinstance(done.exception, SappersError):
+            return 1, f"{done.exception.message} {done.exception.hint}"
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.output
+
+    return run
+
+
+def events(output: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+
+
+def test_a_module_is_run_on_the_hosts_that_the_limit_leaves(adhoc: Adhoc, tmp_path: Path) -> None:
+    arguments = ("-m", "copy", "-a", f"content={{{{ what }}}} dest={tmp_path}/made", "-e", "what=x")
+    code, output = adhoc(*arguments, "--limit", "h2", "-o", "json")
+    told = events(output)
+    assert code == 0
+    assert [one["host"] for one in told if one["event"] == "result"] == ["h2"]
+    assert told[-1]["event"] == "recap"
+    assert (tmp_path / "made").read_text() == "x"
+    assert "changed=0" in adhoc(*arguments, "--limit", "h1")[1]
+
+
+def test_passwords_are_asked_for_and_covered(adhoc: Adhoc) -> None:
+    words = ("-a", "echo typed-one typed-two kept-secret", "-k", "-K", "-o", "json")
+    code, output = adhoc(*words, answers="typed-one\ntyped-two\n")
+    assert code == 0
+    results = [one for one in events(output) if one["event"] == "result"]
+    assert len(results) == 2
+    assert not any(secret in output for secret in ("typed-one", "typed-two", "kept-secret"))
+
+
+def test_what_fails_gives_the_exit_code_of_a_playbook(adhoc: Adhoc) -> None:
+    assert adhoc("-a", "/bin/false")[0] == 2
+    assert "did you mean `shell`" in adhoc("-m", "shel")[1]
+    assert adhoc("-e", "{broken")[0] == 1

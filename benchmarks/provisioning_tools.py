@@ -33,6 +33,8 @@ class Tool:
         argv: Called with how many hosts there are.
         speed_aim: How many times as long as ours it should take at least; 0 for no aim.
         plays: It brings the play; else it only says what the least is that one could need.
+        slow: It takes so long that it runs less often.
+        at_many: It is measured on many hosts, too.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Tool:
     environment: Mapping[str, str] = field(default_factory=dict)
     speed_aim: float = 0.0
     plays: bool = True
+    slow: bool = False
+    at_many: bool = True
 
 
 def ensure_peers(cache: Path, say: Callable[[str], None]) -> Path:
@@ -113,8 +117,8 @@ def tools(peers: Path, folder: Path, inventory: Path) -> list[Tool]:
         return [str(own), "playbook", "run", "site.yml", "-i", str(inventory), "-f", str(hosts)]
 
     return [
-        Tool("Ansible, pipelining", by_ansible, ansible, speed_aim=30),
-        Tool("Ansible with Mitogen", by_ansible, ansible | mitogen),
+        Tool("Ansible, pipelining", by_ansible, ansible, speed_aim=30, slow=True),
+        Tool("Ansible with Mitogen", by_ansible, ansible | mitogen, slow=True, at_many=False),
         Tool("pyinfra", by_pyinfra, speed_aim=3),
         Tool("login and `true`, by Fabric", by_ssh, plays=False),
         Tool(OURS, by_us),

@@ -55,6 +55,9 @@ def adhoc(
     ] = Output.TEXT,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
+    from sappers.provisioner.ssh_import import import_ssh
+
+    import_ssh()
     from sappers.cli import playbook_secrets
     from sappers.provisioner.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine

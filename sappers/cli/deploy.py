@@ -23,7 +23,7 @@ bootstrap: a host failed, or the cluster is not complete · 4 a host, or every m
 unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
 """
 
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+_OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _COMMANDS = {
     name: f"sappers.cli.{name}:{name}"
     for name in (

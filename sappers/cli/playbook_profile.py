@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -12,42 +11,11 @@ from rich.text import Text
 
 from sappers.cli.harmless import harmless
 from sappers.provisioner.playbook.engine import RunReport
-from sappers.provisioner.playbook.judge import Judged
-from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.play_run import Watcher
 
 TASKS_SHOWN_MAX = 20
 HOSTS_IN_TABLE_MAX = 4
 BAR_WIDTH = 20
 _PARTS = (("connecting", "▒", "cyan"), ("tasks", "█", "green"), ("waiting", "░", "dim"))
-
-
-@dataclass
-class Timings:
-    """What took how long; a watcher that hands on what it hears.
-
-    Attributes:
-        tasks: Seconds by host, by the task's number and name.
-    """
-
-    below: Watcher
-    tasks: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
-    _current: tuple[int, str] = (0, "")
-
-    def play(self, name: str) -> None:
-        """A play begins."""
-        self.below.play(name)
-
-    def task(self, task: Task, name: str) -> None:
-        """The results of a task follow."""
-        self._current = (len(self.tasks) + 1, name)
-        self.tasks[self._current] = {}
-        self.below.task(task, name)
-
-    def result(self, host: str, judged: Judged) -> None:
-        """How it ended on a host."""
-        self.tasks[self._current][host] = judged.seconds
-        self.below.result(host, judged)
 
 
 def render_profile(tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport

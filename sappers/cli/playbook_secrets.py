@@ -11,7 +11,6 @@ import typer
 from sappers.errors import ConfigError
 from sappers.provisioner.host_values import Secret
 from sappers.provisioner.playbook.secret_texts import SecretTexts
-from sappers.security.vault import open_vault
 
 if TYPE_CHECKING:
     from sappers.provisioner.inventory import Inventory
@@ -54,6 +53,9 @@ def vault_opener(files: list[Path], secrets: SecretTexts, *, ask: bool) -> Decry
         passwords.append(ask_secret("Vault password", secrets).reveal())
 
     def decrypt(envelope: str) -> str:
+        # Imported late: few inventories have envelopes.
+        from sappers.security.vault import open_vault
+
         text = open_vault(envelope, passwords)
         secrets.add(text)
         return text

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.text import Text
 
 from sappers.cli.harmless import harmless
-from sappers.cli.playbook_profile import render_profile
 from sappers.provisioner.playbook.engine import RunReport
 from sappers.provisioner.playbook.judge import Judged, Outcome
 from sappers.provisioner.playbook.model import Task
@@ -122,6 +121,8 @@ class TaskLines:
         self, tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
     ) -> None:
         """Where the time went."""
+        from sappers.cli.playbook_profile import render_profile
+
         shown = {(number, self._hide(name)): took for (number, name), took in tasks.items()}
         self._console.print(render_profile(shown, report), highlight=False)
 

@@ -1,4 +1,7 @@
-"""Which cluster a command works on, and a client for it."""
+"""Which cluster a command works on, and a client for it.
+
+What asks members is imported when they are asked: commands that ask none do without.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from sappers.api.operator_client import Endpoint, OpenForward, OperatorClient
 from sappers.config import control_home
 from sappers.errors import ConfigError, HostUnreachable
 from sappers.model.limits import WorkloadName
@@ -24,7 +26,9 @@ from sappers.provisioner.cluster_record import (
     last_cluster_name,
     load_record,
 )
-from sappers.security.identity import load_identity
+
+if TYPE_CHECKING:
+    from sappers.api.operator_client import Endpoint, OpenForward, OperatorClient
 
 
 class Output(StrEnum):
@@ -57,6 +61,9 @@ def open_cluster(cluster: str | None, address: str | None) -> Iterator[OperatorC
         ConfigError: No such cluster is known here, or the address is none.
         IdentityError: The operator's certificate is missing or damaged.
     """
+    from sappers.api.operator_client import OperatorClient
+    from sappers.security.identity import load_identity
+
     folder = cluster_folder(cluster)
     identity = load_identity(folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
     if address is not None:
@@ -103,6 +110,8 @@ def checked_name(name: str, what: str = "workload") -> str:
 
 def endpoints_of(record: ClusterRecord) -> list[Endpoint]:
     """Where the cluster's members were when it was bootstrapped."""
+    from sappers.api.operator_client import Endpoint
+
     return [
         Endpoint(member.name, member.address, member.http_port, member.node_id)
         for member in record.members
@@ -115,6 +124,8 @@ def endpoint_at(address: str) -> Endpoint:
     Raises:
         ConfigError: It is none of these.
     """
+    from sappers.api.operator_client import Endpoint
+
     host, separator, port = address, "", ""
     if address.startswith("["):
         host, _, rest = address[1:].partition("]")

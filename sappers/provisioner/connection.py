@@ -14,7 +14,7 @@ from fabric import Connection as FabricConnection
 
 from sappers.errors import HostUnreachable
 from sappers.provisioner.executor import Executor
-from sappers.provisioner.executor_start import Account, start_program
+from sappers.provisioner.executor_start import MODULES, TASK_MODULES, Account, start_program
 from sappers.provisioner.host import Host
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.raw_command import RawCommand, run_over
@@ -90,18 +90,26 @@ class Connection:
         transport: paramiko.Transport = self._chain[-1].transport
         return transport
 
-    def start_executor(self, account: Account | None = None) -> Executor:
+    def start_executor(
+        self, account: Account | None = None, *, runs_tasks: bool = False
+    ) -> Executor:
         """Start the executor on the host, as the account says; else as the host's `become` does.
 
         A Python below 3.11 (from 3.8) runs the executor too: see `Facts.python_version`.
+
+        Args:
+            runs_tasks: For a `TaskSession`, which else sends what it needs.
 
         Raises:
             HostUnreachable: The connection is gone.
             HostUnfit: No Python 3.8 or newer.
             PrivilegeError: sudo refuses, is missing or wants a password that we have not.
         """
-        started = start_program(self._transport, account or self.host)
-        executor = Executor(self.host.name, started.channel, started.rest, started.bytecode)
+        modules = MODULES + TASK_MODULES if runs_tasks else MODULES
+        started = start_program(self._transport, account or self.host, modules=modules)
+        executor = Executor(
+            self.host.name, started.channel, started.rest, started.bytecode, runs_tasks=runs_tasks
+        )
         self._executors.append(executor)
         return executor
 

@@ -83,10 +83,22 @@ class Executor:
     """
 
     def __init__(
-        self, host: str, channel: paramiko.Channel, rest: bytes = b"", bytecode: str = ""
+        self,
+        host: str,
+        channel: paramiko.Channel,
+        rest: bytes = b"",
+        bytecode: str = "",
+        *,
+        runs_tasks: bool = False,
     ) -> None:
-        """`bytecode`: which the host's Python reads, as `StartedChannel` has it."""
+        """What `start_program` has started.
+
+        Args:
+            bytecode: Which the host's Python reads, as `StartedChannel` has it.
+            runs_tasks: What runs tasks is part of it.
+        """
         self.bytecode = bytecode
+        self.runs_tasks = runs_tasks
         self._host = host
         self._channel = ExecutorChannel(host, channel, rest)
 

@@ -29,12 +29,18 @@ START_SECONDS = 30.0
 READ_BYTES = 64 * 1024
 OUTPUT_BYTES_MAX = 64 * 1024
 PACKAGE = "sappers.provisioner.remote"
-# In this order: each imports those before it alone.
-_MODULES = ("wire", "commands", "files", "facts", "main")
-# Sent when a playbook's first task is.
-TASK_MODULES = (
+# In this order: each imports those before it alone, and the last has what is called.
+_PARTS = ("digests", "wire", "commands", "files", "facts", "main")
+MODULES = tuple(f"{PACKAGE}.{name}" for name in _PARTS)
+# What runs tasks of playbooks beside them; and of it what their modules may import.
+TASK_PARTS = ("record", "step", "spec")
+_RUNNING_TASKS = (
     "accounts", "pretence", "system", "contents", "web", "archives", "perform", "tasks",
 )  # fmt: skip
+TASK_MODULES = (
+    *(f"sappers.provisioner.modules.{name}" for name in TASK_PARTS),
+    *(f"{PACKAGE}.{name}" for name in _RUNNING_TASKS),
+)
 
 _ENTRY = "import sys; exec(sys.argv[2])"
 # A Python that is too old for the agent looks for a newer one to take its place.
@@ -136,12 +142,17 @@ class StartedChannel:
 
 
 def start_program(
-    transport: paramiko.Transport, host: Account, *, compiles: bool = True
+    transport: paramiko.Transport,
+    host: Account,
+    *,
+    compiles: bool = True,
+    modules: tuple[str, ...] = MODULES,
 ) -> StartedChannel:
     """Run the executor on the host.
 
     Args:
         compiles: This machine compiles what the host can take compiled.
+        modules: What it is made of.
 
     Raises:
         HostUnreachable: The connection is gone, or the host does not answer in time.
@@ -155,8 +166,8 @@ def start_program(
         channel.exec_command(_command(host, word))
         rest, bytecode = _Dialogue(channel, host, word).until_started()
         bytecode = bytecode if compiles else ""
-        modules = bundle(bytecode)
-        channel.sendall(f"{len(modules):08d}".encode() + modules)
+        sent = program(modules, bytecode)
+        channel.sendall(f"{len(sent):08d}".encode() + sent)
     except (paramiko.SSHException, OSError, EOFError) as error:
         if isinstance(error, HostUnreachable | PrivilegeError):
             raise
@@ -173,11 +184,6 @@ def _command(host: Account, word: str) -> str:
     arguments = [word, user, _ENTRY, _LOADER, *pythons]
     shell = _SHELL + becoming(host.become_method, has_password=host.become_password is not None)
     return shlex.join(["/bin/sh", "-c", shell, "sh", *arguments])
-
-
-def bundle(bytecode: str) -> bytes:
-    """The executor's modules as one compressed program, for hosts that read this bytecode."""
-    return program(tuple(f"{PACKAGE}.{name}" for name in _MODULES), bytecode)
 
 
 class _Dialogue:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sappers.provisioner.executor import Executor
-from sappers.provisioner.executor_start import Account, start_program
+from sappers.provisioner.executor_start import MODULES, TASK_MODULES, Account, start_program
 from sappers.provisioner.host import Host
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.raw_command import RawCommand, run_here
@@ -113,7 +113,9 @@ class LocalConnection:
         """The user that we are."""
         return os.environ.get("USER") or str(os.geteuid())
 
-    def start_executor(self, account: Account | None = None) -> Executor:
+    def start_executor(
+        self, account: Account | None = None, *, runs_tasks: bool = False
+    ) -> Executor:
         """Start the executor. Raises as `Connection.start_executor`."""
         wanted = account or replace(self.host, become=False)
         here = _Here(
@@ -125,8 +127,11 @@ class LocalConnection:
             wanted.python_interpreter or sys.executable,
         )
         transport: Any = _LocalTransport()
-        started = start_program(transport, here)
-        executor = Executor(self.host.name, started.channel, started.rest, started.bytecode)
+        modules = MODULES + TASK_MODULES if runs_tasks else MODULES
+        started = start_program(transport, here, modules=modules)
+        executor = Executor(
+            self.host.name, started.channel, started.rest, started.bytecode, runs_tasks=runs_tasks
+        )
         self._executors.append(executor)
         return executor
 

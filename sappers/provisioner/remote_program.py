@@ -9,11 +9,13 @@ import marshal
 import zlib
 from functools import cache
 from importlib import resources
-from importlib.util import MAGIC_NUMBER
+from importlib.util import MAGIC_NUMBER, find_spec
 from types import CodeType
+from typing import Any
 
 # What a host says of its Python, where it reads what ours has compiled.
 OWN_BYTECODE = MAGIC_NUMBER.hex()
+_LEVEL = 1  # 10 % larger than by the default, and made in a third of the time
 _MARSHAL_VERSION = 4  # all Pythons from 3.4 on read it
 
 
@@ -26,7 +28,8 @@ def program(names: tuple[str, ...], bytecode: str) -> bytes:
         bytecode: What the host says that it reads.
     """
     return zlib.compress(
-        marshal.dumps([(name, _part(name, bytecode)) for name in names], _MARSHAL_VERSION)
+        marshal.dumps([(name, _part(name, bytecode)) for name in names], _MARSHAL_VERSION),
+        _LEVEL,
     )
 
 
@@ -39,7 +42,19 @@ def source_of(name: str) -> str:
 
 @cache
 def _part(name: str, bytecode: str) -> str | CodeType:
-    text = source_of(name)
-    if bytecode != OWN_BYTECODE:
-        return text
-    return compile(text, f"<{name}>", "exec", dont_inherit=True)
+    return _code_of(name) if bytecode == OWN_BYTECODE else source_of(name)
+
+
+def _code_of(name: str) -> CodeType:
+    """A module compiled, without this machine's path of it.
+
+    As the import system keeps it beside the source: compiling all anew is a tenth of a short run.
+    """
+    spec = find_spec(name)
+    loader: Any = spec.loader if spec else None
+    return _called(loader.get_code(name), f"<{name}>")
+
+
+def _called(code: CodeType, name: str) -> CodeType:
+    inner = (_called(one, name) if isinstance(one, CodeType) else one for one in code.co_consts)
+    return code.replace(co_filename=name, co_consts=tuple(inner))

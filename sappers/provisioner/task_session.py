@@ -15,7 +15,7 @@ from typing import Any
 
 from sappers.errors import HostError
 from sappers.provisioner.executor import Executor
-from sappers.provisioner.executor_start import PACKAGE, TASK_MODULES
+from sappers.provisioner.executor_start import TASK_MODULES, TASK_PARTS
 from sappers.provisioner.file_upload import CHUNKS_UNDER_WAY_MAX, ChunkEncoder, chunks_of
 from sappers.provisioner.remote_program import program, source_of
 
@@ -35,7 +35,7 @@ class TaskSession:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._loaded: set[str] = set()
+        self._loaded = set(TASK_PARTS) if executor.runs_tasks else set()
 
     def run(
         self, groups: Sequence[Mapping[str, Any]], blobs: Mapping[str, Content], taken: Taken
@@ -53,14 +53,18 @@ class TaskSession:
         """
         channel = self._executor.channel
         with channel.exclusive():
-            self._load({task["module"] for group in groups for task in group["tasks"]})
+            if not self._loaded:
+                self._make_able()
+            names = self._missing({task["module"] for group in groups for task in group["tasks"]})
+            modules = self._program(names)
             small = {
                 digest: base64.b64encode(content).decode()
                 for digest, content in blobs.items()
                 if isinstance(content, bytes) and len(content) <= INLINE_BYTES_MAX
             }
             request = json.dumps({"groups": groups, "blobs": small}).encode()
-            number = channel.begin({"op": "tasks"}, zlib.compress(request, 1))
+            body = modules + zlib.compress(request, 1)
+            number = channel.begin({"op": "tasks", "modules": len(modules)}, body)
             head, body = channel.receive(number)
             while "event" in head:
                 if head["event"] == "task":
@@ -73,24 +77,24 @@ class TaskSession:
                 head, body = channel.receive(number)
         if "error" in head:
             raise HostError(self._executor.host, f"tasks cannot be run: {head['error']['message']}")
-
-    def _load(self, wanted: set[str]) -> None:
-        """Send the program that runs tasks, and the modules that were not sent before."""
-        first = not self._loaded
-        needed = _with_imports(wanted | {"step", "spec"})
-        names = tuple(name for name in needed if name not in self._loaded)
-        if not names:
-            return
-        full = [f"{_MODULES}.{name}" for name in names]
-        if first:  # what runs them comes last: it is what is attached
-            full += [f"{PACKAGE}.{name}" for name in TASK_MODULES]
-        request = {"op": "extend", "attach": first}
-        modules = program(tuple(full), self._executor.bytecode)
-        head, _ = self._executor.channel.call(request, modules)
-        if "error" in head:
-            message = f"modules cannot be loaded: {head['error']['message']}"
-            raise HostError(self._executor.host, message)
         self._loaded.update(names)
+
+    def _make_able(self) -> None:
+        """Have an executor run tasks that was not started for it."""
+        modules = program(TASK_MODULES, self._executor.bytecode)
+        head, _ = self._executor.channel.call({"op": "extend", "attach": True}, modules)
+        if "error" in head:
+            message = f"it cannot be made to run tasks: {head['error']['message']}"
+            raise HostError(self._executor.host, message)
+        self._loaded.update(TASK_PARTS)
+
+    def _missing(self, wanted: set[str]) -> list[str]:
+        """Of modules, and of those they import, the ones that were not sent before."""
+        return [name for name in _with_imports(wanted) if name not in self._loaded]
+
+    def _program(self, names: Sequence[str]) -> bytes:
+        full = tuple(f"{_MODULES}.{name}" for name in names)
+        return program(full, self._executor.bytecode) if full else b""
 
     def _result(self, body: bytes) -> dict[str, Any]:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any, Dict, Generator, List, Optional, Tuple, Union
 
@@ -243,4 +242,6 @@ def parent_of(path: str) -> str:
 
 
 def _sha256(content: bytes) -> str:
+    import hashlib  # takes long to load, and most contents come with their digests
+
     return hashlib.sha256(content).hexdigest()

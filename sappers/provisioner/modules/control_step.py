@@ -8,35 +8,37 @@ by data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from sappers.provisioner.modules.record import Record
 
 
-class OnHost(NamedTuple):
+class OnHost(Record):
     """A module is run on the host; its result. `unreachable` is in it where the host is away."""
 
     module: str
     args: Mapping[str, Any]
 
 
-class Raw(NamedTuple):
+class Raw(Record):
     """A command line is run in the host's shell, without Python; `step.Completed`."""
 
     line: str
     executable: str | None = None
 
 
-class Disconnect(NamedTuple):
+class Disconnect(Record):
     """The connection to the host is closed; what asks the host next opens another."""
 
 
-class Prompt(NamedTuple):
+class Prompt(Record):
     """What a person answers; None where nobody can be asked."""
 
     text: str
     echo: bool = True
 
 
-class Kept(NamedTuple):
+class Kept(Record):
     """SHA-1 of a file of the control machine, below a folder; None where there is none.
 
     Attributes:
@@ -47,7 +49,7 @@ class Kept(NamedTuple):
     names: tuple[str, ...]
 
 
-class Keep(NamedTuple):
+class Keep(Record):
     """A part of a file is written below a folder of the control machine.
 
     Attributes:
@@ -65,5 +67,5 @@ class Keep(NamedTuple):
     sha1: str | None = None
 
 
-class Now(NamedTuple):
+class Now(Record):
     """Seconds since 1970."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from typing import Any, Dict
 
@@ -70,9 +69,15 @@ def plan(task: step.Task) -> step.Plan:
     return (yield from _put(args, args["dest"], step.Blob(**blob)))
 
 
+def _sha1(content: bytes) -> str:
+    import hashlib  # takes long to load, and most contents come with their digests
+
+    return hashlib.sha1(content).hexdigest()
+
+
 def _put(args: Dict[str, Any], dest: str, content: Any) -> step.Plan:
     dest = yield from _destination(args, dest)
-    sha1 = content.sha1 if isinstance(content, step.Blob) else hashlib.sha1(content).hexdigest()
+    sha1 = content.sha1 if isinstance(content, step.Blob) else _sha1(content)
     if args["checksum"] and args["checksum"] != sha1:
         raise step.Failed("the source's checksum is {}, not {}".format(sha1, args["checksum"]))
     found = yield step.Stat(dest, True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, Tuple
+
+from sappers.provisioner.modules.record import Record
 
 
-class Argument(NamedTuple):
+class Argument(Record):
     """One argument of a module.
 
     Attributes:
@@ -25,7 +27,7 @@ class Argument(NamedTuple):
     elements: str = "str"
 
 
-class Module(NamedTuple):
+class Module(Record):
     """A module as its file declares it.
 
     Attributes:

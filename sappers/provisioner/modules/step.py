@@ -8,7 +8,9 @@ answers that they would get had the effects been done.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Generator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Generator, Optional, Sequence, Tuple, Union
+
+from sappers.provisioner.modules.record import Record
 
 
 class Failed(Exception):
@@ -20,7 +22,7 @@ class Failed(Exception):
         self.result = result
 
 
-class Found(NamedTuple):
+class Found(Record):
     """What is at a path.
 
     Attributes:
@@ -41,7 +43,7 @@ class Found(NamedTuple):
     raw: Dict[str, Any]
 
 
-class Completed(NamedTuple):
+class Completed(Record):
     """How a program ended; `began` and `ended` in seconds since 1970."""
 
     code: int
@@ -61,7 +63,7 @@ class Completed(NamedTuple):
         return self.stderr.decode("utf-8", "replace")
 
 
-class Blob(NamedTuple):
+class Blob(Record):
     """Content that may still be on the control machine; it travels when a step writes it."""
 
     sha256: str
@@ -69,7 +71,7 @@ class Blob(NamedTuple):
     size: int
 
 
-class Stat(NamedTuple):
+class Stat(Record):
     """Question: what is at a path; a `Found` or None."""
 
     path: str
@@ -77,7 +79,7 @@ class Stat(NamedTuple):
     digests: Tuple[str, ...] = ()
 
 
-class Read(NamedTuple):
+class Read(Record):
     """Question: a regular file's content; bytes, or None where there is none.
 
     Attributes:
@@ -88,29 +90,29 @@ class Read(NamedTuple):
     no_links: bool = False
 
 
-class Names(NamedTuple):
+class Names(Record):
     """Question: the names in a folder, sorted; None where there is no folder."""
 
     path: str
 
 
-class Glob(NamedTuple):
+class Glob(Record):
     """Question: the paths that match a shell pattern, sorted."""
 
     pattern: str
 
 
-class RealPath(NamedTuple):
+class RealPath(Record):
     """Question: a path with all its links followed."""
 
     path: str
 
 
-class System(NamedTuple):
+class System(Record):
     """Question: what only system calls tell, as `remote.system.describe` says."""
 
 
-class Connect(NamedTuple):
+class Connect(Record):
     """Question: whether a port takes a connection."""
 
     host: str
@@ -118,13 +120,13 @@ class Connect(NamedTuple):
     seconds: float
 
 
-class Access(NamedTuple):
+class Access(Record):
     """Question: what the user may do with what is at a path; letters of `rwx`."""
 
     path: str
 
 
-class Account(NamedTuple):
+class Account(Record):
     """Question: an entry of passwd, group or shadow, by name or number; a dictionary or None.
 
     An empty name is whoever the executor runs as.
@@ -134,7 +136,7 @@ class Account(NamedTuple):
     name: str
 
 
-class Ask(NamedTuple):
+class Ask(Record):
     """Question: what a program says that changes nothing; `Completed`, code 127 if there is none.
 
     Attributes:
@@ -147,13 +149,13 @@ class Ask(NamedTuple):
     timeout_seconds: float = 60.0
 
 
-class Expand(NamedTuple):
+class Expand(Record):
     """Question: texts with `~` and environment variables expanded."""
 
     texts: Tuple[str, ...]
 
 
-class WriteFile(NamedTuple):
+class WriteFile(Record):
     """Effect: a file has this content, mode and owner; written beside and renamed over links, too.
 
     Attributes:
@@ -168,7 +170,7 @@ class WriteFile(NamedTuple):
     no_links: bool = False
 
 
-class MakeFolder(NamedTuple):
+class MakeFolder(Record):
     """Effect: a folder is made; its parent exists."""
 
     path: str
@@ -177,7 +179,7 @@ class MakeFolder(NamedTuple):
     gid: int
 
 
-class SetAttributes(NamedTuple):
+class SetAttributes(Record):
     """Effect: mode and owner of what exists; None: stays."""
 
     path: str
@@ -187,7 +189,7 @@ class SetAttributes(NamedTuple):
     follow: bool = True
 
 
-class MakeLink(NamedTuple):
+class MakeLink(Record):
     """Effect: a link, symbolic or hard, takes the place of what is no folder."""
 
     path: str
@@ -195,7 +197,7 @@ class MakeLink(NamedTuple):
     hard: bool = False
 
 
-class Touch(NamedTuple):
+class Touch(Record):
     """Effect: times of a file in seconds, None for now; it is made empty where there is none."""
 
     path: str
@@ -204,20 +206,20 @@ class Touch(NamedTuple):
     mode: int = 0o644
 
 
-class CopyFile(NamedTuple):
+class CopyFile(Record):
     """Effect: a copy of a file with its mode, owner and times, as backups are."""
 
     source: str
     path: str
 
 
-class Remove(NamedTuple):
+class Remove(Record):
     """Effect: nothing is at a path; folders go with all they hold, links are not followed."""
 
     path: str
 
 
-class Execute(NamedTuple):
+class Execute(Record):
     """Effect: a program is run; `Completed`. In check mode it is taken to succeed silently.
 
     Attributes:
@@ -234,7 +236,7 @@ class Execute(NamedTuple):
     implies: Tuple[Tuple[str, Any], ...] = ()
 
 
-class Try(NamedTuple):
+class Try(Record):
     """Question: what a program says of a content, put into a file that is gone after it.
 
     Attributes:
@@ -245,13 +247,13 @@ class Try(NamedTuple):
     command: Tuple[str, ...]
 
 
-class Pause(NamedTuple):
+class Pause(Record):
     """Question: wait so long; the clock's seconds after it."""
 
     seconds: float
 
 
-class Request(NamedTuple):
+class Request(Record):
     """Question: what a server answers; `Response`.
 
     Attributes:
@@ -280,7 +282,7 @@ class Request(NamedTuple):
     folder: Optional[str] = None
 
 
-class Response(NamedTuple):
+class Response(Record):
     """What a server said; status -1: there was no answer, `reason` says why.
 
     Attributes:
@@ -297,20 +299,20 @@ class Response(NamedTuple):
     md5: str = ""
 
 
-class Load(NamedTuple):
+class Load(Record):
     """Question: the bytes of a content that came with the task, or with a `Response`."""
 
     blob: Blob
 
 
-class Digest(NamedTuple):
+class Digest(Record):
     """Question: another digest of a content, hex."""
 
     blob: Blob
     algorithm: str
 
 
-class Member(NamedTuple):
+class Member(Record):
     """What an archive holds at a name.
 
     Attributes:
@@ -330,7 +332,7 @@ class Member(NamedTuple):
     target: str
 
 
-class Members(NamedTuple):
+class Members(Record):
     """Question: what an archive holds; pairs of a `Member` and what is at its place (`Found`).
 
     Attributes:
@@ -342,7 +344,7 @@ class Members(NamedTuple):
     folder: str
 
 
-class Unpack(NamedTuple):
+class Unpack(Record):
     """Effect: members of an archive are in a folder, with mode, owner, time; never outside it."""
 
     source: Union[str, Blob]
@@ -350,7 +352,7 @@ class Unpack(NamedTuple):
     members: Tuple[Member, ...]
 
 
-class ReadPart(NamedTuple):
+class ReadPart(Record):
     """Question: so many bytes of a file from an offset on, fewer at its end."""
 
     path: str
@@ -365,7 +367,7 @@ Plan = Generator[Any, Any, Dict[str, Any]]
 Steps = Generator[Any, Any, Any]  # a part of a plan, with whatever it returns
 
 
-class Task(NamedTuple):
+class Task(Record):
     """What a module is asked to do.
 
     Attributes:

@@ -11,7 +11,7 @@ from sappers.provisioner import modules
 from sappers.provisioner.modules.spec import Module
 
 # What travels with every module, or is no module of its own.
-SHARED = ("spec", "step", "control_step")
+SHARED = ("record", "spec", "step", "control_step")
 COLLECTIONS = ("ansible.builtin", "ansible.legacy", "ansible.posix", "community.general")
 ALIASES = {"systemd_service": "systemd", "dnf5": "dnf", "yum": "dnf"}
 # Not modules of files: the engine itself does them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from sappers.errors import HostError, HostOffline
@@ -46,6 +46,23 @@ class HostLink:
         self._lock = threading.Lock()
         self._connection: Connection | LocalConnection | None = None
         self._sessions: dict[tuple[str | None, str | None], TaskSession] = {}
+        self._coming: tuple[str | None, str | None, Future[None]] | None = None
+
+    def approach(self, user: str | None, method: str | None = None) -> None:
+        """Begin to get what `session` will be asked for next; what goes wrong it tells then."""
+        if self._coming is not None or self._sessions:
+            return
+        coming: Future[None] = Future()
+        self._coming = user, method, coming
+
+        def come() -> None:
+            try:
+                self._timed_session(user, method)
+                coming.set_result(None)
+            except BaseException as error:  # for who waits for it
+                coming.set_exception(error)
+
+        threading.Thread(target=come, daemon=True).start()
 
     def session(self, user: str | None, method: str | None = None) -> TaskSession:
         """The executor of a user.
@@ -58,6 +75,12 @@ class HostLink:
             HostUnreachable: No connection can be had.
             HostError: No executor, or the user may not become another.
         """
+        if self._coming is not None and self._coming[:2] == (user, method):
+            coming, self._coming = self._coming[2], None
+            coming.result()
+        return self._timed_session(user, method)
+
+    def _timed_session(self, user: str | None, method: str | None) -> TaskSession:
         with self._lock:
             began = self._clock()
             try:
@@ -93,7 +116,7 @@ class HostLink:
                 self.host.become_password,
                 self.host.python_interpreter,
             )
-            self._sessions[key] = TaskSession(connection.start_executor(account))
+            self._sessions[key] = TaskSession(connection.start_executor(account, runs_tasks=True))
         return self._sessions[key]
 
     def raw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -285,6 +286,12 @@ class PlayRun:
         """The executor for a task: the host's, or of whom it is delegated to."""
         target = self._target(host, prepared)
         return self._run.links.link(target).session(prepared.user, prepared.become_method)
+
+    def approach(self, host: str, prepared: Prepared) -> None:
+        """Begin to log in and to start the executor, beside what is prepared meanwhile."""
+        with contextlib.suppress(HostError):  # said when the session is asked for
+            link = self._run.links.link(self._target(host, prepared))
+            link.approach(prepared.user, prepared.become_method)
 
     def raw(self, host: str, prepared: Prepared, line: str, executable: str | None) -> Completed:
         """How a command line ended that was run without Python."""

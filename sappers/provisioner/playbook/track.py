@@ -44,6 +44,9 @@ class Surroundings(Reach, Protocol):
     def tell(self, host: str, judged: Judged) -> None:
         """A task has ended."""
 
+    def approach(self, host: str, prepared: Prepared) -> None:
+        """Begin to get the executor that a task needs; what goes wrong shows when it is asked."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -115,6 +118,8 @@ class HostTrack:
             if prepared is None:
                 break
             self._waiting.append(prepared)
+            if prepared.calls and not prepared.is_conducted:
+                self._around.approach(self._state.name, prepared)
             self._draft = _drafted(self._draft, prepared)
             if _has_to_end(prepared):
                 self.flush()

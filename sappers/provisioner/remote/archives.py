@@ -13,16 +13,17 @@ import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.modules.record import Record
 from sappers.provisioner.remote import files
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-class _Entry(NamedTuple):
+class _Entry(Record):
     member: step.Member
     opened: Callable[[], Any]
 

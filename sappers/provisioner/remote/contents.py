@@ -5,13 +5,12 @@ What is downloaded is in files without a name, so that nothing of it is left whe
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.remote import files
+from sappers.provisioner.remote import digests, files
 
 LOADED_BYTES_MAX = 32 * 1024 * 1024
 
@@ -35,7 +34,8 @@ class Contents:
 
     def keep(self, chunks: Iterator[bytes], folder: str | None) -> tuple[step.Blob, str]:
         """Keep a content for this task; what it is called, and its MD5."""
-        import tempfile  # takes long to load, and few tasks need it
+        import hashlib  # takes long to load, and few tasks need it
+        import tempfile
 
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 — kept until the task ends
         digests = [hashlib.new(name) for name in ("sha256", "sha1", "md5")]
@@ -78,10 +78,10 @@ class Contents:
 
     def digest(self, blob: step.Blob, algorithm: str) -> str:
         """Another digest of a content."""
-        digest = hashlib.new(algorithm)
+        digest = digests.new(algorithm, blob.size)
         for chunk in self.chunks(blob):
             digest.update(chunk)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
 
     def opened(self, source: str | step.Blob) -> Any:
         """A file, or a content, to read anywhere in it; the caller closes it."""

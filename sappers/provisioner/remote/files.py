@@ -10,12 +10,13 @@ import contextlib
 import errno
 import fcntl
 import grp
-import hashlib
 import os
 import pwd
 import stat
 from collections.abc import Iterator
 from typing import Any
+
+from sappers.provisioner.remote import digests
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -30,12 +31,12 @@ class Held(Exception):
 
 def digest_of(path: str) -> str:
     """SHA-256 of a file, hex."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
+        digest = digests.new("sha256", os.fstat(file.fileno()).st_size)
         while True:
             chunk = file.read(CHUNK_BYTES)
             if not chunk:
-                return digest.hexdigest()
+                return str(digest.hexdigest())
             digest.update(chunk)
 
 
@@ -229,7 +230,7 @@ class FileWrite:
             raise OSError(errno.ENOSPC, f"{self._size} bytes needed, {free} free")
 
     def _fill(self, descriptor: int, chunks: Iterator[bytes]) -> None:
-        digest = hashlib.sha256()
+        digest = digests.new("sha256", self._size)
         for chunk in chunks:
             digest.update(chunk)
             left = memoryview(chunk)

@@ -188,20 +188,30 @@ class Executor:
 
     def _extend(self, head: dict[str, Any], body: bytes) -> bool:
         """Take on more of the program: what only runs of playbooks need is sent when they do."""
-        last = self._load(marshal.loads(zlib.decompress(body)))  # noqa: S302 — from whom runs us
+        last = self.take_on(body)
         if head["attach"]:
             last.attach(self)
         return True
 
+    def take_on(self, modules: bytes) -> Any:
+        """Run modules of the program that were sent; the last of them."""
+        return self._load(marshal.loads(zlib.decompress(modules)))  # noqa: S302 — from whom runs us
 
-def main(load: Callable[[Any], Any]) -> None:
-    """Serve on stdin and stdout, kept from everything else that might use them."""
+
+def main(load: Callable[[Any], Any], attach: Callable[[Executor], None] = lambda _: None) -> None:
+    """Serve on stdin and stdout, kept from everything else that might use them.
+
+    Args:
+        attach: Gives the executor what it can do beside.
+    """
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     os.umask(0o022)
     with contextlib.suppress(Exception):
-        Executor(source, sink, load).serve()
+        executor = Executor(source, sink, load)
+        attach(executor)
+        executor.serve()
     # A worker that hangs in a system call must not keep this process, and so its locks, alive.
     os._exit(0)

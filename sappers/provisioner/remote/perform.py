@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import os
 import stat
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.remote import accounts, archives, commands, files, system, web
+from sappers.provisioner.remote import accounts, archives, commands, digests, files, system, web
 from sappers.provisioner.remote.contents import Contents
 from sappers.provisioner.remote.pretence import Pretence
 
@@ -194,7 +193,7 @@ class Performer:
         ):
             if test(found.st_mode):
                 kind = name
-        digests = _digests(path, one.digests) if kind == "file" and one.digests else {}
+        asked = _digests(path, one.digests) if kind == "file" and one.digests else {}
         return step.Found(
             kind,
             stat.S_IMODE(found.st_mode),
@@ -202,7 +201,7 @@ class Performer:
             found.st_gid,
             found.st_size,
             os.readlink(path) if kind == "link" else "",
-            digests,
+            asked,
             {name: getattr(found, name) for name in _STAT_FIELDS},
         )
 
@@ -345,7 +344,7 @@ class Performer:
 
     def _write(self, one: step.WriteFile) -> None:
         if isinstance(one.content, bytes):
-            size, digest = len(one.content), hashlib.sha256(one.content).hexdigest()
+            size, digest = len(one.content), digests.hex_of("sha256", one.content)
             chunks: Iterator[bytes] = iter([one.content])
         else:
             size, digest, chunks = one.content.size, one.content.sha256, self._fetch(one.content)
@@ -413,11 +412,12 @@ def _attributes(wanted: Any, found: Any = None) -> str:
 
 def _digests(path: str, names: tuple[str, ...]) -> dict[str, str]:
     """Several digests of a file in one pass."""
-    digests = {name: hashlib.new(name) for name in names}
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        made = {name: digests.new(name, size) for name in names}
         while True:
             chunk = file.read(files.CHUNK_BYTES)
             if not chunk:
-                return {name: digest.hexdigest() for name, digest in digests.items()}
-            for digest in digests.values():
+                return {name: digest.hexdigest() for name, digest in made.items()}
+            for digest in made.values():
                 digest.update(chunk)

@@ -5,12 +5,12 @@ So a file that goes into a folder that an earlier task would make is announced, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from typing import Any
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.remote import digests
 
 
 class Pretence:
@@ -116,16 +116,15 @@ class Pretence:
     def _write(self, effect: Any, content: bytes | None) -> None:
         if isinstance(effect.content, step.Blob):
             blob = effect.content
-            digests = {"sha256": blob.sha256, "sha1": blob.sha1}
+            known = {"sha256": blob.sha256, "sha1": blob.sha1}
             size = blob.size
         else:
-            digests = {
-                name: hashlib.new(name, effect.content).hexdigest()
-                for name in ("sha256", "sha1", "md5")
+            known = {
+                name: digests.hex_of(name, effect.content) for name in ("sha256", "sha1", "md5")
             }
             size = len(effect.content)
         found = _found("file", effect.mode, effect.uid, effect.gid)
-        self._paths[effect.path] = found._replace(size=size, digests=digests)
+        self._paths[effect.path] = found._replace(size=size, digests=known)
         if content is not None:
             self._contents[effect.path] = content
 

@@ -1,6 +1,6 @@
 """Runs tasks of playbooks: drives a module's plan step by step, and sends what came of it.
 
-Sent to a host when the first task is, and the modules with the first task that needs them.
+Part of what playbooks start on a host; modules come with the first task that needs them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.modules import step
 from sappers.provisioner.remote import files, wire
+from sappers.provisioner.remote import main as serving
 from sappers.provisioner.remote.perform import KEPT_BYTES_MAX, Performer
 
 
 class TaskRunner:
-    """The operations `load` and `tasks` of an executor."""
+    """The operation `tasks` of an executor."""
 
     def __init__(self, executor: Any) -> None:
         self._executor = executor
@@ -33,7 +34,9 @@ class TaskRunner:
         A group is the items of one task's loop: all of them run, even after one failed.
         """
         self._number = head["id"]
-        request = json.loads(zlib.decompress(body).decode())
+        if head["modules"]:
+            self._executor.take_on(body[: head["modules"]])
+        request = json.loads(zlib.decompress(body[head["modules"] :]).decode())
         self._blobs = {
             name: base64.b64decode(text) for name, text in request.get("blobs", {}).items()
         }
@@ -122,3 +125,8 @@ def _line_of(error: BaseException) -> str:
 def attach(executor: Any) -> None:
     """Let an executor run tasks."""
     executor.operations["tasks"] = TaskRunner(executor).run
+
+
+def main(load: Callable[[Any], Any]) -> None:
+    """Serve, tasks too."""
+    serving.main(load, attach)

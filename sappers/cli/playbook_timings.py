@@ -1,0 +1,39 @@
+"""How long each task of a run took on each host, for `--profile`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sappers.provisioner.playbook.judge import Judged
+    from sappers.provisioner.playbook.model import Task
+    from sappers.provisioner.playbook.play_run import Watcher
+
+
+@dataclass
+class Timings:
+    """What took how long; a watcher that hands on what it hears.
+
+    Attributes:
+        tasks: Seconds by host, by the task's number and name.
+    """
+
+    below: Watcher
+    tasks: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
+    _current: tuple[int, str] = (0, "")
+
+    def play(self, name: str) -> None:
+        """A play begins."""
+        self.below.play(name)
+
+    def task(self, task: Task, name: str) -> None:
+        """The results of a task follow."""
+        self._current = (len(self.tasks) + 1, name)
+        self.tasks[self._current] = {}
+        self.below.task(task, name)
+
+    def result(self, host: str, judged: Judged) -> None:
+        """How it ended on a host."""
+        self.tasks[self._current][host] = judged.seconds
+        self.below.result(host, judged)

@@ -76,7 +76,7 @@ class Rounds:
 
     def __str__(self) -> str:
         if self.quick == self.slow:
-            return f"median of {self.quick}"
+            return f"median of {self.quick}" if self.quick > 1 else "one run"
         return f"median of {self.quick} (Ansible: of {self.slow})"
 
 
@@ -168,7 +168,7 @@ def _measure(arguments: argparse.Namespace, say: Callable[[str], None]) -> list[
         sections += _compare(rig, folder, compared, rounds)
         if arguments.many > rig.hosts:
             chosen = [tool for tool in compared if tool.at_many]
-            once = Rounds(min(2, rounds.quick), 1)
+            once = Rounds(1, 1)  # Ansible takes minutes
             sections += _on_many(rig, folder, chosen, once, arguments.many)
     return sections
 

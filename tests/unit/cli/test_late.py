@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -13,20 +14,38 @@ from sappers.cli.deploy import deploy_app
 
 def imported_by(*words: str) -> set[str]:
     """Modules of Sappers that are loaded once the command line of these words stands."""
-    program = (
-        f"import sys; from sappers.cli.deploy import deploy_app; deploy_app({words!r})\n"
-        "print(*(name for name in sys.modules if name.startswith('sappers.')))"
-    )
+    program = f"from sappers.cli.deploy import deploy_app; deploy_app({words!r})"
+    return {name for name in loaded_by(program) if name.startswith("sappers.")}
+
+
+def loaded_by(program: str, *words: str) -> set[str]:
+    """All modules that are loaded at the end of a program that is given these words."""
+    program += "\nimport sys; print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
     )
-    return set(done.stdout.split())
+    return set(done.stderr.split())
 
 
 def test_one_command_does_without_the_others() -> None:
     assert "sappers.cli.image_transfer" in imported_by("image", "push", "hello")
     assert "sappers.cli.image_build" not in imported_by("image", "push", "hello")
     assert "sappers.cli.bootstrap" not in imported_by("ps")
+
+
+def test_a_playbook_is_run_without_what_is_for_other_commands(tmp_path: Path) -> None:
+    play = tmp_path / "play.yml"
+    play.write_text("- hosts: all\n  gather_facts: false\n  tasks: [{ping: }]\n")
+    program = (
+        "import contextlib; from sappers.cli.deploy import main\n"
+        "with contextlib.suppress(SystemExit): main()"
+    )
+    words = ("playbook", "run", str(play), "-i", "somewhere,", "--list-tasks")
+    loaded = loaded_by(program, *words)
+    assert {"paramiko", "fabric", "sappers.provisioner.playbook.engine"} <= loaded
+    slow = {"asyncio", "unittest", "pydantic", "httpx", "http.client", "cryptography.x509"}
+    assert not loaded & slow
+    assert not any(name.startswith("sappers.api") for name in loaded)
 
 
 @pytest.mark.parametrize("words", [(), ("image",), ("image", "trust"), ("lab",)])

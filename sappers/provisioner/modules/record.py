@@ -18,7 +18,7 @@ else:
 
         def __init_subclass__(cls) -> None:
             own = vars(cls)
-            cls._fields = tuple(own.get("__annotations__", ()))
+            cls._fields = tuple(getattr(cls, "__annotations__", ()))
             cls._field_defaults = {name: own[name] for name in cls._fields if name in own}
             for number, name in enumerate(cls._fields):
                 setattr(cls, name, property(itemgetter(number)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,15 @@ OURS = "ours"
 _PLAY = Path(__file__).with_name("reference_play")
 _PAYLOAD_BYTES = 270_000
 _BLOCK = 64
+# What of the play only programs of the hosts can do; a second time there is nothing to do.
+_BY_HAND = """
+id -u reference >/dev/null 2>&1 ||
+    useradd -r -d /var/lib/reference -M -s /usr/sbin/nologin reference
+unit=/etc/systemd/system/reference.service
+test -e $unit || printf %s {unit} >$unit
+systemctl is-enabled --quiet reference.service || systemctl enable --quiet reference.service
+systemctl is-active --quiet reference.service || systemctl start reference.service
+"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,11 @@ def tools(peers: Path, folder: Path, inventory: Path) -> list[Tool]:
         return [f"{peers}/pyinfra", "-y", "hosts.py", "deploy.py"]
 
     def by_ssh(_: int) -> list[str]:
-        return [sys.executable, "-m", "benchmarks.ssh_alone", str(inventory)]
+        return [sys.executable, "-m", "benchmarks.ssh_alone", str(inventory), "true"]
+
+    def by_hand(_: int) -> list[str]:
+        unit = shlex.quote((folder / "reference.service").read_text())
+        return [*by_ssh(0)[:-1], _BY_HAND.format(unit=unit)]
 
     def by_us(hosts: int) -> list[str]:
         return [str(own), "playbook", "run", "site.yml", "-i", str(inventory), "-f", str(hosts)]
@@ -121,6 +135,7 @@ def tools(peers: Path, folder: Path, inventory: Path) -> list[Tool]:
         Tool("Ansible with Mitogen", by_ansible, ansible | mitogen, slow=True, at_many=False),
         Tool("pyinfra", by_pyinfra, speed_aim=3),
         Tool("login and `true`, by Fabric", by_ssh, plays=False),
+        Tool("login, useradd and systemctl, by Fabric", by_hand, plays=False),
         Tool(OURS, by_us),
     ]
 

@@ -4,7 +4,7 @@ VENV := .venv/bin
 DEPLOY := $(VENV)/sappers-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab lab-down test lint unit simulation soak integration e2e bench bench-scale bench-images bench-guests bench-healing bench-consensus bench-provisioner chaos clean
+.PHONY: help setup lab lab-down test lint unit simulation soak integration e2e bench bench-scale bench-images bench-guests bench-healing bench-consensus bench-provisioner sameness chaos clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,9 @@ bench-consensus: setup ## Measure consensus and gossip beside etcd and Serf; wri
 
 bench-provisioner: setup ## Measure playbooks beside Ansible, Mitogen and pyinfra; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks.provisioner --markdown docs/benchmarks.md --plot docs/provisioner.svg
+
+sameness: setup ## Run the corpus of playbooks by Ansible and by us, on two hosts, and compare them
+	$(VENV)/python -m tests.sameness
 
 chaos: setup ## Torment five hosts for 30 minutes, with clients that check every answer
 	$(VENV)/python -m tests.chaos

@@ -35,7 +35,8 @@ MODULES = tuple(f"{PACKAGE}.{name}" for name in _PARTS)
 # What runs tasks of playbooks beside them; and of it what their modules may import.
 TASK_PARTS = ("record", "step", "spec")
 _RUNNING_TASKS = (
-    "accounts", "pretence", "system", "contents", "web", "archives", "perform", "tasks",
+    "accounts", "pretence", "system", "contents", "web", "archives", "perform", "jobs",
+    "tasks",
 )  # fmt: skip
 TASK_MODULES = (
     *(f"sappers.provisioner.modules.{name}" for name in TASK_PARTS),

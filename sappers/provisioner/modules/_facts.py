@@ -49,6 +49,8 @@ def distribution(release: Dict[str, str], debian_version: str) -> Dict[str, Any]
         "distribution_major_version": version.split(".")[0],
         "distribution_release": codename or "NA",
         "distribution_file_path": "/etc/os-release",
+        "distribution_file_parsed": True,
+        "distribution_file_variety": family or _NAMES.get(name, name.capitalize()),
         "os_family": family or _NAMES.get(name, name.capitalize()),
     }
 
@@ -111,7 +113,7 @@ def processors(cpuinfo: str, usable: int) -> Dict[str, Any]:
 
 def mounts(text: str, rooms: Dict[str, Dict[str, int]]) -> List[Dict[str, Any]]:
     """What is mounted from a device, with its room."""
-    found = []
+    found: Dict[str, Dict[str, Any]] = {}  # of a folder mounted over, what is seen there
     for line in text.splitlines():
         fields = line.split()
         if len(fields) < 6 or not (fields[0].startswith("/") or ":/" in fields[0]):
@@ -119,17 +121,28 @@ def mounts(text: str, rooms: Dict[str, Dict[str, int]]) -> List[Dict[str, Any]]:
         if fields[2] == "none":
             continue
         point = fields[1].replace("\\040", " ")
-        found.append(
-            {
-                "device": fields[0],
-                "mount": point,
-                "fstype": fields[2],
-                "options": fields[3],
-                "dump": int(fields[4]),
-                "passno": int(fields[5]),
-                **rooms.get(point, {}),
-            }
-        )
+        found[point] = {
+            "device": fields[0],
+            "mount": point,
+            "fstype": fields[2],
+            "options": fields[3],
+            "dump": int(fields[4]),
+            "passno": int(fields[5]),
+            **rooms.get(point, {}),
+        }
+    return list(found.values())
+
+
+def lsb(text: str) -> Dict[str, str]:
+    """What /etc/lsb-release says."""
+    pairs = os_release(text)
+    found = {
+        name: pairs["DISTRIB_" + name.upper()]
+        for name in ("id", "release", "description", "codename")
+        if "DISTRIB_" + name.upper() in pairs
+    }
+    if "release" in found:
+        found["major_release"] = found["release"].split(".")[0]
     return found
 
 
@@ -147,7 +160,9 @@ def network(interfaces: List[Dict[str, Any]], routes: str, routes6: str) -> Dict
     facts["default_ipv4"], facts["default_ipv6"] = {}, {}
     for one in interfaces:
         described = {"device": one["name"], "active": one["active"], "mtu": one["mtu"]}
-        described["type"] = one["type"]
+        described.update(type=one["type"], promisc=one["promisc"])
+        if one["speed"].lstrip("-").isdigit():
+            described["speed"] = int(one["speed"])
         if one["mac"]:
             described["macaddress"] = one["mac"]
         addresses = [_four(address) for address in one["ipv4"]]

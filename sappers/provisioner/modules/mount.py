@@ -43,10 +43,19 @@ def plan(task: step.Task) -> step.Plan:
             raise step.Failed(f"state is {state} but all of the following are missing: {missing}")
     result = {name: args[name] for name in (*_FIELDS, "fstab") if name != "path"}
     result.update(name=args["path"], changed=False)
+    before = yield step.Read(args["fstab"])
     written = False
     if state in ("mounted", "present", "absent", "absent_from_fstab"):
-        written = yield from _write_table(args, result)
-    done: bool = yield from _mount(args, written)
+        written = yield from _write_table(args, before, result)
+    if state == "absent" and not written:
+        return result
+    try:
+        done: bool = yield from _mount(args, written)
+    except step.Failed:
+        # What cannot be mounted would keep the host from booting.
+        if written and before is not None:
+            yield from _files.ensure_content(args["fstab"], before, {})
+        raise
     return {**result, "changed": written or done}
 
 
@@ -57,8 +66,7 @@ def _options(args: Dict[str, Any]) -> str:
     return options + ",noauto"
 
 
-def _write_table(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
-    read = yield step.Read(args["fstab"])
+def _write_table(args: Dict[str, Any], read: Optional[bytes], result: Dict[str, Any]) -> step.Steps:
     lines = (read or b"").decode("utf-8", "surrogateescape").splitlines()
     after = table(args, lines)
     if after == lines and read is not None:
@@ -118,11 +126,44 @@ def _mount(args: Dict[str, Any], written: bool) -> step.Steps:
         yield from execute(("mount", "-o", f"remount,{args['opts']}", path))
         return True
     if mounted:
-        return False
+        return state == "ephemeral" and (yield from _mount_again(args))
+    yield from _mount_anew(args, there)
+    return True
+
+
+def _mount_anew(args: Dict[str, Any], implied: Any) -> step.Steps:
+    """Where it cannot be mounted, no folder stays that was made for it."""
+    path = args["path"]
+    made = yield from _missing(path)
     yield from _files.make_folders(path, {})
     table_option = () if args["fstab"] == "/etc/fstab" else ("-T", args["fstab"])
     command: Any = ("mount", *table_option, path)
-    if state == "ephemeral":
+    if args["state"] == "ephemeral":
         command = ("mount", "-t", args["fstype"], "-o", args["opts"], args["src"], path)
-    yield from execute(command, there)
+    try:
+        yield from execute(command, implied)
+    except step.Failed as error:
+        if made:
+            yield step.Remove(made)
+        raise step.Failed(f"Error mounting {path}: {error.message}", **error.result) from None
+
+
+def _missing(path: str) -> step.Steps:
+    """The uppermost folder on the way that has to be made; None where all are there."""
+    made = None
+    while path != "/" and (yield step.Stat(path, True)) is None:
+        made, path = path, _files.parent_of(path)
+    return made
+
+
+def _mount_again(args: Dict[str, Any]) -> step.Steps:
+    """What is mounted at a path for now, with these options; never over something else."""
+    path = args["path"]
+    asked = yield step.Ask(("findmnt", "-n", "-o", "SOURCE", "-M", path), topic="mounted:" + path)
+    if asked.out.strip() not in ("", args["src"]):
+        raise step.Failed(
+            f"{path} is a mount point of {asked.out.strip()}; it is not mounted over"
+            " (use `unmounted` first, or another path)"
+        )
+    yield from execute(("mount", "-o", "remount," + args["opts"], path))
     return True

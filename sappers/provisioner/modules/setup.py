@@ -46,10 +46,11 @@ def plan(task: step.Task) -> step.Plan:
         ("route6", "/proc/net/ipv6_route"), ("uptime", "/proc/uptime"),
         ("cmdline", "/proc/cmdline"),
         ("machine", "/etc/machine-id"), ("init", "/proc/1/comm"), ("resolv", "/etc/resolv.conf"),
-        ("load", "/proc/loadavg"),
+        ("load", "/proc/loadavg"), ("lsb", "/etc/lsb-release"),
     ):  # fmt: skip
         text[name] = ((yield step.Read(path)) or b"").decode("utf-8", "replace")
     facts.update(_facts.distribution(_facts.os_release(text["release"]), text["debian"]))
+    facts["lsb"] = _facts.lsb(text["lsb"])
     facts.update(_facts.memory(text["mem"]))
     facts.update(_facts.processors(text["cpu"], system["usable_cpus"]))
     facts["mounts"] = _facts.mounts(text["mounts"], system["rooms"])

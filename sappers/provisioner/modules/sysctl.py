@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from sappers.provisioner.modules import _files, step
 from sappers.provisioner.modules.group import execute
@@ -24,43 +24,63 @@ SPEC = Module(
 
 
 def plan(task: step.Task) -> step.Plan:
-    """Change the file, then load it."""
-    args = task.args
-    if args["state"] == "present" and args["value"] in (None, ""):
+    """Set it now where that is asked for; then the file, which is loaded where either differs."""
+    args = dict(task.args, name=task.args["name"].strip(), value=_value(task.args["value"]))
+    if args["state"] == "present" and not args["value"]:
         raise step.Failed("value cannot be None")
-    path = args["sysctl_file"]
+    path, name, value = args["sysctl_file"], args["name"], args["value"]
     there = ((yield step.Read(path)) or b"").decode("utf-8", "surrogateescape").splitlines()
-    after = changed_lines(args, there)
-    changed = False
+    written = _values(there).get(name)
+    topic = "sysctl:" + name
+    asked = yield step.Ask(("sysctl", "-e", "-n", name), topic=topic)
+    implied = ((topic, (0, value.encode(), b"")),)
+    differs = args["state"] == "present" and asked.out.split() != value.split()
     ignore = ("-e",) if args["ignoreerrors"] else ()
-    if args["sysctl_set"] and args["state"] == "present":
-        topic = "sysctl:" + args["name"]
-        asked = yield step.Ask(("sysctl", "-n", args["name"]), topic=topic)
-        if asked.out.split() != args["value"].split():
-            setting = args["name"] + "=" + args["value"]
-            implied = ((topic, (0, args["value"].encode(), b"")),)
-            yield from execute(("sysctl", *ignore, "-w", setting), implied)
-            changed = True
-    if after != there:
-        text = "".join(line + "\n" for line in after).encode("utf-8", "surrogateescape")
-        yield from _files.ensure_content(path, text, {"mode": None})
-        changed = True
-        if args["reload"]:
-            yield from execute(("sysctl", *ignore, "-p", path))
+    if differs and args["sysctl_set"]:
+        yield from execute(("sysctl", *ignore, "-w", name + "=" + value), implied)
+    writes = written != value if args["state"] == "present" else written is not None
+    if writes:
+        after = "".join(line + "\n" for line in changed_lines(args, there))
+        content = after.encode("utf-8", "surrogateescape")
+        yield from _files.ensure_content(path, content, {"mode": None})
+    changed = writes or (differs and (args["sysctl_set"] or args["reload"]))
+    if changed and args["reload"]:
+        yield from execute(("sysctl", *ignore, "-p", path), implied if differs else ())
     return {"changed": changed}
 
 
+def _value(given: Optional[str]) -> str:
+    """As the kernel takes it."""
+    value = (given or "").strip()
+    if value.lower() in ("yes", "on", "true", "y", "t"):
+        return "1"
+    return "0" if value.lower() in ("no", "off", "false", "n", "f") else value
+
+
+def _values(lines: List[str]) -> Dict[str, str]:
+    """What a file sets, by parameter."""
+    found: Dict[str, str] = {}
+    for line in lines:
+        key, sign, value = line.strip().partition("=")
+        if sign and not key.startswith(("#", ";")):
+            found[key.strip()] = value.strip()
+    return found
+
+
 def changed_lines(args: Dict[str, Any], there: List[str]) -> List[str]:
-    """The file's lines, with the parameter as it shall be."""
-    wanted = "{}={}".format(args["name"], args["value"])
+    """The file's lines, each parameter once, with the one that is meant as it shall be."""
     after: List[str] = []
-    placed = args["state"] == "absent"
+    known = set()
     for line in there:
-        key, sign, value = line.partition("=")
-        if line.lstrip().startswith(("#", ";")) or not sign or key.strip() != args["name"]:
+        key, sign, value = (part.strip() for part in line.strip().partition("="))
+        if not sign or key.startswith(("#", ";")):
             after.append(line)
-        elif not placed:
-            same = value.strip() == args["value"]
-            after.append(line if same else wanted)
-            placed = True
-    return after if placed else [*after, wanted]
+        elif key not in known:
+            known.add(key)
+            if key != args["name"]:
+                after.append(key + "=" + value)
+            elif args["state"] == "present":
+                after.append(key + "=" + args["value"])
+    if args["state"] == "present" and args["name"] not in known:
+        after.append(args["name"] + "=" + args["value"])
+    return after

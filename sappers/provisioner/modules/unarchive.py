@@ -71,10 +71,19 @@ def plan(task: step.Task) -> step.Plan:
     differing = [one for one, found in chosen if not _same(args, one, found, inodes)]
     if differing:
         yield step.Unpack(source, dest, tuple(differing))
+        yield from _own_top_folders(args, dest, [one for one, _ in chosen])
     result: Dict[str, Any] = {"changed": bool(differing), "dest": args["dest"], "src": args["src"]}
     if args["list_files"]:
         result["files"] = [one.name + "/" * (one.kind == "directory") for one, _ in chosen]
     return {**result, **(yield from _files.describe(dest))}
+
+
+def _own_top_folders(args: Dict[str, Any], dest: str, members: List[step.Member]) -> step.Steps:
+    """Folders that an archive has no entry of, but files in, are owned as those, too."""
+    named = {one.name for one in members}
+    tops = {one.name.split("/")[0] for one in members if "/" in one.name} - named
+    for top in sorted(tops):
+        yield from _files.ensure_attributes(dest.rstrip("/") + "/" + top, args, follow=False)
 
 
 def _source(args: Dict[str, Any]) -> step.Steps:

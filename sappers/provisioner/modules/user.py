@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Optional, Tuple
 
-from sappers.provisioner.modules import step
+from sappers.provisioner.modules import _files, step
 from sappers.provisioner.modules.group import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
@@ -47,6 +48,7 @@ SPEC = Module(
 )  # fmt: skip
 
 _LEAVES = ("on_create",)
+_SKELETON = "/etc/skel"
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -62,18 +64,60 @@ def plan(task: step.Task) -> step.Plan:
             result.update(changed=True, force=args["force"], remove=args["remove"])
         return result
     changed = (yield from _add(args)) if found is None else (yield from _change(args, found))
-    result["changed"] = bool(changed)
     now = yield step.Account("passwd", name)
+    if args["create_home"] and found is not None and now is not None:
+        home = args["home"] or now["home"]
+        if (yield step.Stat(home, True)) is None:
+            yield from _make_home(args["skeleton"] or _SKELETON, home, now)
+            changed = True
+    result["changed"] = bool(changed)
     if now is not None:
         for key in ("uid", "comment", "home", "shell"):
             result[key] = now[key]
         result["group"] = now["gid"]
-    result.update(append=args["append"], move_home=args["move_home"])
+    if found is None:
+        result.update(create_home=args["create_home"], system=args["system"])
+    else:
+        result.update(append=args["append"], move_home=args["move_home"])
     if args["groups"] is not None:
         result["groups"] = ",".join(args["groups"])
     if args["password"] is not None:
         result["password"] = "NOT_LOGGING_PASSWORD"  # noqa: S105
     return result
+
+
+def _make_home(skeleton: str, home: str, account: Dict[str, Any]) -> step.Steps:
+    """A home that is missing, with what the skeleton has; the user's own once it is whole."""
+    yield from _files.make_folders(_files.parent_of(home), {})
+    yield from _copy_folder(skeleton, home, account)
+    mode = yield from _home_mode()
+    yield step.SetAttributes(home, mode, account["uid"], account["gid"], False)
+
+
+def _copy_folder(source: str, path: str, account: Dict[str, Any]) -> step.Steps:
+    login = yield step.Account("passwd", "")
+    yield step.MakeFolder(path, 0o700, login["uid"], login["gid"])
+    for name in (yield step.Names(source)) or ():
+        inner, copy = source + "/" + name, path + "/" + name
+        found = yield step.Stat(inner, False)
+        mode: Optional[int] = None
+        if found.kind == "directory":
+            yield from _copy_folder(inner, copy, account)
+            mode = found.mode
+        elif found.kind == "link":
+            yield step.MakeLink(copy, found.target)
+        else:
+            yield step.CopyFile(inner, copy)
+        yield step.SetAttributes(copy, mode, account["uid"], account["gid"], False)
+
+
+def _home_mode() -> step.Steps:
+    """As useradd gives it."""
+    content = (yield step.Read("/etc/login.defs")) or b""
+    settings = dict(re.findall(r"^(HOME_MODE|UMASK)\s+(\d+)\s*$", content.decode(), re.MULTILINE))
+    if "HOME_MODE" in settings:
+        return int(settings["HOME_MODE"], 8)
+    return 0o777 & ~int(settings.get("UMASK", "022"), 8)
 
 
 def _add(args: Dict[str, Any]) -> step.Steps:

@@ -16,7 +16,7 @@ SPEC = Module(
         Argument("path", "path", "The file."),
         Argument("search_regex", "str", "What the file has to hold."),
         Argument("state", "str", "", default="started",
-                 choices=("absent", "present", "started", "stopped")),
+                 choices=("absent", "drained", "present", "started", "stopped")),
         Argument("timeout", "int", "Seconds until it fails.", default=300),
         Argument("connect_timeout", "int", "Seconds for one try.", default=5),
         Argument("delay", "int", "Seconds before the first try.", default=0),
@@ -26,11 +26,15 @@ SPEC = Module(
     outward=True,
     exclusive=(("port", "path"),),
     unsupported=(
-        ("exclude_hosts", "connections are not drained"),
-        ("active_connection_states", "connections are not drained"),
+        ("exclude_hosts", "all connections to the port count"),
+        ("active_connection_states", "those count that Ansible counts by default"),
     ),
-    returns=(("elapsed", "seconds it took"),),
+    returns=(("elapsed", "seconds it took"),
+             ("match_groups, match_groupdict", "what `search_regex` found")),
 )  # fmt: skip
+
+# As the kernel writes them: ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT.
+_ACTIVE = ("01", "02", "03", "04", "05", "06")
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -38,11 +42,18 @@ def plan(task: step.Task) -> step.Plan:
     args = task.args
     began = yield step.Pause(0.0)
     now = yield step.Pause(float(args["delay"]))
+    if args["search_regex"] is not None and args["path"] is None:
+        raise step.Failed("search_regex is looked for in a file; name a path")
+    if args["state"] == "drained" and args["port"] is None:
+        raise step.Failed("state=drained should only be used for checking a port")
     if args["port"] is None and args["path"] is None:
         now = yield step.Pause(float(args["timeout"]))
         return {"changed": False, "elapsed": int(now - began)}
     wanted = args["state"] in ("present", "started")
-    while (yield from _is_there(args)) != wanted:
+    while True:
+        found = yield from _found(args)
+        if bool(found) == wanted:
+            break
         now = yield step.Pause(0.0)
         if now - began >= args["timeout"]:
             what = args["path"] or "{}:{}".format(args["host"], args["port"])
@@ -51,10 +62,16 @@ def plan(task: step.Task) -> step.Plan:
         yield step.Pause(float(args["sleep"]))
     now = yield step.Pause(0.0)
     told = {name: args[name] for name in ("path", "port", "state", "search_regex")}
+    match = found if isinstance(found, re.Match) else None
+    told["match_groups"] = list(match.groups()) if match else []
+    told["match_groupdict"] = match.groupdict() if match else {}
     return {"changed": False, "elapsed": int(now - began), **told}
 
 
-def _is_there(args: Dict[str, Any]) -> step.Steps:
+def _found(args: Dict[str, Any]) -> step.Steps:
+    """Whether it is there; where a text is looked for, the match."""
+    if args["state"] == "drained":
+        return (yield from _connections(args["port"]))
     if args["path"] is None:
         seconds = float(args["connect_timeout"])
         return (yield step.Connect(args["host"], args["port"], seconds))
@@ -62,4 +79,14 @@ def _is_there(args: Dict[str, Any]) -> step.Steps:
     if found is None or args["search_regex"] is None:
         return found is not None
     text = ((yield step.Read(args["path"])) or b"").decode("utf-8", "replace")
-    return re.search(args["search_regex"], text, re.MULTILINE) is not None
+    return re.search(args["search_regex"], text, re.MULTILINE)
+
+
+def _connections(port: int) -> step.Steps:
+    """Whether anybody is connected to a port of this host."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in ((yield step.Read(table)) or b"").decode().splitlines()[1:]:
+            words = line.split()
+            if int(words[1].rpartition(":")[2], 16) == port and words[3] in _ACTIVE:
+                return True
+    return False

@@ -64,6 +64,11 @@ def is_done_here(name: str) -> bool:
     return hasattr(source_of(name), "act")
 
 
+def runs_by_itself(name: str) -> bool:
+    """Whether the host does all of it, once it was asked."""
+    return not any(hasattr(source_of(name), part) for part in ("act", "conduct", "prepare"))
+
+
 def is_conducted(name: str) -> bool:
     """Whether it is driven from here, and asks the host as it needs to."""
     return hasattr(source_of(name), "conduct")

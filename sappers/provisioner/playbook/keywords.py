@@ -21,7 +21,7 @@ BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always"}
 TASK = (
     _HANDED_DOWN
     | {"name", "when", "action", "args", "changed_when", "delay", "failed_when", "loop"}
-    | {"loop_control", "notify", "register", "retries", "until"}
+    | {"async", "loop_control", "notify", "poll", "register", "retries", "until"}
 )
 HANDLER = TASK | {"listen"}
 PLAY = (_HANDED_DOWN - {"delegate_to"}) | {
@@ -41,8 +41,6 @@ ROLE = _HANDED_DOWN | {"role", "name", "when"}
 
 # Ansible's keywords, and others that are met, which are refused.
 REFUSED: Mapping[str, str] = {
-    "async": "tasks are not left running; start a unit with `command: systemd-run …`",
-    "poll": "tasks are not left running; leave it out",
     "sudo": "write become: true",
     "sudo_user": "write become_user",
     "su": "write become: true and become_method: su",

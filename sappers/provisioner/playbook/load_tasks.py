@@ -82,6 +82,7 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
     module = catalog.short_name(name)
     loop_with, loop = _loop(item)
     _refuse_texts(item)
+    _refuse_async(item, module)
     below = inherit(inherited, item)
     defaults = below.module_defaults.get(module, {})
     return Task(
@@ -99,11 +100,21 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
         until=as_tuple(item.get("until")),
         retries=item.get("retries"),
         delay=item.get("delay", 5),
+        seconds_max=item.get("async"),
+        poll=item.get("poll"),
         notify=as_tuple(item.get("notify")),
         listen=tuple(str(name) for name in as_tuple(item.get("listen"))),
         is_handler=handler,
         written=name,
     )
+
+
+def _refuse_async(item: Mapping, module: str) -> None:
+    """What is done here, or needs a file from here, cannot be left running."""
+    if "async" in item and (module in catalog.FLOW or not catalog.runs_by_itself(module)):
+        raise item.at("async").error(
+            f"{module} cannot run by itself on a host", hint="leave out async and poll"
+        )
 
 
 def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any]:

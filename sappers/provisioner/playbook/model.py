@@ -75,6 +75,8 @@ class Task:
         arguments: By name; a free form is under the name that the module has for it.
         loop_with: The lookup that makes the items, for `with_NAME`; empty for `loop`.
         listen: What a handler answers to beside its name.
+        seconds_max: `async`: so long it may take; None or 0: it is a task as any other.
+        poll: With `async`: 0 leaves it running.
     """
 
     place: Place
@@ -91,6 +93,8 @@ class Task:
     until: tuple[Any, ...] = ()
     retries: Any = None
     delay: Any = 5
+    seconds_max: Any = None
+    poll: Any = None
     notify: tuple[Any, ...] = ()
     listen: tuple[str, ...] = ()
     is_handler: bool = False

@@ -12,6 +12,7 @@ from typing import Any
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.become import method_named
+from sappers.provisioner.modules import async_status
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
 from sappers.provisioner.playbook.control import Control, ControlMissing
@@ -36,6 +37,7 @@ class Call:
     diff: bool
     environment: Mapping[str, str]
     seconds: float | None = None
+    job: Mapping[str, Any] | None = None
 
     def as_data(self) -> dict[str, Any]:
         """As the executor takes it."""
@@ -47,6 +49,7 @@ class Call:
             "diff": self.diff,
             "environment": dict(self.environment),
             "seconds": self.seconds,
+            "job": self.job and dict(self.job),
         }
 
 
@@ -273,9 +276,24 @@ class Preparer:
             check=self.is_check(task, scope),
             diff=self._is(task, scope, "diff", self._options.diff),
             environment=self._environment(task, scope),
-            seconds=self._seconds(task, scope),
+            seconds=self._seconds(task, scope, "timeout", task.setting("timeout")),
         )
+        call = self._left_running(call, task, scope, control)
         return Item(scope, value, label, call=call)
+
+    def _left_running(self, call: Call, task: Task, scope: Scope, control: Control) -> Call:
+        """As `async` and `poll` want it: bounded in time, or a job that goes on by itself."""
+        bound = self._seconds(task, scope, "async", task.seconds_max)
+        if bound is None:
+            return call
+        call = replace(call, seconds=min(bound, call.seconds or bound))
+        polled = scope.templates.render(task.poll, scope, task.place)
+        import uuid
+
+        waits = polled is None or self._seconds(task, scope, "poll", polled) is not None
+        folder = control.variable("ansible_async_dir") or async_status.FOLDER
+        job = {"id": f"j{uuid.uuid4().hex}", "folder": str(folder), "polled": waits}
+        return replace(call, job=job)
 
     def _arguments(self, task: Task, scope: Scope) -> dict[str, Any]:
         raw: Mapping[str, Any] = task.arguments
@@ -307,14 +325,13 @@ class Preparer:
         )
 
     @staticmethod
-    def _seconds(task: Task, scope: Scope) -> float | None:
-        """How long it may take, by the keyword `timeout`; 0 is no bound."""
-        value = task.setting("timeout")
+    def _seconds(task: Task, scope: Scope, keyword: str, value: Any) -> float | None:
+        """How long it may take, by a keyword; 0 is no bound."""
         rendered = scope.templates.render(value, scope, task.place)
         try:
             return float(rendered or 0) or None
         except (TypeError, ValueError):
-            raise task.place.error(f"`timeout` takes seconds; this is {rendered!r}") from None
+            raise task.place.error(f"`{keyword}` takes seconds; this is {rendered!r}") from None
 
     @staticmethod
     def _environment(task: Task, scope: Scope) -> dict[str, str]:

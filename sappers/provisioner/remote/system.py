@@ -18,6 +18,7 @@ _ADDRESSES = (
     ("broadcast", _SIOCGIFBRDADDR),
 )
 _SIOCGIFCONF = 0x8912
+_PROMISC = 0x100
 _UP = 1
 _ETHERNET, _LOOPBACK = "1", "772"
 _SCOPES = {"00": "global", "10": "host", "20": "link", "40": "site"}
@@ -142,6 +143,8 @@ def interfaces() -> list[dict[str, Any]]:
                 "mtu": int(_text(folder + "/mtu") or 0),
                 "active": bool(flags & _UP) and _text(folder + "/operstate") != "down",
                 "type": kind,
+                "promisc": bool(flags & _PROMISC),
+                "speed": _text(folder + "/speed"),
                 "ipv4": four.get(name, []),
                 "ipv6": six.get(name, []),
             }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.remote import files, wire
+from sappers.provisioner.remote import files, jobs, wire
 from sappers.provisioner.remote import main as serving
 from sappers.provisioner.remote.perform import KEPT_BYTES_MAX, Performer
 
@@ -55,6 +55,8 @@ class TaskRunner:
         return done
 
     def _task(self, task: dict[str, Any]) -> dict[str, Any]:
+        if task.get("job"):
+            return jobs.run(task["job"], lambda: self._task({**task, "job": None}))
         performer = self._performer
         environment = {str(k): str(v) for k, v in task.get("environment", {}).items()}
         performer.begin(

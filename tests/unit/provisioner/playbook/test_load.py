@@ -33,7 +33,7 @@ def tasks(*lines: str) -> str:
         (tasks("- name: a"), "3:7", "names no module", "debug"),
         (tasks("- ping:", "  debug:"), "4:7", "names ping and debug", None),
         (tasks("- ping:", "  whenn: x"), "4:7", "`whenn`", "`when`"),
-        (tasks("- ping:", "  async: 5"), "4:7", "`async` is not supported", "systemd-run"),
+        (tasks("- debug:", "  async: 5"), "4:7", "debug cannot run by itself", "leave out"),
         (tasks("- ping:", "  become_method: runas"), "4:7", "become_method: `runas` is not", None),
         (tasks("- ping:", "  notify: nobody"), "4:15", "there is no handler 'nobody'", None),
         ("- hosts: all\n  vars_prompt: [{prompt: x}]\n", "2:17", "the `name` of a", "- name"),

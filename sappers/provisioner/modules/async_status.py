@@ -1,0 +1,48 @@
+"""Tells what came of a task that was left running."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict
+
+from sappers.provisioner.modules import step
+from sappers.provisioner.modules.spec import Argument, Module
+
+FOLDER = "~/.ansible_async"
+SPEC = Module(
+    "Tell what came of a task with `async` and `poll: 0`.",
+    (
+        Argument("jid", "str", "Its `ansible_job_id`.", required=True),
+        Argument("mode", "str", "`cleanup` removes what is kept of it.", default="status",
+                 choices=("cleanup", "status")),
+    ),
+    returns=(("finished", "0 or 1"), ("started", "1"), ("erased", "with cleanup: the file"),
+             ("…", "what the task itself returns, once it is finished")),
+    notes=("`until: NAME is finished` waits for it.",),
+)  # fmt: skip
+
+
+def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
+    """Where the files are."""
+    del args
+    return {"folder": str(control.variable("ansible_async_dir") or FOLDER)}
+
+
+def plan(task: step.Task) -> step.Plan:
+    """Read the file, or remove it."""
+    jid = task.args["jid"]
+    if "/" in jid:
+        raise step.Failed(f"{jid} is no job's id")
+    (path,) = yield step.Expand((task.args["folder"] + "/" + jid,))
+    content = yield step.Read(path)
+    told: Dict[str, Any] = {"ansible_job_id": jid, "results_file": path}
+    if content is None:
+        raise step.Failed("could not find job", started=1, finished=1, **told)
+    if task.args["mode"] == "cleanup":
+        yield step.Remove(path)
+        return {**told, "changed": False, "erased": path}
+    try:
+        result = json.loads(content.decode("utf-8"))
+    except ValueError:
+        raise step.Failed("Could not parse job output", started=1, finished=1, **told) from None
+    return {"changed": False, **result}

@@ -1,0 +1,1 @@
+"""Playbooks on two hosts that are the same, by Ansible and by us; both have to end the same."""

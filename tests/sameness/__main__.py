@@ -1,0 +1,42 @@
+"""`python -m tests.sameness [CASE…]`: the corpus by Ansible and by us, on two hosts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sappers.config import ControlHome, control_home
+from tests.sameness.compare import ALL, Sameness
+
+
+def main() -> int:
+    """Compare, print where they differ, and say by the exit code whether they did."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sameness", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="these instead of all")
+    parser.add_argument("--lab", default="sameness", help="what to call the lab")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(ALL):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    differ = 0
+    cache = control_home(os.environ).cache
+    with tempfile.TemporaryDirectory(prefix="sappers-sameness-home-") as folder:
+        home = ControlHome(Path(folder), cache)
+        with Sameness.open(arguments.lab, home, print) as sameness:
+            for case in arguments.cases or ALL:
+                began = time.monotonic()
+                found = sameness.compare(case)
+                differ += bool(found)
+                said = "differs" if found else "the same"
+                print(f"{case}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+                for line in found:
+                    print(f"  {line}", flush=True)
+    print(f"{len(arguments.cases or ALL) - differ} passed, {differ} failed")
+    return int(differ > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Cases one after the other: the same outcomes, the same state after, and again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+from sappers.config import ControlHome
+from tests.corpus.ansible import ensure_ansible
+from tests.corpus.case import CASES, OPTIONS, Outcomes
+from tests.corpus.case import HERE as CORPUS
+from tests.corpus.server import web_server
+from tests.sameness.hosts import State, Twins, differences
+from tests.sameness.runs import ROOT, Players
+
+# Those for hosts alone come first and see them as they were installed.
+HOST_CASES = sorted(path.stem for path in (CORPUS / "host_cases").glob("*.yml"))
+ALL = (*HOST_CASES, *CASES)
+# Of those the ones that CI runs: each on its own takes Ansible less than half a minute.
+QUICK_HOST_CASES = ("host_become", "host_cron", "host_units", "host_hostname")
+
+
+@dataclass
+class Sameness:
+    """Compares on two hosts. They are not made anew between cases: what both left is the same.
+
+    A difference that a case leaves is told once, with that case.
+    """
+
+    twins: Twins
+    players: Players
+    _known: set[str] = field(default_factory=set)
+
+    @classmethod
+    @contextmanager
+    def open(cls, name: str, home: ControlHome, say: Callable[[str], None]) -> Iterator[Sameness]:
+        """With a lab of its own, which is removed at the end."""
+        ansible = ensure_ansible(home.cache, say)
+        with (
+            Twins.open(name, home, say) as twins,
+            tempfile.TemporaryDirectory(prefix="sappers-sameness-") as folder,
+            web_server(twins.lab.plan.control_address) as server,
+        ):
+            sameness = cls(twins, Players(twins, ansible, home, Path(folder), server))
+            sameness._known.update(differences(*twins.look()))
+            yield sameness
+
+    def compare(self, case: str) -> list[str]:
+        """Where Ansible and we differ on a case, run twice; empty: nowhere."""
+        folder = "host_cases" if case in HOST_CASES else "cases"
+        path = CORPUS / folder / f"{case}.yml"
+        options = OPTIONS[case][1] if case in OPTIONS else ()
+        self.twins.on_both(f"mkdir -p {ROOT / case}")
+        found = []
+        for time in ("first run", "second run"):
+            outcomes = self.players.run(path, options)
+            found += [f"{time}: {line}" for line in told_differently(*outcomes)]
+            found += [f"{time}: {line}" for line in self._left_differently(self.twins.look())]
+        return found
+
+    def _left_differently(self, states: Sequence[State]) -> list[str]:
+        lines = differences(*states)
+        new = [line for line in lines if line not in self._known]
+        self._known.update(new)
+        return new
+
+
+def told_differently(ansible: Outcomes, ours: Outcomes) -> list[str]:
+    """Tasks that ended otherwise, or said something else; hosts that count otherwise.
+
+    What a host was told to do is compared in order.
+    """
+    lines = []
+    for host in sorted({entry[1] for entry in (*ansible.tasks, *ours.tasks)}):
+        told = [[entry for entry in one.tasks if entry[1] == host] for one in (ansible, ours)]
+        pairs = enumerate(zip_longest(*told), start=1)
+        lines += [
+            f"{host}, task {number}: Ansible: {wanted}, ours: {found}"
+            for number, (wanted, found) in pairs
+            if wanted != found
+        ]
+    if ansible.recap != ours.recap:
+        lines.append(f"recap: Ansible: {ansible.recap}, ours: {ours.recap}")
+    return lines

@@ -1,0 +1,137 @@
+"""One playbook by Ansible and by us at the same time, each on its own host, and what they told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sappers.config import ControlHome
+from tests.corpus.ansible import Ansible
+from tests.corpus.case import HERE as CORPUS
+from tests.corpus.case import Outcomes, recap_of
+from tests.sameness.hosts import Twins
+
+# Of the same name for both, on this machine and on the hosts; behind it are three folders.
+ROOT = Path("/srv/sameness")
+_SECONDS = 300.0
+_MOUNTED = 'mkdir -p "$1" && mount --bind "$0" "$1" && shift && exec "$@"'
+
+
+class Players:
+    """Ansible and we, with an inventory for each in which all names are its own host.
+
+    Args:
+        server: Address of the web server that playbooks ask.
+    """
+
+    def __init__(
+        self, twins: Twins, ansible: Ansible, home: ControlHome, folder: Path, server: str
+    ) -> None:
+        self._ansible = ansible
+        self._home = home
+        self._folder = folder
+        self._server = server
+        for name, host in zip(("ansible", "ours"), twins.names, strict=True):
+            shutil.copytree(CORPUS / "group_vars", folder / name / "corpus/group_vars")
+            text = (CORPUS / "inventory.ini").read_text()
+            wanted = (
+                f"ansible_host={twins.address(host)}\nansible_user=root\n"
+                f"ansible_ssh_private_key_file={twins.lab.key}\n"
+                f"ansible_ssh_common_args='-o UserKnownHostsFile={twins.lab.known_hosts}'\n"
+            )
+            text = text.replace("ansible_connection=local\n", wanted)
+            (folder / name / "corpus/inventory.ini").write_text(text)
+            (folder / name / "control").mkdir()
+            (folder / name / "ansible.cfg").touch()
+        ROOT.mkdir(exist_ok=True)
+
+    def run(self, path: Path, options: Sequence[str]) -> tuple[Outcomes, Outcomes]:
+        """What Ansible and what we made of a playbook."""
+        root = ROOT / path.stem
+        given = [str(path), "-e", f"root={root}", "-e", f"server={self._server}", *options]
+        with ThreadPoolExecutor(2) as pool:
+            ansible = pool.submit(self._by_ansible, given, root)
+            ours = pool.submit(self._by_us, given, root)
+            return ansible.result(), ours.result()
+
+    def _by_ansible(self, given: Sequence[str], root: Path) -> Outcomes:
+        folder = self._folder / "ansible"
+        log = folder / "outcomes.jsonl"
+        log.unlink(missing_ok=True)
+        environment = {
+            "OUTCOMES": str(log), "ANSIBLE_CALLBACK_PLUGINS": str(CORPUS / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "outcomes", "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self._ansible.collections),
+            "ANSIBLE_HOME": str(folder / "home"),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "ssh"),
+            "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3", "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0", "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8",
+        }  # fmt: skip
+        command = [str(self._ansible.playbook), *given]
+        done = self._run("ansible", command, environment, root)
+        if not log.exists():
+            raise RuntimeError(f"Ansible: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        outcomes = Outcomes()
+        for line in map(json.loads, log.read_text().splitlines()):
+            if "recap" in line:
+                outcomes.recap[line["recap"]] = recap_of(line["counts"])
+            else:
+                outcomes.tasks.append([line["task"], line["host"], line["outcome"], line["msg"]])
+        (folder / "said").write_text(done.stdout + done.stderr)
+        return outcomes
+
+    def _by_us(self, given: Sequence[str], root: Path) -> Outcomes:
+        program = Path(sys.executable).with_name("sappers-deploy")
+        environment = {
+            "SAPPERS_HOME": str(self._home.data), "SAPPERS_CACHE": str(self._home.cache),
+            "NO_COLOR": "1",
+        }  # fmt: skip
+        command = [str(program), "playbook", "run", *given, "-o", "json"]
+        done = self._run("ours", command, environment, root)
+        (self._folder / "ours/said").write_text(done.stdout + done.stderr)
+        outcomes = Outcomes()
+        module = ""
+        for line in map(json.loads, done.stdout.splitlines()):
+            if line["event"] == "task":
+                module = line["module"]
+            elif line["event"] == "result":
+                said = module == "debug" and line["outcome"] in ("ok", "changed")
+                message = _message(line.get("result", {})) if said else None
+                outcomes.tasks.append([line["task"], line["host"], line["outcome"], message])
+            elif line["event"] == "recap":
+                outcomes.recap = line["hosts"]
+        if not outcomes.recap:
+            raise RuntimeError(f"ours: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return outcomes
+
+    def _run(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], root: Path
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it where `ROOT` is a folder of its own."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ANSIBLE_", "SAPPERS_"))
+        }
+        control = self._folder / name / "control"
+        (control / root.name).mkdir(exist_ok=True)
+        inventory = str(self._folder / name / "corpus/inventory.ini")
+        unshared = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTED]
+        return subprocess.run(
+            [*unshared, str(control), str(ROOT), *command, "-i", inventory],
+            env=kept | dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=_SECONDS,
+        )  # fmt: skip
+
+
+def _message(result: Mapping[str, Any]) -> Any:
+    """What a `debug` says, in a loop of each item."""
+    items = result.get("results")
+    return result.get("msg") if items is None else [one.get("msg") for one in items]

@@ -16,8 +16,8 @@ from sappers.lab.base_root import archive_settings, debian_sources
 from sappers.launchers.accelerator import detect_accelerator
 from sappers.provisioner.bundle import build_bundle, find_sources
 from sappers.provisioner.control_identity import load_control_identity
-from sappers.provisioner.phases.agent import UNPACK
-from sappers.provisioner.phases.packages import PACKAGES
+from sappers.provisioner.packages import PACKAGES
+from sappers.provisioner.places import UNPACK_SCRIPT
 from sappers.provisioner.seed import SeedOrder, make_seed
 from sappers.provisioner.units import render_unit
 from sappers.security.signing import SigningKey
@@ -39,7 +39,7 @@ def appliance_builder(store: FolderImageStore, cache: Path, key: SigningKey) -> 
             bundle=bundle.path,
             version=f"{bundle.digest[:12]}-{_PYTHON}",
             unit=render_unit(),
-            unpack=UNPACK,
+            unpack=UNPACK_SCRIPT.read_text(),
             packages=PACKAGES,
         )
 

@@ -35,6 +35,10 @@ def bootstrap(
     limit: Limit = None,
     check: Check = False,
     forks: Forks = 20,
+    playbook: Annotated[
+        Path | None,
+        typer.Option(help="What is done to hosts, if not playbooks/bootstrap.yml of the checkout."),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what changes, file by file.")
     ] = False,
@@ -43,7 +47,13 @@ def bootstrap(
     """Make the inventory's hosts a cluster. Run it again at any time: it does what is missing."""
     try:
         recap, view = run_bootstrap(
-            inventory, limit, check=check, forks=forks, verbose=verbose, form=output
+            inventory,
+            limit,
+            playbook,
+            check=check,
+            forks=forks,
+            verbose=verbose,
+            form=output,
         )
     except SappersError as error:
         if output is Output.JSON:
@@ -86,6 +96,7 @@ def exit_code_of(recap: Recap) -> ExitCode:
 def run_bootstrap(
     inventory_path: Path,
     limit: str | None,
+    playbook: Path | None = None,
     *,
     check: bool,
     forks: int,
@@ -95,8 +106,10 @@ def run_bootstrap(
     """One run over the hosts, shown as it goes; how it ended, and the cluster if it answers."""
     # Imported late: SSH and templates take a moment to load, and other commands do without.
     from sappers.assembly.deploy import deploy_wiring
-    from sappers.provisioner.bootstrap import Bootstrap, Options, titles
+    from sappers.provisioner.bootstrap import Bootstrap, Options
+    from sappers.provisioner.bootstrap_playbook import load_plays, titles
     from sappers.provisioner.inventory import load_inventory
+    from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
     from sappers.provisioner.plan import plan_cluster, resolve_address
     from sappers.provisioner.ssh_config import host_name, read_ssh_config
 
@@ -106,11 +119,12 @@ def run_bootstrap(
     user = Path.home()
     ssh = read_ssh_config(user)
     plan = plan_cluster(inventory, resolve_address, lambda name: host_name(name, ssh, user))
+    plays = load_plays(playbook or BOOTSTRAP_PLAYBOOK)
     console = Console(stderr=form is Output.JSON)
     with deploy_wiring(home, plan) as needs:
-        run = Bootstrap(home, inventory, plan, needs)
+        run = Bootstrap(home, inventory, plan, needs, plays)
         names = [host.name for host in hosts]
-        with open_display(console, names, titles(plan), verbose=verbose) as display:
+        with open_display(console, names, titles(plan, plays), verbose=verbose) as display:
             recap = run.run(hosts, Options(forks=forks, check=check), display)
     view = None if check else _view(plan.name)
     return recap, view

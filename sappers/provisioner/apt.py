@@ -6,9 +6,10 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from sappers.errors import CommandFailed
+from sappers.provisioner.apt_hints import hint_for
 from sappers.provisioner.apt_proxy import LOOPBACK, AptProxy
 from sappers.provisioner.executor import TIMED_OUT, CommandResult
 from sappers.provisioner.package_requests import REFUSAL, PackageRequests
@@ -64,17 +65,23 @@ class Apt:
             "Acquire::Retries=2",
             "APT::Update::Error-Mode=any",
         ]
-        port = self._proxy.port()
-        with ExitStack() as stack:
-            if port is not None:
-                assert host.connection is not None
-                there = stack.enter_context(
-                    host.connection.open_reverse_tunnel(
-                        0, (LOOPBACK, port), gate=PackageRequests, refusal=REFUSAL
-                    )
-                )
-                options.append(f"Acquire::http::Proxy=http://{LOOPBACK}:{there}")
+        with self.proxy(host) as address:
+            if address:
+                options.append(f"Acquire::http::Proxy={address}")
             yield [argument for option in options for argument in ("-o", option)]
+
+    @contextmanager
+    def proxy(self, host: HostRun) -> Iterator[str]:
+        """The proxy's address as the host sees it, good within the block; empty without one."""
+        port = self._proxy.port()
+        if port is None:
+            yield ""
+            return
+        assert host.connection is not None
+        with host.connection.open_reverse_tunnel(
+            0, (LOOPBACK, port), gate=PackageRequests, refusal=REFUSAL
+        ) as there:
+            yield f"http://{LOOPBACK}:{there}"
 
     def run(
         self, host: HostRun, command: Sequence[str], *, timeout_seconds: float = _APT_SECONDS
@@ -106,7 +113,9 @@ class Apt:
                 f"{_describe(host, holder)} works on packages there since more than "
                 f"{_LOCK_SECONDS:.0f} s; wait for it or end it, then run this again"
             )
-        return _hint_for(done.output)
+        return hint_for(done.output) or (
+            "look at /var/log/apt/term.log on the host, then run this again"
+        )
 
 
 def find_lock_holder(output: str) -> int | None:
@@ -128,16 +137,3 @@ def _follow(host: HostRun, line: str) -> None:
 def _shown(command: Sequence[str]) -> str:
     words = iter(command)
     return " ".join(word for word in words if word != "-o" or not next(words))
-
-
-def _hint_for(output: str) -> str:
-    if "No space left" in output or "enough free space" in output:
-        return "make room on the host, then run this again: it goes on where it stopped"
-    if any(
-        word in output for word in ("Failed to fetch", "Could not resolve", "Could not connect")
-    ):
-        return (
-            "install apt-cacher-ng on this machine: hosts without internet get packages through "
-            "it; their sources must use http"
-        )
-    return "look at /var/log/apt/term.log on the host, then run this again"

@@ -48,15 +48,21 @@ from sappers.provisioner.forming import (
     cluster_results,
 )
 from sappers.provisioner.founding import Founding, decide_founding
+from sappers.provisioner.host_plays import HostPlays
 from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.member_values import MemberValues
 from sappers.provisioner.node_ids import NodeIds
-from sappers.provisioner.phases.agent import AgentFiles
 from sappers.provisioner.phases.connect import Connect
 from sappers.provisioner.phases.consul import Consul
-from sappers.provisioner.phases.identity import Identity
-from sappers.provisioner.phases.packages import Packages
-from sappers.provisioner.phases.start import Start
+from sappers.provisioner.phases.play import (
+    IDENTITY_PLAY,
+    RESTART_PLAY,
+    PlayPhase,
+    membership,
+    useful_again,
+)
 from sappers.provisioner.plan import ClusterPlan
+from sappers.provisioner.playbook.model import Play
 from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
 from sappers.provisioner.repair_key import (
     ClusterRepairKey,
@@ -66,13 +72,7 @@ from sappers.provisioner.repair_key import (
 )
 from sappers.provisioner.run import HostProblems, HostRun, Meeting, Phase, Watcher
 from sappers.provisioner.run_lock import describe_holder, run_lock
-
-
-def titles(plan: ClusterPlan) -> tuple[str, ...]:
-    """What hosts go through, in order; Consul only where some host is to have it."""
-    ways = (Connect, Packages, Identity, AgentFiles, Start)
-    consul = (Consul.title,) if plan.consul_addresses else ()
-    return (*(phase.title for phase in ways), CLUSTER_PHASE, IMAGES_PHASE, *consul)
+from sappers.provisioner.settled import look_at
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -108,13 +108,19 @@ class Bootstrap:
     """One run over the hosts of an inventory, or some of them."""
 
     def __init__(
-        self, home: ControlHome, inventory: Inventory, plan: ClusterPlan, needs: Needs
+        self,
+        home: ControlHome,
+        inventory: Inventory,
+        plan: ClusterPlan,
+        needs: Needs,
+        plays: Sequence[Play],
     ) -> None:
         self._home = home
         self._folder = home.cluster(plan.name)
         self._inventory = inventory
         self._plan = plan
         self._needs = needs
+        self._plays = plays
         self._founding_lock = threading.Lock()
         self._founding: Founding | None = None
         self._ended_early: BaseException | None = None
@@ -169,18 +175,39 @@ class Bootstrap:
         def founding() -> Founding:
             return self._decide_founding(runs, check=options.check)
 
-        return (
-            Connect(
-                self._plan.ports,
-                meeting,
-                holder=holder,
-                connect_timeout_seconds=options.connect_timeout_seconds,
-            ),
-            Packages(apt),
-            Identity(self._plan, identity, self._known_ids(), key.public if key else None),
-            AgentFiles(bundle.result),
-            Start(self._plan, founding, self._needs.probe, image_key),
+        values = MemberValues(self._plan, identity, founding, image_key, bundle.result, apt)
+        around = {
+            IDENTITY_PLAY: membership(key.public if key else None),
+            RESTART_PLAY: useful_again(self._needs.probe),
+        }
+        connect = Connect(
+            self._plan.ports,
+            meeting,
+            self._get_ready(values, self._known_ids()),
+            holder=holder,
+            connect_timeout_seconds=options.connect_timeout_seconds,
         )
+        plays = (PlayPhase(play, around.get(str(play.name))) for play in self._plays)
+        return (connect, *plays)
+
+    def _get_ready(self, values: MemberValues, ids: NodeIds) -> Callable[[HostRun], None]:
+        def get_ready(host: HostRun) -> None:
+            assert host.connection is not None, "it was connected to just now"
+            host.settled = look_at(host.name, host.executor, self._plan.name, ids)
+            host.certificate = host.settled.certificate
+            host.is_outdated = lambda: values.is_outdated(host)
+            host.plays = HostPlays(
+                host.name,
+                self._inventory,
+                host.connection,
+                host.executor,
+                check=host.check,
+                given=values.given(host),
+                lookups=values.lookups(host),
+                note=host.note,
+            )
+
+        return get_ready
 
     def _known_ids(self) -> NodeIds:
         """Of hosts that are in the inventory still; who is not may have been renamed."""

@@ -209,7 +209,7 @@ class _Fault(msgspec.Struct):
 class _Head(msgspec.Struct):
     """What every head of an answer has to be; `result` is checked by who asked."""
 
-    event: Literal["stdout", "stderr", "send", "written", "task"] | msgspec.UnsetType = (
+    event: Literal["stdout", "stderr", "send", "written", "task", "said"] | msgspec.UnsetType = (
         msgspec.UNSET
     )
     error: _Fault | msgspec.UnsetType = msgspec.UNSET

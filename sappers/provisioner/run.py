@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,11 @@ from sappers.model.repair import RepairLogin
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.executor import Executor
 from sappers.provisioner.facts import Facts
+from sappers.provisioner.host_plays import HostPlays
 from sappers.provisioner.inventory import Host
 from sappers.provisioner.plan import PlannedMember
 from sappers.provisioner.recap import PhaseResult
+from sappers.provisioner.settled import Settled
 
 
 class HostProblems(HostError):
@@ -46,11 +49,12 @@ class HostRun:
     Attributes:
         check: Change nothing; say what would change.
         changes: What the phase at work changed, or would.
-        connection, executor, facts: Set by the connect phase.
-        node_id: Set by the identity phase; empty in check mode on a host without one.
-        identity_digest: SHA-256 over certificate and keys; set by the identity phase.
-        repair_login: How healers log in; set by the identity phase.
-        version: Folder name of the installed agent; set by the agent phase.
+        connection, executor, facts, settled, plays: Set by the connect phase.
+        during_play: What is open until the play under way has ended.
+        certificate: The host's, PEM; set by the connect phase, and where it is signed anew.
+        is_outdated: Whether its agent runs with something else than it should.
+        node_id: Set by the identity play; empty in check mode on a host without one.
+        repair_login: How healers log in; set by the identity play.
         running: The agent's unit was active when the run began; set by the connect phase.
         fit: No phase failed so far, and at least one is done.
     """
@@ -63,10 +67,13 @@ class HostRun:
     connection: Connection | None = None
     executor: Executor = field(init=False)
     facts: Facts = field(init=False)
+    settled: Settled = field(init=False)
+    plays: HostPlays = field(init=False)
+    during_play: ExitStack = field(default_factory=ExitStack)
+    certificate: bytes = b""
+    is_outdated: Callable[[], bool] = lambda: False
     node_id: str = ""
-    identity_digest: str = ""
     repair_login: RepairLogin | None = None
-    version: str = ""
     running: bool = False
     fit: bool = False
 

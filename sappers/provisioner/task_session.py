@@ -6,6 +6,7 @@ Many tasks go in one request. What a host lacks of a file's content it asks for.
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import re
 import zlib
@@ -38,7 +39,11 @@ class TaskSession:
         self._loaded = set(TASK_PARTS) if executor.runs_tasks else set()
 
     def run(
-        self, groups: Sequence[Mapping[str, Any]], blobs: Mapping[str, Content], taken: Taken
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        blobs: Mapping[str, Content],
+        taken: Taken,
+        said: Callable[[str], None] | None = None,
     ) -> None:
         """Run groups of tasks in order, until one fails that does not go on.
 
@@ -46,6 +51,7 @@ class TaskSession:
             groups: Each has `tasks` (module, args, paths, check, diff, environment) and `goes_on`.
             blobs: Contents by SHA-256 that tasks refer to.
             taken: Called with the number of each task that was run, and its result.
+            said: Called with each line that programs write, as it comes.
 
         Raises:
             HostUnreachable: The connection is gone.
@@ -62,12 +68,17 @@ class TaskSession:
                 for digest, content in blobs.items()
                 if isinstance(content, bytes) and len(content) <= INLINE_BYTES_MAX
             }
-            request = json.dumps({"groups": groups, "blobs": small}).encode()
+            request = json.dumps(
+                {"groups": groups, "blobs": small, "follow": said is not None}
+            ).encode()
             body = modules + zlib.compress(request, 1)
+            lines = _Lines()
             number = channel.begin({"op": "tasks", "modules": len(modules)}, body)
             head, body = channel.receive(number)
             while "event" in head:
-                if head["event"] == "task":
+                if head["event"] == "said" and said is not None:
+                    lines.take(body, said)
+                elif head["event"] == "task":
                     taken(head["number"], self._result(body))
                 elif head["event"] == "send":
                     early = self._stream(number, blobs.get(body.decode("ascii", "replace")))
@@ -127,6 +138,20 @@ class TaskSession:
             # Whatever happened here, the host must not wait for more.
             channel.send({"op": "end", "id": number})
         return early
+
+
+class _Lines:
+    """Text that comes in pieces, line by line."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def take(self, data: bytes, said: Callable[[str], None]) -> None:
+        """Tell the lines that are whole."""
+        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        for line in lines:
+            said(line)
 
 
 def _chunks(content: Content) -> Any:

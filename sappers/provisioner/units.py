@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import jinja2
 import msgspec
@@ -18,7 +19,7 @@ from sappers.config import (
 from sappers.model.image import ImageKey
 from sappers.model.member import Ports
 from sappers.provisioner.founding import Founding
-from sappers.provisioner.places import INSTALL_FOLDER, STATE_FOLDER
+from sappers.provisioner.places import INSTALL_FOLDER, PLAYBOOKS, STATE_FOLDER
 from sappers.provisioner.plan import ClusterPlan
 
 WATCHDOG_SECONDS = 30
@@ -34,8 +35,14 @@ _PER_GUEST = "typeof meta skuid; size 4096; flags dynamic;"
 CONSUL_FOLDER = f"{STATE_FOLDER}/consul"
 CONSUL_TOKEN_PATH = f"{CONSUL_FOLDER}/token"
 
+# The agent's own are those of the playbook that bootstrap runs: there a person may change them.
 templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("sappers.provisioner"),
+    loader=jinja2.ChoiceLoader(
+        [
+            jinja2.PackageLoader("sappers.provisioner"),
+            jinja2.FileSystemLoader(PLAYBOOKS / "roles/start/templates"),
+        ]
+    ),
     undefined=jinja2.StrictUndefined,
     keep_trailing_newline=True,
     autoescape=False,  # noqa: S701 — no HTML
@@ -69,19 +76,23 @@ def plan_settings(
 
 def render_settings(settings: AgentSettings) -> bytes:
     """`agent.toml`."""
-    return templates.get_template("agent.toml.j2").render(settings=settings).encode()
+    return templates.get_template("agent.toml.j2").render(sappers_settings=settings).encode()
 
 
 def render_unit() -> bytes:
     """`sappers.service`."""
-    template = templates.get_template("sappers.service.j2")
-    return template.render(
-        install_folder=INSTALL_FOLDER,
-        state_folder=STATE_FOLDER,
-        watchdog_seconds=WATCHDOG_SECONDS,
-        guest_rules=_guest_rules(),
-        guest_limits=_guest_limits(),
-    ).encode()
+    return templates.get_template("sappers.service.j2").render(unit_values()).encode()
+
+
+def unit_values() -> dict[str, Any]:
+    """What the unit's template is filled with."""
+    return {
+        "sappers_install": INSTALL_FOLDER,
+        "sappers_state": STATE_FOLDER,
+        "sappers_watchdog_seconds": WATCHDOG_SECONDS,
+        "sappers_guest_rules": _guest_rules(),
+        "sappers_guest_limits": _guest_limits(),
+    }
 
 
 def _guest_rules() -> str:

@@ -89,7 +89,7 @@ def test_check_changes_nothing(lab, deploy: Deploy, on_host: OnHost, inventory):
     told = json.loads(done.stdout)
     assert told["changed"] is True
     changes = [c for phase in told["hosts"][names(lab)[0]]["phases"] for c in phase["changes"]]
-    assert "package qemu-system-x86" in changes
+    assert any("qemu-system-x86" in one for one in changes)
     assert "agent started" in changes
     assert "image ballast" in changes
     for name in ("pki/key.pem", "pki/cert.pem", "pki/ca.pem", "gossip.key", "hub.seed"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sappers.errors import HostUnfit
 from sappers.model.member import Ports
 from sappers.provisioner.connection import Connection
 from sappers.provisioner.fitness import AGENT_UNIT, find_problems, find_shared_problems
-from sappers.provisioner.phases.packages import packages_for
+from sappers.provisioner.packages import packages_for
 from sappers.provisioner.places import CURRENT, LOCK_PATH
 from sappers.provisioner.run import HostProblems, HostRun, Meeting
 
@@ -21,10 +21,18 @@ class Connect:
     title = "connect"
 
     def __init__(
-        self, ports: Ports, meeting: Meeting, *, holder: str, connect_timeout_seconds: float
+        self,
+        ports: Ports,
+        meeting: Meeting,
+        get_ready: Callable[[HostRun], None],
+        *,
+        holder: str,
+        connect_timeout_seconds: float,
     ) -> None:
+        """`get_ready` looks at what a fit host had before, for the plays; raises HostError."""
         self._ports = ports
         self._meeting = meeting
+        self._get_ready = get_ready
         self._holder = holder
         self._connect_timeout_seconds = connect_timeout_seconds
 
@@ -44,11 +52,12 @@ class Connect:
             raise HostProblems(host.name, problems)
         if not host.check:
             host.executor.acquire_lock(LOCK_PATH, self._holder)
+        self._get_ready(host)
         return None
 
     def _own_problems(self, host: HostRun) -> Sequence[HostUnfit]:
-        units = _active_units(host) if host.facts.systemd else ()
-        host.running = AGENT_UNIT in units
+        units = _active_units(host) if host.facts.systemd else {}
+        host.running = units.get(AGENT_UNIT) == "active"
         installed = host.executor.stat([CURRENT])[CURRENT] is not None
         return find_problems(
             host.name,
@@ -62,9 +71,11 @@ class Connect:
         return find_shared_problems(host.name, self._meeting.meet(host.name, host.facts))
 
 
-def _active_units(host: HostRun) -> tuple[str, ...]:
+def _active_units(host: HostRun) -> Mapping[str, str]:
+    """States of our units that are active, or on their way, by name."""
     listed = host.executor.run(
         ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating",
          "sappers*"]
     )  # fmt: skip
-    return tuple(line.split()[0] for line in listed.stdout.splitlines() if line.split())
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return {row[0]: row[2] for row in rows if len(row) > 2}

@@ -17,6 +17,7 @@ from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.hosts import HostLinks, local_host
 from sappers.provisioner.playbook.ledger import Ledger
+from sappers.provisioner.playbook.lookups import Lookup
 from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
@@ -26,7 +27,7 @@ from sappers.provisioner.playbook.segments import selected, starting_at, tasks_i
 from sappers.provisioner.playbook.source import Decrypt, Place, read_file
 from sappers.provisioner.playbook.source import Mapping as SourceMapping
 from sappers.provisioner.playbook.stats import Counts
-from sappers.provisioner.playbook.track import HostState
+from sappers.provisioner.playbook.track import HostState, Progress
 from sappers.provisioner.playbook.variables import (
     HostFacts,
     Scope,
@@ -79,7 +80,20 @@ class Engine:
         ledger: Ledger | None = None,
         takes: Callable[[Task], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        links: HostLinks | None = None,
+        lookups: Mapping[str, Lookup] | None = None,
+        given: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> None:
+        """What whoever runs a playbook of its own may give beside.
+
+        Args:
+            links: Connections that are there already.
+            lookups: Lookups beside Ansible's.
+            given: Values, or functions that make them when asked, of variables that nothing in
+                the playbook can set.
+            progress: Told what goes on, from the hosts' threads.
+        """
         inventory.select(options.limit)  # what is wrong with it is said before anything runs
         self._clock = clock
         self._offline: dict[str, bool] = {}
@@ -91,9 +105,9 @@ class Engine:
         self._run = Run(
             inventory=inventory,
             options=options,
-            templates=make_templates(),
+            templates=make_templates(lookups),
             preparer=Preparer(options, decrypt),
-            links=HostLinks(become_password, password),
+            links=links or HostLinks(become_password, password),
             watcher=watcher,
             states={name: HostState(name) for name in names},
             counts={name: Counts() for name in names},
@@ -102,6 +116,8 @@ class Engine:
             takes=takes,
             ask=ask,
             inventories=self._inventories,
+            given=given or {},
+            progress=progress,
         )
 
     def run(self, plays: Sequence[Play]) -> RunReport:

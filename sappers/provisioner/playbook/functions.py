@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 
 from sappers.provisioner.playbook.filters import FILTERS
-from sappers.provisioner.playbook.lookups import Lookups
+from sappers.provisioner.playbook.lookups import Lookup, Lookups
 from sappers.provisioner.playbook.templating import SCOPE, Templates
 from sappers.provisioner.playbook.tests import TESTS
-
-
-@jinja2.pass_context
-def _lookup(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
-    return Lookups(context.parent[SCOPE]).lookup(name, *terms, **options)
-
-
-@jinja2.pass_context
-def _query(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
-    return Lookups(context.parent[SCOPE]).query(name, *terms, **options)
 
 
 def _now(utc: bool = False, fmt: str | None = None) -> Any:
@@ -28,10 +19,19 @@ def _now(utc: bool = False, fmt: str | None = None) -> Any:
     return moment.strftime(fmt) if fmt else moment
 
 
-def make_templates() -> Templates:
-    """An environment as playbooks expect it."""
+def make_templates(lookups: Mapping[str, Lookup] | None = None) -> Templates:
+    """An environment as playbooks expect it, with lookups beside those that Ansible has."""
+
+    @jinja2.pass_context
+    def lookup(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
+        return Lookups(context.parent[SCOPE], lookups).lookup(name, *terms, **options)
+
+    @jinja2.pass_context
+    def query(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
+        return Lookups(context.parent[SCOPE], lookups).query(name, *terms, **options)
+
     names = [(name, f) for name, f in FILTERS.items()]
     filters = dict(names) | {f"ansible.builtin.{name}": f for name, f in names}
     tests = TESTS | {f"ansible.builtin.{name}": test for name, test in TESTS.items()}
-    functions = {"lookup": _lookup, "query": _query, "q": _query, "now": _now}
+    functions = {"lookup": lookup, "query": query, "q": query, "now": _now}
     return Templates(filters, tests, functions)

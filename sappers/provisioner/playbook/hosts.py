@@ -171,6 +171,10 @@ class HostLinks:
         self._links: dict[str, HostLink] = {}
         self._lock = threading.Lock()
 
+    def adopt(self, name: str, link: HostLink) -> None:
+        """Use a link that was there before the run."""
+        self._links[name] = link
+
     def link(self, host: Host) -> HostLink:
         """The link to a host; the same one each time."""
         with self._lock:
@@ -198,4 +202,4 @@ class HostLinks:
         """End all connections, side by side: each waits until its executors have ended."""
         links = list(self._links.values())
         with ThreadPoolExecutor(max_workers=max(1, min(len(links), CLOSED_AT_ONCE))) as pool:
-            list(pool.map(HostLink.close, links))
+            list(pool.map(lambda link: link.close(), links))

@@ -12,7 +12,7 @@ import re
 import secrets
 import string
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from sappers.provisioner.playbook.variables import Scope
 
 
-class Lookups:
-    """The lookups as one task on one host sees them."""
+# Called with its terms as a list, and its options by name. Raises ValueError.
+Lookup = Callable[..., list[Any]]
 
-    def __init__(self, scope: Scope) -> None:
+
+class Lookups:
+    """The lookups as one task on one host sees them; `more` are those of the run alone."""
+
+    def __init__(self, scope: Scope, more: Mapping[str, Lookup] | None = None) -> None:
         self._scope = scope
-        self._known: dict[str, Callable[..., list[Any]]] = {
+        self._known: dict[str, Lookup] = {
             "csvfile": self._csv,
             "dict": lambda terms, **_: [
                 {"key": key, "value": value} for term in terms for key, value in term.items()
@@ -61,6 +65,7 @@ class Lookups:
             "unvault": self._file,
             "varnames": self._varnames,
             "vars": self._vars,
+            **(more or {}),
         }
 
     def lookup(self, name: str, *terms: Any, wantlist: bool = False, **options: Any) -> Any:

@@ -27,7 +27,7 @@ from sappers.provisioner.playbook.segments import cut, selected
 from sappers.provisioner.playbook.source import Decrypt, Place
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.templating import NeedsOthers, Templates
-from sappers.provisioner.playbook.track import HostState, HostTrack
+from sappers.provisioner.playbook.track import HostState, HostTrack, Progress
 from sappers.provisioner.playbook.variables import (
     HostFacts,
     PlayVariables,
@@ -88,6 +88,9 @@ class Run:
             if host.name in known and known[host.name].settings != host.settings:
                 self.links.drop(host.name)  # it may be reached in another way now
         return True
+
+    given: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
 
 
 class PlayRun:
@@ -320,6 +323,11 @@ class PlayRun:
         with self._told_lock:
             self._told.setdefault(id(judged.task), {})[host] = judged
 
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told what goes on."""
+        return self._run.progress
+
     def _scope_of(self, host: str, inherited: Inherited, facts: HostFacts) -> Scope:
         def view(name: str) -> Any:
             if name == host:
@@ -335,6 +343,7 @@ class PlayRun:
             **magic.inventory_magic(self._run.inventory, target),
             **self._magic,
             **magic.task_magic(inherited),
+            **self._run.given,
             "ansible_play_hosts": list(self._magic["ansible_play_hosts_all"]),
             "ansible_play_batch": hosts,
             "play_hosts": hosts,

@@ -47,6 +47,20 @@ class Surroundings(Reach, Protocol):
     def approach(self, host: str, prepared: Prepared) -> None:
         """Begin to get the executor that a task needs; what goes wrong shows when it is asked."""
 
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told what goes on."""
+
+
+class Progress(Protocol):
+    """Who is told what goes on right now. Called from the hosts' threads."""
+
+    def begins(self, host: str, name: str) -> None:
+        """A task is the next that a host does."""
+
+    def said(self, host: str, line: str) -> None:
+        """A program on a host wrote a line; never one of a task with `no_log`."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -208,20 +222,14 @@ class HostTrack:
             blobs = {digest: content for one in batch for digest, content in one.blobs.items()}
             self._ledger.sending(self._state.name, [one.task for one in batch])
             try:
-                last = self._clock()
-
-                def take(_: int, result: Result) -> None:
-                    nonlocal last
-                    before, last = last, self._clock()
-                    answers.append((result, last - before))
-
                 if asking.is_conducted:
+                    take, *_ = self._listeners(batch, answers)
                     for call in asking.calls:
                         take(0, self._conduct(asking, call))
                 else:
                     session = self._around.session(self._state.name, asking)
-                    last = self._clock()  # getting into the host is not the task's
-                    session.run(groups, blobs, take)
+                    # Its clock runs from here: getting into the host is not the task's.
+                    session.run(groups, blobs, *self._listeners(batch, answers))
             except HostError as error:
                 problem = lost(error)
                 if asking.ignore_unreachable:
@@ -244,6 +252,27 @@ class HostTrack:
                 break
             results += found[0].results
         return Answer(results, self._clock() - began)
+
+    def _listeners(
+        self, batch: Sequence[Prepared], answers: list[tuple[Result, float]]
+    ) -> tuple[Any, ...]:
+        """What takes the results, and what programs write, while a batch is under way."""
+        progress, host = self._around.progress, self._state.name
+        names = [one.name for one in batch for _ in one.calls]
+        last = self._clock()
+        if progress is not None:
+            progress.begins(host, names[0])
+
+        def take(_: int, result: Result) -> None:
+            nonlocal last
+            before, last = last, self._clock()
+            answers.append((result, last - before))
+            if progress is not None and len(answers) < len(names):
+                progress.begins(host, names[len(answers)])
+
+        if progress is None or any(one.no_log for one in batch):
+            return (take,)
+        return take, lambda line: progress.said(host, line)
 
     def _until(self, prepared: Prepared, results: list[Result]) -> list[Result]:
         """The results after `changed_when` and `failed_when`, and after retries."""

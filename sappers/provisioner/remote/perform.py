@@ -55,6 +55,7 @@ class Performer:
         self.environment: dict[str, str] = {}
         self._seconds: float | None = None
         self._deadline: float | None = None
+        self.said: Callable[[bytes], None] | None = None  # told what effects write, as they do
         self._kinds: dict[Any, Callable[[Any], Any]] = {
             step.Stat: self._stat,
             step.Read: self._read,
@@ -304,7 +305,13 @@ class Performer:
         environment = {**self.environment, **one.environment}
         folder = one.folder if one.folder is not None else os.path.expanduser("~")
         return self._run(
-            list(one.argv), one.stdin, one.timeout_seconds, environment, folder, one.umask
+            list(one.argv),
+            one.stdin,
+            one.timeout_seconds,
+            environment,
+            folder,
+            one.umask,
+            self.said,
         )
 
     def _run(
@@ -315,6 +322,7 @@ class Performer:
         environment: dict[str, str],
         folder: str,
         umask: int | None,
+        said: Callable[[bytes], None] | None = None,
     ) -> step.Completed:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         taken = [0]
@@ -323,6 +331,8 @@ class Performer:
             taken[0] += len(data)
             if taken[0] <= OUTPUT_BYTES_MAX:
                 output[name].append(data)
+            if said is not None:
+                said(data)
 
         began = time.time()
         earlier = os.umask(umask) if umask is not None else None

@@ -40,6 +40,7 @@ class TaskRunner:
         self._blobs = {
             name: base64.b64decode(text) for name, text in request.get("blobs", {}).items()
         }
+        self._performer.said = self._said if request.get("follow") else None
         done = 0
         for group in request["groups"]:
             failed = False
@@ -100,6 +101,10 @@ class TaskRunner:
                 resume, value = plan.send, self._performer.perform(wanted)
             except (OSError, files.Refused) as error:  # a module may know what it means
                 resume, value = plan.throw, error
+
+    def _said(self, data: bytes) -> None:
+        """What a program writes, to whoever follows it."""
+        self._executor.send({"id": self._number, "event": "said"}, data)
 
     def _fetch(self, blob: step.Blob) -> Iterator[bytes]:
         """A blob's content: what came with the tasks, else asked for."""

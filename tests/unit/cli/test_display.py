@@ -19,7 +19,8 @@ from sappers.cli.display import (
 from sappers.cli.ending import show_error
 from sappers.cli.exit_codes import ExitCode
 from sappers.errors import HostUnfit, HostUnreachable, NoQuorum, SappersError
-from sappers.provisioner.bootstrap import titles
+from sappers.provisioner.bootstrap_playbook import load_plays, titles
+from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
 from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
 
@@ -35,7 +36,7 @@ RECAP = Recap(
     }
 )
 
-TITLES = titles(ClusterPlan("lab", ()))
+TITLES = titles(ClusterPlan("lab", ()), load_plays(BOOTSTRAP_PLAYBOOK))
 
 
 def console(**options) -> Console:

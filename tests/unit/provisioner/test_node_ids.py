@@ -7,10 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from sappers.errors import HostUnfit
-from sappers.model.member import Ports
 from sappers.provisioner.node_ids import NodeIds
-from sappers.provisioner.phases.identity import Identity
-from sappers.provisioner.plan import ClusterPlan
+from sappers.provisioner.settled import look_at
 
 
 def test_an_id_has_one_host():
@@ -31,14 +29,8 @@ def test_what_could_pass_for_another_id_is_none(node_id):
         NodeIds({}).claim(node_id, "evil")
 
 
-def test_nothing_is_signed_for_an_id_of_another_host():
+def test_a_host_with_the_id_of_another_is_refused_before_anything_is_done():
     said = {"/var/lib/sappers/node-id": b"lab1-0a1b2c\n"}
-    host = SimpleNamespace(
-        name="lab2",
-        check=False,
-        executor=SimpleNamespace(read_file=said.get),
-        ensure_folder=lambda path, mode: None,
-    )
-    phase = Identity(ClusterPlan("lab", (), Ports()), None, NodeIds({"lab1-0a1b2c": "lab1"}), None)
+    executor = SimpleNamespace(read_file=said.get)
     with pytest.raises(HostUnfit, match="that is lab1"):
-        phase.run(host)
+        look_at("lab2", executor, "lab", NodeIds({"lab1-0a1b2c": "lab1"}))

@@ -9,7 +9,7 @@ import pytest
 from sappers.errors import InventoryError
 from sappers.model.policy import EventSettings, ImageSettings
 from sappers.provisioner.inventory import load_inventory
-from sappers.provisioner.phases.packages import packages_for
+from sappers.provisioner.packages import packages_for
 from sappers.provisioner.plan import ClusterPlan, plan_cluster
 from sappers.provisioner.ssh_config import host_name, read_ssh_config
 

@@ -77,9 +77,9 @@ def test_tasks_on_one_hosts_own_files_go_in_one_request(
     sizes: list[int] = []
     ask = TaskSession.run
 
-    def counted(self, groups, blobs, taken):
+    def counted(self, groups, blobs, *listeners):
         sizes.append(len(groups))
-        return ask(self, groups, blobs, taken)
+        return ask(self, groups, blobs, *listeners)
 
     monkeypatch.setattr(TaskSession, "run", counted)
     root = tmp_path / "out"
@@ -184,10 +184,11 @@ def test_a_hosts_facts_do_not_say_how_hosts_are_reached(
         lies.update({"ansible_" + name: "evil", name: "evil"})
     lies |= {"ansible_hostname": "told", "ansible_ssh_host_key_rsa_public": "key"}
 
-    def hostile(self, groups, blobs, taken):
-        return ask(
-            self, groups, blobs, lambda at, one: taken(at, {**one, "ansible_facts": dict(lies)})
-        )
+    def hostile(self, groups, blobs, taken, *more):
+        def lying(at, one):
+            taken(at, {**one, "ansible_facts": dict(lies)})
+
+        return ask(self, groups, blobs, lying, *more)
 
     monkeypatch.setattr(TaskSession, "run", hostile)
     text = """

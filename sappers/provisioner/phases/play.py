@@ -1,0 +1,104 @@
+"""A play of bootstrap's playbook as a step of every host's way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from sappers.errors import ApiError, HostError
+from sappers.provisioner.cluster_probe import ClusterProbe
+from sappers.provisioner.places import UNIT_NAME
+from sappers.provisioner.playbook.model import Play
+from sappers.provisioner.repair_key import let_healers_in
+from sappers.provisioner.run import HostRun
+
+IDENTITY_PLAY, START_PLAY, RESTART_PLAY = "identity", "start", "restart"
+_HEALTHY_AGAIN_SECONDS = 90.0
+_PAUSE_SECONDS = 0.3
+
+Around = Callable[[HostRun], AbstractContextManager[None]]
+
+
+class PlayPhase:
+    """Runs one play; where it has `serial`, on one host after the other."""
+
+    def __init__(self, play: Play, around: Around | None = None) -> None:
+        """`around`: what this machine has to do before and after it on a host."""
+        self.title = str(play.name)
+        self._play = play
+        self._around = around
+        self._turn = threading.Lock() if play.serial else None
+
+    def run(self, host: HostRun) -> str | None:
+        """Raises HostError where a task failed, PlaybookError where the playbook is wrong."""
+        with ExitStack() as stack:
+            if self._turn is not None:
+                stack.enter_context(self._turn)
+            if self._around is not None:
+                stack.enter_context(self._around(host))
+            stack.callback(host.during_play.close)
+            changes = host.plays.run(self._play)
+            host.changes += changes or ()
+        return "nothing to do" if changes is None and not host.changes else None
+
+
+def membership(public_repair_key: str | None) -> Around:
+    """Around the play that makes a host a member: after it the host is one, and healers may come.
+
+    Args:
+        public_repair_key: None only in check mode, before a real run.
+    """
+
+    @contextmanager
+    def around(host: HostRun) -> Iterator[None]:
+        yield
+        if host.settled.is_member or not host.check:
+            host.node_id = host.settled.node_id
+        let_healers_in(host, public_repair_key)
+
+    return around
+
+
+def useful_again(probe: ClusterProbe) -> Around:
+    """Around the play that restarts agents: the turn ends once the member is of use again.
+
+    The next one may be the last voter.
+    """
+
+    @contextmanager
+    def around(host: HostRun) -> Iterator[None]:
+        led = host.is_outdated() and not host.check and _knows_leader(probe, host)
+        yield
+        if led:
+            _await_leader(probe, host)
+
+    return around
+
+
+def _knows_leader(probe: ClusterProbe, host: HostRun) -> bool:
+    """Where nobody leads there is no quorum to lose; the last phase says so."""
+    try:
+        return probe.health(host).leader_id is not None
+    except ApiError:
+        return False
+
+
+def _await_leader(probe: ClusterProbe, host: HostRun) -> None:
+    deadline = time.monotonic() + _HEALTHY_AGAIN_SECONDS
+    while True:
+        try:
+            if probe.health(host).leader_id:
+                return
+            reason = "it knows no leader"
+        except ApiError as error:
+            reason = error.message
+        if time.monotonic() > deadline:
+            raise HostError(
+                host.name,
+                f"its agent is not healthy {_HEALTHY_AGAIN_SECONDS:.0f} s after its restart: "
+                f"{reason}",
+                hint=f"journalctl -u {UNIT_NAME} on the host says more",
+            )
+        time.sleep(_PAUSE_SECONDS)

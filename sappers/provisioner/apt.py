@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sappers.errors import CommandFailed
-from sappers.provisioner.apt_hints import hint_for
+from sappers.provisioner.apt_hints import describe, find_lock_holder, hint_for
 from sappers.provisioner.apt_proxy import LOOPBACK, AptProxy
 from sappers.provisioner.executor import TIMED_OUT, CommandResult
 from sappers.provisioner.package_requests import REFUSAL, PackageRequests
 from sappers.provisioner.run import HostRun
+from sappers.provisioner.turns import Turns
 
 _LOCK_SECONDS = 180.0
 _LOCK_PAUSE_SECONDS = 2.0
 _APT_SECONDS = 1200.0
 _FETCH_SECONDS = 240.0
 _TURN_SECONDS = 60.0
-# apt: "It is held by process 12 (apt-get)"; dpkg: "was locked by another process with pid 12".
-_LOCKED = re.compile(r"held by process (\d+)|locked by another process with pid (\d+)")
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
 
 
 class Apt:
-    """Runs apt on hosts; their packages come through the proxy where there is one."""
+    """Runs apt on hosts; their packages come through the proxy where there is one.
+
+    Attributes:
+        updates: Taken by whoever fetches lists.
+    """
 
     def __init__(self, proxy: AptProxy) -> None:
         self._proxy = proxy
-        self._updating = threading.Lock()
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """One host after the other, but none waits for a slow one for long.
-
-        Several clients that ask apt-cacher-ng for an index that it is just fetching can get a part
-        of it, and then apt waits for ever.
-        """
-        mine = self._updating.acquire(timeout=_TURN_SECONDS)
-        try:
-            yield
-        finally:
-            if mine:
-                self._updating.release()
+        # Several clients that ask apt-cacher-ng for an index that it is just fetching can get a
+        # part of it, and then apt waits for ever.
+        self.updates = Turns(_TURN_SECONDS)
 
     def fetch(self, host: HostRun, command: Sequence[str]) -> None:
         """Run what only downloads; when it hangs it is ended, and goes on from where it was."""
@@ -100,33 +89,16 @@ class Apt:
             holder = find_lock_holder(done.output)
             if holder is None or time.monotonic() > deadline:
                 break
-            host.note(f"waiting for another package run to end ({_describe(host, holder)})")
+            host.note(f"waiting for another package run to end ({describe(*holder)})")
             time.sleep(_LOCK_PAUSE_SECONDS)
         raise CommandFailed(
-            host.name, _shown(command), done.exit_code, done.output, hint=self._hint(host, done)
-        )
-
-    def _hint(self, host: HostRun, done: CommandResult) -> str:
-        holder = find_lock_holder(done.output)
-        if holder is not None:
-            return (
-                f"{_describe(host, holder)} works on packages there since more than "
-                f"{_LOCK_SECONDS:.0f} s; wait for it or end it, then run this again"
-            )
-        return hint_for(done.output) or (
-            "look at /var/log/apt/term.log on the host, then run this again"
+            host.name, _shown(command), done.exit_code, done.output, hint=_hint(done)
         )
 
 
-def find_lock_holder(output: str) -> int | None:
-    """The process that keeps apt or dpkg from working, by their own words."""
-    found = _LOCKED.search(output)
-    return int(found[1] or found[2]) if found else None
-
-
-def _describe(host: HostRun, pid: int) -> str:
-    name = host.executor.run(["cat", f"/proc/{pid}/comm"]).stdout.strip()
-    return f"process {pid}, {name}" if name else f"process {pid}"
+def _hint(done: CommandResult) -> str:
+    known = hint_for(done.output)
+    return known or "look at /var/log/apt/term.log on the host, then run this again"
 
 
 def _follow(host: HostRun, line: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.config import ControlHome
-from sappers.errors import ConfigError, HostError, HostUnreachable, SappersError
+from sappers.errors import ConfigError, SappersError
 from sappers.model.view import MemberHealth
 from sappers.provisioner.apt import Apt
 from sappers.provisioner.apt_proxy import AptProxy
@@ -49,6 +49,7 @@ from sappers.provisioner.forming import (
 )
 from sappers.provisioner.founding import Founding, decide_founding
 from sappers.provisioner.host_plays import HostPlays
+from sappers.provisioner.host_ways import HostWays, run_phase
 from sappers.provisioner.inventory import Host, Inventory
 from sappers.provisioner.member_values import MemberValues
 from sappers.provisioner.node_ids import NodeIds
@@ -56,7 +57,9 @@ from sappers.provisioner.phases.connect import Connect
 from sappers.provisioner.phases.consul import Consul
 from sappers.provisioner.phases.play import (
     IDENTITY_PLAY,
+    PATIENCE_SECONDS,
     RESTART_PLAY,
+    Around,
     PlayPhase,
     membership,
     useful_again,
@@ -70,7 +73,7 @@ from sappers.provisioner.repair_key import (
     give_repair_key,
     load_repair_key,
 )
-from sappers.provisioner.run import HostProblems, HostRun, Meeting, Phase, Watcher
+from sappers.provisioner.run import HostRun, Meeting, Phase, Watcher
 from sappers.provisioner.run_lock import describe_holder, run_lock
 from sappers.provisioner.settled import look_at
 
@@ -123,7 +126,6 @@ class Bootstrap:
         self._plays = plays
         self._founding_lock = threading.Lock()
         self._founding: Founding | None = None
-        self._ended_early: BaseException | None = None
 
     def run(self, hosts: Sequence[Host], options: Options, watcher: Watcher) -> Recap:
         """Work on the hosts and wait for their cluster.
@@ -144,7 +146,7 @@ class Bootstrap:
             stack.callback(_close_all, runs)
             meeting = Meeting()
             phases = self._phases(apt, meeting, holder, options, watcher, runs)
-            results = self._work(runs, phases, meeting, options.forks, watcher)
+            results = HostWays(phases, meeting, options.forks, watcher).go(runs)
             answers, error = self._form(runs, results, options, watcher)
             formed = error is None
             error = error or self._spread(runs, results, wanted, options, watcher)
@@ -187,8 +189,14 @@ class Bootstrap:
             holder=holder,
             connect_timeout_seconds=options.connect_timeout_seconds,
         )
-        plays = (PlayPhase(play, around.get(str(play.name))) for play in self._plays)
-        return (connect, *plays)
+        return (connect, *(self._play_phase(play, around) for play in self._plays))
+
+    @staticmethod
+    def _play_phase(play: Play, around: Mapping[str, Around]) -> PlayPhase:
+        name = str(play.name)
+        # Restarts keep to their turns, come what may: the next may be the last voter.
+        patience = None if name == RESTART_PLAY else PATIENCE_SECONDS
+        return PlayPhase(play, around.get(name), patience)
 
     def _get_ready(self, values: MemberValues, ids: NodeIds) -> Callable[[HostRun], None]:
         def get_ready(host: HostRun) -> None:
@@ -242,67 +250,6 @@ class Bootstrap:
                     check=check,
                 )
             return self._founding
-
-    # -- the hosts' ways ---------------------------------------------------------------------------
-
-    def _work(
-        self,
-        runs: Sequence[HostRun],
-        phases: Sequence[Phase],
-        meeting: Meeting,
-        forks: int,
-        watcher: Watcher,
-    ) -> dict[str, list[PhaseResult]]:
-        results: dict[str, list[PhaseResult]] = {run.name: [] for run in runs}
-        places = threading.BoundedSemaphore(forks)
-
-        def go(run: HostRun) -> None:
-            with places:
-                meeting.expect(run.name)
-                try:
-                    self._go_through(run, phases, results[run.name], watcher)
-                finally:
-                    meeting.give_up(run.name)
-
-        # Daemons: a host that hangs must not keep an interrupted run from ending.
-        threads = [threading.Thread(target=go, args=(run,), daemon=True) for run in runs]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except KeyboardInterrupt as error:
-            # What becomes of the hosts' connections now is not their doing.
-            self._ended_early = error
-            raise
-        if self._ended_early is not None:
-            raise self._ended_early
-        return results
-
-    def _go_through(
-        self,
-        run: HostRun,
-        phases: Sequence[Phase],
-        results: list[PhaseResult],
-        watcher: Watcher,
-    ) -> None:
-        for phase in phases:
-            if self._ended_early is not None:
-                return
-            watcher.started(run.name, phase.title)
-            try:
-                result = _run_phase(phase, run)
-            except BaseException as error:
-                # Not this host's fault: the run as a whole cannot go on.
-                self._ended_early = self._ended_early or error
-                return
-            if self._ended_early is not None:
-                return
-            results.append(result)
-            watcher.ended(run.name, result)
-            run.fit = result.outcome.is_good
-            if not run.fit:
-                return
 
     # -- the cluster -------------------------------------------------------------------------------
 
@@ -358,7 +305,7 @@ class Bootstrap:
             apt,
             choose_servers(hosts, answers, self._needs.probe, self._plan),
         )
-        ended = install_consul(hosts, consul, self._needs.probe, _run_phase, options.forks)
+        ended = install_consul(hosts, consul, self._needs.probe, run_phase, options.forks)
         for name, result in ended.items():
             results[name].append(result)
             watcher.ended(name, result)
@@ -424,26 +371,6 @@ class Bootstrap:
         if record != before:
             save_record(self._folder, record)
         remember_last_cluster(self._home, self._plan.name)
-
-
-def _run_phase(phase: Phase, run: HostRun) -> PhaseResult:
-    """Raises what is not the host's doing."""
-    began = time.monotonic()
-    run.changes.clear()
-    errors: tuple[SappersError, ...] = ()
-    skipped: str | None = None
-    try:
-        skipped = phase.run(run)
-        outcome = Outcome.CHANGED if run.changes else Outcome.OK
-        if skipped is not None:
-            outcome = Outcome.SKIPPED
-    except HostUnreachable as error:
-        outcome, errors = Outcome.UNREACHABLE, (error,)
-    except HostProblems as error:
-        outcome, errors = Outcome.FAILED, error.problems
-    except HostError as error:
-        outcome, errors = Outcome.FAILED, (error,)
-    return PhaseResult(phase.title, outcome, tuple(run.changes), errors, time.monotonic() - began)
 
 
 def _in_background(build: Callable[[], Bundle]) -> Future[Bundle]:

@@ -29,6 +29,8 @@ def load_plays(path: Path) -> tuple[Play, ...]:
     for play in plays:
         if not isinstance(play.name, str) or names.count(play.name) > 1:
             raise play.place.error("each play of bootstrap has a name of its own")
+        if play.serial and [str(one) for one in play.serial] != ["1"]:
+            raise play.place.error("bootstrap knows `serial: 1` only, or none")
     for name in _NEEDED_PLAYS:
         if name not in names:
             raise PlaybookError(f"there is no play named {name}", path=str(path))

@@ -165,7 +165,7 @@ class Consul:
     def _fetch(self, host: HostRun) -> None:
         host.note("fetching consul")
         try:
-            with self._apt.options(host) as options, self._apt.turn():
+            with self._apt.options(host) as options, self._apt.updates.turn():
                 self._apt.fetch(host, ["sh", "-c", FETCH_CONSUL, "sh", OWN_PROGRAM, *options])
         except CommandFailed as error:
             raise HostUnfit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,8 +12,10 @@ from sappers.provisioner.places import UNIT_NAME
 from sappers.provisioner.playbook.model import Play
 from sappers.provisioner.repair_key import let_healers_in
 from sappers.provisioner.run import HostRun
+from sappers.provisioner.turns import Turns
 
 IDENTITY_PLAY, START_PLAY, RESTART_PLAY = "identity", "start", "restart"
+PATIENCE_SECONDS = 60.0
 _HEALTHY_AGAIN_SECONDS = 90.0
 _PAUSE_SECONDS = 0.3
 
@@ -22,20 +23,31 @@ Around = Callable[[HostRun], AbstractContextManager[None]]
 
 
 class PlayPhase:
-    """Runs one play; where it has `serial`, on one host after the other."""
+    """Runs one play; where it has `serial: 1`, on one host after the other."""
 
-    def __init__(self, play: Play, around: Around | None = None) -> None:
-        """`around`: what this machine has to do before and after it on a host."""
+    def __init__(
+        self,
+        play: Play,
+        around: Around | None = None,
+        patience_seconds: float | None = PATIENCE_SECONDS,
+    ) -> None:
+        """Make it.
+
+        Args:
+            around: What this machine has to do before and after it on a host.
+            patience_seconds: As of `Turns`; None where turns keep the cluster alive.
+        """
         self.title = str(play.name)
         self._play = play
         self._around = around
-        self._turn = threading.Lock() if play.serial else None
+        self._turns = Turns(patience_seconds) if play.serial else None
 
     def run(self, host: HostRun) -> str | None:
         """Raises HostError where a task failed, PlaybookError where the playbook is wrong."""
         with ExitStack() as stack:
-            if self._turn is not None:
-                stack.enter_context(self._turn)
+            if self._turns is not None:
+                host.note("waiting for its turn")
+                stack.enter_context(self._turns.turn())
             if self._around is not None:
                 stack.enter_context(self._around(host))
             stack.callback(host.during_play.close)

@@ -142,7 +142,7 @@ class LiveTable:
             self._notes[host] = harmless(text)
 
     def _render(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 1), show_edge=False)
+        table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("host", no_wrap=True, max_width=20)
         for title in self._titles:
             table.add_column(title, justify="center", no_wrap=True)

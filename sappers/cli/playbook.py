@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from sappers.cli.bootstrap import bootstrap
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
 from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.playbook_bootstrap import is_bootstrap, refuse_more_options
 from sappers.cli.session import Output
 from sappers.errors import ConfigError
 
@@ -31,6 +33,7 @@ playbook_app = typer.Typer(
 
 @playbook_app.command("run")
 def run(
+    context: typer.Context,
     playbooks: Annotated[list[Path], typer.Argument(help="Playbooks, in order.")],
     inventory: Source,
     *,
@@ -100,6 +103,8 @@ def run(
 ) -> None:
     """Run playbooks. What is not supported is refused before anything runs.
 
+    `playbooks/bootstrap.yml` is run as `sappers-deploy bootstrap` does it.
+
     A run leaves a journal. `--resume` goes on with it where hosts failed or the run was cut off;
     `--limit @retry` runs all of it again on the hosts that failed.
     """
@@ -117,6 +122,17 @@ def run(
     from sappers.provisioner.playbook.options import RunOptions
     from sappers.provisioner.playbook.secret_texts import SecretTexts
 
+    if is_bootstrap(playbooks) and not (syntax_check or list_hosts or list_tasks):
+        refuse_more_options(context)
+        bootstrap(
+            Path(inventory),
+            limit=limit,
+            check=check,
+            forks=forks,
+            verbose=verbose > 0,
+            output=output,
+        )
+        return
     if step and resume:
         raise ConfigError("--step and --resume do not go together", hint="leave out one of them")
     journal = RunJournal(playbooks, inventory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -20,9 +20,12 @@ class Turns:
         self._patience = -1 if patience_seconds is None else patience_seconds
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Take it, for the block."""
-        mine = self._lock.acquire(timeout=self._patience)
+    def turn(self, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Take it, for the block; `waits` is called when another host has it."""
+        mine = self._lock.acquire(blocking=False)
+        if not mine:
+            waits()
+            mine = self._lock.acquire(timeout=self._patience)
         try:
             yield
         finally:

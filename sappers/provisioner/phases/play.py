@@ -46,8 +46,7 @@ class PlayPhase:
         """Raises HostError where a task failed, PlaybookError where the playbook is wrong."""
         with ExitStack() as stack:
             if self._turns is not None:
-                host.note("waiting for its turn")
-                stack.enter_context(self._turns.turn())
+                stack.enter_context(self._turns.turn(lambda: host.note("waiting for its turn")))
             if self._around is not None:
                 stack.enter_context(self._around(host))
             stack.callback(host.during_play.close)

@@ -173,13 +173,16 @@ class Bootstrap:
             else ensure_control_identity(self._folder, self._plan.name, self._needs.create_hub)
         )
         key = load_repair_key(self._folder) if options.check else ensure_repair_key(self._folder)
+        repair_key = key.public if key else None
 
         def founding() -> Founding:
             return self._decide_founding(runs, check=options.check)
 
-        values = MemberValues(self._plan, identity, founding, image_key, bundle.result, apt)
+        values = MemberValues(
+            self._plan, identity, founding, image_key, repair_key, bundle.result, apt
+        )
         around = {
-            IDENTITY_PLAY: membership(key.public if key else None),
+            IDENTITY_PLAY: membership,
             RESTART_PLAY: useful_again(self._needs.probe),
         }
         connect = Connect(

@@ -21,6 +21,7 @@ from sappers.provisioner.founding import Founding
 from sappers.provisioner.packages import packages_for
 from sappers.provisioner.plan import ClusterPlan
 from sappers.provisioner.playbook.lookups import Lookup
+from sappers.provisioner.repair_key import healers_account, healers_line
 from sappers.provisioner.run import HostRun
 from sappers.provisioner.units import fingerprint, plan_settings, unit_values
 
@@ -34,6 +35,7 @@ class MemberValues:
         identity: ControlIdentity | None,
         founding: Callable[[], Founding],
         image_key: ImageKey | None,
+        repair_key: str | None,
         bundle: Callable[[], Bundle],
         apt: Apt,
     ) -> None:
@@ -44,6 +46,7 @@ class MemberValues:
             identity: None only in check mode, before the first real run.
             founding: Decides, once.
             image_key: Whose images the cluster runs from its beginning, if anyone's.
+            repair_key: The public part; None only in check mode, before the first real run.
             bundle: Waits until it is built; raises BundleError.
             apt: Where packages come from.
         """
@@ -51,6 +54,7 @@ class MemberValues:
         self._identity = identity
         self._founding = founding
         self._image_keys = (image_key,) if image_key else ()
+        self._repair_key = repair_key
         self._bundle = bundle
         self._apt = apt
 
@@ -64,6 +68,8 @@ class MemberValues:
             "sappers_apt_proxy": lambda: host.during_play.enter_context(self._apt.proxy(host)),
             "sappers_node_id": settled.node_id,
             "sappers_sign": self._must_sign(host),
+            "sappers_healers_user": healers_account(host)[0],
+            "sappers_healers_line": healers_line(self._repair_key, settled.node_id),
             "sappers_python": host.facts.python_path,
             "sappers_bundle": lambda: str(self._bundle().path),
             "sappers_version": lambda: self._version(host),

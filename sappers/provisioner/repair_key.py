@@ -7,16 +7,15 @@ file and bootstrap: hosts and cluster get the new one, and the old one opens not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from sappers.durable import write_durably
-from sappers.errors import HostUnfit
 from sappers.model.repair import RepairKey, RepairLogin
 from sappers.provisioner.control_identity import load_control_identity
-from sappers.provisioner.repair_access import access_line, with_access
+from sappers.provisioner.repair_access import access_line
 from sappers.provisioner.run import HostRun
 from sappers.security.repair_authority import (
     RepairAuthority,
@@ -27,7 +26,6 @@ from sappers.security.repair_authority import (
 )
 
 KEY_FILE = "repair.key"
-_DEFAULT_KEYS_FILE = ".ssh/authorized_keys"
 
 
 class KnownAccess(msgspec.Struct, frozen=True):
@@ -71,35 +69,35 @@ def ensure_repair_key(folder: Path) -> RepairAuthority:
     return found
 
 
-def let_healers_in(host: HostRun, public: str | None) -> None:
-    """One line in the login user's `authorized_keys`; leaves the host's `repair_login`.
+def healers_line(public: str | None, member_id: str) -> str:
+    """What lets healers in, for `authorized_keys`; `public` is None before the first real run."""
+    return access_line(public or "(a key that the first run makes)", member_id)
 
-    Args:
-        host: With its `node_id`.
-        public: The authority's; None in check mode before the first run.
 
-    Raises:
-        HostUnfit: The user has no home.
+def healers_account(host: HostRun) -> tuple[str, bool]:
+    """Who a healer logs in as, and whether by sudo: who bootstrap did, if that needs no password.
+
+    Nobody keeps a password for sudo, so where one is needed root itself lets healers in. So it
+    does where sudo is not what bootstrap became root by.
     """
-    user, become = _account(host)
-    path, group = _keys_file(host, user)
-    if public is None or not host.node_id:
-        host.changes.append(f"repair access in {path}")
-        return
-    before = host.executor.read_file(path) or b""
-    after = with_access(before, access_line(public, host.node_id))
-    if after != before:
-        host.changes.append(f"repair access in {path}")
-        if not host.check:
-            _write(host, path, after, user, group)
-    if host.connection is not None:
-        host.repair_login = RepairLogin(
-            member_id=host.node_id,
-            port=host.connection.port,
-            user=user,
-            become=become,
-            host_keys=host.connection.host_keys,
-        )
+    by_sudo = host.host.become_method == "sudo" and host.host.become_password is None
+    if host.connection is None or (host.host.become and not by_sudo):
+        return "root", False
+    return host.connection.user, host.host.become
+
+
+def repair_login_of(host: HostRun) -> RepairLogin | None:
+    """How healers log in to a member that lets them; None without a connection."""
+    if host.connection is None:
+        return None
+    user, become = healers_account(host)
+    return RepairLogin(
+        member_id=host.node_id,
+        port=host.connection.port,
+        user=user,
+        become=become,
+        host_keys=host.connection.host_keys,
+    )
 
 
 def give_repair_key(
@@ -138,46 +136,3 @@ def give_repair_key(
     sealed = seal_authority(authority, identity.hub.account_seed, image_keys)
     cluster.give_repair_key(hosts, sealed, logins)
     return ["repair logins"] if same_key else ["repair key"]
-
-
-def _account(host: HostRun) -> tuple[str, bool]:
-    """Who a healer logs in as, and whether by sudo: who bootstrap did, if that needs no password.
-
-    Nobody keeps a password for sudo, so where one is needed root itself lets healers in. So it
-    does where sudo is not what bootstrap became root by.
-    """
-    by_sudo = host.host.become_method == "sudo" and host.host.become_password is None
-    if host.connection is None or (host.host.become and not by_sudo):
-        return "root", False
-    return host.connection.user, host.host.become
-
-
-def _keys_file(host: HostRun, user: str) -> tuple[str, str]:
-    """Where sshd looks for the user's keys, and the number of the user's group."""
-    entry = host.executor.run(["getent", "passwd", user]).stdout.strip().split(":")
-    if len(entry) < 7:
-        raise HostUnfit(host.name, f"there is no user {user} on it")
-    name, home = _DEFAULT_KEYS_FILE, entry[5]
-    settings = host.executor.run(["sh", "-c", "PATH=$PATH:/usr/sbin sshd -T 2>/dev/null"]).stdout
-    for line in settings.splitlines():
-        key, _, value = line.partition(" ")
-        if key == "authorizedkeysfile" and value.split() and value.split()[0] != "none":
-            name = value.split()[0]
-    path = name.replace("%h", home).replace("%u", user).replace("%%", "%")
-    return str(PurePosixPath(home) / path), entry[3]
-
-
-def _write(host: HostRun, path: str, content: bytes, user: str, group: str) -> None:
-    """Mode and owner of what is there stay."""
-    folder = str(PurePosixPath(path).parent)
-    found = host.executor.stat([folder, path])
-    if found[folder] is None:
-        host.executor.ensure_folder(folder, mode=0o700, owner=user, group=group)
-    file = found[path]
-    host.executor.write_file(
-        path,
-        content,
-        mode=file.mode if file else 0o600,
-        owner=file.owner if file else user,
-        group=file.group if file else group,
-    )

@@ -10,10 +10,15 @@ import paramiko
 import pytest
 
 from sappers.errors import HostUnreachable
+from sappers.model.repair import RepairLogin
 from sappers.provisioner.connection import Connection
+from sappers.provisioner.host_plays import HostPlays
+from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.places import PLAYBOOKS
 from sappers.provisioner.plan import PlannedMember
+from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.repair_access import access_line, with_access
-from sappers.provisioner.repair_key import let_healers_in
+from sappers.provisioner.repair_key import healers_account, healers_line, repair_login_of
 from sappers.provisioner.repair_login import RepairKeyPair, RepairTarget, open_executor
 from sappers.provisioner.run import HostRun
 from sappers.security.repair_authority import RepairAuthority, create_repair_authority, sign_login
@@ -149,7 +154,7 @@ def test_bootstrap_lets_healers_in_with_one_line_and_touches_no_other(
     host = make_host(server, tmp_path, ansible_user="free", ansible_become="true")
     keys = server.folder / "home-free" / ".ssh" / "authorized_keys"
 
-    def let_in(public: str, *, check: bool = False) -> HostRun:
+    def let_in(public: str, *, check: bool = False) -> list[str] | None:
         with Connection.open(host) as connection:
             run = HostRun(
                 host=host,
@@ -159,28 +164,45 @@ def test_bootstrap_lets_healers_in_with_one_line_and_touches_no_other(
                 connection=connection,
                 node_id=MEMBER,
             )
-            run.executor = connection.start_executor()
-            let_healers_in(run, public)
-            return run
+            plays = HostPlays(
+                "lab1",
+                load_inventory(tmp_path / "inventory.ini"),
+                connection,
+                connection.start_executor(),
+                check=check,
+                given={
+                    "sappers_healers_user": healers_account(run)[0],
+                    "sappers_healers_line": healers_line(public, MEMBER),
+                },
+                lookups={},
+                note=print,
+            )
+            logins.append(repair_login_of(run))
+            return plays.run(play)
 
-    assert let_in(authority.public, check=True).changes
+    logins: list[RepairLogin | None] = []
+    (tmp_path / "roles").symlink_to(PLAYBOOKS / "roles")
+    (tmp_path / "play.yml").write_text("- {hosts: all, become: true, roles: [healers]}")
+    (play,) = load_playbook(tmp_path / "play.yml")
+    assert let_in(authority.public, check=True)
     assert not keys.exists()
-    run = let_in(authority.public)
-    assert run.changes == [f"repair access in {keys}"]
+    changes = let_in(authority.public)
+    assert changes is not None
+    assert changes[-1] == f"repair access in {keys}"
     line = access_line(authority.public, MEMBER)
     assert keys.read_text() == f"{line}\n"
     found = keys.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4001, 4001, 0o600)
     assert keys.parent.stat().st_mode & 0o777 == 0o700
-    login = run.repair_login
+    login = logins[-1]
     assert login is not None
     assert (login.user, login.port, login.become) == ("free", server.port, True)
     assert login.host_keys == target(server).host_keys
-    assert let_in(authority.public).changes == []
+    assert let_in(authority.public) == []
 
     keys.write_text(f"ssh-ed25519 AAAA somebody\n{line}\n")
     keys.chmod(0o640)
     other = create_repair_authority().public
-    assert let_in(other).changes
+    assert let_in(other)
     assert keys.read_text() == f"ssh-ed25519 AAAA somebody\n{access_line(other, MEMBER)}\n"
     assert keys.stat().st_mode & 0o777 == 0o640

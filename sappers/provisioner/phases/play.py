@@ -10,7 +10,7 @@ from sappers.errors import ApiError, HostError
 from sappers.provisioner.cluster_probe import ClusterProbe
 from sappers.provisioner.places import UNIT_NAME
 from sappers.provisioner.playbook.model import Play
-from sappers.provisioner.repair_key import let_healers_in
+from sappers.provisioner.repair_key import repair_login_of
 from sappers.provisioner.run import HostRun
 from sappers.provisioner.turns import Turns
 
@@ -55,21 +55,13 @@ class PlayPhase:
         return "nothing to do" if changes is None and not host.changes else None
 
 
-def membership(public_repair_key: str | None) -> Around:
-    """Around the play that makes a host a member: after it the host is one, and healers may come.
-
-    Args:
-        public_repair_key: None only in check mode, before a real run.
-    """
-
-    @contextmanager
-    def around(host: HostRun) -> Iterator[None]:
-        yield
-        if host.settled.is_member or not host.check:
-            host.node_id = host.settled.node_id
-        let_healers_in(host, public_repair_key)
-
-    return around
+@contextmanager
+def membership(host: HostRun) -> Iterator[None]:
+    """Around the play that makes a host a member: after it the host is one."""
+    yield
+    if host.settled.is_member or not host.check:
+        host.node_id = host.settled.node_id
+        host.repair_login = repair_login_of(host)
 
 
 def useful_again(probe: ClusterProbe) -> Around:

@@ -20,13 +20,13 @@ from sappers.provisioner.host_plays import HostPlays
 from sappers.provisioner.inventory import load_inventory
 from sappers.provisioner.local_connection import LocalConnection
 from sappers.provisioner.member_values import MemberValues
-from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
+from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK, PLAYBOOKS
 from sappers.provisioner.plan import ClusterPlan, PlannedMember
+from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.settled import Settled
 from tests.unit.provisioner.test_control_identity import hub
 from tests.unit.provisioner.test_fitness import FIT
 
-PLAYS = {str(play.name): play for play in load_plays(BOOTSTRAP_PLAYBOOK)}
 PLAN = ClusterPlan("lab", (PlannedMember("a", "10.0.0.1", voter_tag=True),))
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="files are given to root")
@@ -45,28 +45,34 @@ class OnThisMachine:
         inventory = tmp_path / "inventory.ini"
         inventory.write_text("a ansible_connection=local\n")
         self._inventory = load_inventory(inventory)
+        self._folder = tmp_path
+        (tmp_path / "roles").symlink_to(PLAYBOOKS / "roles")
         self._connection = LocalConnection(self._inventory.hosts[0])
         self._values = MemberValues(
             PLAN,
             identity,
             lambda: None,
             None,
+            None,
             lambda: None,
             None,  # type: ignore[arg-type, return-value]
         )
         self.notes: list[str] = []
 
-    def run(self, play: str, settled: Settled, *, check: bool = False) -> list[str] | None:
+    def run(self, role: str, settled: Settled, *, check: bool = False) -> list[str] | None:
+        playbook = self._folder / "play.yml"
+        playbook.write_text(f"- {{hosts: all, gather_facts: false, roles: [{role}]}}")
+        (play,) = load_playbook(playbook)
         host: Any = SimpleNamespace(
             name="a", check=check, settled=settled, certificate=settled.certificate, running=False,
-            facts=FIT, member=PLAN.member("a"),
+            facts=FIT, member=PLAN.member("a"), connection=None, host=self._inventory.hosts[0],
         )  # fmt: skip
         plays = HostPlays(
             "a", self._inventory, self._connection, self._connection.start_executor(), check=check,
             given={**self._values.given(host), "sappers_state": str(self.state)},
             lookups=self._values.lookups(host), note=self.notes.append,
         )  # fmt: skip
-        return plays.run(PLAYS[play])
+        return plays.run(play)
 
     def close(self) -> None:
         self._connection.close()
@@ -80,8 +86,15 @@ def here(tmp_path: Path, identity: ControlIdentity) -> Iterator[OnThisMachine]:
 
 
 def test_its_plays_are_the_steps_that_people_see():
-    told = " ".join(titles(PLAN, list(PLAYS.values())))
+    told = " ".join(titles(PLAN, load_plays(BOOTSTRAP_PLAYBOOK)))
     assert told == "connect apt packages identity agent start restart cluster images"
+
+
+def test_turns_that_it_does_not_know_are_refused(tmp_path):
+    path = tmp_path / "own.yml"
+    path.write_text("- {name: identity, hosts: all, serial: 2, tasks: []}\n")
+    with pytest.raises(PlaybookError, match="serial: 1"):
+        load_plays(path)
 
 
 @pytest.mark.parametrize("lost", ["identity", "start", "restart"])

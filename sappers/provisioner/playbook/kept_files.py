@@ -95,10 +95,15 @@ def keep(
                 os.unlink(beside, dir_fd=at)
         new = os.O_CREAT | os.O_EXCL if first else 0
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | new
-        with os.fdopen(os.open(beside, flags, 0o666, dir_fd=at), "ab") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(os.open(beside, flags, 0o666, dir_fd=at), "ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(beside, dir_fd=at)  # the disk is full: a part of it helps nobody
+            raise
         if not last:
             return
         whole = _sha1(os.open(beside, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at))
@@ -106,3 +111,4 @@ def keep(
             os.unlink(beside, dir_fd=at)
             raise Failed("checksum mismatch: the file changed while it was fetched")
         os.rename(beside, names[-1], src_dir_fd=at, dst_dir_fd=at)
+        os.fsync(at)

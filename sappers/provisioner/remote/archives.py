@@ -52,7 +52,8 @@ def unpack(file: Any, folder: str, wanted: tuple[step.Member, ...]) -> None:
         for entry in _entries(file):
             member = by_name.get(entry.member.name)
             if member is not None:
-                _put(root, member, entry)
+                with files.naming(os.path.join(folder, member.name)):
+                    _put(root, member, entry)
         # Folders last: what comes into them changes their times, and they may be read-only.
         for member in sorted(by_name.values(), key=lambda one: one.name, reverse=True):
             if member.kind == "directory":

@@ -37,16 +37,19 @@ class Contents:
         import hashlib  # takes long to load, and few tasks need it
         import tempfile
 
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 — kept until the task ends
+        folder = folder or tempfile.gettempdir()
+        with files.naming(folder):
+            # Unbuffered: what does not fit is refused when it is written, and not once more later.
+            file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 — kept for the task
         digests = [hashlib.new(name) for name in ("sha256", "sha1", "md5")]
         size = 0
         try:
             for chunk in chunks:
                 size += len(chunk)
-                file.write(chunk)
+                with files.naming(folder):
+                    _write_all(file, chunk)
                 for digest in digests:
                     digest.update(chunk)
-            file.flush()
         except BaseException:
             file.close()
             raise
@@ -92,3 +95,9 @@ class Contents:
         file = os.fdopen(os.dup(self._here[source.sha256].fileno()), "rb")
         file.seek(0)
         return file
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]

@@ -29,6 +29,15 @@ class Held(Exception):
     """A lock is taken; the text says by whom."""
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """What the system refuses within the block is said of this path."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno or 0, error.strerror or str(error), path) from error
+
+
 def digest_of(path: str) -> str:
     """SHA-256 of a file, hex."""
     with open(path, "rb") as file:
@@ -151,7 +160,7 @@ def copy_file(source: str, path: str) -> None:
 
     folder, name = os.path.split(path)
     beside = "." + name[:200] + ".sappers-new"
-    with open(source, "rb") as file, opened_folder(folder) as at:
+    with open(source, "rb") as file, naming(path), opened_folder(folder) as at:
         found = os.fstat(file.fileno())
         try:
             with os.fdopen(create(beside, at), "wb") as copy:
@@ -160,7 +169,9 @@ def copy_file(source: str, path: str) -> None:
                 os.fchown(copy.fileno(), found.st_uid, found.st_gid)
                 os.fchmod(copy.fileno(), stat.S_IMODE(found.st_mode))
                 os.utime(copy.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+                os.fsync(copy.fileno())
             os.rename(beside, name, src_dir_fd=at, dst_dir_fd=at)
+            os.fsync(at)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(beside, dir_fd=at)
@@ -203,7 +214,7 @@ class FileWrite:
             Refused: What came is not what was announced.
         """
         folder, name = os.path.split(self._path)
-        with opened_folder(folder, self._no_links) as at:
+        with naming(self._path), opened_folder(folder, self._no_links) as at:
             self._write_in(at, name, chunks)
             os.fsync(at)
 
@@ -227,7 +238,8 @@ class FileWrite:
         room = os.statvfs(folder)
         free = room.f_frsize * (room.f_bfree if os.geteuid() == 0 else room.f_bavail)
         if free < self._size:
-            raise OSError(errno.ENOSPC, f"{self._size} bytes needed, {free} free")
+            full = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, f"{full} ({self._size} bytes needed, {free} free)")
 
     def _fill(self, descriptor: int, chunks: Iterator[bytes]) -> None:
         digest = digests.new("sha256", self._size)

@@ -4,6 +4,8 @@
 # mislead it. Compiled now: the unit cannot write there later. Appliances are made with it, too.
 set -e
 rm -rf "$3" "$PEX_ROOT"
+# On a disk that got full, what is there of it would only be in the way.
+trap 'test -e "$3/.complete" || rm -rf "$3" "$PEX_ROOT"' EXIT
 PEX_TOOLS=1 "$1" -I "$2" venv --collisions-ok --compile "$3" >&2 </dev/null
 cat > "$3/bin/sappers" <<PROGRAM
 #!$3/bin/python -I

@@ -13,7 +13,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sappers.provisioner.remote import digests
@@ -321,13 +321,23 @@ def ensure_link(path: str, target: str, check: bool) -> bool:
     if found is not None and stat.S_ISDIR(found.st_mode):
         raise Refused("a folder is in its place")
     if not check:
-        beside = path + ".sappers-new"
+        put_link(os.symlink, target, path)
+    return True
+
+
+def put_link(make: Callable[[str, str], None], target: str, path: str) -> None:
+    """Make a link beside its place (`os.symlink`, `os.link`), and rename it over what is there."""
+    beside = path + ".sappers-new"
+    with naming(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
-        os.symlink(target, beside)
-        os.rename(beside, path)
+        try:
+            make(target, beside)
+            os.rename(beside, path)
+        finally:  # also a second name of the same file, which no rename takes away
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside)
         sync_folder(os.path.dirname(path))
-    return True
 
 
 def remove(path: str, check: bool) -> bool:

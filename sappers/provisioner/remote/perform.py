@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import stat
@@ -380,11 +379,7 @@ class Performer:
         if not one.hard:
             files.ensure_link(one.path, one.target, False)
             return
-        beside = one.path + ".sappers-new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        os.link(one.target, beside)
-        os.rename(beside, one.path)
+        files.put_link(os.link, one.target, one.path)
 
     @staticmethod
     def _touch(one: step.Touch) -> None:

@@ -127,12 +127,14 @@ class _OpenLink(HostLink):
         self._connection = connection
         self._of_root = TaskSession(executor)
 
-    def session(self, user: str | None, method: str | None = None) -> TaskSession:
-        """As `HostLink.session`; root's is there already, by whatever way."""
-        assert self._connection is not None
-        if (user or self._connection.user) == _ROOT:
+    def approach(self, user: str | None, method: str | None = None) -> None:
+        """Nothing: it is there."""
+
+    def _session(self, user: str | None, method: str | None) -> TaskSession:
+        """Root's is there already, by whatever way."""
+        if (user or self._opened().user) == _ROOT:
             return self._of_root
-        return super().session(user, method)
+        return super()._session(user, method)
 
     def close(self) -> None:
         """Nothing: it was there before."""

@@ -43,7 +43,7 @@ class Connect:
         host.connection = Connection.open(
             host.host, connect_timeout_seconds=self._connect_timeout_seconds
         )
-        host.executor = host.connection.start_executor()
+        host.executor = host.connection.start_executor(runs_tasks=True)
         host.facts = host.executor.gather_facts(
             disk_paths=_DISK_PATHS, packages=packages_for(host.member)
         )

@@ -168,7 +168,7 @@ def test_bootstrap_lets_healers_in_with_one_line_and_touches_no_other(
                 "lab1",
                 load_inventory(tmp_path / "inventory.ini"),
                 connection,
-                connection.start_executor(),
+                connection.start_executor(runs_tasks=True),
                 check=check,
                 given={
                     "sappers_healers_user": healers_account(run)[0],

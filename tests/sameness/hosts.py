@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ HOSTNAME = "twin"
 PACKAGES = ("git", "iptables", "python3-apt", "python3-pip", "python3-venv", "rsync", "unzip")
 _LOOK = Path(__file__).with_name("look.py")
 _SECONDS = 300.0
+_LOOK_SECONDS = 0.2
 
 
 class Twins:
@@ -47,7 +49,8 @@ class Twins:
             lab.kill_host(twins.names[0])
             twins._copy_disk()
             lab.up(2)
-            twins.on_both(f"hostname {HOSTNAME} && echo {HOSTNAME} > /etc/hostname")
+            for host in twins.names:
+                twins._name(host)
             yield twins
         finally:
             lab.down()
@@ -66,6 +69,30 @@ class Twins:
             )
             tunnel = ("-R", f"127.0.0.1:{port}:127.0.0.1:{port}")
             self._ssh(self.names[0], script, more=tunnel)
+
+    def _name(self, host: str) -> None:
+        """The lab names each host for itself; these two are called the same."""
+        self._ssh(host, f"hostname {HOSTNAME}; echo {HOSTNAME} > /etc/hostname")
+
+    @contextmanager
+    def coming_back(self) -> Iterator[None]:
+        """Hosts that go down are started again: a container that reboots does not by itself."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                for host in self.lab.status().hosts:
+                    if host.state == "off":
+                        self.lab.start_host(host.name)
+                        self._name(host.name)
+
+        with ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(watch)
+            try:
+                yield
+            finally:
+                over.set()
+                watching.result()
 
     def _copy_disk(self) -> None:
         plan = self.lab.plan

@@ -19,6 +19,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import Entry, Proposal, encode_proposal
 from sappers.model.event import Event
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.image import Manifest
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
@@ -163,6 +164,7 @@ class FakeMember:
         self.serial_logs: dict[str, str] = {}
         self.breaks = False
         self.log_level = "INFO"
+        self.keys = GossipKeys(("A" * 43 + "=",))
 
     @property
     def me(self) -> Member:
@@ -190,6 +192,12 @@ class FakeMember:
 
     def pushes_heard(self) -> int:
         return 0
+
+    def gossip_keys(self) -> GossipKeys:
+        return self.keys
+
+    async def put_gossip_keys(self, keys: GossipKeys) -> None:
+        self.keys = keys
 
     def check_repair_access(self, key: RepairKey, logins: Sequence[RepairLogin]) -> None:
         SealedRepairSigner(HUB_SEED).check(key, logins)

@@ -22,6 +22,7 @@ from sappers.agent.electorate import ElectorateKeeper
 from sappers.agent.event_record import EventRecord
 from sappers.agent.founding import Founding
 from sappers.agent.genesis import load_genesis
+from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.inbox import HealthInbox
@@ -43,6 +44,7 @@ from sappers.agent.spread import Spread
 from sappers.agent.streams import StreamKeeper
 from sappers.config import AgentSettings, StateFolder
 from sappers.decisions.guest_scope import scope_of
+from sappers.decisions.leaving import may_leave
 from sappers.decisions.reconcile_member import reconcile_member
 from sappers.errors import CommandRefused
 from sappers.model import subjects
@@ -83,6 +85,7 @@ class Agent:
         me: Member,
         clock: Clock,
         membership: Membership,
+        gossip_keys: GossipKeyRing,
         hub_client: HubClient,
         messages: SignedMessages,
         hub_server: HubServer,
@@ -107,6 +110,7 @@ class Agent:
         self._me = me
         self._clock = clock
         self._membership = membership
+        self._gossip_keys = gossip_keys
         self._hub_client = hub_client
         self._hub_server = hub_server
         self._peers = peers
@@ -156,6 +160,7 @@ class Agent:
             self,
             cluster=settings.cluster,
             membership=membership,
+            gossip_keys=gossip_keys,
             launcher=launcher,
             images=self._spread,
             peers=peers,
@@ -232,6 +237,7 @@ class Agent:
             self._streams.run(),
             self._events.run(),
             self._leases.run(),
+            self._gossip_keys.run(self._me.id),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -244,7 +250,7 @@ class Agent:
         await self._electorate.close(self.log)
         await self._seat.stop()
         await self._hub_client.close()
-        await self._membership.stop(leave=False)
+        await self._membership.stop(leave=may_leave(self.log.state(), self._me.id))
 
     @property
     def goes_round(self) -> bool:

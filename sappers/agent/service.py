@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from sappers.agent.event_record import EventRecord
+from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.leases import SharedBarrier
 from sappers.agent.logs import set_log_level
@@ -22,6 +23,7 @@ from sappers.agent.view import build_view
 from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth
@@ -77,6 +79,7 @@ class Service:
         *,
         cluster: str,
         membership: Membership,
+        gossip_keys: GossipKeyRing,
         launcher: Launcher,
         images: MemberImages,
         peers: PeerClient,
@@ -93,6 +96,7 @@ class Service:
         self._agent = agent
         self._cluster = cluster
         self._membership = membership
+        self._gossip_keys = gossip_keys
         self._launcher = launcher
         self._images = images
         self._peers = peers
@@ -165,6 +169,14 @@ class Service:
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says; see `ports.MemberService`."""
         await self._agent.accept_genesis(genesis)
+
+    def gossip_keys(self) -> GossipKeys:
+        """What gossip is sealed with."""
+        return self._gossip_keys.keys
+
+    async def put_gossip_keys(self, keys: GossipKeys) -> None:
+        """As the port says."""
+        await self._gossip_keys.replace(keys)
 
     def set_log_level(self, level: LogLevel) -> None:
         """Log what is of this level or above from now on; a new start forgets it."""

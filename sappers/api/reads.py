@@ -24,6 +24,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import state_as_json
 from sappers.model.commands import Entry, NoOperation
 from sappers.model.event import Event, EventCheck, EventFilter, Story, after_index
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import QuorumHeard
 
@@ -186,6 +187,11 @@ async def entries(call: Call) -> tuple[Entry, ...]:
 async def snapshot(call: Call) -> Response:
     """GET /v1/snapshot."""
     return Response(await call.service.log.written_snapshot(), media_type="application/msgpack")
+
+
+async def gossip_keys(call: Call) -> GossipKeys:
+    """GET /v1/gossip-keys."""
+    return call.service.gossip_keys()
 
 
 async def quorum(call: Call) -> QuorumHeard:

@@ -49,6 +49,7 @@ from sappers.model.backup import TakenState
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import Entry, Proposal
 from sappers.model.event import EventCheck, Story
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.image import CHUNK_BYTES, SignedManifest
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import Applied, QuorumHeard
@@ -225,6 +226,22 @@ ROUTES: tuple[Route, ...] = (
         writes.put_log_level,
         response=NoInput,
         body=WantedLogLevel,
+    ),
+    _get(
+        "/v1/gossip-keys",
+        "What gossip is sealed with: for members that were away while it changed",
+        reads.gossip_keys,
+        response=GossipKeys,
+        roles=AGENTS,
+    ),
+    _write(
+        "PUT",
+        "/v1/gossip-keys",
+        "Seal gossip with the first of these, and open it with any",
+        writes.put_gossip_keys,
+        response=NoInput,
+        body=GossipKeys,
+        roles=OPERATORS,
     ),
     _write(
         "PUT",

@@ -115,6 +115,12 @@ async def take_snapshot(call: Call) -> SnapshotTaken:
     return SnapshotTaken(await call.service.log.trigger_snapshot())
 
 
+async def put_gossip_keys(call: Call) -> NoInput:
+    """PUT /v1/gossip-keys."""
+    await call.service.put_gossip_keys(call.body)
+    return NoInput()
+
+
 async def put_log_level(call: Call) -> NoInput:
     """PUT /v1/log-level."""
     _require_own(call)

@@ -18,6 +18,7 @@ from sappers.agent.address import is_local, own_address
 from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
 from sappers.agent.genesis import load_genesis
+from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs, current_log_level
 from sappers.agent.me import describe_member, load_node_id
@@ -55,6 +56,7 @@ from sappers.launchers.command import user_id_for
 from sappers.launchers.link_doors import close_doors, open_doors
 from sappers.launchers.qemu import QemuLauncher
 from sappers.membership.gossip import KinshipMembership
+from sappers.model.gossip_keys import GossipKeys, parse_gossip_keys
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog, Supervisor
 from sappers.security.identity import load_identity
@@ -236,6 +238,8 @@ def _assemble(
     def open_following_log(follower: Follower) -> FollowerLog:
         return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.root / "replica")
 
+    keys = _gossip_keys(folder.gossip_key)
+    membership = KinshipMembership(me=me, settings=settings, keys=keys, known=folder.known_members)
     hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
     streams = NatsStreams(hub_client)
     agent = Agent(
@@ -243,12 +247,8 @@ def _assemble(
         folder=folder,
         me=me,
         clock=clock,
-        membership=KinshipMembership(
-            me=me,
-            settings=settings,
-            key=_read_secret(folder.gossip_key),
-            known=folder.known_members,
-        ),
+        membership=membership,
+        gossip_keys=GossipKeyRing(folder.gossip_key, keys, membership, peers),
         hub_client=hub_client,
         messages=MessageSigner(identity, lambda: renewal.count),
         hub_server=NatsHubServer(
@@ -313,6 +313,13 @@ def _mesh(
         ConnectProxies(folder.mesh, consul, settings.consul, supervisor, clock, host),
         ConsulIntentions(consul, with_tokens=with_tokens) if consul else None,
     )
+
+
+def _gossip_keys(path: Path) -> GossipKeys:
+    try:
+        return parse_gossip_keys(_read_secret(path))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path} is damaged", hint="run sappers-deploy bootstrap") from error
 
 
 def _read_secret(path: Path) -> str:

@@ -237,12 +237,13 @@ def _take_identity(
     hub = keys.identity.hub
     for path, content in (
         (folder.pki / "ca.pem", keys.identity.authority.cert_pem.decode()),
-        (folder.gossip_key, keys.identity.gossip_key),
         (folder.hub_seed, hub.account_seed),
         (folder.hub / "operator.jwt", hub.operator_jwt),
         (folder.hub / "account.jwt", hub.account_jwt),
     ):
         _share(path, content.strip() + "\n", keys)
+    if not folder.gossip_key.exists():  # a copy of the keys' folder may have an older one
+        write_durably(folder.gossip_key, f"{keys.identity.gossip_key.strip()}\n".encode())
     certificate = folder.pki / "cert.pem"
     try:
         ours = load_identity(folder.pki).node_id == member_id

@@ -27,7 +27,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _COMMANDS = {
     name: f"sappers.cli.{name}:{name}"
     for name in (
-        *("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen"),
+        *("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen", "rekey"),
         *("backup", "restore", "adhoc", "inventory", "module"),
     )
 } | {name: f"sappers.cli.cordon:{name}" for name in ("cordon", "drain", "uncordon")}

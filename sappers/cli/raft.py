@@ -16,7 +16,8 @@ from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.raft_view import newest_voter, render_peers, render_status, summary_of
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.rekey import replace_gossip_key
+from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
 from sappers.cli.waiting import POLL_SECONDS, wait_until
 from sappers.errors import ApiError, ConfigError, NoQuorum
 from sappers.model.member import Member
@@ -87,7 +88,10 @@ def remove(
 def revoke(
     member: Named, *, yes: Yes = False, cluster: Cluster = None, addr: Address = None
 ) -> None:
-    """Refuse a member's certificate for good: take its vote, drain it, cut its connections."""
+    """Refuse a member's certificate for good: take its vote, drain it, cut its connections.
+
+    All others get another gossip key, as by `sappers-deploy rekey`.
+    """
     with open_cluster(cluster, addr) as client:
         found = find_member(client.view(), member)
         if not yes:
@@ -95,7 +99,12 @@ def revoke(
         if found.id in _voters(client):
             _remove(client, found)
         client.call("PUT", f"/v1/members/{found.id}/revocation")
-    _say(f"{found.name} is out; emptied and bootstrapped, its host joins under a new id")
+        _say(f"{found.name} is out; emptied and bootstrapped, its host joins under a new id")
+        if addr is None:
+            count = replace_gossip_key(client, cluster_folder(cluster))
+            _say(f"{count} members have a new gossip key, and {found.name} has not")
+        else:
+            _say(f"{found.name} has the gossip key: sappers-deploy rekey gives the others another")
 
 
 @raft_app.command()

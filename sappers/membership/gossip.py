@@ -27,6 +27,7 @@ from sappers.membership.table import (
     join_address,
 )
 from sappers.membership.tags import decode_tags, encode_tags
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.member import Member, MemberState
 
 _DIAL_SECONDS = 5.0
@@ -49,11 +50,13 @@ log = structlog.get_logger("sappers.membership")
 class KinshipMembership:
     """Who is there; satisfies `ports.Membership`."""
 
-    def __init__(self, *, me: Member, settings: AgentSettings, key: str, known: Path) -> None:
-        """`key` is the gossip key (32 bytes, base64), `known` the file of everyone ever met."""
+    def __init__(
+        self, *, me: Member, settings: AgentSettings, keys: GossipKeys, known: Path
+    ) -> None:
+        """`known` is the file of everyone ever met."""
         self._me = me
         self._settings = settings
-        self._key = key
+        self._keys = keys
         self._known_file = known
         self._table = MemberTable()
         self._cluster: kinship.Cluster | None = None
@@ -121,6 +124,24 @@ class KinshipMembership:
                 await self._cluster.set_meta(tags)
         self._changed()
 
+    async def use_keys(self, keys: GossipKeys) -> None:
+        """As the port says."""
+        before, self._keys = self._keys, keys
+        if self._cluster is None:
+            return
+        ring = self._cluster.keyring
+        try:
+            for key in keys.keys:
+                await ring.install(key)
+            await ring.use(keys.keys[0])
+            for key in before.keys:
+                if key not in keys.keys:
+                    await ring.remove(key)
+        except kinship.KinshipClosed:
+            pass  # its next start takes them along
+        except kinship.KeyringError as error:
+            raise MembershipError(f"gossip does not take the keys: {error}") from error
+
     async def changes(self) -> AsyncIterator[None]:
         """Yields whenever `members()` may differ."""
         changed = asyncio.Event()
@@ -142,7 +163,7 @@ class KinshipMembership:
                 bind=f"{listen}:{me.ports.gossip}",
                 advertise=join_address(me),
                 cluster=self._settings.cluster,
-                keys=[self._key],
+                keys=list(self._keys.keys),
                 meta=encode_tags(me),
                 # Dead within about 5 s. Fewer suspicion rounds, paid for with more copies of a
                 # refutation: by kinship's own measurements that pair loses fewer starved but

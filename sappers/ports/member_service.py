@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from sappers.model.commands import Proposal
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.member import Member
 from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth
@@ -80,6 +81,16 @@ class MemberService(Protocol):
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
         """The end of what a guest printed, from whichever member has it."""
+
+    def gossip_keys(self) -> GossipKeys:
+        """What gossip is sealed with."""
+
+    async def put_gossip_keys(self, keys: GossipKeys) -> None:
+        """Use these from now on, and after a restart.
+
+        Raises:
+            MembershipError: They are not in use.
+        """
 
     def set_log_level(self, level: LogLevel) -> None:
         """Log what is of this level or above from now on."""

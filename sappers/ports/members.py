@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.member import Member
 
 
@@ -26,6 +27,13 @@ class Membership(Protocol):
 
     async def publish(self, me: Member) -> None:
         """Tell the others what changed about this member."""
+
+    async def use_keys(self, keys: GossipKeys) -> None:
+        """Seal with the first of these from now on, and open what is sealed with any of them.
+
+        Raises:
+            MembershipError: One cannot be used.
+        """
 
     def changes(self) -> AsyncIterator[None]:
         """Yields whenever `members()` may differ."""

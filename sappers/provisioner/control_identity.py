@@ -1,7 +1,8 @@
 """A cluster's secrets on the control machine: CA, operator's certificate, gossip and hub keys.
 
-Invariant: each is made once and never replaced, for a replaced CA or key would lock out every
-member. They are complete before the first host sees one of them. Written under the run's lock.
+Invariant: each is made once, and none but the gossip key is ever replaced, for a replaced CA or
+key would lock out every member. They are complete before the first host sees one of them. Written
+under the run's lock.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 
 from sappers.durable import write_durably
 from sappers.errors import IdentityError
+from sappers.model.gossip_keys import GossipKeys, parse_gossip_keys
 from sappers.provisioner.cluster_record import (
     CA_FILE,
     OPERATOR_CERTIFICATE_FILE,
@@ -57,7 +59,7 @@ class ControlIdentity(msgspec.Struct, frozen=True):
     """A cluster's secrets, complete.
 
     Attributes:
-        gossip_key: Base64 of 32 random bytes.
+        gossip_key: Base64 of 32 random bytes; while another is taken on, a line for each.
     """
 
     authority: Authority
@@ -107,6 +109,32 @@ def load_control_identity(folder: Path) -> ControlIdentity | None:
         return None
 
 
+def create_gossip_key() -> str:
+    """A new one, base64."""
+    return base64.b64encode(secrets.token_bytes(_GOSSIP_KEY_BYTES)).decode()
+
+
+def load_gossip_keys(folder: Path) -> GossipKeys:
+    """The cluster's gossip keys, as its folder has them.
+
+    Raises:
+        IdentityError: There are none, or they are damaged.
+    """
+    path = folder / _GOSSIP_KEY_FILE
+    hint = "only the machine whose folder of the cluster has it can replace it"
+    try:
+        return parse_gossip_keys(path.read_text())
+    except OSError as error:
+        raise IdentityError(f"{path}: {error.strerror}", hint=hint) from error
+    except msgspec.ValidationError as error:
+        raise IdentityError(f"{path} is damaged", hint=hint) from error
+
+
+def save_gossip_keys(folder: Path, keys: GossipKeys) -> None:
+    """Keep these, before any member has them."""
+    write_durably(folder / _GOSSIP_KEY_FILE, keys.text.encode())
+
+
 def ensure_control_identity(
     folder: Path, cluster: str, create_hub: Callable[[str], HubSecrets]
 ) -> ControlIdentity:
@@ -121,8 +149,7 @@ def ensure_control_identity(
     _ensure_operator(folder, authority)
     gossip = folder / _GOSSIP_KEY_FILE
     if not gossip.exists():
-        key = base64.b64encode(secrets.token_bytes(_GOSSIP_KEY_BYTES))
-        write_durably(gossip, key + b"\n")
+        write_durably(gossip, f"{create_gossip_key()}\n".encode())
     if not all((folder / name).exists() for name in _HUB_FILES.values()):
         hub = create_hub(cluster)
         for field, name in _HUB_FILES.items():

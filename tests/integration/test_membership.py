@@ -18,6 +18,7 @@ from sappers.config import AgentSettings
 from sappers.errors import MembershipError
 from sappers.membership.gossip import KinshipMembership
 from sappers.membership.known_members import save_known_members
+from sappers.model.gossip_keys import GossipKeys, rings_to
 from sappers.model.member import Accelerator, Member, MemberState, Ports, Resources
 from tests.integration.hubs import eventually, free_port
 
@@ -51,7 +52,7 @@ class Group:
         return KinshipMembership(
             me=self.member(name, address),
             settings=settings,
-            key=key or self.key,
+            keys=GossipKeys((key or self.key,)),
             known=self.folder / f"{name}.json",
         )
 
@@ -186,3 +187,24 @@ async def test_what_cannot_start_says_why(group: Group) -> None:
     assert "c2hvcnQ=" not in caught.value.message
     with pytest.raises(MembershipError, match="seeds"):
         await group.build("b", "127.0.0.2", "no:such:peer").start()
+
+
+async def test_a_new_key_is_taken_on_and_who_is_not_given_it_hears_nothing_more(
+    group: Group,
+) -> None:
+    a = await group.start("a", "127.0.0.2")
+    b = await group.start("b", "127.0.0.3", "127.0.0.2")
+    out = await group.start("out", "127.0.0.4", "127.0.0.2")
+    await eventually(sees(a, a=ALIVE, b=ALIVE, out=ALIVE))
+    await eventually(sees(out, a=ALIVE, b=ALIVE, out=ALIVE))
+    new = base64.b64encode(os.urandom(32)).decode()
+    for keys in rings_to(GossipKeys((group.key,)), new):
+        for one in (a, b):
+            await one.use_keys(keys)
+            assert a._cluster is not None
+            assert {m.id: m.state for m in a.members()}["b"] is ALIVE
+    await eventually(sees(a, a=ALIVE, b=ALIVE, out=DEAD))
+    await eventually(sees(b, a=ALIVE, b=ALIVE, out=DEAD))
+    await eventually(sees(out, a=DEAD, b=DEAD, out=ALIVE))
+    assert a._cluster.keyring.key_ids() != out._cluster.keyring.key_ids()
+    assert len(a._cluster.keyring.key_ids()) == 1

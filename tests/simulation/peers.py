@@ -151,6 +151,13 @@ class NoViolations:
         return {}
 
 
+class NoKeys:
+    """In place of the agent's ring of gossip keys: nothing is sealed here."""
+
+    async def run(self, me_id: str) -> None:
+        pass
+
+
 class NoGateway:
     """Implements `ports.Gateway`."""
 

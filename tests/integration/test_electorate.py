@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import SappersError
+from sappers.model.member import MemberState
 from sappers.model.view import ClusterView
 from tests.integration.agents import Agents, wait_until
 
@@ -96,6 +97,16 @@ def test_voters_are_replaced_and_what_comes_back_follows(agents: Agents) -> None
         CHANGE_SECONDS,
     )
     wait_until("and follows", lambda: follows(agents, leader), CHANGE_SECONDS)
+
+    def state_of_it() -> MemberState | None:
+        now = agents.view()
+        found = [one.member for one in now.members if one.member.id == leader] if now else []
+        return found[0].state if found else None
+
+    assert agents.stop(leader) == 0
+    wait_until("who was drained and stopped has left", lambda: state_of_it() is MemberState.LEFT)
+    agents.start(leader)
+    wait_until("it is back", lambda: state_of_it() is MemberState.ALIVE, CHANGE_SECONDS)
     kinds = [event.kind for event in agents.client.events().events]
     assert kinds.count("electorate.joining") >= 3
     assert kinds.count("electorate.leaving") >= 3

@@ -37,6 +37,7 @@ class Watch:
         self.leaders: dict[int, str] = {}
         self.launches: Counter[str] = Counter()
         self.launched_at = 0.0
+        self.launched_exclusive_at = 0.0
         self.hosts: list[Host] = []
         self._compared: dict[str, int] = {}
 
@@ -118,9 +119,11 @@ class Watch:
 
     def launched(self, host: str, allocation: Allocation) -> None:
         self.launches[allocation.id] += 1
-        self.launched_at = self._loop.time()
         if allocation.is_exclusive:
+            self.launched_exclusive_at = self._loop.time()
             self._look_for_twins(allocation.workload)
+        else:
+            self.launched_at = self._loop.time()
         # Each power loss of its host ends a guest once more.
         losses = next(one.power_losses for one in self.hosts if one.name == host)
         if self.launches[allocation.id] > LAUNCHES_MAX + losses:

@@ -248,9 +248,10 @@ class Agent:
         await self._actuator.close()
         await self._power.close()
         await self._electorate.close(self.log)
+        leaves = may_leave(self.log.state(), self._me.id)
         await self._seat.stop()
         await self._hub_client.close()
-        await self._membership.stop(leave=may_leave(self.log.state(), self._me.id))
+        await self._membership.stop(leave=leaves)
 
     @property
     def goes_round(self) -> bool:

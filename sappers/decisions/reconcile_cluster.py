@@ -70,7 +70,7 @@ def reconcile_cluster(
         *_report_lost(state, time),
         *_reconcile_workloads(_Plan(state, observed.surely_ended, time, fencing)),
         *reconcile_repairs(state, time),
-        *_forget_old(state, observed.surely_ended, now),
+        *_forget_old(state, observed.surely_ended, time),
     )
 
 
@@ -150,7 +150,7 @@ class _Plan:
     ) -> None:
         self.state = state
         self.ended = ended
-        self.now = time.now
+        self.time = time
         self.fencing = fencing
         self.gone = _gone_members(state, time)
         self.drained = {member for member, cordon in state.cordons.items() if cordon.drain}
@@ -186,7 +186,7 @@ def _reconcile_workload(plan: _Plan, workload: Workload) -> list[Command]:
     commands: list[Command] = []
     blocked = False
     ended = surely_ended_of(plan.state, workload, plan.ended) if workload.exclusive else None
-    if missing > 0 and plan.now >= _place_again_at(plan.state, workload):
+    if missing > 0 and _may_place_again(plan, workload):
         vacant = _vacant(plan.state, workload, copies)
         for slot in range(missing):
             chosen = plan.room.choose(workload)
@@ -291,17 +291,18 @@ def _stop_leaving(plan: _Plan, workload: Workload, copies: _Copies) -> list[Comm
     return [StopAllocation(a.id, "its member is drained") for a in copies.leaving[keep:]]
 
 
-def _place_again_at(state: ClusterState, workload: Workload) -> float:
-    """Unix time before which no new allocation is placed, after ones that failed: no storms."""
-    failures = [
-        a.changed_at
-        for a in state.allocations_of(workload.name)
+def _may_place_again(plan: _Plan, workload: Workload) -> bool:
+    """Whether a new allocation may follow on those that failed, the later the more did: no storms.
+
+    By the leader's own time: the member that reported a failure may have a clock that is ahead.
+    """
+    since = [
+        plan.time.since(a.changed_at)
+        for a in plan.state.allocations_of(workload.name)
         if a.revision == workload.revision and a.status is AllocationStatus.FAILED
     ]
-    if not failures:
-        return 0.0
-    delay = RESCHEDULE_DELAY_SECONDS * 2.0 ** min(len(failures) - 1, 10)
-    return max(failures) + min(delay, RESCHEDULE_DELAY_MAX_SECONDS)
+    delay = RESCHEDULE_DELAY_SECONDS * 2.0 ** min(len(since) - 1, 10)
+    return not since or min(since) >= min(delay, RESCHEDULE_DELAY_MAX_SECONDS)
 
 
 def _allocation_id(state: ClusterState, workload: Workload, slot: int) -> str:
@@ -309,13 +310,13 @@ def _allocation_id(state: ClusterState, workload: Workload, slot: int) -> str:
     return f"{workload.name}-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
 
 
-def _forget_old(state: ClusterState, ended: frozenset[str], now: float) -> list[Command]:
+def _forget_old(state: ClusterState, ended: frozenset[str], time: LeaderTime) -> list[Command]:
     """Nothing whose guest may still run is forgotten, whatever the wall clock says."""
     old = [
         allocation
         for allocation in state.allocations.values()
         if allocation.status.is_terminal
-        and now - allocation.changed_at > FORGET_AFTER_SECONDS
+        and time.since(allocation.changed_at) > FORGET_AFTER_SECONDS
         and not may_run(allocation, ended)
     ]
     return [ForgetAllocation(allocation.id) for allocation in sorted(old, key=_id)]

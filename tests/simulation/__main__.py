@@ -7,6 +7,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from multiprocessing import get_context
 
 from tests.simulation.run import Report, run_seed
@@ -16,18 +17,18 @@ def main() -> int:
     """The exit code: 0 when every seed held."""
     asked = _arguments()
     if asked.seed is not None:
-        report = run_seed(asked.seed, transcript=True)
+        report = run_seed(asked.seed, transcript=True, healing=asked.healing)
         _show(report, whole=asked.verbose)
         return int(bool(report.violations))
     seeds: Iterable[int] = range(asked.first, asked.first + asked.seeds)
     if asked.soak:
         seeds = itertools.count(int(time.time()) * 1000)
     began, done, failed = time.monotonic(), 0, []
-    for report in _run_all(seeds, asked.jobs):
+    for report in _run_all(seeds, asked.jobs, healing=asked.healing):
         done += 1
         if report.violations:
             failed.append(report.seed)
-            _show(run_seed(report.seed, transcript=True))
+            _show(run_seed(report.seed, transcript=True, healing=asked.healing))
         if done % 100 == 0:
             print(f"{done} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
         if asked.soak and time.monotonic() - began > asked.soak * 3600:
@@ -36,13 +37,14 @@ def main() -> int:
     return int(bool(failed))
 
 
-def _run_all(seeds: Iterable[int], jobs: int) -> Iterator[Report]:
+def _run_all(seeds: Iterable[int], jobs: int, *, healing: bool) -> Iterator[Report]:
+    run = partial(run_seed, healing=healing)
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(run, seeds)
         return
     # Each process starts anew now and then: what a seed leaves in memory is not worth a search.
     with get_context("spawn").Pool(jobs, maxtasksperchild=25) as pool:
-        yield from pool.imap_unordered(run_seed, seeds, chunksize=4)
+        yield from pool.imap_unordered(run, seeds, chunksize=4)
 
 
 def _show(report: Report, *, whole: bool = True) -> None:
@@ -59,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--healing", action="store_true", help="longer runs, with healers")
     parser.add_argument("--soak", type=float, metavar="HOURS", help="new seeds for so long")
     return parser.parse_args()
 

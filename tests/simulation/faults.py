@@ -67,6 +67,8 @@ class Faults:
             host.guests.launch_fails = 0.0
             if not host.is_up:
                 host.boot()
+        if any(host.is_failed for host in self._hosts):
+            return  # a second one that is gone may be the quorum
         if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
             lost = self._victim()
             self._note(f"{lost.name} is gone for long")
@@ -165,6 +167,13 @@ class Faults:
         host, seconds = self._victim(), self._chance.uniform(1.0, 12.0)
         self._note(f"the agent of {host.name} hangs for {seconds:.1f} s")
         host.hang(seconds)
+
+    async def _fail_agent(self) -> None:
+        """For healers: never more than one, so that there is a quorum to send them."""
+        host = self._victim()
+        if host.is_up and not any(one.is_failed for one in self._hosts):
+            self._note(f"the agent of {host.name} stays down")
+            host.fail_agent()
 
     async def _kill_agent(self) -> None:
         host = self._victim()
@@ -304,5 +313,6 @@ class Faults:
 KINDS = frozenset(
     name[1:]
     for name, method in vars(Faults).items()
-    if asyncio.iscoroutinefunction(method) and name not in ("_for_a_while", "_cut", "run")
+    if asyncio.iscoroutinefunction(method)
+    and name not in ("_for_a_while", "_cut", "_fail_agent", "run")
 )

@@ -71,6 +71,7 @@ class Guests:
     Args:
         is_frozen: Whether the whole host stands still.
         launched: Told of each guest that starts.
+        begin_to_heal: Runs what is in a healer.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Guests:
         monotonic: Callable[[], float],
         is_frozen: Callable[[], bool],
         launched: Callable[[str, Allocation], None],
+        begin_to_heal: Callable[[Guest, tuple[str, ...]], Any],
     ) -> None:
         self.name = name
         self.loop = loop
@@ -92,6 +94,7 @@ class Guests:
         self.running: dict[str, Guest] = {}
         self.launch_fails = 0.0
         self._launched = launched
+        self._begin_to_heal = begin_to_heal
 
     def lose_power(self) -> None:
         for guest in self.running.values():
@@ -105,8 +108,10 @@ class Guests:
             raise LaunchError(f"{allocation.id} has no lease")
         if self.launch_fails and self.chance.random() < self.launch_fails:
             raise LaunchError("QEMU ends at once")
-        self.running[allocation.id] = Guest(self, allocation, servers, lease_until)
+        guest = self.running[allocation.id] = Guest(self, allocation, servers, lease_until)
         self._launched(self.name, allocation)
+        if allocation.repair:
+            self._begin_to_heal(guest, servers)
 
 
 class SimulatedLauncher:

@@ -31,6 +31,7 @@ from tests.simulation.determinism import EPOCH_SECONDS
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.gossip import Gossip, SimulatedMembership
 from tests.simulation.guests import Guests, SimulatedLauncher
+from tests.simulation.healers import Healer
 from tests.simulation.hub import Hub, NoHolders, NoStreams, SimulatedHubClient, SimulatedHubServer
 from tests.simulation.links import RaftMesh
 from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
@@ -139,6 +140,7 @@ class Host:
         self.guests = Guests(
             name, around.loop, around.hub, self.chance, self.clock.monotonic,
             lambda: self.is_frozen, around.watch.launched,
+            lambda guest, servers: Healer(around, guest, name, servers),
         )  # fmt: skip
         self.met: dict[str, Member] = {}
         self.life: Life | None = None
@@ -147,13 +149,14 @@ class Host:
         self.reachable: Reachable | None = None
         self.is_frozen = False
         self.is_up = False
+        self.is_failed = False  # its agent is down, and nothing on the host starts it
         self.lives = 0
         self.power_losses = 0
         around.network.addresses[name] = settings.address
 
     def boot(self) -> None:
         """Switch it on; its agent starts."""
-        self.is_up = True
+        self.is_up, self.is_failed = True, False
         self.around.network.down.discard(self.name)
         self._start_agent()
 
@@ -173,6 +176,16 @@ class Host:
         """Kill -9: the raft process sees it and ends, guests and hub server go on."""
         self._end_agent()
         self._start_again_soon()
+
+    def fail_agent(self) -> None:
+        """The agent ends, and its unit gives up."""
+        self.is_failed = True
+        self._end_agent()
+
+    def repair_agent(self) -> None:
+        """Whoever logs in starts it again."""
+        self.is_failed = False
+        self.kill_agent()
 
     def kill_raft(self) -> None:
         """Kill -9 of the raft process alone."""
@@ -218,7 +231,7 @@ class Host:
         self.around.loop.call_later(START_AGAIN_SECONDS, self._start_agent)
 
     def _start_agent(self) -> None:
-        if not self.is_up or (self.life is not None and not self.life.is_over):
+        if not self.is_up or self.is_failed or (self.life is not None and not self.life.is_over):
             return
         self.lives += 1
         self.life = Life(f"{self.name}#{self.lives}", self.clock.monotonic)

@@ -11,9 +11,10 @@ import msgspec
 from sappers.agent.agent import Agent
 from sappers.errors import ApiError, MemberUnreachable, NoQuorum, OutcomeUnknown, SappersError
 from sappers.model.commands import decode_proposal
-from sappers.model.image import Blob, Manifest, MicrovmBoot
+from sappers.model.image import Blob, Manifest, MicrovmBoot, SignedManifest
 from sappers.model.member import Member
 from sappers.model.view import Genesis
+from tests.image_stores import KEY
 from tests.simulation.loop import Life, VirtualLoop
 from tests.simulation.network import Network
 
@@ -131,8 +132,8 @@ class EveryImage:
 
     assemble = manifest
 
-    def signed(self, digest: str) -> None:
-        return None
+    def signed(self, digest: str) -> SignedManifest:
+        return SignedManifest(b"", (KEY.sign(b""),))
 
     def missing_chunks(self, digest: str) -> tuple[str, ...]:
         return ()
@@ -205,3 +206,6 @@ class NoSigner:
 
     def sign(self, *_: Any, **__: Any) -> str:
         return ""
+
+    def check(self, *_: Any) -> None:
+        pass

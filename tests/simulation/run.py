@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sappers.model.commands import PutImage, PutWorkload
+from sappers.model.commands import PutImage, PutRepairKey, PutWorkload
 from sappers.model.image import ClusterImage
+from sappers.model.repair import HEALER, RepairKey, RepairLogin
 from sappers.model.workload import Workload
 from tests.chaos.history import violations
+from tests.image_stores import KEY
 from tests.simulation.clients import IMAGE, Client, Register
 from tests.simulation.determinism import deterministic
 from tests.simulation.faults import Faults
@@ -27,6 +29,7 @@ Tell = Callable[[str], None]
 STEP_SECONDS = 0.1
 FOUNDED_WITHIN_SECONDS = 15.0
 WHOLE_WITHIN_SECONDS = 60.0
+HEALED_WITHIN_SECONDS = 900.0  # a healer that dies with its credential is waited for
 SETTLED_SECONDS = 1.0
 QUIET_SECONDS = 2.0
 TRANSCRIPT_LINES = 100
@@ -52,8 +55,12 @@ class Report:
 class World:
     """Everything of one run."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, tell: Tell | None = None) -> None:
+    def __init__(
+        self, seed: int, loop: VirtualLoop, tell: Tell | None = None, *, healing: bool = False
+    ) -> None:
+        """`healing`: there are healers, and faults last long enough that they come in between."""
         self.seed = seed
+        self.healing = healing
         self.chance = random.Random(f"world/{seed}")
         self.loop = loop
         self._whole_since: float | None = None
@@ -103,12 +110,14 @@ class World:
         if not self._run_until(self._is_founded, FOUNDED_WITHIN_SECONDS):
             self.watch.broke(f"not founded: {self._why_not()}")
             return
-        until = self.loop.time() + self.chance.uniform(4.0, 8.0)
+        lasting = (40.0, 80.0) if self.healing else (4.0, 8.0)
+        until = self.loop.time() + self.chance.uniform(*lasting)
         for client in self.clients:
             self.loop.create_task(client.run(until))
         self.loop.create_task(self.faults.run(until))
-        self._run_until(lambda: self.loop.time() >= until + 1.0, 60.0)
+        self._run_until(lambda: self.loop.time() >= until + 1.0, 120.0)
         self.faults.heal()
+        self._start_what_healers_gave_up()
         # A question that was on its way then may yet come too late for a lease.
         leases_fit_from = self.loop.time() + LEASE_SECONDS
         self._must_become_whole("the last fault")
@@ -123,10 +132,18 @@ class World:
 
     def _must_become_whole(self, what: str) -> None:
         self._whole_since = None
-        if not self._run_until(self._is_settled, WHOLE_WITHIN_SECONDS):
-            self.watch.broke(
-                f"not whole {WHOLE_WITHIN_SECONDS:g} s after {what}: {self._why_not()}"
-            )
+        within = HEALED_WITHIN_SECONDS if self.healing else WHOLE_WITHIN_SECONDS
+        if not self._run_until(self._is_settled, within):
+            self.watch.broke(f"not whole {within:g} s after {what}: {self._why_not()}")
+
+    def _start_what_healers_gave_up(self) -> None:
+        """Of a host that could not be reached a person is told; the others are the healers'."""
+        state = self.watch.states[max(self.watch.states)]
+        for host in self.hosts:
+            over = [one.status for one in state.repairs.values() if one.member_id == host.name]
+            if host.is_failed and over and all(one.is_terminal for one in over):
+                self.watch.note(f"a person starts the agent of {host.name}")
+                host.repair_agent()
 
     async def _want_workloads(self) -> None:
         image = ClusterImage(IMAGE.name, IMAGE.digest, "microvm", 1, 1.0)
@@ -138,6 +155,12 @@ class World:
         )
         while await self.operator.submit(*commands) is None:
             pass
+        if self.healing:
+            key = RepairKey("ssh-ed25519 AAAA", b"sealed", (KEY.public,))
+            logins = tuple(RepairLogin(one.name, 22, "root", False, ()) for one in self.hosts)
+            image = ClusterImage(HEALER, "b" * 64, "microvm", 1, 1.0)
+            while await self.operator.submit(PutImage(image), PutRepairKey(key, logins)) is None:
+                pass
 
     def _run_until(self, is_done: Callable[[], bool], seconds: float) -> bool:
         """Step by step; whether it was done within the time. Ends at the first violation."""
@@ -196,18 +219,23 @@ class World:
             self.watch.broke(f"{request_id} was rejected and is committed")
 
 
-def run_seed(seed: int, *, kinds: Sequence[str] = (), transcript: bool = False) -> Report:
+def run_seed(
+    seed: int, *, kinds: Sequence[str] = (), transcript: bool = False, healing: bool = False
+) -> Report:
     """Run one seed.
 
     Args:
         kinds: Of faults; none for those that the seed chooses.
         transcript: Whether to keep what was logged; it costs time and changes nothing.
+        healing: See `World`; one agent stays down, of whatever kinds the faults are.
     """
     lines: deque[str] = deque(maxlen=TRANSCRIPT_LINES)
     loop = VirtualLoop()
     with deterministic(loop, seed, lines.append if transcript else None):
-        world = World(seed, loop, lines.append if transcript else None)
+        world = World(seed, loop, lines.append if transcript else None, healing=healing)
         world.faults.kinds = list(kinds) or world.faults.kinds
+        if healing:
+            world.faults.kinds.append("fail_agent")
         world.run()
         report = Report(
             seed, list(world.watch.violations), list(lines), _facts(world), _digest(world)
@@ -224,6 +252,7 @@ def _facts(world: World) -> dict[str, float]:
         "terms": len(world.watch.leaders),
         "launches": sum(world.watch.launches.values()),
         "acknowledged": sum(len(client.acknowledged) for client in world.clients),
+        "repairs": sum(world.watch.repairs.values()),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from sappers.decisions.healing import ATTEMPTS_MAX, REPAIRS_MAX
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry, decode_proposal
@@ -39,6 +40,8 @@ class Watch:
         self.launched_at = 0.0
         self.launched_exclusive_at = 0.0
         self.hosts: list[Host] = []
+        self.healers: dict[str, str] = {}  # at work: the member, by allocation
+        self.repairs: Counter[str] = Counter()
         self._compared: dict[str, int] = {}
 
     def broke(self, what: str) -> None:
@@ -129,6 +132,23 @@ class Watch:
         if self.launches[allocation.id] > LAUNCHES_MAX + losses:
             self.broke(f"a restart storm: {allocation.id} on {host} was launched"
                        f" {self.launches[allocation.id]} times")  # fmt: skip
+
+    def healer_works(self, healer: str, member: str) -> None:
+        """It has its credential, and has not ended."""
+        if other := next((one for one, whose in self.healers.items() if whose == member), ""):
+            self.broke(f"{healer} and {other} repair {member} at once")
+        self.healers[healer] = member
+
+    def healer_ends(self, healer: str) -> None:
+        self.healers.pop(healer, None)
+
+    def repaired(self, member: str) -> None:
+        """A healer has its agent started."""
+        self.repairs[member] += 1
+        self.note(f"a healer starts the agent of {member}")
+        if self.repairs[member] > ATTEMPTS_MAX * REPAIRS_MAX:
+            self.broke(f"a storm of repairs: the agent of {member} was started"
+                       f" {self.repairs[member]} times")  # fmt: skip
 
     def _look_for_twins(self, workload: str) -> None:
         """Of an exclusive workload one guest runs, wherever its members think that they are."""

@@ -4,12 +4,18 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.decisions.reconcile_cluster import LOST_AFTER_SECONDS, reconcile_cluster
+from sappers.decisions.reconcile_cluster import (
+    LOST_AFTER_SECONDS,
+    RESCHEDULE_DELAY_SECONDS,
+    reconcile_cluster,
+)
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
+    Command,
     CordonMember,
     ForgetAllocation,
+    PlaceAllocation,
     PutWorkload,
     RegisterMember,
     ReportAllocation,
@@ -112,6 +118,20 @@ def test_a_death_that_a_fast_clock_has_stamped_is_a_death_for_the_next_leader() 
     state = settle(state, now=60.0, **{before.member_id: MemberState.DEAD})
     (after,) = running(state)
     assert after.member_id != before.member_id
+
+
+def test_a_failure_that_a_fast_clock_has_stamped_holds_nothing_up() -> None:
+    """Whoever proposes stamps: the member, whose clock may be hours ahead of the leader's."""
+    state, _ = commit(settle(founded()), PutWorkload(workload()))
+    state = report(settle(state), AllocationStatus.FAILED, now=7200.0)
+    observed = MemberObservation(gossip=gossip_of(state))
+
+    def plan(steady_seconds: float) -> list[Command]:
+        commands = reconcile_cluster(state, observed, 60.0, steady_seconds=steady_seconds)
+        return [one for one in commands if isinstance(one, PlaceAllocation)]
+
+    assert not plan(RESCHEDULE_DELAY_SECONDS - 0.1)
+    assert len(plan(RESCHEDULE_DELAY_SECONDS)) == 1
 
 
 def test_what_takes_another_ones_place_says_whose_and_so_why() -> None:

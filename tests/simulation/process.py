@@ -11,12 +11,14 @@ from typing import Any
 from sappers.consensus.framing import FrameConnection
 from sappers.consensus.log_lines import Threshold
 from sappers.consensus.voter import Surroundings, Voter
+from sappers.errors import SappersError
 from sappers.model.commands import Entry
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.links import RaftLinks, RaftMesh
 from tests.simulation.loop import Life, VirtualLoop, current_life
 
 SNAPSHOT_SECONDS = 0.3
+CLAIM_ATTEMPTS, CLAIM_SECONDS = 30, 0.1
 
 
 class _Stream(asyncio.Transport):
@@ -93,6 +95,7 @@ class RaftProcess:
         disk: SimulatedDisk,
         watch: Any,
         agent_end: FrameConnection,
+        others: list[RaftProcess],
     ) -> None:
         agent = current_life()
         assert agent is not None
@@ -102,7 +105,7 @@ class RaftProcess:
         surroundings = Surroundings(
             disk=disk,
             open_links=partial(RaftLinks, mesh),
-            claim=_claim,
+            claim=partial(_claim, tuple(others)),
             in_background=lambda work: _Writing(
                 loop, work, disk.chance.random() * SNAPSHOT_SECONDS
             ),
@@ -136,8 +139,13 @@ class RaftProcess:
         self.life.end()
 
 
-async def _claim(path: Any) -> int:
-    return -1
+async def _claim(others: tuple[RaftProcess, ...], path: Any) -> int:
+    """As the real one: one that stands still while its agent was killed has the folder yet."""
+    for _ in range(CLAIM_ATTEMPTS):
+        if all(one.life.is_over for one in others):
+            return -1
+        await asyncio.sleep(CLAIM_SECONDS)
+    raise SappersError(f"another raft process uses {path}")
 
 
 def process_starter(
@@ -146,7 +154,7 @@ def process_starter(
     """What a host's `RaftLog` starts raft processes with."""
 
     async def start(agent_end: FrameConnection) -> RaftProcess:
-        process = RaftProcess(loop, mesh, disk, watch, agent_end)
+        process = RaftProcess(loop, mesh, disk, watch, agent_end, started)
         started.append(process)
         return process
 

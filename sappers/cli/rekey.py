@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient, Reached
 from sappers.cli.session import Cluster, cluster_folder, open_cluster
-from sappers.errors import ConfigError
+from sappers.errors import ApiError, ConfigError
 from sappers.model.gossip_keys import GossipKeys, rings_to
 from sappers.model.member import MemberState
 from sappers.provisioner.control_identity import (
@@ -63,23 +64,38 @@ def replace_gossip_key(client: OperatorClient, folder: Path) -> int:
 
 
 def _members(client: OperatorClient) -> list[Reached]:
-    """All that live and may have the key."""
-    answer = client.call("GET", "/v1/state?consistency=linearizable")
-    revoked = msgspec.json.decode(answer, type=_Shut).revoked
+    """All that live and may have the key.
+
+    Each is asked who is revoked, and one that is says so of itself least of all.
+    """
     living = {
-        (one.member.address, one.member.ports.http): one.member.name
+        (one.member.address, one.member.ports.http): one.member
         for one in client.view().members
         if one.member.state in (MemberState.ALIVE, MemberState.SUSPECT)
-        and one.member.id not in revoked
     }
     reached = {(one.endpoint.address, one.endpoint.port): one for one in client.everyone()}
-    if lacking := sorted(name for at, name in living.items() if at not in reached):
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        words = dict(
+            zip(reached, pool.map(partial(_revoked, client), reached.values()), strict=True)
+        )
+    revoked = set().union(*(word for word in words.values() if word is not None))
+    wanted = {at: one.name for at, one in living.items() if one.id not in revoked}
+    if lacking := sorted(name for at, name in wanted.items() if words.get(at) is None):
         raise ConfigError(
             f"{', '.join(lacking)} cannot be reached: no member has a new key",
             hint="reach it, or stop its agent, and ask again; until then they would not "
             "understand each other",
         )
-    return [one for at, one in sorted(reached.items()) if at in living]
+    return [one for at, one in sorted(reached.items()) if at in wanted]
+
+
+def _revoked(client: OperatorClient, one: Reached) -> Collection[str] | None:
+    """Who is shut out, by a member's word; None if it has none that is new."""
+    try:
+        answer = client.call_at(one, "GET", "/v1/state?consistency=linearizable")
+        return msgspec.json.decode(answer, type=_Shut).revoked
+    except (ApiError, msgspec.DecodeError):
+        return None
 
 
 def _give(client: OperatorClient, members: list[Reached], keys: GossipKeys) -> None:

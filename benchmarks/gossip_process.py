@@ -13,6 +13,7 @@ from typing import Any
 
 from sappers.config import AgentSettings
 from sappers.membership.gossip import KinshipMembership
+from sappers.model.gossip_keys import GossipKeys
 from sappers.model.member import Accelerator, Member, Ports, Resources
 
 
@@ -28,7 +29,8 @@ async def run(config: dict[str, Any]) -> None:
         peers=tuple(config["peers"]),
     )
     known = Path(config["folder"]) / f"{name}.json"
-    membership = KinshipMembership(me=me, settings=settings, key=config["key"], known=known)
+    keys = GossipKeys((config["key"],))
+    membership = KinshipMembership(me=me, settings=settings, keys=keys, known=known)
     await membership.start()
     async for _ in membership.changes():
         states = {member.id: member.state.value for member in membership.members()}

@@ -49,11 +49,17 @@ def unpack(file: Any, folder: str, wanted: tuple[step.Member, ...]) -> None:
     """
     by_name = {member.name: member for member in wanted}
     with files.opened_folder(folder) as root:
-        for entry in _entries(file):
-            member = by_name.get(entry.member.name)
-            if member is not None:
-                with files.naming(os.path.join(folder, member.name)):
-                    _put(root, member, entry)
+        new = _New(root)
+        try:
+            for entry in _entries(file):
+                member = by_name.get(entry.member.name)
+                if member is not None:
+                    with files.naming(os.path.join(folder, member.name)):
+                        new.make(member, entry)
+            os.sync()
+            new.put_in_place()
+        finally:
+            new.remove_rest()
         # Folders last: what comes into them changes their times, and they may be read-only.
         for member in sorted(by_name.values(), key=lambda one: one.name, reverse=True):
             if member.kind == "directory":
@@ -68,7 +74,7 @@ def _entries(file: Any) -> Iterator[_Entry]:
 
     head = file.read(4)
     file.seek(0)
-    try:
+    with _reading():
         if head in _ZIP:
             with zipfile.ZipFile(file) as archive:
                 yield from (_of_zip(archive, info) for info in archive.infolist())
@@ -77,7 +83,18 @@ def _entries(file: Any) -> Iterator[_Entry]:
             for info in tar:
                 if _names(info.name):
                     yield _of_tar(tar, info)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Raises Refused for what is wrong with an archive."""
+    import tarfile
+    import zipfile
+    import zlib
+
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise files.Refused(f"it is no archive that can be read (tar, zip): {error}") from None
 
 
@@ -168,49 +185,88 @@ def _found(root: int | None, name: str) -> step.Found | None:
     return step.Found(kind, mode, found.st_uid, found.st_gid, found.st_size, target, {}, raw)
 
 
-def _put(root: int, member: step.Member, entry: _Entry) -> None:
-    with _parent(root, member.name, True) as (at, last):
-        there = None
-        with contextlib.suppress(FileNotFoundError):
-            there = os.lstat(last, dir_fd=at)
-        is_folder = there is not None and stat.S_ISDIR(there.st_mode)
-        if member.kind == "directory":
-            if there is not None and not is_folder:
-                raise files.Refused(f"something that is no folder is in the place of {member.name}")
-            if there is None:
-                os.mkdir(last, 0o700, dir_fd=at)
-            return
-        if is_folder:
-            raise files.Refused(f"a folder is in the place of {member.name}")
-        beside = "." + last[:200] + ".sappers-new"
-        try:
-            _make(root, at, beside, member, entry)
-            os.rename(beside, last, src_dir_fd=at, dst_dir_fd=at)
-        finally:  # a name of the same file is not renamed over it, and stays
+class _New:
+    """Members that are made beside their places, and put there once all of them are on disk.
+
+    So an archive that does not fit changes no file.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._made: dict[str, None] = {}
+
+    def make(self, member: step.Member, entry: _Entry) -> None:
+        """Make a folder, or something else under another name."""
+        self._refuse_new_on_the_way(member.name)
+        with _parent(self._root, member.name, True) as (at, last):
+            there = None
+            with contextlib.suppress(FileNotFoundError):
+                there = os.lstat(last, dir_fd=at)
+            is_folder = there is not None and stat.S_ISDIR(there.st_mode)
+            if member.kind == "directory":
+                if (there is not None and not is_folder) or member.name in self._made:
+                    raise files.Refused(
+                        f"something that is no folder is in the place of {member.name}"
+                    )
+                if there is None:
+                    os.mkdir(last, 0o700, dir_fd=at)
+                return
+            if is_folder:
+                raise files.Refused(f"a folder is in the place of {member.name}")
+            beside = files.name_beside(last)
+            self._made[member.name] = None
+            if member.kind == "file":
+                _write(at, beside, member, entry)
+                return
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=at)
+            if member.kind == "link":
+                os.symlink(member.target, beside, dir_fd=at)
+                os.chown(beside, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
+            else:
+                self._make_hard_link(at, beside, member.target)
+
+    def _make_hard_link(self, at: int, beside: str, target: str) -> None:
+        self._refuse_new_on_the_way(target)
+        with _parent(self._root, target, False) as (source, name):
+            if target in self._made:
+                name = files.name_beside(name)
+            os.link(name, beside, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+
+    def _refuse_new_on_the_way(self, name: str) -> None:
+        """Nothing goes through what the archive itself brings; it is not there yet, and will be."""
+        parts = name.split("/")
+        for count in range(1, len(parts)):
+            if "/".join(parts[:count]) in self._made:
+                raise files.Refused(
+                    f"{parts[count - 1]} on the way to {name} is a link, or no folder"
+                )
+
+    def put_in_place(self) -> None:
+        """Rename everything over what is there."""
+        for name in self._made:
+            with _parent(self._root, name, False) as (at, last):
+                os.rename(files.name_beside(last), last, src_dir_fd=at, dst_dir_fd=at)
+
+    def remove_rest(self) -> None:
+        """Take away what did not get to its place.
+
+        Also a second name of the same file, which no rename takes away.
+        """
+        for name in self._made:
+            with contextlib.suppress(OSError), _parent(self._root, name, False) as (at, last):
+                os.unlink(files.name_beside(last), dir_fd=at)
 
 
-def _make(root: int, at: int, beside: str, member: step.Member, entry: _Entry) -> None:
-    """Make what a member is under another name."""
+def _write(at: int, beside: str, member: step.Member, entry: _Entry) -> None:
     import shutil
 
-    if member.kind == "file":
-        with entry.opened() as source, os.fdopen(files.create(beside, at), "wb") as made:
-            shutil.copyfileobj(source, made, files.CHUNK_BYTES)
-            made.flush()
-            os.fchown(made.fileno(), member.uid, member.gid)
-            os.fchmod(made.fileno(), member.mode)  # after chown, which takes the set-uid bit away
-            os.utime(made.fileno(), (member.modified, member.modified))
-        return
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=at)
-    if member.kind == "link":
-        os.symlink(member.target, beside, dir_fd=at)
-        os.chown(beside, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
-        return
-    with _parent(root, member.target, False) as (source, name):
-        os.link(name, beside, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+    with _reading(), entry.opened() as source, os.fdopen(files.create(beside, at), "wb") as made:
+        shutil.copyfileobj(source, made, files.CHUNK_BYTES)
+        made.flush()
+        os.fchown(made.fileno(), member.uid, member.gid)
+        os.fchmod(made.fileno(), member.mode)  # after chown, which takes the set-uid bit away
+        os.utime(made.fileno(), (member.modified, member.modified))
 
 
 def _finish_folder(root: int, member: step.Member) -> None:

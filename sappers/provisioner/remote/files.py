@@ -19,6 +19,7 @@ from typing import Any
 from sappers.provisioner.remote import digests
 
 CHUNK_BYTES = 1024 * 1024
+BESIDE_BYTES_MAX = 200  # of a name; the whole has to be one, too
 
 
 class Refused(Exception):
@@ -154,12 +155,23 @@ def create(name: str, folder: int) -> int:
     return os.open(name, flags, 0o600, dir_fd=folder)
 
 
+def name_beside(name: str) -> str:
+    """What is made of a file is called so until it is whole.
+
+    One fixed name for each, so that what a killed run left is overwritten by the next.
+    """
+    raw = os.fsencode(name)
+    if len(raw) > BESIDE_BYTES_MAX:
+        raw = raw[: BESIDE_BYTES_MAX - 33] + b"." + digests.hex_of("md5", raw).encode()
+    return os.fsdecode(b"." + raw + b".sappers-new")
+
+
 def copy_file(source: str, path: str) -> None:
     """Copy a file with its mode, owner and times; what is at the other path is replaced."""
     import shutil
 
     folder, name = os.path.split(path)
-    beside = "." + name[:200] + ".sappers-new"
+    beside = name_beside(name)
     with open(source, "rb") as file, naming(path), opened_folder(folder) as at:
         found = os.fstat(file.fileno())
         try:
@@ -220,8 +232,7 @@ class FileWrite:
 
     def _write_in(self, folder: int, name: str, chunks: Iterator[bytes]) -> None:
         self._require_room(folder)
-        # One fixed name, so that what a killed run left is overwritten by the next.
-        beside = "." + name[:200] + ".sappers-new"
+        beside = name_beside(name)
         descriptor = create(beside, folder)
         try:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -79,6 +80,24 @@ def test_a_planted_link_is_not_followed_and_one_in_a_files_place_is_replaced(fol
     assert not (folder / "f").is_symlink()
     with pytest.raises(files.Refused, match="d on the way to d/x is a link"):
         unpacked(tar_of({"name": "d/x", "content": "x"}), folder)
+
+
+def test_an_archive_that_is_cut_off_changes_no_file(folder: Path) -> None:
+    (folder / "a").write_text("old")
+    archive = tar_of({"name": "a", "content": "new"}, {"name": "b", "content": "b" * 100_000})
+    found = tuple(member for member, _ in archives.members(archive, str(folder)))
+    plain = gzip.decompress(archive.getvalue())
+    with pytest.raises(files.Refused, match="unexpected end"):
+        archives.unpack(io.BytesIO(plain[:2_000]), str(folder), found)
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    assert (folder / "a").read_text() == "old"
+
+
+def test_names_that_begin_alike_and_long_ones_of_few_letters_are_their_own(folder: Path) -> None:
+    names = ["n" * 254 + end for end in "ab"] + ["é" * 127]
+    unpacked(tar_of(*({"name": name, "content": name[-1]} for name in names)), folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert [(folder / name).read_text() for name in names] == [name[-1] for name in names]
 
 
 def test_all_is_as_the_archive_says(folder: Path) -> None:

@@ -26,6 +26,7 @@ from sappers.lab.base_root import ensure_base_root
 from sappers.lab.container import Container, group_path, make_key
 from sappers.lab.control_group import hierarchy
 from sappers.lab.inventory import render_inventory, render_known_hosts, render_name_table
+from sappers.lab.kernel_limits import raise_limits
 from sappers.lab.lock import folder_lock
 from sappers.lab.network import ensure_bridge, remove_bridge
 from sappers.lab.partition import deafen
@@ -113,6 +114,7 @@ class Lab:
             if not self.key.exists():
                 make_key(self.key, f"sappers-lab-{self.plan.name}")
             ensure_bridge(self.plan, self._owner)
+            raise_limits()
             for spec in record.hosts:
                 self._start(record, spec)
             self._publish(record)

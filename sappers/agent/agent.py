@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -31,6 +31,7 @@ from sappers.agent.leases import Leases, boot_clock
 from sappers.agent.mesh import Mesh
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
+from sappers.agent.outlook import Outlook
 from sappers.agent.power import PowerFence
 from sappers.agent.pulses import Pulses
 from sappers.agent.refusals import Refusals
@@ -43,13 +44,11 @@ from sappers.agent.service import Service
 from sappers.agent.spread import Spread
 from sappers.agent.streams import StreamKeeper
 from sappers.config import AgentSettings, StateFolder
-from sappers.decisions.guest_scope import scope_of
 from sappers.decisions.leaving import may_leave
 from sappers.decisions.reconcile_member import reconcile_member
 from sappers.errors import CommandRefused
 from sappers.model import subjects
 from sappers.model.commands import Command
-from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
 from sappers.model.view import Genesis
@@ -74,7 +73,7 @@ PAUSE_SECONDS = 0.05
 ROUND_SECONDS = 20.0  # of the loop; one that takes longer hangs
 
 
-class Agent:
+class Agent(Outlook):
     """One member's life. `service` is what others may ask of it, through the HTTP API."""
 
     def __init__(
@@ -320,49 +319,6 @@ class Agent:
         if announced != self._me.images:
             self._me = msgspec.structs.replace(self._me, images=announced)
             await self._membership.publish(self._me)
-
-    def trusted_image_keys(self) -> frozenset[str]:
-        """Public keys whose images may be launched: the state's, or while it has none our own."""
-        agreed = self.log.state().image_keys if self.has_log else ()
-        return frozenset(one.key for one in agreed or self._settings.image_keys)
-
-    def is_revoked(self, member_id: str) -> bool:
-        """Whether a member's certificate is refused."""
-        return self.has_log and member_id in self.log.state().revoked
-
-    def voter_addresses(self) -> Mapping[str, str]:
-        """Where the Raft of those listens who say by gossip that they vote, `ip:port` by id."""
-        return {
-            one.id: f"{one.address}:{one.ports.raft}"
-            for one in self._membership.members()
-            if one.has_vote and one.id != self._me.id
-        }
-
-    def raft_address_of(self, voter_id: str) -> str | None:
-        """Where a voter's Raft is now by gossip's word, `ip:port`; None when gossip has none."""
-        member = next((one for one in self._membership.members() if one.id == voter_id), None)
-        return f"{member.address}:{member.ports.raft}" if member else None
-
-    def hub_members(self) -> tuple[Member, ...]:
-        """The members that run the hub, as last seen; guests are told these."""
-        return self._hub_members
-
-    def guest_scope(self, allocation_id: str) -> GuestScope | None:
-        """What the guest of an allocation may say and hear; None where there should be none."""
-        return scope_of(self.log.state(), allocation_id) if self.has_log else None
-
-    def scope_to_renew(self, allocation_id: str) -> GuestScope | None:
-        """As `guest_scope`; None, too, where no leader is known.
-
-        A member that is cut off must not go on to renew what the cluster has ended.
-        """
-        if not self.has_log or self.log.status().leader_id is None:
-            return None
-        return self.guest_scope(allocation_id)
-
-    def lease_of(self, allocation_id: str) -> float:
-        """When the lease of an exclusive allocation ends (CLOCK_BOOTTIME); 0 where it has none."""
-        return self._leases.until(allocation_id)
 
     async def _sleep(self, stopping: asyncio.Event) -> None:
         """Until something changed, but not less than a breath and not more than a loop."""

@@ -316,7 +316,7 @@ class RaftLog:
             self._me_id,
             self._genesis,
             str(self._folder),
-            _credentials(self._identity),
+            Credentials.of(self._identity),
             self._settings,
             self._listen,
             self._told[0],
@@ -363,14 +363,3 @@ def _outcome(answer: Done | SnapshotTaken | Rejected | Unknown) -> Any:
         case Unknown(reason=reason):
             return OutcomeUnknown(reason)
     return answer
-
-
-def _credentials(identity: Identity) -> Credentials:
-    return Credentials(
-        ca=str(identity.ca),
-        cert=str(identity.cert),
-        key=str(identity.key),
-        node_id=identity.node_id,
-        role=identity.role,
-        cluster=identity.cluster,
-    )

@@ -37,7 +37,6 @@ from sappers.consensus.wire import (
     AgentLives,
     ChangeElectorate,
     Committed,
-    Credentials,
     Done,
     Ended,
     Failed,
@@ -62,7 +61,7 @@ from sappers.consensus.yielding import AgentSilence
 from sappers.errors import LogDamaged, SappersError
 from sappers.model.commands import Entry
 from sappers.model.observation import RaftStatus
-from sappers.security.tls import Identity, renew_contexts
+from sappers.security.tls import renew_contexts
 
 AGENT_FRAME_LIMIT_BYTES = 2**30  # from our own agent: a bound against bugs, not against enemies
 _COMMITTED_BYTES = 2**20  # of payload in one message to the agent
@@ -213,7 +212,7 @@ class Voter:
                 start.me_id,
                 start.genesis.cluster_id,
                 self._addresses,
-                _identity(start.credentials),
+                start.credentials.identity(),
                 start.settings,
                 self._heard,
                 self._fail,
@@ -384,14 +383,3 @@ def run_voter(descriptor: int) -> int:
     # A full collection over a large state takes as long as an election; cycles are rare here.
     gc.set_threshold(20_000, 50, 1_000)
     return asyncio.run(_run(descriptor, facts, threshold))
-
-
-def _identity(told: Credentials) -> Identity:
-    return Identity(
-        ca=Path(told.ca),
-        cert=Path(told.cert),
-        key=Path(told.key),
-        node_id=told.node_id,
-        role=told.role,
-        cluster=told.cluster,
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from sappers.config import RaftSettings
@@ -10,7 +12,7 @@ from sappers.consensus.snapshot import Chunk
 from sappers.model.commands import Entry
 from sappers.model.observation import RaftStatus
 from sappers.model.view import Genesis
-from sappers.security.tls import Role
+from sappers.security.tls import Identity, Role
 
 
 class _Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
@@ -130,6 +132,17 @@ class Credentials(msgspec.Struct, frozen=True):
     node_id: str
     role: Role
     cluster: str
+
+    @classmethod
+    def of(cls, identity: Identity) -> Credentials:
+        """To be sent."""
+        paths = (str(identity.ca), str(identity.cert), str(identity.key))
+        return cls(*paths, identity.node_id, identity.role, identity.cluster)
+
+    def identity(self) -> Identity:
+        """As it was."""
+        paths = (Path(self.ca), Path(self.cert), Path(self.key))
+        return Identity(*paths, self.node_id, self.role, self.cluster)
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):

@@ -54,7 +54,10 @@ class Publisher:
         if status.role is not RaftRole.LEADER:
             self._published_index = state.index
             return
-        news = replicated.entries_after(self._published_index, ENTRIES_AT_ONCE) or ()
+        news = replicated.entries_after(self._published_index, ENTRIES_AT_ONCE)
+        if news is None:
+            # A snapshot took their place before this member led; who follows fetches them.
+            news, self._published_index = (), state.index
         before = self._published_index
         for entry in news:
             await self._say(subjects.ENTRIES, msgspec.msgpack.encode(entry))

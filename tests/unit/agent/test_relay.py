@@ -53,7 +53,7 @@ class FakeLog:
     def __init__(self, state: ClusterState, role: RaftRole) -> None:
         self.now = state
         self.role = role
-        self.entries: list[Entry] = []
+        self.entries: list[Entry] | None = []  # None: compacted away
         self.heard_of: list[tuple[int, int, str | None]] = []
         self.fed: list[Entry] = []
 
@@ -63,7 +63,9 @@ class FakeLog:
     def status(self) -> RaftStatus:
         return RaftStatus(self.role, 3, "m1", self.now.index, self.now.index)
 
-    def entries_after(self, index: int, limit: int) -> list[Entry]:
+    def entries_after(self, index: int, limit: int) -> list[Entry] | None:
+        if self.entries is None:
+            return None
         return [entry for entry in self.entries if entry.index > index][:limit]
 
     async def feed(self, entry: Entry) -> None:
@@ -109,6 +111,20 @@ async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
     hub.sent.clear()
     await publisher.publish_news(log, "m1")
     assert hub.sent == []
+
+
+async def test_who_leads_after_a_snapshot_took_its_entries_publishes_what_comes_then() -> None:
+    hub = FakeHub()
+    publisher = Publisher(hub, MESSAGES["m1"])
+    log = FakeLog(founded(), RaftRole.LEADER)
+    log.entries = None
+    await publisher.publish_news(log, "m1")
+    assert [subject for subject, _ in hub.sent] == [subjects.HEARTBEAT]
+    hub.sent.clear()
+    log.now, _ = commit(log.now, PutWorkload(workload()))
+    log.entries = [Entry(log.now.index, 3, b"payload")]
+    await publisher.publish_news(log, "m1")
+    assert hub.sent[0][0] == subjects.ENTRIES
 
 
 async def test_entries_and_heartbeats_reach_the_following_log_and_garbage_does_not() -> None:

@@ -31,6 +31,12 @@ _MANAGERS = (
     ("/sbin/apk", "apk"),
     ("/usr/bin/pacman", "pacman"),
 )
+# What the firmware says of the machine; some of it to root alone.
+_BOARD_FOLDER = "/sys/devices/virtual/dmi/id/"
+_BOARD = (
+    "bios_date", "bios_vendor", "bios_version", "board_name", "board_vendor", "board_version",
+    "chassis_vendor", "product_name", "product_serial", "product_uuid", "product_version",
+)  # fmt: skip
 _KEYS = ("rsa", "ecdsa", "ed25519")
 
 
@@ -47,9 +53,14 @@ def plan(task: step.Task) -> step.Plan:
         ("cmdline", "/proc/cmdline"),
         ("machine", "/etc/machine-id"), ("init", "/proc/1/comm"), ("resolv", "/etc/resolv.conf"),
         ("load", "/proc/loadavg"), ("lsb", "/etc/lsb-release"),
+        ("fips", "/proc/sys/crypto/fips_enabled"),
     ):  # fmt: skip
         text[name] = ((yield step.Read(path)) or b"").decode("utf-8", "replace")
     facts.update(_facts.distribution(_facts.os_release(text["release"]), text["debian"]))
+    facts["fips"] = text["fips"].strip() == "1"
+    for name in _BOARD:
+        found = yield step.Read(_BOARD_FOLDER + name)
+        facts[name] = (found or b"").decode("utf-8", "replace").strip() or "NA"
     facts["lsb"] = _facts.lsb(text["lsb"])
     facts.update(_facts.memory(text["mem"]))
     facts.update(_facts.processors(text["cpu"], system["usable_cpus"]))

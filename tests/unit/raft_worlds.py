@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Network:
             one, other = self.transports[a], self.transports[b]
             if frozenset((a, b)) in self.cut:
                 self.part(a, b)
-            elif b in one.peers and a in other.peers:
+            elif one.knows(b) and other.knows(a):
                 one.set_connected(b, up=True)
                 other.set_connected(a, up=True)
             elif not self.queues[a, b] and not self.queues[b, a]:
@@ -97,6 +97,7 @@ class SimulatedTransport(Transport):
         self.me = me
         self.network = network
         self.peers: set[str] = set()
+        self.introduced: set[str] = set()
         self.connected: set[str] = set()
         self.farewell: Callable[[str], dict[str, Any] | None] = lambda _: None
         network.transports[me] = self
@@ -106,6 +107,13 @@ class SimulatedTransport(Transport):
 
     def dropNode(self, node: Any) -> None:  # noqa: N802
         self.peers.discard(node.id)
+
+    def introduce(self, others: Iterable[str]) -> None:
+        """Listen to these, too, as an agent asks for while its voter knows no leader."""
+        self.introduced = set(others) - {self.me}
+
+    def knows(self, peer: str) -> bool:
+        return peer in self.peers or peer in self.introduced
 
     def send(self, node: Any, message: dict[str, Any]) -> bool:
         if node.id not in self.connected:
@@ -118,7 +126,7 @@ class SimulatedTransport(Transport):
         return self.network.chance.random() < 0.7
 
     def take(self, source: str, message: dict[str, Any]) -> None:
-        if source in self.connected and source in self.peers:
+        if source in self.connected and self.knows(source):
             self._onMessageReceived(pysyncobj.node.Node(source), message)
 
     def set_connected(self, peer: str, *, up: bool) -> None:

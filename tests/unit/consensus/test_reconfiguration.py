@@ -274,6 +274,13 @@ def test_crashes_cuts_and_changes_of_voters_lose_nothing(new_world: NewWorld, se
     assert sum(answer.outcome == "done" for answer in world.changes) > 2
 
 
+def introduce_all(world: World) -> None:
+    """Who knows no leader may know none of today's voters: it hears of them by gossip."""
+    for name, voter in world.running.items():
+        leaderless = voter.node.status().leader_id is None
+        world.network.transports[name].introduce(world.running if leaderless else ())
+
+
 def change_something(world: World, ids: list[str]) -> None:
     leaders = world.leaders_now()
     if not leaders:
@@ -308,6 +315,7 @@ def heal(world: World) -> None:
 
     def is_whole() -> bool:
         start_something(world)
+        introduce_all(world)
         return electorates(world) == {tuple(sorted(world.running))} and world.agree()
 
     world.run_until(is_whole)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import hypothesis
 
 # What CI says must be about the change, and not about the examples that it happened to draw. How
 # busy the machine is decides no test, there or elsewhere.
-hypothesis.settings.register_profile("local", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+_any_speed: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+}
+hypothesis.settings.register_profile("local", **_any_speed)
+hypothesis.settings.register_profile("ci", derandomize=True, **_any_speed)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # A shell starts what it runs in the background with interrupts ignored, and every command that a

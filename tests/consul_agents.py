@@ -20,7 +20,7 @@ from sappers.provisioner.consul_program import CONSUL_VERSION, FETCH_CONSUL
 
 # Of the binary that the amd64 package of this version holds.
 PROGRAM_SHA256 = "a449efb10a03df3cb9310f3a54d933ccda7c4faba4f421f183fc90a82056798e"
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 _ACCESS_LISTS = """
 acl = {
   enabled = true
@@ -102,7 +102,7 @@ class DevConsul:
 
     def get(self, path: str) -> Any:
         """What its HTTP API answers, decoded."""
-        with urllib.request.urlopen(self._request(path), timeout=5) as answer:
+        with urllib.request.urlopen(self._request(path), timeout=30) as answer:
             return json.load(answer)
 
     def put(self, path: str, body: Any = None, *, method: str = "PUT") -> None:
@@ -110,7 +110,7 @@ class DevConsul:
         request = self._request(path)
         request.data = b"" if body is None else json.dumps(body).encode()
         request.method = method
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=30).close()
 
     def _request(self, path: str) -> urllib.request.Request:
         headers = {"X-Consul-Token": self._token} if self._token else {}

@@ -21,11 +21,14 @@ from starlette.responses import Response
 
 import sappers
 from sappers.api.call import Call
+from sappers.api.catching_up import state_at_least
 from sappers.api.openapi import openapi_document
 from sappers.api.problems import problem_of
+from sappers.api.progress import INDEX_HEADER
 from sappers.api.routes import JSON, MSGPACK, ROUTES, Route
-from sappers.api.wire import Problem, RequestId
+from sappers.api.wire import Problem, RequestId, Written
 from sappers.errors import ApiError, MemberBusy
+from sappers.model.limits import Index
 from sappers.ports import Clock, MemberService
 from sappers.security.tls import PeerIdentity
 
@@ -64,6 +67,8 @@ def _endpoint(route: Route, service: MemberService, clock: Clock) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             call = await _checked(route, request, service, clock)
+            if route.of_state:
+                await state_at_least(service, _index_wanted(request))
             return _encoded(route, await route.answer(call))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
@@ -117,6 +122,14 @@ def _request_id(request: Request) -> str:
         raise ApiError(f"Idempotency-Key: {error}", status=400) from error
 
 
+def _index_wanted(request: Request) -> int:
+    """What the caller knows to be committed, and so must not miss in the answer."""
+    try:
+        return msgspec.convert(request.headers.get(INDEX_HEADER, "0"), Index, strict=False)
+    except msgspec.ValidationError as error:
+        raise ApiError(f"Sappers-Index: {error}", status=400) from error
+
+
 async def _body(route: Route, request: Request) -> Any:
     if route.body is None:
         return None
@@ -158,7 +171,8 @@ def _encoded(route: Route, answer: Any) -> Response:
     if isinstance(answer, str):
         return Response(answer, media_type=route.media)
     encode = msgspec.msgpack.encode if route.media == MSGPACK else msgspec.json.encode
-    return Response(encode(answer), media_type=route.media)
+    headers = {INDEX_HEADER: str(answer.index)} if isinstance(answer, Written) else {}
+    return Response(encode(answer), headers=headers, media_type=route.media)
 
 
 def _refused(problem: Problem, error: Exception | None = None) -> Response:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
+from sappers.api.catching_up import state_at_least
 from sappers.api.wire import WantedRestore, Written
 from sappers.decisions.backup import portable, unpacked, with_piece
-from sappers.errors import CommandRefused, OutcomeUnknown
+from sappers.errors import CommandRefused
 from sappers.model.backup import TakenState
-from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import NoOperation, RestorePiece
 
@@ -19,7 +19,7 @@ CATCH_UP_SECONDS = 10.0
 async def take(call: Call) -> TakenState:
     """POST /v1/backup: an entry goes through the log, and the state is no older than it."""
     barrier = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
-    state = portable(await _at_least(call, barrier.index))
+    state = portable(await state_at_least(call.service, barrier.index, CATCH_UP_SECONDS))
     found = [await call.service.images.signed(digest) for digest in sorted(state.images)]
     encoded = await asyncio.to_thread(encode_state, state)
     return TakenState(state.index, encoded, tuple(one for one in found if one is not None))
@@ -42,22 +42,3 @@ async def restore(call: Call) -> Written:
     if applied.refused:
         raise CommandRefused(applied.refused)
     return Written(applied.index, applied.term)
-
-
-async def _at_least(call: Call, index: int) -> ClusterState:
-    """The state once it includes an index.
-
-    Raises:
-        OutcomeUnknown: This member does not get so far in time.
-    """
-    replicated = call.service.log
-    try:
-        async with asyncio.timeout(CATCH_UP_SECONDS):
-            while replicated.state().index < index:  # noqa: ASYNC110 - soon, or not at all
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise OutcomeUnknown(
-            f"{call.service.me.name} has not caught up with index {index}",
-            hint="ask another member: --addr",
-        ) from None
-    return replicated.state()

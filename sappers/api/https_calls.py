@@ -46,10 +46,11 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a member answered."""
+    """What a member answered; names of headers are in small letters."""
 
     status: int
     content: bytes
+    headers: Mapping[str, str] = {}
 
     @property
     def is_success(self) -> bool:
@@ -163,7 +164,8 @@ class HttpsCalls:
                 self._give_back(connection)
             else:
                 connection.close()
-        return Answer(answer.status, content)
+        said = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, content, said)
 
     def _take(self, peer: Peer) -> _Connection | None:
         """The idle connection used last, unless all have been idle too long."""

@@ -83,6 +83,16 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
                 "schema": {"type": "string", "maxLength": 128},
             }
         )
+    if route.of_state:
+        found.append(
+            {
+                "name": "Sappers-Index",
+                "in": "header",
+                "required": False,
+                "description": "Answer once this log index is applied, such as that of a write.",
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        )
     return found
 
 
@@ -106,7 +116,8 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
         good["content"] = content
     responses: dict[str, Any] = {"200": good}
     problem = {JSON: {"schema": schemas.of(Problem)}}
-    for status in sorted({*_ANY_CALL_MAY, *route.errors}):
+    late = (504,) if route.of_state else ()
+    for status in sorted({*_ANY_CALL_MAY, *route.errors, *late}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase}
         if route.method != "HEAD":
             responses[str(status)]["content"] = problem

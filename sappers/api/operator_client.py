@@ -24,6 +24,7 @@ from sappers.api.https_calls import (
     reason_of,
 )
 from sappers.api.problems import error_in
+from sappers.api.progress import Progress
 from sappers.api.wire import (
     Allocations,
     Events,
@@ -98,7 +99,10 @@ Raises a SappersError when it cannot."""
 
 
 class OperatorClient:
-    """A cluster's API; every call goes to a living member, another one if that one goes away."""
+    """A cluster's API; every call goes to a living member, another one if that one goes away.
+
+    Whoever answers has applied what was written with this client, through whichever member.
+    """
 
     def __init__(
         self,
@@ -107,11 +111,21 @@ class OperatorClient:
         *,
         open_forward: OpenForward | None = None,
         alone: bool = False,
+        progress: Progress | None = None,
     ) -> None:
-        """`alone`: these endpoints are asked and no other member, even if they name some."""
+        """A client.
+
+        Args:
+            identity: The operator's.
+            endpoints: Where members may answer.
+            open_forward: Another way to them.
+            alone: These endpoints are asked and no other member, even if they name some.
+            progress: Shared with other clients: each reads what any of them wrote.
+        """
         self._endpoints = tuple(endpoints)
         self._open_forward = open_forward
         self._alone = alone
+        self._progress = progress or Progress()
         self.identity = identity
         self._forwards = ExitStack()
         self._forwards_lock = threading.Lock()
@@ -318,10 +332,12 @@ class OperatorClient:
         key: str,
         timeout_seconds: float,
     ) -> Answer:
-        headers = {"idempotency-key": key} if method != "GET" else {}
-        return self._https.call(
+        headers = self._progress.headers() if method == "GET" else {"idempotency-key": key}
+        answer = self._https.call(
             reached.peer, method, path, content, stall_seconds=timeout_seconds, headers=headers
         )
+        self._progress.wrote(answer.headers)
+        return answer
 
     def _reach(self, endpoint: Endpoint) -> Reached | None:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from starlette.responses import Response
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
+from sappers.api.catching_up import state_at_least
 from sappers.api.metrics import metrics_text
 from sappers.api.wire import (
     Allocations,
@@ -120,18 +120,14 @@ async def _state(call: Call) -> tuple[ClusterState, float | None]:
     Where the query wants so, it is as new as the call.
 
     Raises:
-        NoQuorum, OutcomeUnknown: Nobody can say how new it is, or it is older than wanted.
-        TimeoutError: This member lags.
+        NoQuorum, OutcomeUnknown: Nobody can say how new it is, it is older than wanted, or this
+            member lags.
     """
     query: StateQuery = call.query
     log = call.service.log
     if query.consistency == "linearizable":
         applied = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
-        async with asyncio.timeout(PROPOSE_TIMEOUT_SECONDS):
-            changes = log.changes()
-            while log.state().index < applied.index:
-                await anext(changes)
-        return log.state(), 0.0
+        return await state_at_least(call.service, applied.index), 0.0
     state, age = log.state(), log.state_age()
     if query.max_age is not None and (age is None or age > query.max_age):
         how_old = "of unknown age" if age is None else f"{age:.1f} s old"

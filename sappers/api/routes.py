@@ -84,6 +84,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         body_bytes_max: A longer one is refused.
         body_media: Media type of the request's body.
         errors: Statuses it may answer beside those that any call may.
+        of_state: It answers from the replicated state, so the caller may say how new that must be
+            (`Sappers-Index`); else with this member's own word.
     """
 
     method: str
@@ -99,10 +101,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     body_media: str = JSON
     roles: frozenset[Role] = EVERYONE
     errors: tuple[int, ...] = ()
+    of_state: bool = False
 
 
 def _get(path: str, summary: str, answer: Answer, **more: Any) -> Route:
     return Route(method="GET", path=path, summary=summary, answer=answer, **more)
+
+
+def _get_state(path: str, summary: str, answer: Answer, **more: Any) -> Route:
+    return _get(path, summary, answer, of_state=True, **more)
 
 
 def _write(method: str, path: str, summary: str, answer: Answer, **more: Any) -> Route:
@@ -119,16 +126,16 @@ _WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath, "response": Written}
 
 ROUTES: tuple[Route, ...] = (
     _get("/v1/health", "Whether this member's agent lives", reads.health, response=MemberHealth),
-    _get("/v1/status", "The cluster at a glance", reads.status, response=ClusterView),
+    _get_state("/v1/status", "The cluster at a glance", reads.status, response=ClusterView),
     _get("/v1/members", "Everyone gossip knows", reads.members, response=Members),
-    _get(
+    _get_state(
         "/v1/state",
         "This member's replica of the state",
         reads.state,
         response=StateDocument,
         **_STATE,
     ),
-    _get(
+    _get_state(
         "/v1/events",
         "What happened",
         reads.events,
@@ -141,7 +148,7 @@ ROUTES: tuple[Route, ...] = (
         reads.check_events,
         response=EventCheck,
     ),
-    _get(
+    _get_state(
         "/v1/explain/{name}",
         "What led to how something is",
         reads.explain,
@@ -149,7 +156,7 @@ ROUTES: tuple[Route, ...] = (
         response=Story,
         errors=(404,),
     ),
-    _get("/v1/workloads", "What should run", reads.workloads, response=Workloads, **_STATE),
+    _get_state("/v1/workloads", "What should run", reads.workloads, response=Workloads, **_STATE),
     _write(
         "PUT",
         "/v1/workloads/{name}",
@@ -167,7 +174,9 @@ ROUTES: tuple[Route, ...] = (
         **_WORKLOAD,
         errors=(404, 409, 503, 504),
     ),
-    _get("/v1/allocations", "What runs where", reads.allocations, response=Allocations, **_STATE),
+    _get_state(
+        "/v1/allocations", "What runs where", reads.allocations, response=Allocations, **_STATE
+    ),
     _get(
         "/v1/allocations/{id}/log",
         "The end of what a guest printed",
@@ -274,7 +283,7 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(409, 413, 503, 504),
     ),
-    _get("/v1/images", "The cluster's images", images.images, response=Images),
+    _get_state("/v1/images", "The cluster's images", images.images, response=Images),
     _get(
         "/v1/images/{digest}",
         "An image's signed manifest",
@@ -345,7 +354,7 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(413, 507),
     ),
-    _get("/v1/image-keys", "Whose images may run", images.image_keys, response=ImageKeys),
+    _get_state("/v1/image-keys", "Whose images may run", images.image_keys, response=ImageKeys),
     _write(
         "PUT",
         "/v1/image-keys/{key}",
@@ -363,7 +372,7 @@ ROUTES: tuple[Route, ...] = (
         **_KEY,
         errors=(404, 409, 503, 504),
     ),
-    _get(
+    _get_state(
         "/v1/repair-key",
         "What healers log in to hosts with: the public part",
         reads.repair_access,

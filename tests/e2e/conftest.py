@@ -24,8 +24,8 @@ from tests.e2e.lab_cluster import LabCluster
 
 LAB_NAME = os.environ.get("SAPPERS_E2E_LAB", "e2e")
 KEEP = os.environ.get("SAPPERS_E2E_KEEP") == "1"
-COMMAND_SECONDS = 300.0
-SSH_SECONDS = 60.0
+COMMAND_SECONDS = 600.0
+SSH_SECONDS = 180.0
 
 Finished = subprocess.CompletedProcess[str]
 Deploy = Callable[..., Finished]

@@ -117,7 +117,7 @@ class LabCluster:
             view = self.view(*hosts)
             return next(m.member.name for m in view.members if m.member.id == view.leader_id)
 
-        return until(lambda: _quietly(look), 15, "somebody leads")
+        return until(lambda: _quietly(look), 90, "somebody leads")
 
     def run(self, host: str, command: str) -> str:
         """What a command prints on a host, as root; it must end well."""
@@ -127,7 +127,7 @@ class LabCluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=180,
         )
         assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -174,7 +174,7 @@ class LabCluster:
         return copies[0]
 
     def healthy_guest(
-        self, workload: str, seconds: float = 60, *, not_on: str = "", hosts: Sequence[str] = ()
+        self, workload: str, seconds: float = 240, *, not_on: str = "", hosts: Sequence[str] = ()
     ) -> Allocation:
         """The one copy, once it is healthy (on another member than `not_on`)."""
 
@@ -195,7 +195,7 @@ class LabCluster:
     def greeting(self, guest: Allocation) -> str:
         """What the guest answers over its published port."""
         url = f"http://{self.address(self.host_of(guest.member_id))}:{guest.host_port}/"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return str(answer.read().decode().strip())
 
     def journal(self, host: str) -> list[tuple[int, str]]:
@@ -210,7 +210,7 @@ class LabCluster:
             if line.get("SYSLOG_IDENTIFIER") != "systemd"
         ]
 
-    def await_whole(self, seconds: float = 40) -> ClusterView:
+    def await_whole(self, seconds: float = 150) -> ClusterView:
         """The cluster once every host's agent lives, follows one leader, has all there is, and
         the hub runs everywhere it belongs; nothing needs a person."""
         names = self.hosts()
@@ -232,7 +232,7 @@ class LabCluster:
 
         return until(look, seconds, "the cluster is whole")
 
-    def await_trusted(self, seconds: float = 60) -> None:
+    def await_trusted(self, seconds: float = 180) -> None:
         """Return once nothing speaks against any member; until then others are preferred."""
 
         def look() -> bool:
@@ -242,7 +242,7 @@ class LabCluster:
 
         until(look, seconds, "every member is trusted")
 
-    def await_images(self, seconds: float = 180) -> None:
+    def await_images(self, seconds: float = 300) -> None:
         """Return once all hosts have all images whole; one that lacked room waits between tries."""
 
         def look() -> bool:

@@ -25,10 +25,10 @@ from tests.e2e.conftest import Deploy
 from tests.e2e.lab_cluster import LabCluster, no_traceback, until
 from tests.e2e.noise_image import make_image, noise
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 STORE = "/var/lib/sappers/images"
-SPREAD_SECONDS = 30
+SPREAD_SECONDS = 150
 CHUNKS = 16
 
 
@@ -93,7 +93,7 @@ def test_an_image_is_sent_once_and_only_what_changed_later(
     for host in cluster.hosts():
         until(
             lambda h=host: not cluster.run(h, f"ls {STORE}/manifests/{static} 2>/dev/null; true"),
-            60,
+            150,
             f"{host} forgets what the cluster keeps no more",
         )
         cluster.run(host, f"ls {STORE}/manifests/{changed}")
@@ -152,7 +152,7 @@ def test_a_push_that_is_killed_goes_on_where_it_was(
         )
         try:
             host = cluster.hosts()[0]
-            until(lambda: cluster.chunks_on(host, digest) >= 2, 30, "the push has begun")
+            until(lambda: cluster.chunks_on(host, digest) >= 2, 150, "the push has begun")
         finally:
             push.send_signal(signal.SIGKILL)
             push.wait()

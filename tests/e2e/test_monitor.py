@@ -16,9 +16,9 @@ from tests.e2e.conftest import Deploy
 from tests.e2e.hostile_image import hostile_definition
 from tests.e2e.lab_cluster import LabCluster, until
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(900)
 
-HEALTHY_SECONDS = 150.0
+HEALTHY_SECONDS = 400.0
 SETTLED_SECONDS = 28.0
 
 
@@ -46,7 +46,7 @@ def test_a_cluster_with_the_image_runs_a_monitor_by_itself(cluster: LabCluster, 
     assert monitor.role == "monitor"
     hello = cluster.guest("hello")
     healthy = f'sappers_guest_healthy{{allocation="{hello.id}"}} 1'
-    until(lambda: healthy in metrics_of(cluster, monitor), 30, "it has heard hello")
+    until(lambda: healthy in metrics_of(cluster, monitor), 150, "it has heard hello")
     # One that has just started alleges nothing of anybody; a guest may be well again by then.
     until(
         lambda: time.time() - cluster.guest("monitor").changed_at > SETTLED_SECONDS,
@@ -63,11 +63,11 @@ def test_a_guest_that_falls_silent_becomes_an_alert_and_an_event(
     pid = cluster.main_pid(host, f"sappers-guest-{hello.id}")
     began = time.monotonic()
     cluster.run(host, f"kill -STOP {pid}")
-    until(lambda: "alert.raised" in event_kinds(cluster, hello.id), 90, "it is raised")
+    until(lambda: "alert.raised" in event_kinds(cluster, hello.id), 150, "it is raised")
     print(f"raised {time.monotonic() - began:.1f} s after the guest stood still")
     shown = deploy("status").stdout
     assert "guest.silent" in shown or "alert.cleared" in event_kinds(cluster, hello.id)
-    until(lambda: "alert.cleared" in event_kinds(cluster, hello.id), 120, "it is cleared")
+    until(lambda: "alert.cleared" in event_kinds(cluster, hello.id), 150, "it is cleared")
     print(f"cleared after {time.monotonic() - began:.1f} s")
     cluster.healthy_guest("hello", HEALTHY_SECONDS)
 
@@ -86,7 +86,7 @@ def test_a_guest_that_was_taken_over_is_contained_and_named(
         attention = "\n".join(cluster.view().attention)
         return f"guest {hostile.id} misbehaves" in attention and "hub credentials" in attention
 
-    until(named, 90, "status names it")
+    until(named, 150, "status names it")
     print(next(line for line in cluster.view().attention if hostile.id in line))
     assert cluster.guest("hello").id == hello.id
     assert cluster.guest("hello").restarts == hello.restarts
@@ -106,7 +106,7 @@ def test_what_an_operator_stopped_stays_away_until_it_is_asked_for(
                 if a.workload == "monitor" and not a.status.is_terminal
             ]
         ),
-        60,
+        150,
         "it is gone",
     )
     view = cluster.view()

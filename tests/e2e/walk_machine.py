@@ -19,7 +19,7 @@ from typing import TypeVar
 from tests.integration.ssh_server import NAMESPACE, unpacked_openssh
 
 ADDRESS = "10.99.0.1"
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 180.0
 LOOK_SECONDS = 0.2
 _LINES_SHOWN = 40
 T = TypeVar("T")

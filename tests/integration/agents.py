@@ -33,7 +33,7 @@ from tests.image_stores import KEY
 PORTS = Ports(gossip=17946, raft=22000, http=21000, hub=14222, hub_routes=16222)
 
 
-def wait_until(what: str, check: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
+def wait_until(what: str, check: Callable[[], bool], timeout_seconds: float = 90.0) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not check():
         if time.monotonic() > deadline:
@@ -157,7 +157,7 @@ class Agents:
     def stop(self, name: str) -> int:
         process = self._processes.pop(name)
         process.send_signal(signal.SIGTERM)
-        return process.wait(20)
+        return process.wait(60)
 
     def view(self) -> ClusterView | None:
         try:
@@ -192,7 +192,7 @@ class Agents:
             process.send_signal(signal.SIGTERM)
         for process in self._processes.values():
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

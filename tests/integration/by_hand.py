@@ -24,7 +24,7 @@ from sappers.security.identity import load_identity
 from sappers.supervision import DetachedSupervisor
 
 SAPPERS = Path(sys.executable).with_name("sappers")
-STOP_SECONDS = 20
+STOP_SECONDS = 60
 
 
 class AgentsByHand:
@@ -60,7 +60,7 @@ class AgentsByHand:
         process.wait()
 
     def run(
-        self, *arguments: str, program: str = "sappers", timeout_seconds: float = 60
+        self, *arguments: str, program: str = "sappers", timeout_seconds: float = 180
     ) -> subprocess.CompletedProcess[str]:
         """`sappers ARGUMENTS`, to its end."""
         return subprocess.run(
@@ -74,7 +74,9 @@ class AgentsByHand:
         )
 
     def log_of(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
+        """The lines that it has written to their end."""
+        text = (self.folder / f"{name}.log").read_text()
+        return text[: text.rfind("\n") + 1]
 
     def view(self) -> ClusterView | None:
         """The cluster as an operator with the keys sees it, or None while nobody answers."""

@@ -13,9 +13,10 @@ from sappers.gateway.configuration import Listen
 from sappers.gateway.haproxy import UNIT, HaproxyGateway
 from sappers.model.route import Backend
 from sappers.supervision import DetachedSupervisor
-from tests.integration.hubs import eventually, free_port
+from tests.integration.hubs import eventually
+from tests.loopback import free_port, own_network
 
-ADDRESS = "127.93.1.1"
+ADDRESS = f"{own_network()}1"
 
 
 class World:
@@ -33,7 +34,7 @@ class World:
 
     async def serve(self, name: str) -> Backend:
         """A server that answers with its name, once it listens."""
-        backend = Backend(name, "127.93.1.2", free_port())
+        backend = Backend(name, f"{own_network()}2", free_port())
         self.servers[name] = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.http_server"),
             *(backend.address, str(backend.port), name),
@@ -70,7 +71,7 @@ class Echo:
     """A server that answers with the head of each request, or breaks it off `breaks` times."""
 
     def __init__(self, name: str) -> None:
-        self.backend = Backend(name, "127.93.1.3", free_port())
+        self.backend = Backend(name, f"{own_network()}3", free_port())
         self.breaks = 0
         self.asked: list[str] = []
 

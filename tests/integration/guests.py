@@ -26,10 +26,11 @@ from sappers.model.workload import ImageReference
 from sappers.ports import Supervisor
 from sappers.supervision import choose_supervisor
 from tests.image_stores import KEY, make_store
-from tests.integration.hubs import Hub, eventually, free_port
+from tests.integration.hubs import Hub, eventually
+from tests.loopback import free_port
 
 PROJECT = Path(sappers.__file__).parents[1]
-BOOT_SECONDS = 90.0
+BOOT_SECONDS = 200.0
 
 
 def image_cache() -> Path:
@@ -160,7 +161,7 @@ async def get(port: int, path: str = "/", seconds: float = BOOT_SECONDS) -> str:
     async def attempt() -> bool:
         nonlocal answer
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(2.0):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
                 answer = (await reader.read()).decode()

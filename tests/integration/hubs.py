@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -21,10 +20,11 @@ from sappers.ports import UnitSpec, UnitStatus
 from sappers.security.authority import Authority, create_authority
 from sappers.security.tls import Identity
 from tests.identities import make_cluster_identities
+from tests.loopback import free_port
 
 
 async def eventually(
-    condition: Callable[[], object] | Callable[[], Awaitable[object]], seconds: float = 40.0
+    condition: Callable[[], object] | Callable[[], Awaitable[object]], seconds: float = 90.0
 ) -> None:
     """Wait until it is true, at most so long."""
     async with asyncio.timeout(seconds):
@@ -70,12 +70,6 @@ class ProcessSupervisor:
     async def list(self, prefix: str) -> tuple[UnitStatus, ...]:
         found = [await self.status(name) for name in self.processes if name.startswith(prefix)]
         return tuple(one for one in found if one)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Hub:
@@ -199,7 +193,7 @@ class Inbox:
         self.messages.append((subject, payload))
 
 
-async def hears(sender: NatsHubClient, inbox: Inbox, subject: str, seconds: float = 8.0) -> None:
+async def hears(sender: NatsHubClient, inbox: Inbox, subject: str) -> None:
     """Publish until the inbox has it: interest needs a moment to spread."""
     seen = len(inbox.messages)
 
@@ -208,4 +202,4 @@ async def hears(sender: NatsHubClient, inbox: Inbox, subject: str, seconds: floa
         await asyncio.sleep(0.05)
         return len(inbox.messages) > seen
 
-    await eventually(arrived, seconds)
+    await eventually(arrived)

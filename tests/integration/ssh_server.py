@@ -21,11 +21,12 @@ from pathlib import Path
 import pytest
 
 from sappers.provisioner.inventory import Host, load_inventory
+from tests.loopback import free_port
 
 UNPACKED = Path("/var/cache/sappers-test-openssh")  # root's alone, unlike /tmp
 PASSWORD = "Open, Sesame 'n' $more"
 USERS = {"free": 4001, "asked": 4002, "mere": 4003}
-START_SECONDS = 10
+START_SECONDS = 60
 
 NAMESPACE = """
 set -e
@@ -115,7 +116,7 @@ def ssh_server(extra: str = "") -> Iterator[SshServer]:
     binaries = unpacked_openssh()
     folder = Path(tempfile.mkdtemp(prefix="sappers-test-sshd-"))
     folder.chmod(0o755)
-    port = _free_port()
+    port = free_port()
     _write_identity(folder, port, extra)
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", NAMESPACE, "sh"]
     process = subprocess.Popen([*command, binaries, folder], stdin=subprocess.DEVNULL)
@@ -153,11 +154,6 @@ def make_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / "home" / ".ssh").mkdir(parents=True)
     return tmp_path / "home"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _write_identity(folder: Path, port: int, extra: str) -> None:

@@ -14,9 +14,9 @@ from sappers.api.wire import WantedImage, WantedWorkload
 from tests.image_stores import make_store, put_image
 from tests.integration.agents import Agents, wait_until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 # On an idle machine it takes 5 s; gossip that loses its first packets tries again after 30.
-WHOLE_SECONDS = 90.0
+WHOLE_SECONDS = 150.0
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents)
         now = agents.view()
         return now is not None and now.leader_id in others
 
-    wait_until("another leads", another_leads, 5)
+    wait_until("another leads", another_leads)
     agents.start(leader)
     wait_until("the killed member is itself again", agents.is_whole, WHOLE_SECONDS)
     again = agents.view()

@@ -19,7 +19,7 @@ from tests.integration.agents import Agents, wait_until
 from tests.integration.test_agents import WHOLE_SECONDS, image_at
 from tests.integration.test_hostile_guests import guest_client
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

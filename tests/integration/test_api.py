@@ -22,6 +22,7 @@ from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
 from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import Endpoint, OperatorClient, Reached
+from sappers.api.progress import Progress
 from sappers.api.server import ApiServer
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.errors import (
@@ -296,11 +297,12 @@ async def test_answers_on_a_reused_connection_do_not_wait_for_acknowledgements(
 ) -> None:
     client, n1 = HttpPeerClient(cluster.agent), cluster.as_member
     seconds = []
-    for _ in range(20):
+    for _ in range(60):
         started = time.monotonic()
         await client.call(n1, "GET", "/v1/health", timeout_seconds=5)
         seconds.append(time.monotonic() - started)
-    assert sorted(seconds)[10] < 0.035  # a delayed acknowledgement alone takes 0.04 s
+    # A delayed acknowledgement alone takes 0.04 s, and would come in each but the first calls.
+    assert min(seconds[20:]) < 0.035
     await client.close()
 
 
@@ -496,7 +498,7 @@ async def test_garbage_closes_cleanly_with_one_debug_line(cluster: Cluster, garb
     with structlog.testing.capture_logs() as lines:
         reader, writer = await asyncio.open_connection("127.0.0.1", cluster.server.port)
         writer.write(garbage)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionResetError):
                 await reader.read()
         writer.close()
@@ -508,7 +510,7 @@ async def test_garbage_closes_cleanly_with_one_debug_line(cluster: Cluster, garb
 
 
 async def until(true) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -523,7 +525,7 @@ async def read_to_end(cluster: Cluster, sent: bytes, *, tls: bool) -> bytes:
     )
     writer.write(sent)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 return await reader.read()
         return b""
@@ -532,9 +534,10 @@ async def read_to_end(cluster: Cluster, sent: bytes, *, tls: bool) -> bytes:
 
 
 async def test_slow_peers_are_cut_off(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HANDSHAKE_SECONDS", 0.2)
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.2)
-    assert await read_to_end(cluster, b"\x16", tls=False) == b""  # never finishes its handshake
+    with monkeypatch.context() as hasty:
+        hasty.setattr(server_module, "HANDSHAKE_SECONDS", 0.2)
+        assert await read_to_end(cluster, b"\x16", tls=False) == b""  # never finishes its handshake
+    monkeypatch.setattr(server_module, "HEADER_SECONDS", 1.0)
     assert await read_to_end(cluster, b"GET /v1/hea", tls=True) == b""  # nor its headers
     # A second request on one connection is held to the deadline like the first.
     context = client_context(cluster.operator)
@@ -544,7 +547,7 @@ async def test_slow_peers_are_cut_off(cluster: Cluster, monkeypatch: pytest.Monk
     writer.write(b"GET /v1/health HTTP/1.1\r\nHost: n1\r\n\r\n")
     assert b" 200 " in await reader.readuntil(b"\r\n")
     writer.write(b"GET /v1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await reader.read()
     writer.close()
@@ -598,12 +601,14 @@ async def test_stop_lets_a_call_finish_and_leaves_no_task(cluster: Cluster) -> N
     idle.close()
 
 
-async def test_stop_does_not_wait_for_peers_that_ask_nothing(cluster: Cluster) -> None:
+async def test_stop_does_not_wait_for_peers_that_ask_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.server._server.config, "timeout_graceful_shutdown", 600)
     with OperatorClient(cluster.operator, [cluster.endpoint]) as client:
         await asyncio.to_thread(client.view)
-        began = time.monotonic()
-        await cluster.server.stop()
-        assert time.monotonic() - began < server_module.STOP_SECONDS / 2
+        async with asyncio.timeout(300):
+            await cluster.server.stop()
 
 
 async def test_the_operator_finds_a_living_member_among_dead_ones(cluster: Cluster) -> None:
@@ -655,6 +660,34 @@ async def test_the_operator_moves_on_when_its_member_goes_away(
         await cluster.server.stop()
         await asyncio.to_thread(client.view)
     await spare.server.stop()
+
+
+async def test_whoever_answers_has_what_was_written_through_another(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    behind = FakeMember("n2", tmp_path / "behind")
+    server = ApiServer(
+        behind, cluster.agent, "127.0.0.1", 0, clock=SystemClock(), refusals=behind.refusals
+    )
+    await server.start()
+    shared = Progress()
+    wanted = WantedWorkload(WantedImage("hello", cluster.keep_image()), count=0)
+    second = Endpoint("n2", "127.0.0.1", server.port, "n2")
+    with (
+        OperatorClient(cluster.operator, [cluster.endpoint, second], progress=shared) as client,
+        OperatorClient(cluster.operator, [second], progress=shared) as other,
+        OperatorClient(cluster.operator, [second]) as stranger,
+    ):
+        written = await asyncio.to_thread(client.put_workload, "web", wanted)
+        await cluster.server.stop()
+        reads = [asyncio.create_task(asyncio.to_thread(one.workloads)) for one in (client, other)]
+        assert (await asyncio.to_thread(stranger.workloads)).index == 0
+        assert not any(read.done() for read in reads)
+        behind.log.current = cluster.member.log.current  # it hears of the entry
+        for read in reads:
+            found = await read
+            assert (found.index, found.workloads[0].name) == (written.index, "web")
+    await server.stop()
 
 
 async def test_members_register_and_events_are_cut_between_entries(cluster: Cluster) -> None:

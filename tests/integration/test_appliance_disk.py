@@ -120,7 +120,7 @@ def test_a_root_that_does_not_fit_is_an_error_that_says_so(tmp_path: Path, overl
     assert refused.value.hint is not None and "disk_mib" in refused.value.hint
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="mmdebstrap is not here")
 def test_the_same_packages_make_the_same_root(tmp_path: Path) -> None:
     archive = Archive(debian_sources(), archive_settings())

@@ -30,16 +30,17 @@ from sappers.model.repair import HEALER
 from sappers.model.workload import MONITOR
 from sappers.provisioner.consul_program import FETCH_CONSUL
 from tests.consul_agents import DevConsul
+from tests.loopback import own_network
 from tests.unit.decisions.test_reconcile_services import ME, allocation, world
 
-ADDRESS = "127.45.1.1"
+NETWORK = own_network()  # each has a Consul of its own, at one port
 ID = "sappers-hello-00000001"
 UNHEALTHY = AllocationStatus.UNHEALTHY
 
 
 @pytest.fixture
 def consul(tmp_path: Path) -> Iterator[DevConsul]:
-    one = DevConsul(ADDRESS, tmp_path)
+    one = DevConsul(f"{NETWORK}1", tmp_path)
     one.start()
     yield one
     one.stop()
@@ -52,8 +53,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def registering(settings: ConsulSettings) -> AsyncIterator[Registration]:
-    calls = ConsulCalls(settings, answer_seconds=1.0)
+async def registering(
+    settings: ConsulSettings, answer_seconds: float = 2.0
+) -> AsyncIterator[Registration]:
+    calls = ConsulCalls(settings, answer_seconds=answer_seconds)
     one = Registration(ConsulRegistry(calls), SystemClock())
     task = asyncio.create_task(one.run())
     try:
@@ -66,7 +69,7 @@ async def registering(settings: ConsulSettings) -> AsyncIterator[Registration]:
 
 
 async def until(
-    one: Registration, state: ClusterState, look: Callable[[], Any], seconds: float = 10.0
+    one: Registration, state: ClusterState, look: Callable[[], Any], seconds: float = 90.0
 ) -> Any:
     """What `look` returns once it is true, while the agent's loop goes round."""
     deadline = time.monotonic() + seconds
@@ -164,7 +167,7 @@ async def test_guests_of_an_agent_that_fell_silent_turn_critical(
     monkeypatch.setattr(registry, "TTL_SECONDS", 1)
     async with registering(consul.settings) as one:
         await until(one, world(allocation(1)), lambda: instances(consul))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while instances(consul)[ID][2] != "critical":
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -172,7 +175,7 @@ async def test_guests_of_an_agent_that_fell_silent_turn_critical(
 
 
 async def test_a_consul_that_starts_late_and_again_is_told_everything(tmp_path: Path) -> None:
-    consul = DevConsul("127.45.1.2", tmp_path)
+    consul = DevConsul(f"{NETWORK}2", tmp_path)
     state = world(allocation(1))
     async with registering(consul.settings) as one:
         await until(one, state, lambda: "no connection" in one.trouble)
@@ -189,16 +192,16 @@ async def test_a_consul_that_starts_late_and_again_is_told_everything(tmp_path: 
 
 
 async def test_a_consul_that_accepts_and_never_answers_holds_nothing_up() -> None:
-    with socket.create_server(("127.45.1.3", 8500)):
-        settings = ConsulSettings(enabled=True, address="127.45.1.3:8500")
+    with socket.create_server((f"{NETWORK}3", 8500)):
+        settings = ConsulSettings(enabled=True, address=f"{NETWORK}3:8500")
         state = world(allocation(1))
-        async with registering(settings) as one:
+        async with registering(settings, answer_seconds=3.0) as one:
             longest, before = 0.0, time.monotonic()
             while "no answer" not in one.trouble:
                 one.follow(state, ME, ())
                 await asyncio.sleep(0.01)
                 longest, before = max(longest, time.monotonic() - before), time.monotonic()
-            assert longest < 0.5
+            assert longest < 2.5  # a call that held it up would take all of its time
             assert one.word == "down"
 
 
@@ -210,9 +213,9 @@ async def test_an_answer_that_is_no_list_of_services_is_an_error(tmp_path: Path)
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.45.1.4", 8500)
+    server = await asyncio.start_server(answer, f"{NETWORK}4", 8500)
     async with server:
-        calls = ConsulCalls(ConsulSettings(enabled=True, address="127.45.1.4:8500"))
+        calls = ConsulCalls(ConsulSettings(enabled=True, address=f"{NETWORK}4:8500"))
         with pytest.raises(ConsulError, match="makes no sense"):
             await ConsulRegistry(calls).services()
         calls.close()

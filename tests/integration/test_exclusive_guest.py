@@ -16,7 +16,7 @@ from tests.integration.guests import GuestHost, build_image
 from tests.integration.hubs import eventually
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86"),
     pytest.mark.skipif(not shutil.which("lz4"), reason="needs lz4"),
 ]

@@ -47,7 +47,7 @@ def executor(connection: Connection) -> Executor:
     return connection.start_executor()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -93,16 +93,16 @@ def test_a_failing_program_carries_its_data(executor: Executor) -> None:
 
 
 def test_a_program_that_takes_too_long_ends_with_its_children(executor: Executor) -> None:
-    with pytest.raises(CommandFailed, match=r"after 0\.3 s") as caught:
-        executor.run(["sh", "-c", "sleep 61 & echo $!; wait"], timeout_seconds=0.3)
+    with pytest.raises(CommandFailed, match="after 2 s") as caught:
+        executor.run(["sh", "-c", "sleep 61 & echo $!; wait"], timeout_seconds=2.0)
     child = int(caught.value.output.split()[0])
     eventually(lambda: not alive(child))
 
 
 def test_a_daemon_that_keeps_the_pipes_does_not_hold_up(executor: Executor) -> None:
     began = time.monotonic()
-    result = executor.check(["sh", "-c", "sleep 30 & echo $!"])
-    assert time.monotonic() - began < 5
+    result = executor.check(["sh", "-c", "sleep 300 & echo $!"])
+    assert time.monotonic() - began < 200
     os.kill(int(result.output), signal.SIGKILL)
 
 
@@ -282,7 +282,7 @@ def test_a_lock_lasts_as_long_as_its_executor(
         other.acquire_lock(path, "run 2 of bob")
     assert caught.value.holder == "run 1 of ada"
     # A program that the holder started must not inherit the lock.
-    left = executor.check(["sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $!"])
+    left = executor.check(["sh", "-c", "sleep 300 >/dev/null 2>&1 & echo $!"])
     executor.close()
     other.acquire_lock(path, "run 2 of bob")
     assert Path(path).read_text() == "run 2 of bob\n"
@@ -305,7 +305,7 @@ def test_the_executor_and_its_program_end_with_the_connection(
     program, itself = (int(word) for word in pids.read_text().split())
     assert alive(program)
     connection.close()
-    thread.join(10)
+    thread.join(90)
     assert not thread.is_alive()
     eventually(lambda: not alive(program) and not alive(itself))
 

@@ -25,6 +25,7 @@ from tests.consul_agents import DevConsul
 from tests.fake_member import make_allocation
 from tests.integration.gateways import ADDRESS, World, accepts
 from tests.integration.hubs import eventually
+from tests.loopback import own_network
 from tests.unit.worlds import commit, founded, member, workload
 
 CLUSTER = "c1"
@@ -32,7 +33,7 @@ CLUSTER = "c1"
 
 @pytest.fixture
 def consul(tmp_path: Path) -> Iterator[DevConsul]:
-    one = DevConsul("127.93.1.9", tmp_path)
+    one = DevConsul(f"{own_network()}9", tmp_path)
     one.start()
     yield one
     one.stop()
@@ -61,7 +62,7 @@ async def routing(world: World, consul: DevConsul) -> AsyncIterator[Routing]:
 
 
 def state_of(*allocations: Allocation, services: tuple[str, ...] = ("hello",)) -> ClusterState:
-    state, _ = commit(founded(), RegisterMember(member(1, address="127.93.1.2")))
+    state, _ = commit(founded(), RegisterMember(member(1, address=f"{own_network()}2")))
     return msgspec.structs.replace(
         state,
         workloads=state.workloads.update({name: workload(name) for name in services}),
@@ -88,7 +89,7 @@ def register(consul: DevConsul, backend: Backend, status: str, cluster: str = CL
             "Address": backend.address,
             "Port": backend.port,
             "Meta": {META_CLUSTER: cluster, META_ALLOCATION: backend.id},
-            "Check": {"CheckID": backend.id, "TTL": "60s", "Status": status},
+            "Check": {"CheckID": backend.id, "TTL": "600s", "Status": status},
         },
     )
 
@@ -108,7 +109,7 @@ async def answers(world: World, *expected: object) -> None:
             seen.add(answer.text.strip() if answer.status_code == 200 else answer.status_code)
         return seen == set(expected)
 
-    await eventually(as_expected, 10.0)
+    await eventually(as_expected)
 
 
 async def test_requests_go_to_guests_that_pass_their_checks(

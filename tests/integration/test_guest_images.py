@@ -22,7 +22,7 @@ from tests.integration.guests import PROJECT, GuestHost, build_image, get, image
 from tests.unit.images.containers import Layout, file, folder, layer, symlink
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not shutil.which("lz4"), reason="needs lz4"),
     pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt"),
 ]

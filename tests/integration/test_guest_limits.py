@@ -135,7 +135,7 @@ def in_a_namespace(program: str, *arguments: str) -> list[int]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout, done.stderr
     return [int(word) for word in done.stdout.split()]

@@ -19,7 +19,7 @@ from tests.integration.hubs import Inbox, eventually
 from tests.integration.test_streams import kept
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not shutil.which("lz4"), reason="needs lz4"),
     pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt"),
     pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86"),

@@ -57,7 +57,7 @@ class Three:
         self.thread.start()
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(90)
 
     def start(self) -> None:
         for name in NAMES:

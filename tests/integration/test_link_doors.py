@@ -71,7 +71,7 @@ def tried(*steps: tuple[str, ...]) -> list[bool]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout, done.stderr
     return [line == "1" for line in done.stdout.split()]

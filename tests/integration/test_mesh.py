@@ -36,10 +36,10 @@ from sappers.model.mesh import MeshPlan, MeshPorts, MeshProxy, Upstream
 from sappers.model.workload import ImageReference, Workload
 from sappers.supervision import DetachedSupervisor
 from tests.consul_agents import DevConsul, consul_program
-from tests.integration.hubs import free_port
+from tests.loopback import free_port, own_network
 from tests.unit.worlds import member
 
-ADDRESSES = {"m1": "127.46.1.1", "m2": "127.46.1.2", "m3": "127.46.1.3"}
+ADDRESSES = {f"m{number}": f"{own_network()}{number}" for number in (1, 2, 3)}
 IMAGE = ImageReference("hello", "0" * 64)
 
 
@@ -54,7 +54,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def consul(tmp_path: Path) -> Iterator[DevConsul]:
-    one = DevConsul("127.46.1.9", tmp_path, token=str(uuid.uuid4()))
+    one = DevConsul(f"{own_network()}9", tmp_path, token=str(uuid.uuid4()))
     one.start()
     yield one
     one.stop()
@@ -134,7 +134,7 @@ class World:
             each.follow(self.state, me, "m3")
             self.registrations[one].follow(self.state, me, ())
 
-    async def until(self, look: Callable[[], Any], what: str, seconds: float = 40.0) -> None:
+    async def until(self, look: Callable[[], Any], what: str, seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while True:
             self.follow()
@@ -194,7 +194,7 @@ async def world(consul: DevConsul, program: Path, tmp_path: Path) -> AsyncIterat
 async def says(port: int, address: str = "127.0.0.1") -> bytes:
     """What comes back for a line; nothing where the connection ends."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection(address, port)
             writer.write(b"hello\n")
             answer = await reader.readline()
@@ -293,20 +293,20 @@ async def test_a_killed_proxy_is_started_again_and_an_agent_that_restarts_touche
     await world.until(lambda: answers(port), "shop reaches db through it")
 
 
-@pytest.mark.timeout(300)  # its proxies wait longer between tries, the longer it was away
+@pytest.mark.timeout(900)  # its proxies wait longer between tries, the longer it was away
 async def test_consul_away_ends_nothing_and_is_met_again(world: World) -> None:
     await world.until(lambda: answers(world.link()), "shop reaches db")
     reader, writer = await asyncio.open_connection("127.0.0.1", world.link())
     writer.write(b"one\n")
-    assert await asyncio.wait_for(reader.readline(), 10) == b"db: one\n"
+    assert await asyncio.wait_for(reader.readline(), 60) == b"db: one\n"
     pids = await world.pids("m1")
     world.consul.stop()
     await world.until(lambda: "Consul" in world.meshes["m1"].trouble, "it is said")
     writer.write(b"two\n")
-    assert await asyncio.wait_for(reader.readline(), 10) == b"db: two\n"
+    assert await asyncio.wait_for(reader.readline(), 60) == b"db: two\n"
     writer.close()
     assert await world.pids("m1") == pids
     # It comes back with nothing that it knew: intentions, tokens, services, not even its authority.
     world.consul.start()
-    await world.until(lambda: answers(world.link()), "shop reaches db again", 90)
+    await world.until(lambda: answers(world.link()), "shop reaches db again", 300)
     assert await world.pids("m1") == pids

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,7 +46,7 @@ class Guest:
     async def start(self) -> Guest:
         await self.use()
         self.server.start()
-        await asyncio.wait_for(self.link.up.wait(), 10)
+        await asyncio.wait_for(self.link.up.wait(), 60)
         return self
 
     async def use(self, seconds: float = 600.0) -> None:
@@ -114,21 +113,21 @@ async def test_the_blocking_client_publishes_asks_answers_and_keeps(cluster: Clu
         with connect(billing.path) as sidecar:
             prices = sidecar.subscribe("price", queue="clerks")
             ready.set()
-            message = prices.next(20)
+            message = prices.next(60)
             sidecar.reply(message, b"17 for " + message.payload)
-            (kept_for_us,) = sidecar.fetch(timeout_seconds=10)
+            (kept_for_us,) = sidecar.fetch(timeout_seconds=60)
             sidecar.settle(kept_for_us)
             assert sidecar.fetch(timeout_seconds=0.2) == []
             with ThreadPoolExecutor(1) as pool:
                 left = pool.submit(list, prices)
                 prices.close()
-                assert left.result(10) == []
+                assert left.result(60) == []
             return kept_for_us.payload.decode()
 
     def buy() -> tuple[str, int]:
         with connect(shop.path) as sidecar:
             assert (sidecar.allocation_id, sidecar.workload) == ("shop-1", "shop")
-            answer = sidecar.request("sappers.app.billing.price", b"tea", timeout_seconds=10)
+            answer = sidecar.request("sappers.app.billing.price", b"tea", timeout_seconds=60)
             stored = sidecar.publish_durable("orders.new", b"order", to="billing", message_id="7")
             assert sidecar.publish_durable(
                 "orders.new", b"x", to="billing", message_id="7"
@@ -140,7 +139,7 @@ async def test_the_blocking_client_publishes_asks_answers_and_keeps(cluster: Clu
 
     ready = threading.Event()
     billed = asyncio.create_task(asyncio.to_thread(bill))
-    await asyncio.to_thread(ready.wait, 10)
+    assert await asyncio.to_thread(ready.wait, 60)
     assert await asyncio.to_thread(buy) == ("17 for tea", 1)
     assert await billed == "order"
     assert shop.words == ["out of tea"]
@@ -153,10 +152,10 @@ async def test_the_asyncio_client_does_the_same(cluster: Cluster) -> None:
         heard = await one.subscribe("news.>")
         asked = await one.subscribe("sum")
         await other.publish("news.today", b"rain")
-        message = await heard.next(5)
+        message = await heard.next(60)
         assert (message.subject, message.payload) == ("sappers.app.shop.news.today", b"rain")
         asking = asyncio.create_task(other.request("sum", b"1+1"))
-        await one.reply(await asked.next(5), b"2")
+        await one.reply(await asked.next(60), b"2")
         assert (await asking).payload == b"2"
         await other.publish_durable("jobs", b"sweep")
         async for job in one.consume():
@@ -179,7 +178,7 @@ async def test_of_a_queue_group_one_hears_each_message(cluster: Cluster) -> None
     for number in range(30):
         await guests[0].messaging.publish("jobs", b"%d" % number)
     for subscription in everyone:
-        assert [(await subscription.next(5)).payload for _ in range(30)] == [
+        assert [(await subscription.next(60)).payload for _ in range(30)] == [
             b"%d" % number for number in range(30)
         ]
     taken = sorted(
@@ -210,7 +209,7 @@ async def test_a_guest_reaches_only_what_it_is_linked_to(cluster: Cluster) -> No
         ):
             await guest.messaging.publish(subject, guest.name.encode())
     await billing.messaging.publish("events.paid", b"yes")
-    assert (await told.next(5)).payload == b"yes"
+    assert (await told.next(60)).payload == b"yes"
     # What came before it on the same way has been heard by then, too.
     await eventually(lambda: any(payload == b"yes" for _, payload in everything.messages))
     await eventually(lambda: any(payload == b"shop-1" for _, payload in everything.messages))
@@ -260,7 +259,7 @@ async def test_new_credentials_lose_no_message_and_bring_none_twice(cluster: Clu
         await asyncio.sleep(0.2)
     going = False
     await publishing
-    found = [int((await heard.next(5)).payload) for _ in range(sent)]
+    found = [int((await heard.next(60)).payload) for _ in range(sent)]
     assert sorted(found) == list(range(sent))
     assert shop.link.connected
     assert first is not shop.link._current
@@ -269,16 +268,13 @@ async def test_new_credentials_lose_no_message_and_bring_none_twice(cluster: Clu
 
 async def test_credentials_end_and_renewed_ones_go_on(cluster: Cluster) -> None:
     shop, over = await cluster.guest("shop-1"), await cluster.guest("over-1")
-    begun = time.monotonic()
-    await over.use(seconds=3.0)
-    await shop.use(seconds=3.0)
     last = over.link._current
+    await over.use(seconds=5.0)
+    await shop.use(seconds=5.0)
     await eventually(lambda: over.link._current not in (last, None))
-    await asyncio.sleep(1.0)
     await shop.use()
-    await eventually(lambda: not over.link.connected, 10.0)
-    assert time.monotonic() - begun >= 1.0
-    assert shop.link.connected
+    await eventually(lambda: not over.link.connected)
+    await eventually(lambda: shop.link.connected)
     with pytest.raises(MessagingError, match="cannot be reached"):
         await over.messaging.publish("x")
     await asyncio.sleep(1.0)  # it goes on trying, in vain
@@ -312,7 +308,7 @@ async def test_garbage_is_refused_with_a_line_and_counted(cluster: Cluster) -> N
     assert json.loads(await reader.readline())["op"] == "hello"
     for line in GARBAGE:
         writer.write(line)
-        answer = json.loads(await asyncio.wait_for(reader.readline(), 5))
+        answer = json.loads(await asyncio.wait_for(reader.readline(), 60))
         assert answer["op"] == "error" and answer["reason"], line
     writer.write(b'{"op": "report", "id": 1}\n')
     assert json.loads(await reader.readline()) == {"op": "ok", "id": 1}
@@ -375,7 +371,7 @@ async def test_who_reads_too_slowly_loses_the_oldest_and_holds_up_nobody(cluster
         for _ in range(200):
             await other.publish("flood", bytes(32_000))
         await other.publish("quick", b"here")
-        assert (await quick.next(10)).payload == b"here"
+        assert (await quick.next(60)).payload == b"here"
     await eventually(lambda: slow.dropped > 0)
     assert slow._waiting_bytes <= 512 * 1024
     writer.close()

@@ -14,7 +14,8 @@ from sappers.model import subjects
 from sappers.sidecar.hub import HubLink
 from sappers.sidecar.messaging import Messaging
 from sappers.sidecar.settings import HubAccess
-from tests.integration.hubs import Hub, Inbox, eventually, free_port
+from tests.integration.hubs import Hub, Inbox, eventually
+from tests.loopback import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unikernels" / "monitor"))
 
@@ -92,9 +93,9 @@ async def test_it_hears_guests_and_the_cluster_and_says_what_is_wrong(
         return 'sappers_guest_healthy{allocation="web-1"} 1' in text and 'state="dead"} 1' in text
 
     try:
-        await eventually(both_heard, 15.0)
-        await eventually(lambda: edges.messages, 15.0)
-        await eventually(lambda: b"n9" in (reports.messages or [("", b"")])[-1][1], 15.0)
+        await eventually(both_heard)
+        await eventually(lambda: edges.messages)
+        await eventually(lambda: b"n9" in (reports.messages or [("", b"")])[-1][1])
         assert 'sappers_alert{kind="member.dead",subject="n9"} 1' in await scrape(port)
     finally:
         running.cancel()

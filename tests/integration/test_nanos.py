@@ -27,7 +27,7 @@ from tests.image_stores import KEY, make_store
 from tests.integration.guests import PROJECT, GuestHost, get, image_cache, link_port
 from tests.integration.hubs import Inbox, eventually
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 DEFINITIONS = PROJECT / "unikernels"
 
 

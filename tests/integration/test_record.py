@@ -16,9 +16,10 @@ from sappers.model.codec import decode_state
 from sappers.model.event import EventFilter
 from tests.image_stores import make_store, put_image
 from tests.integration.agents import Agents, wait_until
+from tests.loopback import own_network
 
-pytestmark = pytest.mark.timeout(400)
-WHOLE_SECONDS = 90.0
+pytestmark = pytest.mark.timeout(900)
+WHOLE_SECONDS = 150.0
 
 
 @pytest.fixture
@@ -59,7 +60,9 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     run_workload(agents)
     agents.start(view.leader_id)
     wait_until(
-        "the killed member has caught up", lambda: agents.is_whole() and recorded(agents), 60
+        "the killed member has caught up",
+        lambda: agents.is_whole() and recorded(agents),
+        WHOLE_SECONDS,
     )
 
     story = agents.client.explain("web")
@@ -87,7 +90,7 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     assert set(old.workloads) == {"web"}
     assert (old.repair_key, len(taken.manifests)) == (None, 1)
 
-    other = Agents(tmp_path / "new", ["only"], bootstrap=1, network="127.19.7.")
+    other = Agents(tmp_path / "new", ["only"], bootstrap=1, network=own_network(1))
     other.start()
     try:
         wait_until("another cluster", lambda: other.is_whole() and recorded(other), WHOLE_SECONDS)

@@ -54,7 +54,7 @@ def target(server: SshServer, **changes: object) -> RepairTarget:
 
 
 def certificate(
-    authority: RepairAuthority, key: RepairKeyPair, member_id: str = MEMBER, seconds: float = 60
+    authority: RepairAuthority, key: RepairKeyPair, member_id: str = MEMBER, seconds: float = 600
 ) -> str:
     now = time.time()
     return sign_login(
@@ -77,7 +77,7 @@ def test_by_sudo_where_the_login_user_is_another(server: SshServer, authority: R
 
 
 @pytest.mark.parametrize(
-    ("member_id", "seconds"), [("lab2-0a1b2c", 60.0), (MEMBER, -1.0), ("lab1", 60.0)]
+    ("member_id", "seconds"), [("lab2-0a1b2c", 600.0), (MEMBER, -1.0), ("lab1", 600.0)]
 )
 def test_another_hosts_and_an_ended_certificate_are_refused(
     server: SshServer, authority: RepairAuthority, member_id: str, seconds: float
@@ -134,9 +134,9 @@ def test_no_terminal_and_no_forwarding(server: SshServer, authority: RepairAutho
     key = RepairKeyPair()
     transport = paramiko.Transport(("127.0.0.1", server.port))
     try:
-        transport.start_client(timeout=10)
+        transport.start_client(timeout=60)
         transport.auth_publickey("root", key.certified(certificate(authority, key)))
-        session = transport.open_session(timeout=10)
+        session = transport.open_session(timeout=60)
         with pytest.raises(paramiko.SSHException):
             session.get_pty()
         with pytest.raises(paramiko.SSHException):

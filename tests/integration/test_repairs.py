@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
 from sappers.api.image_calls import ImageCalls
-from sappers.api.wire import WantedRepairKey
+from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.errors import ApiError, SappersError
 from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
@@ -34,9 +34,9 @@ from tests.image_stores import KEY, make_store, put_image
 from tests.integration.agents import PORTS, Agents, wait_until
 from tests.unit.repair_worlds import login
 
-pytestmark = pytest.mark.timeout(300)
-WHOLE_SECONDS = 90.0
-ANSWER_SECONDS = 20.0
+pytestmark = pytest.mark.timeout(900)
+WHOLE_SECONDS = 150.0
+ANSWER_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_an_agent_that_hangs_is_repaired_by_who_claims_it_once(agents: Age
         view = look()
         return bool(view and view.repairs and view.repairs[0].status is RepairStatus.ASSIGNED)
 
-    await asyncio.to_thread(wait_until, "a healer is assigned", assigned, 90.0)
+    await asyncio.to_thread(wait_until, "a healer is assigned", assigned, WHOLE_SECONDS)
     view = await asyncio.to_thread(look)
     assert view is not None
     repair = view.repairs[0]
@@ -157,7 +157,7 @@ async def test_an_agent_that_hangs_is_repaired_by_who_claims_it_once(agents: Age
         now = look()
         return bool(now and now.repairs[0].refused == 1 and now.repairs[0].attempt == 2)
 
-    await asyncio.to_thread(wait_until, "it is counted, and another follows", told, 60.0)
+    await asyncio.to_thread(wait_until, "it is counted, and another follows", told, WHOLE_SECONDS)
     with agents.client_at(leader) as client:
         kinds = [one.kind for one in client.events(limit=1000).events]
     assert "repair.refused" in kinds
@@ -169,11 +169,11 @@ async def test_an_agent_that_hangs_is_repaired_by_who_claims_it_once(agents: Age
         now = look()
         return bool(now and now.repairs[0].status is RepairStatus.RESTORED)
 
-    await asyncio.to_thread(wait_until, "gossip has it alive", restored, 60.0)
+    await asyncio.to_thread(wait_until, "gossip has it alive", restored, WHOLE_SECONDS)
 
 
 def test_an_operator_alone_changes_nothing_about_how_healers_log_in(agents: Agents) -> None:
-    before = agents.client.call("GET", "/v1/repair-key")
+    before = access(agents)
     mine = create_repair_authority()
     sealed = seal_authority(mine, "no seed of this cluster", (KEY.public,))
     with pytest.raises(ApiError, match="cannot be decrypted"):
@@ -190,4 +190,10 @@ def test_an_operator_alone_changes_nothing_about_how_healers_log_in(agents: Agen
                 )
             ),
         )
-    assert agents.client.call("GET", "/v1/repair-key") == before
+    assert access(agents) == before
+
+
+def access(agents: Agents) -> RepairAccess:
+    """How healers log in; the log goes on meanwhile."""
+    answer = agents.client.call("GET", "/v1/repair-key")
+    return msgspec.structs.replace(msgspec.json.decode(answer, type=RepairAccess), index=0)

@@ -25,8 +25,8 @@ from sappers.model.image import CHUNK_BYTES
 from tests.image_stores import KEY, STRANGER, damage, make_store, put_image
 from tests.integration.agents import Agents, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-WHOLE_SECONDS = 90.0
+pytestmark = pytest.mark.timeout(900)
+WHOLE_SECONDS = 150.0
 
 
 class Lab:

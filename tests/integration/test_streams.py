@@ -87,11 +87,11 @@ async def all_of(streams: NatsStreams, workload: str) -> list[int]:
             return False
         return len(set(found)) >= MESSAGES
 
-    await eventually(drained, 60.0)
+    await eventually(drained, 200.0)
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 async def test_no_acknowledged_message_is_lost_while_each_server_is_killed(hub: Hub) -> None:
     await hub.run("a", "b", "c")
     client = await hub.client("a", "b", "c")
@@ -101,10 +101,10 @@ async def test_no_acknowledged_message_is_lost_while_each_server_is_killed(hub: 
     publishing = asyncio.create_task(publishers.run())
     for turn, name in enumerate(THREE, start=1):
         enough = turn * MESSAGES // 5
-        await eventually(lambda enough=enough: len(publishers.acknowledged) >= enough, 60.0)
+        await eventually(lambda enough=enough: len(publishers.acknowledged) >= enough, 120.0)
         await hub.kill(name)
         await eventually(
-            lambda enough=enough: len(publishers.acknowledged) >= enough + MESSAGES // 10, 60.0
+            lambda enough=enough: len(publishers.acknowledged) >= enough + MESSAGES // 10, 120.0
         )
         await hub.run(*THREE)
     await publishing
@@ -167,7 +167,7 @@ class Moving:
             await asyncio.sleep(0 if whole else 0.5)
             return whole
 
-        await eventually(followed, 100.0)
+        await eventually(followed, 200.0)
 
     async def _turn(self) -> HubReading:
         servers = [self.hub.members[name] for name in self.state.hub_servers]
@@ -195,7 +195,7 @@ class Moving:
         return reading or HubReading()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 async def test_the_hub_follows_the_voters_and_no_acknowledged_message_is_lost(hub: Hub) -> None:
     client = await hub.client("a", "b", "c", "d", wait=False)
     moving = Moving(hub, client)
@@ -372,5 +372,5 @@ async def test_what_comes_under_another_subject_is_not_believed(hub: Hub) -> Non
     before = list(heartbeats.messages)
     raw = streams._client._connection
     await raw.publish("$JS.API.CONSUMER.MSG.NEXT.APP_g.work", b"1", reply="sappers.log.heartbeat")
-    await eventually(lambda: agent.refused == 1, 10.0)
+    await eventually(lambda: agent.refused == 1)
     assert heartbeats.messages == before

@@ -75,19 +75,19 @@ async def test_the_member_that_made_the_credentials_counts_what_another_ones_ser
             writer.write(b"PUB sappers.guest.other-1.health 1\r\nx\r\n")
             writer.write(b"SUB sappers.guest.other-1.> %d\r\n" % number)
         await writer.drain()
-        await eventually(lambda: home.counted().get("hello-1", 0) >= 10, 15.0)
+        await eventually(lambda: home.counted().get("hello-1", 0) >= 10)
 
         def says_its_own() -> bool:  # again and again: interest needs a moment to spread
             writer.write(b"PUB sappers.guest.hello-1.health 1\r\ny\r\n")
             return bool(heard.messages)
 
-        await eventually(says_its_own, 10.0)
+        await eventually(says_its_own)
         assert set(heard.messages) == {("sappers.guest.hello-1.health", b"y")}
         assert beside_the_server.counted() == {}
         for number in range(50):
             writer.write(b"SUB sappers.guest.hello-1.x%d %d\r\n" % (number, 100 + number))
         await writer.drain()
-        await eventually(lambda: home.counted()["hello-1"] > 10, 15.0)
+        await eventually(lambda: home.counted()["hello-1"] > 10)
         await says(reader, b"maximum subscriptions exceeded")
         reader, writer = await connect(settings)
         writer.write(b"PUB sappers.guest.hello-1.health 100000\r\n" + b"x" * 100_000 + b"\r\n")
@@ -100,6 +100,6 @@ async def test_the_member_that_made_the_credentials_counts_what_another_ones_ser
 
 async def says(reader: asyncio.StreamReader, words: bytes) -> None:
     """Return once the server has said so."""
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60.0):
         while words not in (line := await reader.readline()).lower():
             assert line, "the server hung up"

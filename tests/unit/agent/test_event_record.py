@@ -140,7 +140,10 @@ async def test_a_line_that_a_crash_cut_short_is_written_again(tmp_path: Path) ->
 
 
 @given(st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_a_byte_that_was_changed_is_found_with_its_place(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

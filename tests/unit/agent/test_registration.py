@@ -62,7 +62,7 @@ class ListRegistry:
     async def look(self) -> None:
         """Until it was asked once more, and the answer was used."""
         self.asked.clear()
-        await asyncio.wait_for(self.asked.wait(), 5)
+        await asyncio.wait_for(self.asked.wait(), 60)
         await asyncio.sleep(0.02)
 
 
@@ -119,5 +119,5 @@ async def test_an_agent_whose_loop_stands_still_says_nothing() -> None:
 async def test_without_consul_nothing_is_done() -> None:
     one = Registration(None, Clock())
     one.follow(world(allocation(1)), ME, ())
-    await asyncio.wait_for(one.run(), 1)
+    await asyncio.wait_for(one.run(), 60)
     assert (one.word, one.trouble) == ("-", "")

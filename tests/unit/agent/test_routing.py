@@ -76,7 +76,7 @@ async def running(routing: Routing) -> AsyncIterator[None]:
 
 
 async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from sappers.agent.clock import SystemClock
 from sappers.api.app import build_app
+from sappers.api.catching_up import state_at_least
 from sappers.api.metrics import metrics_text
 from sappers.api.openapi import openapi_document
 from sappers.api.problems import error_in, problem_of
@@ -116,6 +117,28 @@ def test_no_path_query_or_key_is_an_internal_error(app, route, word, query, key)
     checked(ask(app, route.method, str(url), headers=headers))
 
 
+async def test_a_member_that_is_behind_answers_once_it_is_not(tmp_path: Path) -> None:
+    member = FakeMember("n1", tmp_path / "images")
+    with pytest.raises(OutcomeUnknown, match="n1 has not caught up with index 1"):
+        await state_at_least(member, 1, seconds=0.01)
+    waiting = asyncio.create_task(state_at_least(member, 1))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    proposal = Proposal("r1", "n2", 1.0, (RegisterMember(make_member("n2")),))
+    await member.log.propose(proposal, 1.0)
+    assert set((await waiting).members) == {"n2"}
+
+
+def test_a_members_own_word_waits_for_no_state(app) -> None:
+    for path in ("/v1/health", "/v1/members", "/v1/raft", "/metrics"):
+        assert ask(app, "GET", path, headers={"sappers-index": "9"}).status_code == 200
+
+
+@pytest.mark.parametrize("index", ["x", "-1", "1.5", "9" * 5000, ""])
+def test_an_index_that_is_none_is_refused(app, index: str) -> None:
+    assert ask(app, "GET", "/v1/status", headers={"sappers-index": index}).status_code == 400
+
+
 @pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 400, "1e999", "NaN", "\u0661"])
 def test_numbers_beyond_numbers(app, number: str) -> None:
     assert ask(app, "GET", f"/v1/events?limit={number}").status_code == 400
@@ -135,6 +158,11 @@ def test_the_description_names_every_route_type_and_role() -> None:
     put = document["paths"]["/v1/workloads/{name}"]["put"]
     assert {p["name"] for p in put["parameters"]} == {"name", "Idempotency-Key"}
     assert set(put["responses"]) == {"200", "400", "403", "409", "500", "503", "504"}
+    view = document["paths"]["/v1/status"]["get"]
+    assert [p["name"] for p in view["parameters"]] == ["Sappers-Index"]
+    assert set(view["responses"]) == {"200", "400", "403", "500", "504"}
+    health = document["paths"]["/v1/health"]["get"]
+    assert health["parameters"] == []
     ids = [op["operationId"] for item in document["paths"].values() for op in item.values()]
     assert len(ids) == len(set(ids))
 

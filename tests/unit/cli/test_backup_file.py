@@ -36,7 +36,10 @@ def test_what_was_written_is_read_again_by_its_owner_alone(tmp_path: Path) -> No
 
 
 @given(st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "lab.backup"
     write_backup(path, backup())

@@ -59,7 +59,7 @@ class Cluster:
 
 
 async def reached(log: FollowerLog, index: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         if log.state().index < index:
             async for _ in log.changes():
                 if log.state().index >= index:
@@ -157,7 +157,7 @@ async def test_another_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     theirs = Cluster(20, compacted=10, cluster="other")
     log._fetch_entries, log._fetch_snapshot = theirs.after, theirs.snapshot
     await log.heard(20, 1, "a")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await theirs.asked_twice.wait()
     assert log.state() == ours.replica.state
     await log.stop()

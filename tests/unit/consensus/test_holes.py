@@ -456,7 +456,7 @@ def test_without_descriptors_callers_are_turned_away(
         listener.setblocking(False)
         spare = SpareDescriptor()
         with socket.create_connection(listener.getsockname()) as caller:
-            caller.settimeout(5)
+            caller.settimeout(60)
             limits = resource.getrlimit(resource.RLIMIT_NOFILE)
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), limits[1]))

@@ -205,7 +205,10 @@ def test_nothing_may_follow(target: FolderImageStore, exported: Path, tail: byte
     assert nothing_has_a_name(target)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+)
 @given(data=st.data())
 def test_a_flipped_bit_never_gives_another_image(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -88,7 +88,7 @@ def test_hosts_meet_without_waiting_for_the_lost():
         thread.start()
     meeting.give_up("c")
     for thread in threads:
-        thread.join(timeout=10.0)
+        thread.join(timeout=60.0)
     assert seen == {"a": {"a", "b"}, "b": {"a", "b"}}
 
 

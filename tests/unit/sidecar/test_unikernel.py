@@ -22,7 +22,7 @@ from sappers.sidecar.unikernel_control import TcpControlPort
 @pytest.fixture
 def member():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5.0)
+        server.settimeout(60.0)
         yield server
 
 
@@ -32,7 +32,7 @@ def test_messages_come_and_go_and_a_line_that_is_cut_is_dialled_again(member):
     line.sendall(b'{"a": 1}\n{"b": ')
     assert port.wait_for_message() == [{"a": 1}]
     port.send({"ok": True})
-    line.settimeout(5.0)
+    line.settimeout(60.0)
     assert json.loads(line.recv(100)) == {"ok": True}
     line.close()
     answers: list = []
@@ -40,10 +40,10 @@ def test_messages_come_and_go_and_a_line_that_is_cut_is_dialled_again(member):
     reader.start()
     line, _ = member.accept()
     with line:
-        line.settimeout(5.0)
+        line.settimeout(60.0)
         assert json.loads(line.recv(100).splitlines()[0]) == {"waiting": True}
         line.sendall(b'{"c": 3}\n')
-        reader.join(5.0)
+        reader.join(60.0)
     assert answers == [{"c": 3}]  # and half a line of before is forgotten
     os.close(port.fileno())
 
@@ -55,9 +55,9 @@ def test_a_port_that_is_not_there_yet_is_waited_for():
     dialler = threading.Thread(target=lambda: ports.append(TcpControlPort(address)))
     dialler.start()
     with socket.create_server(address) as server:
-        server.settimeout(5.0)
+        server.settimeout(60.0)
         line, _ = server.accept()
-        dialler.join(5.0)
+        dialler.join(60.0)
         assert len(ports) == 1
         line.close()
         os.close(ports[0].fileno())
@@ -112,19 +112,18 @@ def test_a_prepared_module_goes_on_where_it_was_prepared(tmp_path, monkeypatch):
 
 def test_a_program_that_listens_to_sigterm_ends_itself_and_others_are_not_waited_for(tmp_path):
     text = """
-        import signal, sys, threading, time
+        import os, signal, sys, threading, time
         from sappers.sidecar import unikernel
         from sappers.sidecar.settings import ImageSettings, Launch
         it = unikernel.Program(ImageSettings(sys.argv[1], launch=Launch(kind="script")))
         def end():
-            while not sys.argv[0].endswith("app.py"): time.sleep(0.01)
-            time.sleep(0.2)
+            while not os.path.exists("up"): time.sleep(0.01)
             begin = time.monotonic(); it.end(20.0)
             print(it.exit_text or "still there", time.monotonic() - begin < 10, flush=True)
-            import os; os._exit(0)
+            os._exit(0)
         threading.Thread(target=end, daemon=True).start()
         it.run()
-        time.sleep(60)
+        time.sleep(600)
     """
     runner, app = tmp_path / "runner.py", tmp_path / "app.py"
     runner.write_text(textwrap.dedent(text))
@@ -133,12 +132,14 @@ def test_a_program_that_listens_to_sigterm_ends_itself_and_others_are_not_waited
         (listens, "the application ended with exit code 0 True"),
         ("import time\n", "still there True"),
     ):
-        app.write_text(words + "while True: time.sleep(0.05)\n")
+        (tmp_path / "up").unlink(missing_ok=True)
+        app.write_text(f"{words}open('up', 'w').close()\nwhile True: time.sleep(0.05)\n")
         done = subprocess.run(
             [sys.executable, str(runner), str(app)],
+            cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.stdout.strip() == said, done.stderr

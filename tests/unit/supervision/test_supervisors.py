@@ -27,7 +27,7 @@ def spec(folder: Path, *command: str, name: str = "sappers-test-one") -> UnitSpe
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             if await condition():
                 return

@@ -23,6 +23,7 @@ LOOK_SECONDS = 0.25
 MEMORY_MIB = 16  # more than it takes
 EXIT_CODE = 98  # of a guest whose lease ended
 _PR_SET_PDEATHSIG = 1
+_TO_END = {signal.SIGTERM}
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -69,8 +70,10 @@ def main(path: str, command: list[str]) -> int:
     if lease_until(path) <= now():
         return EXIT_CODE
     parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TO_END)  # until there is somebody to pass it on to
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_END)
         _begin(command, parent)
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -78,6 +81,7 @@ def main(path: str, command: list[str]) -> int:
             os.kill(child, number)
 
     signal.signal(signal.SIGTERM, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_END)
     ours = False
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)

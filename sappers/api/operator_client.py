@@ -52,6 +52,7 @@ SNAPSHOT_SECONDS = 90.0
 # A member reads all of its files.
 EVENTS_SECONDS = 60.0
 REACHING_AT_ONCE = 32
+LATE = 504
 # A way that does not answer at once is not waited for; the next one is tried as well.
 NEXT_WAY_SECONDS = 0.25
 
@@ -273,6 +274,11 @@ class OperatorClient:
                 if last:
                     raise _broke_off(living, error) from error
                 continue
+            if answer.status == LATE and method == "GET" and not last:
+                # It is behind, perhaps for good: cut off, damaged or revoked.
+                self._chosen = self._another_than(living)
+                if self._chosen is not None:
+                    continue
             return _content(answer, living)
         raise AssertionError("unreachable")
 
@@ -356,6 +362,13 @@ class OperatorClient:
         if self._chosen is None:
             self._chosen = self._first_answer(self._ways(self._endpoints))
         return self._chosen
+
+    def _another_than(self, living: Reached) -> Reached | None:
+        others = [one for one in self._endpoints if one != living.endpoint]
+        try:
+            return self._first_answer(self._ways(others))
+        except MemberUnreachable:
+            return None
 
     def _ways(self, endpoints: Sequence[Endpoint]) -> Iterable[Way]:
         """Every way to these members, the direct ones first."""

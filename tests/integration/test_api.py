@@ -8,6 +8,7 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ import structlog
 
 from sappers.agent.clock import SystemClock
 from sappers.api import server as server_module
+from sappers.api.catching_up import state_at_least
 from sappers.api.chunk_calls import ChunkCalls
 from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
@@ -687,6 +689,33 @@ async def test_whoever_answers_has_what_was_written_through_another(
         for read in reads:
             found = await read
             assert (found.index, found.workloads[0].name) == (written.index, "web")
+    await server.stop()
+
+
+async def test_a_member_that_stays_behind_is_asked_no_more(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.api.app.state_at_least", partial(state_at_least, seconds=0.2))
+    behind = FakeMember("n2", tmp_path / "behind")
+    server = ApiServer(
+        behind, cluster.agent, "127.0.0.1", 0, clock=SystemClock(), refusals=behind.refusals
+    )
+    await server.start()
+    shared, second = Progress(), Endpoint("n2", "127.0.0.1", server.port, "n2")
+    wanted = WantedWorkload(WantedImage("hello", cluster.keep_image()), count=0)
+    with (
+        OperatorClient(cluster.operator, [cluster.endpoint], progress=shared) as writer,
+        OperatorClient(cluster.operator, [second, cluster.endpoint], progress=shared) as both,
+        OperatorClient(cluster.operator, [second], progress=shared) as alone,
+    ):
+        assert (await asyncio.to_thread(both.health)).name == "n2"
+        written = await asyncio.to_thread(writer.put_workload, "web", wanted)
+        assert (await asyncio.to_thread(both.workloads)).index == written.index
+        assert (await asyncio.to_thread(both.health)).name == "n1"
+        with pytest.raises(ApiError, match="n2 has not caught up with index") as caught:
+            await asyncio.to_thread(alone.workloads)
+        assert caught.value.status == 504
+        assert (await asyncio.to_thread(alone.health)).name == "n2"
     await server.stop()
 
 

@@ -50,10 +50,12 @@ class Monitor:
     async def _migrate(self, name: str, device: int) -> None:
         # The sandbox lets QEMU run no program and the file is not in its folder: it is handed over.
         shared = {"capability": "x-ignore-shared", "state": True}
-        await self.execute("migrate-set-capabilities", capabilities=[shared])
         self._client.send_fd_scm(device)
-        await self.execute("getfd", fdname="device")
-        await self.execute(name, uri="fd:device")
+        await asyncio.gather(  # they are done in this order, so none waits for the answer before
+            self.execute("migrate-set-capabilities", capabilities=[shared]),
+            self.execute("getfd", fdname="device"),
+            self.execute(name, uri="fd:device"),
+        )
         deadline = time.monotonic() + _MIGRATION_SECONDS
         while (status := (await self.execute("query-migrate")).get("status")) != "completed":
             if status in ("failed", "cancelled") or time.monotonic() > deadline:

@@ -203,7 +203,7 @@ class QemuLauncher:
         for allocation_id in sorted(known | units.keys() | self._starting):
             folder, unit = GuestFolder(self._root, allocation_id), units.get(allocation_id)
             if allocation_id in self._starting:
-                found[allocation_id] = GuestProcess(allocation_id, running=True)
+                found[allocation_id] = _starting(allocation_id, folder.record())
             elif unit is not None and unit.running:
                 record = folder.record()
                 found[allocation_id] = judge(allocation_id, unit, Traces())
@@ -394,9 +394,9 @@ class QemuLauncher:
         async with control.connection(folder) as connected:
             with held.device_file() as device:
                 await qemu.restore(device)
-            await qemu.execute("cont")
             message, confirmed = self._handovers.message(record, servers)
-            await control.configure_clone(connected, message)
+            # What it is told waits for it at its port, and it does not wait for that.
+            await asyncio.gather(qemu.execute("cont"), control.configure_clone(connected, message))
         folder.write(confirmed)
 
     async def _runs(self, unit: str) -> bool:
@@ -410,6 +410,12 @@ class QemuLauncher:
 
     def _folder(self, allocation_id: str) -> GuestFolder:
         return GuestFolder(self._root, allocation_id)
+
+
+def _starting(allocation_id: str, record: Record | None) -> GuestProcess:
+    """A guest that is being started; one that has confirmed who it is may push at any moment."""
+    guest = GuestProcess(allocation_id, running=True)
+    return guest if record is None or record.told is None else _started(guest, record)
 
 
 def _started(guest: GuestProcess, record: Record) -> GuestProcess:

@@ -65,8 +65,9 @@ class ApplicationProcess:
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Let it run with just this environment."""
-        with os.fdopen(self._writer, "wb") as pipe:
-            pipe.write(_line({"environment": dict(environment), "reseed": self.prepared}))
+        # No file object: making one is work for a clone, which has not answered anybody yet.
+        os.write(self._writer, _line({"environment": dict(environment), "reseed": self.prepared}))
+        os.close(self._writer)
 
     @property
     def alive(self) -> bool:

@@ -25,6 +25,7 @@ _M_ARENA_MAX = -8
 _IFF_UP, _RTF_UP, _RTF_GATEWAY = 1, 1, 2
 _MS_NOSUID_NODEV = 2 | 4
 _HOST_NAME_BYTES = 64
+_PING = b"\x08\0\xf7\xff\0\0\0\0"  # an ICMP echo request, which QEMU answers itself
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,7 +83,9 @@ def join_network(gateway: str, mac: str = "", interface: str = "eth0") -> None:
     """Bring an interface up that has its address, and go everywhere over the gateway.
 
     It gets its MAC address, when one is given, while it is still down: not one packet leaves with
-    that of another guest.
+    that of another guest. Then the gateway is greeted. QEMU has asked for this guest's MAC address
+    when the first connection came to it, and asks but once; the kernel answers that before the
+    interface can send, to nobody. That it is greeted tells QEMU, which lets in who waits.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         if mac:
@@ -96,6 +99,11 @@ def join_network(gateway: str, mac: str = "", interface: str = "eth0") -> None:
             *(_RTF_UP | _RTF_GATEWAY, *(0,) * 8),
         )
         fcntl.ioctl(control, _SIOCADDRT, route)
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as greeting,
+    ):
+        greeting.sendto(_PING, (gateway, 0))
 
 
 def _interface_up(control: socket.socket, interface: str) -> None:

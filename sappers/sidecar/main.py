@@ -25,6 +25,7 @@ from sappers.sidecar.application import ApplicationProcess
 from sappers.sidecar.control import ControlPort, find_port
 from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.log import say
+from sappers.sidecar.python_program import PATIENT_SECONDS
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
@@ -35,9 +36,6 @@ from sappers.sidecar.settings import (
 )
 
 _MODEST, _MODEST_SECONDS = 19, 0.5
-# In a clone the application has little left to do before it answers. What the sidecar does then
-# would fill the translation cache of QEMU; once full it is emptied, and all is translated again.
-_PATIENT_SECONDS = 0.2
 _IMPORTED_LATE = ("asyncio", "ssl", "encodings.idna", "sappers.sidecar.guest")
 # QEMU's user-mode network always looks like this from inside.
 _ADDRESS, _NETMASK, _GATEWAY = "10.0.2.15", "255.255.255.0", "10.0.2.2"
@@ -68,7 +66,7 @@ def main() -> None:
     if process is not None:
         process.start(environment)
         if process.prepared:
-            time.sleep(_PATIENT_SECONDS)
+            time.sleep(PATIENT_SECONDS)
         os.setpriority(os.PRIO_PROCESS, 0, _MODEST)  # it goes first: there is one processor
     reseed_process()  # the application's process does the same
     if settings.in_process:

@@ -11,6 +11,9 @@ from typing import Any
 from sappers.sidecar.settings import Launch
 
 Run = Callable[[], Any]
+# In a clone the application has little left to do before it answers. What the sidecar does then
+# would fill the translation cache of QEMU; once full it is emptied, and all is translated again.
+PATIENT_SECONDS = 0.3
 
 
 def prepared(application: str, launch: Launch) -> Run:

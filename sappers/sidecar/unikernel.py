@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.log import say
-from sappers.sidecar.python_program import Run, prepared, run_python
+from sappers.sidecar.python_program import PATIENT_SECONDS, Run, prepared, run_python
 from sappers.sidecar.randomness import reseed_process
 from sappers.sidecar.settings import (
     Configuration,
@@ -45,16 +45,19 @@ class Program:
     """An application that is a program of its own, in this process.
 
     Attributes:
+        prepared: Whether it got ready to be saved, in the guest that this one was cloned from.
         exit_text: How it ended; empty as long as it runs.
     """
 
     def __init__(self, settings: ImageSettings) -> None:
         self._settings = settings
         self._run: Run | None = None
+        self.prepared = False
         self.exit_text = ""
 
     def prepare(self) -> None:
         """Do what every guest does first, where it says how."""
+        self.prepared = True
         os.environ.update(fixed_environment(self._settings))
         if self._settings.launch.prepare:
             self._run = prepared(self._settings.application, self._settings.launch)
@@ -144,6 +147,7 @@ def _prepare(settings: ImageSettings, program: Program | None) -> None:
     if program is not None:
         with contextlib.suppress(Exception):
             program.prepare()
+    reseed_process()  # the first time takes a tenth of a second
     gc.collect()
     gc.freeze()  # later collections leave these pages alone, so that clones go on sharing them
     say("prepared")
@@ -173,6 +177,9 @@ def _serve(
     """Run the sidecar until the member asks for the end, then end the machine."""
     try:
         import asyncio  # late on purpose
+
+        if program is not None and program.prepared:
+            time.sleep(PATIENT_SECONDS)
 
         async def serve() -> float:
             return await _guest(settings, configuration, port, program, listener).serve()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socketpair
+from threading import Thread
 
 ANSWER_SECONDS = 5.0
 
@@ -51,7 +54,23 @@ class Hello(BaseHTTPRequestHandler):
 def prepare() -> Callable[[], None]:
     """Listen; a checkpoint is saved after this, and what is returned serves once a guest is one."""
     port = int(os.environ.get("SAPPERS_PORT", "8080"))
-    return ThreadingHTTPServer(("", port), Hello).serve_forever
+    server = ThreadingHTTPServer(("", port), Hello)
+    with suppress(OSError):
+        rehearse(server)
+    return server.serve_forever
+
+
+def rehearse(server: ThreadingHTTPServer) -> None:
+    """Answer once, over a connection that leads nowhere: what is first done later, is done now.
+
+    Its thread has ended when this returns, as a checkpoint wants it.
+    """
+    asking, answering = socketpair()
+    with asking:
+        asking.sendall(b"GET /health HTTP/1.1\r\nHost: rehearsal\r\nConnection: close\r\n\r\n")
+        worker = Thread(target=server.process_request_thread, args=(answering, ("rehearsal", 0)))
+        worker.start()
+        worker.join()
 
 
 if __name__ == "__main__":

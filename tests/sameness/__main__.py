@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -22,18 +23,20 @@ def main() -> int:
     if unknown := set(arguments.cases) - set(ALL):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     differ = 0
-    cache = control_home(os.environ).cache
-    with tempfile.TemporaryDirectory(prefix="sappers-sameness-home-") as folder:
-        home = ControlHome(Path(folder), cache)
-        with Sameness.open(arguments.lab, home, print) as sameness:
-            for case in arguments.cases or ALL:
-                began = time.monotonic()
-                found = sameness.compare(case)
-                differ += bool(found)
-                said = "differs" if found else "the same"
-                print(f"{case}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
-                for line in found:
-                    print(f"  {line}", flush=True)
+    # Of the same name each time: what a killed run left is removed by the next.
+    folder = Path(tempfile.gettempdir()) / f"sappers-{arguments.lab}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    home = ControlHome(folder, control_home(os.environ).cache)
+    with Sameness.open(arguments.lab, home, print) as sameness:
+        for case in arguments.cases or ALL:
+            began = time.monotonic()
+            found = sameness.compare(case)
+            differ += bool(found)
+            said = "differs" if found else "the same"
+            print(f"{case}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+            for line in found:
+                print(f"  {line}", flush=True)
+    shutil.rmtree(folder)
     print(f"{len(arguments.cases or ALL) - differ} passed, {differ} failed")
     return int(differ > 0)
 

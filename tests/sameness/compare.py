@@ -54,9 +54,13 @@ class Sameness:
             tempfile.TemporaryDirectory(prefix="sappers-sameness-") as folder,
             web_server(twins.lab.plan.control_address) as server,
         ):
-            sameness = cls(twins, Players(twins, ansible, home, Path(folder), server))
+            players = Players(twins, ansible, home, Path(folder), server)
+            sameness = cls(twins, players)
             sameness._known.update(differences(*twins.look()))
-            yield sameness
+            try:
+                yield sameness
+            finally:
+                players.close()
 
     def compare(self, case: str) -> list[str]:
         """Where Ansible and we differ on a case, run twice; empty: nowhere."""

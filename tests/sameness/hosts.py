@@ -58,6 +58,7 @@ class Twins:
     def _install(self, home: ControlHome) -> None:
         with AptProxy(home.cache / "apt") as proxy:
             port = proxy.port()
+            assert port, "apt-cacher-ng is not installed; run tools/setup"
             options = (
                 f"-o Acquire::http::Proxy=http://127.0.0.1:{port} -o APT::Install-Recommends=false"
             )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,11 @@ class Players:
             (folder / name / "corpus/inventory.ini").write_text(text)
             (folder / name / "control").mkdir()
             (folder / name / "ansible.cfg").touch()
-        ROOT.mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        """Leave nothing on this machine."""
+        with suppress(OSError):  # it is not there, or another run's
+            ROOT.rmdir()
 
     def run(self, path: Path, options: Sequence[str]) -> tuple[Outcomes, Outcomes]:
         """What Ansible and what we made of a playbook."""

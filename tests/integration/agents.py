@@ -20,8 +20,9 @@ import msgspec
 
 from sappers.api.https_calls import Peer
 from sappers.api.operator_client import Endpoint, OperatorClient, Reached
+from sappers.api.progress import Progress
 from sappers.config import StateFolder
-from sappers.errors import SappersError
+from sappers.errors import ApiError, SappersError
 from sappers.hub.credentials import create_hub_account
 from sappers.model.member import Ports
 from sappers.model.view import ClusterView
@@ -29,6 +30,7 @@ from sappers.security.authority import create_authority
 from sappers.supervision import DetachedSupervisor
 from tests.identities import make_cluster_identities, make_operator_identity
 from tests.image_stores import KEY
+from tests.loopback import own_network
 
 PORTS = Ports(gossip=17946, raft=22000, http=21000, hub=14222, hub_routes=16222)
 
@@ -55,8 +57,7 @@ class Agents:
         more_settings: str = "",
     ) -> None:
         """`images` has settings for images by name of an agent; `more_settings` are of all."""
-        # Loopback addresses of their own, so that runs side by side do not meet.
-        network = network or f"127.{os.getpid() // 250 % 200 + 20}.{os.getpid() % 250}."
+        network = network or own_network()
         self.folder = folder
         self.names = names
         self._images = images or {}
@@ -68,10 +69,11 @@ class Agents:
             folder, names, authority=authority, addresses=list(self.addresses.values())
         )
         operator = make_operator_identity(folder, authority)
-        self.client = OperatorClient(
-            operator, [Endpoint(n, a, PORTS.http, n) for n, a in self.addresses.items()]
-        )
         self.operator = operator
+        # What was written through one member may not be missed in the answer of another.
+        self._progress = Progress()
+        self.client = self._client_of(*names)
+        self._clients_at = {name: self._client_of(name) for name in names}
         gossip_key = base64.b64encode(secrets.token_bytes(32))
         account = create_hub_account("test")
         for name in names:
@@ -124,15 +126,7 @@ class Agents:
 
     def kill(self, name: str) -> None:
         """Kill -9 of the agent; its raft process, where it has one, has ended when this returns."""
-        process = self._processes.pop(name)
-        with contextlib.ExitStack() as children:
-            ends = [os.pidfd_open(child) for child in self._raft_processes_of(process.pid)]
-            for end in ends:
-                children.callback(os.close, end)
-            process.kill()
-            process.wait()
-            for end in ends:
-                select.select([end], [], [])
+        kill_agent(self._processes.pop(name))
 
     def hang(self, name: str) -> None:
         """Nothing of the agent goes on, gossip's threads neither; its raft process does."""
@@ -144,15 +138,9 @@ class Agents:
 
     def raft_process_of(self, name: str) -> int:
         """The process id of a voter's Raft, which is the agent's child."""
-        processes = self._raft_processes_of(self._processes[name].pid)
+        processes = _raft_processes_of(self._processes[name].pid)
         assert processes, f"{name} has no raft process"
         return processes[0]
-
-    def _raft_processes_of(self, agent: int) -> list[int]:
-        children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
-        return [
-            int(child) for child in children if b"sappers.consensus.process" in _command_of(child)
-        ]
 
     def stop(self, name: str) -> int:
         process = self._processes.pop(name)
@@ -166,14 +154,33 @@ class Agents:
             return None
 
     def client_at(self, name: str) -> OperatorClient:
-        """A client that asks one agent alone."""
-        endpoint = Endpoint(name, self.addresses[name], PORTS.http, name)
-        return OperatorClient(self.operator, [endpoint])
+        """A client that asks one agent alone; it is everybody's."""
+        return self._clients_at[name]
 
     def at(self, name: str) -> Reached:
         """One agent, for calls to it alone."""
-        endpoint = Endpoint(name, self.addresses[name], PORTS.http, name)
-        return Reached(endpoint, Peer(name, self.addresses[name], PORTS.http, name))
+        return Reached(self._endpoint(name), Peer(name, self.addresses[name], PORTS.http, name))
+
+    def insist(self, what: str, write: Callable[[], object]) -> None:
+        """Have something written that may be written twice; a leader may only just be lost."""
+
+        def written() -> bool:
+            try:
+                write()
+            except ApiError as error:
+                if error.status not in (0, 503, 504):
+                    raise
+                return False
+            return True
+
+        wait_until(what, written)
+
+    def _endpoint(self, name: str) -> Endpoint:
+        return Endpoint(name, self.addresses[name], PORTS.http, name)
+
+    def _client_of(self, *names: str) -> OperatorClient:
+        endpoints = [self._endpoint(name) for name in names]
+        return OperatorClient(self.operator, endpoints, progress=self._progress)
 
     def log_of(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
@@ -196,7 +203,8 @@ class Agents:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.client.close()
+        for client in (self.client, *self._clients_at.values()):
+            client.close()
 
     async def sweep(self) -> None:
         """Stop what outlives agents on purpose: hub servers and guests."""
@@ -206,6 +214,23 @@ class Agents:
                 supervisor = DetachedSupervisor(folder)
                 for unit in await supervisor.list("sappers-"):
                     await supervisor.stop(unit.name, 1.0)
+
+
+def kill_agent(process: subprocess.Popen[bytes]) -> None:
+    """Kill -9 of an agent; its raft process, where it has one, has ended when this returns."""
+    with contextlib.ExitStack() as children:
+        ends = [os.pidfd_open(child) for child in _raft_processes_of(process.pid)]
+        for end in ends:
+            children.callback(os.close, end)
+        process.kill()
+        process.wait()
+        for end in ends:
+            select.select([end], [], [])
+
+
+def _raft_processes_of(agent: int) -> list[int]:
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    return [int(child) for child in children if b"sappers.consensus.process" in _command_of(child)]
 
 
 def _command_of(process: str) -> bytes:

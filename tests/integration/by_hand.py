@@ -22,6 +22,7 @@ from sappers.provisioner.cluster_record import (
 )
 from sappers.security.identity import load_identity
 from sappers.supervision import DetachedSupervisor
+from tests.integration.agents import kill_agent
 
 SAPPERS = Path(sys.executable).with_name("sappers")
 STOP_SECONDS = 60
@@ -55,9 +56,7 @@ class AgentsByHand:
             )
 
     def kill(self, name: str) -> None:
-        process = self._processes.pop(name)
-        process.kill()
-        process.wait()
+        kill_agent(self._processes.pop(name))
 
     def run(
         self, *arguments: str, program: str = "sappers", timeout_seconds: float = 180

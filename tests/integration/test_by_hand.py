@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from sappers.assembly.by_hand import KEYS_FOLDER
 from tests.integration.agents import wait_until
 from tests.integration.by_hand import AgentsByHand
 from tests.integration.hubs import eventually
+from tests.loopback import own_network
 
 pytestmark = pytest.mark.timeout(900)
 WHOLE_SECONDS = 150.0
@@ -24,9 +24,7 @@ WHOLE_SECONDS = 150.0
 
 @pytest.fixture
 def agents(tmp_path: Path) -> Iterator[AgentsByHand]:
-    # An address of its own, so that runs side by side do not meet.
-    address = f"127.{os.getpid() // 250 % 200 + 20}.{os.getpid() % 250}.9"
-    by_hand = AgentsByHand(tmp_path, address)
+    by_hand = AgentsByHand(tmp_path, f"{own_network()}9")
     yield by_hand
     by_hand.close()
 

@@ -77,7 +77,8 @@ def test_a_damaged_voter_is_reseeded_and_a_lost_quorum_is_recovered(agents: Agen
     assert alone is not None
     assert newest_voter([alone], None) is alone
     recover(agents, damaged)
-    agents.client_at(damaged).uncordon(damaged)  # only a leader can have that committed
+    # Only a leader can have that committed.
+    agents.insist("it leads", lambda: agents.client_at(damaged).uncordon(damaged))
     after = report_of(agents, damaged)
     assert after is not None
     assert after.status.electorate == (damaged,)

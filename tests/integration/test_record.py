@@ -46,6 +46,18 @@ def run_workload(cluster: Agents) -> None:
     cluster.client.put_workload("web", WantedWorkload(WantedImage("empty", digest), count=1))
 
 
+def is_placed(cluster: Agents) -> bool:
+    found = cluster.client.allocations().allocations
+    return any(one.workload == "web" and one.wanted for one in found)
+
+
+def overwrite(path: Path, place: int, content: bytes) -> None:
+    """In place: the member goes on writing to the file's end."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(content)
+
+
 def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     agents: Agents, tmp_path: Path
 ) -> None:
@@ -55,10 +67,13 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     view = agents.view()
     assert view is not None
     assert view.leader_id is not None
-    agents.kill(view.leader_id)
+    leader = view.leader_id
+    agents.kill(leader)
+    agents.insist("another leads", lambda: agents.client.uncordon(leader))
     agents.client.delete_workload("web")
     run_workload(agents)
-    agents.start(view.leader_id)
+    wait_until("it is placed anew", lambda: is_placed(agents))
+    agents.start(leader)
     wait_until(
         "the killed member has caught up",
         lambda: agents.is_whole() and recorded(agents),
@@ -75,16 +90,18 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     # A byte in one member's file is found, and where it is.
     (path,) = (agents.folder / "n2" / "events").glob("*.jsonl")
     right = path.read_bytes()
-    path.write_bytes(right.replace(b"web created", b"web creates", 1))
-    row = right[: right.index(b"web created")].count(b"\n") + 1
+    place = right.index(b"web created")
+    overwrite(path, place, b"web creates")
+    row = right[:place].count(b"\n") + 1
     broken = agents.client.check_events_at(agents.at("n2")).broken
     assert broken is not None
     assert (broken.number, broken.place) == (row, f"{path} line {row}")
     assert agents.client.check_events_at(agents.at("n1")).broken is None
-    path.write_bytes(right)
+    overwrite(path, place, b"web created")
 
     taken = agents.client.take_backup()
     old = decode_state(taken.state)
+    wait_until("what the backup has is written down", lambda: recorded(agents))
     events = agents.client.events(limit=1000, wanted=EventFilter(first=1)).events
     assert broken_in(events[: old.event_count], old) is None
     assert set(old.workloads) == {"web"}

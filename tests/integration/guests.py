@@ -161,7 +161,7 @@ async def get(port: int, path: str = "/", seconds: float = BOOT_SECONDS) -> str:
     async def attempt() -> bool:
         nonlocal answer
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(5.0):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
                 answer = (await reader.read()).decode()

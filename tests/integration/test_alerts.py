@@ -20,7 +20,7 @@ from tests.integration.hubs import eventually
 from tests.integration.test_agents import WHOLE_SECONDS, image_at
 from tests.integration.test_hostile_guests import guest_client
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.integration.hubs import eventually
 from tests.loopback import own_network
 
 pytestmark = pytest.mark.timeout(900)
-WHOLE_SECONDS = 150.0
+WHOLE_SECONDS = 90.0
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.integration.agents import PORTS, Agents, wait_until
 from tests.integration.hubs import eventually
 from tests.integration.test_agents import WHOLE_SECONDS, image_at
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 FLOOD_SECONDS = 6.0
 PUSHES_PER_SECOND = 4.0

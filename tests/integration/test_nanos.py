@@ -232,7 +232,7 @@ async def test_a_program_that_ends_makes_it_unhealthy_and_one_that_crashes_ends_
         (folder / f"{name}.py").write_text(f"{text}\n")
     ends, dies = (guest(host, name, 0, tmp_path / "definitions") for name in ("ends", "dies"))
     await host.launch(ends)
-    await eventually(lambda: host.pushes.get(ends.id), 90.0)
+    await eventually(lambda: host.pushes.get(ends.id))
     assert host.pushes[ends.id][-1]["reason"] == "the application ended with exit code 3"
     await host.launch(dies)
     assert await host.ended(dies) == "the guest's program ended with exit code 42"
@@ -254,6 +254,6 @@ async def test_a_program_speaks_to_the_hub_through_the_sidecars_socket(host, tmp
     agent = await host.hub.client("n1")
     await agent.subscribe("sappers.app.talks.up", said)
     await host.launch(talks)
-    await eventually(lambda: said.messages, 30.0)
+    await eventually(lambda: said.messages)
     assert said.messages == [("sappers.app.talks.up", talks.id.encode())]
-    assert await agent.ask("sappers.app.talks.asked", b"?", 20.0) == b"yes"
+    assert await agent.ask("sappers.app.talks.asked", b"?", 60.0) == b"yes"

@@ -23,6 +23,7 @@ from sappers.lab.lab import Lab
 from sappers.lab.plan import HostSpec
 from sappers.lab.record import load_record
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.event import Event
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.provisioner.cluster_record import (
@@ -97,9 +98,25 @@ class LabCluster:
         return OperatorClient(self.identity, endpoints)
 
     def view(self, *hosts: str) -> ClusterView:
-        """The cluster as one of these hosts sees it."""
+        """The cluster as one of these hosts sees it; as the leader does, if none is named.
+
+        What anybody was told to be done, by whichever member, is done by the leader's word.
+        """
         with self.client(*hosts) as client:
-            return client.view()
+            view = client.view()
+        if hosts or view.leader_id in (None, view.answered_by):
+            return view
+        leader = next(m.member.name for m in view.members if m.member.id == view.leader_id)
+        try:
+            with self.client(leader) as client:
+                return client.view()
+        except (ApiError, StopIteration):  # it has just gone
+            return view
+
+    def events(self) -> tuple[Event, ...]:
+        """What happened of late, as the leader knows it."""
+        with self.client(self.leader()) as client:
+            return client.events(limit=1000).events
 
     def health(self, host: str) -> MemberHealth:
         """What a host's agent says of itself."""

@@ -214,7 +214,9 @@ def test_the_second_of_two_runs_learns_who_works(lab, deploy: Deploy, on_host, b
     ) as first:
         assert first.stdout is not None
         next(line for line in first.stdout if "identity" in line)
+        first.send_signal(signal.SIGSTOP)  # it is not done before the second one looks
         second = deploy(*command[1:])
+        first.send_signal(signal.SIGCONT)
         first.stdout.read()
     assert first.returncode == 0
     assert second.returncode == 1

@@ -56,7 +56,7 @@ def whole(cluster: LabCluster) -> Iterator[None]:
 
 
 def await_index(client: OperatorClient, index: int) -> None:
-    until(lambda: client.workloads().index >= index, 150, f"it has applied entry {index}")
+    until(lambda: client.workloads().index >= index, 90, f"it has applied entry {index}")
 
 
 def others(cluster: LabCluster, host: str) -> list[str]:
@@ -73,8 +73,8 @@ def test_any_member_answers_and_forwards_writes(cluster: LabCluster):
             written = client.put_workload("parked", cluster.wanted(count=0, port=9000 + count))
             assert written.index > before
             before = written.index
-            await_index(client, before)
-            assert next(w for w in client.workloads().workloads if w.name == "parked")
+            parked = next(w for w in client.workloads().workloads if w.name == "parked")
+            assert parked.guest_port == 9000 + count
             assert json.loads(client.state_json())["index"] >= before
             assert client.events(limit=5).events
     with cluster.client() as client:
@@ -139,7 +139,7 @@ def test_a_killed_raft_process_is_brought_back(cluster: LabCluster):
     for host in (cluster.leader(), others(cluster, cluster.leader())[0]):
         agent, raft = cluster.main_pid(host, "sappers"), cluster.raft_pid(host)
         cluster.kill(host, raft)
-        until(lambda h=host, r=raft: cluster.raft_pid(h) != r, 150, "another raft process")
+        until(lambda h=host, r=raft: cluster.raft_pid(h) != r, 90, "another raft process")
         cluster.await_whole()
         assert cluster.main_pid(host, "sappers") == agent
 
@@ -152,8 +152,8 @@ def test_a_killed_or_stopped_hub_server_comes_back(cluster: LabCluster):
     pid = cluster.main_pid(first, "sappers-hub")
     cluster.kill(first, pid)
     cluster.run(second, "systemctl stop sappers-hub")
-    until(lambda: cluster.main_pid(first, "sappers-hub") not in (0, pid), 150, "another server")
-    until(lambda: cluster.main_pid(second, "sappers-hub"), 150, "the stopped server runs")
+    until(lambda: cluster.main_pid(first, "sappers-hub") not in (0, pid), 90, "another server")
+    until(lambda: cluster.main_pid(second, "sappers-hub"), 90, "the stopped server runs")
 
 
 def test_a_member_whose_pulses_do_not_come_is_suspected_though_gossip_hears_it(
@@ -205,7 +205,7 @@ def test_committed_changes_are_heard_on_the_hub(cluster: LabCluster, tmp_path: P
 
         async def receive(message) -> None:
             heard.append((message.subject, message.data))
-            if message.subject == subjects.event("workload.created"):
+            if {subjects.event("workload.created"), subjects.ENTRIES} <= dict(heard).keys():
                 there.set()
 
         operator = hub_account(cluster).operator()
@@ -215,7 +215,7 @@ def test_committed_changes_are_heard_on_the_hub(cluster: LabCluster, tmp_path: P
         await connection.flush()
         with cluster.client(follower) as client:
             await asyncio.to_thread(client.put_workload, "told-of", cluster.wanted(count=0))
-            await asyncio.wait_for(there.wait(), 10)
+            await asyncio.wait_for(there.wait(), 90)
             await asyncio.to_thread(client.delete_workload, "told-of")
         await connection.close()
         return heard
@@ -223,7 +223,6 @@ def test_committed_changes_are_heard_on_the_hub(cluster: LabCluster, tmp_path: P
     heard = dict(asyncio.run(hear()))
     assert "told-of" in json.loads(heard[subjects.event("workload.created")])["text"]
     assert subjects.ENTRIES in heard
-    assert heard.keys() & {subjects.HEARTBEAT, subjects.ENTRIES}
 
 
 def test_hub_credentials_allow_no_more_than_they_say(cluster: LabCluster, tmp_path: Path):
@@ -242,14 +241,14 @@ def test_hub_credentials_allow_no_more_than_they_say(cluster: LabCluster, tmp_pa
         else:
             await connection.subscribe(subject)
         await connection.flush()
-        assert "permissions violation" in await asyncio.wait_for(told.get(), 10)
+        assert "permissions violation" in await asyncio.wait_for(told.get(), 90)
         await connection.close()
 
     async def allowed(credentials: str) -> None:
         connection = await on_hub(cluster, cluster.hosts()[0], tmp_path, credentials)
         heard = await connection.subscribe(f"{subjects.guest(own)}.>")
         await connection.publish(subjects.guest_health(own), b"x")
-        await heard.next_msg(10)
+        await heard.next_msg(90)
         await connection.close()
 
     scope = GuestScope(own, own.rpartition("-")[0])
@@ -367,11 +366,16 @@ def stranger_in_tls(context: ssl.SSLContext) -> Callable[[str, int], None]:
 
 
 def test_status_as_text_and_as_json_from_any_member(cluster: LabCluster, deploy: Deploy):
-    text = deploy("status")
-    assert text.returncode == 0, text.stderr
-    for expected in (*cluster.hosts(), "leader", "term", "quorum", "hub", "nothing needs a person"):
-        assert expected in text.stdout
-    assert "tcg on" in text.stdout or "kvm on" in text.stdout
+    def tells_all() -> bool:
+        text = deploy("status")
+        assert text.returncode == 0, text.stderr
+        words = "leader", "term", "quorum", "hub", "nothing needs a person"
+        for expected in (*cluster.hosts(), *words):
+            assert expected in text.stdout, text.stdout
+        assert "tcg on" in text.stdout or "kvm on" in text.stdout
+        return True
+
+    until(tells_all, 90, "status says that all is well")
     for host in cluster.hosts():
         one = deploy("status", "-o", "json", "--addr", f"{cluster.address(host)}:11000")
         view = json.loads(one.stdout)
@@ -397,7 +401,7 @@ def test_status_watch_tells_changes_until_it_is_interrupted(cluster: LabCluster,
                 second = json.loads(watching.stdout.readline())
             client.delete_workload("watched")
         watching.send_signal(2)
-        watching.communicate(timeout=10)
+        watching.communicate(timeout=120)
     assert second["commit_index"] > first["commit_index"]
     assert watching.returncode == 130
 
@@ -415,7 +419,6 @@ def test_a_fourth_host_follows_from_a_snapshot(cluster: LabCluster, lab: Lab, de
     assert health.role == "none"
     assert health.hub == "-"
     assert cluster.view(newcomer).electorate == electorate
-    assert health.applied_index == cluster.health(cluster.leader()).applied_index
     assert any("started from a snapshot" in line for _, line in cluster.journal(newcomer))
     with cluster.client(newcomer) as client:
         written = client.put_workload("forwarded", cluster.wanted(count=0))
@@ -431,9 +434,14 @@ def test_a_host_comes_back_at_a_new_address_as_itself(cluster: LabCluster, lab: 
     view = cluster.view()
     (member,) = (one.member for one in view.members if one.member.name == host)
     assert (member.id, member.address) == (member_id, new)
-    for other in cluster.hosts():
-        known = cluster.view(other).members
-        assert next(one.member.address for one in known if one.member.id == member_id) == new
+
+    def all_know() -> bool:
+        for other in cluster.hosts():
+            known = cluster.view(other).members
+            assert next(one.member.address for one in known if one.member.id == member_id) == new
+        return True
+
+    until(all_know, 90, "gossip has told everybody")
 
 
 def test_a_leader_moves_and_may_lead_again(cluster: LabCluster, lab: Lab):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ TITLE = "consul"
 # Runs on a host, with the host's own Python; `$1` is the path of a call.
 ASK = (
     "import sys, urllib.request as r; "
-    "print(r.urlopen('http://127.0.0.1:8500' + sys.argv[1], timeout=5).read().decode())"
+    "print(r.urlopen('http://127.0.0.1:8500' + sys.argv[1], timeout=30).read().decode())"
 )
 # The same, with the agent's Python: a service that is reported once, and a minute later is no more
 # worth keeping, which is the least that Consul takes.
@@ -43,6 +42,20 @@ settings = ConsulSettings(enabled=True, token_file="/var/lib/sappers/consul/toke
 service = Service("abandoned-1", "abandoned", "127.0.0.1", 1, (), {})
 change = RegisterService(ServiceReading(service, ServiceHealth.PASSING, "reported once"))
 asyncio.run(registry.ConsulRegistry(ConsulCalls(settings)).execute(change))
+"""
+
+# How many seconds it takes, on the host, until the one instance of a service is critical.
+CRITICAL = """
+import json, sys, time, urllib.request
+began, url = time.monotonic(), f"http://127.0.0.1:8500/v1/health/service/{sys.argv[1]}"
+while time.monotonic() - began < 150:
+    found = json.load(urllib.request.urlopen(url, timeout=30))
+    if [c["Status"] for one in found for c in one["Checks"] if c["ServiceID"]] == ["critical"]:
+        print(round(time.monotonic() - began, 1))
+        break
+    time.sleep(0.05)
+else:
+    sys.exit(f"not critical: {found}")
 """
 
 
@@ -93,14 +106,14 @@ def instances(cluster: LabCluster, host: str, service: str) -> dict[str, str]:
     """Health of each instance, by its URL's host and port."""
     return {
         f"{one['Service']['Address']}:{one['Service']['Port']}": next(
-            check["Status"] for check in one["Checks"] if check["ServiceID"]
+            (check["Status"] for check in one["Checks"] if check["ServiceID"]), "no check"
         )
         for one in ask(cluster, host, f"/v1/health/service/{service}")
     }
 
 
 def place(cluster: LabCluster, workload: str) -> str:
-    guest = cluster.healthy_guest(workload, 120)
+    guest = cluster.healthy_guest(workload)
     return f"{cluster.address(cluster.host_of(guest.member_id))}:{guest.host_port}"
 
 
@@ -131,7 +144,7 @@ def described(cluster: LabCluster, host: str) -> str:
 def through_gateway(cluster: LabCluster, host: str, service: str) -> int:
     """The status of an answer."""
     url = f"http://{cluster.address(host)}:8080/{service}"
-    return httpx.get(url, timeout=10.0, trust_env=False).status_code
+    return httpx.get(url, timeout=30.0, trust_env=False).status_code
 
 
 def test_servers_run_on_the_voters_and_clients_elsewhere(consul: LabCluster) -> None:
@@ -218,7 +231,7 @@ def test_the_gateway_is_alone_with_itself_and_outlives_its_agent(consul: LabClus
     consul.run(host, f"python3 -c {shlex.quote(RELOAD)}")
     until(lambda: described(consul, host) == "other", 150, "HAProxy has another shape")
     consul.run(host, "systemctl start sappers")
-    consul.await_whole(60)
+    consul.await_whole()
     until(lambda: described(consul, host) not in ("", "other"), 150, "the agent reloads it")
     assert consul.main_pid(host, "sappers-gateway") == pid
     assert through_gateway(consul, host, "greeter") == 200
@@ -251,7 +264,7 @@ def test_who_is_linked_reaches_a_service_through_the_mesh(
     until(lambda: reaches(consul, "shop", "vault", greeted), 150, "shop reaches the vault")
     assert via(consul, "other", "vault")[0] == 502
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://{place(consul, 'vault')}/", timeout=10.0, trust_env=False)
+        httpx.get(f"http://{place(consul, 'vault')}/", timeout=30.0, trust_env=False)
     host = consul.hosts()[0]
     assert through_gateway(consul, host, "vault") == 404
     token = "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul/token"
@@ -264,7 +277,7 @@ def test_who_is_linked_reaches_a_service_through_the_mesh(
     assert_confined(consul, owner, pid)
     assert_only_its_guest_may_use_it(consul, owner, guest.id)
     consul.run(owner, "systemctl restart sappers")
-    consul.await_whole(60)
+    consul.await_whole()
     assert consul.main_pid(owner, unit) == pid
     until(lambda: reaches(consul, "shop", "vault", greeted), 150, "and does so again")
     for workload in ("shop", "other", "vault"):
@@ -300,7 +313,7 @@ def assert_only_its_guest_may_use_it(cluster: LabCluster, host: str, allocation:
     user = int(cluster.run(host, f"stat -c %u /proc/{pid}"))
     ((known, port),) = link_users(cluster, host)
     assert known == user
-    asked = f"r.urlopen('http://127.0.0.1:{port}/', timeout=5).read().decode()"
+    asked = f"r.urlopen('http://127.0.0.1:{port}/', timeout=30).read().decode()"
     program = shlex.quote(f"import urllib.request as r; print({asked})")
     for one, answered in ((user, True), (user + 1, False), (0, False)):
         command = f"setpriv --reuid={one} --regid={one} --clear-groups python3 -c {program}"
@@ -312,10 +325,10 @@ def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster, caps
     owner = consul.host_of(guest.member_id)
     where = place(consul, "hello")
     pid = consul.main_pid(owner, f"sappers-guest-{guest.id}")
-    killed = consul.kill(owner, pid)
-    until(lambda: instances(consul, owner, "greeter") == {where: "critical"}, 150, "critical")
+    # It may be well again before somebody has looked from elsewhere.
+    seconds = consul.run(owner, f"kill -9 {pid}; python3 -c {shlex.quote(CRITICAL)} greeter")
     with capsys.disabled():
-        print(f"\nkilled guest critical in Consul after {time.time() - killed:.1f} s")
+        print(f"\nkilled guest critical in Consul after {seconds} s")
     until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 150, "passing again")
 
 
@@ -344,7 +357,7 @@ def test_consul_stopped_is_said_and_caught_up_with(consul: LabCluster) -> None:
     until(lambda: "Consul" in " ".join(consul.view().attention), 150, "status says so")
     assert consul.healthy_guest("hello").id == guest.id
     consul.run(owner, "systemctl start sappers-consul")
-    consul.await_whole(60)
+    consul.await_whole()
     where = place(consul, "hello")
     until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 150, "it passes again")
 
@@ -354,7 +367,7 @@ def test_on_a_dead_host_it_fails_and_passes_elsewhere(consul: LabCluster, lab: L
     owner = consul.host_of(guest.member_id)
     old, address = place(consul, "hello"), consul.address(owner)
     lab.kill_host(owner)
-    consul.healthy_guest("hello", 120, not_on=guest.member_id)
+    consul.healthy_guest("hello", not_on=guest.member_id)
     other = consul.hosts()[0]
     new = place(consul, "hello")
 
@@ -366,9 +379,9 @@ def test_on_a_dead_host_it_fails_and_passes_elsewhere(consul: LabCluster, lab: L
     assert new != old
     until(moved, 150, "the new one passes, alone")
     lab.start_host(owner, address=address)
-    consul.await_whole(90)
+    consul.await_whole()
     until(
-        lambda: instances(consul, other, "greeter") == {new: "passing"}, 60, "the old one is gone"
+        lambda: instances(consul, other, "greeter") == {new: "passing"}, 150, "the old one is gone"
     )
 
 

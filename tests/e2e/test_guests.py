@@ -36,9 +36,7 @@ def what_runs(cluster: LabCluster, host: str) -> set[str]:
 
 def reasons(cluster: LabCluster, allocation_id: str) -> list[tuple[str, str]]:
     """(kind, text) of what happened to an allocation, oldest first."""
-    with cluster.client() as client:
-        events = client.events(limit=1000).events
-    return [(one.kind, one.text) for one in events if one.subject == allocation_id]
+    return [(one.kind, one.text) for one in cluster.events() if one.subject == allocation_id]
 
 
 def test_run_commits_places_launches_and_waits_for_health(cluster: LabCluster, deploy: Deploy):
@@ -49,7 +47,7 @@ def test_run_commits_places_launches_and_waits_for_health(cluster: LabCluster, d
     host = cluster.host_of(guest.member_id)
     url = f"http://{cluster.address(host)}:8080"
     assert done.stdout.strip() == url
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         assert answer.read().decode().strip() == f"Hello from {guest.id}"
     assert what_runs(cluster, host) == {unit(guest.id)}
     kinds = [kind for kind, _ in reasons(cluster, guest.id)]
@@ -101,7 +99,7 @@ def test_neither_restart_nor_crash_of_its_agent_touches_it(cluster: LabCluster):
     cluster.await_whole()
     agent = cluster.main_pid(host, "sappers")
     cluster.kill(host, agent)
-    until(lambda: cluster.main_pid(host, "sappers") not in (0, agent), 150, "the agent is back")
+    until(lambda: cluster.main_pid(host, "sappers") not in (0, agent), 90, "the agent is back")
     cluster.await_whole()
     assert cluster.main_pid(host, unit(guest.id)) == qemu
     assert cluster.healthy_guest("hello") == guest
@@ -118,7 +116,7 @@ def test_a_killed_hub_server_does_not_make_it_unhealthy(cluster: LabCluster):
             cluster.kill(host, pid)
             until(
                 lambda h=host, p=pid: cluster.main_pid(h, "sappers-hub") not in (0, p),
-                150,
+                90,
                 f"{host} runs its hub server again",
             )
             cluster.await_whole()
@@ -144,11 +142,9 @@ def test_silence_of_its_sidecar_is_a_failure(cluster: LabCluster):
     host = cluster.host_of(guest.member_id)
     qemu = cluster.main_pid(host, unit(guest.id))
     cluster.run(host, f"kill -STOP {qemu}")
-    until(
-        lambda: cluster.guest("hello").status is AllocationStatus.UNHEALTHY, 20, "it is unhealthy"
-    )
-    assert "no health push" in cluster.guest("hello").reason
     until(lambda: cluster.guest("hello").restarts == guest.restarts + 1, 150, "it is restarted")
+    told = [text for kind, text in reasons(cluster, guest.id) if kind == "allocation.unhealthy"]
+    assert "no health push" in told[-1], told
     again = cluster.healthy_guest("hello")
     assert (again.id, again.member_id) == (guest.id, guest.member_id)
     assert cluster.main_pid(host, unit(guest.id)) != qemu
@@ -172,13 +168,13 @@ def test_what_nobody_owns_is_swept(cluster: LabCluster):
     for place in (host, other):
         until(
             lambda p=place: what_runs(cluster, p) == ({unit(guest.id)} if p == host else set()),
-            150,
+            90,
             f"the unit is swept from {place}",
         )
         for name in ("nobody-2", "nobody-3"):
             until(
                 lambda p=place, n=name: not cluster.run(p, f"ls -A {GUESTS}/{n} 2>/dev/null; true"),
-                150,
+                90,
                 f"{name} is swept from {place}",
             )
     assert cluster.guest("hello") == guest
@@ -197,7 +193,7 @@ def test_a_damaged_image_is_never_started(cluster: LabCluster):
     )
     cluster.kill(host, cluster.main_pid(host, unit(guest.id)))
     until(lambda: cluster.guest("hello").restarts > guest.restarts, 150, "it is restarted")
-    again = cluster.healthy_guest("hello", 90)
+    again = cluster.healthy_guest("hello")
     assert again.member_id == guest.member_id
     found = cluster.run(host, f"sha256sum {blob}").split()
     assert found[0] == found[1].rpartition("/")[2]
@@ -274,7 +270,7 @@ def test_its_host_dies_and_it_lives_on_elsewhere(cluster: LabCluster, lab: Lab, 
     host = cluster.host_of(guest.member_id)
     began = time.monotonic()
     lab.kill_host(host)
-    moved = cluster.healthy_guest("hello", 90, not_on=guest.member_id)
+    moved = cluster.healthy_guest("hello", not_on=guest.member_id)
     with capsys.disabled():
         print(f"\nhost killed to healthy elsewhere: {time.monotonic() - began:.1f} s")
     assert moved.id != guest.id
@@ -284,10 +280,10 @@ def test_its_host_dies_and_it_lives_on_elsewhere(cluster: LabCluster, lab: Lab, 
     lab.start_host(host, address=cluster.new_address())
     cluster.await_whole()
     assert cluster.member_id(host) == guest.member_id
-    until(lambda: not what_runs(cluster, host), 150, "no second copy runs")
+    until(lambda: not what_runs(cluster, host), 90, "no second copy runs")
     until(
         lambda: not cluster.run(host, f"ls -A {GUESTS}/*/run 2>/dev/null; true"),
-        150,
+        90,
         "its leftovers are swept",
     )
     assert cluster.guest("hello") == moved
@@ -302,7 +298,7 @@ def test_guests_go_to_a_host_at_its_new_address(cluster: LabCluster, deploy: Dep
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == count
     for url in done.stdout.split():
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             assert answer.read().startswith(b"Hello from hello-")
     assert {url.split("/")[2].split(":")[0] for url in done.stdout.split()} == {
         cluster.address(host) for host in cluster.hosts()
@@ -333,15 +329,16 @@ def test_all_hosts_lose_power_and_the_guests_come_back(
         assert all(one.status is AllocationStatus.HEALTHY for one in live), live
         return True
 
-    until(all_healthy, 150, "every guest is healthy again")
+    until(all_healthy, 400, "every guest is healthy again")
 
 
 def test_stop_leaves_nothing_of_it(cluster: LabCluster, deploy: Deploy):
     done = deploy("stop", "hello")
     assert done.returncode == 0, done.stderr
     for host in cluster.hosts():
-        assert what_runs(cluster, host) == set()
-        assert cluster.run(host, f"ls -A {GUESTS}/*/run 2>/dev/null; true") == ""
+        until(lambda h=host: not what_runs(cluster, h), 90, "no unit is left")
+        left = f"ls -A {GUESTS}/*/run 2>/dev/null; true"
+        until(lambda h=host, left=left: not cluster.run(h, left), 90, "no file is left")
         # A template that is just being made in the background is finished first.
-        until(lambda h=host: cluster.run(h, "pgrep -c qemu; true") == "0", 150, "no QEMU is left")
-    assert "hello" not in deploy("ps").stdout
+        until(lambda h=host: cluster.run(h, "pgrep -c qemu; true") == "0", 300, "no QEMU is left")
+    until(lambda: "hello" not in deploy("ps").stdout, 90, "ps lists it no more")

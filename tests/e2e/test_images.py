@@ -138,7 +138,7 @@ def test_a_push_that_is_killed_goes_on_where_it_was(
     # What this machine sends leaves through the bridge itself; what hosts exchange does not.
     device = lab.plan.bridge
     subprocess.run(
-        ["tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", "60mbit", "burst", "128k",
+        ["tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", "40mbit", "burst", "128k",
          "latency", "100ms"],
         check=True,
     )  # fmt: skip
@@ -170,14 +170,18 @@ def test_a_full_disk_is_said_and_does_not_keep_the_others(cluster: LabCluster, d
     full = cluster.hosts()[-1]
     cluster.run(full, f"mount -t tmpfs -o size=4m,mode=700 full {STORE}")
     try:
-        done = deploy("image", "push", "large", "--timeout", "4")
+        done = deploy("image", "push", "large", "--timeout", "8")
         assert done.returncode == 1, done
         assert f"{full} has " in done.stderr
         assert "no room" in done.stderr
         no_traceback(done.stderr)
         for host in cluster.hosts():
             if host != full:
-                assert cluster.chunks_on(host, digest) == CHUNKS
+                until(
+                    lambda h=host: cluster.chunks_on(h, digest) == CHUNKS,
+                    SPREAD_SECONDS,
+                    f"{host} has it",
+                )
     finally:
         cluster.run(full, f"umount {STORE}")
     cluster.run(full, "systemctl restart sappers")  # it had looked at the other store

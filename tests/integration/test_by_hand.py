@@ -64,6 +64,7 @@ def test_three_agents_of_one_machine_become_a_cluster_that_answers_requests(
     assert missing.returncode == 1
     assert "the cluster has no image monitor" in missing.stderr
 
+    # Heartbeats come each second, and beside them little else.
     heard = agents.run("listen", "--count", "8", "--cluster", keys, program="sappers-deploy")
     assert (heard.returncode, heard.stderr) == (0, "")
     assert len(heard.stdout.splitlines()) == 8

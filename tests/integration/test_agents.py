@@ -123,14 +123,13 @@ def test_a_leader_whose_agent_hangs_leads_no_more(agents: Agents) -> None:
     other = next(one for one in agents.names if one != leader)
 
     def leads_now() -> str | None:
-        with agents.client_at(other) as client:
-            return client.health().leader_id
+        return agents.client_at(other).health().leader_id
 
     agents.hang(leader)
     try:
-        wait_until("another leads", lambda: leads_now() not in (leader, None), 60)
-        with agents.client_at(other) as client:
-            client.uncordon(leader)  # changes nothing; only a leader can have it committed
+        wait_until("another leads", lambda: leads_now() not in (leader, None))
+        # It changes nothing; only a leader can have it committed.
+        agents.insist("it leads", lambda: agents.client_at(other).uncordon(leader))
     finally:
         agents.go_on(leader)
     wait_until("the one that hung follows", agents.is_whole, WHOLE_SECONDS)

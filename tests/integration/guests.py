@@ -54,9 +54,9 @@ def link_port(allocation_id: str) -> int:
 class GuestHost:
     """One host: an image store, a hub of one server, a launcher, and what guests pushed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: FolderImageStore | None = None) -> None:
         self.folder = folder
-        self.store = make_store(folder / "images")
+        self.store = store or make_store(folder / "images")
         self.supervisor: Supervisor = choose_supervisor(folder / "units")
         self.hub = Hub(folder / "hub-members", {"n1": "127.0.0.1"})
         self.hub_members = [self.hub.members["n1"]]

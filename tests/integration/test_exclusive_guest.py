@@ -12,6 +12,7 @@ import pytest
 
 from sappers.errors import LaunchError
 from sappers.launchers.watchdog import now
+from tests.image_stores import make_store
 from tests.integration.guests import GuestHost, build_image
 from tests.integration.hubs import eventually
 
@@ -22,9 +23,20 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A store that has what was built for any of these tests."""
+    return make_store(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def hello_image(images):
+    return build_image(images, "hello")
+
+
 @pytest.fixture
-async def host(tmp_path):
-    it = GuestHost(tmp_path)
+async def host(tmp_path, images):
+    it = GuestHost(tmp_path, images)
     await it.start()
     yield it
     await it.stop()
@@ -42,10 +54,9 @@ def qemus(allocation_id: str) -> list[int]:
     return found
 
 
-async def test_an_exclusive_guest_lives_and_ends_with_its_lease(host):
-    digest = build_image(host.store, "hello")
+async def test_an_exclusive_guest_lives_and_ends_with_its_lease(host, hello_image):
     one = msgspec.structs.replace(
-        host.allocation("hello", digest), cold=True, lease_seconds=15.0, guest_port=None
+        host.allocation("hello", hello_image), cold=True, lease_seconds=15.0, guest_port=None
     )
     with pytest.raises(LaunchError, match="has no lease"):
         await host.launch(one)
@@ -68,10 +79,9 @@ async def test_an_exclusive_guest_lives_and_ends_with_its_lease(host):
     assert await host.launcher.leases() == {}
 
 
-async def test_an_exclusive_guest_does_not_outlive_its_watchdog(host):
-    digest = build_image(host.store, "hello")
+async def test_an_exclusive_guest_does_not_outlive_its_watchdog(host, hello_image):
     one = msgspec.structs.replace(
-        host.allocation("hello", digest, 1), cold=True, lease_seconds=15.0, guest_port=None
+        host.allocation("hello", hello_image, 1), cold=True, lease_seconds=15.0, guest_port=None
     )
     host.launcher = host.make_launcher(lease_of=lambda _: now() + 1000.0)
     await host.launch(one)

@@ -16,6 +16,7 @@ import pytest
 from sappers.errors import LaunchError
 from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
+from tests.image_stores import make_store
 from tests.integration.guests import GuestHost, build_image, get, link_port
 from tests.integration.hubs import eventually
 
@@ -26,9 +27,20 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A store that has what was built for any of these tests."""
+    return make_store(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def hello_image(images):
+    return build_image(images, "hello")
+
+
 @pytest.fixture
-async def host(tmp_path):
-    it = GuestHost(tmp_path)
+async def host(tmp_path, images):
+    it = GuestHost(tmp_path, images)
     await it.start()
     yield it
     await it.stop()
@@ -43,8 +55,8 @@ def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if not path.is_dir()}
 
 
-async def test_a_guest_lives_and_is_stopped_without_a_trace(host):
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+async def test_a_guest_lives_and_is_stopped_without_a_trace(host, hello_image):
+    hello = cold_guest(host, "hello", hello_image)
     await host.launch(hello)
     push = await host.healthy(hello)
     assert push["reason"] == "" and push["boot_id"]
@@ -61,8 +73,8 @@ async def test_a_guest_lives_and_is_stopped_without_a_trace(host):
     assert "shutting-down" in await host.launcher.serial_log(hello.id, 10_000)
 
 
-async def test_an_agent_that_restarts_finds_its_guest_untouched(host):
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+async def test_an_agent_that_restarts_finds_its_guest_untouched(host, hello_image):
+    hello = cold_guest(host, "hello", hello_image)
     await host.launch(hello)
     push = await host.healthy(hello)
     before = (await host.launcher.observe())[hello.id]
@@ -73,8 +85,8 @@ async def test_an_agent_that_restarts_finds_its_guest_untouched(host):
     assert later["boot_id"] == push["boot_id"]
 
 
-async def test_why_a_guest_ended_is_known(host):
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+async def test_why_a_guest_ended_is_known(host, hello_image):
+    hello = cold_guest(host, "hello", hello_image)
     await host.launch(hello)
     await host.healthy(hello)
     unit = await host.supervisor.status(f"sappers-guest-{hello.id}")
@@ -84,8 +96,8 @@ async def test_why_a_guest_ended_is_known(host):
     assert await host.launcher.observe() == {}
 
 
-async def test_a_port_in_use_is_named_and_nothing_is_left(host):
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+async def test_a_port_in_use_is_named_and_nothing_is_left(host, hello_image):
+    hello = cold_guest(host, "hello", hello_image)
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", hello.host_port)
     async with server:
         with pytest.raises(LaunchError, match=f"port {hello.host_port} of 127.0.0.1 is in use"):
@@ -132,9 +144,9 @@ async def test_a_healer_asks_for_its_repair_and_is_well(host):
     await eventually(lambda: f"sappers.guest.{healer.id}.repair.claim" in host.messages)
 
 
-async def test_a_hub_that_comes_late_or_moves_is_followed(host):
+async def test_a_hub_that_comes_late_or_moves_is_followed(host, hello_image):
     members, host.hub_members = host.hub_members, []
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+    hello = cold_guest(host, "hello", hello_image)
     await host.launch(hello)
     assert "Hello from" in await get(hello.host_port)
     assert hello.id not in host.pushes
@@ -150,8 +162,8 @@ async def told_by(host: GuestHost, allocation_id: str) -> bool:
     return allocation_id in host.pushes
 
 
-async def test_a_guest_that_hangs_is_stopped_all_the_same(host):
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+async def test_a_guest_that_hangs_is_stopped_all_the_same(host, hello_image):
+    hello = cold_guest(host, "hello", hello_image)
     await host.launch(hello)
     unit = await host.supervisor.status(f"sappers-guest-{hello.id}")
     os.kill(unit.pid, signal.SIGSTOP)
@@ -168,9 +180,8 @@ async def test_units_that_nobody_owns_are_seen_and_swept(host, tmp_path):
     assert await host.supervisor.list("sappers-guest-") == ()
 
 
-async def test_more_guests_than_cores_boot_in_turn(host):
-    digest = build_image(host.store, "hello")
-    guests = [cold_guest(host, "hello", digest, number) for number in range(3)]
+async def test_more_guests_than_cores_boot_in_turn(host, hello_image):
+    guests = [cold_guest(host, "hello", hello_image, number) for number in range(3)]
     await asyncio.gather(*(host.launch(guest) for guest in guests))
     boots = [await host.healthy(guest) for guest in guests]
     assert len({push["boot_id"] for push in boots}) == 3
@@ -178,8 +189,8 @@ async def test_more_guests_than_cores_boot_in_turn(host):
         assert f"Hello from {guest.id}" in await get(guest.host_port)
 
 
-async def test_a_guest_outlives_the_hub(host):
-    hello = cold_guest(host, "hello", build_image(host.store, "hello"))
+async def test_a_guest_outlives_the_hub(host, hello_image):
+    hello = cold_guest(host, "hello", hello_image)
     await host.launch(hello)
     push = await host.healthy(hello)
     await host.hub.kill("n1")

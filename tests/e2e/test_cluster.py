@@ -49,8 +49,7 @@ PORTS = {"gossip": 7946, "http": 11000, "raft": 12000, "hub": 4222, "routes": 62
 
 @pytest.fixture(autouse=True)
 def whole(cluster: LabCluster) -> Iterator[None]:
-    """Each test finds the cluster whole and leaves it whole."""
-    cluster.await_whole()
+    """Each test finds the cluster whole, as the one before left it, and leaves it whole."""
     yield
     cluster.await_whole()
 

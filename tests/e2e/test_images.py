@@ -34,7 +34,6 @@ CHUNKS = 16
 
 @pytest.fixture(autouse=True)
 def whole(cluster: LabCluster) -> Iterator[None]:
-    cluster.await_whole()
     yield
     cluster.await_whole()
 

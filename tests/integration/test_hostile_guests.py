@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -34,13 +33,15 @@ from tests.integration.test_agents import WHOLE_SECONDS, image_at
 
 pytestmark = pytest.mark.timeout(900)
 
+GUESTS = 9  # three on each member
 FLOOD_SECONDS = 6.0
 PUSHES_PER_SECOND = 4.0
 
 
-@pytest.fixture
-def agents(tmp_path: Path) -> Iterator[Agents]:
-    with Agents(tmp_path, ["n1", "n2", "n3"]) as cluster:
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
+    """One cluster for all: each test takes guests of which nothing is said yet."""
+    with Agents(tmp_path_factory.mktemp("agents"), ["n1", "n2", "n3"]) as cluster:
         yield cluster
 
 
@@ -68,18 +69,23 @@ class Hostile:
     def __init__(self, agents: Agents) -> None:
         self.agents = agents
         wait_until("three members on one index with a hub", agents.is_whole, WHOLE_SECONDS)
-        wanted = WantedWorkload(image_at(agents, "n1"), count=6, memory_mib=16)
+        wanted = WantedWorkload(image_at(agents, "n1"), count=GUESTS, memory_mib=16)
         agents.client.put_workload("silent", wanted)
-        wait_until("six guests are placed", lambda: len(self.guests()) == 6)
+        wait_until("all guests are placed", lambda: len(self.guests()) == GUESTS)
 
     def guests(self) -> tuple[Allocation, ...]:
         view = self.agents.view()
         return view.allocations if view else ()
 
+    def unnamed(self) -> list[Allocation]:
+        """Those that did nothing wrong so far."""
+        attention = self.attention()
+        return [guest for guest in self.guests() if guest.id not in attention]
+
     def neighbours(self) -> tuple[Allocation, Allocation]:
         """Two guests of one member."""
         by_member: dict[str, list[Allocation]] = {}
-        for guest in self.guests():
+        for guest in self.unnamed():
             by_member.setdefault(guest.member_id, []).append(guest)
         first, second = next(guests for guests in by_member.values() if len(guests) > 1)[:2]
         return first, second
@@ -149,6 +155,17 @@ def pushes(count: int, *, first: int = 0) -> list[bytes]:
     ]
 
 
+def test_health_that_is_said_twice_is_forged(agents: Agents) -> None:
+    world = Hostile(agents)
+    guest = world.unnamed()[0]
+    old = pushes(3)
+    newer = json.dumps({"healthy": False, "boot_id": "next", "sequence": 0}).encode()
+    asyncio.run(world.say(guest, [*old, *old, newer, *pushes(2, first=9)], 0.05))
+    told = f"guest {guest.id} misbehaves: 5 forged health pushes refused on {guest.member_id}"
+    wait_until("status tells of it", lambda: told in world.attention())
+    assert world.figure(guest.member_id, 'sappers_refused_total{kind="forged"}') == 5
+
+
 @pytest.mark.parametrize(
     ("what", "payload"),
     [
@@ -203,17 +220,6 @@ def test_one_guest_floods_and_its_neighbour_is_heard_as_ever(
     wait_until("it is named", lambda: f"guest {loud.id} misbehaves" in world.attention())
     assert calm.id not in world.attention()
     wait_until("the cluster is whole", agents.is_whole)
-
-
-def test_health_that_is_said_twice_is_forged(agents: Agents) -> None:
-    world = Hostile(agents)
-    guest = world.guests()[0]
-    old = pushes(3)
-    newer = json.dumps({"healthy": False, "boot_id": "next", "sequence": 0}).encode()
-    asyncio.run(world.say(guest, [*old, *old, newer, *pushes(2, first=9)], 0.05))
-    told = f"guest {guest.id} misbehaves: 5 forged health pushes refused on {guest.member_id}"
-    wait_until("status tells of it", lambda: told in world.attention())
-    assert world.figure(guest.member_id, 'sappers_refused_total{kind="forged"}') == 5
 
 
 def test_strangers_at_the_api_are_counted_and_keep_nobody_out(agents: Agents) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -39,9 +38,10 @@ WHOLE_SECONDS = 150.0
 ANSWER_SECONDS = 60.0
 
 
-@pytest.fixture
-def agents(tmp_path: Path) -> Iterator[Agents]:
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
     """A cluster that has a repair key, and a healer whose image never comes: it only waits."""
+    tmp_path = tmp_path_factory.mktemp("agents")
     cluster = Agents(tmp_path, ["n1", "n2", "n3"])
     cluster.start()
     wait_until("the cluster is whole", cluster.is_whole, WHOLE_SECONDS)
@@ -101,6 +101,33 @@ class Healer:
 
     async def close(self) -> None:
         await self._link.use(HubAccess())
+
+
+def test_an_operator_alone_changes_nothing_about_how_healers_log_in(agents: Agents) -> None:
+    before = access(agents)
+    mine = create_repair_authority()
+    sealed = seal_authority(mine, "no seed of this cluster", (KEY.public,))
+    with pytest.raises(ApiError, match="cannot be decrypted"):
+        agents.client.call(
+            "PUT",
+            "/v1/repair-key",
+            content=msgspec.json.encode(
+                WantedRepairKey(
+                    sealed.public,
+                    sealed.sealed,
+                    (sign_repair_login(mine, login("n3")),),
+                    sealed.image_keys,
+                    sealed.signature,
+                )
+            ),
+        )
+    assert access(agents) == before
+
+
+def access(agents: Agents) -> RepairAccess:
+    """How healers log in; the log goes on meanwhile."""
+    answer = agents.client.call("GET", "/v1/repair-key")
+    return msgspec.structs.replace(msgspec.json.decode(answer, type=RepairAccess), index=0)
 
 
 async def test_an_agent_that_hangs_is_repaired_by_who_claims_it_once(agents: Agents) -> None:
@@ -170,30 +197,3 @@ async def test_an_agent_that_hangs_is_repaired_by_who_claims_it_once(agents: Age
         return bool(now and now.repairs[0].status is RepairStatus.RESTORED)
 
     await asyncio.to_thread(wait_until, "gossip has it alive", restored, WHOLE_SECONDS)
-
-
-def test_an_operator_alone_changes_nothing_about_how_healers_log_in(agents: Agents) -> None:
-    before = access(agents)
-    mine = create_repair_authority()
-    sealed = seal_authority(mine, "no seed of this cluster", (KEY.public,))
-    with pytest.raises(ApiError, match="cannot be decrypted"):
-        agents.client.call(
-            "PUT",
-            "/v1/repair-key",
-            content=msgspec.json.encode(
-                WantedRepairKey(
-                    sealed.public,
-                    sealed.sealed,
-                    (sign_repair_login(mine, login("n3")),),
-                    sealed.image_keys,
-                    sealed.signature,
-                )
-            ),
-        )
-    assert access(agents) == before
-
-
-def access(agents: Agents) -> RepairAccess:
-    """How healers log in; the log goes on meanwhile."""
-    answer = agents.client.call("GET", "/v1/repair-key")
-    return msgspec.structs.replace(msgspec.json.decode(answer, type=RepairAccess), index=0)

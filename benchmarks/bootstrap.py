@@ -12,9 +12,9 @@ from typing import Any
 from benchmarks.figures import Row, Section, at_most, spread
 from benchmarks.rig import Rig
 from sappers.assembly.deploy import deploy_wiring
-from sappers.provisioner.connection import Connection
-from sappers.provisioner.inventory import load_inventory
-from sappers.provisioner.plan import plan_cluster, resolve_address
+from sappers.provisioner.bootstrap.plan import plan_cluster, resolve_address
+from sappers.provisioner.connection.ssh import Connection
+from sappers.provisioner.inventory.inventory import load_inventory
 
 AGAIN_RUNS = 3
 AGAIN_SECONDS_MAX = 5.0

@@ -29,7 +29,7 @@ from sappers.images.store import FolderImageStore
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member
-from sappers.provisioner.control_identity import load_control_identity
+from sappers.provisioner.control.identity import load_control_identity
 from sappers.security.signing import load_or_create_signing_key
 
 GUESTS = 200

@@ -18,7 +18,7 @@ from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
 from sappers.model.member import Member
-from sappers.provisioner.control_identity import load_control_identity
+from sappers.provisioner.control.identity import load_control_identity
 
 _CONNECT_SECONDS = 15.0
 # Whether it is connected is seen here; how is of no interest.

@@ -20,7 +20,7 @@ from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.hub.streams import NatsStreams
 from sappers.model.member import Member
-from sappers.provisioner.control_identity import load_control_identity
+from sappers.provisioner.control.identity import load_control_identity
 
 MESSAGES = 100_000
 AT_ONCE = 64

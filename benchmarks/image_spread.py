@@ -13,7 +13,7 @@ from benchmarks.random_image import NAME, RandomImage, random_image
 from benchmarks.rig import REST_SECONDS, Rig
 from benchmarks.uplink import sent_bytes, shaped
 from sappers.model.image import CHUNK_BYTES
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory.inventory import load_inventory
 
 SIZE_BYTES = 200_000_000
 UPLINK_MBIT = 100.0

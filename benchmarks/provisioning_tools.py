@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory.inventory import load_inventory
 
 # The newest that Python 3.11 runs, and that Mitogen says it supports.
 PEERS = {"ansible-core": "2.19.14", "mitogen": "0.3.54", "pyinfra": "3.10.0"}

@@ -20,7 +20,7 @@ from sappers.config import ControlHome, control_home
 from sappers.errors import ApiError
 from sappers.lab.lab import Lab
 from sappers.model.view import ClusterView
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.record import (
     OPERATOR_CERTIFICATE_FILE,
     OPERATOR_KEY_FILE,
     load_record,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fabric import Connection
 
-from sappers.provisioner.inventory import Host, load_inventory
+from sappers.provisioner.inventory.inventory import Host, load_inventory
 
 
 def main() -> None:

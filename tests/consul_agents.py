@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sappers.config import ConsulSettings, control_home
-from sappers.provisioner.consul_program import CONSUL_VERSION, FETCH_CONSUL
+from sappers.provisioner.bootstrap.consul_program import CONSUL_VERSION, FETCH_CONSUL
 
 # Of the binary that the amd64 package of this version holds.
 PROGRAM_SHA256 = "a449efb10a03df3cb9310f3a54d933ccda7c4faba4f421f183fc90a82056798e"

@@ -14,12 +14,12 @@ from sappers.images.packer import AgentKit, ApplianceBuilder
 from sappers.images.store import FolderImageStore
 from sappers.lab.base_root import archive_settings, debian_sources
 from sappers.launchers.accelerator import detect_accelerator
-from sappers.provisioner.bundle import build_bundle, find_sources
-from sappers.provisioner.control_identity import load_control_identity
-from sappers.provisioner.packages import PACKAGES
+from sappers.provisioner.bootstrap.bundle import build_bundle, find_sources
+from sappers.provisioner.bootstrap.packages import PACKAGES
+from sappers.provisioner.bootstrap.seed import SeedOrder, make_seed
+from sappers.provisioner.bootstrap.units import render_unit
+from sappers.provisioner.control.identity import load_control_identity
 from sappers.provisioner.places import UNPACK_SCRIPT
-from sappers.provisioner.seed import SeedOrder, make_seed
-from sappers.provisioner.units import render_unit
 from sappers.security.signing import SigningKey
 
 _PYTHON = "py311"  # of the Debian that appliances are made of

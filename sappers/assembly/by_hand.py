@@ -34,7 +34,13 @@ from sappers.errors import ConfigError, GatewayError, IdentityError
 from sappers.gateway.haproxy import find_haproxy
 from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.identity import (
+    ControlIdentity,
+    HubSecrets,
+    ensure_control_identity,
+    load_control_identity,
+)
+from sappers.provisioner.control.record import (
     OPERATOR_CERTIFICATE_FILE,
     OPERATOR_KEY_FILE,
     RECORD_FILE,
@@ -42,12 +48,6 @@ from sappers.provisioner.cluster_record import (
     RecordedMember,
     load_record,
     save_record,
-)
-from sappers.provisioner.control_identity import (
-    ControlIdentity,
-    HubSecrets,
-    ensure_control_identity,
-    load_control_identity,
 )
 from sappers.security.authority import authority_name, create_request
 from sappers.security.identity import load_identity

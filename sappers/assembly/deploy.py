@@ -23,13 +23,13 @@ from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey
 from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import MemberHealth
-from sappers.provisioner.bootstrap import Needs
-from sappers.provisioner.bundle import Bundle, build_bundle, find_sources
-from sappers.provisioner.cluster_record import OPERATOR_CERTIFICATE_FILE, OPERATOR_KEY_FILE
-from sappers.provisioner.control_identity import HubSecrets
-from sappers.provisioner.plan import ClusterPlan
-from sappers.provisioner.repair_key import KnownAccess
-from sappers.provisioner.run import HostRun
+from sappers.provisioner.bootstrap.bootstrap import Needs
+from sappers.provisioner.bootstrap.bundle import Bundle, build_bundle, find_sources
+from sappers.provisioner.bootstrap.plan import ClusterPlan
+from sappers.provisioner.bootstrap.repair_key import KnownAccess
+from sappers.provisioner.bootstrap.run import HostRun
+from sappers.provisioner.control.identity import HubSecrets
+from sappers.provisioner.control.record import OPERATOR_CERTIFICATE_FILE, OPERATOR_KEY_FILE
 from sappers.security.identity import load_identity
 from sappers.security.tls import Identity
 

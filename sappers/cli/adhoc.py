@@ -55,11 +55,11 @@ def adhoc(
     ] = Output.TEXT,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
-    from sappers.provisioner.ssh_import import import_ssh
+    from sappers.provisioner.connection.ssh_import import import_ssh
 
     import_ssh()
     from sappers.cli import playbook_secrets
-    from sappers.provisioner.inventory import load_inventory
+    from sappers.provisioner.inventory.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine
     from sappers.provisioner.playbook.options import RunOptions
     from sappers.provisioner.playbook.secret_texts import SecretTexts
@@ -101,7 +101,7 @@ def _plays(pattern: str, module: str, arguments: str) -> list[Play]:
         PlaybookError: There is no such module, or it takes other arguments.
     """
     from sappers.provisioner.playbook.load import load_plays
-    from sappers.provisioner.playbook.source import Items, Mapping, Place, Text
+    from sappers.provisioner.source import Items, Mapping, Place, Text
 
     place = Place("(adhoc)")
     play, task, tasks, plays = Mapping(place), Mapping(place), Items(place), Items(place)

@@ -24,7 +24,7 @@ from sappers.cli.status_view import render_status
 from sappers.config import control_home
 from sappers.errors import ApiError, SappersError
 from sappers.model.view import ClusterView
-from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, Recap
+from sappers.provisioner.bootstrap.recap import CLUSTER_PHASE, Outcome, Recap
 
 CHECK_NOTE = "check mode: nothing was changed"
 
@@ -106,12 +106,12 @@ def run_bootstrap(
     """One run over the hosts, shown as it goes; how it ended, and the cluster if it answers."""
     # Imported late: SSH and templates take a moment to load, and other commands do without.
     from sappers.assembly.deploy import deploy_wiring
-    from sappers.provisioner.bootstrap import Bootstrap, Options
-    from sappers.provisioner.bootstrap_playbook import load_plays, titles
-    from sappers.provisioner.inventory import load_inventory
+    from sappers.provisioner.bootstrap.bootstrap import Bootstrap, Options
+    from sappers.provisioner.bootstrap.plan import plan_cluster, resolve_address
+    from sappers.provisioner.bootstrap.playbook import load_plays, titles
+    from sappers.provisioner.connection.ssh_config import host_name, read_ssh_config
+    from sappers.provisioner.inventory.inventory import load_inventory
     from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
-    from sappers.provisioner.plan import plan_cluster, resolve_address
-    from sappers.provisioner.ssh_config import host_name, read_ssh_config
 
     home = control_home(os.environ)
     inventory = load_inventory(inventory_path)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from sappers.cli.harmless import harmless
 from sappers.errors import SappersError
-from sappers.provisioner.recap import Outcome, PhaseResult, Recap
+from sappers.provisioner.bootstrap.recap import Outcome, PhaseResult, Recap
 
 _MARKS = {
     Outcome.OK: ("✓", "green"),

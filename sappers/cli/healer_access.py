@@ -18,7 +18,7 @@ from sappers.config import StateFolder
 from sappers.durable import write_durably
 from sappers.errors import HostUnfit, IdentityError
 from sappers.model.repair import RepairLogin
-from sappers.provisioner.repair_access import access_line, with_member_access
+from sappers.provisioner.repair.access import access_line, with_member_access
 from sappers.security.repair_authority import seal_authority, sign_repair_login
 
 SSH_PORT = 22

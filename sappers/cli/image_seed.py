@@ -14,7 +14,7 @@ from sappers.cli.status_view import plain
 from sappers.config import ControlHome, control_home
 from sappers.errors import ConfigError, SappersError
 from sappers.model.member import MemberState, Ports
-from sappers.provisioner.cluster_record import last_cluster_name, load_record
+from sappers.provisioner.control.record import last_cluster_name, load_record
 
 
 def seed(
@@ -48,7 +48,7 @@ def seed(
     """Write a disk that makes ONE appliance a member. It holds secrets; the machine erases it."""
     # Imported late: it brings the provisioner along.
     from sappers.assembly.appliance import write_seed
-    from sappers.provisioner.seed import SeedNetwork, SeedOrder, read_authorized_keys
+    from sappers.provisioner.bootstrap.seed import SeedNetwork, SeedOrder, read_authorized_keys
 
     home = control_home(os.environ)
     chosen = cluster or last_cluster_name(home)

@@ -12,7 +12,7 @@ from sappers.cli.session import Address, Cluster, cluster_folder, open_cluster
 from sappers.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sappers.provisioner.host import Host
+    from sappers.provisioner.inventory.host import Host
 
 
 def inventory(
@@ -44,14 +44,14 @@ def inventory(
 
 def _of_source(source: str) -> dict[str, Any]:
     # Imported late: templates and SSH take a moment to load, and other commands do without.
-    from sappers.provisioner.inventory import load_inventory
-    from sappers.provisioner.inventory_listing import list_inventory
+    from sappers.provisioner.inventory.inventory import load_inventory
+    from sappers.provisioner.inventory.listing import list_inventory
 
     return list_inventory(load_inventory(source, _stays_closed))
 
 
 def _of_cluster(cluster: str | None, address: str | None) -> dict[str, Any]:
-    from sappers.provisioner.inventory_listing import list_cluster
+    from sappers.provisioner.inventory.listing import list_cluster
 
     with open_cluster(cluster, address) as client:
         return list_cluster(client.view(), _known_hosts(cluster, address))
@@ -59,8 +59,8 @@ def _of_cluster(cluster: str | None, address: str | None) -> dict[str, Any]:
 
 def _known_hosts(cluster: str | None, address: str | None) -> dict[str, Host]:
     """How the inventory says to log in that the cluster was bootstrapped from, if there is one."""
-    from sappers.provisioner.cluster_record import load_record
-    from sappers.provisioner.inventory import load_inventory
+    from sappers.provisioner.control.record import load_record
+    from sappers.provisioner.inventory.inventory import load_inventory
 
     if address is not None:
         return {}

@@ -109,13 +109,13 @@ def run(
     `--limit @retry` runs all of it again on the hosts that failed.
     """
     # Imported late: SSH and templates take a moment to load, and other commands do without.
-    from sappers.provisioner.ssh_import import import_ssh
+    from sappers.provisioner.connection.ssh_import import import_ssh
 
     import_ssh()
     from sappers.cli import playbook_secrets
     from sappers.cli.playbook_journal import RunJournal
     from sappers.cli.playbook_timings import Timings
-    from sappers.provisioner.inventory import load_inventory
+    from sappers.provisioner.inventory.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine
     from sappers.provisioner.playbook.load import load_playbook
     from sappers.provisioner.playbook.load_tasks import read_tags

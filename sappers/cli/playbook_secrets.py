@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from sappers.errors import ConfigError
-from sappers.provisioner.host_values import Secret
+from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.playbook.secret_texts import SecretTexts
 
 if TYPE_CHECKING:
-    from sappers.provisioner.inventory import Inventory
+    from sappers.provisioner.inventory.inventory import Inventory
 
 Decrypt = Callable[[str], str]
 

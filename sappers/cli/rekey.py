@@ -16,7 +16,7 @@ from sappers.cli.session import Cluster, cluster_folder, open_cluster
 from sappers.errors import ApiError, ConfigError
 from sappers.model.gossip_keys import GossipKeys, rings_to
 from sappers.model.member import MemberState
-from sappers.provisioner.control_identity import (
+from sappers.provisioner.control.identity import (
     create_gossip_key,
     load_gossip_keys,
     save_gossip_keys,

@@ -33,8 +33,8 @@ from sappers.model.backup import Backup
 from sappers.model.cluster_state import ClusterState
 from sappers.model.image import ImageKey
 from sappers.model.view import ClusterView
-from sappers.provisioner.cluster_record import RECORD_FILE
-from sappers.provisioner.founding import FOUNDING_FILE, load_founding
+from sappers.provisioner.bootstrap.founding import FOUNDING_FILE, load_founding
+from sappers.provisioner.control.record import RECORD_FILE
 
 ASIDE = ".before-restore"
 
@@ -104,9 +104,9 @@ def restore(
 def _named(path: Path) -> tuple[str, set[str]]:
     """The cluster's name and its hosts'."""
     # Imported late: SSH and templates take a moment to load.
-    from sappers.provisioner.inventory import load_inventory
-    from sappers.provisioner.plan import plan_cluster, resolve_address
-    from sappers.provisioner.ssh_config import host_name, read_ssh_config
+    from sappers.provisioner.bootstrap.plan import plan_cluster, resolve_address
+    from sappers.provisioner.connection.ssh_config import host_name, read_ssh_config
+    from sappers.provisioner.inventory.inventory import load_inventory
 
     user = Path.home()
     ssh = read_ssh_config(user)

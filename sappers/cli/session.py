@@ -19,7 +19,7 @@ from sappers.config import control_home
 from sappers.errors import ConfigError, HostUnreachable
 from sappers.model.limits import WorkloadName
 from sappers.model.member import Ports
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.record import (
     OPERATOR_CERTIFICATE_FILE,
     OPERATOR_KEY_FILE,
     ClusterRecord,
@@ -146,8 +146,8 @@ def ssh_forward(record: ClusterRecord) -> OpenForward | None:
     @contextmanager
     def forward(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
         # Imported late: SSH takes a moment to load, and most calls do without.
-        from sappers.provisioner.connection import Connection
-        from sappers.provisioner.inventory import load_inventory
+        from sappers.provisioner.connection.ssh import Connection
+        from sappers.provisioner.inventory.inventory import load_inventory
 
         hosts = {host.name: host for host in load_inventory(Path(record.inventory)).hosts}
         if endpoint.name not in hosts:

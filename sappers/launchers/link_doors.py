@@ -1,6 +1,6 @@
 """Which guest may connect to which port of the host's loopback, and who answers: nft's, pure.
 
-The agent's unit makes the sets (provisioner/units.py); what is in them, units of proxies put there.
+The agent's unit makes the sets (provisioner/bootstrap/units.py); units of proxies fill them.
 """
 
 from __future__ import annotations

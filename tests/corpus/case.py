@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine
 from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.ledger import Ledger

@@ -26,7 +26,7 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.event import Event
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.record import (
     OPERATOR_CERTIFICATE_FILE,
     OPERATOR_KEY_FILE,
     last_cluster_name,

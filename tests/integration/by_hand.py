@@ -15,7 +15,7 @@ from sappers.assembly.by_hand import KEYS_FOLDER
 from sappers.cli.session import endpoints_of
 from sappers.errors import SappersError
 from sappers.model.view import ClusterView
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.record import (
     OPERATOR_CERTIFICATE_FILE,
     OPERATOR_KEY_FILE,
     load_record,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.provisioner.inventory import Host, load_inventory
+from sappers.provisioner.inventory.inventory import Host, load_inventory
 from tests.loopback import free_port
 
 UNPACKED = Path("/var/cache/sappers-test-openssh")  # root's alone, unlike /tmp

@@ -29,7 +29,7 @@ from sappers.model.commands import (
 from sappers.model.image import Manifest, MicrovmBoot
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.record import (
     ClusterRecord,
     RecordedMember,
     remember_last_cluster,

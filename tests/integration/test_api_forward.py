@@ -13,7 +13,7 @@ from sappers.api.operator_client import Endpoint, OperatorClient
 from sappers.api.server import ApiServer
 from sappers.cli.session import ssh_forward
 from sappers.errors import MemberUnreachable
-from sappers.provisioner.cluster_record import ClusterRecord
+from sappers.provisioner.control.record import ClusterRecord
 from sappers.security.authority import create_authority
 from tests.fake_member import FakeMember
 from tests.identities import make_cluster_identities, make_operator_identity

@@ -21,9 +21,9 @@ from sappers.errors import (
     PrivilegeError,
     SappersError,
 )
-from sappers.provisioner import executor_channel
-from sappers.provisioner.connection import Connection
-from sappers.provisioner.inventory import Host
+from sappers.provisioner.connection.ssh import Connection
+from sappers.provisioner.executor import channel as executor_channel
+from sappers.provisioner.inventory.inventory import Host
 from tests.integration.ssh_server import (
     PASSWORD,
     SshServer,

@@ -28,7 +28,7 @@ from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.repair import HEALER
 from sappers.model.workload import MONITOR
-from sappers.provisioner.consul_program import FETCH_CONSUL
+from sappers.provisioner.bootstrap.consul_program import FETCH_CONSUL
 from tests.consul_agents import DevConsul
 from tests.loopback import own_network
 from tests.unit.decisions.test_reconcile_services import ME, allocation, world

@@ -22,8 +22,8 @@ from sappers.errors import (
     PrivilegeError,
     SappersError,
 )
-from sappers.provisioner.connection import Connection
-from sappers.provisioner.executor import Executor, FileStat
+from sappers.provisioner.connection.ssh import Connection
+from sappers.provisioner.executor.executor import Executor, FileStat
 from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
 
 

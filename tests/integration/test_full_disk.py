@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sappers.provisioner.connection import Connection
-from sappers.provisioner.executor import Executor
+from sappers.provisioner.connection.ssh import Connection
+from sappers.provisioner.executor.executor import Executor
 from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
 from tests.integration.test_playbook import run
 

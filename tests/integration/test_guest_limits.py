@@ -11,7 +11,7 @@ import pytest
 
 from sappers.config import GUEST_USER_IDS
 from sappers.model.member import Ports
-from sappers.provisioner.units import (
+from sappers.provisioner.bootstrap.units import (
     AGENT_CONNECTIONS_MAX,
     HUB_CONNECTIONS_MAX,
     HUB_KBYTES_PER_SECOND,

@@ -13,7 +13,7 @@ import pytest
 from sappers.config import PROXY_USERS_BEYOND
 from sappers.launchers.command import user_id_for
 from sappers.launchers.link_doors import close_doors, open_doors
-from sappers.provisioner.units import render_unit
+from sappers.provisioner.bootstrap.units import render_unit
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine, RunReport
 from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.load import load_playbook

@@ -11,16 +11,16 @@ import pytest
 
 from sappers.errors import HostUnreachable
 from sappers.model.repair import RepairLogin
-from sappers.provisioner.connection import Connection
-from sappers.provisioner.host_plays import HostPlays
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.bootstrap.host_plays import HostPlays
+from sappers.provisioner.bootstrap.plan import PlannedMember
+from sappers.provisioner.bootstrap.repair_key import healers_account, healers_line, repair_login_of
+from sappers.provisioner.bootstrap.run import HostRun
+from sappers.provisioner.connection.ssh import Connection
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.places import PLAYBOOKS
-from sappers.provisioner.plan import PlannedMember
 from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.repair_access import access_line, with_access
-from sappers.provisioner.repair_key import healers_account, healers_line, repair_login_of
-from sappers.provisioner.repair_login import RepairKeyPair, RepairTarget, open_executor
-from sappers.provisioner.run import HostRun
+from sappers.provisioner.repair.access import access_line, with_access
+from sappers.provisioner.repair.login import RepairKeyPair, RepairTarget, open_executor
 from sappers.security.repair_authority import RepairAuthority, create_repair_authority, sign_login
 from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
 

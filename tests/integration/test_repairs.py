@@ -19,7 +19,7 @@ from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.model.repair import HEALER, Answer, Claim, Finding, RepairStatus, ReportedStep
 from sappers.model.view import ClusterView
-from sappers.provisioner.repair_login import RepairKeyPair
+from sappers.provisioner.repair.login import RepairKeyPair
 from sappers.security.repair_authority import (
     create_repair_authority,
     seal_authority,

@@ -13,10 +13,10 @@ import pytest
 
 from sappers.agent.running import find_running
 from sappers.model.repair import Finding
-from sappers.provisioner.executor import Executor
-from sappers.provisioner.repair_access import access_line, with_access
-from sappers.provisioner.repair_login import RepairKeyPair, open_executor
-from sappers.provisioner.restore import restore_host
+from sappers.provisioner.executor.executor import Executor
+from sappers.provisioner.repair.access import access_line, with_access
+from sappers.provisioner.repair.login import RepairKeyPair, open_executor
+from sappers.provisioner.repair.restore import restore_host
 from sappers.security.repair_authority import create_repair_authority
 from tests.integration.ssh_server import ssh_server
 from tests.integration.test_executor import alive, eventually
@@ -79,7 +79,7 @@ def test_an_agent_that_died_is_started_again_and_one_that_hangs_is_replaced(
 def test_one_that_does_not_start_is_told_with_its_last_words(
     executor: Executor, start: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sappers.provisioner.restore_by_hand.START_SECONDS", 6.0)
+    monkeypatch.setattr("sappers.provisioner.repair.restore_by_hand.START_SECONDS", 6.0)
     Path(start[1], "broken").touch()
     Path(start[1], "agent.lock").write_text(json.dumps({"pid": os.getpid()}))
     finding, text = restore_host(executor, "r/1", lambda _: None, start)

@@ -15,7 +15,7 @@ from typing import Any
 from sappers.config import ControlHome
 from sappers.lab.lab import Lab
 from sappers.lab.record import load_record
-from sappers.provisioner.apt_proxy import AptProxy
+from sappers.provisioner.bootstrap.apt_proxy import AptProxy
 
 State = Mapping[str, Any]
 HOSTNAME = "twin"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sappers.model.repair import Credential, Finding
-    from sappers.provisioner.repair_login import RepairKeyPair
+    from sappers.provisioner.repair.login import RepairKeyPair
     from sappers.sidecar.guest import Guest
 
 ASK_AGAIN_SECONDS = 2.0
@@ -61,7 +61,7 @@ async def repair(leader: Leader, key: RepairKeyPair, credential: Credential) -> 
 
 
 def _make_key() -> RepairKeyPair:
-    from sappers.provisioner.repair_login import RepairKeyPair
+    from sappers.provisioner.repair.login import RepairKeyPair
 
     return RepairKeyPair()
 
@@ -72,8 +72,8 @@ def _repair(key: RepairKeyPair, credential: Credential, report: Any) -> tuple[Fi
 
     from sappers.errors import HostError, HostUnreachable
     from sappers.model.repair import Finding
-    from sappers.provisioner.repair_login import RepairTarget, open_executor
-    from sappers.provisioner.restore import restore_host
+    from sappers.provisioner.repair.login import RepairTarget, open_executor
+    from sappers.provisioner.repair.restore import restore_host
 
     login = credential.login
     if login is None:
@@ -105,7 +105,7 @@ def _repair(key: RepairKeyPair, credential: Credential, report: Any) -> tuple[Fi
 def _look(credential: Credential, report: Any) -> tuple[Finding, str]:
     """Of a host that nobody gave the cluster a key for, as much as shows from outside."""
     from sappers.model.repair import Finding
-    from sappers.provisioner.repair_login import knock
+    from sappers.provisioner.repair.login import knock
 
     place = f"{credential.address} port {credential.api_port}"
     report(f"the cluster has no key for its host; looking whether its agent answers at {place}")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sappers.provisioner.host_values import read_boolean
+from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.modules.spec import Argument, Module
 from sappers.provisioner.playbook.keywords import instead
 

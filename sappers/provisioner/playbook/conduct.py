@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sappers.errors import HostError, HostUnreachable
+from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.modules import control_step, step
 from sappers.provisioner.playbook import catalog, kept_files
 from sappers.provisioner.playbook.arguments import typed_arguments
-from sappers.provisioner.task_session import TaskSession
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.prepare import Call, Prepared

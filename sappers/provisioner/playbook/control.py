@@ -11,9 +11,9 @@ from typing import Any
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.source import Decrypt, Place, place_of
 from sappers.provisioner.playbook.templating import MISSING
 from sappers.provisioner.playbook.variables import Scope
+from sappers.provisioner.source import Decrypt, Place, place_of
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 _CHUNK_BYTES = 1024 * 1024

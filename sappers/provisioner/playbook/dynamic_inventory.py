@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import InventoryError
-from sappers.provisioner.inventory import Inventory
-from sappers.provisioner.inventory_tree import Origin, Setting, WrittenInventory
+from sappers.provisioner.inventory.inventory import Inventory
+from sappers.provisioner.inventory.tree import Origin, Setting, WrittenInventory
 from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.model import Task
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import InventoryError, PlaybookError
-from sappers.provisioner.host_values import Secret
-from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.inventory.host_values import Secret
+from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.hosts import HostLinks, local_host
@@ -24,8 +24,6 @@ from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
-from sappers.provisioner.playbook.source import Decrypt, Place, read_file
-from sappers.provisioner.playbook.source import Mapping as SourceMapping
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.track import HostState, Progress
 from sappers.provisioner.playbook.variables import (
@@ -35,6 +33,8 @@ from sappers.provisioner.playbook.variables import (
     make_scope,
     play_variables,
 )
+from sappers.provisioner.source import Decrypt, Place, read_file
+from sappers.provisioner.source import Mapping as SourceMapping
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.playbook.arguments import split_words
-from sappers.provisioner.playbook.source import Mapping, read_file, read_text
+from sappers.provisioner.source import Mapping, read_file, read_text
 
 
 def read_extra_vars(text: str) -> dict[str, Any]:

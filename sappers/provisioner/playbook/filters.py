@@ -23,7 +23,7 @@ from urllib.parse import unquote_plus, urlsplit
 import jinja2
 from ruamel.yaml import YAML
 
-from sappers.provisioner.host_values import read_boolean
+from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.playbook.collections import COLLECTION_FILTERS
 from sappers.provisioner.playbook.hashing import password_hash
 from sappers.provisioner.playbook.templating import Undefined, plain

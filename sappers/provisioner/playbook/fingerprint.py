@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.playbook.model import Play
-from sappers.provisioner.playbook.source import Place
+from sappers.provisioner.source import Place
 
 _LEFT_OUT = ("loader",)
 

@@ -15,11 +15,11 @@ from sappers.provisioner.playbook.model import Inherited, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepare import Item, Prepared, failure
 from sappers.provisioner.playbook.segments import selected
-from sappers.provisioner.playbook.source import Mapping as SourceMapping
-from sappers.provisioner.playbook.source import read_file
 from sappers.provisioner.playbook.templating import MISSING
 from sappers.provisioner.playbook.track import HostState
 from sappers.provisioner.playbook.variables import HostFacts
+from sappers.provisioner.source import Mapping as SourceMapping
+from sappers.provisioner.source import read_file
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun

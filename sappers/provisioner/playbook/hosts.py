@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from sappers.errors import HostError, HostOffline
-from sappers.provisioner.connection import Connection
-from sappers.provisioner.host import Host
-from sappers.provisioner.host_values import Secret
-from sappers.provisioner.local_connection import LocalConnection
+from sappers.provisioner.connection.local import LocalConnection
+from sappers.provisioner.connection.ssh import Connection
+from sappers.provisioner.executor.raw_command import RawCommand
+from sappers.provisioner.executor.task_session import TaskSession
+from sappers.provisioner.inventory.host import Host
+from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.modules.step import Completed
-from sappers.provisioner.raw_command import RawCommand
-from sappers.provisioner.task_session import TaskSession
 
 CLOSED_AT_ONCE = 16
 

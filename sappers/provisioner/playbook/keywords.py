@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-from sappers.provisioner.playbook.source import Mapping as SourceMapping
+from sappers.provisioner.source import Mapping as SourceMapping
 
 # Handed down: of these the nearest counts.
 SETTINGS = frozenset(

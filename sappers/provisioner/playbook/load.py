@@ -16,7 +16,7 @@ from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_node
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task, VarsPrompt
 from sappers.provisioner.playbook.roles import RoleFiles
 from sappers.provisioner.playbook.segments import tasks_in
-from sappers.provisioner.playbook.source import Decrypt, Items, Mapping, Place, place_of, read_file
+from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of, read_file
 
 IMPORTS_MAX = 50
 _PLAYBOOK_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")

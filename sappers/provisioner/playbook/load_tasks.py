@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sappers.provisioner.become import method_named
+from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.playbook import catalog, keywords
 from sappers.provisioner.playbook.arguments import (
     ArgumentError,
@@ -20,7 +20,7 @@ from sappers.provisioner.playbook.arguments import (
 )
 from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
-from sappers.provisioner.playbook.source import Items, Mapping, Place, Text, place_of
+from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
 
 
 class Importer(Protocol):

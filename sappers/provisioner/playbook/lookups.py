@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sappers.provisioner.playbook.collections import subelements
-from sappers.provisioner.playbook.source import Place
 from sappers.provisioner.playbook.templating import MISSING
+from sappers.provisioner.source import Place
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.variables import Scope

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.model import Inherited
 from sappers.provisioner.playbook.options import RunOptions
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sappers.provisioner.playbook.source import Place
+from sappers.provisioner.source import Place
 
 Vars = Mapping[str, Any]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sappers.errors import HostError
-from sappers.provisioner.inventory import Host, Inventory
+from sappers.provisioner.executor.task_session import TaskSession
+from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.playbook import catalog, magic
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
@@ -24,7 +25,6 @@ from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Tas
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepare import Prepared, Preparer
 from sappers.provisioner.playbook.segments import cut, selected
-from sappers.provisioner.playbook.source import Decrypt, Place
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.templating import NeedsOthers, Templates
 from sappers.provisioner.playbook.track import HostState, HostTrack, Progress
@@ -36,7 +36,7 @@ from sappers.provisioner.playbook.variables import (
     as_source,
     make_scope,
 )
-from sappers.provisioner.task_session import TaskSession
+from sappers.provisioner.source import Decrypt, Place
 
 
 class Watcher(Protocol):

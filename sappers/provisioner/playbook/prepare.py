@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.become import method_named
+from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.modules import async_status
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
@@ -21,9 +21,9 @@ from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.lookups import Lookups
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.source import Decrypt, Text
 from sappers.provisioner.playbook.templating import OMIT
 from sappers.provisioner.playbook.variables import Scope
+from sappers.provisioner.source import Decrypt, Text
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.playbook.source import Decrypt, Mapping, Place, read_file
+from sappers.provisioner.source import Decrypt, Mapping, Place, read_file
 
 _EXTENSIONS = (".yml", ".yaml", "")
 SYSTEM_FOLDERS = ("~/.ansible/roles", "/usr/share/ansible/roles", "/etc/ansible/roles")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.playbook.source import read_text
+from sappers.provisioner.source import read_text
 
 # What is shorter is looked for as a whole text only: it is in other texts by accident.
 _PART_LENGTH_MIN = 4

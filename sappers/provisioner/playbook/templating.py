@@ -18,7 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.arguments import is_template
-from sappers.provisioner.playbook.source import Place, Text, place_of
+from sappers.provisioner.source import Place, Text, place_of
 
 MISSING = object()
 SCOPE = " scope"  # no name that a template could write

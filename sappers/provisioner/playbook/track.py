@@ -26,9 +26,9 @@ from sappers.provisioner.playbook.judge import (
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.prepare import Call, Item, Prepared, Preparer, failure
-from sappers.provisioner.playbook.source import place_of
 from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
+from sappers.provisioner.source import place_of
 
 
 class Surroundings(Reach, Protocol):

@@ -10,9 +10,9 @@ from typing import Any
 import immutables
 
 from sappers.provisioner.playbook.model import Inherited, Play, Vars
-from sappers.provisioner.playbook.source import Items, Place, Text
-from sappers.provisioner.playbook.source import Mapping as SourceMapping
 from sappers.provisioner.playbook.templating import MISSING, NotYetKnown, Templates
+from sappers.provisioner.source import Items, Place, Text
+from sappers.provisioner.source import Mapping as SourceMapping
 
 NO_PLACE = Place("(variables)")
 _FACT = "ansible_"

@@ -15,7 +15,7 @@ DPKG_SECONDS = 30
 
 
 def gather(disk_paths: list[str], packages: list[str]) -> dict[str, Any]:
-    """All facts; names as in `sappers.provisioner.facts.Facts`."""
+    """All facts; names as in `sappers.provisioner.executor.facts.Facts`."""
     release = _os_release()
     cpu = _text("/proc/cpuinfo")
     return {

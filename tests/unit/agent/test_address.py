@@ -4,7 +4,7 @@ import pytest
 
 from sappers.agent.address import AUTO, is_local, own_address
 from sappers.errors import ConfigError
-from sappers.provisioner.seed import ADDRESS_BY_DHCP
+from sappers.provisioner.bootstrap.seed import ADDRESS_BY_DHCP
 
 
 def test_a_local_address_is_kept() -> None:

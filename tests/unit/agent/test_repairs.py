@@ -32,7 +32,7 @@ from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.refusal import RefusalKind
 from sappers.model.repair import Answer, Claim, Finding, RepairStatus, ReportedStep
 from sappers.ports import Applied
-from sappers.provisioner.repair_login import RepairKeyPair
+from sappers.provisioner.repair.login import RepairKeyPair
 from sappers.security.repair_authority import (
     SealedRepairSigner,
     create_repair_authority,

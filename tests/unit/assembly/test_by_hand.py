@@ -17,7 +17,7 @@ from sappers.assembly.by_hand import (
 from sappers.cli.session import endpoints_of
 from sappers.config import AgentSettings, StateFolder
 from sappers.errors import ConfigError, IdentityError
-from sappers.provisioner.cluster_record import load_record
+from sappers.provisioner.control.record import load_record
 from sappers.security.identity import load_identity
 
 HERE = "127.0.0.1"

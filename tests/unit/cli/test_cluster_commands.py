@@ -20,7 +20,7 @@ from sappers.model.allocation import AllocationStatus
 from sappers.model.event import Event
 from sappers.model.image import Blob, Manifest, MicrovmBoot
 from sappers.model.view import MemberView
-from sappers.provisioner.cluster_record import (
+from sappers.provisioner.control.record import (
     ClusterRecord,
     RecordedMember,
     last_cluster_name,

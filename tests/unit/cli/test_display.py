@@ -19,10 +19,10 @@ from sappers.cli.display import (
 from sappers.cli.ending import show_error
 from sappers.cli.exit_codes import ExitCode
 from sappers.errors import HostUnfit, HostUnreachable, NoQuorum, SappersError
-from sappers.provisioner.bootstrap_playbook import load_plays, titles
+from sappers.provisioner.bootstrap.plan import ClusterPlan, PlannedMember
+from sappers.provisioner.bootstrap.playbook import load_plays, titles
+from sappers.provisioner.bootstrap.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
 from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
-from sappers.provisioner.plan import ClusterPlan, PlannedMember
-from sappers.provisioner.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
 
 DEAD = HostUnreachable("lab3", "no answer in time", hint="is it up?")
 RECAP = Recap(

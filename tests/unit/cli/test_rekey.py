@@ -15,7 +15,7 @@ from sappers.cli.rekey import replace_gossip_key
 from sappers.errors import ApiError, ConfigError, IdentityError
 from sappers.model.gossip_keys import GossipKeys
 from sappers.model.member import MemberState
-from sappers.provisioner.control_identity import (
+from sappers.provisioner.control.identity import (
     create_gossip_key,
     load_gossip_keys,
     save_gossip_keys,

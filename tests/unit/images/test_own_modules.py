@@ -35,9 +35,9 @@ def test_a_wheel_comes_with_all_it_depends_on_and_nothing_else() -> None:
 
 
 def test_modules_bring_what_they_import_of_sappers_and_packages_all_of_their_sources() -> None:
-    named = ("sappers.provisioner.restore", "sappers.provisioner.remote")
+    named = ("sappers.provisioner.repair.restore", "sappers.provisioner.remote")
     places = [place for place, _ in own_modules(named)]
-    assert "sappers/provisioner/executor.py" in places
+    assert "sappers/provisioner/executor/executor.py" in places
     assert "sappers/model/repair.py" in places
     assert "sappers/__init__.py" in places
     assert not any("inventory" in place or "host_values" in place for place in places)

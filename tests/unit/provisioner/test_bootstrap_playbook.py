@@ -12,20 +12,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.unit.provisioner.control.test_control_identity import hub
+from tests.unit.provisioner.bootstrap.test_fitness import FIT
 
 from sappers.errors import HostError, PlaybookError
-from sappers.provisioner.bootstrap_playbook import load_plays, titles
-from sappers.provisioner.control_identity import ControlIdentity, ensure_control_identity
-from sappers.provisioner.host_plays import HostPlays
-from sappers.provisioner.inventory import load_inventory
-from sappers.provisioner.local_connection import LocalConnection
-from sappers.provisioner.member_values import MemberValues
+from sappers.provisioner.bootstrap.host_plays import HostPlays
+from sappers.provisioner.bootstrap.member_values import MemberValues
+from sappers.provisioner.bootstrap.plan import ClusterPlan, PlannedMember
+from sappers.provisioner.bootstrap.playbook import load_plays, titles
+from sappers.provisioner.bootstrap.settled import Settled
+from sappers.provisioner.connection.local import LocalConnection
+from sappers.provisioner.control.identity import ControlIdentity, ensure_control_identity
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK, PLAYBOOKS
-from sappers.provisioner.plan import ClusterPlan, PlannedMember
 from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.settled import Settled
-from tests.unit.provisioner.test_control_identity import hub
-from tests.unit.provisioner.test_fitness import FIT
 
 PLAN = ClusterPlan("lab", (PlannedMember("a", "10.0.0.1", voter_tag=True),))
 

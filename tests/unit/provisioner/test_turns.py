@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from sappers.provisioner.turns import Turns
+from sappers.provisioner.bootstrap.turns import Turns
 
 
 def test_who_has_no_patience_goes_on_beside():

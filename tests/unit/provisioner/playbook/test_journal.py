@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sappers.errors import JournalError
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine, RunReport
 from sappers.provisioner.playbook.journal import Journal, read_standing, refuse_if_running
 from sappers.provisioner.playbook.ledger import Ledger

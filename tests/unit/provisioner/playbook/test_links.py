@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from sappers.errors import HostError, HostUnreachable
-from sappers.provisioner.host import Host
+from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.playbook.hosts import HostLink, local_host
 
 

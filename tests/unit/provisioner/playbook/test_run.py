@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.inventory import load_inventory
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.engine import Engine
 from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.playbook.options import RunOptions
@@ -72,7 +72,7 @@ def test_what_a_failed_batch_would_have_set_is_not_set(run: Run) -> None:
 def test_tasks_on_one_hosts_own_files_go_in_one_request(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sappers.provisioner.task_session import TaskSession
+    from sappers.provisioner.executor.task_session import TaskSession
 
     sizes: list[int] = []
     ask = TaskSession.run
@@ -171,7 +171,7 @@ def test_assert_takes_one_condition_with_commas(run: Run) -> None:
 def test_a_hosts_facts_do_not_say_how_hosts_are_reached(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sappers.provisioner.task_session import TaskSession
+    from sappers.provisioner.executor.task_session import TaskSession
 
     ask = TaskSession.run
     steering = [

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.functions import make_templates
-from sappers.provisioner.playbook.source import Place, Text
 from sappers.provisioner.playbook.templating import NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope, as_source
+from sappers.provisioner.source import Place, Text
 
 TEMPLATES = make_templates()
 PLACE = Place("play.yml", 7, 3)

@@ -1,0 +1,1 @@
+"""From bare hosts to a cluster: plan, phases, and the wait until it is true."""

@@ -1,0 +1,1 @@
+"""How commands reach a host: over SSH, or as a child process on this machine."""

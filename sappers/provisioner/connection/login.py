@@ -1,0 +1,258 @@
+"""Logs in to one SSH server, its host key checked; a failure becomes a cause and a remedy."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shlex
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import paramiko
+from fabric import Config
+from fabric import Connection as FabricConnection
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    BadAuthenticationType,
+    ChannelException,
+    IncompatiblePeer,
+    PasswordRequiredException,
+    SSHException,
+)
+
+from sappers.errors import HostOffline, HostUnreachable
+from sappers.provisioner.connection.known_hosts import (
+    KnownKey,
+    Verdict,
+    fingerprint,
+    judge,
+    keys_for,
+    lookup_name,
+    remember,
+)
+from sappers.provisioner.connection.ssh_config import Endpoint
+
+LOG_CHANNEL = "sappers.ssh"
+# A peer that vanished is noticed after about 20 s, even while nothing is sent.
+KEEPALIVE_SECONDS = 5
+KEEPALIVE_PROBES = 3
+SILENCE_MAX_SECONDS = 20
+_NOBODY_THERE = (
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+    errno.ETIMEDOUT,
+)
+# Authenticated encryption first: it is the fastest that paramiko has.
+CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+
+def log_in(
+    host: str, endpoint: Endpoint, gateway: FabricConnection | None, timeout_seconds: float
+) -> FabricConnection:
+    """Connect to one server, through `gateway` if given, and log in.
+
+    Args:
+        host: The inventory's name of the host that this is for, as errors call it.
+
+    Raises:
+        HostUnreachable: It could not be had; says why and what to do.
+    """
+    silence_library_logs()
+    name = lookup_name(endpoint.address, endpoint.port)
+    known = keys_for(name, endpoint.known_hosts)
+    connection = FabricConnection(
+        endpoint.address,
+        user=endpoint.user,
+        port=endpoint.port,
+        config=Config(ssh_config=paramiko.SSHConfig(), lazy=True),
+        gateway=gateway,
+        connect_kwargs=_login_arguments(endpoint, known, timeout_seconds),
+    )
+    connection.client.set_missing_host_key_policy(_HostKeyCheck(host, endpoint, known))
+    connection.client.set_log_channel(LOG_CHANNEL)
+    try:
+        if gateway is None:
+            connection.connect_kwargs["sock"] = _dial(endpoint, timeout_seconds)
+        connection.open()
+    except HostUnreachable:
+        connection.client.close()
+        raise
+    except Exception as error:  # the library raises many kinds; a person gets one
+        connection.client.close()
+        raise _explain(host, endpoint, error) from error
+    return connection
+
+
+def silence_library_logs() -> None:
+    """What the library would print (tracebacks too) reaches people as errors instead."""
+    for name in ("paramiko", LOG_CHANNEL):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+
+
+def _login_arguments(
+    endpoint: Endpoint, known: tuple[KnownKey, ...], timeout_seconds: float
+) -> dict[str, Any]:
+    password = endpoint.password.reveal() if endpoint.password else None
+    return {
+        "key_filename": [str(path) for path in endpoint.identity_files],
+        "password": password,
+        "timeout": timeout_seconds,
+        "banner_timeout": timeout_seconds,
+        "auth_timeout": timeout_seconds * 2,
+        "channel_timeout": timeout_seconds,
+        "transport_factory": _transport_factory({key.kind for key in known}),
+    }
+
+
+def _transport_factory(known_kinds: set[str]) -> Callable[..., paramiko.Transport]:
+    """Makes transports that prefer fast ciphers, and kinds of host keys that we know."""
+
+    def make(sock: Any, **options: Any) -> paramiko.Transport:
+        transport = paramiko.Transport(sock, **options)
+        security = transport.get_security_options()
+        ciphers = security.ciphers
+        first = [cipher for cipher in CIPHERS_FIRST if cipher in ciphers]
+        security.ciphers = (*first, *(cipher for cipher in ciphers if cipher not in first))
+        kinds = set(known_kinds)
+        if "ssh-rsa" in kinds:
+            kinds |= {"rsa-sha2-512", "rsa-sha2-256"}  # the same keys, signing better
+        security.key_types = sorted(security.key_types, key=lambda kind: kind not in kinds)
+        return transport
+
+    return make
+
+
+def _dial(endpoint: Endpoint, timeout_seconds: float) -> socket.socket:
+    stream = socket.create_connection((endpoint.address, endpoint.port), timeout_seconds)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MAX_SECONDS * 1000)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
+    """Judges every host key: the client is given no keys of its own, so it asks for each."""
+
+    def __init__(self, host: str, endpoint: Endpoint, known: tuple[KnownKey, ...]) -> None:
+        self._host = host
+        self._endpoint = endpoint
+        self._known = known
+
+    def missing_host_key(
+        self,
+        client: paramiko.SSHClient,  # noqa: ARG002 - the library's signature
+        hostname: str,
+        key: paramiko.PKey,
+    ) -> None:
+        kind, raw = key.get_name(), key.asbytes()
+        verdict = judge(self._known, kind, raw)
+        if verdict is Verdict.KNOWN:
+            return
+        if verdict is Verdict.UNKNOWN and self._endpoint.accept_new:
+            self._remember(hostname, kind, raw)
+            return
+        raise self._error(verdict, hostname, f"{kind} {fingerprint(raw)}", kind)
+
+    def _remember(self, name: str, kind: str, raw: bytes) -> None:
+        path = self._endpoint.known_hosts[0]
+        try:
+            remember(path, name, kind, raw)
+        except OSError as error:
+            raise HostUnreachable(
+                self._host,
+                f"its new host key cannot be written to {path}: {error.strerror}",
+                hint="make the file writable, or set UserKnownHostsFile to one that is",
+            ) from error
+
+    def _error(self, verdict: Verdict, name: str, shown: str, kind: str) -> HostUnreachable:
+        endpoint = self._endpoint
+        file = shlex.quote(str(endpoint.known_hosts[0]))
+        scan = f"ssh-keyscan -p {endpoint.port} {shlex.quote(endpoint.address)} >> {file}"
+        if verdict is Verdict.UNKNOWN:
+            return HostUnreachable(
+                self._host,
+                f"the host key of {name} is not known: {shown}",
+                hint=f"compare the fingerprint with the host's own, then run: {scan}",
+            )
+        if verdict is Verdict.REVOKED:
+            return HostUnreachable(self._host, f"the host key of {name} is revoked: {shown}")
+        old = next(key for key in self._known if key.kind == kind)
+        forget = f"ssh-keygen -f {shlex.quote(str(old.path))} -R {shlex.quote(name)}"
+        return HostUnreachable(
+            self._host,
+            f"the host key of {name} has changed: it is {shown}, and {old.path}:{old.line} holds "
+            "another; someone may sit in between",
+            hint=f"if the host was installed anew, run: {forget} && {scan}",
+        )
+
+
+def _explain(host: str, endpoint: Endpoint, error: Exception) -> HostUnreachable:
+    """The one error that a person gets for whatever the library raised."""
+    place = lookup_name(endpoint.address, endpoint.port)
+    message, hint = _cause(endpoint, error)
+    kind = HostOffline if _is_offline(error) else HostUnreachable
+    return kind(host, f"{place}: {message}", hint=hint)
+
+
+def _is_offline(error: Exception) -> bool:
+    """Whether nobody answered, rather than somebody who refuses."""
+    if isinstance(error, ChannelException | TimeoutError | ConnectionRefusedError):
+        return True
+    return isinstance(error, OSError) and error.errno in _NOBODY_THERE
+
+
+def _cause(endpoint: Endpoint, error: Exception) -> tuple[str, str | None]:
+    """What went wrong, and what to do about it."""
+    if isinstance(error, AuthenticationException):
+        return _login_cause(endpoint, error)
+    if isinstance(error, socket.gaierror):
+        return "the name cannot be resolved", "set ansible_host to an address"
+    if isinstance(error, ChannelException):
+        return (
+            f"the jump host cannot reach it: {error.text}",
+            "check ProxyJump, and the address as seen from there",
+        )
+    if isinstance(error, TimeoutError):
+        return "no answer in time", "is the host up, and port 22 (or ansible_port) open to you?"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there", "is sshd running? Is ansible_port right?"
+    if isinstance(error, IncompatiblePeer):
+        return f"no encryption in common: {error}", "a newer OpenSSH is needed there"
+    if isinstance(error, EOFError | ConnectionResetError) or "banner" in str(error):
+        return (
+            "the connection was closed, or is no SSH",
+            "is it an sshd, and does it take more logins (MaxStartups)?",
+        )
+    if isinstance(error, OSError):
+        return error.strerror or str(error), "is the host up, and its address right?"
+    if isinstance(error, SSHException):
+        return f"SSH failed: {error}", None
+    return f"SSH failed: {error!r}", "is a private key file damaged?"
+
+
+def _login_cause(endpoint: Endpoint, error: AuthenticationException) -> tuple[str, str]:
+    user = endpoint.user
+    if isinstance(error, PasswordRequiredException):
+        return "a private key has a passphrase", "add it to an agent first: ssh-add FILE"
+    if isinstance(error, BadAuthenticationType):
+        allowed = ", ".join(error.allowed_types)
+        return (
+            f"user {user} is refused; the host lets in by {allowed} only",
+            "set ansible_user, and ansible_ssh_private_key_file or ansible_password",
+        )
+    files = ", ".join(str(path) for path in endpoint.identity_files)
+    tried = [f"key {files}" if files else "", "the agent's keys and ~/.ssh/id_*"]
+    tried.append("the password" if endpoint.password else "")
+    return (
+        f"user {user} is refused with {', '.join(word for word in tried if word)}",
+        f"check ansible_user, and put your public key into ~{user}/.ssh/authorized_keys there",
+    )

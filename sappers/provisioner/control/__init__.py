@@ -1,0 +1,1 @@
+"""What the control machine keeps of a cluster."""

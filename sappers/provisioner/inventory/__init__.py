@@ -1,0 +1,1 @@
+"""Which hosts there are, with which groups and variables; in every form that Ansible reads."""

@@ -1,0 +1,137 @@
+"""Variables of one host: templates rendered, types checked, errors where the variable is set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from sappers.errors import InventoryError
+from sappers.provisioner.inventory.tree import Origin, Settings
+
+T = TypeVar("T")
+
+_TRUE = frozenset({"y", "yes", "on", "1", "true", "t"})
+_FALSE = frozenset({"n", "no", "off", "0", "false", "f"})
+_TEMPLATE_DEPTH_MAX = 10
+
+
+class Secret:
+    """A password that no log, repr or traceback shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The password itself; for the one place that hands it to SSH or sudo."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.reveal() == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def read_boolean(value: Any) -> bool:
+    """A boolean as Ansible reads it: `yes`, `on`, `true`, `1` and so on, in any case.
+
+    Raises:
+        ValueError: It is none.
+    """
+    text = str(value).strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise ValueError(f"{value!r} is neither yes nor no")
+    return text in _TRUE
+
+
+class HostValues:
+    """The effective variables of one host."""
+
+    def __init__(
+        self, name: str, groups: tuple[str, ...], settings: Settings, inventory: Path
+    ) -> None:
+        self._host = name
+        self._settings = settings
+        self._inventory = inventory.absolute()
+        self._context = {key: setting.value for key, setting in settings.items()} | {
+            "inventory_hostname": name,
+            "inventory_hostname_short": name.split(".", 1)[0],
+            "inventory_dir": str(self._inventory.parent),
+            "inventory_file": str(self._inventory),
+            "group_names": sorted(set(groups) - {"all", "ungrouped"}),
+        }
+
+    def wrong(self, name: str, message: str) -> InventoryError:
+        """An error where the variable is set, to raise."""
+        place = self._settings[name].origin if name in self._settings else Origin(self._place)
+        return place.error(f"{name} of host {self._host}: {message}")
+
+    @property
+    def _place(self) -> str:
+        return str(self._inventory)
+
+    def read(self, reader: Callable[[Any], T], *names: str) -> T | None:
+        """The last of the variables that is set, through `reader`; None when none is.
+
+        Raises:
+            InventoryError: `reader` raised ValueError, or a template cannot be rendered.
+        """
+        for name in reversed(names):
+            setting = self._settings.get(name)
+            if setting is not None and setting.value is not None:
+                try:
+                    return reader(self._rendered(setting.value))
+                except ValueError as error:
+                    raise self.wrong(name, str(error)) from error
+        return None
+
+    def text(self, *names: str) -> str | None:
+        """The last of the variables that is set, as text; None when none is."""
+        return self.read(_text, *names)
+
+    def secret(self, *names: str) -> Secret | None:
+        """As `text`, hidden."""
+        text = self.text(*names)
+        return None if text is None else Secret(text)
+
+    def public(self, *, secrets: tuple[str, ...]) -> Mapping[str, Any]:
+        """All variables, those named in `secrets` hidden; a template that needs more stays."""
+        shown: dict[str, Any] = {}
+        for name, setting in self._settings.items():
+            try:
+                value = self._rendered(setting.value)
+            except ValueError:
+                value = setting.value
+            shown[name] = Secret(str(value)) if name in secrets else value
+        return shown
+
+    def _rendered(self, value: Any) -> Any:
+        """A text's template, rendered until nothing is left to render."""
+        environment = SandboxedEnvironment(undefined=StrictUndefined)
+        for _ in range(_TEMPLATE_DEPTH_MAX):
+            if not (isinstance(value, str) and "{{" in value):
+                return value
+            try:
+                value = environment.from_string(value).render(self._context)
+            except Exception as error:  # a template may compute anything, and fail in any way
+                raise ValueError(f"the template cannot be rendered: {error}") from error
+        raise ValueError("the template refers to itself")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (str, int, float)):
+        text = str(value)
+        if all(character.isprintable() for character in text):
+            return text
+    raise ValueError("expected a text without control characters")

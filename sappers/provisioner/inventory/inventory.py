@@ -1,0 +1,302 @@
+"""The inventory: which hosts there are, in which groups, with which variables."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sappers.errors import InventoryError
+from sappers.provisioner.inventory.host import Host, build_host
+from sappers.provisioner.inventory.host_values import Secret
+from sappers.provisioner.inventory.ini import read_ini
+from sappers.provisioner.inventory.patterns import select_hosts
+from sappers.provisioner.inventory.ranges import expand_host_pattern
+from sappers.provisioner.inventory.ssh_options import SshOptions
+from sappers.provisioner.inventory.tree import (
+    Origin,
+    Setting,
+    Settings,
+    WrittenGroup,
+    WrittenInventory,
+)
+from sappers.provisioner.inventory.variable_files import read_settings
+from sappers.provisioner.inventory.yaml import read_yaml
+from sappers.provisioner.source import Decrypt
+
+__all__ = ["Group", "Host", "Inventory", "Secret", "SshOptions", "load_inventory"]
+
+STDIN = "-"
+_NAMES_SHOWN_MAX = 40
+_YAML_SUFFIXES = (".yml", ".yaml", ".json")
+_YAML_KEY = re.compile(r"[\w.\"'-]+:(\s+\S.*)?")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A named set of hosts.
+
+    Attributes:
+        hosts: Names of its own hosts and of its children's, in inventory order.
+        variables: What its own `vars` and `group_vars/` say, without the parents', as written.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    children: tuple[str, ...]
+    variables: Mapping[str, Any] = field(repr=False, hash=False)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What an inventory is made of, to make it again with what is beside a playbook."""
+
+    path: Path
+    folder: Path | None
+    written: WrittenInventory
+    decrypt: Decrypt | None
+    over: Settings
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All hosts and groups of one inventory, `all` and `ungrouped` included."""
+
+    hosts: tuple[Host, ...]
+    groups: Mapping[str, Group] = field(hash=False)
+    source: _Source = field(repr=False, hash=False)
+
+    @property
+    def path(self) -> Path:
+        """Its file; else what it is called."""
+        return self.source.path
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its file is; None without a file."""
+        return self.source.folder
+
+    @property
+    def written(self) -> WrittenInventory:
+        """What the source itself says."""
+        return self.source.written
+
+    def beside(self, playbook: Path) -> Inventory:
+        """With the `group_vars/` and `host_vars/` of a playbook's folder over its own.
+
+        Raises:
+            InventoryError: A file there is wrong.
+        """
+        there = any((playbook / name).is_dir() for name in ("group_vars", "host_vars"))
+        own = self.folder is not None and self.folder.absolute() == playbook.absolute()
+        if not there or own:
+            return self
+        return _built(self.source, playbook)
+
+    def rewritten(self, written: WrittenInventory) -> Inventory:
+        """With other hosts and groups.
+
+        Raises:
+            InventoryError: A host's variables make no sense.
+        """
+        return _built(replace(self.source, written=written))
+
+    def select(self, limit: str | None) -> tuple[Host, ...]:
+        """The hosts that Ansible's host pattern names, in inventory order; None: all.
+
+        Raises:
+            InventoryError: A part of the pattern names nothing; says which names exist.
+        """
+        if limit is None:
+            return self.hosts
+        names = [host.name for host in self.hosts]
+        try:
+            chosen = select_hosts(
+                limit, names, {name: group.hosts for name, group in self.groups.items()}
+            )
+        except ValueError as error:
+            raise InventoryError(
+                f"host pattern {limit!r}: {error}",
+                path=str(self.path),
+                hint=f"hosts: {_listed(names)}; groups: {_listed(list(self.groups))}",
+            ) from error
+        return tuple(host for host in self.hosts if host.name in chosen)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN_MAX])
+    return f"{shown}, …" if len(names) > _NAMES_SHOWN_MAX else shown or "none"
+
+
+def load_inventory(
+    source: Path | str,
+    decrypt: Decrypt | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Inventory:
+    """Read an inventory as Ansible does, with `group_vars/` and `host_vars/` beside it.
+
+    Args:
+        source: A file, INI or YAML; or `host1,host2,`; or `-`, which is read from stdin.
+        decrypt: Opens Vault's envelopes in YAML; raises ValueError.
+        extra: Variables of `-e`: those of connections (`ansible_…`) are over all others.
+
+    Raises:
+        InventoryError: It cannot be read as meant; carries file, line and column.
+    """
+    over = {
+        name: Setting(value, Origin("(-e)"))
+        for name, value in (extra or {}).items()
+        if name.startswith("ansible_")
+    }
+    text = str(source)
+    if text == STDIN:
+        content = _decoded(sys.stdin.buffer.read(), Origin("(stdin)"))
+        return parse_inventory(content, decrypt, over)
+    path = Path(source)
+    if "," in text and not path.exists():
+        return _built(_Source(path, None, _listed_hosts(text), decrypt, over))
+    return _built(_Source(path, path.parent, _read_written(path, decrypt), decrypt, over))
+
+
+def parse_inventory(
+    text: str, decrypt: Decrypt | None = None, over: Settings | None = None
+) -> Inventory:
+    """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
+    path = Path("(stdin)")
+    read = read_yaml if looks_like_yaml(text) else _read_ini
+    return _built(_Source(path, None, read(text, str(path), decrypt), decrypt, over or {}))
+
+
+def looks_like_yaml(text: str) -> bool:
+    """Whether a text whose name tells nothing is YAML (or JSON), by its first line with words."""
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and line[0] not in "#;"), "")
+    return first.startswith(("---", "{", "%YAML")) or bool(_YAML_KEY.fullmatch(first))
+
+
+def _read_written(path: Path, decrypt: Decrypt | None) -> WrittenInventory:
+    text = _read_text(path)
+    if text.startswith("#!") and os.access(path, os.X_OK):
+        raise Origin(str(path), 1, 1).error(
+            "it is a program, and programs are not run for inventories",
+            hint=f"{path} --list | sappers-deploy … -i -",
+        )
+    is_yaml = path.suffix in _YAML_SUFFIXES or (not path.suffix and looks_like_yaml(text))
+    return read_yaml(text, str(path), decrypt) if is_yaml else read_ini(text, str(path))
+
+
+def _read_ini(text: str, path: str, decrypt: Decrypt | None) -> WrittenInventory:
+    del decrypt  # nothing in an INI file is encrypted
+    return read_ini(text, path)
+
+
+def _listed_hosts(text: str) -> WrittenInventory:
+    written = WrittenInventory()
+    for pattern in filter(None, (part.strip() for part in text.split(","))):
+        origin = Origin(text)
+        try:
+            names, port = expand_host_pattern(pattern)
+        except ValueError as error:
+            raise origin.error(str(error)) from error
+        written.add_hosts("ungrouped", names, port, {}, origin)
+    return written
+
+
+def _built(source: _Source, playbook: Path | None = None) -> Inventory:
+    """The inventory with the variables beside it, and beside a playbook."""
+    written, decrypt = source.written, source.decrypt
+    folders = [one for one in (source.folder, playbook) if one is not None]
+    beside = [
+        {name: read_settings(one / "group_vars", name, decrypt) for name in written.groups}
+        for one in folders
+    ]
+    members = {name: _hosts_of(written, name) for name in written.groups}
+    ranks = _ranks(written)
+
+    def settings_of(host: str) -> Settings:
+        groups = sorted((one for one in members if host in members[one]), key=ranks.__getitem__)
+        merged: Settings = {}
+        for group in groups:
+            merged |= written.groups[group].settings
+        for group in groups[:1]:  # `all`
+            for files in beside:
+                merged |= files[group]
+        for files in beside:
+            for group in groups[1:]:
+                merged |= files[group]
+        merged |= written.hosts[host]
+        for one in folders:
+            merged |= read_settings(one / "host_vars", host, decrypt)
+        return merged | source.over
+
+    hosts = tuple(
+        build_host(
+            name,
+            tuple(one for one in members if name in members[one]),
+            settings_of(name),
+            source.path,
+        )
+        for name in members["all"]
+    )
+
+    def group_of(name: str, group: WrittenGroup) -> Group:
+        settings = dict(group.settings)
+        for files in beside:
+            settings |= files[name]
+        variables = {key: setting.value for key, setting in settings.items()}
+        return Group(name, tuple(members[name]), tuple(group.children), variables)
+
+    groups = {name: group_of(name, group) for name, group in written.groups.items()}
+    return Inventory(hosts, groups, source)
+
+
+def _hosts_of(written: WrittenInventory, group: str) -> dict[str, None]:
+    return {
+        host: None for name in written.descendants(group) for host in written.groups[name].hosts
+    }
+
+
+def _ranks(written: WrittenInventory) -> dict[str, tuple[int, int, str]]:
+    """What groups are sorted by: distance from `all` by the longest way, priority, name."""
+    depths = dict.fromkeys(written.groups, 0)
+    pending = ["all"]
+    for parent in pending:
+        for child in written.groups[parent].children:
+            if depths[child] <= depths[parent]:
+                depths[child] = depths[parent] + 1
+                pending.append(child)
+    return {name: (depths[name], group.priority, name) for name, group in written.groups.items()}
+
+
+def _read_text(path: Path) -> str:
+    origin = Origin(str(path))
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise origin.error(
+            f"the inventory cannot be read: {error.strerror}",
+            hint="give the path of an INI or YAML file, or names: `host1,host2,`",
+        ) from error
+    return _decoded(raw, origin)
+
+
+def _decoded(raw: bytes, origin: Origin) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return _decode_lines(raw, origin)
+
+
+def _decode_lines(raw: bytes, origin: Origin) -> str:
+    """Only comments may hold other bytes than UTF-8."""
+    lines = []
+    for number, line in enumerate(raw.splitlines(), start=1):
+        try:
+            lines.append("" if line[:1] in (b"#", b";") else line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise Origin(origin.path, number, error.start + 1).error("no UTF-8 text") from error
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""How a healer logs in to a host, and what it does there."""

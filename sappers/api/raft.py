@@ -28,10 +28,10 @@ async def put_voter(call: Call) -> Written:
     if member is None:
         raise ApiError(f"no member {call.path.id}", status=404, hint="sappers-deploy status")
     _require_leader(call)
-    if member.vote_is_damaged:
+    if member.vote_is_damaged:  # by gossip, which may say so for longer than the member itself
         raise ApiError(
             f"{member.name} has not put its damaged files away",
-            status=409,
+            status=503,
             hint=f"sappers-deploy raft reseed {member.name}",
         )
     address = f"{member.address}:{member.ports.raft}"

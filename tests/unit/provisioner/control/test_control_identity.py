@@ -6,7 +6,6 @@ import os
 import threading
 
 import pytest
-from tests.unit.provisioner.bootstrap.test_fitness import FIT
 
 from sappers.errors import IdentityError, LockHeld
 from sappers.provisioner.bootstrap.run import Meeting
@@ -17,6 +16,7 @@ from sappers.provisioner.control.identity import (
 )
 from sappers.provisioner.control.run_lock import describe_holder, run_lock
 from sappers.security.authority import create_request
+from tests.unit.provisioner.bootstrap.test_fitness import FIT
 
 
 def hub(cluster: str) -> HubSecrets:

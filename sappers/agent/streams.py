@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from sappers.decisions.hub import plan_moves
+from sappers.decisions.hub import plan_moves, votes_settled
 from sappers.decisions.streams import plan_streams
 from sappers.errors import SappersError
 from sappers.model.durable import KeepStream
@@ -73,8 +73,8 @@ class StreamKeeper:
             except SappersError as error:
                 failures = {"": error}
             self._say(failures)
-            moving = set(state.hub_servers) != set(state.electorate)
-            pause = _RETRY_SECONDS if failures or moving else _CHECK_SECONDS
+            settled = votes_settled(state, self.reading or HubReading())
+            pause = _CHECK_SECONDS if settled and not failures else _RETRY_SECONDS
             self._due, self._settled = now + pause, wanted
 
     async def _move(self, replicated: ReplicatedLog) -> Mapping[str, SappersError]:

@@ -65,6 +65,16 @@ def plan_moves(state: ClusterState, reading: HubReading) -> tuple[HubAction, ...
     return tuple(actions)
 
 
+def votes_settled(state: ClusterState, reading: HubReading) -> bool:
+    """Whether the hub's servers are the voters, and no other has a say about where streams are.
+
+    Until then it is looked at more often: who has a say and is gone counts against the hub's own
+    quorum, and the next loss may be the one too many.
+    """
+    servers, say = set(state.hub_servers), [member_of(name) for name in reading.peers]
+    return servers == set(state.electorate) and servers >= set(say) and len(set(say)) == len(say)
+
+
 def _is_gone(state: ClusterState, server: str) -> bool:
     member = state.members.get(server)
     return member is None or member.state in (MemberState.DEAD, MemberState.LEFT)

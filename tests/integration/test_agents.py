@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -51,7 +52,7 @@ def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents)
     follower, leading = agents.client_at("n4"), agents.client_at(leader)
     for port in range(9000, 9020):
         wanted = msgspec.structs.replace(wanted, guest_port=port)
-        leading.put_workload("waiting", wanted)
+        agents.insist("a write", partial(leading.put_workload, "waiting", wanted))
         consistency = "linearizable" if port % 2 else "local"  # the client says what it wrote
         (read,) = follower.workloads(consistency=consistency).workloads
         assert read.guest_port == port

@@ -17,7 +17,7 @@ from sappers.decisions.streams import GONE_SECONDS
 from sappers.errors import HubError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
-from sappers.model.hub import HubAction, HubReading
+from sappers.model.hub import ForgetServer, HubAction, HubReading
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
 from tests.integration.hubs import eventually
@@ -128,6 +128,35 @@ async def test_where_messages_are_is_not_known_while_streams_are_made(
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert known == [None, None]
+
+
+async def test_a_server_that_left_is_forgotten_as_soon_as_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    read = HubReading(peers={"m1": True, "m2": True})
+    acted: list[HubAction] = []
+
+    class Readable(Servers):
+        async def read(self, servers: Sequence[Member]) -> HubReading:
+            return read
+
+        async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
+            acted.append(action)
+
+    state = msgspec.structs.replace(world(set()), cluster_id="c1")
+    state = msgspec.structs.replace(state, electorate=("m1",), hub_servers=("m1",))
+    servers = (Member("m1", "m1", "", Ports(), Resources(1, 512), Accelerator("tcg", ""), "0"),)
+    clock = FixedClock()
+    keeper = StreamKeeper(Streams(), Readable(), lambda: servers, Hub(), clock, lambda: Log(state))
+    running = asyncio.create_task(keeper.run())
+    await eventually(lambda: keeper.reading is read, 5.0)
+    read = HubReading(peers={"m1": True, "m2": False})
+    clock.time += module._RETRY_SECONDS
+    await eventually(lambda: acted == [ForgetServer("m2")], 5.0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 def test_workloads_with_the_same_trouble_are_told_of_in_the_same_words() -> None:

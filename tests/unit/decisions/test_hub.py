@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.decisions.hub import plan_hub, plan_moves
+from sappers.decisions.hub import plan_hub, plan_moves, votes_settled
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import SetHub
 from sappers.model.hub import EvacuateServer, ForgetServer, HubReading, member_of, server_name
@@ -54,6 +54,16 @@ def test_a_dead_one_is_not_waited_for_and_forgotten() -> None:
     assert plan_moves(state, HubReading(peers=peers)) == (ForgetServer("m3"),)
     # One that belongs to the hub may come back.
     assert plan_moves(state, HubReading(peers=peers | {"m3": True, "m4": False})) == ()
+
+
+def test_nothing_is_settled_while_one_that_left_has_a_say_still() -> None:
+    state = world(("m1", "m2"), ("m1", "m2"))
+    assert votes_settled(state, HubReading())
+    assert votes_settled(state, HubReading(peers={"m1": True, "m2@3": False}))
+    # It ends in a moment, and is then forgotten; until it is, the hub needs one more of the others.
+    assert not votes_settled(state, HubReading(peers={"m1": True, "m2": True, "m3": True}))
+    assert not votes_settled(state, HubReading(peers={"m1": True, "m2": False, "m2@1": True}))
+    assert not votes_settled(world(("m1", "m2"), ("m1", "m2", "m3")), HubReading())
 
 
 def test_who_comes_back_has_another_name_and_the_old_one_is_forgotten() -> None:

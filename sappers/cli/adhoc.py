@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.play_options import (
+    AskBecomePass,
+    AskPass,
+    Become,
+    BecomeMethod,
+    BecomeUser,
+    Diff,
+    EventOutput,
+    ExtraVars,
+    SkipOffline,
+    VaultPasswordFile,
+)
 from sappers.cli.playbook import events_or_lines, extra_variables, finish
 from sappers.cli.session import Output
 
@@ -22,37 +34,18 @@ def adhoc(
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",
     limit: Limit = None,
-    become: Annotated[bool, typer.Option("--become", "-b", help="Become root.")] = False,
-    become_user: Annotated[
-        str | None, typer.Option("--become-user", help="Become this user instead.")
-    ] = None,
-    become_method: Annotated[
-        str | None, typer.Option("--become-method", help="sudo, su or doas.")
-    ] = None,
-    ask_become_pass: Annotated[
-        bool,
-        typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas."),
-    ] = False,
-    ask_pass: Annotated[
-        bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")
-    ] = False,
-    vault_password_file: Annotated[
-        list[Path] | None,
-        typer.Option("--vault-password-file", help="A file with a password of Vault's."),
-    ] = None,
-    extra_vars: Annotated[
-        list[str] | None,
-        typer.Option("--extra-vars", "-e", help="NAME=VALUE, JSON, or @FILE; over all else."),
-    ] = None,
+    become: Become = False,
+    become_user: BecomeUser = None,
+    become_method: BecomeMethod = None,
+    ask_become_pass: AskBecomePass = False,
+    ask_pass: AskPass = False,
+    vault_password_file: VaultPasswordFile = None,
+    extra_vars: ExtraVars = None,
     check: Check = False,
-    diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False,
+    diff: Diff = False,
     forks: Forks = 20,
-    skip_offline: Annotated[
-        bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
-    ] = False,
-    output: Annotated[
-        Output, typer.Option("--output", "-o", help="json: one event a line on stdout.")
-    ] = Output.TEXT,
+    skip_offline: SkipOffline = False,
+    output: EventOutput = Output.TEXT,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
     from sappers.provisioner.connection.ssh_import import import_ssh

@@ -14,6 +14,18 @@ from sappers.cli.exit_codes import ExitCode
 from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
 from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.play_options import (
+    AskBecomePass,
+    AskPass,
+    Become,
+    BecomeMethod,
+    BecomeUser,
+    Diff,
+    EventOutput,
+    ExtraVars,
+    SkipOffline,
+    VaultPasswordFile,
+)
 from sappers.cli.playbook_bootstrap import is_bootstrap, refuse_more_options
 from sappers.cli.session import Output
 from sappers.errors import ConfigError
@@ -39,11 +51,8 @@ def run(
     *,
     limit: Limit = None,
     check: Check = False,
-    diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False,
-    extra_vars: Annotated[
-        list[str] | None,
-        typer.Option("--extra-vars", "-e", help="NAME=VALUE, JSON, or @FILE; over all else."),
-    ] = None,
+    diff: Diff = False,
+    extra_vars: ExtraVars = None,
     tags: Annotated[
         list[str] | None, typer.Option("--tags", "-t", help="Only tasks with these tags.")
     ] = None,
@@ -51,27 +60,15 @@ def run(
         list[str] | None, typer.Option("--skip-tags", help="No tasks with these tags.")
     ] = None,
     forks: Forks = 20,
-    become: Annotated[bool, typer.Option("--become", "-b", help="Become root.")] = False,
-    become_user: Annotated[
-        str | None, typer.Option("--become-user", help="Become this user instead.")
-    ] = None,
-    become_method: Annotated[
-        str | None, typer.Option("--become-method", help="sudo, su or doas.")
-    ] = None,
-    vault_password_file: Annotated[
-        list[Path] | None,
-        typer.Option("--vault-password-file", help="A file with a password of Vault's."),
-    ] = None,
+    become: Become = False,
+    become_user: BecomeUser = None,
+    become_method: BecomeMethod = None,
+    vault_password_file: VaultPasswordFile = None,
     ask_vault_pass: Annotated[
         bool, typer.Option("--ask-vault-pass", help="Ask for the password of Vault's.")
     ] = False,
-    ask_become_pass: Annotated[
-        bool,
-        typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas."),
-    ] = False,
-    ask_pass: Annotated[
-        bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")
-    ] = False,
+    ask_become_pass: AskBecomePass = False,
+    ask_pass: AskPass = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last run at the task that failed.")
     ] = False,
@@ -79,12 +76,8 @@ def run(
         str | None, typer.Option("--start-at-task", help="Run nothing that stands before it.")
     ] = None,
     step: Annotated[bool, typer.Option("--step", help="Ask before each task.")] = False,
-    skip_offline: Annotated[
-        bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
-    ] = False,
-    output: Annotated[
-        Output, typer.Option("--output", "-o", help="json: one event a line on stdout.")
-    ] = Output.TEXT,
+    skip_offline: SkipOffline = False,
+    output: EventOutput = Output.TEXT,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time went, by task and host.")
     ] = False,

@@ -1,0 +1,33 @@
+"""Options of the commands that run tasks on hosts: a playbook's, or one module's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sappers.cli.session import Output
+
+Diff = Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")]
+ExtraVars = Annotated[
+    list[str] | None,
+    typer.Option("--extra-vars", "-e", help="NAME=VALUE, JSON, or @FILE; over all else."),
+]
+Become = Annotated[bool, typer.Option("--become", "-b", help="Become root.")]
+BecomeUser = Annotated[str | None, typer.Option("--become-user", help="Become this user instead.")]
+BecomeMethod = Annotated[str | None, typer.Option("--become-method", help="sudo, su or doas.")]
+VaultPasswordFile = Annotated[
+    list[Path] | None,
+    typer.Option("--vault-password-file", help="A file with a password of Vault's."),
+]
+AskBecomePass = Annotated[
+    bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas.")
+]
+AskPass = Annotated[bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")]
+SkipOffline = Annotated[
+    bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
+]
+EventOutput = Annotated[
+    Output, typer.Option("--output", "-o", help="json: one event a line on stdout.")
+]

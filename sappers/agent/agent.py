@@ -326,7 +326,8 @@ class Agent(Outlook):
         if stopping.is_set():
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._settings.loop_seconds)
+            async with asyncio.timeout(self._settings.loop_seconds):
+                await self._wake.wait()
 
     async def _wake_on(self, changes: AsyncIterator[None]) -> None:
         async for _ in changes:

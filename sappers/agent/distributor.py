@@ -113,7 +113,8 @@ class Distributor:
                 for image in self._wanted:
                     await self._advance(image)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wake.wait()
                 await asyncio.sleep(BREATH_SECONDS)
         finally:
             for task in self._tasks:

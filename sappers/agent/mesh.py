@@ -108,7 +108,8 @@ class Mesh:
             return
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             if self._wanted is not None:
                 await self._look(self._intentions, self._wanted)

@@ -75,7 +75,8 @@ class Registration:
             return
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), REPEAT_SECONDS)
+                async with asyncio.timeout(REPEAT_SECONDS):
+                    await self._changed.wait()
             self._changed.clear()
             now = self._clock.monotonic()
             if self._wanted is not None and now - self._followed_at < STALE_SECONDS:

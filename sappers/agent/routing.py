@@ -58,7 +58,8 @@ class Routing:
                 await self._apply(self._catalog)
                 await asyncio.sleep(PAUSE_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wake.wait()
         finally:
             watch.cancel()
 

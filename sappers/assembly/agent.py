@@ -155,7 +155,8 @@ async def _stop_when_address_is_gone(address: str, stopping: asyncio.Event) -> N
     """Every listener is bound to the address; without it only a new start helps."""
     while is_local(address):
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), ADDRESS_CHECK_SECONDS)
+            async with asyncio.timeout(ADDRESS_CHECK_SECONDS):
+                await stopping.wait()
             return
     stopping.set()
 

@@ -51,7 +51,8 @@ class ConsulCalls:
         loop = asyncio.get_running_loop()
         under_way = loop.run_in_executor(self._threads, partial(self.call_here, work))
         try:
-            return await asyncio.wait_for(under_way, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                return await under_way
         except TimeoutError:
             raise self._error(f"no answer within {timeout_seconds:g} s") from None
 

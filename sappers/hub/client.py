@@ -368,7 +368,8 @@ class NatsHubClient:
 
         async def say() -> None:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(last, _CLOSE_SECONDS)
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await last
 
         task = asyncio.create_task(say())
         self._farewells.add(task)

@@ -246,6 +246,9 @@ class HubLink:
             for subscription in tuple(self._subscriptions):
                 await connection.subscribe(subscription)
             await connection.client.flush(_FLUSH_SECONDS)
+            if access is not self._access:
+                # Cancelled meanwhile, which the client's wait_for may swallow (Python 3.11).
+                raise asyncio.CancelledError
         except asyncio.CancelledError:
             self._close(connection)
             raise

@@ -121,3 +121,19 @@ async def test_without_consul_nothing_is_done() -> None:
     one.follow(world(allocation(1)), ME, ())
     await asyncio.wait_for(one.run(), 60)
     assert (one.word, one.trouble) == ("-", "")
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_it_ends_though_the_cancellation_comes_with_a_change(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr(registration, "REPEAT_SECONDS", 600.0)
+    one = Registration(ListRegistry(), Clock())
+    run = asyncio.create_task(one.run())
+    await asyncio.sleep(0)
+    one.follow(world(allocation(1)), ME, ())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    run.cancel()
+    ended, _ = await asyncio.wait([run], timeout=10)
+    assert ended and run.cancelled()

@@ -43,8 +43,11 @@ lint:
 unit:
 	$(VENV)/pytest tests/unit
 
+# Real processes share a busy machine: what failed is run once more by itself, with both runs in the log.
+ONCE_MORE = --last-failed --last-failed-no-failures none
+
 integration:
-	$(VENV)/pytest tests/integration
+	$(VENV)/pytest tests/integration || $(VENV)/pytest tests/integration $(ONCE_MORE)
 
 simulation: ## A thousand simulated clusters that fail in every way, from a thousand seeds
 	$(VENV)/pytest tests/simulation
@@ -54,7 +57,7 @@ soak: ## The same with new seeds, for hours: make soak HOURS=8
 	$(VENV)/python -m tests.simulation --soak $(or $(HOURS),8)
 
 e2e:
-	$(VENV)/pytest tests/e2e
+	$(VENV)/pytest tests/e2e || $(VENV)/pytest tests/e2e $(ONCE_MORE)
 
 bench: setup ## Measure what is promised, on a lab of its own; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks --markdown docs/benchmarks.md

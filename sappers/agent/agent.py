@@ -73,8 +73,13 @@ PAUSE_SECONDS = 0.05
 ROUND_SECONDS = 20.0  # of the loop; one that takes longer hangs
 
 
-class Agent(Outlook):
-    """One member's life. `service` is what others may ask of it, through the HTTP API."""
+class Agent:
+    """One member's life.
+
+    Attributes:
+        service: What others may ask of it, through the HTTP API.
+        outlook: What its own adapters ask.
+    """
 
     def __init__(
         self,
@@ -120,7 +125,8 @@ class Agent(Outlook):
         self._registration = registration
         self._routing = routing
         self._mesh = mesh
-        durable = DurableCalls(streams, self.guest_scope, refusals, clock)
+        self.outlook = Outlook(me.id, settings.image_keys, membership, lambda: self._seat.log)
+        durable = DurableCalls(streams, self.outlook.guest_scope, refusals, clock)
         self._calls = durable.served_by(hub_client)
         self._streams = StreamKeeper(
             streams, hub_servers, self.hub_members, hub_client, clock, lambda: self.log
@@ -409,6 +415,14 @@ class Agent(Outlook):
     def vote_trouble(self) -> str:
         """Why this member does not use the vote that it has, or empty."""
         return self._seat.trouble
+
+    def hub_members(self) -> tuple[Member, ...]:
+        """The members that run the hub, as last seen; guests are told these."""
+        return self._hub_members
+
+    def lease_of(self, allocation_id: str) -> float:
+        """When the lease of an exclusive allocation ends (CLOCK_BOOTTIME); 0 where it has none."""
+        return self._leases.until(allocation_id)
 
     @property
     def hub_server_runs(self) -> bool:

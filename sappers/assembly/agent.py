@@ -108,7 +108,7 @@ async def run_agent(
     refusals = Refusals(SystemClock())
     consul = ConsulCalls(settings.consul) if settings.consul.enabled else None
     agent = _assemble(folder, settings, identity, peers, chunks, refusals, consul, renewal)
-    peers.is_revoked = agent.is_revoked
+    peers.is_revoked = agent.outlook.is_revoked
     facts.update(_log_facts(agent))
     server = ApiServer(
         agent.service,
@@ -201,7 +201,9 @@ def _assemble(
     supervisor = choose_supervisor(folder.root / "processes")
     mesh = _mesh(folder, settings, supervisor, consul)
     agent: Agent
-    images = FolderImageStore(folder.images, lambda: agent.trusted_image_keys(), IMAGES_LEAVE_BYTES)
+    images = FolderImageStore(
+        folder.images, lambda: agent.outlook.trusted_image_keys(), IMAGES_LEAVE_BYTES
+    )
     launcher = QemuLauncher(
         folder=folder.guests,
         templates=folder.templates,
@@ -210,7 +212,7 @@ def _assemble(
         hub=lambda: agent.hub_members(),
         ca=identity.ca,
         credentials=credentials,
-        scope_of=lambda allocation_id: agent.scope_to_renew(allocation_id),
+        scope_of=lambda allocation_id: agent.outlook.scope_to_renew(allocation_id),
         links_of=mesh.links_of,
         accelerator=accelerator,
         address=settings.address,
@@ -228,11 +230,11 @@ def _assemble(
             identity,
             settings.raft,
             (settings.listen_address, settings.ports.raft),
-            lambda voter: agent.raft_address_of(voter),
+            lambda voter: agent.outlook.raft_address_of(voter),
             clock,
             current_log_level,
             renewals=lambda: renewal.count,
-            others=lambda: agent.voter_addresses(),
+            others=lambda: agent.outlook.voter_addresses(),
             agent_lives=lambda: agent.goes_round,
         )
 
@@ -270,7 +272,7 @@ def _assemble(
         launcher=launcher,
         images=images,
         peers=peers,
-        chunks=MemberChunks(chunks, lambda one: agent.is_revoked(one)),
+        chunks=MemberChunks(chunks, lambda one: agent.outlook.is_revoked(one)),
         refusals=refusals,
         hub_watch=HubWatch(
             hub=hub_client,

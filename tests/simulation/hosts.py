@@ -268,9 +268,9 @@ class Host:
                 _identity(name),
                 self.settings.raft,
                 (self.settings.address, self.settings.ports.raft),
-                lambda voter: agent.raft_address_of(voter),
+                lambda voter: agent.outlook.raft_address_of(voter),
                 self.clock,
-                others=lambda: agent.voter_addresses(),
+                others=lambda: agent.outlook.voter_addresses(),
                 agent_lives=lambda: agent.goes_round,
                 start_process=process_starter(
                     loop, around.mesh, self.disk, around.watch, self.processes

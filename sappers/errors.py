@@ -124,8 +124,8 @@ class ImageError(SappersError):
     """An image is missing, damaged or cannot be built."""
 
 
-class ImagePartMissing(ImageError):
-    """What an image's definition names is not to be had.
+class ImagePartError(ImageError):
+    """What an image's definition names is not to be had, or no good.
 
     Attributes:
         key: Where the definition names it: `application.packages`.

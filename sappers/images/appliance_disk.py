@@ -16,6 +16,7 @@ import msgspec
 
 from sappers.errors import ImageError
 from sappers.images.appliance_root import EPOCH_SECONDS
+from sappers.images.definition_errors import named_at
 
 _SECTOR = 512
 _MIB = 1 << 20
@@ -84,7 +85,8 @@ def build_disk(root: Path, overlay: Path, disk_mib: int, key: str, work: Path) -
         work: An empty folder.
 
     Raises:
-        ImageError: A tool fails, or the root does not fit.
+        ImagePartError: The root does not fit.
+        ImageError: A tool fails.
     """
     layout = _plan_layout(key, disk_mib)
     disk, tree = work / "disk.img", work / "tree"  # a `.raw` Packer would copy with all its holes
@@ -93,12 +95,13 @@ def build_disk(root: Path, overlay: Path, disk_mib: int, key: str, work: Path) -
     _partition(disk, layout)
     fstab = work / "fstab"
     fstab.write_text(_FSTAB.format(root=layout.root, boot=layout.boot_part))
-    _run(
-        *(() if os.geteuid() == 0 else ("fakeroot", "--")),
-        "sh", "-c", _FILL, "sh", str(root), str(overlay), str(fstab), str(tree),
-        str(EPOCH_SECONDS), str(disk), str(layout.root_start), f"{layout.root_mib}M", layout.root,
-        hint="disk_mib may be too small for the packages",
-    )  # fmt: skip
+    with named_at("appliance.disk_mib"):
+        _run(
+            *(() if os.geteuid() == 0 else ("fakeroot", "--")),
+            "sh", "-c", _FILL, "sh", str(root), str(overlay), str(fstab), str(tree),
+            str(EPOCH_SECONDS), str(disk), str(layout.root_start), f"{layout.root_mib}M",
+            layout.root, hint="disk_mib may be too small for the packages",
+        )  # fmt: skip
     boot = _boot_partition(layout, tree, work)
     _copy_into(boot, disk, layout.boot_start)
     _run("rm", "-rf", str(tree))

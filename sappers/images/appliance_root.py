@@ -10,13 +10,13 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from sappers.errors import ImageError
-from sappers.images.debian import Package
+from sappers.images.debian import Package, mistaken_packages
 
 SUITE = "bookworm"
 # Every file is this old at most (2023-11-14), so that when a root was made does not show.
@@ -66,16 +66,26 @@ class Archive(msgspec.Struct, frozen=True):
     apt_options: tuple[str, ...] = ()
 
 
-def resolve_closure(names: Sequence[str]) -> tuple[Package, ...]:
+def resolve_closure(names: Sequence[str], keys: Mapping[str, str]) -> tuple[Package, ...]:
     """Every package that a new root with these would get now, dependencies too, by file.
 
+    Args:
+        names: Packages.
+        keys: Where the definition names which of them.
+
     Raises:
-        ImageError: apt does not know one, or knows nothing.
+        ImagePartError: apt does not know one that the definition names.
+        ImageError: It does not know another, or knows nothing.
     """
-    done = _run(
-        "apt-get", "-q", "--print-uris", "-o", "Dir::State::status=/dev/null",
-        "--no-install-recommends", "install", "?essential", *names,
-    )  # fmt: skip
+    try:
+        done = _run(
+            "apt-get", "-q", "--print-uris", "-o", "Dir::State::status=/dev/null",
+            "--no-install-recommends", "install", "?essential", *names,
+        )  # fmt: skip
+    except ImageError as error:
+        if mistake := mistaken_packages(error, keys):
+            raise mistake from error
+        raise
     found = {match["file"]: match["digest"] for match in _URI_LINE.finditer(done)}
     return tuple(Package(file, digest) for file, digest in sorted(found.items()))
 

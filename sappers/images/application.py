@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sappers.errors import ImageError, ImagePartMissing
+from sappers.errors import ImagePartError
 from sappers.images.archive import Entry, file_entry, tree_entries
 from sappers.images.builder import Report
 from sappers.images.container_process import (
@@ -22,6 +22,7 @@ from sappers.images.container_process import (
     program_places,
 )
 from sappers.images.definition import ImageDefinition
+from sappers.images.definition_errors import named_at
 from sappers.images.elf import libraries_of, read_program
 from sappers.images.oci import ContainerImage, open_container
 from sappers.images.own_modules import own_modules, own_packages
@@ -114,7 +115,8 @@ class Application:
         main = program.module or (program.script or "").removesuffix(".py").replace("/", ".")
         library = root / LIBRARY
         preload = preload_of(main, own, (library, library / "lib-dynload", root / SITE))
-        python.compile(files, f"/{APP}", optimise=0)
+        with named_at(f"application.{'script' if program.module is None else 'files'}"):
+            python.compile(files, f"/{APP}", optimise=0)
         packaged = tree.find(_PACKAGED_MODULES) is not None
         carried = self._carry(root, work / CARRIED)
         if program.module is not None:
@@ -173,7 +175,8 @@ class Application:
             name, arguments = f"/{APP}/{program.binary}", program.arguments
             (files / program.binary).chmod(0o755)
             content = (files / program.binary).read_bytes()
-            stable += self._libraries(content, program.binary, base, tree, work)
+            with named_at("application.binary"):
+                stable += self._libraries(content, program.binary, base, tree, work)
         else:
             assert program.command is not None
             arguments = program.command[1:]
@@ -191,7 +194,8 @@ class Application:
     def _container(self, work: Path) -> Filled:
         spool = work / "container"
         spool.mkdir()
-        with open_container(self._folder / str(self._program.container)) as image:
+        packed = self._folder / str(self._program.container)
+        with named_at("application.container"), open_container(packed) as image:
             tree = Tree(spool, image.name)
             for step in image.unpack(tree):
                 self._report(step)
@@ -286,7 +290,7 @@ def application_files(definition: ImageDefinition, folder: Path) -> list[tuple[s
     """(place below /app, file) of all that the definition names beside itself, sorted.
 
     Raises:
-        ImageError: A link leads elsewhere.
+        ImagePartError: A link leads elsewhere.
     """
     program = definition.program
     names = [*program.files, *(name for name in (program.script, program.binary) if name)]
@@ -297,7 +301,10 @@ def application_files(definition: ImageDefinition, folder: Path) -> list[tuple[s
             if not file.is_file() or "__pycache__" in file.parts:
                 continue
             if not file.resolve().is_relative_to(folder.resolve()):
-                raise ImageError(f"{file} is a link that leads out of the definition's folder")
+                raise ImagePartError(
+                    f"{file} is a link that leads out of the definition's folder",
+                    key="application.files",
+                )
             found[str(file.relative_to(folder))] = file
     return sorted(found.items())
 
@@ -311,7 +318,7 @@ def inputs_of(definition: ImageDefinition, folder: Path) -> Iterator[bytes]:
     for label, path in (*own_modules(named), *own_packages(named)):
         yield f"{label}\0".encode() + path.read_bytes()
     if (container := definition.program.container) is not None:
-        with open_container(folder / container) as image:
+        with named_at("application.container"), open_container(folder / container) as image:
             yield from (each.encode() for each in image.inputs)
 
 
@@ -333,7 +340,7 @@ def _find_program(tree: Tree, name: str, files: Path) -> str:
     """The path in the guest of a program of the packages, or of the definition's own files.
 
     Raises:
-        ImagePartMissing: It is nowhere.
+        ImagePartError: It is nowhere.
     """
     places = program_places(name, SEARCHED, f"/{APP}")
     below = f"/{APP}/"
@@ -341,7 +348,7 @@ def _find_program(tree: Tree, name: str, files: Path) -> str:
     own = [one for one in own if (files / one.removeprefix(below)).is_file()]
     program = tree.first_file(places) or next(iter(own), None)
     if program is None:
-        raise ImagePartMissing(
+        raise ImagePartError(
             f"no file of the image is the program {name}",
             key="application.command",
             hint="add the Debian package that has it to `packages`",
@@ -378,7 +385,7 @@ def _check_module(python: GuestPython, module: str, files: Path) -> None:
     """Ask the guest's Python whether the application's module is there.
 
     Raises:
-        ImagePartMissing: It is not.
+        ImagePartError: It is not.
     """
     looks = (
         f"import sys, importlib.util; sys.path.append({str(files)!r})\n"
@@ -386,7 +393,7 @@ def _check_module(python: GuestPython, module: str, files: Path) -> None:
         f"except ModuleNotFoundError: print(False)\n"
     )
     if python.run("-BIS", "-c", looks).strip() == "False":
-        raise ImagePartMissing(
+        raise ImagePartError(
             f"the application has no module {module}",
             key="application.module",
             hint="`files` name what it is made of, beside image.toml",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sappers.errors import ImageError
+from sappers.errors import ImageError, ImagePartError
 from sappers.images.definition import ImageDefinition
 from sappers.images.oci import ContainerImage
 from sappers.images.tree import Folder, Inode, Tree
@@ -81,9 +81,9 @@ def _port(image: ContainerImage, definition: ImageDefinition) -> int | None:
             f"{image.name} exposes {', '.join(map(str, ports))}", hint=f"add `port = {ports[0]}`"
         )
     if not ports and definition.health.check in ("http", "tcp"):
-        raise ImageError(
-            f"{image.name} exposes no port, and health.check = {definition.health.check!r} "
-            "needs one",
+        raise ImagePartError(
+            f"{image.name} exposes no port, and check = {definition.health.check!r} needs one",
+            key="health.check",
             hint="add `port = …`",
         )
     return ports[0] if ports else None

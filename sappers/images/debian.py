@@ -8,17 +8,21 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import unquote
 
 import msgspec
 
-from sappers.errors import ImageError, ImagePartMissing
+from sappers.errors import ImageError, ImagePartError
 
 _URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) ?(?P<digest>\S*)")
-_UNKNOWN = re.compile(r"E: Unable to locate package (\S+)")
+_UNKNOWN = re.compile(
+    r"E: (?:Unable to locate package |Package ')([^\s']+)(?:' has no installation candidate)?$",
+    re.M,
+)
+_AT_ODDS = "have unmet dependencies"
 _UPDATE_HINT = "run `apt-get update`; images are built on Debian 12 (bookworm, amd64)"
 _FULL_HINT = "free some space and repeat"
 
@@ -82,8 +86,7 @@ def with_dependencies(names: Sequence[str], work: Path) -> tuple[str, ...]:
         work: A folder for scratch.
 
     Raises:
-        ImagePartMissing: apt does not know one.
-        ImageError: They exclude each other.
+        ImagePartError: apt does not know one, or they exclude each other.
     """
     installed = work / "status"
     installed.write_text("".join(_as_installed(name) for name in _SCRIPTED if name not in names))
@@ -95,15 +98,28 @@ def with_dependencies(names: Sequence[str], work: Path) -> tuple[str, ...]:
             *("--print-uris", "install", *names),
         )
     except ImageError as error:
-        if unknown := sorted(set(_UNKNOWN.findall(error.message))):
-            raise ImagePartMissing(
-                f"apt knows no package {', '.join(unknown)}",
-                key="application.packages",
-                hint=_UPDATE_HINT,
-            ) from error
+        if mistake := mistaken_packages(error, dict.fromkeys(names, "application.packages")):
+            raise mistake from error
         raise
     found = (_URI_LINE.match(line) for line in text.splitlines())
     return tuple(sorted({Package(match["file"], "").name for match in found if match}))
+
+
+def mistaken_packages(error: ImageError, keys: Mapping[str, str]) -> ImagePartError | None:
+    """What an answer of apt says of a definition's packages; None when it is not about them.
+
+    Args:
+        error: Has the end of what apt said.
+        keys: Where the definition names which package.
+    """
+    unknown = sorted(set(_UNKNOWN.findall(error.message)))
+    key = next((keys[name] for name in unknown if name in keys), None)
+    if key is not None:
+        message = f"apt knows no package {', '.join(unknown)}"
+        return ImagePartError(message, key=key, hint=_UPDATE_HINT)
+    if _AT_ODDS in error.message and keys:
+        return ImagePartError(error.message, key=next(iter(keys.values())), hint=error.hint)
+    return None
 
 
 _SCRIPTED = (

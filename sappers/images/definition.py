@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from sappers.errors import ImageDefinitionError, ImagePartMissing
+from sappers.errors import ImageDefinitionError, ImagePartError
 from sappers.images.definition_errors import error_at, shape_error, toml_error
 from sappers.images.own_modules import find_source
 
@@ -219,7 +219,7 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
     try:
         definition = msgspec.convert(raw, ImageDefinition)
     except msgspec.ValidationError as error:
-        raise shape_error(path, text, error) from error
+        raise shape_error(path, text, raw, error) from error
     for key, message in _mistakes(definition, path.parent):
         raise error_at(path, text, key, message)
     return definition
@@ -227,14 +227,14 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
 
 @contextlib.contextmanager
 def placing(folder: Path, name: str) -> Iterator[None]:
-    """Building in this block: what is missing then has the place where the definition names it.
+    """Building in this block: what is wrong with a part has the place where it is named.
 
     Raises:
-        ImageDefinitionError: In place of `ImagePartMissing`.
+        ImageDefinitionError: In place of `ImagePartError`.
     """
     try:
         yield
-    except ImagePartMissing as error:
+    except ImagePartError as error:
         path = folder / name / DEFINITION_FILE
         placed = error_at(path, _read(path, folder), error.key, error.message)
         placed.hint = error.hint

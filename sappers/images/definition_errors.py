@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from sappers.errors import ImageDefinitionError
+from sappers.errors import ImageDefinitionError, ImageError, ImagePartError
 
 
 def toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
@@ -23,13 +26,33 @@ def toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDe
     return ImageDefinitionError(message, path=str(path))
 
 
-def shape_error(path: Path, text: str, error: msgspec.ValidationError) -> ImageDefinitionError:
+def shape_error(
+    path: Path, text: str, raw: dict[str, Any], error: msgspec.ValidationError
+) -> ImageDefinitionError:
     """A value of another type than its key takes, or a key that is none."""
     message, _, place = str(error).partition(" - at `")
     key = place.strip("`").removeprefix("key in ").lstrip("$").lstrip(".").split("[")[0]
+    if place.startswith("$.environment["):  # it does not say which variable
+        names = (name for name, value in raw[key].items() if not isinstance(value, str))
+        key = f"{key}.{next(names, '')}".rstrip(".")
     if unknown := re.search(r"unknown field `(\w+)`", message):
         key = f"{key}.{unknown[1]}".lstrip(".")
     return error_at(path, text, key, f"{key}: {message}" if key else message)
+
+
+@contextlib.contextmanager
+def named_at(key: str) -> Iterator[None]:
+    """What fails in this block is what the definition names at `table.key`.
+
+    Raises:
+        ImagePartError: In place of `ImageError`.
+    """
+    try:
+        yield
+    except ImagePartError:
+        raise
+    except ImageError as error:
+        raise ImagePartError(error.message, key=key, hint=error.hint) from error
 
 
 def error_at(path: Path, text: str, key: str, message: str) -> ImageDefinitionError:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sappers.errors import ImageError
+from sappers.errors import ImagePartError
 from sappers.images import ops
 from sappers.images.application import CARRIED, Application, Filled, inputs_of
 from sappers.images.build_records import BuildRecords, building
@@ -161,22 +161,24 @@ def refuse_what_nanos_cannot_run(name: str, definition: ImageDefinition) -> None
     """Nothing, for an application that can share its process with the sidecar.
 
     Raises:
-        ImageError: It cannot; says why, and what to do.
+        ImagePartError: It cannot; says why, and what to do.
     """
     program = definition.application
     if program is None:
-        raise ImageError(f"{name} has no [application], which a unikernel runs")
+        raise ImagePartError(f"{name} has no [application], which a unikernel runs", key="kinds")
     if program.module is None and program.script is None:
         kind = ", ".join(program.programs) or "nothing"
-        raise ImageError(
+        raise ImagePartError(
             f"{name} cannot be a Nanos unikernel: it has one process, which is the sidecar's "
             f"Python, and the application ({kind}) is a program of its own",
+            key="kinds",
             hint=f"build it as a micro-VM: sappers-deploy image build {name} --kind microvm",
         )
     if program.packages:
-        raise ImageError(
+        raise ImagePartError(
             f"{name} cannot be a Nanos unikernel: Debian packages ({', '.join(program.packages)}) "
             "are for Linux guests",
+            key="application.packages",
             hint=f"build it as a micro-VM: sappers-deploy image build {name} --kind microvm",
         )
 

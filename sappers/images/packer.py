@@ -117,7 +117,7 @@ class ApplianceBuilder:
         agent = self._agent(report)
         report("asking apt for versions")
         names = wanted_packages(appliance, agent)
-        packages = appliance_root.resolve_closure(names)
+        packages = appliance_root.resolve_closure(names, named_packages(appliance))
         inputs = _input_digest(name, definition, folder, packages, agent)
         if (known := self._records.find(inputs)) is not None:
             return known, False
@@ -213,6 +213,12 @@ def wanted_packages(appliance: ApplianceDefinition, agent: AgentKit) -> tuple[st
     """Every package asked for, once, by name."""
     asked = {*appliance_root.PACKAGES, *agent.packages, appliance.kernel, *appliance.packages}
     return tuple(sorted(asked))
+
+
+def named_packages(appliance: ApplianceDefinition) -> dict[str, str]:
+    """Where the definition names which package."""
+    named = dict.fromkeys(appliance.packages, "appliance.packages")
+    return named | {appliance.kernel: "appliance.kernel"}
 
 
 def packer_version() -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sappers.errors import ImageError, ImagePartMissing
+from sappers.errors import ImageError, ImagePartError
 from sappers.images import debian
 
 PACKAGES = (
@@ -187,11 +187,11 @@ def locked_requirements(lock: str, names: Sequence[str] = WHEELS) -> str:
     """The blocks of a hashed lock file for these packages.
 
     Raises:
-        ImagePartMissing: One is not locked.
+        ImagePartError: One is not locked.
     """
     table = _blocks(lock)
     if missing := [name for name in names if name not in table]:
-        raise ImagePartMissing(
+        raise ImagePartError(
             f"the lock file does not pin {', '.join(missing)}", key="application.wheels"
         )
     return "\n".join(table[name] for name in names) + "\n"

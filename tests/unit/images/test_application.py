@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageError
+from sappers.errors import ImageError, ImagePartError
+from sappers.images.application import inputs_of
 from sappers.images.container_process import container_launch
 from sappers.images.definition import ApplicationDefinition, HealthDefinition, ImageDefinition
 from sappers.images.elf import libraries_of, package_names, read_program
@@ -178,3 +179,15 @@ def test_a_check_needs_a_port(tmp_path: Path) -> None:
     definition = ImageDefinition(("microvm",), program, health=HealthDefinition(check="tcp"))
     with pytest.raises(ImageError, match="exposes no port"):
         launch(tmp_path, definition, Cmd=["app"])
+
+
+@pytest.mark.parametrize("key", ["container", "files"])
+def test_what_the_definition_names_is_blamed_where_it_stands(tmp_path: Path, key: str) -> None:
+    (tmp_path / "container").write_text("no archive")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "link").symlink_to("/etc/passwd")
+    program = ApplicationDefinition(container="container", files=("files",) * (key == "files"))
+    definition = ImageDefinition(kinds=("microvm",), application=program)
+    with pytest.raises(ImagePartError) as caught:
+        list(inputs_of(definition, tmp_path))
+    assert caught.value.key == f"application.{key}"

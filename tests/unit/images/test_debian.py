@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageError, ImagePartMissing
+from sappers.errors import ImageError, ImagePartError
 from sappers.images import debian
 
 
@@ -26,9 +26,28 @@ def test_a_package_that_apt_does_not_know_is_the_definitions_mistake(tmp_path: P
         debian.kernel_package()
     except ImageError as error:
         pytest.skip(f"apt has no lists here: {error}")
-    with pytest.raises(ImagePartMissing, match="no package sappers-has-no-such-thing") as caught:
+    with pytest.raises(ImagePartError, match="no package sappers-has-no-such-thing") as caught:
         debian.with_dependencies(("redis-server", "sappers-has-no-such-thing"), tmp_path)
     assert caught.value.key == "application.packages"
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("E: Unable to locate package gone", "appliance.packages"),
+        ("E: Package 'virtual' has no installation candidate", "appliance.kernel"),
+        ("E: Unable to locate package openssh-server", None),  # ours, not the definition's
+        (
+            "The following packages have unmet dependencies:\n a : Conflicts: b",
+            "appliance.packages",
+        ),
+        ("E: Could not open lock file", None),
+    ],
+)
+def test_what_apt_says_is_blamed_on_what_the_definition_names(said: str, key: str | None) -> None:
+    keys = {"gone": "appliance.packages", "virtual": "appliance.kernel"}
+    mistake = debian.mistaken_packages(ImageError(f"apt-get failed: {said}"), keys)
+    assert (mistake and mistake.key) == key
 
 
 def test_a_full_disk_is_not_blamed_on_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageDefinitionError, ImagePartMissing
+from sappers.errors import ImageDefinitionError, ImagePartError
 from sappers.images.definition import SCHEMA_FILE, definition_schema, load_definition, placing
 
 PROJECT = Path(__file__).parents[3]
@@ -110,7 +110,7 @@ def test_a_container_says_its_port_itself(tmp_path: Path) -> None:
         (MODULE, 'command = ["sh\\u0000"]', 6, "no NUL"),
         ('check = "http"', 'check = "exec"\ncommand = ["a\\u0000"]', 11, "no NUL"),
         ('[health]\ncheck = "http"', '[environment]\n"A=B" = "1"\n[health]', 10, "variable"),
-        ('[health]\ncheck = "http"', "[environment]\nA = 1\n[health]", 9, "environment"),
+        ('[health]\ncheck = "http"', "[environment]\nB = ''\nA = 1\n[health]", 11, "environment.A"),
         ('[health]\ncheck = "http"', '[[health]]\ncheck = "http"', 9, "Expected `object`"),
         ('kinds = ["microvm"]', 'kinds = ["microvm", "appliance"]', 1, "needs an [appliance]"),
         ('[health]\ncheck = "http"', "[appliance]\ndisk_mib = 3000\n[health]", 9, "for kind"),
@@ -140,7 +140,7 @@ def test_what_a_build_misses_has_the_line_that_names_it(
 ) -> None:
     folder = written(tmp_path, GOOD)
     with pytest.raises(ImageDefinitionError, match="it is gone") as caught, placing(folder, "web"):
-        raise ImagePartMissing("it is gone", key=key, hint="look for it")
+        raise ImagePartError("it is gone", key=key, hint="look for it")
     assert caught.value.line == line
     assert caught.value.hint == "look for it"
 

@@ -10,11 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sappers.errors import ImageError
-from sappers.images import packer
+from sappers.errors import ImageDefinitionError, ImageError
+from sappers.images import debian, packer
+from sappers.images.appliance_root import resolve_closure
 from sappers.images.debian import Package
-from sappers.images.definition import ApplianceDefinition, ImageDefinition
-from sappers.images.packer import AgentKit, prepare_template, variable_options, wanted_packages
+from sappers.images.definition import ApplianceDefinition, ImageDefinition, placing
+from sappers.images.packer import (
+    AgentKit,
+    named_packages,
+    prepare_template,
+    variable_options,
+    wanted_packages,
+)
 
 APPLIANCE = Path(__file__).parents[3] / "images/packer/appliance"
 KIT = AgentKit(Path("agent.pex"), "0123456789ab-py311", b"[Unit]\n", "true\n", ("nftables",))
@@ -112,6 +119,32 @@ def test_all_packages_are_asked_for_once() -> None:
 
     assert len(wanted) == len(set(wanted))
     assert {"nano", "nftables", "linux-image-cloud-amd64", "openssh-server"} <= set(wanted)
+
+
+@pytest.mark.parametrize(
+    "appliance",
+    [
+        ApplianceDefinition(packages=("nano", "sappers-has-no-such-thing")),
+        ApplianceDefinition(kernel="sappers-has-no-such-thing"),
+    ],
+)
+def test_a_package_that_apt_does_not_know_has_its_line(
+    appliance: ApplianceDefinition, tmp_path: Path
+) -> None:
+    try:
+        debian.kernel_package()
+    except ImageError as error:
+        pytest.skip(f"apt has no lists here: {error}")
+    (tmp_path / "edge").mkdir()
+    (tmp_path / "edge" / "image.toml").write_text(
+        f'kinds = ["appliance"]\n[appliance]\nkernel = "{appliance.kernel}"\npackages = [\n]\n'
+    )
+    with (
+        pytest.raises(ImageDefinitionError, match="no package sappers-has-no-") as caught,
+        placing(tmp_path, "edge"),
+    ):
+        resolve_closure(wanted_packages(appliance, KIT), named_packages(appliance))
+    assert caught.value.line == (4 if appliance.packages else 3)
 
 
 def test_whatever_goes_in_decides_what_is_built(tmp_path: Path) -> None:

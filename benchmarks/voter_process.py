@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sappers.config import RaftSettings
+from sappers.consensus.collector import spare_large_states
 from sappers.consensus.raft_log import RaftLog
 from sappers.errors import OutcomeUnknown, ProposalRejected
 from sappers.model.commands import FoundCluster, Proposal, PutImage, PutWorkload
@@ -147,4 +148,5 @@ class _Voter:
 
 
 if __name__ == "__main__":
+    spare_large_states(seldom=200)  # as an agent does
     asyncio.run(_Voter(json.loads(sys.argv[1])).serve())

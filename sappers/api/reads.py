@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.responses import Response
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
@@ -89,10 +91,10 @@ async def explain(call: Call) -> Story:
     return story
 
 
-def pick_events(events: tuple[Event, ...], after: int | None, limit: int) -> tuple[Event, ...]:
+def pick_events(events: Sequence[Event], after: int | None, limit: int) -> tuple[Event, ...]:
     """The first `limit` events after an index, or the newest; events of one entry stay together."""
     if after is None:
-        return events[-limit:]
+        return tuple(events[-limit:])
     later = after_index(events, after)
     end = min(limit, len(later))
     while 0 < end < len(later) and later[end].index == later[end - 1].index:

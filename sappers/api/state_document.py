@@ -9,9 +9,13 @@ import immutables
 import msgspec
 
 from sappers.model.cluster_state import ClusterState
+from sappers.model.event import Event
+from sappers.model.event_tail import EventTail
 
 
 def _plain(kind: Any) -> Any:
+    if kind is EventTail:
+        return tuple[Event, ...]
     return GenericAlias(dict, get_args(kind)) if get_origin(kind) is immutables.Map else kind
 
 

@@ -32,6 +32,7 @@ from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
 from sappers.api.server import ApiServer
 from sappers.config import AgentSettings, StateFolder
+from sappers.consensus.collector import spare_large_states
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
@@ -88,6 +89,7 @@ async def run_agent(
     Raises:
         SappersError: It cannot start; says what is missing or wrong.
     """
+    spare_large_states(seldom=200)
     facts: dict[str, Callable[[], Any]] = {}
     configure_logs(settings.log_level, lambda: {name: fact() for name, fact in facts.items()})
     for part in (folder.images, folder.guests, folder.hub, folder.raft):

@@ -73,7 +73,7 @@ def contents(state: ClusterState, events: tuple[Event, ...]) -> str:
 def _record(client: OperatorClient, state: ClusterState) -> tuple[Event, ...]:
     """All events up to the state, from the record of the member in use."""
     if not state.event_count:
-        return state.events
+        return tuple(state.events)
     return tuple(event for event in _pages(client) if 0 < event.number <= state.event_count)
 
 

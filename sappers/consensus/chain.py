@@ -50,8 +50,7 @@ def chained(
         if counted:
             for thing in (event.about, *one.also):
                 newest = newest.set(thing, number)
-    too_many = max(0, len(state.events) + len(events) - EVENTS_KEPT)
-    kept = (state.events[too_many:] + tuple(events))[-EVENTS_KEPT:]
+    kept = state.events.appended(events, EVENTS_KEPT)
     if counted:
         changed = msgspec.structs.replace(
             state, events=kept, event_count=number, event_head=head, newest_events=newest

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 _LENGTH = struct.Struct(">I")
+_READ_BYTES = 256 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -30,7 +31,7 @@ class Frames:
         self.limit_bytes = limit_bytes
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """The frames that are complete now; the limit may be changed between two of them.
 
         Raises:
@@ -49,8 +50,11 @@ class Frames:
             yield body
 
 
-class FrameConnection(asyncio.Protocol):
-    """One end of the stream between agent and raft process."""
+class FrameConnection(asyncio.BufferedProtocol):
+    """One end of the stream between agent and raft process.
+
+    It reads into a buffer of its own: asyncio would ask the kernel for fresh memory at each read.
+    """
 
     def __init__(
         self, limit_bytes: int, received: Callable[[bytes], None], lost: Callable[[], None]
@@ -59,14 +63,23 @@ class FrameConnection(asyncio.Protocol):
         self._received = received
         self._lost = lost
         self._transport: asyncio.WriteTransport | None = None
+        self._room = memoryview(bytearray(_READ_BYTES))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BaseProtocol."""
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """See asyncio.BufferedProtocol."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        self.data_received(self._room[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Take what came in, frames and parts of frames."""
         for body in self._frames.feed(data):
             self._received(body)
 

@@ -42,6 +42,14 @@ _UNHEARD_SECONDS = 2
 _COMMIT_TOLD_SECONDS = 0.001  # until followers are told what is committed, unless entries go first
 
 
+class _NothingToPoll:
+    """Stands in for the library's poller."""
+
+    @staticmethod
+    def poll(_: float) -> None:
+        """Nothing comes in this way."""
+
+
 class RaftNode(Recovering):
     """One voter. Single-threaded: `tick` and the transport's callbacks run in one event loop.
 
@@ -94,6 +102,8 @@ class RaftNode(Recovering):
             conf=library_settings(settings, journal, snapshots),
             transport=transport,
         )
+        # asyncio watches the sockets; the library's own would cost a system call a tick.
+        self._poller = _NothingToPoll
         for node in others:
             self._links.addNode(node)
         self._links.farewell = self._farewell_to
@@ -120,6 +130,8 @@ class RaftNode(Recovering):
         self._advance_transfer()
         self._advance_recovery()
         self._begin_election_if_due()
+        if self._SyncObj__otherNodes:  # alone, what is there counts at once: it waits for a sync
+            self._checkCommandsToApply()  # what the library sends has them in it, and goes once
         self._onTick(0.0)
         self._tell_snapshot_waiters()
         self._announce()

@@ -28,6 +28,7 @@ from sappers.errors import LogDamaged, SappersError
 _FRAME_LIMIT_BYTES = 2**30
 _RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STOP_SECONDS = 5.0
+_TOGETHER = 32  # so many messages go before the turn is over: the voter works beside the agent
 _STEADY_SECONDS = 10.0  # a process that lived so long starts at the first delay again
 
 _log = structlog.get_logger()
@@ -129,11 +130,13 @@ class RaftProcess:
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(message)
+        if len(self._unsent) >= _TOGETHER:
+            self._flush()
         return True
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if self._stream is not None:
+        if unsent and self._stream is not None:
             self._stream.send(*unsent)
 
     def kill(self) -> None:

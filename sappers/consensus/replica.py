@@ -60,10 +60,8 @@ class Replica:
         known = self.state.events
         # After a start, or a snapshot, the state reaches further back than what was applied since.
         if not self._events or (known and known[0].number < self._events[0].number):
-            waiting = known
-        else:
-            waiting = tuple(self._events)
-        return tuple(event for event in waiting if event.number > number)
+            return tuple(event for event in known if event.number > number)
+        return tuple(event for event in self._events if event.number > number)
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         """The entries that follow `index`, at most `limit`; None when they are not kept."""

@@ -18,6 +18,7 @@ from sappers.model.backup import Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RestorePiece
 from sappers.model.event import Event
+from sappers.model.event_tail import EventTail
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import Workload
 
@@ -84,7 +85,7 @@ def _restore(state: ClusterState, old: Restorable, digest: str) -> Step:
         stopped_by_hand=old.stopped_by_hand,
         # All: the authority may be the same, and then certificates that were stolen still hold.
         revoked=immutables.Map(old.revoked).update(state.revoked),
-        events=taken.events,
+        events=EventTail(taken.events),
         event_count=old.event_count,
         event_head=old.event_head,
         newest_events=immutables.Map(newest),

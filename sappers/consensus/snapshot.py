@@ -22,12 +22,14 @@ from sappers.consensus.journal import Journal, LogEntry
 from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
 from sappers.errors import LogDamaged
 from sappers.model.cluster_state import ClusterState
-from sappers.model.codec import decode_state, encode_state
+from sappers.model.codec import decode_state, encoded_state
 
 KIND = "snapshot"
 SNAPSHOT_FILE = "snapshot"  # in the raft folder
 _CHUNK_BYTES = 256 * 1024
 _RETRY_SECONDS = 10.0
+_LONG_PIECE_BYTES = 16 * 1024  # of a state; after one the event loop has its turn
+_PAUSE_SECONDS = 0.001
 _NOT_SERIALIZING, _SERIALIZING, _SUCCESS, _FAILED = range(4)  # pysyncobj's SERIALIZER_STATE
 
 Chunk = tuple[bytes, bool, bool]  # data, whether it is the first, whether it is the (empty) last
@@ -56,6 +58,16 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     def decoded(self) -> ClusterState:
         """The state itself."""
         return load_state(self.state)
+
+
+def _encoded(state: ClusterState) -> bytes:
+    """`encode_state` in a thread beside the event loop, which waits for no more than a piece."""
+    pieces = bytearray()
+    for piece in encoded_state(state):
+        pieces += piece
+        if len(piece) > _LONG_PIECE_BYTES:
+            time.sleep(_PAUSE_SECONDS)
+    return bytes(pieces)
 
 
 def load_state(encoded: bytes) -> ClusterState:
@@ -198,7 +210,7 @@ class SnapshotStore:
 
     def _write(self, state: ClusterState, last: LogEntry, previous: LogEntry) -> None:
         try:
-            snapshot = Snapshot(last, previous, encode_state(state))
+            snapshot = Snapshot(last, previous, _encoded(state))
             self._disk.replace(self.path, seal(KIND, msgspec.msgpack.encode(snapshot)))
             self.index = snapshot.index
         except Exception as error:

@@ -83,7 +83,7 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
         return advanced, Outcome(refused=f"entry {entry.index} is no proposal: {error}")
     if not math.isfinite(proposal.time):
         return advanced, Outcome(refused=f"{proposal.time} is no time")
-    if proposal.request_id in state.requests:
+    if proposal.request_id in state.requests or proposal.request_id in state.older_requests:
         return advanced, Outcome()
     if proposal.leader_term is not None and proposal.leader_term != entry.term:
         return advanced, Outcome(
@@ -94,8 +94,7 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
     except CommandRefused as refusal:
         return advanced, Outcome(refused=refusal.message)
     changed, events = chained(changed, entry, proposal, happened)
-    requests = _remember(changed.requests, proposal.request_id, entry.index)
-    return msgspec.structs.replace(changed, requests=requests), Outcome(events=events)
+    return _remembering(changed, proposal.request_id), Outcome(events=events)
 
 
 def _apply_all(state: ClusterState, proposal: Proposal) -> Step:
@@ -363,14 +362,12 @@ def _with_allocation(state: ClusterState, allocation: Allocation) -> ClusterStat
     )
 
 
-def _remember(
-    requests: immutables.Map[str, int], request_id: str, index: int
-) -> immutables.Map[str, int]:
-    remembered = requests.set(request_id, index)
-    if len(remembered) < 2 * REQUESTS_KEPT:
-        return remembered
-    newest = sorted(remembered.items(), key=lambda item: item[1])[-REQUESTS_KEPT:]
-    return immutables.Map(newest)
+def _remembering(state: ClusterState, request_id: str) -> ClusterState:
+    """Old ones go all at once, as a table: to look for them among all would take a while."""
+    requests = state.requests.set(request_id, state.index)
+    if len(requests) < REQUESTS_KEPT:
+        return msgspec.structs.replace(state, requests=requests)
+    return msgspec.structs.replace(state, requests=immutables.Map(), older_requests=requests)
 
 
 def _timeless(step: Callable[[ClusterState, Any], Step]) -> _ApplyCommand:

@@ -8,23 +8,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import gc
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from sappers.consensus.collector import spare_large_states
 from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.framing import FrameConnection
 from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.library import check_library
 from sappers.consensus.log_lines import Threshold, log_lines
+from sappers.consensus.outbox import Outbox
 from sappers.consensus.snapshot import (
     SNAPSHOT_FILE,
     InBackground,
@@ -36,7 +37,6 @@ from sappers.consensus.transport import PeerTransport
 from sappers.consensus.wire import (
     AgentLives,
     ChangeElectorate,
-    Committed,
     Done,
     Ended,
     Failed,
@@ -60,11 +60,10 @@ from sappers.consensus.wire import (
 from sappers.consensus.yielding import AgentSilence
 from sappers.errors import LogDamaged, SappersError
 from sappers.model.commands import Entry
-from sappers.model.observation import RaftStatus
+from sappers.model.observation import RaftRole, RaftStatus
 from sappers.security.tls import renew_contexts
 
 AGENT_FRAME_LIMIT_BYTES = 2**30  # from our own agent: a bound against bugs, not against enemies
-_COMMITTED_BYTES = 2**20  # of payload in one message to the agent
 _LOCK_ATTEMPTS, _LOCK_SECONDS = 30, 0.1
 _AGE_SECONDS = 0.5
 _COMMIT_INDEX_SECONDS = 0.1  # between messages that tell of a new commit index alone
@@ -79,16 +78,16 @@ class _Reply(msgspec.Struct, frozen=True):
     """Carries the outcome of one proposal back to the agent."""
 
     request: int
-    outbox: list[Any]
+    outbox: Outbox
 
     def done(self, index: int, term: int, refused: str) -> None:
-        self.outbox.append(Done(self.request, index, term, refused))
+        self.outbox.add(Done(self.request, index, term, refused))
 
     def rejected(self, reason: str) -> None:
-        self.outbox.append(Rejected(self.request, reason))
+        self.outbox.add(Rejected(self.request, reason))
 
     def unknown(self, reason: str) -> None:
-        self.outbox.append(Unknown(self.request, reason))
+        self.outbox.add(Unknown(self.request, reason))
 
 
 async def claim(path: Path) -> int:
@@ -145,8 +144,7 @@ class Voter:
         self._transport: PeerTransport | None = None
         self._removed_at: int | None = None
         self._addresses: dict[str, str] = {}
-        self._entries: list[Entry] = []
-        self._outbox: list[Any] = []
+        self._outbox = Outbox(self.agent.send)
         self._standing: tuple[Any, ...] = ()
         self._told: RaftStatus | None = None
         self._told_at = 0.0
@@ -195,7 +193,7 @@ class Voter:
             case Recover(payload=payload):
                 node.recover(payload, reply)
             case TakeSnapshot(request=request):
-                node.take_snapshot(lambda index: self._outbox.append(SnapshotTaken(request, index)))
+                node.take_snapshot(lambda index: self._outbox.add(SnapshotTaken(request, index)))
 
     def _agent_is_gone(self) -> None:
         self.end(0)
@@ -245,13 +243,13 @@ class Voter:
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """See layer.Listener."""
-        self._entries.clear()  # they are in it
+        self._outbox.forget_entries()  # they are in it
         self._facts["index"] = snapshot.index
         self.agent.send(LoadState(snapshot.state))
 
     def on_applied(self, entry: Entry) -> None:
         """See layer.Listener."""
-        self._entries.append(entry)
+        self._outbox.add_entry(entry)
         self._facts["index"] = entry.index
 
     def on_removed(self, index: int) -> None:
@@ -262,18 +260,8 @@ class Voter:
     def _tell(self) -> None:
         self._tell_status()
         self._tell_age()
-        if self._entries or self._outbox:
-            self.agent.send(*self._committed(), *self._outbox)
-            self._outbox.clear()
-
-    def _committed(self) -> Iterator[Committed]:
-        while self._entries:
-            size = count = 0
-            while count < len(self._entries) and size < _COMMITTED_BYTES:
-                size += len(self._entries[count].payload)
-                count += 1
-            yield Committed(self._entries[:count])
-            del self._entries[:count]
+        leads = self._standing[0] is RaftRole.LEADER
+        self._outbox.send_due(entries_awaited=leads or self._removed_at is not None)
 
     def _tell_age(self) -> None:
         assert self._node is not None
@@ -281,7 +269,7 @@ class Voter:
         if now - self._age_told_at >= _AGE_SECONDS:
             self._age_told_at = now
             if (age := self._node.state_age()) is not None:
-                self._outbox.append(StateAge(age))
+                self._outbox.add(StateAge(age))
 
     def _tell_status(self) -> None:
         assert self._node is not None
@@ -295,7 +283,7 @@ class Voter:
         status = self._node.status()
         if is_news or status != self._told:
             self._told, self._told_at = status, now
-            self._outbox.append(Standing(status))
+            self._outbox.add(Standing(status))
 
     # The clock
 
@@ -346,6 +334,7 @@ class Voter:
 
     def close(self) -> None:
         """Make everything durable and close; for an end in order, not after a failure."""
+        self._outbox.send_all()
         if self._timer is not None:
             self._timer.cancel()
         if self._node is not None:
@@ -380,6 +369,5 @@ def run_voter(descriptor: int) -> int:
     facts: dict[str, Any] = {"member": "", "term": 0, "index": 0}
     threshold = Threshold()
     log_lines(facts, threshold)
-    # A full collection over a large state takes as long as an election; cycles are rare here.
-    gc.set_threshold(20_000, 50, 1_000)
+    spare_large_states(seldom=5_000)  # few cycles are made here
     return asyncio.run(_run(descriptor, facts, threshold))

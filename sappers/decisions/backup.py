@@ -19,6 +19,7 @@ from sappers.model.backup import PIECE_BYTES, PIECES_MAX, RESTORED_BYTES_MAX, Re
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RestorePiece
 from sappers.model.event import BrokenLink, Event, event_digest
+from sappers.model.event_tail import EventTail
 
 
 def portable(state: ClusterState) -> ClusterState:
@@ -28,6 +29,7 @@ def portable(state: ClusterState) -> ClusterState:
         repair_key=None,
         repair_logins=immutables.Map(),
         requests=immutables.Map(),
+        older_requests=immutables.Map(),
         restoring=None,
     )
 
@@ -50,7 +52,12 @@ def in_pieces(state: ClusterState, *, replace: bool) -> list[RestorePiece]:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, immutables.Map) else value
+    match value:
+        case immutables.Map():
+            return dict(value)
+        case EventTail():
+            return tuple(value)
+    return value
 
 
 def with_piece(state: ClusterState, command: RestorePiece) -> tuple[bytes, ...]:

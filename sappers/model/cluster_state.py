@@ -12,7 +12,7 @@ from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.backup import Restoring
 from sappers.model.cordon import Cordon
-from sappers.model.event import Event
+from sappers.model.event_tail import EventTail
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import CLOCKS_DIFFER_SECONDS, Repair, RepairKey, RepairLogin
@@ -54,7 +54,8 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
         repair_logins: How a healer logs in to a member's host, by member id.
         suspicions: What speaks, or last spoke, against members, by id.
         cordons: Members that an operator closed, by id: nothing new goes there.
-        requests: Request id to the index that it was applied at, newest `REQUESTS_KEPT`.
+        requests: Request id to the index that it was applied at; below `REQUESTS_KEPT` of them.
+        older_requests: The `REQUESTS_KEPT` before these; the older ones are forgotten.
     """
 
     cluster_id: str = ""
@@ -70,8 +71,9 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     image_keys: tuple[ImageKey, ...] = ()
     stopped_by_hand: tuple[str, ...] = ()
     alerts: tuple[Alert, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: EventTail = EventTail()
     requests: immutables.Map[str, int] = immutables.Map()
+    older_requests: immutables.Map[str, int] = immutables.Map()
     repairs: immutables.Map[str, Repair] = immutables.Map()
     repair_key: RepairKey | None = None
     repair_logins: immutables.Map[str, RepairLogin] = immutables.Map()

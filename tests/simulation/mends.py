@@ -61,7 +61,7 @@ MENDS = (
     ),
     Mend(
         "a request is applied once",
-        lambda: patch.object(state_machine, "_remember", lambda requests, *_: requests),
+        lambda: patch.object(state_machine, "_remembering", lambda state, _: state),
         "is applied again",
     ),
 )

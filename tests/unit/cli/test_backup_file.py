@@ -21,7 +21,7 @@ STATE = portable(founded())
 
 
 def backup(**changes: object) -> Backup:
-    made = {"format": BACKUP_FORMAT, "events": STATE.events} | changes
+    made = {"format": BACKUP_FORMAT, "events": tuple(STATE.events)} | changes
     taken = TakenState(STATE.index, encode_state(STATE), ())
     return Backup(taken_at=1.0, cluster="lab", taken=taken, **made)
 

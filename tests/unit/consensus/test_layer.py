@@ -81,6 +81,19 @@ def test_that_more_is_committed_goes_with_the_next_entries_or_a_moment_later(vot
     assert [m["commit_index"] for _, m in voter.wire.take("append_entries")] == [3, 3]
 
 
+def test_what_waits_goes_with_what_is_due_once(voter: Any) -> None:
+    term = voter.becomes_leader()
+    voter.tick_after(0.01)
+    ack = {"next_node_idx": 3, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.0)
+    voter.wire.sent.clear()
+    voter.node.propose(PAYLOAD, Answers())
+    voter.tick_after(voter.node.seconds_until_due())  # when the commit index is due, too
+    sent = voter.wire.take("append_entries")
+    assert [(m["commit_index"], len(m["entries"])) for _, m in sent] == [(2, 1), (2, 1)]
+
+
 def test_an_acknowledgement_dies_with_its_term(voter: Any) -> None:
     voter.append(1, (1, 0), entry(2, 1))
     voter.hears("b", "request_vote", term=2, last_log_index=9, last_log_term=1)

@@ -85,6 +85,24 @@ async def test_what_is_asked_in_one_turn_travels_together() -> None:
     assert far.heard == [[START], [*(SetLogLevel(level) for level in "123"), Stop()]]
 
 
+async def test_of_many_the_first_are_on_their_way_before_the_turn_is_over() -> None:
+    far = Far(STANDING)
+    process = RaftProcess(far.start, lambda: START, lambda _: None, lambda: None)
+    await process.start()
+    stream = process._stream
+    assert stream is not None
+    sent: list[int] = []
+    stream.send = lambda *messages: sent.append(len(messages)) or True  # type: ignore[method-assign,func-returns-value]
+    for level in range(50):
+        process.send(SetLogLevel(str(level)))
+    assert sent == [32]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sent == [32, 18]
+    del stream.send
+    await process.stop()
+
+
 async def test_why_it_does_not_start_is_told() -> None:
     far = Far(Failed("journal: bad", damaged=True, hint="reseed"))
     process = RaftProcess(far.start, lambda: START, lambda _: None, lambda: None)

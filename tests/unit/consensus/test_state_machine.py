@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sappers.consensus.state_machine import _STEPS, apply
 from sappers.model.allocation import Allocation, AllocationStatus
-from sappers.model.cluster_state import ClusterState
+from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.codec import decode_state, encode_state, state_as_json, state_from_json
 from sappers.model.commands import (
     Command,
@@ -108,6 +108,19 @@ def test_garbage_is_refused_and_only_moves_the_index() -> None:
     assert "no proposal" in outcome.refused
     assert after.index == before.index + 1
     assert msgspec.structs.replace(after, index=before.index) == before
+
+
+def test_a_request_is_remembered_for_as_many_more_and_not_for_ever() -> None:
+    state, _ = commit(founded(), PutWorkload(workload()), request_id="same")
+    for number in range(REQUESTS_KEPT):
+        state, _ = commit(state, NoOperation(), request_id=f"r{number}")
+    again, outcome = commit(state, StopWorkload("hello"), request_id="same")
+    assert (again.workloads, outcome.events) == (state.workloads, ())
+    assert len(again.requests) + len(again.older_requests) <= 2 * REQUESTS_KEPT
+    for number in range(REQUESTS_KEPT):
+        state, _ = commit(state, NoOperation(), request_id=f"s{number}")
+    again, _ = commit(state, StopWorkload("hello"), request_id="same")
+    assert not again.workloads
 
 
 def test_a_workload_put_twice_keeps_its_revision() -> None:

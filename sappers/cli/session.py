@@ -48,7 +48,11 @@ Cluster = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option("--addr", metavar="HOST[:PORT]", help="Ask this member and no other."),
+    typer.Option(
+        "--addr",
+        metavar="HOST[:PORT]",
+        help="Ask this member and no other, with the keys of --cluster.",
+    ),
 ]
 Form = Annotated[Output, typer.Option("--output", "-o", help="json: pure JSON on stdout.")]
 
@@ -86,12 +90,19 @@ def cluster_folder(cluster: str | None) -> Path:
     name = cluster or last_cluster_name(home)
     # A cluster that was made by hand has its keys where its founder was started.
     folder = Path(name) if "/" in name else home.cluster(name)
-    if not folder.is_dir():
+    if folder.is_dir():
+        return folder
+    if "/" in name:
         raise ConfigError(
-            f"this machine knows no cluster {name}",
-            hint=f"clusters bootstrapped from here are in {folder.parent}",
+            f"{name} is no folder",
+            hint="name the folder with the cluster's keys: ca.pem, operator.pem and others",
         )
-    return folder
+    raise ConfigError(
+        f"this machine knows no cluster {name}",
+        hint=f"for the keys in that folder, say --cluster ./{name}"
+        if Path(name).is_dir()
+        else f"clusters bootstrapped from here are in {folder.parent}",
+    )
 
 
 def checked_name(name: str, what: str = "workload") -> str:

@@ -96,6 +96,6 @@ def last_cluster_name(home: ControlHome) -> str:
     if not name:
         raise ConfigError(
             "no cluster was bootstrapped from this machine",
-            hint="run sappers-deploy bootstrap INVENTORY, or name one with --cluster or --addr",
+            hint="run sappers-deploy bootstrap INVENTORY, or name one, or its keys, with --cluster",
         )
     return name

@@ -11,7 +11,7 @@ from sappers.api.wire import Allocations
 from sappers.cli.events import render_event, render_events
 from sappers.cli.logs import choose_guests, last_lines
 from sappers.cli.run import how_healthy, wanted_workload, where_it_answers
-from sappers.cli.session import checked_name, endpoint_at, endpoints_of
+from sappers.cli.session import checked_name, cluster_folder, endpoint_at, endpoints_of
 from sappers.cli.stop import how_stopped
 from sappers.cli.waiting import StillWaiting, wait_until
 from sappers.config import ControlHome
@@ -205,3 +205,20 @@ def test_a_record_is_kept_whole_and_private(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cluster\.json") as caught:
         load_record(folder)
     assert caught.value.hint
+
+
+def test_a_folder_of_keys_that_is_none_is_no_unknown_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys").mkdir()
+    assert cluster_folder("./keys") == Path("keys")
+    for name, message, hint in (
+        ("./nope", "./nope is no folder", "ca.pem"),
+        ("keys", "knows no cluster keys", "--cluster ./keys"),
+        ("nope", "knows no cluster nope", str(tmp_path / "home" / "clusters")),
+    ):
+        with pytest.raises(ConfigError, match=message) as refused:
+            cluster_folder(name)
+        assert hint in (refused.value.hint or "")

@@ -18,9 +18,9 @@ $SAPPERS_HOME): clusters/NAME/ (authority, operator's certificate, shared keys: 
 images/, image-signing.key, labs/. ~/.cache/sappers ($SAPPERS_CACHE) may be deleted while no lab
 runs.
 
-[bold]Exit codes.[/bold] 0 done · 1 an error: the message says what, where, and what to do · 2
-bootstrap: a host failed, or the cluster is not complete · 4 a host, or every member, is
-unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
+[bold]Exit codes.[/bold] 0 done · 1 an error: the message says what, where, and what to do · 2 a
+host, or a task on it, failed; bootstrap: or the cluster is not complete · 4 a host, or every
+member, is unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
 """
 
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000

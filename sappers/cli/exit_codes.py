@@ -5,10 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from sappers.errors import (
-    ConfigError,
     HostError,
     HostUnreachable,
-    InventoryError,
     MemberUnreachable,
     NoQuorum,
     SappersError,
@@ -32,8 +30,6 @@ _BY_CAUSE: tuple[tuple[type[SappersError], ExitCode], ...] = (
     (HostError, ExitCode.HOST_FAILED),
     (MemberUnreachable, ExitCode.UNREACHABLE),
     (NoQuorum, ExitCode.NO_QUORUM),
-    (InventoryError, ExitCode.ERROR),
-    (ConfigError, ExitCode.ERROR),
 )
 
 

@@ -391,7 +391,7 @@ ROUTES: tuple[Route, ...] = (
     _write(
         "PUT",
         "/v1/members/{id}/cordon",
-        "Place nothing new on a member; drain: move off what is there",
+        "Place nothing new on a member, and move its vote; drain: move off all that is there",
         writes.put_cordon,
         **_MEMBER,
         body=WantedCordon,

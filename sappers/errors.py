@@ -6,6 +6,9 @@ do about it (`hint`). Only `cli/` turns errors into exit codes and coloured text
 
 from __future__ import annotations
 
+# The hint where an agent's keys or settings are missing or damaged: it has them from one of two.
+FIT_OUT_AGAIN = "run sappers-deploy bootstrap; an agent by hand: start it with --cluster-keys DIR"
+
 
 class SappersError(Exception):
     """The root of all errors that are meant for a person.

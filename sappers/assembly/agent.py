@@ -41,7 +41,7 @@ from sappers.consul.catalog import ConsulCatalog
 from sappers.consul.intentions import ConsulIntentions
 from sappers.consul.proxies import ConnectProxies, Host
 from sappers.consul.registry import ConsulRegistry
-from sappers.errors import ConfigError, IdentityError
+from sappers.errors import FIT_OUT_AGAIN, ConfigError, IdentityError
 from sappers.gateway.configuration import Listen
 from sappers.gateway.haproxy import HaproxyGateway
 from sappers.hub.carry_over import CarryOver
@@ -102,7 +102,7 @@ async def run_agent(
     if identity.node_id != me_id:
         raise IdentityError(
             f"{identity.cert} is the certificate of {identity.node_id}, this member is {me_id}",
-            hint="run sappers-deploy bootstrap: it signs one for this id",
+            hint=FIT_OUT_AGAIN,
         )
     renewal = Renewal(identity)
     peers = HttpPeerClient(identity)
@@ -324,14 +324,11 @@ def _gossip_keys(path: Path) -> GossipKeys:
     try:
         return parse_gossip_keys(_read_secret(path))
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path} is damaged", hint="run sappers-deploy bootstrap") from error
+        raise ConfigError(f"{path} is damaged", hint=FIT_OUT_AGAIN) from error
 
 
 def _read_secret(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}",
-            hint="run sappers-deploy bootstrap: it makes what is missing",
-        ) from error
+        raise ConfigError(f"{path}: {error.strerror}", hint=FIT_OUT_AGAIN) from error

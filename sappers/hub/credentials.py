@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import nkeys
 
-from sappers.errors import HubError
+from sappers.errors import FIT_OUT_AGAIN, HubError
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.security.derivation import derive_key
@@ -120,7 +120,7 @@ def read_accounts(account_jwt: str) -> TrustedAccounts:
         case (account, system):
             return TrustedAccounts(account, found, system)
         case _:
-            raise HubError("the hub account's file has no JWT", hint="run sappers-deploy bootstrap")
+            raise HubError("the hub account's file has no JWT", hint=FIT_OUT_AGAIN)
 
 
 def _subject_of(jwt: str) -> str:
@@ -139,9 +139,7 @@ def _claims_of(jwt: str) -> dict[str, Any]:
         if not isinstance(claims, dict) or not {"sub", "iss", "nats"} <= claims.keys():
             raise TypeError("claims are missing")
     except (IndexError, TypeError, ValueError) as error:
-        raise HubError(
-            "the hub account's JWT cannot be read", hint="run sappers-deploy bootstrap"
-        ) from error
+        raise HubError("the hub account's JWT cannot be read", hint=FIT_OUT_AGAIN) from error
     return claims
 
 
@@ -156,9 +154,7 @@ class AgentCredentials:
             self._account = nkeys.from_seed(seed)
             self._seed = seed.decode()
         except Exception as error:  # nkeys raises many kinds; none may show the seed
-            raise HubError(
-                "the hub account's seed is damaged", hint="run sappers-deploy bootstrap"
-            ) from error
+            raise HubError("the hub account's seed is damaged", hint=FIT_OUT_AGAIN) from error
         self._holders: dict[str, str] = {}
         if prefix != nkeys.PREFIX_BYTE_ACCOUNT:
             raise HubError("the hub account's seed is of another kind of key")

@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from sappers.durable import write_durably
-from sappers.errors import HubError, SupervisorError
+from sappers.errors import FIT_OUT_AGAIN, HubError, SupervisorError
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
 from sappers.hub.log_tail import LogTail
@@ -296,7 +296,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise HubError(f"{path}: {error.strerror}", hint="run sappers-deploy bootstrap") from error
+        raise HubError(f"{path}: {error.strerror}", hint=FIT_OUT_AGAIN) from error
 
 
 async def _answer_in(tail: LogTail) -> bool | None:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from sappers.config import AgentSettings
-from sappers.errors import MembershipError
+from sappers.errors import FIT_OUT_AGAIN, MembershipError
 from sappers.membership.known_members import load_known_members, save_known_members
 from sappers.membership.table import (
     MemberTable,
@@ -184,9 +184,7 @@ class KinshipMembership:
                 hint="is another agent running here?",
             ) from error
         except kinship.ConfigError as error:
-            raise MembershipError(
-                f"gossip cannot start: {error}", hint="run sappers-deploy bootstrap"
-            ) from error
+            raise MembershipError(f"gossip cannot start: {error}", hint=FIT_OUT_AGAIN) from error
         except kinship.KinshipError as error:
             raise MembershipError(f"gossip cannot start: {error}") from error
 

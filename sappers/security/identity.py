@@ -9,8 +9,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from sappers.errors import IdentityError
-from sappers.security.tls import SIGN_AGAIN, Identity, identity_in
+from sappers.errors import FIT_OUT_AGAIN, IdentityError
+from sappers.security.tls import Identity, identity_in
 
 
 def load_identity(pki: Path, *, cert: str = "cert.pem", key: str = "key.pem") -> Identity:
@@ -27,7 +27,7 @@ def load_identity(pki: Path, *, cert: str = "cert.pem", key: str = "key.pem") ->
         certificate.verify_directly_issued_by(ca)
     except (InvalidSignature, TypeError, ValueError) as error:
         raise IdentityError(
-            f"{cert_path}: the authority in {ca_path} did not sign it", hint=SIGN_AGAIN
+            f"{cert_path}: the authority in {ca_path} did not sign it", hint=FIT_OUT_AGAIN
         ) from error
     now = time.time()
     if not certificate.not_valid_before_utc.timestamp() <= now:
@@ -38,7 +38,7 @@ def load_identity(pki: Path, *, cert: str = "cert.pem", key: str = "key.pem") ->
     if not now < certificate.not_valid_after_utc.timestamp():
         raise IdentityError(
             f"{cert_path}: it expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
-            hint=SIGN_AGAIN,
+            hint=FIT_OUT_AGAIN,
         )
     _check_key(key_path, certificate)
     who = identity_in(uris_of(certificate), str(cert_path))
@@ -54,7 +54,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise IdentityError(f"{path}: not a PEM certificate", hint=SIGN_AGAIN) from error
+        raise IdentityError(f"{path}: not a PEM certificate", hint=FIT_OUT_AGAIN) from error
 
 
 def _check_key(path: Path, certificate: x509.Certificate) -> None:
@@ -68,17 +68,17 @@ def _check_key(path: Path, certificate: x509.Certificate) -> None:
     try:
         public_key = serialization.load_pem_private_key(pem, password=None).public_key()
     except (ValueError, TypeError) as error:
-        raise IdentityError(f"{path}: not a PEM private key", hint=SIGN_AGAIN) from error
+        raise IdentityError(f"{path}: not a PEM private key", hint=FIT_OUT_AGAIN) from error
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if public_key.public_bytes(*form) != certificate.public_key().public_bytes(*form):
-        raise IdentityError(f"{path}: not the key of the certificate beside it", hint=SIGN_AGAIN)
+        raise IdentityError(f"{path}: not the key of the certificate beside it", hint=FIT_OUT_AGAIN)
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise IdentityError(f"{path}: {error.strerror}", hint=SIGN_AGAIN) from error
+        raise IdentityError(f"{path}: {error.strerror}", hint=FIT_OUT_AGAIN) from error
 
 
 def uris_of(certificate: x509.Certificate) -> list[str]:

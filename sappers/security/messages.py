@@ -15,10 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sappers.errors import IdentityError
+from sappers.errors import FIT_OUT_AGAIN, IdentityError
 from sappers.model.signed import Signed
 from sappers.security.identity import read_certificate, uris_of
-from sappers.security.tls import SIGN_AGAIN, Identity, identity_in
+from sappers.security.tls import Identity, identity_in
 
 PURPOSE = b"sappers message v1\n"
 
@@ -92,7 +92,7 @@ class MessageSigner:
         certificate = read_certificate(mine.cert)
         key = serialization.load_pem_private_key(mine.key.read_bytes(), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise IdentityError(f"{mine.key}: not an elliptic curve's key", hint=SIGN_AGAIN)
+            raise IdentityError(f"{mine.key}: not an elliptic curve's key", hint=FIT_OUT_AGAIN)
         self._key = key
         self._certificate = certificate.public_bytes(serialization.Encoding.DER)
         self._ca = read_certificate(mine.ca)

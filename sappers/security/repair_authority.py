@@ -34,6 +34,10 @@ from sappers.security.derivation import derive_key
 PRINCIPAL_PREFIX = "sappers-repair-"
 _PURPOSE = b"sappers repair authority"
 _NONCE_BYTES = 12
+_GIVE_AGAIN = (
+    "run sappers-deploy bootstrap; an agent by hand: start it with --let-healers-in and "
+    "--cluster-keys DIR"
+)
 # Hosts whose clock is a little behind must not refuse what was signed just now.
 _BACKDATE_SECONDS = 60
 
@@ -107,7 +111,7 @@ def open_authority(key: RepairKey, secret: str) -> RepairAuthority:
     except (InvalidTag, ValueError) as error:
         raise IdentityError(
             "the cluster's repair key cannot be decrypted here",
-            hint="run sappers-deploy bootstrap: it gives the cluster its key again",
+            hint=_GIVE_AGAIN,
         ) from error
     return load_repair_authority(private)
 
@@ -203,8 +207,7 @@ def _require_signature(
     except (InvalidSignature, ValueError) as error:
         raise IdentityError(
             f"{what} not signed by the cluster's repair key",
-            hint="run sappers-deploy bootstrap, or sappers --let-healers-in where an agent was "
-            "started by hand",
+            hint=_GIVE_AGAIN,
         ) from error
 
 

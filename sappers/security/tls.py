@@ -17,13 +17,11 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from sappers.errors import IdentityError
+from sappers.errors import FIT_OUT_AGAIN, IdentityError
 
 Role = Literal["agent", "operator"]
 # Every agent's certificate carries this name, for callers that do not know whom they will meet.
 AGENT_SERVER_NAME = "agent.sappers"
-
-SIGN_AGAIN = "run sappers-deploy bootstrap: it signs what is missing or wrong"
 
 
 class PeerIdentity(msgspec.Struct, frozen=True):
@@ -110,7 +108,7 @@ def _load(context: ssl.SSLContext, identity: Identity) -> None:
         context.load_verify_locations(identity.ca)
         context.load_cert_chain(identity.cert, identity.key)
     except OSError as error:  # ssl.SSLError is one
-        raise IdentityError(f"{identity.cert.parent}: {error}", hint=SIGN_AGAIN) from error
+        raise IdentityError(f"{identity.cert.parent}: {error}", hint=FIT_OUT_AGAIN) from error
 
 
 def identity_in(uris: list[str], where: str) -> PeerIdentity:

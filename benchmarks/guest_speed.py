@@ -152,7 +152,7 @@ class GuestSpeed:
             Row("processor of each", spread(loads, "%", 1)),
         ]
         notes = (
-            f"PSS of their QEMUs ({self._manifest.memory_mib} MiB guests, from the checkpoint), "
+            f"PSS of their QEMUs ({self._manifest.memory_mib} MiB guests, from the template), "
             f"{IDLE_SECONDS:.0f} s after the last one answered.",
         )
         return Section(f"Memory of idle guests: {self._what}", rows, notes)
@@ -161,7 +161,7 @@ class GuestSpeed:
         with batch(self._rig, self._image, self._manifest.guest_port or 0, count, cold=cold) as one:
             others = [start for start in one.starts if start.cloned == cold]
             if others or not one.starts:
-                wanted = "cold" if cold else "from the checkpoint"
+                wanted = "cold" if cold else "from the template"
                 raise RuntimeError(
                     f"{len(others)} of {count} guests did not start {wanted}, {one.silent} never"
                 )

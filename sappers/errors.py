@@ -174,7 +174,7 @@ class GuestMisbehaves(LaunchError):
 
 
 class TemplateError(SappersError):
-    """No guest can start from a checkpoint, or none can be made; a cold start can do without."""
+    """No guest can start from a template, or none can be made; a cold start can do without."""
 
 
 class SupervisorError(SappersError):

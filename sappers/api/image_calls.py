@@ -84,7 +84,7 @@ class ImageCalls:
         return _decoded(answer, Written)
 
     def warm_at(self, member: Reached, digest: str) -> Warmed:
-        """Make the checkpoint that guests of this image start from, at this member."""
+        """Make the template that guests of this image start from, at this member."""
         path = f"/v1/images/{digest}/warm"
         return _decoded(
             self.client.call_at(member, "POST", path, timeout_seconds=WARM_SECONDS), Warmed

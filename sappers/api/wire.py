@@ -210,7 +210,7 @@ class WantedWorkload(_Input, frozen=True):
         guest_port: Port the application listens on inside the guest.
         host_port: Port to publish it at on the member; the same number when not given.
         count: How many allocations.
-        cold: Each guest boots from the beginning, never from a checkpoint.
+        cold: Each guest boots from the beginning, never from a template.
         service: Name in Consul and at the gateway; the workload's own when not given.
         links: Services that it may call.
         exclusive: Never more than `count` guests at once, whatever fails.
@@ -348,7 +348,7 @@ class Images(msgspec.Struct, frozen=True):
 
 
 class Warmed(msgspec.Struct, frozen=True):
-    """A member's checkpoint of an image is ready.
+    """A member's template of an image is ready.
 
     Attributes:
         text: What was done, or why nothing had to be, one sentence.

@@ -91,8 +91,8 @@ class ApplicationDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     prepare: Annotated[
         str | None,
         Meta(
-            description="Function of the module that does before a checkpoint what every guest "
-            "does first, such as to listen; what it returns is called to run the application."
+            description="Function of the module that does, before a template is saved, what every "
+            "guest does first, such as to listen; what it returns is called to run the application."
         ),
     ] = None
     in_process: Annotated[

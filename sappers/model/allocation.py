@@ -40,7 +40,7 @@ class Allocation(msgspec.Struct, frozen=True):
         status: Last committed reading.
         reason: Why it has that status, a sentence for a person.
         restarts: Restarts on this member so far.
-        cold: It boots from the beginning, never from a checkpoint.
+        cold: It boots from the beginning, never from a template.
         changed_at: Unix time in seconds of the last change of status.
         role: The workload's: what its credentials of the hub allow.
         lease_seconds: Its guest ends when its member has not heard of the quorum for so long; 0 for

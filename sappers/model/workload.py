@@ -39,7 +39,7 @@ class Workload(msgspec.Struct, frozen=True):
         guest_port: Port the application listens on inside the guest, or None.
         host_port: Port to publish it at on the member, or None for the same number.
         count: How many allocations.
-        cold: Each guest boots from the beginning, never from a checkpoint.
+        cold: Each guest boots from the beginning, never from a template.
         revision: Raised by the state machine when anything but `count` and `service` changes; old
             copies are replaced.
         role: What its guests are for; a monitor hears all guests, and its alerts count.

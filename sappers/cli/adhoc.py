@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def adhoc(
-    pattern: Annotated[str, typer.Argument(help="Hosts: names, groups, patterns.")],
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Hosts: names, groups, patterns.")
+    ],
     inventory: Source,
     *,
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",

@@ -13,7 +13,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sappers import __version__
 from sappers.agent.flags import StartFlags
 from sappers.agent.running import RunningAgent, claimed, find_running, refuse_others
 from sappers.assembly.agent import run_agent
@@ -21,6 +20,7 @@ from sappers.assembly.by_hand import prepare_by_hand
 from sappers.cli.agent_requests import Launch, Requests
 from sappers.cli.ending import run_to_the_end
 from sappers.cli.help_text import reflowed
+from sappers.cli.version import version_option
 from sappers.config import StateFolder
 from sappers.errors import ConfigError, MemberUnreachable, StateInUse
 
@@ -92,12 +92,6 @@ interrupted.
 [bold]Logs.[/bold] JSON on standard error, one object a line. sappers-deploy(1) starts agents on
 many hosts over SSH; `sappers-deploy status --cluster ./raft/cluster` shows a cluster made by hand.
 """
-
-
-def _show_version(value: bool) -> None:  # noqa: FBT001 — the signature that typer asks for
-    if value:
-        typer.echo(f"sappers {__version__}")
-        raise typer.Exit
 
 
 @app.command(help=reflowed(HELP), epilog=reflowed(EPILOG))
@@ -262,10 +256,7 @@ def sappers(
             rich_help_panel=_BOTH,
         ),
     ] = None,
-    version: Annotated[
-        bool | None,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version."),
-    ] = None,
+    version: Annotated[bool | None, version_option("sappers")] = None,
 ) -> None:
     """See HELP."""
     del version

@@ -54,7 +54,9 @@ def read_backup(path: Path) -> tuple[Backup, ClusterState]:
             raise BackupError(f"{path} holds a state that is too large", hint=_HINT)
         state = decode_state(backup.taken.state)
     except OSError as error:
-        raise BackupError(f"{path}: {error.strerror}", hint="is that the file's name?") from error
+        raise BackupError(
+            f"{path}: {error.strerror}", hint="give the file that sappers-deploy backup wrote"
+        ) from error
     except (LogDamaged, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BackupError(f"{path} is no backup that can be read: {error}", hint=_HINT) from error
     if backup.format != BACKUP_FORMAT:

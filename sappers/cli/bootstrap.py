@@ -22,7 +22,7 @@ from sappers.cli.host_options import Check, Forks, Limit
 from sappers.cli.session import Form, Output, open_cluster
 from sappers.cli.status_view import render_status
 from sappers.config import control_home
-from sappers.errors import ApiError, SappersError
+from sappers.errors import SappersError
 from sappers.model.view import ClusterView
 from sappers.provisioner.bootstrap.recap import CLUSTER_PHASE, Outcome, Recap
 
@@ -30,7 +30,9 @@ CHECK_NOTE = "check mode: nothing was changed"
 
 
 def bootstrap(
-    inventory: Annotated[Path, typer.Argument(help="Ansible's INI inventory.")],
+    inventory: Annotated[
+        Path, typer.Argument(metavar="INVENTORY", help="Ansible's inventory: INI or YAML.")
+    ],
     *,
     limit: Limit = None,
     check: Check = False,
@@ -135,7 +137,7 @@ def _view(cluster: str) -> ClusterView | None:
     try:
         with open_cluster(cluster, None) as client:
             return client.view()
-    except (ApiError, SappersError):
+    except SappersError:
         return None
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from sappers.cli.ending import run_to_the_end
 from sappers.cli.help_text import reflowed
 from sappers.cli.late import add_commands
+from sappers.cli.version import version_option
 
 EPILOG = """
 [bold]Files.[/bold] What this machine knows is in ~/.local/share/sappers ($XDG_DATA_HOME/sappers, or
@@ -49,6 +51,11 @@ def deploy_app(words: Sequence[str] = ()) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
+
+    @app.callback()
+    def _(version: Annotated[bool | None, version_option("sappers-deploy")] = None) -> None:
+        del version  # its callback has done all
+
     add_commands(app, _COMMANDS, _GROUPS, words)
     return app
 

@@ -29,7 +29,10 @@ _STYLE = {
 
 def explain(
     name: Annotated[
-        str, typer.Argument(help="A workload, member (name or id), allocation or repair.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="A workload, member (name or id), allocation or repair."
+        ),
     ],
     *,
     cluster: Cluster = None,

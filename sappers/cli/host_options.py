@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Inventory = Annotated[Path, typer.Option("--inventory", "-i", help="Ansible's INI inventory.")]
 Source = Annotated[
     str,
     typer.Option(
@@ -15,7 +13,13 @@ Source = Annotated[
     ),
 ]
 Limit = Annotated[
-    str | None, typer.Option("--limit", "-l", help="Work on these hosts or groups only.")
+    str | None,
+    typer.Option(
+        "--limit",
+        "-l",
+        metavar="PATTERN",
+        help="Work on these only: hosts, groups, Ansible's patterns.",
+    ),
 ]
 Check = Annotated[
     bool, typer.Option("--check", "-C", help="Say what would change; change nothing.")

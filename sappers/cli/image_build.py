@@ -27,7 +27,7 @@ from sappers.images.definition import (
 
 
 def build(
-    name: Annotated[str, typer.Argument(help="The definition's folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The definition's folder.")],
     kind: Annotated[
         str | None,
         typer.Option("--kind", help="One of the definition's kinds; the first if not given."),

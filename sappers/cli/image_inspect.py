@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sappers.api.image_calls import ImageCalls
 from sappers.assembly.images import LocalImages
-from sappers.cli.image_names import cluster_image, local_digest
+from sappers.cli.image_names import ImageName, cluster_image, local_digest
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
@@ -37,7 +37,7 @@ class InspectedImage(msgspec.Struct, frozen=True):
 
 
 def inspect(
-    name: str, *, cluster: Cluster = None, addr: Address = None, output: Form = Output.TEXT
+    name: ImageName, *, cluster: Cluster = None, addr: Address = None, output: Form = Output.TEXT
 ) -> None:
     """Show what an image is made of and who signed it: this machine's, or the cluster's."""
     if cluster is not None or addr is not None:

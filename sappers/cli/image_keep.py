@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sappers.api.image_calls import ImageCalls
 from sappers.api.wire import HeldImage
 from sappers.assembly.images import LocalImages
-from sappers.cli.image_names import local_digest, one_of_name
+from sappers.cli.image_names import ImageName, local_digest, one_of_name
 from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
@@ -31,7 +31,8 @@ IN_USE = 409
 
 def verify(
     name: Annotated[
-        str | None, typer.Argument(help="A name or digest; all images if not given.")
+        str | None,
+        typer.Argument(metavar="NAME", help="A name or digest; all images if not given."),
     ] = None,
 ) -> None:
     """Read images of this machine again, and check every chunk and signature."""
@@ -56,7 +57,7 @@ def verify(
         )
 
 
-def remove(name: str, *, cluster: Cluster = None, addr: Address = None) -> None:
+def remove(name: ImageName, *, cluster: Cluster = None, addr: Address = None) -> None:
     """Forget an image here; with --cluster or --addr the cluster's members keep it no more."""
     if cluster is None and addr is None:
         store = _store()
@@ -120,8 +121,8 @@ def older_images(images: tuple[HeldImage, ...]) -> list[ClusterImage]:
 
 
 def export(
-    name: str,
-    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    name: ImageName,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
     *,
     disk: Annotated[
         bool, typer.Option("--disk", help="The raw disk of an appliance or a Nanos image.")
@@ -144,7 +145,7 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="What `image export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `image export` wrote.")],
     *,
     trust: Annotated[
         bool, typer.Option("--trust", help="Trust whoever signed it, from now on.")

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import typer
 
 from sappers.api.wire import HeldImage
 from sappers.errors import ImageError
 
 PREFIX_MIN = 8
+ImageName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|DIGEST", help=f"An image; {PREFIX_MIN} digits of its digest are enough."
+    ),
+]
 _DIGITS = re.compile(rf"[0-9a-f]{{{PREFIX_MIN},64}}")
 
 

@@ -18,7 +18,9 @@ from sappers.provisioner.control.record import last_cluster_name, load_record
 
 
 def seed(
-    name: Annotated[str, typer.Argument(help="What the new member is to be called.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the new member is to be called.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="File to write; a disk image.")],
     *,
     cluster: Annotated[

@@ -16,7 +16,7 @@ from sappers.api.image_pull import Pulled, pull_image
 from sappers.api.image_push import STALL_SECONDS, ImagePush, Pushed
 from sappers.api.operator_client import OperatorClient
 from sappers.assembly.images import LocalImages
-from sappers.cli.image_names import cluster_image, local_digest
+from sappers.cli.image_names import ImageName, cluster_image, local_digest
 from sappers.cli.image_progress import ImageProgress, share_text, size_text
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
@@ -86,7 +86,7 @@ def pushed_text(pushed: Pushed, seconds: float) -> str:
 
 
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME|DIGEST", help="An image of the cluster.")],
+    name: ImageName,
     *,
     trust: Annotated[
         bool, typer.Option("--trust", help="Trust whoever signed it, if the cluster does.")
@@ -133,8 +133,8 @@ def _pulled_text(pulled: Pulled, seconds: float) -> str:
     return f"{pulled.name} {pulled.digest[:12]}: {fetched}; {seconds:.1f} s"
 
 
-def warm(name: str, *, cluster: Cluster = None, addr: Address = None) -> None:
-    """Make the checkpoint that guests start from, on every member, and wait for it."""
+def warm(name: ImageName, *, cluster: Cluster = None, addr: Address = None) -> None:
+    """Make the template that guests start from, on every member, and wait for it."""
     console = Console(stderr=True)
     with open_cluster(cluster, addr) as client:
         calls = ImageCalls(client)

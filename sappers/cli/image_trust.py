@@ -50,7 +50,8 @@ def list_keys(*, cluster: Cluster = None, addr: Address = None, output: Form = O
 @trust_app.command("add")
 def add_key(
     key: Annotated[
-        str | None, typer.Argument(help="64 hex digits; this machine's own key if not given.")
+        str | None,
+        typer.Argument(metavar="KEY", help="64 hex digits; this machine's own key if not given."),
     ] = None,
     *,
     owner: Annotated[str | None, typer.Option("--owner", help="Whose it is.")] = None,
@@ -67,7 +68,7 @@ def add_key(
 
 @trust_app.command("rm")
 def remove_key(
-    key: Annotated[str, typer.Argument(help="The key, or at least 8 digits of it.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key, or at least 8 digits of it.")],
     *,
     cluster: Cluster = None,
     addr: Address = None,

@@ -31,9 +31,13 @@ def add_commands(app: typer.Typer, commands: Places, groups: Places, words: Sequ
             group = found if isinstance(found, typer.Typer) else found(below)
             app.add_typer(group, name=name)
 
-    @app.callback()
-    def _() -> None:  # without it, one command alone would be the application itself
-        pass
+    if app.registered_callback is None:
+        # Without one, one command alone would be the application itself.
+        app.callback()(_nothing)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _found(place: str) -> Any:

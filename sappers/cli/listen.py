@@ -31,7 +31,10 @@ TEXT_MAX = 400
 
 def listen(
     subject: Annotated[
-        str, typer.Argument(help="A subject of the hub, with its wildcards `*` and `>`.")
+        str,
+        typer.Argument(
+            metavar="SUBJECT", help="A subject of the hub, with its wildcards `*` and `>`."
+        ),
     ] = ">",
     *,
     count: Annotated[

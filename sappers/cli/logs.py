@@ -19,7 +19,9 @@ _CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code 
 
 
 def logs(
-    name: Annotated[str, typer.Argument(metavar="NAME|ALLOCATION")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|ALLOCATION", help="A workload, or one guest of it.")
+    ],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines.")] = 100,
     cluster: Cluster = None,
     addr: Address = None,

@@ -45,6 +45,7 @@ def _page(app: typer.Typer, name: str, purpose: str) -> str:
         *(".SH DESCRIPTION", *_prose(command.help)),
     ]
     if hasattr(command, "commands"):
+        lines += [".SH OPTIONS", *_options(command, context, headings=False)]
         lines += [".SH COMMANDS", *_commands(command, context)]
     else:
         lines += [".SH OPTIONS", *_options(command, context)]

@@ -14,7 +14,7 @@ from sappers.errors import ConfigError
 
 def module(
     name: Annotated[
-        str | None, typer.Argument(help="A module; without one, all are listed.")
+        str | None, typer.Argument(metavar="NAME", help="A module; without one, all are listed.")
     ] = None,
 ) -> None:
     """Tell what a module of playbooks does, which arguments it takes and what it returns."""

@@ -46,7 +46,7 @@ playbook_app = typer.Typer(
 @playbook_app.command("run")
 def run(
     context: typer.Context,
-    playbooks: Annotated[list[Path], typer.Argument(help="Playbooks, in order.")],
+    playbooks: Annotated[list[Path], typer.Argument(metavar="PLAYBOOK…", help="In this order.")],
     inventory: Source,
     *,
     limit: Limit = None,

@@ -46,8 +46,10 @@ class _Restored(msgspec.Struct, frozen=True):
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
-    inventory: Annotated[Path, typer.Argument(help="Ansible's INI inventory: the new hosts.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+    inventory: Annotated[
+        Path, typer.Argument(metavar="INVENTORY", help="The new hosts: INI or YAML.")
+    ],
     *,
     replace: Annotated[
         bool,

@@ -26,7 +26,7 @@ from sappers.model.view import ClusterView
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="The workload's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The workload's name.")],
     image: Annotated[
         str,
         typer.Option("--image", help="An image of this machine or the cluster, by name or digest."),
@@ -43,7 +43,7 @@ def run(
     ] = None,
     *,
     cold: Annotated[
-        bool, typer.Option("--cold", help="Boot each copy from the beginning, from no checkpoint.")
+        bool, typer.Option("--cold", help="Boot each copy from the beginning, from no template.")
     ] = False,
     service: Annotated[
         str | None,

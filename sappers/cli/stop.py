@@ -13,7 +13,7 @@ from sappers.cli.waiting import wait_until
 
 
 def stop(
-    name: Annotated[str, typer.Argument(help="The workload's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The workload's name.")],
     *,
     wait: Annotated[bool, typer.Option(help="Wait until no guest of it runs.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 60.0,

@@ -15,7 +15,7 @@ import msgspec
 
 from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.scheduler import NoPlacement, place
-from sappers.decisions.suspicion import SURE_SECONDS, repair_is_due
+from sappers.decisions.suspicion import repair_is_due
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
@@ -31,9 +31,6 @@ from sappers.model.repair import HEALER, HEALER_IMAGES, Finding, Repair, RepairS
 from sappers.model.suspicion import SuspicionSource
 from sappers.model.workload import ImageReference, Workload
 
-# Longer than allocations wait before they are placed elsewhere: a host that only boots anew, or
-# whose agent systemd starts again, needs no healer.
-DEAD_SECONDS = SURE_SECONDS
 STAYS_UP_SECONDS = 5.0
 LAST_WORD_SECONDS = 30.0
 CLAIM_SECONDS = 150.0  # a guest boots for long under emulation

@@ -22,7 +22,9 @@ GUESTS_SILENT_SECONDS = 10.0  # of a guest, for a pulse to call it silent
 SILENT_SECONDS = 12.0
 HEARD_SECONDS = 4.5
 SETTLED_SECONDS = 5.0  # between two changes of one suspicion
-# Of which a repair follows: gossip asks many members, the others are one member's view.
+# Of which a repair follows: gossip asks many members, the others are one member's view. Longer than
+# allocations wait before they are placed elsewhere: a host that only boots anew, or whose agent
+# systemd starts again, needs no healer.
 SURE_SECONDS = 15.0
 ALONE_SECONDS = 60.0
 

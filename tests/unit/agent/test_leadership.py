@@ -8,7 +8,7 @@ import msgspec
 
 from sappers.agent.clock import SystemClock
 from sappers.agent.leadership import Leadership
-from sappers.decisions.healing import DEAD_SECONDS
+from sappers.decisions.suspicion import SURE_SECONDS
 from sappers.errors import OutcomeUnknown, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal, PutWorkload
@@ -117,6 +117,6 @@ async def test_a_step_of_the_leaders_clock_hastens_no_repair() -> None:
     clock.step(3600.0)
     await led.lead(1000.0)
     assert not led.log.current.repairs
-    clock.advance(DEAD_SECONDS)
-    await led.lead(1000.0 + DEAD_SECONDS)
+    clock.advance(SURE_SECONDS)
+    await led.lead(1000.0 + SURE_SECONDS)
     assert [one.member_id for one in led.log.current.repairs.values()] == ["m2"]

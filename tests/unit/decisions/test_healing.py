@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sappers.decisions.healing import (
     ATTEMPTS_MAX,
     CLAIM_SECONDS,
-    DEAD_SECONDS,
     REPAIR_SECONDS,
     REPAIRS_MAX,
     STAYS_UP_SECONDS,
@@ -15,6 +14,7 @@ from sappers.decisions.healing import (
 )
 from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.reconcile_cluster import LOST_AFTER_SECONDS, reconcile_cluster
+from sappers.decisions.suspicion import SURE_SECONDS
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
@@ -59,7 +59,7 @@ def healer(state: ClusterState) -> Allocation:
 
 def assigned(count: int = 3) -> ClusterState:
     """m2 is dead, and a healer is placed."""
-    return heal(died(healing_cluster(count), "m2", NOW - DEAD_SECONDS), NOW)
+    return heal(died(healing_cluster(count), "m2", NOW - SURE_SECONDS), NOW)
 
 
 def claim(state: ClusterState, now: float) -> ClusterState:
@@ -84,7 +84,7 @@ def ends(state: ClusterState, status: AllocationStatus, now: float) -> ClusterSt
 
 
 def test_plain_rescheduling_does_not_wait_for_a_repair() -> None:
-    assert LOST_AFTER_SECONDS < DEAD_SECONDS
+    assert LOST_AFTER_SECONDS < SURE_SECONDS
     state, _ = commit(healing_cluster(), PutWorkload(workload(count=3)))
     for now in (NOW, NOW + LOST_AFTER_SECONDS):
         gossip = tuple(
@@ -104,13 +104,13 @@ def test_plain_rescheduling_does_not_wait_for_a_repair() -> None:
 
 def test_a_member_that_is_dead_for_long_gets_a_healer_on_another_member() -> None:
     state = died(healing_cluster(), "m2", NOW)
-    assert plan(state, NOW + DEAD_SECONDS - 1) == ()
-    state = heal(state, NOW + DEAD_SECONDS)
+    assert plan(state, NOW + SURE_SECONDS - 1) == ()
+    state = heal(state, NOW + SURE_SECONDS)
     found = healer(state)
     assert (found.workload, found.repair) == (HEALER, only_repair(state).id)
     assert found.member_id != "m2"
-    assert only_repair(state).deadline == NOW + DEAD_SECONDS + CLAIM_SECONDS
-    assert plan(state, NOW + DEAD_SECONDS + 1) == ()
+    assert only_repair(state).deadline == NOW + SURE_SECONDS + CLAIM_SECONDS
+    assert plan(state, NOW + SURE_SECONDS + 1) == ()
 
 
 def test_without_a_healer_nothing_is_repaired() -> None:
@@ -128,7 +128,7 @@ def test_a_member_that_left_is_not_repaired() -> None:
 
 
 def test_a_drained_host_is_its_operators_until_it_is_used_again() -> None:
-    dead = died(healing_cluster(3), "m2", NOW - DEAD_SECONDS)
+    dead = died(healing_cluster(3), "m2", NOW - SURE_SECONDS)
     drained, _ = commit(dead, CordonMember("m2", drain=True))
     assert heal(drained, NOW).repairs == drained.repairs
     used, _ = commit(drained, UncordonMember("m2"))
@@ -166,7 +166,7 @@ def test_an_unreachable_host_is_given_up_and_its_work_is_elsewhere() -> None:
     lost = Allocation("hello-1", "hello", 1, workload().image, 128, "m2", 1)
     lost = msgspec.structs.replace(lost, status=AllocationStatus.LOST)
     state = msgspec.structs.replace(state, allocations=state.allocations.set(lost.id, lost))
-    state = heal(died(state, "m2", NOW - DEAD_SECONDS), NOW)
+    state = heal(died(state, "m2", NOW - SURE_SECONDS), NOW)
     state = says(claim(state, NOW + 5), Finding.UNREACHABLE, "no SSH: no answer", NOW + 50)
     state = heal(state, NOW + 51)
     repair = only_repair(state)
@@ -220,7 +220,7 @@ def test_a_member_that_dies_again_and_again_is_a_persons() -> None:
     state, now = healing_cluster(), NOW
     for _ in range(REPAIRS_MAX):
         state = died(state, "m2", now)
-        now += DEAD_SECONDS * 2.0**REPAIRS_MAX
+        now += SURE_SECONDS * 2.0**REPAIRS_MAX
         state = heal(state, now)
         state = ends(heal(revived(state, "m2", now), now + 10), AllocationStatus.STOPPED, now + 11)
         now += 12
@@ -230,7 +230,7 @@ def test_a_member_that_dies_again_and_again_is_a_persons() -> None:
 
 
 def test_no_room_for_a_healer_is_told_in_the_end() -> None:
-    state = died(healing_cluster(), "m2", NOW - DEAD_SECONDS)
+    state = died(healing_cluster(), "m2", NOW - SURE_SECONDS)
     for one in ("m1", "m3"):
         full = msgspec.structs.replace(
             state.members[one],

@@ -8,9 +8,9 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.decisions.healing import CLAIM_SECONDS, DEAD_SECONDS, reconcile_repairs
+from sappers.decisions.healing import CLAIM_SECONDS, reconcile_repairs
 from sappers.decisions.leader_time import LeaderTime
-from sappers.decisions.suspicion import SETTLED_SECONDS, reconcile_suspicions
+from sappers.decisions.suspicion import SETTLED_SECONDS, SURE_SECONDS, reconcile_suspicions
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     AssignHealer,
@@ -72,17 +72,17 @@ def _healing() -> ClusterState:
 def test_a_repair_opens_in_time_and_never_early(ahead: int, changes: Changes) -> None:
     state = died(_healing(), "m2", EPOCH + ahead)
     seconds = seconds_until(
-        OpenRepair, lambda time: reconcile_repairs(state, time), ahead, changes, DEAD_SECONDS
+        OpenRepair, lambda time: reconcile_repairs(state, time), ahead, changes, SURE_SECONDS
     )
-    assert seconds >= DEAD_SECONDS
+    assert seconds >= SURE_SECONDS
     if not changes:
-        assert seconds == DEAD_SECONDS
+        assert seconds == SURE_SECONDS
 
 
 @given(_ahead, _changes)
 def test_a_healer_has_its_time_and_no_more_than_twice(ahead: int, changes: Changes) -> None:
     now = EPOCH + ahead
-    state = died(_healing(), "m2", now - DEAD_SECONDS)
+    state = died(_healing(), "m2", now - SURE_SECONDS)
     for kind in (OpenRepair, AssignHealer):
         commands = reconcile_repairs(state, LeaderTime(now))
         assert [type(one) for one in commands] == [kind]
@@ -116,7 +116,7 @@ def test_a_suspicion_settles_and_then_changes(ahead: int, changes: Changes) -> N
 
 def test_the_same_death_is_repaired_once_whatever_the_clock_said_when_it_was() -> None:
     state = died(_healing(), "m2", EPOCH)
-    opened = reconcile_repairs(state, LeaderTime(EPOCH + DEAD_SECONDS))
+    opened = reconcile_repairs(state, LeaderTime(EPOCH + SURE_SECONDS))
     state, _ = commit(state, *opened, time=EPOCH - 3600.0)  # the clock stepped back just then
     (first,) = state.repairs
     state, _ = commit(state, CloseRepair(first, RepairStatus.MOVED, "test"), time=EPOCH - 3500.0)
@@ -130,5 +130,5 @@ def test_a_repair_that_was_opened_in_the_future_hinders_none_today() -> None:
     (first,) = state.repairs
     state, _ = commit(state, CloseRepair(first, RepairStatus.RESTORED, "test"), time=EPOCH)
     state = died(revived(state, "m2", EPOCH + 5.0), "m2", EPOCH + 10.0)
-    planned = reconcile_repairs(state, LeaderTime(EPOCH + 10.0 + 2 * DEAD_SECONDS))
+    planned = reconcile_repairs(state, LeaderTime(EPOCH + 10.0 + 2 * SURE_SECONDS))
     assert [type(one) for one in planned] == [OpenRepair]

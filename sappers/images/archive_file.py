@@ -118,11 +118,6 @@ def look_into(path: Path) -> ImageFile:
     return ImageFile(digest_of(signed.manifest), decode_manifest(signed.manifest), signers(signed))
 
 
-def keys_of(path: Path) -> tuple[str, ...]:
-    """The public keys that truly signed the image in a file; raises as `look_into`."""
-    return look_into(path).keys
-
-
 def _write(
     file: BinaryIO,
     store: FolderImageStore,

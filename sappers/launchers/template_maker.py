@@ -75,8 +75,8 @@ class TemplateMaker:
         """End and remove what an agent left that died while it made one."""
         for unit in await self._supervisor.list(UNIT_PREFIX):
             await self._supervisor.stop(unit.name, 0.0)
-        for folder in (self._root / _MAKING, *self._root.glob(".new-*")):
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._root / _MAKING, ignore_errors=True)
+        await asyncio.to_thread(self._templates.clear_unfinished)
 
     def _check_room(self, spec: GuestSpec) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)

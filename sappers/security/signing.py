@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -67,14 +66,6 @@ def signers(signed: SignedManifest) -> tuple[str, ...]:
         return ()
     found = (one.key for one in signed.signatures if _is_valid(one, signed.manifest))
     return tuple(dict.fromkeys(found))
-
-
-def is_signed(signed: SignedManifest, trusted: Collection[str]) -> bool:
-    """Whether one of the trusted keys signed it."""
-    return any(
-        one.key in trusted and _is_valid(one, signed.manifest)
-        for one in signed.signatures[:SIGNATURES_MAX]
-    )
 
 
 def _is_valid(signature: Signature, manifest: bytes) -> bool:

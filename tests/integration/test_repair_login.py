@@ -19,7 +19,7 @@ from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.places import PLAYBOOKS
 from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.repair.access import access_line, with_access
+from sappers.provisioner.repair.access import access_line, with_member_access
 from sappers.provisioner.repair.login import RepairKeyPair, RepairTarget, open_executor
 from sappers.security.repair_authority import RepairAuthority, create_repair_authority, sign_login
 from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
@@ -36,7 +36,8 @@ def authority() -> RepairAuthority:
 def server(authority: RepairAuthority) -> Iterator[SshServer]:
     with ssh_server() as running:
         path = running.folder / "authorized_keys"
-        path.write_bytes(with_access(path.read_bytes(), access_line(authority.public, MEMBER)))
+        line = access_line(authority.public, MEMBER)
+        path.write_bytes(with_member_access(path.read_bytes(), line, MEMBER))
         yield running
 
 

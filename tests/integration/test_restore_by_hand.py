@@ -14,7 +14,7 @@ import pytest
 from sappers.agent.running import find_running
 from sappers.model.repair import Finding
 from sappers.provisioner.executor.executor import Executor
-from sappers.provisioner.repair.access import access_line, with_access
+from sappers.provisioner.repair.access import access_line, with_member_access
 from sappers.provisioner.repair.login import RepairKeyPair, open_executor
 from sappers.provisioner.repair.restore import restore_host
 from sappers.security.repair_authority import create_repair_authority
@@ -40,7 +40,8 @@ def executor() -> Iterator[Executor]:
     authority, key = create_repair_authority(), RepairKeyPair()
     with ssh_server() as server:
         path = server.folder / "authorized_keys"
-        path.write_bytes(with_access(path.read_bytes(), access_line(authority.public, MEMBER)))
+        line = access_line(authority.public, MEMBER)
+        path.write_bytes(with_member_access(path.read_bytes(), line, MEMBER))
         with open_executor(target(server), key, certificate(authority, key)) as running:
             yield running
 

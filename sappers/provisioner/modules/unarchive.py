@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from sappers.provisioner.modules import _files, _web, step
 from sappers.provisioner.modules.spec import FILE_ARGUMENTS, FILE_UNSUPPORTED, Argument, Module
@@ -41,7 +41,6 @@ SPEC = Module(
     ),
 )  # fmt: skip
 _DOWNLOAD = {one.name: one.default for one in _web.ARGUMENTS}
-Pair = Tuple[step.Member, Optional[step.Found]]
 
 
 def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:

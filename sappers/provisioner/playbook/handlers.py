@@ -46,10 +46,6 @@ class Handlers:
         late = [one for one in (loader.handlers if loader else ()) if one not in known]
         return [*late, *known]
 
-    def known_names(self) -> set[str]:
-        """All names that may be called."""
-        return {name for handler in self.all() for name in names_of(handler)}
-
     def flush(self, hosts: Sequence[str]) -> None:
         """Run what was called on these hosts, in one pass.
 

@@ -12,14 +12,6 @@ def access_line(public: str, member_id: str) -> str:
     return f'cert-authority,principals="{principal_of(member_id)}",restrict {public} {MARK}'
 
 
-def with_access(content: bytes, line: str) -> bytes:
-    """The file with just this line of ours; every other byte stays as it is."""
-    others = without_access(content)
-    if others and not others.endswith(b"\n"):
-        others += b"\n"
-    return others + line.encode() + b"\n"
-
-
 def with_member_access(content: bytes, line: str, member_id: str) -> bytes:
     """The file with this line as the only one of ours for a member; every other byte stays.
 
@@ -38,12 +30,6 @@ def with_member_access(content: bytes, line: str, member_id: str) -> bytes:
     if others and not others.endswith(b"\n"):
         others += b"\n"
     return others + wanted + b"\n"
-
-
-def without_access(content: bytes) -> bytes:
-    """The file without our lines."""
-    lines = content.splitlines(keepends=True)
-    return b"".join(line for line in lines if not _is_ours(line))
 
 
 def _is_ours(line: bytes) -> bool:

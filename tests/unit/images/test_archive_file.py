@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
-from sappers.images.archive_file import export_image, import_image, keys_of, look_into
+from sappers.images.archive_file import export_image, import_image, look_into
 from sappers.images.store import FolderImageStore
 from sappers.model.image import CHUNK_BYTES
 from tests.image_stores import KEY, STRANGER, damage, files, make_store, put_image
@@ -104,12 +104,12 @@ def test_a_strangers_image_is_refused_and_says_whose_it_is(
     export_image(stranger, digest, path)
     with pytest.raises(ImageUntrusted) as refused:
         import_image(target, path)
-    assert refused.value.keys == keys_of(path) == (STRANGER.public,)
+    assert refused.value.keys == look_into(path).keys == (STRANGER.public,)
     assert STRANGER.public in (refused.value.hint or "")
     assert files(tmp_path / "target") == set()
     found = look_into(path)
     assert (found.digest, found.manifest.name) == (digest, "web")
-    trusting = make_store(tmp_path / "target", lambda: (KEY.public, *keys_of(path)))
+    trusting = make_store(tmp_path / "target", lambda: (KEY.public, *look_into(path).keys))
     assert import_image(trusting, path) == digest
 
 

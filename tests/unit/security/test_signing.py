@@ -19,7 +19,6 @@ from sappers.security.signing import (
     PURPOSE,
     SIGNATURES_MAX,
     SigningKey,
-    is_signed,
     load_or_create_signing_key,
     signers,
 )
@@ -89,6 +88,10 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_a_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IdentityError):
         load_or_create_signing_key(tmp_path)
+
+
+def is_signed(signed: SignedManifest, trusted: set[str]) -> bool:
+    return not trusted.isdisjoint(signers(signed))
 
 
 def test_only_trusted_keys_count() -> None:

@@ -6,12 +6,11 @@ from hypothesis import strategies as st
 from sappers.provisioner.repair.access import (
     MARK,
     access_line,
-    with_access,
     with_member_access,
-    without_access,
 )
 
-LINE = access_line("ssh-ed25519 AAAA", "lab1-0a1b2c")
+MEMBER = "lab1-0a1b2c"
+LINE = access_line("ssh-ed25519 AAAA", MEMBER)
 OTHERS = st.lists(
     st.binary(max_size=30).filter(lambda line: b"\n" not in line and b"\r" not in line)
 ).map(lambda lines: b"".join(line + b"\n" for line in lines))
@@ -25,9 +24,10 @@ def test_the_line_lets_one_members_healers_run_commands() -> None:
 
 
 def test_a_new_key_takes_the_place_of_the_old_one() -> None:
-    before = b"ssh-rsa AAAB me\n" + with_access(b"", LINE)
-    rotated = access_line("ssh-ed25519 BBBB", "lab1-0a1b2c")
-    assert with_access(before, rotated) == b"ssh-rsa AAAB me\n" + rotated.encode() + b"\n"
+    before = b"ssh-rsa AAAB me\n" + with_member_access(b"", LINE, MEMBER)
+    rotated = access_line("ssh-ed25519 BBBB", MEMBER)
+    after = with_member_access(before, rotated, MEMBER)
+    assert after == b"ssh-rsa AAAB me\n" + rotated.encode() + b"\n"
 
 
 def test_of_several_members_only_the_ones_old_line_goes() -> None:
@@ -41,16 +41,17 @@ def test_of_several_members_only_the_ones_old_line_goes() -> None:
 
 
 def test_a_last_line_without_an_end_stays_whole() -> None:
-    assert with_access(b"ssh-rsa AAAB me", LINE) == f"ssh-rsa AAAB me\n{LINE}\n".encode()
+    after = with_member_access(b"ssh-rsa AAAB me", LINE, MEMBER)
+    assert after == f"ssh-rsa AAAB me\n{LINE}\n".encode()
 
 
 def test_a_persons_line_that_looks_like_ours_stays() -> None:
     theirs = f"ssh-rsa AAAB {MARK}\n".encode()
-    assert without_access(theirs) == theirs
+    assert with_member_access(theirs, LINE, MEMBER) == theirs + LINE.encode() + b"\n"
 
 
 @given(OTHERS)
 def test_nobody_elses_line_is_ever_touched(others: bytes) -> None:
-    written = with_access(others, LINE)
-    assert with_access(written, LINE) == written
-    assert without_access(written) == without_access(others)
+    written = with_member_access(others, LINE, MEMBER)
+    assert written == others + LINE.encode() + b"\n"
+    assert with_member_access(written, LINE, MEMBER) == written

@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sappers.api.app import build_app
+from sappers.decisions.strangers import who_makes_room
 from sappers.errors import ApiError, IdentityError
 from sappers.model.refusal import RefusalKind
 from sappers.ports import Clock, MemberService, Refusals
@@ -143,25 +144,23 @@ class _Server(uvicorn.Server):
     def admit(self, transport: asyncio.Transport) -> bool:
         """Shake hands in the background, unless there is no room at all.
 
-        Who has a certificate is done within milliseconds. So where one address has too many open,
-        the one that has waited longest makes room, and a member is let in however many strangers
-        dial from its host.
+        A member is let in however many strangers dial: of these one makes room.
         """
         address = _address(transport)[0]
-        if len(self._opening) + len(self.server_state.connections) >= CONNECTIONS_MAX:
+        room = CONNECTIONS_MAX - len(self.server_state.connections)
+        if room <= 0:
             self._refusals.count(RefusalKind.CROWD, address)
             return False
-        same = [
-            (task, waiting)
-            for task, (other, waiting) in self._opening.items()
-            if other == address and not task.done()
-        ]
-        if len(same) >= HANDSHAKES_MAX:
-            self._refusals.count(RefusalKind.CROWD, address)
-            oldest, waiting = same[0]
+        waiting = [(task, its) for task, its in self._opening.items() if not task.done()]
+        gone = who_makes_room(
+            [other for _, (other, _) in waiting], address, each_max=HANDSHAKES_MAX, all_max=room
+        )
+        if gone is not None:
+            oldest, (crowd, its) = waiting[gone]
+            self._refusals.count(RefusalKind.CROWD, crowd)
             del self._opening[oldest]
             oldest.cancel()
-            waiting.abort()
+            its.abort()
         task = asyncio.get_running_loop().create_task(self._open(transport))
         self._opening[task] = (address, transport)
         task.add_done_callback(self._opened)

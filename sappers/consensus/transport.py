@@ -22,10 +22,13 @@ from sappers.consensus.framing import frame
 from sappers.consensus.link import HELLO_SECONDS, Link
 from sappers.consensus.listener import SpareDescriptor, listen_on
 from sappers.consensus.wire import Hello, InstallSnapshot, Ping
+from sappers.decisions.strangers import who_makes_room
 from sappers.errors import IdentityError, LogDamaged
 from sappers.security.tls import Identity, client_context, peer_identity, server_context
 
+# Connections whose other end is not known yet: the journal needs some descriptors, too.
 _STRANGERS_MAX = 256
+_STRANGERS_OF_AN_ADDRESS_MAX = 32
 _ACCEPT_PAUSE_SECONDS = 0.5
 _UNWANTED_SECONDS = 1.0
 _UNDIALLED_SECONDS = 3.0  # without a link, until the one with the larger id dials, too
@@ -69,6 +72,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         self._client_context = client_context(identity)
         self._links: dict[str, Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers: dict[asyncio.Task[None], str] = {}
         self._listener: socket.socket | None = None
         self._spare = SpareDescriptor()
 
@@ -220,33 +224,50 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
     # Accepting, dialling, pings
 
     async def _accept(self, listener: socket.socket) -> None:
-        """Strangers may hold so many descriptors at a time, and no more: the journal needs some."""
         loop = asyncio.get_running_loop()
-        room = asyncio.Semaphore(_STRANGERS_MAX)
         while True:
-            await room.acquire()
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection, (address, *_) = await loop.sock_accept(listener)
             except OSError as error:
-                room.release()
                 _log.warning("cannot accept a connection", reason=str(error))
                 self._spare.shed(listener)
                 await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
             else:
-                self._begin(self._welcome(connection, room))
+                self._make_room(address)
+                task = self._begin(self._welcome(connection))
+                self._strangers[task] = address
+                task.add_done_callback(lambda task: self._strangers.pop(task, None))
+                await asyncio.sleep(0)  # accepting may not wait at all: let it begin, others end
 
-    async def _welcome(self, connection: socket.socket, room: asyncio.Semaphore) -> None:
+    def _make_room(self, newcomer: str) -> None:
+        gone = who_makes_room(
+            list(self._strangers.values()),
+            newcomer,
+            each_max=_STRANGERS_OF_AN_ADDRESS_MAX,
+            all_max=_STRANGERS_MAX,
+        )
+        if gone is not None:
+            task = list(self._strangers)[gone]
+            del self._strangers[task]
+            task.cancel()
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        """Learn who it is; whoever does not say so in time, or makes room, is a stranger."""
         loop = asyncio.get_running_loop()
+        link: Link | None = None
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 _, link = await loop.connect_accepted_socket(
                     lambda: Link(self, None), connection, ssl=self._server_context
                 )
                 await link.settled.wait()
-        except OSError:  # no TLS, no certificate, no answer: a stranger
-            connection.close()
+        except OSError:  # no TLS, no certificate, no answer
+            pass
         finally:
-            room.release()
+            if link is None:
+                connection.close()
+            elif not link.is_greeted:
+                link.abort("said nothing")
 
     async def _dial(self, peer_id: str) -> None:
         """Keep a link to a voter.

@@ -16,7 +16,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
 from sappers.errors import ImageError
 from sappers.images.archive import Entry
@@ -30,6 +30,16 @@ _SPARE_BYTES = 64 << 20  # of the builder's disk
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _SPOOLED_ABOVE_BYTES = 4096
+_IN_MEMORY_BYTES = 256 << 20  # of files that are not spooled, together
+_MEMBERS_MAX = 1_000_000
+_HEADER_BYTES_MAX = 1 << 20
+_EXTENDED_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 _NAME_BYTES_MAX, _LINK_BYTES_MAX = 255, 4095  # of Linux
 _OWNER_MAX = (1 << 32) - 1
 
@@ -58,6 +68,22 @@ class Folder(Inode):
         self.children: dict[str, Inode] = {}
 
 
+class _Header(tarfile.TarInfo):
+    """A header of an archive; tarfile reads those that only add to the next one whole."""
+
+    @classmethod
+    def frombuf(cls, *args: Any, **named: Any) -> Self:
+        """As tarfile calls it.
+
+        Raises:
+            ImageError: It says that it is larger than any true one.
+        """
+        found = super().frombuf(*args, **named)
+        if found.type in _EXTENDED_HEADERS and found.size > _HEADER_BYTES_MAX:
+            raise ImageError(f"an archive has a header of {found.size} bytes, which no file needs")
+        return found
+
+
 class Tree:
     """Folders, files and links of a guest.
 
@@ -72,6 +98,8 @@ class Tree:
         self.dropped_capabilities: list[str] = []
         self._spool = spool
         self._numbers = itertools.count()
+        self._members = 0
+        self._in_memory_bytes = 0
 
     def find(self, path: str) -> Inode | None:
         """What a path leads to, links followed, or None."""
@@ -136,7 +164,9 @@ class Tree:
         fresh: set[int] = set()  # what this very layer brought, which its own deletions spare
         kept: list[Inode] = []  # no id is used twice while the layer is read
         try:
-            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as archive:
+            with tarfile.open(
+                fileobj=stream, mode="r|", encoding="utf-8", tarinfo=_Header
+            ) as archive:
                 for member in archive:
                     if folders_follow_links and member.isdir() and self._is_link(member.name):
                         continue
@@ -175,6 +205,9 @@ class Tree:
     def _add_member(
         self, archive: tarfile.TarFile, member: tarfile.TarInfo, fresh: set[int]
     ) -> Inode | None:
+        self._members += 1
+        if self._members > _MEMBERS_MAX:
+            raise ImageError(f"{self.name}: more than {_MEMBERS_MAX:,} files")
         parts = self._checked(member.name)
         name = parts[-1] if parts else ""
         if name.startswith(_WHITEOUT):
@@ -234,7 +267,11 @@ class Tree:
     def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Path | bytes:
         source = archive.extractfile(member)
         assert source is not None
-        if member.size <= _SPOOLED_ABOVE_BYTES:
+        if (
+            member.size <= _SPOOLED_ABOVE_BYTES
+            and self._in_memory_bytes + member.size <= _IN_MEMORY_BYTES
+        ):
+            self._in_memory_bytes += member.size
             return source.read()
         if shutil.disk_usage(self._spool).free - member.size < _SPARE_BYTES:
             raise ImageError(  # a few bytes may unpack to any number

@@ -126,8 +126,8 @@ async def connection(folder: GuestFolder) -> AsyncIterator[Connected]:
         LaunchError: Its socket does not open, or it hangs up.
     """
     try:
-        with folder.socket_path(command.CONTROL_SOCKET) as path:
-            reader, writer = await asyncio.open_unix_connection(path)
+        connected = await folder.connect(command.CONTROL_SOCKET)
+        reader, writer = await asyncio.open_unix_connection(sock=connected)
     except OSError as error:
         raise LaunchError(f"the guest's control socket does not open: {error.strerror}") from error
     try:

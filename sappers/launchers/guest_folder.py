@@ -12,11 +12,15 @@ never followed through links, and never trusted to be files.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,6 +38,7 @@ _TAIL_BYTES = 16 * 1024
 _SERIAL_KEPT_BYTES = 1 << 20
 _SERIAL_LIMIT_BYTES = 8 << 20
 _LOGS_KEPT = 50
+_PEER = struct.Struct("3i")  # pid, user, group
 
 
 UNIT_PREFIX = "sappers-guest-"
@@ -170,14 +175,30 @@ class GuestFolder:
                 os.ftruncate(log, 0)
                 os.pwrite(log, tail, 0)
 
-    @contextlib.contextmanager
-    def socket_path(self, name: str) -> Iterator[str]:
-        """A path to a socket in `run/` that is short enough for the kernel's 108 bytes."""
+    async def connect(self, name: str) -> socket.socket:
+        """A connection to a socket in `run/`.
+
+        Raises:
+            OSError: It does not open, or it is somebody else's than the guest's own user: a link
+                may lead to another guest's.
+        """
         folder = os.open(self.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        connection = socket.socket(socket.AF_UNIX)
         try:
-            yield f"/proc/self/fd/{folder}/{name}"
+            connection.settimeout(0)
+            # A path of any length would not fit into the kernel's 108 bytes.
+            path = f"/proc/self/fd/{folder}/{name}"
+            await asyncio.get_running_loop().sock_connect(connection, path)
+            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+            _, user_id, _ = _PEER.unpack(peer)
+            if user_id != os.fstat(folder).st_uid:
+                raise PermissionError(errno.EPERM, f"user {user_id} listens there", name)
+        except BaseException:
+            connection.close()
+            raise
         finally:
             os.close(folder)
+        return connection
 
 
 def prune_logs(root: Path) -> None:

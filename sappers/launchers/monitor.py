@@ -74,8 +74,7 @@ async def monitor(folder: GuestFolder) -> AsyncIterator[Monitor]:
     try:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                with folder.socket_path(command.QMP_SOCKET) as path:
-                    await client.connect(path)
+                await client.connect(await folder.connect(command.QMP_SOCKET))
         except (QMPError, OSError, EOFError, TimeoutError) as error:
             raise LaunchError(f"QEMU does not answer: {error}") from error
         yield Monitor(client)

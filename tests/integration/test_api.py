@@ -575,9 +575,24 @@ async def test_one_connection_too_many_is_closed(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 1)
-    _, first = await asyncio.open_connection("127.0.0.1", cluster.server.port)
-    assert await read_to_end(cluster, b"", tls=False) == b""
-    first.close()
+    async with cluster.http(cluster.operator) as http:
+        await http.get("/v1/health", extensions=SNI)
+        assert await read_to_end(cluster, b"", tls=False) == b""
+
+
+async def test_strangers_of_many_addresses_keep_no_member_out(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 4)
+    port = cluster.server.port
+    strangers = [
+        await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{host}", 0))
+        for host in (11, 12, 12, 13)
+    ]
+    await cluster.operate(lambda client: client.view())
+    assert await strangers[1][0].read() == b""  # the first of those who have the most
+    for _, writer in strangers:
+        writer.close()
 
 
 async def test_a_taken_port_is_an_error_a_person_understands(cluster: Cluster) -> None:

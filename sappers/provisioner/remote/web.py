@@ -10,8 +10,9 @@ from sappers.provisioner.modules import step
 from sappers.provisioner.remote.contents import Contents
 
 CHUNK_BYTES = 256 * 1024
-# What is for one server is not told to another that it names.
-_SECRET_HEADERS = ("Authorization", "Cookie", "Proxy-authorization")
+# What is for one server is not told to another that it names; any header may be a secret but these.
+_HARMLESS_HEADERS = ("Accept", "Accept-encoding", "Accept-language", "Range", "User-agent")
+_PORTS = {"http": 80, "https": 443}
 
 
 def ask(one: step.Request, contents: Contents) -> step.Response:
@@ -78,7 +79,6 @@ def _opener(one: step.Request) -> Any:
 
 def _redirects(follow: str) -> Any:
     import urllib.request
-    from urllib.parse import urlsplit
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         def redirect_request(
@@ -87,9 +87,25 @@ def _redirects(follow: str) -> Any:
             if follow == "none" or (follow == "safe" and req.get_method() not in ("GET", "HEAD")):
                 return None
             made = super().redirect_request(req, fp, code, msg, headers, newurl)
-            if made is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
-                for name in _SECRET_HEADERS:
-                    made.remove_header(name)
+            if made is not None and not may_be_told(req.full_url, newurl):
+                for name in [*made.headers, *made.unredirected_hdrs]:
+                    if name not in _HARMLESS_HEADERS:
+                        made.remove_header(name)
             return made
 
     return Redirects()
+
+
+def may_be_told(asked: str, named: str) -> bool:
+    """Whether an address that a server names is its own: then it is sent all headers again.
+
+    From HTTP to HTTPS it may lead, never back.
+    """
+    from urllib.parse import urlsplit
+
+    before, after = urlsplit(asked), urlsplit(named)
+    places = [
+        (one.scheme, one.hostname, one.port or _PORTS.get(one.scheme)) for one in (before, after)
+    ]
+    upgraded = [("http", before.hostname, 80), ("https", before.hostname, 443)]
+    return places[0] == places[1] or places == upgraded

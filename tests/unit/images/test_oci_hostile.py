@@ -50,6 +50,30 @@ def test_a_file_that_claims_more_than_the_disk_has_is_refused_before_it_is_writt
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_without_end_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, 200 << 20
+    with pytest.raises(ImageError, match="header of 209715200 bytes"):
+        _add(tmp_path, info.tobuf() + bytes(1024))
+
+
+def test_files_without_number_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sappers.images.tree._MEMBERS_MAX", 3)
+    _add(tmp_path, layer(*(file(str(n), "x") for n in range(3))))
+    with pytest.raises(ImageError, match="more than 3 files"):
+        _add(tmp_path, layer(*(file(str(n), "x") for n in range(4))))
+
+
+def test_small_files_do_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.images.tree._IN_MEMORY_BYTES", 10)
+    tree = _add(tmp_path, layer(*(file(str(n), f"{n}" * 4) for n in range(4))))
+    assert [tree.read(str(n)) for n in range(4)] == [b"0000", b"1111", b"2222", b"3333"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_an_index_that_is_a_link_to_itself_is_none(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     path.write_bytes(layer(symlink("index.json", "index.json")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,9 +129,26 @@ def test_nothing_starts_among_what_an_earlier_guest_left(
 async def test_sockets_are_reached_under_any_length_of_path(tmp_path: Path) -> None:
     folder = GuestFolder(tmp_path / ("x" * 120), "hello-1")
     folder.run.mkdir(parents=True)
-    with folder.socket_path(CONTROL_SOCKET) as path:
-        async with await asyncio.start_unix_server(lambda _, writer: writer.close(), path):
-            assert (folder.run / CONTROL_SOCKET).is_socket()
+    with listening(folder):
+        (await folder.connect(CONTROL_SOCKET)).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user: needs root")
+async def test_a_socket_that_is_not_the_guest_s_own_is_not_spoken_to(folder: GuestFolder) -> None:
+    with listening(folder):
+        os.chown(folder.run, 12345, 12345)
+        with pytest.raises(PermissionError, match="user 0 listens there"):
+            await folder.connect(CONTROL_SOCKET)
+
+
+@contextlib.contextmanager
+def listening(folder: GuestFolder) -> Iterator[None]:
+    here = os.open(folder.run, os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{here}/{CONTROL_SOCKET}")
+        listener.listen()
+        yield
+    os.close(here)
 
 
 def test_old_logs_are_forgotten_and_guests_are_not(tmp_path: Path) -> None:

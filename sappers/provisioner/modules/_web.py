@@ -24,7 +24,10 @@ ARGUMENTS = (
 UNSUPPORTED = (
     ("ciphers", "those of the host are used"),
     ("use_gssapi", "use command: curl --negotiate"),
-    ("unredirected_headers", "another server is sent no headers but Accept and its like; leave it out"),
+    (
+        "unredirected_headers",
+        "another server is sent nothing but Accept and its like; leave it out",
+    ),
     ("unix_socket", "use command: curl --unix-socket"),
 )
 

@@ -32,7 +32,7 @@ from sappers.launchers.guest_specs import GuestSpecs
 from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
 from sappers.launchers.host_port import check_free
-from sappers.launchers.monitor import Monitor, first_monitor, monitor
+from sappers.launchers.qmp import Monitor, first_monitor, monitor
 from sappers.launchers.template_maker import descriptor_path
 from sappers.launchers.templates import Held
 from sappers.launchers.verdict import Traces, judge

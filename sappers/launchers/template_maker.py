@@ -13,7 +13,7 @@ from sappers.errors import LaunchError, SappersError, TemplateError
 from sappers.launchers import command, control
 from sappers.launchers.command import GuestSpec
 from sappers.launchers.guest_folder import GuestFolder, Record
-from sappers.launchers.monitor import first_monitor
+from sappers.launchers.qmp import first_monitor
 from sappers.launchers.templates import TemplateFolder, new_memory
 from sappers.ports import ImageStore, Supervisor, UnitSpec
 

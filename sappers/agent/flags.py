@@ -15,12 +15,11 @@ from sappers.agent.address import AUTO
 from sappers.config import AgentSettings, ConsulSettings
 from sappers.errors import ConfigError
 from sappers.model.image import ImageKey
-from sappers.model.member import Ports
+from sappers.model.member import GATEWAY_PORT, Ports
 
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 — what others bind to when they name no address
 _ROUTES_ABOVE_HUB = Ports().hub_routes - Ports().hub
 _PORT_MAX = 65_535
-GATEWAY_PORT = 8080
 
 
 class StartFlags(msgspec.Struct, frozen=True, kw_only=True):

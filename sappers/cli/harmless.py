@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-_KEPT = "\n\t"
-_CONTROL_CODES = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in _KEPT}
+CONTROL_CODES = dict.fromkeys((*range(32), *range(127, 160)), "�")
+_ALL_BUT_LINES = {code: mark for code, mark in CONTROL_CODES.items() if chr(code) not in "\n\t"}
 
 
 def harmless(text: str) -> str:
     """The text without control codes; lines stay lines."""
-    return text.replace("\r\n", "\n").translate(_CONTROL_CODES)
+    return text.replace("\r\n", "\n").translate(_ALL_BUT_LINES)

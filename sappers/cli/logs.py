@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 
 from sappers.api.wire import LOG_TAIL_BYTES_MAX
+from sappers.cli.harmless import harmless
 from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.errors import ApiError
 from sappers.model.allocation import Allocation
 
 LINE_BYTES = 256
-_HARMLESS = {9, 10}
-_CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code not in _HARMLESS}
 
 
 def logs(
@@ -37,7 +36,7 @@ def logs(
             if len(chosen) > 1:
                 typer.echo(f"==> {one.id} <==")
             # A guest is not trusted: on a terminal it may print text, but not steer it.
-            typer.echo(text.translate(_CONTROL_CODES) if sys.stdout.isatty() else text, nl=False)
+            typer.echo(harmless(text) if sys.stdout.isatty() else text, nl=False)
 
 
 def choose_guests(allocations: Sequence[Allocation], name: str) -> tuple[Allocation, ...]:

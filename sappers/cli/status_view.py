@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sappers.cli.harmless import CONTROL_CODES
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cordon import Cordon
@@ -40,12 +41,11 @@ _GUEST_STYLE = {
 }
 _HUB_STYLE = {"running": "green", "down": "bold red"}
 _CONSUL_STYLE = {"ok": "green", "down": "red"}
-_CONTROL_CODES = dict.fromkeys((*range(32), *range(127, 160)), "�")
 
 
 def plain(text: object, style: str = "") -> Text:
     """Text from outside, harmless to the terminal."""
-    return Text(str(text).translate(_CONTROL_CODES), style=style)
+    return Text(str(text).translate(CONTROL_CODES), style=style)
 
 
 def render_status(view: ClusterView) -> RenderableType:

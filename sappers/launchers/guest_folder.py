@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import re
 import shutil
 import socket
 import stat
@@ -31,6 +30,7 @@ from sappers.durable import write_durably
 from sappers.errors import LaunchError
 from sappers.launchers import command, watchdog
 from sappers.launchers.verdict import Traces
+from sappers.model.limits import AllocationId
 from sappers.ports import OUTPUT_LOG
 
 _EVENTS_INPUT = b'{"execute": "qmp_capabilities"}\n'
@@ -42,12 +42,15 @@ _PEER = struct.Struct("3i")  # pid, user, group
 
 
 UNIT_PREFIX = "sappers-guest-"
-_ALLOCATION_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,70}[a-z0-9])?")
 
 
 def is_allocation_id(text: str) -> bool:
     """Whether it can name a guest's folder, and no other one."""
-    return _ALLOCATION_ID.fullmatch(text) is not None
+    try:
+        msgspec.convert(text, AllocationId)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def unit_of(allocation_id: str) -> str:

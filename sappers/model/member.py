@@ -31,6 +31,9 @@ class Accelerator(msgspec.Struct, frozen=True):
     reason: str
 
 
+GATEWAY_PORT = 8080  # where there is a gateway and nobody says another
+
+
 class Ports(msgspec.Struct, frozen=True):
     """The ports an agent listens on.
 

@@ -13,7 +13,7 @@ import msgspec
 
 from sappers.config import NAME_PATTERN
 from sappers.errors import HostUnfit, InventoryError
-from sappers.model.member import Ports
+from sappers.model.member import GATEWAY_PORT, Ports
 from sappers.model.policy import (
     ElectorateSettings,
     EventSettings,
@@ -23,7 +23,6 @@ from sappers.model.policy import (
 from sappers.provisioner.inventory.inventory import Host, Inventory
 
 VOTERS_GROUP = "voters"
-GATEWAY_PORT = 8080
 _FOUNDING_VOTERS_MAX = 3
 # A node id is the name, a dash and six hex digits, and has 63 characters at most.
 _NAME_MAX = 56

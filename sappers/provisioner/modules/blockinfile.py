@@ -53,7 +53,7 @@ def plan(task: step.Task) -> step.Plan:
         done = yield from _files.ensure_attributes(path, args)
         return {
             "changed": done,
-            "msg": "ownership, perms or SE linux context changed" if done else "",
+            "msg": _files.ATTRIBUTES_CHANGED if done else "",
         }
     new = after.encode("utf-8", "surrogateescape")
     if args["validate"]:

@@ -59,7 +59,7 @@ def plan(task: step.Task) -> step.Plan:
         return result
     attributes = yield from _files.ensure_attributes(args["path"], args)
     if attributes:
-        result.update(changed=True, msg="ownership, perms or SE linux context changed")
+        result.update(changed=True, msg=_files.ATTRIBUTES_CHANGED)
     return result
 
 

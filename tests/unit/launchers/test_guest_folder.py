@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> GuestFolder:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", ".", "..", "../../..-1", "/etc", "a/b", ".making", "A", "a\n", "a" * 80]
+    "wrong", ["", ".", "..", "../../..-1", "/etc", "a/b", ".making", "A", "a\n", "a" * 61]
 )
 def test_what_is_no_allocation_id_names_no_folder(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(LaunchError, match="no allocation id"):

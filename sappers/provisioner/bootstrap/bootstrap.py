@@ -14,8 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.config import ControlHome
-from sappers.errors import ConfigError, SappersError
-from sappers.model.view import MemberHealth
+from sappers.errors import SappersError
 from sappers.provisioner.bootstrap.apt import Apt
 from sappers.provisioner.bootstrap.apt_proxy import AptProxy
 from sappers.provisioner.bootstrap.bundle import Bundle
@@ -52,6 +51,7 @@ from sappers.provisioner.bootstrap.phases.play import (
 )
 from sappers.provisioner.bootstrap.plan import ClusterPlan
 from sappers.provisioner.bootstrap.recap import CLUSTER_PHASE, Outcome, PhaseResult, Recap
+from sappers.provisioner.bootstrap.record_keeper import RecordKeeper
 from sappers.provisioner.bootstrap.repair_key import (
     ClusterRepairKey,
     ensure_repair_key,
@@ -64,15 +64,10 @@ from sappers.provisioner.control.consul_secrets import ensure_consul_secrets, lo
 from sappers.provisioner.control.identity import (
     HubSecrets,
     ensure_control_identity,
+    has_authority,
     load_control_identity,
 )
-from sappers.provisioner.control.record import (
-    ClusterRecord,
-    RecordedMember,
-    load_record,
-    remember_last_cluster,
-    save_record,
-)
+from sappers.provisioner.control.record import remember_last_cluster
 from sappers.provisioner.control.run_lock import describe_holder, run_lock
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.model import Play
@@ -124,6 +119,7 @@ class Bootstrap:
         self._plan = plan
         self._needs = needs
         self._plays = plays
+        self._record = RecordKeeper(self._folder, plan, Path(inventory.path))
         self._founding_lock = threading.Lock()
         self._founding: Founding | None = None
 
@@ -152,8 +148,8 @@ class Bootstrap:
             error = error or self._spread(runs, results, wanted, options, watcher)
             if formed:
                 self._install_consul(runs, results, answers, apt, options, watcher)
-            if not options.check:
-                self._record(runs, answers)
+            if not options.check and self._record.conclude(answers):
+                remember_last_cluster(self._home, self._plan.name)
         return Recap(hosts=results, cluster_error=error, seconds=time.monotonic() - began)
 
     def _phases(
@@ -167,6 +163,7 @@ class Bootstrap:
     ) -> tuple[Phase, ...]:
         image_key = self._needs.images.own_key(create=not options.check)
         bundle = _in_background(lambda: self._build(watcher))
+        has_signed = has_authority(self._folder)
         identity = (
             load_control_identity(self._folder)
             if options.check
@@ -181,14 +178,20 @@ class Bootstrap:
         values = MemberValues(
             self._plan, identity, founding, image_key, repair_key, bundle.result, apt
         )
+        ids = NodeIds(
+            self._plan.name,
+            self._record.owners(),
+            [member.name for member in self._plan.members],
+            identity.authority.cert_pem if identity and has_signed else None,
+        )
         around = {
-            IDENTITY_PLAY: membership,
+            IDENTITY_PLAY: membership(self._record.remember),
             RESTART_PLAY: useful_again(self._needs.probe),
         }
         connect = Connect(
             self._plan.ports,
             meeting,
-            self._get_ready(values, self._known_ids()),
+            self._get_ready(values, ids),
             holder=holder,
             connect_timeout_seconds=options.connect_timeout_seconds,
         )
@@ -219,15 +222,6 @@ class Bootstrap:
             )
 
         return get_ready
-
-    def _known_ids(self) -> NodeIds:
-        """Of hosts that are in the inventory still; who is not may have been renamed."""
-        try:
-            recorded = load_record(self._folder).members
-        except ConfigError:
-            recorded = ()
-        names = {member.name for member in self._plan.members}
-        return NodeIds({one.node_id: one.name for one in recorded if one.name in names})
 
     def _build(self, watcher: Watcher) -> Bundle:
         try:
@@ -349,31 +343,6 @@ class Bootstrap:
             results[name].append(result)
             watcher.ended(name, result)
         return error
-
-    def _record(self, runs: Sequence[HostRun], answers: Answers) -> None:
-        """Keep who the members are, for the commands that come after; earlier ones stay."""
-        try:
-            before = load_record(self._folder)
-        except ConfigError:
-            before = ClusterRecord(name=self._plan.name, members=())
-        known = {member.name: member for member in before.members}
-        for run in runs:
-            if run.node_id:
-                known[run.name] = RecordedMember(
-                    run.name, run.node_id, run.member.address, self._plan.ports.http
-                )
-        if not known:
-            return
-        ids = [answer.cluster_id for answer in answers.values() if isinstance(answer, MemberHealth)]
-        record = ClusterRecord(
-            name=self._plan.name,
-            members=tuple(known.values()),
-            cluster_id=next(filter(None, ids), before.cluster_id),
-            inventory=str(Path(self._inventory.path).absolute()),
-        )
-        if record != before:
-            save_record(self._folder, record)
-        remember_last_cluster(self._home, self._plan.name)
 
 
 def _in_background(build: Callable[[], Bundle]) -> Future[Bundle]:

@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 import msgspec
 
 from sappers.config import StateFolder
-from sappers.errors import HostUnfit
+from sappers.errors import CommandFailed, HostUnfit
 from sappers.provisioner.bootstrap.node_ids import NodeIds
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.places import CURRENT, STATE_FOLDER
+from sappers.security.possession import Possession
 
 _STATE = StateFolder(PurePosixPath(STATE_FOLDER))  # type: ignore[arg-type]
 # Written after a start that worked: a run killed before that starts the agent again.
@@ -46,20 +47,35 @@ def look_at(host: str, executor: Executor, cluster: str, ids: NodeIds) -> Settle
     """Ask a host; changes nothing.
 
     Raises:
-        HostUnfit: It is of another cluster, or says that it is another member.
+        HostUnfit: It is of another cluster, or says that it is a member that it may not be.
     """
     _refuse_stranger(host, executor.read_file(str(_STATE.settings)), cluster)
     node_id = _text(executor.read_file(str(_STATE.node_id)))
+    certificate = executor.read_file(str(_STATE.pki / "cert.pem")) or b""
+
+    def prove(challenge: str) -> Possession:
+        return Possession(certificate, _request(executor, challenge))
+
     if node_id:
-        ids.claim(node_id, host)
+        ids.claim(node_id, host, prove)
     link = executor.stat([CURRENT])[CURRENT]
     return Settled(
         is_member=bool(node_id),
         node_id=node_id or f"{host}-{secrets.token_hex(3)}",
-        certificate=executor.read_file(str(_STATE.pki / "cert.pem")) or b"",
+        certificate=certificate,
         version=(link.target or "") if link is not None else "",
         started_with=_text(executor.read_file(_STARTED_WITH_PATH)),
     )
+
+
+def _request(executor: Executor, name: str) -> bytes:
+    """A request for a certificate of that name, by the host's key; empty where there is none."""
+    key = str(_STATE.pki / "key.pem")
+    try:
+        done = executor.run(["openssl", "req", "-new", "-key", key, "-subj", f"/CN={name}"])
+    except CommandFailed:
+        return b""
+    return done.stdout.encode()
 
 
 def _text(content: bytes | None) -> str:

@@ -96,6 +96,11 @@ class ControlIdentity(msgspec.Struct, frozen=True):
         return needs_renewal(cert_pem, self.authority.cert_pem, (address,), time.time())
 
 
+def has_authority(folder: Path) -> bool:
+    """Whether the cluster has an authority, which may have signed already; here or elsewhere."""
+    return (folder / CA_FILE).exists()
+
+
 def load_control_identity(folder: Path) -> ControlIdentity | None:
     """The cluster's secrets, or None while they are not all there."""
     try:

@@ -55,13 +55,22 @@ class PlayPhase:
         return "nothing to do" if changes is None and not host.changes else None
 
 
-@contextmanager
-def membership(host: HostRun) -> Iterator[None]:
-    """Around the play that makes a host a member: after it the host is one."""
-    yield
-    if host.settled.is_member or not host.check:
-        host.node_id = host.settled.node_id
-        host.repair_login = repair_login_of(host)
+def membership(remember: Callable[[HostRun], None]) -> Around:
+    """Around the play that makes a host a member: after it the host is one.
+
+    It is remembered before: a run that is killed in between must know its own host again.
+    """
+
+    @contextmanager
+    def around(host: HostRun) -> Iterator[None]:
+        if not host.check:
+            remember(host)
+        yield
+        if host.settled.is_member or not host.check:
+            host.node_id = host.settled.node_id
+            host.repair_login = repair_login_of(host)
+
+    return around
 
 
 def useful_again(probe: ClusterProbe) -> Around:

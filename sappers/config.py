@@ -209,6 +209,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "raft"
 
     @property
+    def replica(self) -> Path:
+        """The state and its index, as a follower saved them last."""
+        return self.root / "replica"
+
+    @property
     def raft_started(self) -> Path:
         """There once this member's raft folder has been in use."""
         return self.root / "raft-started"
@@ -230,7 +235,7 @@ class StateFolder(msgspec.Struct, frozen=True):
 
     @property
     def guests(self) -> Path:
-        """One folder an allocation: sockets, serial log, credentials."""
+        """One folder an allocation: its record, sockets and serial log; no credentials."""
         return self.root / "guests"
 
     @property
@@ -252,6 +257,11 @@ class StateFolder(msgspec.Struct, frozen=True):
     def hub(self) -> Path:
         """The hub server's settings and storage."""
         return self.root / "hub"
+
+    @property
+    def processes(self) -> Path:
+        """Without systemd: one file for each process that outlives the agent."""
+        return self.root / "processes"
 
     @property
     def running(self) -> Path:

@@ -200,7 +200,7 @@ def _assemble(
     )
     hub_seed = _read_secret(folder.hub_seed)
     credentials = AgentCredentials(hub_seed)
-    supervisor = choose_supervisor(folder.root / "processes")
+    supervisor = choose_supervisor(folder.processes)
     mesh = _mesh(folder, settings, supervisor, consul)
     agent: Agent
     images = FolderImageStore(
@@ -241,7 +241,7 @@ def _assemble(
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:
-        return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.root / "replica")
+        return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.replica)
 
     keys = _gossip_keys(folder.gossip_key)
     membership = KinshipMembership(me=me, settings=settings, keys=keys, known=folder.known_members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(
@@ -52,16 +53,3 @@ def plan(task: step.Task) -> step.Plan:
         result["changed"] = True
     now = yield step.Account("group", name)
     return {**result, "system": args["system"], "gid": now["gid"] if now else None}
-
-
-def execute(command: Any, implies: Any = (), stdin: bytes = b"") -> step.Plan:
-    """Run a program that has to succeed.
-
-    Raises:
-        Failed: It does not.
-    """
-    done = yield step.Execute(tuple(command), stdin, "/", implies=tuple(implies))
-    if done.code:
-        message = done.err.strip() or done.out.strip() or "exit code %d" % done.code
-        raise step.Failed(message, rc=done.code, cmd=list(command))
-    return {"stdout": done.out, "stderr": done.err}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Sequence
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.modules.group import execute
+from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(

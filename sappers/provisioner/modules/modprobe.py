@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from sappers.provisioner.modules import _files, step
-from sappers.provisioner.modules.group import execute
+from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(

@@ -6,7 +6,7 @@ import re
 from typing import Any, Dict, List, Optional, Tuple
 
 from sappers.provisioner.modules import _files, step
-from sappers.provisioner.modules.group import execute
+from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(

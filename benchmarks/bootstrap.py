@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.figures import Row, Section, at_most, spread
 from benchmarks.rig import Rig
 from sappers.assembly.deploy import deploy_wiring
-from sappers.provisioner.bootstrap.plan import plan_cluster, resolve_address
+from sappers.provisioner.bootstrap.plan import plan_cluster
+from sappers.provisioner.bootstrap.resolve import resolve_address
 from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.inventory.inventory import load_inventory
 

@@ -109,8 +109,9 @@ def run_bootstrap(
     # Imported late: SSH and templates take a moment to load, and other commands do without.
     from sappers.assembly.deploy import deploy_wiring
     from sappers.provisioner.bootstrap.bootstrap import Bootstrap, Options
-    from sappers.provisioner.bootstrap.plan import plan_cluster, resolve_address
+    from sappers.provisioner.bootstrap.plan import plan_cluster
     from sappers.provisioner.bootstrap.playbook import load_plays, titles
+    from sappers.provisioner.bootstrap.resolve import resolve_address
     from sappers.provisioner.connection.ssh_config import host_name, read_ssh_config
     from sappers.provisioner.inventory.inventory import load_inventory
     from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK

@@ -106,7 +106,8 @@ def restore(
 def _named(path: Path) -> tuple[str, set[str]]:
     """The cluster's name and its hosts'."""
     # Imported late: SSH and templates take a moment to load.
-    from sappers.provisioner.bootstrap.plan import plan_cluster, resolve_address
+    from sappers.provisioner.bootstrap.plan import plan_cluster
+    from sappers.provisioner.bootstrap.resolve import resolve_address
     from sappers.provisioner.connection.ssh_config import host_name, read_ssh_config
     from sappers.provisioner.inventory.inventory import load_inventory
 

@@ -1,5 +1,7 @@
-"""`sappers-deploy bootstrap`: every host goes its way through the phases; nobody waits for a dead
-one. The phases are the list in `_phases`; at the end stands a cluster, or what is missing.
+"""`sappers-deploy bootstrap`: from the hosts of an inventory to a cluster, or to what is missing.
+
+`_phases` has what is done to each host. What is done for all of them together follows in `run`:
+the cluster forms, gets its images, and then Consul.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -232,14 +231,3 @@ def _images(hosts: Sequence[Host]) -> tuple[str, ...] | None:
 def _text(variables: Mapping[str, Any], name: str) -> str:
     value = variables.get(name)
     return "" if value is None else str(value).strip()
-
-
-def resolve_address(name: str) -> str:
-    """The IP address of a host name, IPv4 first; an address is its own.
-
-    Raises:
-        OSError: It has none.
-    """
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
-    return str(found[0][4][0])

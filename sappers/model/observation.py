@@ -50,7 +50,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
 
 
 class GuestProcess(msgspec.Struct, frozen=True):
-    """One guest's QEMU as the launcher sees it.
+    """One guest's VMM as the launcher sees it.
 
     Attributes:
         running: Whether the process lives and the guest's kernel has not panicked.

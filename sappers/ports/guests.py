@@ -30,7 +30,7 @@ class Launcher(Protocol):
         """
 
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
-        """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
+        """Ask the sidecar, then the VMM, then kill; leave no unit, socket or file but the log."""
 
     async def leases(self) -> Mapping[str, float]:
         """When the leases of exclusive guests end, by allocation id, in CLOCK_BOOTTIME seconds."""

@@ -13,6 +13,7 @@ SPEC = Module(
         Argument("use", "str", "Accepted: the host's own way is found."),
     ),
     returns=(("name", "the name"), ("ansible_facts", "the facts that follow from it")),
+    tells_facts=True,
 )
 
 _LENGTH_MAX = 64

@@ -22,6 +22,7 @@ SPEC = Module(
         ),
     ),
     returns=(("ansible_facts", "the facts"),),
+    tells_facts=True,
 )
 _MANAGERS = (
     ("/usr/bin/apt-get", "apt"),

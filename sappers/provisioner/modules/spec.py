@@ -35,6 +35,8 @@ class Module(Record):
         outward: What it does may depend on other hosts: all that came before it is done on all
             hosts of the play before it starts on any.
         alone: What comes after it is prepared only when it is done on all hosts.
+        tells_facts: Its `ansible_facts` become variables of the host. A host can say anything, so
+            from the results of all others none are taken.
         once: It is done for the first host of a batch, and counts for all, as with `run_once`.
         any_arguments: It takes arguments of any name (`set_fact`).
         one_of: At least one of each group has to be given.
@@ -55,6 +57,7 @@ class Module(Record):
     unsupported: Tuple[Tuple[str, str], ...] = ()
     returns: Tuple[Tuple[str, str], ...] = ()
     notes: Tuple[str, ...] = ()
+    tells_facts: bool = False
 
 
 MODE = Argument("mode", "mode", "Permissions: '0644', or u=rw,g=r,o=r.")

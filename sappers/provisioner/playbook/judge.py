@@ -9,13 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.prepare import Item, Prepared, failure
 from sappers.provisioner.playbook.variables import HostFacts, Scope
 
 Result = dict[str, Any]
-# Of what runs on hosts. A host can say anything, so from the others' results none are taken.
-_TELL_FACTS = ("setup", "hostname")
 # Variables of connections and of become, which Ansible takes out of facts, too; no `ansible_`.
 _STEERING = re.compile(
     r"(?:become|connection|remote|paramiko|winrm|psrp|scp|sftp|su|sudo|shell)(?:_.*)?"
@@ -208,7 +207,9 @@ def _with_facts(facts: HostFacts, task: Task, told: Mapping[str, Any]) -> HostFa
         if task.arguments.get("cacheable"):
             facts = facts.gathered(told)
         return facts.tell(told)
-    return facts.gathered(own_facts(told)) if task.module in _TELL_FACTS else facts
+    if task.module in catalog.FLOW or not catalog.spec_of(task.module).tells_facts:
+        return facts
+    return facts.gathered(own_facts(told))
 
 
 def own_facts(told: Mapping[str, Any]) -> dict[str, Any]:

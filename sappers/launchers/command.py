@@ -38,6 +38,7 @@ _ROOT_DISK = (
     *("-drive", f"if=none,id=root,format=raw,readonly=on,file={ROOT}"),
     *("-device", "virtio-blk-device,drive=root"),
 )
+# The most that it may take, its unit's limit; placing counts on `scheduler.GUEST_OVERHEAD_MIB`.
 _OVERHEAD_MIB = {"tcg": 256, "kvm": 160}
 _PRIVILEGED_PORTS = 1024
 

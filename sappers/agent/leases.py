@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from sappers.agent.barrier import ANSWER_SECONDS
 from sappers.decisions.fencing import (
     RENEWALS_PER_LEASE,
     ended_badly,
@@ -28,7 +29,6 @@ from sappers.ports import Launcher, PeerClient, QuorumHeard, ReplicatedLog
 
 IDLE_SECONDS = 0.5
 RETRY_SECONDS = 0.2
-ANSWER_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
@@ -57,30 +57,6 @@ class Leased(Protocol):
 
     async def hear_quorum(self) -> QuorumHeard:
         """Ask the quorum, as its leader."""
-
-
-class SharedBarrier:
-    """Read barriers that many callers share: each gets one that began after it called."""
-
-    def __init__(self, replicated: Callable[[], ReplicatedLog]) -> None:
-        self._replicated = replicated
-        self._one_at_a_time = asyncio.Lock()
-        self._next: asyncio.Task[int] | None = None
-
-    async def index(self) -> int:
-        """The log index that the quorum stood at, after this call.
-
-        Raises:
-            ProposalRejected, OutcomeUnknown: As `ReplicatedLog.read_barrier`.
-        """
-        if self._next is None:
-            self._next = asyncio.create_task(self._begin())
-        return await asyncio.shield(self._next)
-
-    async def _begin(self) -> int:
-        async with self._one_at_a_time:
-            self._next = None  # who calls from now on needs another one
-            return await self._replicated().read_barrier(ANSWER_SECONDS)
 
 
 class Leases:

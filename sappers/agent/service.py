@@ -9,10 +9,10 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from sappers.agent.barrier import SharedBarrier
 from sappers.agent.event_record import EventRecord
 from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.inbox import HealthInbox
-from sappers.agent.leases import SharedBarrier
 from sappers.agent.logs import set_log_level
 from sappers.agent.mesh import Mesh
 from sappers.agent.proposing import Proposer

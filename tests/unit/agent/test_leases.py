@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from sappers.agent.leases import Leases, SharedBarrier
+from sappers.agent.barrier import SharedBarrier
+from sappers.agent.leases import Leases
 from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import ProposalRejected
 from sappers.model.allocation import AllocationStatus

@@ -13,7 +13,7 @@ from sappers.model.member import Member, MemberState
 from sappers.model.workload import Workload
 
 # QEMU's own memory beside the guest's; under TCG a cold 128 MiB guest needs about 300 MiB.
-# It is what one needs as a rule; its unit's limit, in `launchers/command.py`, is the most it may take.
+# What one needs as a rule; its unit's limit, in `launchers/command.py`, is the most it may take.
 GUEST_OVERHEAD_MIB = 170
 FIRST_SPARE_PORT = 20_000
 

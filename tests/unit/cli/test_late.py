@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sappers import __version__
 from sappers.cli.deploy import deploy_app
 
 
@@ -66,3 +67,8 @@ def test_one_command_of_many_is_still_called_by_its_name() -> None:
     done = CliRunner().invoke(deploy_app(words), words)
     assert done.exit_code == 0
     assert '"$schema"' in done.output or '"properties"' in done.output
+
+
+def test_the_version_needs_no_command() -> None:
+    done = CliRunner().invoke(deploy_app(["--version"]), ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"sappers-deploy {__version__}\n")

@@ -177,8 +177,9 @@ class Bootstrap:
         def founding() -> Founding:
             return self._decide_founding(runs, check=options.check)
 
+        playbooks = self._plays[0].folder
         values = MemberValues(
-            self._plan, identity, founding, image_key, repair_key, bundle.result, apt
+            self._plan, identity, founding, image_key, repair_key, bundle.result, apt, playbooks
         )
         ids = NodeIds(
             self._plan.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,8 +22,14 @@ from sappers.provisioner.bootstrap.packages import packages_for
 from sappers.provisioner.bootstrap.plan import ClusterPlan
 from sappers.provisioner.bootstrap.repair_key import healers_account, healers_line
 from sappers.provisioner.bootstrap.run import HostRun
-from sappers.provisioner.bootstrap.units import fingerprint, plan_settings, unit_values
+from sappers.provisioner.bootstrap.units import (
+    fingerprint,
+    plan_settings,
+    role_source,
+    unit_values,
+)
 from sappers.provisioner.control.identity import ControlIdentity
+from sappers.provisioner.places import PLAYBOOKS
 from sappers.provisioner.playbook.lookups import Lookup
 
 
@@ -38,6 +45,7 @@ class MemberValues:
         repair_key: str | None,
         bundle: Callable[[], Bundle],
         apt: Apt,
+        playbooks: Path = PLAYBOOKS,
     ) -> None:
         """Make it.
 
@@ -49,6 +57,7 @@ class MemberValues:
             repair_key: The public part; None only in check mode, before the first real run.
             bundle: Waits until it is built; raises BundleError.
             apt: Where packages come from.
+            playbooks: The folder of the playbook that is run.
         """
         self._plan = plan
         self._identity = identity
@@ -57,6 +66,7 @@ class MemberValues:
         self._repair_key = repair_key
         self._bundle = bundle
         self._apt = apt
+        self._source = role_source(playbooks)
 
     def given(self, host: HostRun) -> dict[str, Any]:
         """The variables of a host; docs/playbooks.md lists them."""
@@ -107,6 +117,7 @@ class MemberValues:
             self._settings(host),
             version=self._version(host),
             identity_digest=hashlib.sha256(identity).hexdigest(),
+            source=self._source,
         )
 
     def is_outdated(self, host: HostRun) -> bool:

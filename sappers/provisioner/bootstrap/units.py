@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -36,11 +37,12 @@ CONSUL_FOLDER = f"{STATE_FOLDER}/consul"
 CONSUL_TOKEN_PATH = f"{CONSUL_FOLDER}/token"
 
 # The agent's own are those of the playbook that bootstrap runs: there a person may change them.
+_ROLE_TEMPLATES = "roles/start/templates"
 templates = jinja2.Environment(
     loader=jinja2.ChoiceLoader(
         [
             jinja2.PackageLoader("sappers.provisioner.bootstrap"),
-            jinja2.FileSystemLoader(PLAYBOOKS / "roles/start/templates"),
+            jinja2.FileSystemLoader(PLAYBOOKS / _ROLE_TEMPLATES),
         ]
     ),
     undefined=jinja2.StrictUndefined,
@@ -151,13 +153,30 @@ def _guest_limits() -> str:
     )
 
 
-def fingerprint(settings: AgentSettings, *, version: str, identity_digest: str) -> str:
+def role_source(playbooks: Path) -> bytes:
+    """What the playbooks of a folder make unit and settings of, as one text.
+
+    Of a copy the copy's own templates; the checkout's where it has none.
+    """
+    folders = (playbooks / _ROLE_TEMPLATES, PLAYBOOKS / _ROLE_TEMPLATES)
+    folder = next(one for one in folders if one.is_dir())
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    return b"\0".join(file.read_bytes() for file in files)
+
+
+def fingerprint(
+    settings: AgentSettings, *, version: str, identity_digest: str, source: bytes = b""
+) -> str:
     """What a running agent was started with, as one digest; it restarts when this differs.
 
     Peers and image keys are left out: they matter to a first meeting only, and a host that joins
     the inventory, or another control machine, must not restart all others.
+
+    Args:
+        source: Of unit and settings; see `role_source`.
     """
     lasting = msgspec.structs.replace(settings, peers=(), image_keys=())
     told = msgspec.json.encode(lasting)
-    parts = (told, render_unit(), version.encode(), identity_digest.encode())
+    values = msgspec.json.encode(unit_values())
+    parts = (told, values, source, version.encode(), identity_digest.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()

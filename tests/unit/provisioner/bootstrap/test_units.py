@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import msgspec
@@ -18,7 +19,9 @@ from sappers.provisioner.bootstrap.units import (
     plan_settings,
     render_settings,
     render_unit,
+    role_source,
 )
+from sappers.provisioner.places import PLAYBOOKS
 
 MEMBERS = tuple(
     PlannedMember(name, f"10.0.0.{n}", voter_tag=name != "a", zone='ost & "west"')
@@ -48,6 +51,17 @@ def test_only_what_it_runs_with_restarts_an_agent():
     assert fingerprint(moved, version="1", identity_digest="x") != same
     assert fingerprint(settings, version="2", identity_digest="x") != same
     assert fingerprint(settings, version="1", identity_digest="y") != same
+    assert fingerprint(settings, version="1", identity_digest="x", source=b"unit") != same
+
+
+def test_a_unit_that_is_changed_in_a_copy_of_the_playbook_restarts_agents(tmp_path):
+    assert role_source(tmp_path) == role_source(PLAYBOOKS)
+    copy = tmp_path / "roles/start/templates"
+    shutil.copytree(PLAYBOOKS / "roles/start/templates", copy)
+    assert role_source(tmp_path) == role_source(PLAYBOOKS)
+    unit = copy / "sappers.service.j2"
+    unit.write_text(unit.read_text() + "# changed\n")
+    assert role_source(tmp_path) != role_source(PLAYBOOKS)
 
 
 def test_the_unit_keeps_guests_apart():

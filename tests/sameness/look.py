@@ -31,6 +31,8 @@ TOPS = (
 LEFT_OUT = (
     "/etc/machine-id", "/etc/shadow", "/etc/systemd/network/10-host0.network", "/root/.ansible",
     "/home/admin/.ansible", "/home/plain/.ansible", "/etc/ld.so.cache", "/root/.cache",
+    # Of programs that Ansible asks: less, and sudo by whom it is called (docs: SUDO_USER).
+    "/root/.lesshst", "/root/.sudo_as_admin_successful",
 )  # fmt: skip
 BACKUPS = (
     "/etc/passwd-",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import Any, Dict, List, Optional, Tuple
 
 from sappers.provisioner.modules import step
@@ -136,12 +137,18 @@ def _apt(args: Dict[str, Any], words: Any, result: Dict[str, Any], implies: Any 
     result["stderr"] = result.get("stderr", "") + done.err
 
 
+def _in_ansibles_words(said: str) -> str:
+    """What playbooks may look for in a message."""
+    unknown = re.search("^E: Unable to locate package (.+)$", said, re.MULTILINE)
+    return f"No package matching '{unknown.group(1)}' is available" if unknown else said
+
+
 def _simulated(args: Dict[str, Any], words: Any) -> step.Steps:
     """What apt-get says it would do: lines that begin with Inst or Remv."""
     done = yield step.Ask(("apt-get", "-s", *_options(args), *words), environment=_ENVIRONMENT,
                           timeout_seconds=600.0)  # fmt: skip
     if done.code:
-        message = done.err.strip() or done.out.strip()[-500:]
+        message = _in_ansibles_words(done.err.strip()) or done.out.strip()[-500:]
         raise step.Failed(message, rc=done.code, stdout=done.out, stderr=done.err)
     return [line for line in done.out.splitlines() if line[:5] in ("Inst ", "Remv ", "Purg ")]
 

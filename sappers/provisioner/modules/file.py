@@ -35,6 +35,8 @@ def plan(task: step.Task) -> step.Plan:
     path = args["path"].rstrip("/") or "/"
     found = yield step.Stat(path)
     state = args["state"] or ("file" if found is None else found.kind)
+    if args["src"] and state not in ("link", "hard"):
+        raise step.Failed("src option requires state to be 'link' or 'hard'", path=path)
     if args["recurse"] and state != "directory":
         raise step.Failed("recurse option requires state to be 'directory'")
     done = yield from _STATES[state](args, path, found)

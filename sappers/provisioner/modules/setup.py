@@ -106,7 +106,9 @@ def _managers(facts: Dict[str, Any], init: str) -> step.Steps:
     facts["selinux_python_present"] = True
     container = yield step.Read("/run/systemd/container")
     guest = (container or b"").decode().strip()
-    facts["virtualization_type"] = {"": "NA", "systemd-nspawn": "systemd-nspawn"}.get(guest, guest)
+    # What process 1 was told names few kinds; Ansible looks there first.
+    named = guest in ("", "lxc", "podman", "docker")
+    facts["virtualization_type"] = (guest or "NA") if named else "container"
     facts["virtualization_role"] = "guest" if guest else "NA"
 
 

@@ -19,6 +19,7 @@ from sappers.errors import PlaybookError
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DEPTH_MAX = 100
+VAULT_HEADER = "$ANSIBLE_VAULT"
 
 
 class Place(NamedTuple):
@@ -50,12 +51,17 @@ class Text(str):
 
 
 class Mapping(dict[str, Any]):
-    """A mapping with the places of itself and of its keys."""
+    """A mapping with the places of itself and of its keys, which are texts.
+
+    Attributes:
+        read_as: Keys that YAML reads as something else, with what that is: templates see this.
+    """
 
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
         self.places: dict[str, Place] = {}
+        self.read_as: dict[str, int | float] = {}
 
     def at(self, key: str) -> Place:
         """Where a key is written."""
@@ -94,7 +100,7 @@ def read_file(path: Path, decrypt: Decrypt | None = None) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise place.error(f"cannot be read: {reason}") from error
-    if text.startswith("$ANSIBLE_VAULT"):
+    if text.startswith(VAULT_HEADER):
         text = _decrypted(text, place, decrypt)
     return read_text(text, str(path), decrypt)
 
@@ -209,6 +215,8 @@ class _Builder:
                 raise at.error(f"{name!r} is here twice, first in line {first}")
             mapping[name] = self.build(value_node, depth + 1)
             mapping.places[name] = at
+            if not isinstance(key, str):
+                mapping.read_as[name] = key
         self._merge(node, mapping, depth)
         return mapping
 
@@ -227,3 +235,6 @@ class _Builder:
                 for name in merged:
                     if name not in mapping:
                         mapping[name], mapping.places[name] = merged[name], merged.places[name]
+                        mapping.read_as.update(
+                            {key: one for key, one in merged.read_as.items() if key == name}
+                        )

@@ -6,7 +6,9 @@ In a sandbox: a template reaches values and their methods, not the interpreter.
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import GeneratorType
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.source import Mapping as SourceMapping
 from sappers.provisioner.source import Place, Text, place_of
 
 MISSING = object()
@@ -134,7 +137,6 @@ class Templates:
         settings: dict[str, Any] = {
             "undefined": Undefined,
             "trim_blocks": True,
-            "keep_trailing_newline": True,
             "extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"],
             "loader": loader,
         }
@@ -163,8 +165,9 @@ class Templates:
             return self.render_text(value, scope, value.place)
         if isinstance(value, dict):
             place = place_of(value, otherwise)
+            read_as = value.read_as if isinstance(value, SourceMapping) else {}
             pairs = (
-                (self.render(key, scope, place), self.render(one, scope, place))
+                (read_as.get(key, self.render(key, scope, place)), self.render(one, scope, place))
                 for key, one in value.items()
             )
             return {key: one for key, one in pairs if one is not OMIT}
@@ -189,7 +192,7 @@ class Templates:
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
-            raise _syntax_error(error, place) from error
+            raise self._explained(error, place) from error
         except jinja2.UndefinedError as error:
             raise UndefinedVariable(
                 str(error.message), path=place.path, line=place.line, column=place.column,
@@ -200,6 +203,19 @@ class Templates:
         except Exception as error:  # a template may compute anything, and fail in any way
             raise place.error(f"the template fails: {error or type(error).__name__}") from error
 
+    def check(self, text: Text, *, is_expression: bool = False) -> None:
+        """Refuse a template that cannot be understood, whatever its variables are.
+
+        Raises:
+            PlaybookError: Its syntax is wrong, or there is no filter or test of a name.
+        """
+        if not (is_expression or is_template(text)):
+            return
+        try:
+            self._compile(_braced(text) if is_expression else str(text), escaped=not is_expression)
+        except jinja2.TemplateSyntaxError as error:
+            raise self._explained(error, text.place) from error
+
     def evaluate(self, expression: Any, scope: Variables, place: Place) -> Any:
         """The value of an expression without braces, as of `when`. Raises as `render`.
 
@@ -207,9 +223,7 @@ class Templates:
         """
         if not isinstance(expression, Text):
             return expression
-        text = expression.strip()
-        if not (text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1):
-            text = "{{ " + text + " }}"
+        text = _braced(expression)
         return self.render_text(text, scope, place_of(expression, place), escaped=False)
 
     def holds(self, condition: Any, scope: Variables, place: Place) -> bool:
@@ -245,6 +259,18 @@ class Templates:
             message = getattr(error, "message", None) or str(error) or type(error).__name__
             raise Place(place.path, line).error(message) from error
         return _with_newlines_of(content, text, str(settings.get("newline_sequence", "\n")))
+
+    def _explained(self, error: jinja2.TemplateSyntaxError, place: Place) -> PlaybookError:
+        """An error at the template's own line, with what was meant."""
+        line = place.line + error.lineno - 1 if place.line else None
+        missing = _NO_SUCH.match(error.message or "")
+        hint = None
+        if missing:
+            kind, name = missing.groups()
+            known = self._environment.filters if kind == "filter" else self._environment.tests
+            close = difflib.get_close_matches(name, map(str, known), n=1)
+            hint = f"did you mean `{close[0]}`?" if close else _HINT_COLLECTIONS
+        return Place(place.path, line, place.column).error(f"template: {error.message}", hint=hint)
 
     def _compile(self, text: str, *, escaped: bool) -> jinja2.Template:
         escaped = escaped and "\\" in text
@@ -286,6 +312,16 @@ def _with_backslashes(environment: jinja2.Environment, text: str) -> str:
     return "".join(parts)
 
 
+def _braced(expression: str) -> str:
+    """An expression as a template."""
+    text = expression.strip()
+    if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
+        return text
+    return "{{ " + text + " }}"
+
+
+_NO_SUCH = re.compile(r"No (filter|test) named '(.+?)'")
+_HINT_COLLECTIONS = "those of ansible.builtin are there; compute it with them, or set a variable"
 _HINT_UNDEFINED = "define it, or write `| default(…)`"
 
 
@@ -316,11 +352,6 @@ def plain(value: Any) -> Any:
         assert isinstance(value, Iterable)
         return [plain(one) for one in value if one is not OMIT]
     return value
-
-
-def _syntax_error(error: jinja2.TemplateSyntaxError, place: Place) -> PlaybookError:
-    line = place.line + error.lineno - 1 if place.line else None
-    return Place(place.path, line, place.column).error(f"template: {error.message}")
 
 
 def _line_in_template(error: BaseException) -> int | None:

@@ -1,0 +1,70 @@
+"""Sees that the templates of tasks can be understood, before anything runs.
+
+What only the values could show is left to the run: variables that are undefined, filters that fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sappers.provisioner.playbook import catalog
+from sappers.provisioner.playbook.model import Play, Task
+from sappers.provisioner.playbook.segments import tasks_in
+from sappers.provisioner.playbook.templating import Templates
+from sappers.provisioner.source import Text
+
+
+def check_templates(plays: Sequence[Play], templates: Templates) -> None:
+    """Refuse a template that is none, or wants a filter or a test that is not there.
+
+    Raises:
+        PlaybookError: At its place.
+    """
+    seen: set[int] = set()
+    for task in _tasks(plays):
+        for text in _new(_conditions(task), seen):
+            templates.check(text, is_expression=True)
+        for text in _new(_texts(task), seen):
+            templates.check(text)
+
+
+def _tasks(plays: Sequence[Play]) -> Iterator[Task]:
+    for play in plays:
+        yield from tasks_in([node for section in play.sections for node in section])
+        yield from play.handlers
+
+
+def _conditions(task: Task) -> Iterator[Text]:
+    own = (task.inherited.when, task.changed_when, task.failed_when, task.until)
+    for conditions in own:
+        yield from texts_in(list(conditions))
+
+
+def _texts(task: Task) -> Iterator[Text]:
+    raw = () if task.module in catalog.FLOW else getattr(catalog.source_of(task.module), "RAW", ())
+    arguments = [value for name, value in task.arguments.items() if name not in raw]
+    yield from texts_in([arguments, task.name, task.loop, task.loop_control.label])
+    yield from texts_in([task.retries, task.delay, list(task.notify)])
+    yield from texts_in([list(task.inherited.environment), list(task.inherited.settings.values())])
+
+
+def texts_in(value: Any) -> Iterator[Text]:
+    """All texts of a person in a value, at any depth."""
+    if isinstance(value, Text):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from texts_in(key)
+            yield from texts_in(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from texts_in(one)
+
+
+def _new(texts: Iterable[Text], seen: set[int]) -> Iterator[Text]:
+    """Those that were not there before: tasks share what they inherit."""
+    for text in texts:
+        if id(text) not in seen:
+            seen.add(id(text))
+            yield text

@@ -1,0 +1,48 @@
+"""Templates that cannot be understood are refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.check_templates import check_templates
+from sappers.provisioner.playbook.functions import make_templates
+from sappers.provisioner.playbook.load import load_playbook
+
+HEAD = "- hosts: all\n  tasks:\n"
+
+
+def check(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "play.yml"
+    path.write_text(HEAD + text)
+    check_templates(load_playbook(path), make_templates())
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message", "hint"),
+    [
+        ('  - debug: {msg: "{{ x | ipaddr }}"}\n', "3:18", "No filter named 'ipaddr'", "builtin"),
+        ('  - debug: {msg: "{{ x | combin(y) }}"}\n', "3:18", "'combin'", "`combine`"),
+        ("  - ping:\n    when: x is defind\n", "4:11", "No test named 'defind'", "`defined`"),
+        ('  - debug: {msg: "{{ x "}\n', "3:18", "unexpected end of template", None),
+        ("  - ping:\n    when: a == \n", "4:11", "unexpected 'end of print", None),
+        ("  - ping:\n    until: x |\n", "4:12", "template", None),
+        ('  - ping:\n    loop: "{{ x | nope }}"\n', "4:11", "No filter named 'nope'", None),
+        ('  - ping:\n    become_user: "{{ x | nope }}"\n', "4:18", "'nope'", None),
+    ],
+)
+def test_what_is_wrong_is_refused(
+    tmp_path: Path, text: str, where: str, message: str, hint: str | None
+) -> None:
+    with pytest.raises(PlaybookError) as caught:
+        check(tmp_path, text)
+    assert f"play.yml:{where}: " in str(caught.value)
+    assert message in str(caught.value)
+    assert hint is None or hint in str(caught.value.hint)
+
+
+def test_what_is_never_a_template_is_not_read_as_one(tmp_path: Path) -> None:
+    check(tmp_path, "  - debug: {var: a.b}\n  - assert: {that: [x is sometest]}\n")
+    check(tmp_path, '  - set_fact: {x: !unsafe "{{ x | nope }}"}\n')

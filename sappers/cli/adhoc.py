@@ -14,10 +14,13 @@ from sappers.cli.play_options import (
     Become,
     BecomeMethod,
     BecomeUser,
+    ConnectionKind,
     Diff,
     EventOutput,
     ExtraVars,
+    PrivateKey,
     SkipOffline,
+    User,
     VaultPasswordFile,
 )
 from sappers.cli.playbook import events_or_lines, extra_variables, finish
@@ -36,6 +39,9 @@ def adhoc(
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",
     limit: Limit = None,
+    user: User = None,
+    private_key: PrivateKey = None,
+    connection: ConnectionKind = None,
     become: Become = False,
     become_user: BecomeUser = None,
     become_method: BecomeMethod = None,
@@ -56,24 +62,28 @@ def adhoc(
     from sappers.cli import playbook_secrets
     from sappers.provisioner.inventory.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine
+    from sappers.provisioner.playbook.ledger import Ledger
     from sappers.provisioner.playbook.options import RunOptions
     from sappers.provisioner.playbook.secret_texts import SecretTexts
 
+    secrets = SecretTexts()
+    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=False)
     options = RunOptions(
         check=check,
         diff=diff,
-        extra=extra_variables(extra_vars or []),
+        extra=extra_variables(extra_vars or [], decrypt),
         limit=limit,
         forks=forks,
         verbosity=1,
         skip_offline=skip_offline,
+        user=user,
+        private_key_file=private_key,
+        connection=connection,
         become=become,
         become_user=become_user,
         become_method=become_method,
     )
-    secrets = SecretTexts()
     plays = _plays(pattern, module, arguments)
-    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=False)
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
     ask = playbook_secrets.ask_secret
@@ -85,7 +95,9 @@ def adhoc(
         decrypt=decrypt,
         password=ask("SSH password", secrets) if ask_pass else None,
         become_password=ask("become password", secrets) if ask_become_pass else None,
+        ledger=Ledger(secrets=secrets),
     )
+    engine.check(plays)
     finish(lines, engine.run(plays))
 
 

@@ -14,6 +14,15 @@ ExtraVars = Annotated[
     list[str] | None,
     typer.Option("--extra-vars", "-e", help="NAME=VALUE, JSON, or @FILE; over all else."),
 ]
+User = Annotated[
+    str | None, typer.Option("--user", "-u", help="Log in as this user, where nothing else says.")
+]
+PrivateKey = Annotated[
+    Path | None, typer.Option("--private-key", help="Log in with this key, as --user.")
+]
+ConnectionKind = Annotated[
+    str | None, typer.Option("--connection", "-c", help="ssh, or local: this machine; as --user.")
+]
 Become = Annotated[bool, typer.Option("--become", "-b", help="Become root.")]
 BecomeUser = Annotated[str | None, typer.Option("--become-user", help="Become this user instead.")]
 BecomeMethod = Annotated[str | None, typer.Option("--become-method", help="sudo, su or doas.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +21,13 @@ from sappers.cli.play_options import (
     Become,
     BecomeMethod,
     BecomeUser,
+    ConnectionKind,
     Diff,
     EventOutput,
     ExtraVars,
+    PrivateKey,
     SkipOffline,
+    User,
     VaultPasswordFile,
 )
 from sappers.cli.playbook_bootstrap import is_bootstrap, refuse_more_options
@@ -60,6 +64,9 @@ def run(
         list[str] | None, typer.Option("--skip-tags", help="No tasks with these tags.")
     ] = None,
     forks: Forks = 20,
+    user: User = None,
+    private_key: PrivateKey = None,
+    connection: ConnectionKind = None,
     become: Become = False,
     become_user: BecomeUser = None,
     become_method: BecomeMethod = None,
@@ -128,11 +135,13 @@ def run(
         return
     if step and resume:
         raise ConfigError("--step and --resume do not go together", hint="leave out one of them")
+    secrets = SecretTexts()
+    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=ask_vault_pass)
     journal = RunJournal(playbooks, inventory)
     options = RunOptions(
         check=check,
         diff=diff,
-        extra=extra_variables(extra_vars or []),
+        extra=extra_variables(extra_vars or [], decrypt),
         tags=read_tags(tags) or frozenset({"all"}),
         skip_tags=read_tags(skip_tags),
         limit=journal.limit(limit),
@@ -140,15 +149,16 @@ def run(
         verbosity=verbose,
         start_at_task=start_at_task,
         skip_offline=skip_offline,
+        user=user,
+        private_key_file=private_key,
+        connection=connection,
         become=become,
         become_user=become_user,
         become_method=become_method,
     )
-    secrets = SecretTexts()
     ask = playbook_secrets.ask_secret
     password = ask("SSH password", secrets) if ask_pass else None
     become_password = ask("become password", secrets) if ask_become_pass else None
-    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=ask_vault_pass)
     plays = [play for path in playbooks for play in load_playbook(path, decrypt)]
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
@@ -171,6 +181,7 @@ def run(
         ledger=ledger,
         takes=_Stepper() if step else None,
     )
+    engine.check(plays)
     if lists:
         _list(lines, engine, plays, hosts=list_hosts, tasks=list_tasks)
         return
@@ -238,8 +249,13 @@ def finish(lines: TaskLines | EventLines, report: RunReport, *, can_resume: bool
         raise typer.Exit(ExitCode.UNREACHABLE)
 
 
-def extra_variables(given: list[str]) -> dict[str, Any]:
+def extra_variables(
+    given: list[str], decrypt: Callable[[str], str] | None = None
+) -> dict[str, Any]:
     """The variables of all `-e`.
+
+    Args:
+        decrypt: Opens files that are encrypted with Vault.
 
     Raises:
         ConfigError: One is malformed.
@@ -249,7 +265,7 @@ def extra_variables(given: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for one in given:
         try:
-            found.update(read_extra_vars(one))
+            found.update(read_extra_vars(one, decrypt))
         except ValueError as error:
             raise ConfigError(
                 f"--extra-vars {one!r}: {error}", hint="NAME=VALUE …, a JSON object, or @FILE"

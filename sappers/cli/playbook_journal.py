@@ -45,7 +45,7 @@ class RunJournal:
             kept: Whether it is written down.
         """
         if not kept:
-            return Ledger()
+            return Ledger(secrets=secrets)
         begun = begun_by(options, fingerprint(plays), time.time())
         return Ledger(lambda: Journal.begin(self._path, [begun]), None, secrets)
 

@@ -17,16 +17,17 @@ from sappers.model.policy import (
 )
 from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.inventory.host_values import HostValues, Secret, read_boolean
+from sappers.provisioner.inventory.reach import (
+    FIELDS,
+    SECRETS,
+    SSH_ARGS,
+    ssh_options,
+    why_refused,
+)
 from sappers.provisioner.inventory.ssh_options import SshOptions, parse_ssh_args, read_port
 from sappers.provisioner.inventory.tree import Settings
 
-# Of the names in one list a later one wins, as in Ansible.
-_PASSWORD = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
-_BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
-_SSH_ARGS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
-LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 _AT_ONCE_MAX = 64
-_SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
 
 
 @dataclass(frozen=True)
@@ -81,32 +82,19 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         InventoryError: A connection variable is wrong; at the place where it is set.
     """
     values = HostValues(name, groups, settings, inventory)
-    connection = values.text("ansible_connection") or "ssh"
-    if connection not in (*_SSH_CONNECTIONS, *LOCAL_CONNECTIONS):
-        message = f"`{connection}` is not supported; use ssh or local"
-        raise values.wrong("ansible_connection", message)
-    key = values.text("ansible_private_key_file", "ansible_ssh_private_key_file")
-    python = values.text("ansible_python_interpreter")
+    _refuse_unheeded(values, settings)
+    said: dict[str, Any] = {"address": name}
+    for field_name, (names, read) in FIELDS.items():
+        if (value := values.read(read, *names)) is not None:
+            said[field_name] = value
     return Host(
         name=name,
         groups=tuple(sorted(groups)),
-        variables=values.public(secrets=_PASSWORD + _BECOME_PASSWORD),
-        address=values.text("ansible_host", "ansible_ssh_host") or name,
-        settings={
-            key: setting
-            for key, setting in settings.items()
-            if key not in _PASSWORD + _BECOME_PASSWORD
-        },
-        port=values.read(read_port, "ansible_port", "ansible_ssh_port"),
-        user=values.text("ansible_user", "ansible_ssh_user"),
-        private_key_file=Path(key).expanduser() if key else None,
-        password=values.secret(*_PASSWORD),
-        is_local=connection in LOCAL_CONNECTIONS,
+        variables=values.public(secrets=SECRETS),
+        settings={key: setting for key, setting in settings.items() if key not in SECRETS},
         become=values.read(read_boolean, "ansible_become") or False,
         become_user=values.text("ansible_become_user", "ansible_sudo_user") or "root",
         become_method=values.read(_method, "ansible_become_method") or "sudo",
-        become_password=values.secret(*_BECOME_PASSWORD),
-        python_interpreter=None if (python or "auto").startswith("auto") else python,
         images=_image_settings(values),
         events=EventSettings(**_given(values, _EVENT_VARIABLES)),
         consul=values.read(read_boolean, "consul") or False,
@@ -114,7 +102,15 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         electorate=ElectorateSettings(**_given(values, _ELECTORATE_VARIABLES)),
         fencing=FencingSettings(**_given(values, _FENCING_VARIABLES)),
         common_args=_ssh_options(values),
+        **said,
     )
+
+
+def _refuse_unheeded(values: HostValues, settings: Settings) -> None:
+    """Refuse what Ansible heeds and nothing does here."""
+    for name, setting in settings.items():
+        if hint := why_refused(name, setting.value):
+            raise values.wrong(name, f"it is not supported; {hint}")
 
 
 def _image_settings(values: HostValues) -> ImageSettings:
@@ -219,8 +215,9 @@ _EVENT_VARIABLES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def _ssh_options(values: HostValues) -> SshOptions:
-    """All three variables as one command line, in the order in which Ansible passes them."""
-    given = [name for name in _SSH_ARGS if values.text(name)]
-    for name in given:
+    for name in SSH_ARGS:
         values.read(lambda text: parse_ssh_args(str(text)), name)  # an error names its variable
-    return parse_ssh_args(" ".join(values.text(name) or "" for name in given))
+    try:
+        return ssh_options(values.text) or SshOptions()
+    except ValueError as error:
+        raise values.wrong("ansible_timeout", str(error)) from error

@@ -98,7 +98,7 @@ class HostValues:
 
     def text(self, *names: str) -> str | None:
         """The last of the variables that is set, as text; None when none is."""
-        return self.read(_text, *names)
+        return self.read(read_text, *names)
 
     def secret(self, *names: str) -> Secret | None:
         """As `text`, hidden."""
@@ -129,7 +129,12 @@ class HostValues:
         raise ValueError("the template refers to itself")
 
 
-def _text(value: Any) -> str:
+def read_text(value: Any) -> str:
+    """A text, or a number as one.
+
+    Raises:
+        ValueError: It is none, or has control characters.
+    """
     if isinstance(value, (str, int, float)):
         text = str(value)
         if all(character.isprintable() for character in text):

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.argument_specs import problems_of
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.templating import MISSING
 from sappers.provisioner.playbook.variables import Scope
+from sappers.provisioner.playbook.ways import Way
 from sappers.provisioner.source import Decrypt, Place, place_of
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
@@ -24,15 +26,20 @@ class ControlMissing(Exception):
 
 
 class Control:
-    """For one task on one host; collects the contents that the task may have to send."""
+    """For one task on one host; collects the contents that the task may have to send.
+
+    Attributes:
+        is_local: The host is this machine.
+    """
 
     def __init__(
-        self, task: Task, scope: Scope, verbosity: int, decrypt: Decrypt | None = None
+        self, task: Task, scope: Scope, way: Way, verbosity: int, decrypt: Decrypt | None = None
     ) -> None:
         self._task = task
         self._scope = scope
         self._decrypt = decrypt
         self.verbosity = verbosity
+        self.is_local = way.is_local
         self.blobs: dict[str, bytes | Path] = {}
 
     def find(self, name: str, kind: str) -> str:
@@ -71,11 +78,13 @@ class Control:
         found = self._scope.find(name)
         return None if found is MISSING else found
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the host is this machine."""
-        connection = self._task.setting("connection") or self.variable("ansible_connection")
-        return str(connection) in ("local", "ansible.builtin.local")
+    def is_variable(self, name: str) -> bool:
+        """Whether there is such a variable."""
+        return self._scope.find(name) is not MISSING
+
+    def argument_problems(self, options: Any, values: Mapping[str, Any]) -> list[str]:
+        """What is wrong with a role's arguments."""
+        return problems_of(options, values)
 
     def is_folder(self, path: str) -> bool:
         """Whether it is a folder."""

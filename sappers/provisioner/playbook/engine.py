@@ -13,14 +13,17 @@ from typing import Any
 from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host, Inventory
+from sappers.provisioner.playbook import magic
+from sappers.provisioner.playbook.check_templates import check_templates
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
-from sappers.provisioner.playbook.hosts import HostLinks, local_host
+from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
+from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.lookups import Lookup
 from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher
+from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher, inventory_layer
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
@@ -33,8 +36,11 @@ from sappers.provisioner.playbook.variables import (
     make_scope,
     play_variables,
 )
+from sappers.provisioner.playbook.ways import reached_by
 from sappers.provisioner.source import Decrypt, Place, read_file
 from sappers.provisioner.source import Mapping as SourceMapping
+
+_MAY_MAKE_GROUPS = ("add_host", "group_by", "include_role", "include_tasks")
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Engine:
         self._run = Run(
             inventory=inventory,
             options=options,
-            templates=make_templates(lookups),
+            templates=make_templates(lookups, decrypt),
             preparer=Preparer(options, decrypt),
             links=links or HostLinks(become_password, password),
             watcher=watcher,
@@ -131,7 +137,7 @@ class Engine:
         taking_part: dict[str, None] = {}
         try:
             for play in self.chosen(plays):
-                hosts = self._online(self.hosts_of(play))
+                hosts = self._online(play, self.hosts_of(play))
                 names = [host.name for host in hosts]
                 self._run.watcher.play(self.name_of(play))
                 self._run.ledger.playing(names)
@@ -148,6 +154,19 @@ class Engine:
             self._run.links.connect_seconds(),
         )
 
+    def check(self, plays: Sequence[Play]) -> None:
+        """Refuse what can be told to be wrong before any host is asked.
+
+        Raises:
+            PlaybookError: A template is none, or wants what is not there.
+            InventoryError: A play is for hosts that are not there, and nothing can bring them.
+        """
+        check_templates(plays, self._run.templates)
+        for play in self.chosen(plays):
+            if self._makes_groups:
+                break
+            self.hosts_of(play)
+
     def chosen(self, plays: Sequence[Play]) -> list[Play]:
         """The plays from `start_at_task` on.
 
@@ -155,7 +174,7 @@ class Engine:
             PlaybookError: No task is called so.
         """
         tasks = (task for play in plays for nodes in play.sections for task in tasks_in(nodes))
-        self._makes_groups = any(task.module in ("add_host", "group_by") for task in tasks)
+        self._makes_groups = any(task.module in _MAY_MAKE_GROUPS for task in tasks)
         name = self._options.start_at_task
         if name is None:
             return list(plays)
@@ -170,15 +189,35 @@ class Engine:
             hint="--list-tasks shows what they are called; what is included while it runs does not",
         )
 
-    def _online(self, hosts: list[Host]) -> list[Host]:
+    def _online(self, play: Play, hosts: list[Host]) -> list[Host]:
         """Of the hosts those that answer, where others are to be left out."""
         if not self._options.skip_offline:
             return hosts
         new = [host for host in hosts if host.name not in self._offline]
         with ThreadPoolExecutor(max_workers=max(1, min(self._options.forks, len(new)))) as threads:
-            answers = threads.map(lambda host: self._run.links.link(host).is_offline(), new)
+            answers = threads.map(lambda host: self._link(play, host).is_offline(), new)
             self._offline.update(zip((host.name for host in new), answers, strict=True))
         return [host for host in hosts if not self._offline[host.name]]
+
+    def _link(self, play: Play, host: Host) -> HostLink:
+        """The link that most tasks of a play use."""
+        variables = play_variables(play, self._extra, self._vars_files(play), {})
+        around = Inherited(folders=(play.folder,))
+        facts = self._run.states[host.name].facts
+        scope = make_scope(
+            self._run.templates, variables, around, facts, inventory_layer(host),
+            magic.inventory_magic(self._run.inventory, host),
+        )  # fmt: skip
+
+        def keyword(name: str) -> Any:
+            value = play.inherited.settings.get(name)
+            return self._run.templates.render(value, scope, play.place)
+
+        try:
+            reached = reached_by(keyword, scope, self._options)
+        except ValueError as error:
+            raise play.place.error(str(error)) from error
+        return self._run.links.link(host, tuple(sorted(reached.items())))
 
     def _run_play(self, play: Play, hosts: Sequence[Host]) -> bool:
         """Whether plays that follow may run."""
@@ -233,9 +272,6 @@ class Engine:
         else:
             limit = {host.name for host in inventory.select(self._options.limit)}
             hosts = [one for one in self._named(inventory, pattern) if one.name in limit]
-        connection = play.inherited.settings.get("connection")
-        if str(connection) in ("local", "ansible.builtin.local"):
-            hosts = [replace(host, is_local=True) for host in hosts]
         return _ordered(list(hosts), play.order)
 
     def _named(self, inventory: Inventory, pattern: str) -> Sequence[Host]:
@@ -277,6 +313,7 @@ class Engine:
             content = read_file(path, self._run.decrypt)
             if content is not None and not isinstance(content, SourceMapping):
                 raise Place(str(path)).error("expected a mapping of variable names to values")
+            refuse_variables(content)
             values.update(content or {})
         return values
 

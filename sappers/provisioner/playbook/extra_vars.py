@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.playbook.arguments import split_words
-from sappers.provisioner.source import Mapping, read_file, read_text
+from sappers.provisioner.source import Decrypt, Mapping, read_file, read_text
 
 
-def read_extra_vars(text: str) -> dict[str, Any]:
+def read_extra_vars(text: str, decrypt: Decrypt | None = None) -> dict[str, Any]:
     """The variables of one `-e`.
+
+    Args:
+        decrypt: Opens a file that is encrypted with Vault.
 
     Raises:
         ValueError: It is none of the three forms.
@@ -18,7 +21,7 @@ def read_extra_vars(text: str) -> dict[str, Any]:
     """
     text = text.strip()
     if text.startswith("@"):
-        return _mapping(read_file(Path(text[1:]).expanduser()))
+        return _mapping(read_file(Path(text[1:]).expanduser(), decrypt))
     if text[:1] in ("{", "["):
         return _mapping(read_text(text, "(-e)"))
     found: dict[str, Any] = {}

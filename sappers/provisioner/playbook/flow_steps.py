@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.judge import Judged, judge, judge_item, learn
+from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
@@ -164,6 +165,7 @@ class Flow:
             content = read_file(file, self._around.shared.decrypt)
             if content is not None and not isinstance(content, SourceMapping):
                 raise task.place.error(f"{file} is no mapping of names to values")
+            refuse_variables(content)
             values.update(content or {})
         return ({str(args["name"]): values} if args["name"] else values), [
             str(one) for one in files
@@ -183,6 +185,8 @@ class Flow:
                 _end(everyone)
             case "end_host":
                 _end(states)
+            case "end_role":
+                _leave_role(task, states)
             case "clear_host_errors":
                 for state in everyone:  # they take part again from the next play on
                     if state.failed:
@@ -193,8 +197,8 @@ class Flow:
                 for state in states:
                     state.facts = replace(state.facts, facts=HostFacts().facts)
             case "reset_connection":
-                for host in hosts:
-                    self._around.shared.links.drop(host)
+                for state in states:
+                    self._around.shared.links.drop(state.name)
             case _:
                 pass
 
@@ -217,6 +221,14 @@ def _files_in(folder: Path, args: Mapping[str, Any], task: Task) -> list[Path]:
             hint = "ignore_unknown_extensions: true"
             raise task.place.error(f"{path} has none of the extensions", hint=hint)
     return files
+
+
+def _leave_role(task: Task, states: Sequence[HostState]) -> None:
+    """Raises PlaybookError where the task is in no role."""
+    if task.inherited.role is None:
+        raise task.place.error("end_role stands in no role", hint="meta: end_host")
+    for state in states:
+        state.left.append(task.inherited.role)
 
 
 def _end(states: Sequence[HostState]) -> None:

@@ -12,6 +12,7 @@ from sappers.provisioner.playbook.filters import FILTERS
 from sappers.provisioner.playbook.lookups import Lookup, Lookups
 from sappers.provisioner.playbook.templating import SCOPE, Templates
 from sappers.provisioner.playbook.tests import TESTS
+from sappers.provisioner.source import Decrypt
 
 
 def _now(utc: bool = False, fmt: str | None = None) -> Any:
@@ -19,16 +20,18 @@ def _now(utc: bool = False, fmt: str | None = None) -> Any:
     return moment.strftime(fmt) if fmt else moment
 
 
-def make_templates(lookups: Mapping[str, Lookup] | None = None) -> Templates:
+def make_templates(
+    lookups: Mapping[str, Lookup] | None = None, decrypt: Decrypt | None = None
+) -> Templates:
     """An environment as playbooks expect it, with lookups beside those that Ansible has."""
 
     @jinja2.pass_context
     def lookup(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
-        return Lookups(context.parent[SCOPE], lookups).lookup(name, *terms, **options)
+        return Lookups(context.parent[SCOPE], lookups, decrypt).lookup(name, *terms, **options)
 
     @jinja2.pass_context
     def query(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
-        return Lookups(context.parent[SCOPE], lookups).query(name, *terms, **options)
+        return Lookups(context.parent[SCOPE], lookups, decrypt).query(name, *terms, **options)
 
     names = [(name, f) for name, f in FILTERS.items()]
     filters = dict(names) | {f"ansible.builtin.{name}": f for name, f in names}

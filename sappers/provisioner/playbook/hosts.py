@@ -15,9 +15,12 @@ from sappers.provisioner.executor.raw_command import RawCommand
 from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.inventory.host_values import Secret
+from sappers.provisioner.inventory.tree import Origin, Setting
 from sappers.provisioner.modules.step import Completed
+from sappers.provisioner.playbook.ways import Reached
 
 CLOSED_AT_ONCE = 16
+_Key = tuple[str, Reached]
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ class HostLink:
 
 def local_host(name: str = "localhost") -> Host:
     """This machine, where the inventory does not name it."""
-    return Host(name=name, groups=("all", "ungrouped"), variables={}, address=name, is_local=True)
+    said = {"ansible_connection": Setting("local", Origin("(this machine)"))}
+    return Host(name, ("all", "ungrouped"), {}, address=name, settings=said, is_local=True)
 
 
 class HostLinks:
@@ -168,35 +172,44 @@ class HostLinks:
     ) -> None:
         self._become_password = become_password
         self._password = password
-        self._links: dict[str, HostLink] = {}
+        self._links: dict[_Key, HostLink] = {}
         self._lock = threading.Lock()
 
     def adopt(self, name: str, link: HostLink) -> None:
         """Use a link that was there before the run."""
-        self._links[name] = link
+        self._links[name, ()] = link
 
-    def link(self, host: Host) -> HostLink:
-        """The link to a host; the same one each time."""
+    def link(self, host: Host, reached: Reached = ()) -> HostLink:
+        """The link to a host; the same one each time.
+
+        Args:
+            reached: Fields of the host that are others now, with their values.
+        """
+        key = (host.name, reached)
         with self._lock:
-            if host.name not in self._links:
+            if key not in self._links:
+                host = replace(host, **dict(reached))
                 if self._become_password and host.become_password is None:
                     host = replace(host, become_password=self._become_password)
                 if self._password and host.password is None:
                     host = replace(host, password=self._password)
-                self._links[host.name] = HostLink(host)
-            return self._links[host.name]
+                self._links[key] = HostLink(host)
+            return self._links[key]
 
     def drop(self, name: str) -> None:
-        """Close a host's link; the next task opens another."""
+        """Close a host's links; the next task opens another."""
         with self._lock:
-            link = self._links.pop(name, None)
-        if link:
+            links = [self._links.pop(key) for key in list(self._links) if key[0] == name]
+        for link in links:
             link.close()
 
     def connect_seconds(self) -> dict[str, float]:
         """How long it took to get into each host."""
         with self._lock:
-            return {name: link.connect_seconds for name, link in self._links.items()}
+            taken: dict[str, float] = {}
+            for (name, _), link in self._links.items():
+                taken[name] = taken.get(name, 0.0) + link.connect_seconds
+            return taken
 
     def close(self) -> None:
         """End all connections, side by side: each waits until its executors have ended."""

@@ -45,6 +45,7 @@ class Judged:
         seconds: How long it took, retries and waits between them included.
         replayed: It was taken over from the run that is resumed.
         goes_on: The host takes part although it was away (`ignore_unreachable`).
+        elsewhere: Of which other hosts it tells facts (`delegate_facts`), with the results.
     """
 
     task: Task
@@ -58,6 +59,7 @@ class Judged:
     seconds: float = 0.0
     replayed: bool = False
     goes_on: bool = False
+    elsewhere: tuple[tuple[str, Result], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -134,8 +136,15 @@ def judge(prepared: Prepared, results: Sequence[Result]) -> Judged:
     return Judged(
         task, prepared.name, result, outcome, items, prepared.no_log,
         _notified(prepared) if outcome is Outcome.CHANGED else (),
-        goes_on=prepared.ignore_unreachable,
+        goes_on=prepared.ignore_unreachable, elsewhere=_elsewhere(prepared, results),
     )  # fmt: skip
+
+
+def _elsewhere(prepared: Prepared, results: Sequence[Result]) -> tuple[tuple[str, Result], ...]:
+    if not prepared.delegate_facts:
+        return ()
+    pairs = zip(prepared.items, results, strict=False)
+    return tuple((item.way.delegate_to, result) for item, result in pairs if item.way.delegate_to)
 
 
 def _joined(
@@ -193,12 +202,19 @@ def _notified(prepared: Prepared) -> tuple[str, ...]:
 def learn(facts: HostFacts, judged: Judged) -> HostFacts:
     """What the host's variables are after a task."""
     task, result = judged.task, judged.result
-    for one in [result, *(result for _, result in judged.items)]:
-        told = one.get("ansible_facts")
-        if isinstance(told, dict) and not one.get("failed"):
-            facts = _with_facts(facts, task, told)
+    if not judged.elsewhere:
+        for one in [result, *(result for _, result in judged.items)]:
+            facts = learn_facts(facts, task, one)
     if task.register:
         facts = facts.tell({task.register: result})
+    return facts
+
+
+def learn_facts(facts: HostFacts, task: Task, result: Result) -> HostFacts:
+    """What a host's variables are after one result of a task that tells facts."""
+    told = result.get("ansible_facts")
+    if isinstance(told, dict) and not result.get("failed"):
+        return _with_facts(facts, task, told)
     return facts
 
 

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from sappers.provisioner.inventory.reach import why_refused
 from sappers.provisioner.source import Mapping as SourceMapping
 
 # Handed down: of these the nearest counts.
 SETTINGS = frozenset(
     {
         *("any_errors_fatal", "become", "become_method", "become_user", "check_mode", "connection"),
-        *("delegate_to", "diff", "ignore_errors", "ignore_unreachable", "no_log", "run_once"),
-        *("throttle", "timeout"),
+        *("delegate_facts", "delegate_to", "diff", "ignore_errors", "ignore_unreachable", "no_log"),
+        *("port", "remote_user", "run_once", "throttle", "timeout"),
     }
 )
-_OF_PLAYS = {"any_errors_fatal", "connection"}
+_OF_PLAYS = {"any_errors_fatal"}
+_OF_DELEGATION = {"delegate_facts", "delegate_to"}
 _HANDED_DOWN = (SETTINGS - _OF_PLAYS) | {"environment", "module_defaults", "tags", "vars"}
 BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always"}
 TASK = (
     _HANDED_DOWN
     | {"name", "when", "action", "args", "changed_when", "delay", "failed_when", "loop"}
-    | {"async", "loop_control", "notify", "poll", "register", "retries", "until"}
+    | {"async", "local_action", "loop_control", "notify", "poll", "register", "retries", "until"}
 )
 HANDLER = TASK | {"listen"}
-PLAY = (_HANDED_DOWN - {"delegate_to"}) | {
+# Of plays, and arguments of the task that gathers facts.
+GATHERING = frozenset({"fact_path", "gather_subset", "gather_timeout"})
+PLAY = (_HANDED_DOWN - _OF_DELEGATION) | {
     *("name", "hosts", "gather_facts", "handlers", "max_fail_percentage", "order", "post_tasks"),
     *("pre_tasks", "roles", "serial", "strategy", "tasks", "vars_files", "vars_prompt"),
     "force_handlers",
+    *GATHERING,
     *_OF_PLAYS,
 }
 LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended", "pause"})
@@ -46,21 +52,13 @@ REFUSED: Mapping[str, str] = {
     "su": "write become: true and become_method: su",
     "include": "write include_tasks, import_tasks or import_playbook",
     "collections": "name the module whole; ansible.builtin is always known",
-    "local_action": "write the module, and delegate_to: localhost",
     "debugger": "leave it out; --step asks before each task",
     "become_exe": "sudo, su and doas are found by PATH; leave it out",
     "any_errors_fatal": "write it at the play",
     "become_flags": "sudo is called as -H -S; leave it out",
     "break_when": "filter the list of the loop",
-    "connection": "write it at the play, or set ansible_connection in the inventory",
-    "delegate_facts": "facts are the host's own; run setup on the other host",
     "extended_allitems": "leave it out",
-    "gather_subset": "all facts are gathered; leave it out",
-    "remote_user": "set ansible_user in the inventory",
-    "port": "set ansible_port in the inventory",
     "accelerate": "leave it out",
-    "gather_timeout": "leave it out",
-    "fact_path": "leave it out",
 }
 
 
@@ -79,6 +77,19 @@ def refuse_unknown(mapping: SourceMapping, known: Iterable[str], what: str) -> N
         raise mapping.at(key).error(
             f"`{key}` is no keyword of a {what}", hint=instead(key, names, "its keywords")
         )
+
+
+def refuse_variables(variables: Mapping[str, Any] | None) -> None:
+    """Refuse what Ansible heeds of how hosts are reached and nothing does here.
+
+    Raises:
+        PlaybookError: At its place, with what to write instead.
+    """
+    if not isinstance(variables, SourceMapping):
+        return
+    for name, value in variables.items():
+        if hint := why_refused(str(name), value):
+            raise variables.at(name).error(f"the variable `{name}` is not supported", hint=hint)
 
 
 def instead(name: str, known: Iterable[str], what: str) -> str:

@@ -27,7 +27,7 @@ class Ledger:
         begin: Begins the journal, when the first play does: a run that cannot even begin leaves
             the journal of the one before. None keeps nothing.
         standing: Of the run that is resumed.
-        secrets: What must not be written down.
+        secrets: What must not be written down; what is met on the way is added.
     """
 
     def __init__(
@@ -98,6 +98,10 @@ class Ledger:
 
     # What is
 
+    def cover(self, secret: str) -> None:
+        """A secret that was met: it is not written down, nor shown by who shares `secrets`."""
+        self._secrets.add(secret)
+
     def playing(self, hosts: Sequence[str]) -> None:
         """A play begins. Raises JournalError."""
         if self._journal is None and self._begin is not None:
@@ -142,7 +146,7 @@ class Ledger:
 
     def _done(self, host: str, judged: Judged) -> Done:
         told = [judged.result, *(result for _, result in judged.items)]
-        result = None if judged.no_log else _as_json(judged.result)
+        result = None if judged.no_log or judged.elsewhere else _as_json(judged.result)
         secret = self._secrets.are_in([result, judged.name, list(judged.notified)])
         return Done(
             host=host,

@@ -137,6 +137,7 @@ class PlayLoader:
             vars_files=as_tuple(item.get("vars_files")),
             vars_prompt=_prompts(item),
             gather_facts=item.get("gather_facts", True),
+            gathering={key: item[key] for key in sorted(keywords.GATHERING) if key in item},
             serial=as_tuple(item.get("serial")),
             max_fail_percentage=item.get("max_fail_percentage"),
             any_errors_fatal=item.get("any_errors_fatal", False),
@@ -239,6 +240,7 @@ class PlayLoader:
             nodes.extend(self._role_entry(dependency, dependency_place(dependency, place), below))
         handlers = load_nodes(loaded.handlers, place, below, self, handlers=True)
         self.handlers.extend(only_tasks(handlers))
+        nodes.extend(load_nodes(loaded.checks, place, below, self))
         nodes.extend(load_nodes(loaded.tasks, place, below, self))
         return tuple(nodes)
 
@@ -275,6 +277,7 @@ class PlayLoader:
         for key, value in entry.items():
             if key not in keywords.ROLE:
                 params[key], params.places[key] = value, entry.at(key)
+        keywords.refuse_variables(params)
         params.update(entry.get("vars") or {})
         below = inherit(inherited, entry)
         if not params:
@@ -359,9 +362,6 @@ def _prompt(one: Mapping) -> VarsPrompt:
 
 
 def _check_play(item: Mapping) -> None:
-    connections = ("ssh", "smart", "local", "ansible.builtin.ssh", "ansible.builtin.local")
-    if str(item.get("connection", "ssh")) not in connections:
-        raise item.at("connection").error("`connection` is ssh or local")
     strategy = str(item.get("strategy", "linear")).removeprefix("ansible.builtin.")
     if strategy not in ("linear", "free", "host_pinned"):
         raise item.at("strategy").error(

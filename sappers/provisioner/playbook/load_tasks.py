@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from sappers.provisioner.inventory.become import method_named
+from sappers.provisioner.inventory.reach import is_local, why_refused
+from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook import catalog, keywords
 from sappers.provisioner.playbook.arguments import (
     ArgumentError,
@@ -21,6 +23,10 @@ from sappers.provisioner.playbook.arguments import (
 from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
 from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
+
+_READERS = {"become_method": method_named, "connection": is_local, "port": read_port}
+# Name the module in the older way.
+_ACTIONS = ("action", "local_action")
 
 
 class Importer(Protocol):
@@ -84,6 +90,8 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
     _refuse_texts(item)
     _refuse_async(item, module)
     below = inherit(inherited, item)
+    if "local_action" in item:
+        below = replace(below, settings={"delegate_to": "localhost", **below.settings})
     defaults = below.module_defaults.get(module, {})
     return Task(
         place=item.place,
@@ -120,12 +128,11 @@ def _refuse_async(item: Mapping, module: str) -> None:
 def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any]:
     """The name of the module as written, and what is given to it."""
     found = [key for key in item if key not in known and not key.startswith("with_")]
-    if "action" in item:
-        found.append("action")
+    found += [key for key in _ACTIONS if key in item]
     for key in found:
         if key in keywords.REFUSED:
             raise item.at(key).error(f"`{key}` is not supported", hint=keywords.REFUSED[key])
-        if key != "action" and not catalog.is_known(catalog.short_name(key)):
+        if key not in _ACTIONS and not catalog.is_known(catalog.short_name(key)):
             names = {*known, *catalog.names(), *catalog.FLOW}
             hint = keywords.instead(catalog.short_name(key), names, "keywords and modules")
             raise item.at(key).error(
@@ -138,23 +145,23 @@ def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any]:
         raise item.at(found[1]).error(
             f"a task names one module; this one names {found[0]} and {found[1]}"
         )
-    if found[0] != "action":
+    if found[0] not in _ACTIONS:
         return found[0], item[found[0]]
-    return _old_action(item)
+    return _old_action(item, found[0])
 
 
-def _old_action(item: Mapping) -> tuple[str, Any]:
-    given = item["action"]
+def _old_action(item: Mapping, keyword: str) -> tuple[str, Any]:
+    given = item[keyword]
     if isinstance(given, Mapping) and "module" in given:
         rest = Mapping(given.place)
         rest.update({key: value for key, value in given.items() if key != "module"})
-        rest.places = given.places
+        rest.places, rest.read_as = given.places, given.read_as
         name = str(given["module"])
     else:
         name, _, text = str(given).partition(" ")
-        rest = Text(text, item.at("action"))  # type: ignore[assignment]
+        rest = Text(text, item.at(keyword))  # type: ignore[assignment]
     if not catalog.is_known(catalog.short_name(name)):
-        raise item.at("action").error(f"there is no module `{name}`")
+        raise item.at(keyword).error(f"there is no module `{name}`")
     return name, rest
 
 
@@ -182,6 +189,8 @@ def _arguments(
     for name, value in found.items():
         source = given if isinstance(given, Mapping) and name in given else more
         at = source.at(name) if isinstance(source, Mapping) else place
+        if spec.any_arguments and (hint := why_refused(name, value)):
+            raise at.error(f"the variable `{name}` is not supported", hint=hint)
         values[_checked_name(module, name, value, at)] = value
     if not spec.any_arguments:
         try:
@@ -259,14 +268,10 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
     variables = item.get("vars")
     if variables is not None and not isinstance(variables, Mapping):
         raise item.at("vars").error("`vars` takes a mapping of names to values")
+    keywords.refuse_variables(variables)
     environment = as_tuple(item.get("environment"))
     settings = {key: item[key] for key in keywords.SETTINGS if key in item}
-    method = item.get("become_method", "sudo")
-    if not is_template(method):
-        try:
-            method_named(str(method))
-        except ValueError as error:
-            raise item.at("become_method").error(f"become_method: {error}") from error
+    _refuse_values(item)
     return replace(
         parent,
         when=(*parent.when, *as_tuple(item.get("when"))),
@@ -276,6 +281,16 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
         settings={**parent.settings, **settings} if settings else parent.settings,
         module_defaults=_module_defaults(parent, item),
     )
+
+
+def _refuse_values(item: Mapping) -> None:
+    """Refuse values of keywords that can be told to be wrong before any variable is known."""
+    for key, read in _READERS.items():
+        if item.get(key) is not None and not is_template(item[key]):
+            try:
+                read(item[key])
+            except ValueError as error:
+                raise item.at(key).error(f"{key}: {error}") from error
 
 
 def read_tags(value: Any) -> frozenset[str]:

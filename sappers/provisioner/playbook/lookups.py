@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import csv
 import glob
@@ -15,10 +16,11 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sappers.provisioner.playbook.collections import subelements
 from sappers.provisioner.playbook.templating import MISSING
-from sappers.provisioner.source import Place
+from sappers.provisioner.source import VAULT_HEADER, Decrypt, Place
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.variables import Scope
@@ -31,8 +33,14 @@ Lookup = Callable[..., list[Any]]
 class Lookups:
     """The lookups as one task on one host sees them; `more` are those of the run alone."""
 
-    def __init__(self, scope: Scope, more: Mapping[str, Lookup] | None = None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        more: Mapping[str, Lookup] | None = None,
+        decrypt: Decrypt | None = None,
+    ) -> None:
         self._scope = scope
+        self._decrypt = decrypt
         self._known: dict[str, Lookup] = {
             "csvfile": self._csv,
             "dict": lambda terms, **_: [
@@ -62,7 +70,8 @@ class Lookups:
             "subelements": self._subelements,
             "template": self._template,
             "together": lambda terms, **_: [list(one) for one in itertools.zip_longest(*terms)],
-            "unvault": self._file,
+            "unvault": lambda terms, **_: self._file(terms, rstrip=False),
+            "url": _url,
             "varnames": self._varnames,
             "vars": self._vars,
             **(more or {}),
@@ -128,9 +137,18 @@ class Lookups:
         return found
 
     def _file(self, terms: list[Any], *, rstrip: bool = True, lstrip: bool = False) -> list[Any]:
-        texts = [self._find(str(term), "files").read_text("utf-8") for term in terms]
+        texts = [self._read(self._find(str(term), "files")) for term in terms]
         texts = [text.rstrip() if rstrip else text for text in texts]
         return [text.lstrip() if lstrip else text for text in texts]
+
+    def _read(self, path: Path) -> str:
+        """A file's text; what is encrypted with Vault is opened."""
+        text = path.read_text("utf-8")
+        if not text.startswith(VAULT_HEADER):
+            return text
+        if self._decrypt is None:
+            raise ValueError(f"{path} is encrypted with Vault, and no password is given")
+        return self._decrypt(text)
 
     def _fileglob(self, terms: list[Any], **_: Any) -> list[Any]:
         found: list[str] = []
@@ -206,7 +224,7 @@ class Lookups:
         scope = self._scope.under(options.pop("template_vars", {}))
         for term in terms:
             path = self._find(str(term), "templates")
-            content = path.read_text("utf-8")
+            content = self._read(path)
             found.append(scope.templates.render_file(content, scope, Place(str(path)), {}))
         return found
 
@@ -263,6 +281,33 @@ class Lookups:
                 file = self._scope.folders[-1] / path
             found.append(_stored_password(file, given))
         return found
+
+
+def _url(
+    terms: list[Any],
+    *,
+    split_lines: bool = True,
+    username: str | None = None,
+    password: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 10,
+    **_: Any,
+) -> list[Any]:
+    """What servers answer, as lines or as one text each."""
+    import urllib.request  # late: it takes a moment, and few playbooks ask the web
+
+    found: list[Any] = []
+    for term in map(str, terms):
+        if urlsplit(term).scheme not in ("http", "https"):
+            raise ValueError(f"{term!r} is no address of the web")
+        request = urllib.request.Request(term, headers=dict(headers or {}))  # noqa: S310 — see above
+        if username is not None:
+            login = base64.b64encode(f"{username}:{password or ''}".encode()).decode()
+            request.add_header("Authorization", f"Basic {login}")
+        with urllib.request.urlopen(request, timeout=float(timeout)) as answer:  # noqa: S310
+            text = answer.read().decode("utf-8", "surrogateescape")
+        found += text.splitlines() if split_lines else [text]
+    return found
 
 
 def _stored_password(file: Path, given: dict[str, Any]) -> str:

@@ -166,6 +166,7 @@ class Play:
     """One play.
 
     Attributes:
+        gathering: Arguments of the task that gathers facts.
         sections: pre_tasks, roles with tasks, post_tasks; after each the notified handlers run.
         loader: Loads what its tasks include while it runs.
     """
@@ -180,6 +181,7 @@ class Play:
     vars_files: tuple[Any, ...] = ()
     vars_prompt: tuple[VarsPrompt, ...] = ()
     gather_facts: Any = True
+    gathering: Vars = field(default_factory=dict)
     serial: tuple[Any, ...] = ()
     max_fail_percentage: Any = None
     any_errors_fatal: Any = False

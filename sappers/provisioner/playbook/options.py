@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -16,6 +17,7 @@ class RunOptions:
         tags, skip_tags: Which tasks; no tags mean all.
         start_at_task: Its name or a pattern; what stands before it is not run.
         skip_offline: Hosts that do not answer take no part.
+        user, private_key_file, connection: How to log in, where nothing else says it.
     """
 
     check: bool = False
@@ -28,6 +30,9 @@ class RunOptions:
     verbosity: int = 0
     start_at_task: str | None = None
     skip_offline: bool = False
+    user: str | None = None
+    private_key_file: Path | None = None
+    connection: str | None = None
     become: bool = False
     become_user: str | None = None
     become_method: str | None = None

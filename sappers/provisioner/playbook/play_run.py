@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from sappers.errors import HostError
 from sappers.provisioner.executor.task_session import TaskSession
+from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.playbook import catalog, magic
@@ -18,8 +19,8 @@ from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
-from sappers.provisioner.playbook.hosts import HostLinks, local_host
-from sappers.provisioner.playbook.judge import Judged, learn
+from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
+from sappers.provisioner.playbook.judge import Judged, learn, learn_facts
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
@@ -36,6 +37,7 @@ from sappers.provisioner.playbook.variables import (
     as_source,
     make_scope,
 )
+from sappers.provisioner.playbook.ways import Way
 from sappers.provisioner.source import Decrypt, Place
 
 
@@ -122,13 +124,8 @@ class PlayRun:
         self.ended_play = False  # and for the batches that would follow
 
     def _known_hosts(self) -> dict[str, Host]:
-        """All hosts as the inventory has them now; a play may be of this machine alone."""
-        known = {
-            host.name: replace(host, is_local=True)
-            if host.name in self._play_hosts and self._play_hosts[host.name].is_local
-            else host
-            for host in self._run.inventory.hosts
-        }
+        """All hosts as the inventory has them now, and those of the play that it does not name."""
+        known = {host.name: host for host in self._run.inventory.hosts}
         return known | {name: one for name, one in self._play_hosts.items() if name not in known}
 
     def go(self) -> None:
@@ -179,7 +176,8 @@ class PlayRun:
             if isinstance(part, Block):
                 self._run_block(part, going)
             elif isinstance(part, Task):
-                if part.module == "meta" or self._takes(part):
+                going = [name for name in going if self.states[name].takes(part)]
+                if going and (part.module == "meta" or self._takes(part)):
                     self._flow.run(part, going)
             else:
                 self.run_segment(part, going)
@@ -230,11 +228,20 @@ class PlayRun:
                 if reached[name] >= len(tasks) or not self.states[name].is_well:
                     del reached[name]
         self._show(tasks, hosts)
+        self._learn_elsewhere()
         if once:
             self._share(tasks[0], first_host, hosts)
         alone = tasks[0].module not in catalog.FLOW and catalog.spec_of(tasks[0].module).alone
         if alone and self._run.change_inventory(self._play, tasks[0], self._last):
             self._all_hosts = self._known_hosts()
+
+    def _learn_elsewhere(self) -> None:
+        """Facts that a task told of other hosts (`delegate_facts`) are known of these."""
+        for judged in self._last.values():
+            for name, result in judged.elsewhere:
+                if name in self._run.states:
+                    state = self._run.states[name]
+                    state.facts = learn_facts(state.facts, judged.task, result)
 
     def _takes(self, task: Task) -> bool:
         return self._run.takes is None or self._run.takes(task)
@@ -287,36 +294,40 @@ class PlayRun:
 
     def session(self, host: str, prepared: Prepared) -> TaskSession:
         """The executor for a task: the host's, or of whom it is delegated to."""
-        target = self._target(host, prepared)
-        return self._run.links.link(target).session(prepared.user, prepared.become_method)
+        way = prepared.way
+        return self._link(host, way).session(way.user, way.become_method)
 
     def approach(self, host: str, prepared: Prepared) -> None:
         """Begin to log in and to start the executor, beside what is prepared meanwhile."""
         with contextlib.suppress(HostError):  # said when the session is asked for
-            link = self._run.links.link(self._target(host, prepared))
-            link.approach(prepared.user, prepared.become_method)
+            way = prepared.way
+            self._link(host, way).approach(way.user, way.become_method)
 
     def raw(self, host: str, prepared: Prepared, line: str, executable: str | None) -> Completed:
         """How a command line ended that was run without Python."""
-        link = self._run.links.link(self._target(host, prepared))
-        return link.raw(prepared.user, prepared.become_method, line, executable)
+        way = prepared.way
+        return self._link(host, way).raw(way.user, way.become_method, line, executable)
 
     def disconnect(self, host: str, prepared: Prepared) -> None:
         """Close the connection of a task; the next one opens another."""
-        self._run.links.drop(prepared.delegate_to or host)
+        self._run.links.drop(prepared.way.delegate_to or host)
 
     def prompt(self, text: str, *, echo: bool) -> str | None:
         """What a person answers."""
         return self._run.ask(text, echo) if self._run.ask else None
 
-    def _target(self, host: str, prepared: Prepared) -> Host:
-        name = prepared.delegate_to or host
-        target = self._all_hosts.get(name)
-        if target is None and name in ("localhost", "127.0.0.1"):
-            target = local_host(name)
-        if target is None:
-            raise HostError(host, f"delegate_to: there is no host {name} in the inventory")
-        return target
+    def _link(self, host: str, way: Way) -> HostLink:
+        for _, value in way.reached:
+            if isinstance(value, Secret):
+                self._run.ledger.cover(value.reveal())
+        return self._run.links.link(self._host_named(way.delegate_to or host), way.reached)
+
+    def _host_named(self, name: str) -> Host:
+        """A host; one that the inventory does not name is reached by its name, as in Ansible."""
+        known = self._all_hosts.get(name)
+        if known is None and name in ("localhost", "127.0.0.1"):
+            return local_host(name)
+        return known or Host(name, ("all", "ungrouped"), {}, address=name)
 
     def tell(self, host: str, judged: Judged) -> None:
         """Keep a result until it is its turn to be shown. Called from the hosts' threads."""
@@ -337,7 +348,12 @@ class PlayRun:
             other = self._run.states[name].facts if name in self._run.states else HostFacts()
             return ScopeView(self._scope_of(name, Inherited(), other))
 
-        target = self._all_hosts[host]
+        def elsewhere(name: str) -> Scope:
+            there = self._run.states[name].facts if name in self._run.states else HostFacts()
+            own = {"inventory_hostname": host}
+            return self._scope_of(name, inherited, there).under(own)
+
+        target = self._host_named(host)
         hosts = self.well()
         known = {
             **magic.inventory_magic(self._run.inventory, target),
@@ -350,8 +366,9 @@ class PlayRun:
             "hostvars": lambda: magic.HostVars(list(self._all_hosts), view),
         }
         scope = make_scope(
-            self._run.templates, self._variables, inherited, facts, inventory_layer(target), known
-        )
+            self._run.templates, self._variables, inherited, facts, inventory_layer(target), known,
+            elsewhere,
+        )  # fmt: skip
         known["vars"] = lambda: ScopeView(scope)
         return scope
 
@@ -423,7 +440,7 @@ def _gathering(play: Play) -> Task:
     return Task(
         place=play.place,
         module="setup",
-        arguments={},
+        arguments=play.gathering,
         inherited=replace(play.inherited, when=(), tags=frozenset({"always"})),
         name="Gathering Facts",
     )

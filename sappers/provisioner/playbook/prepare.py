@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.modules import async_status
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
@@ -23,6 +22,7 @@ from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.templating import OMIT
 from sappers.provisioner.playbook.variables import Scope
+from sappers.provisioner.playbook.ways import Way, way_of
 from sappers.provisioner.source import Decrypt, Text
 
 
@@ -61,6 +61,7 @@ class Item:
         value: The loop's item; None without a loop.
         known: Its result, where nothing has to be asked of the host.
         call: Else what to ask.
+        way: Where the call goes.
     """
 
     scope: Scope
@@ -68,6 +69,7 @@ class Item:
     label: Any = None
     known: dict[str, Any] | None = None
     call: Call | None = None
+    way: Way = field(default_factory=Way)
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,6 @@ class Prepared:
     Attributes:
         name: Rendered.
         looped: The result has `results`, even for no item at all.
-        user: Whom it runs as; None: who is logged in.
-        become_method: How it becomes the user; None: as the inventory says.
         known: The result, where even the loop could not be had.
         blobs: Contents that the calls refer to.
     """
@@ -87,14 +87,22 @@ class Prepared:
     name: str
     items: tuple[Item, ...]
     looped: bool = False
-    user: str | None = None
-    become_method: str | None = None
     known: dict[str, Any] | None = None
     blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
     no_log: bool = False
     ignore_errors: bool = False
     ignore_unreachable: bool = False
-    delegate_to: str | None = None
+    delegate_facts: bool = False
+
+    @property
+    def way(self) -> Way:
+        """Where its calls go: all the same way, or the first's (`goes_many_ways`)."""
+        return next((item.way for item in self.items if item.call), Way())
+
+    @property
+    def goes_many_ways(self) -> bool:
+        """Whether its turns are for several hosts, or run as several users."""
+        return len({item.way for item in self.items if item.call}) > 1
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -143,11 +151,22 @@ class Preparer:
         if values is None:
             items: tuple[Item, ...] = (self._item(task, scope, None, blobs, hidden=hidden),)
         else:
-            items = tuple(
-                self._item(task, turn, turn.find(task.loop_control.loop_var), blobs, hidden=hidden)
-                for turn in self._turns(task, scope, values)
-            )
+            items = self._loop_items(task, scope, values, blobs, hidden=hidden)
         return Prepared(task, name, items, looped=values is not None, blobs=blobs, **settings)
+
+    def _loop_items(
+        self, task: Task, scope: Scope, values: list[Any], blobs: dict[str, Any], *, hidden: bool
+    ) -> tuple[Item, ...]:
+        """All turns; what one sets (`set_fact`) the next knows, over all else, as in Ansible."""
+        told: dict[str, Any] = {}
+        items: list[Item] = []
+        for layer in self._turns(task, values):
+            turn = (scope.under(dict(told)) if told else scope).under(layer)
+            items.append(
+                self._item(task, turn, layer[task.loop_control.loop_var], blobs, hidden=hidden)
+            )
+            told.update((items[-1].known or {}).get("ansible_facts") or {})
+        return tuple(items)
 
     def turn(self, prepared: Prepared, item: Item) -> Prepared:
         """One turn again, with variables as they are now: for `until`."""
@@ -165,26 +184,13 @@ class Preparer:
         no_log = True  # also where nobody can tell
         try:
             no_log = to_bool(setting("no_log", default=False))
-            become = setting("become", self._options.become)
-            variable = scope.find("ansible_become")
-            if isinstance(variable, bool | str | int):
-                become = variable
-            user = setting("become_user", self._options.become_user)
-            method = setting("become_method", self._options.become_method)
-            variable = scope.find("ansible_become_method")
-            method = variable if isinstance(variable, str) and variable else method
-            named = scope.find("ansible_become_user")
-            user = named if isinstance(named, str) and named else user
-            delegate = setting("delegate_to")
             return {
-                "user": str(user or "root") if to_bool(become) else None,
-                "become_method": method_named(str(method)) if method else None,
                 "no_log": no_log,
                 "ignore_errors": to_bool(setting("ignore_errors", default=False)),
                 "ignore_unreachable": to_bool(setting("ignore_unreachable", default=False)),
-                "delegate_to": None if delegate in (None, "", OMIT) else str(delegate),
+                "delegate_facts": to_bool(setting("delegate_facts", default=False)),
             }
-        except (PlaybookError, ValueError) as error:
+        except PlaybookError as error:
             return {"known": failure(error, hidden=no_log), "no_log": no_log}
 
     def _name(self, task: Task, scope: Scope) -> str:
@@ -205,14 +211,18 @@ class Preparer:
         if task.loop is None and not task.loop_with:
             return None
         if task.loop_with:
-            return Lookups(scope).loop_items(task.loop_with, task.loop, task.place)
+            return Lookups(scope, decrypt=self._decrypt).loop_items(
+                task.loop_with, task.loop, task.place
+            )
         values = scope.templates.render(task.loop, scope, task.place)
         if not isinstance(values, list):
             hint = "a mapping is looped over with `| dict2items`"
             raise task.place.error(f"`loop` takes a list; this is {values!r}", hint=hint)
         return values
 
-    def _turns(self, task: Task, scope: Scope, values: list[Any]) -> Iterator[Scope]:
+    @staticmethod
+    def _turns(task: Task, values: list[Any]) -> Iterator[dict[str, Any]]:
+        """What each turn of a loop knows beside."""
         control = task.loop_control
         for index, value in enumerate(values):
             layer: dict[str, Any] = {control.loop_var: value, "ansible_loop_var": control.loop_var}
@@ -221,7 +231,7 @@ class Preparer:
                 layer["ansible_index_var"] = control.index_var
             if control.extended:
                 layer["ansible_loop"] = _extended(values, index)
-            yield scope.under(layer)
+            yield layer
 
     def _item(
         self, task: Task, scope: Scope, value: Any, blobs: dict[str, Any], *, hidden: bool
@@ -234,7 +244,7 @@ class Preparer:
             if known is not None:
                 return Item(scope, value, label, known=known)
             return self._call(task, scope, value, label, blobs)
-        except (PlaybookError, ArgumentError, ControlMissing) as error:
+        except (PlaybookError, ArgumentError, ControlMissing, ValueError) as error:
             return Item(scope, value, label, known=failure(error, hidden=hidden))
 
     def _skipped(self, task: Task, scope: Scope, *, hidden: bool) -> dict[str, Any] | None:
@@ -261,9 +271,10 @@ class Preparer:
         if task.module in catalog.FLOW:
             return Item(scope, value, label, known={"changed": False, "include_args": args})
         source = catalog.source_of(task.module)
-        control = Control(task, scope, self._options.verbosity, self._decrypt)
+        way = way_of(task, scope, self._options)
+        control = Control(task, scope, way, self._options.verbosity, self._decrypt)
         if catalog.is_done_here(task.module):
-            return Item(scope, value, label, known=source.act(args, control))
+            return Item(scope, value, label, known=source.act(args, control), way=way)
         if hasattr(source, "prepare"):
             args.update(source.prepare(args, control))
         blobs.update(control.blobs)
@@ -279,7 +290,7 @@ class Preparer:
             seconds=self._seconds(task, scope, "timeout", task.setting("timeout")),
         )
         call = self._left_running(call, task, scope, control)
-        return Item(scope, value, label, call=call)
+        return Item(scope, value, label, call=call, way=way)
 
     def _left_running(self, call: Call, task: Task, scope: Scope, control: Control) -> Call:
         """As `async` and `poll` want it: bounded in time, or a job that goes on by itself."""

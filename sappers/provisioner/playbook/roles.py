@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.source import Decrypt, Mapping, Place, read_file
+from sappers.provisioner.playbook.keywords import refuse_variables
+from sappers.provisioner.source import Decrypt, Items, Mapping, Place, read_file
 
 _EXTENSIONS = (".yml", ".yaml", "")
+_OF_VARIABLES = (".yml", ".yaml", ".json")
 SYSTEM_FOLDERS = ("~/.ansible/roles", "/usr/share/ansible/roles", "/etc/ansible/roles")
 
 
 @dataclass(frozen=True)
 class LoadedRole:
-    """What the files of a role say."""
+    """What the files of a role say; `checks` begins with its arguments' specification, if any."""
 
     name: str
     folder: Path
@@ -24,6 +27,7 @@ class LoadedRole:
     defaults: AnyMapping[str, Any] = field(default_factory=dict)
     vars: AnyMapping[str, Any] = field(default_factory=dict)
     dependencies: tuple[Any, ...] = ()
+    checks: Any = None
 
 
 class RoleFiles:
@@ -58,8 +62,11 @@ class RoleFiles:
         """
         folder = self.find(name, place)
 
+        def wanted_of(kind: str) -> str:
+            return str(arguments.get(f"{kind}_from") or "main")
+
         def read(kind: str) -> Any:
-            wanted = str(arguments.get(f"{kind}_from") or "main")
+            wanted = wanted_of(kind)
             path = self._file(folder / kind, wanted)
             if path is None:
                 if wanted != "main":
@@ -72,14 +79,38 @@ class RoleFiles:
             folder=folder,
             tasks=read("tasks"),
             handlers=read("handlers"),
-            defaults=self._variables(read("defaults"), folder / "defaults"),
-            vars=self._variables(read("vars"), folder / "vars"),
+            defaults=self._variables(folder / "defaults", wanted_of("defaults"), read),
+            vars=self._variables(folder / "vars", wanted_of("vars"), read),
             dependencies=tuple(self._meta(folder).get("dependencies") or ()),
+            checks=self._checks(name, folder, wanted_of("tasks")),
         )
 
     def allows_duplicates(self, name: str, place: Place) -> bool:
         """Whether the role's meta says that it may run more than once."""
         return bool(self._meta(self.find(name, place)).get("allow_duplicates", False))
+
+    def _checks(self, name: str, folder: Path, entry: str) -> Items | None:
+        """The task that a role begins with which says what its arguments are."""
+        path = self._file(folder / "meta", "argument_specs")
+        content = read_file(path, self._decrypt) if path else self._meta(folder)
+        specs = content.get("argument_specs") if isinstance(content, Mapping) else None
+        spec = specs.get(entry) if isinstance(specs, Mapping) else None
+        if not isinstance(spec, Mapping):
+            return None
+        place = spec.place
+        title = f"Validating arguments against arg spec '{entry}'"
+        if spec.get("short_description"):
+            title += f" - {spec['short_description']}"
+        told = Mapping(place)
+        told["argument_spec"] = spec.get("options") or Mapping(place)
+        told["validate_args_context"] = {
+            "type": "role", "name": name, "argument_spec_name": entry, "path": str(folder),
+        }  # fmt: skip
+        task, tasks = Mapping(place), Items(place)
+        task.update({"name": title, "validate_argument_spec": told, "tags": "always"})
+        tasks.append(task)
+        tasks.places.append(place)
+        return tasks
 
     def _meta(self, folder: Path) -> AnyMapping[str, Any]:
         path = self._file(folder / "meta", "main")
@@ -90,8 +121,17 @@ class RoleFiles:
         paths = [folder / f"{name}{extension}" for extension in _EXTENSIONS]
         return next((path for path in paths if path.is_file()), None)
 
-    @staticmethod
-    def _variables(content: Any, path: Path) -> AnyMapping[str, Any]:
-        if content is not None and not isinstance(content, Mapping):
-            raise Place(str(path)).error("expected a mapping of variable names to values")
-        return content or {}
+    def _variables(
+        self, folder: Path, wanted: str, read: Callable[[str], Any]
+    ) -> AnyMapping[str, Any]:
+        """Of a file, or of all files of a folder with that name."""
+        within = folder / wanted
+        files = sorted(path for path in within.rglob("*") if path.suffix in _OF_VARIABLES)
+        contents = [read_file(path, self._decrypt) for path in files] or [read(folder.name)]
+        values: dict[str, Any] = {}
+        for path, content in zip(files or [folder], contents, strict=True):
+            if content is not None and not isinstance(content, Mapping):
+                raise Place(str(path)).error("expected a mapping of variable names to values")
+            refuse_variables(content)
+            values.update(content or {})
+        return values

@@ -24,7 +24,7 @@ from sappers.provisioner.playbook.judge import (
     learn,
 )
 from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.model import Role, Task
 from sappers.provisioner.playbook.prepare import Call, Item, Prepared, Preparer, failure
 from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
@@ -78,6 +78,7 @@ class HostState:
         notified: Handlers that were called, in order.
         failed: The task it failed at; `unreachable` beside where it was lost.
         over: It takes no part any more although it is well (`end_host`).
+        left: Roles of whose tasks it takes no part any more (`end_role`).
     """
 
     name: str
@@ -86,11 +87,16 @@ class HostState:
     failed: Judged | None = None
     unreachable: bool = False
     over: bool = False
+    left: list[Role] = field(default_factory=list)
 
     @property
     def is_well(self) -> bool:
         """Whether it goes on."""
         return self.failed is None and not self.over
+
+    def takes(self, task: Task) -> bool:
+        """Whether it takes part in a task, as far as roles go."""
+        return not any(role is left for role in task.inherited.roles for left in self.left)
 
 
 class HostTrack:
@@ -120,7 +126,7 @@ class HostTrack:
             How many were run: fewer than there are when one needs to know what other hosts do.
         """
         for number, task in enumerate(tasks):
-            if self._is_replayed(task):
+            if not self._state.takes(task) or self._is_replayed(task):
                 continue
             if not self._state.is_well:
                 break
@@ -208,7 +214,7 @@ class HostTrack:
 
     def _ask(self, batch: Sequence[Prepared]) -> list[Answer]:
         """What came of each task; of fewer tasks when one failed."""
-        if len(batch) == 1 and batch[0].task.loop_control.pause and len(batch[0].items) > 1:
+        if len(batch) == 1 and _turn_by_turn(batch[0]) and len(batch[0].items) > 1:
             return [self._ask_slowly(batch[0])]
         answers: list[tuple[Result, float]] = []
         problem: Result | None = None
@@ -240,12 +246,12 @@ class HostTrack:
         return conduct(self._around, self._state.name, prepared, call, self._sleep)
 
     def _ask_slowly(self, prepared: Prepared) -> Answer:
-        """What came of a loop's turns, with a pause between them."""
+        """What came of a loop's turns, one after the other, with a pause between them."""
         began = self._clock()
         results: list[Result] = []
         for number, item in enumerate(prepared.items):
-            if number:
-                pause = prepared.task.loop_control.pause
+            pause = prepared.task.loop_control.pause
+            if number and pause:
                 self._sleep(_number(prepared.task, item, "pause", pause, 0))
             found = self._ask([replace(prepared, items=(item,))])
             if not found:
@@ -353,12 +359,17 @@ def _goes_on(prepared: Prepared) -> bool:
 def _has_to_end(prepared: Prepared) -> bool:
     """Whether what comes of a task has to be known before the next is prepared."""
     decides = prepared.is_judged_here or prepared.ignore_unreachable or not _goes_on(prepared)
-    return decides or bool(prepared.delegate_to) or _goes_alone(prepared)
+    return decides or bool(prepared.way.delegate_to) or _goes_alone(prepared)
 
 
 def _goes_alone(prepared: Prepared) -> bool:
     """Whether no other task may be in a request with it."""
-    return prepared.is_conducted or bool(prepared.task.loop_control.pause)
+    return prepared.is_conducted or _turn_by_turn(prepared)
+
+
+def _turn_by_turn(prepared: Prepared) -> bool:
+    """Whether the turns of its loop cannot be in one request."""
+    return bool(prepared.task.loop_control.pause) or prepared.goes_many_ways
 
 
 def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
@@ -369,10 +380,9 @@ def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
         if _goes_alone(one):
             return batch or [one]
         if one.calls:
-            key = (one.delegate_to, one.user, one.become_method)
-            if target is not None and key != target:
+            if target is not None and one.way != target:
                 break
-            target = key
+            target = one.way
         batch.append(one)
     return batch
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import immutables
 
+from sappers.provisioner.inventory.reach import BECOME_NAMES, NAMES
 from sappers.provisioner.playbook.model import Inherited, Play, Vars
 from sappers.provisioner.playbook.templating import MISSING, NotYetKnown, Templates
 from sappers.provisioner.source import Items, Place, Text
@@ -16,6 +17,8 @@ from sappers.provisioner.source import Mapping as SourceMapping
 
 NO_PLACE = Place("(variables)")
 _FACT = "ansible_"
+# No host tells these (`judge.own_facts`): who asks for them need not wait for its facts.
+_NO_FACTS = NAMES | BECOME_NAMES
 Layer = Mapping[str, Any]
 
 
@@ -60,10 +63,9 @@ class HostFacts:
             return dict(self.facts)
         if not name.startswith(_FACT):
             return MISSING
-        found = self.facts.get(name[len(_FACT) :], MISSING)
-        if found is MISSING and self.facts_pending:
+        if self.facts_pending and name not in _NO_FACTS:
             raise NotYetKnown(name)
-        return found
+        return self.facts.get(name[len(_FACT) :], MISSING)
 
 
 def as_source(value: Any, place: Place) -> Any:
@@ -84,8 +86,9 @@ class Scope:
 
     Args:
         above: Layers over the facts, highest first: loop, magic, extra, …
-        below: Layers under them: inventory, role defaults.
+        below: Layers under them: the inventory's first, then defaults of roles.
         folders: Where lookups find files.
+        elsewhere: The scope of the same task as another host has it.
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class Scope:
         facts: HostFacts,
         below: Sequence[Layer],
         folders: tuple[Path, ...] = (),
+        elsewhere: Callable[[str], Scope] | None = None,
     ) -> None:
         self.folders = folders
+        self._elsewhere = elsewhere
         self.templates = templates
         self._above = above
         self._facts = facts
@@ -146,7 +151,18 @@ class Scope:
 
     def under(self, layer: Layer) -> Scope:
         """With one more layer on top of all."""
-        return Scope(self.templates, [layer, *self._above], self._facts, self._below, self.folders)
+        above, elsewhere = [layer, *self._above], self._elsewhere
+        there = None if elsewhere is None else lambda host: elsewhere(host).under(layer)
+        return Scope(self.templates, above, self._facts, self._below, self.folders, there)
+
+    def on(self, host: str) -> Scope:
+        """The same task's, as another host has it: with what that host's variables say."""
+        return self if self._elsewhere is None else self._elsewhere(host)
+
+    def adds_to_inventory(self, names: frozenset[str]) -> bool:
+        """Whether anything but the inventory says one of these; facts never do."""
+        layers = (*self._above, *self._below[1:])
+        return not all(names.isdisjoint(layer) for layer in layers)
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -215,6 +231,7 @@ def make_scope(
     facts: HostFacts,
     inventory: Layer,
     magic: Layer,
+    elsewhere: Callable[[str], Scope] | None = None,
 ) -> Scope:
     """The scope of a task (or of a play, with what the play hands down) on one host."""
     inner: list[Vars] = list(reversed(inherited.vars))
@@ -233,4 +250,5 @@ def make_scope(
         shared.play,
     ]
     below = [inventory, *(role.defaults for role in roles if role.defaults), shared.role_defaults]
-    return Scope(templates, [layer for layer in above if layer], facts, below, inherited.folders)
+    above = [layer for layer in above if layer]
+    return Scope(templates, above, facts, below, inherited.folders, elsewhere)

@@ -35,6 +35,18 @@ def tasks(*lines: str) -> str:
         (tasks("- ping:", "  whenn: x"), "4:7", "`whenn`", "`when`"),
         (tasks("- debug:", "  async: 5"), "4:7", "debug cannot run by itself", "leave out"),
         (tasks("- ping:", "  become_method: runas"), "4:7", "become_method: `runas` is not", None),
+        (tasks("- ping:", "  connection: docker"), "4:7", "`docker` is not supported", None),
+        (tasks("- ping:", "  port: many"), "4:7", "'many' is no port", None),
+        (tasks("- ping:", "  vars: {ansible_become_flags: -n}"), "4:14", "`ansible_become_f", "-S"),
+        (tasks("- set_fact: {ansible_shell_type: csh}"), "3:18", "`ansible_shell_type`", "POSIX"),
+        (tasks("- local_action: pingg"), "3:7", "there is no module `pingg`", None),
+        (tasks("- ping:", "  local_action: ping"), "4:7", "names ping and local_action", None),
+        (
+            "- hosts: all\n  vars:\n    ansible_host_key_checking: false\n",
+            "3:5",
+            "`ansible_host_key_checking` is not supported",
+            "accept-new",
+        ),
         (tasks("- ping:", "  notify: nobody"), "4:15", "there is no handler 'nobody'", None),
         ("- hosts: all\n  vars_prompt: [{prompt: x}]\n", "2:17", "the `name` of a", "- name"),
         (
@@ -121,14 +133,14 @@ def test_roles_bring_their_dependencies_and_handlers(tmp_path: Path) -> None:
             (tmp_path / "roles" / name / kind).mkdir(parents=True)
             (tmp_path / "roles" / name / kind / "main.yml").write_text(text)
     (tmp_path / "roles/web/tasks/more.yml").write_text("- ping:\n")
-    (play,) = load(tmp_path, "- hosts: all\n  roles: [base, {role: web, port: 2, tags: t}]\n")
+    (play,) = load(tmp_path, "- hosts: all\n  roles: [base, {role: web, number: 2, tags: t}]\n")
 
     nodes = play.sections[1]
     assert [node.title for node in nodes if isinstance(node, Task)] == [
         "base : ping", "web : debug", "web : ping",
     ]  # fmt: skip
     assert [handler.title for handler in play.handlers] == ["web : again"]
-    assert [role.params for role in play.roles] == [{}, {"port": 2}]
+    assert [role.params for role in play.roles] == [{}, {"number": 2}]
     assert isinstance(nodes[1], Task)
     assert nodes[1].inherited.tags == {"t"}
 

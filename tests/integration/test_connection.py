@@ -112,6 +112,38 @@ def test_a_changed_host_key_is_refused_and_names_the_line_that_differs(
         assert "ssh-keygen -f" in (error.hint or "")
 
 
+def test_another_kind_of_key_does_not_pass_for_a_new_one(server: SshServer, tmp_path: Path) -> None:
+    """Somebody in between shows a kind that is not on file."""
+    known, other = tmp_path / "known", tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", other], check=True)
+    known.write_text(f"[127.0.0.1]:{server.port} {other.with_suffix('.pub').read_text()}")
+    before = known.read_text()
+    arguments = f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=accept-new"
+    host = make_host(server, tmp_path, ansible_ssh_common_args=arguments)
+    error = refusal(host)
+    assert "of a kind that is not on file: it is ssh-ed25519" in error.message
+    assert f"{known}:1 holds ecdsa-sha2-nistp256" in error.message
+    assert known.read_text() == before
+    subprocess.run((error.hint or "").split("run: ")[1], shell=True, check=True)
+    Connection.open(host).close()
+
+
+def test_of_the_kinds_that_a_host_has_the_one_on_file_is_asked_for(tmp_path: Path) -> None:
+    """Whatever the library likes best; but none that is revoked, in whose place a new one came."""
+    for kind in ("ecdsa", "rsa"):
+        key = tmp_path / f"key-{kind}"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
+    with ssh_server(f"HostKey {tmp_path}/key-ecdsa\nHostKey {tmp_path}/key-rsa") as server:
+        name = f"[127.0.0.1]:{server.port}"
+        revoked = (server.folder / "user_key.pub").read_text()
+        for kind in ("ecdsa", "rsa"):
+            known = tmp_path / f"known-{kind}"
+            public = (tmp_path / f"key-{kind}.pub").read_text()
+            known.write_text(f"{name} {public}@revoked {name} {revoked}")
+            arguments = f"-o UserKnownHostsFile={known}"
+            Connection.open(make_host(server, tmp_path, ansible_ssh_common_args=arguments)).close()
+
+
 def test_accept_new_remembers_the_key_and_hashed_names_are_found(
     server: SshServer, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ class Verdict(Enum):
 
     KNOWN = "known"
     UNKNOWN = "unknown"
+    OTHER_KIND = "other kind"
     CHANGED = "changed"
     REVOKED = "revoked"
 
@@ -86,16 +87,26 @@ def _hash_matches(field: str, name: str) -> bool:
 
 
 def judge(known: Iterable[KnownKey], kind: str, key: bytes) -> Verdict:
-    """What the known keys of a host say of the key it shows."""
+    """What the known keys of a host say of the key it shows.
+
+    A kind that is not on file, of a host that has keys of others there, is not just unknown: who
+    sits in between shows that kind to be taken for new.
+    """
     text = base64.b64encode(key).decode()
     same = [entry for entry in known if entry.key == text]
     if any(entry.revoked for entry in same):
         return Verdict.REVOKED
     if same:
         return Verdict.KNOWN
-    if any(entry.kind == kind and not entry.revoked for entry in known):
+    kinds = kinds_of(known)
+    if kind in kinds:
         return Verdict.CHANGED
-    return Verdict.UNKNOWN
+    return Verdict.OTHER_KIND if kinds else Verdict.UNKNOWN
+
+
+def kinds_of(known: Iterable[KnownKey]) -> frozenset[str]:
+    """The kinds of keys that a host may show."""
+    return frozenset(entry.kind for entry in known if not entry.revoked)
 
 
 def remember(path: Path, name: str, kind: str, key: bytes) -> None:

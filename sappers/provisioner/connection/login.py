@@ -28,6 +28,7 @@ from sappers.provisioner.connection.known_hosts import (
     fingerprint,
     judge,
     keys_for,
+    kinds_of,
     lookup_name,
     remember,
 )
@@ -106,11 +107,11 @@ def _login_arguments(
         "banner_timeout": timeout_seconds,
         "auth_timeout": timeout_seconds * 2,
         "channel_timeout": timeout_seconds,
-        "transport_factory": _transport_factory({key.kind for key in known}),
+        "transport_factory": _transport_factory(kinds_of(known)),
     }
 
 
-def _transport_factory(known_kinds: set[str]) -> Callable[..., paramiko.Transport]:
+def _transport_factory(known_kinds: frozenset[str]) -> Callable[..., paramiko.Transport]:
     """Makes transports that prefer fast ciphers, and kinds of host keys that we know."""
 
     def make(sock: Any, **options: Any) -> paramiko.Transport:
@@ -185,8 +186,17 @@ class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
             )
         if verdict is Verdict.REVOKED:
             return HostUnreachable(self._host, f"the host key of {name} is revoked: {shown}")
-        old = next(key for key in self._known if key.kind == kind)
+        valid = [key for key in self._known if not key.revoked]
+        old = next((key for key in valid if key.kind == kind), valid[0])
         forget = f"ssh-keygen -f {shlex.quote(str(old.path))} -R {shlex.quote(name)}"
+        if verdict is Verdict.OTHER_KIND:
+            return HostUnreachable(
+                self._host,
+                f"the host key of {name} is of a kind that is not on file: it is {shown}, and "
+                f"{old.path}:{old.line} holds {old.kind}; someone may sit in between",
+                hint="compare the fingerprint with the host's own; if it has given up the other "
+                f"kind, run: {forget} && {scan}",
+            )
         return HostUnreachable(
             self._host,
             f"the host key of {name} has changed: it is {shown}, and {old.path}:{old.line} holds "

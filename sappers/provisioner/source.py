@@ -85,6 +85,19 @@ def place_of(value: Any, otherwise: Place) -> Place:
     return value.place if isinstance(value, Text | Mapping | Items) else otherwise
 
 
+def texts_in(value: Any) -> Iterator[Text]:
+    """All texts of a person in a value, at any depth."""
+    if isinstance(value, Text):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from texts_in(key)
+            yield from texts_in(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from texts_in(one)
+
+
 def read_file(path: Path, decrypt: Decrypt | None = None) -> Any:
     """The one document of a YAML file, None when it is empty.
 

@@ -6,13 +6,12 @@ What only the values could show is left to the run: variables that are undefined
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Play, Task
 from sappers.provisioner.playbook.segments import tasks_in
 from sappers.provisioner.playbook.templating import Templates
-from sappers.provisioner.source import Text
+from sappers.provisioner.source import Text, texts_in
 
 
 def check_templates(plays: Sequence[Play], templates: Templates) -> None:
@@ -47,19 +46,6 @@ def _texts(task: Task) -> Iterator[Text]:
     yield from texts_in([arguments, task.name, task.loop, task.loop_control.label])
     yield from texts_in([task.retries, task.delay, list(task.notify)])
     yield from texts_in([list(task.inherited.environment), list(task.inherited.settings.values())])
-
-
-def texts_in(value: Any) -> Iterator[Text]:
-    """All texts of a person in a value, at any depth."""
-    if isinstance(value, Text):
-        yield value
-    elif isinstance(value, dict):
-        for key, one in value.items():
-            yield from texts_in(key)
-            yield from texts_in(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from texts_in(one)
 
 
 def _new(texts: Iterable[Text], seen: set[int]) -> Iterator[Text]:

@@ -135,7 +135,7 @@ def judge(prepared: Prepared, results: Sequence[Result]) -> Judged:
         result["ignore_errors"] = True
     return Judged(
         task, prepared.name, result, outcome, items, prepared.no_log,
-        _notified(prepared) if outcome is Outcome.CHANGED else (),
+        _notified(prepared, results) if outcome is Outcome.CHANGED else (),
         goes_on=prepared.ignore_unreachable, elsewhere=_elsewhere(prepared, results),
     )  # fmt: skip
 
@@ -187,15 +187,15 @@ def _outcome(prepared: Prepared, result: Mapping[str, Any]) -> Outcome:
     return Outcome.CHANGED if result.get("changed") else Outcome.OK
 
 
-def _notified(prepared: Prepared) -> tuple[str, ...]:
-    """The handlers that are called, rendered; in a loop of any item."""
-    scope = prepared.items[0].scope if prepared.items else None
-    if scope is None:
-        return ()
-    names: list[str] = []
-    for one in prepared.task.notify:
-        rendered = scope.templates.render(one, scope, prepared.task.place)
-        names += [str(name) for name in (rendered if isinstance(rendered, list) else [rendered])]
+def _notified(prepared: Prepared, results: Sequence[Result]) -> tuple[str, ...]:
+    """The handlers that are called, rendered; in a loop by each item that was not skipped."""
+    task = prepared.task
+    names: dict[str, None] = {}
+    for item, result in zip(prepared.items, results, strict=False):
+        for one in () if result.get("skipped") else task.notify:
+            rendered = item.scope.templates.render(one, item.scope, task.place)
+            named = rendered if isinstance(rendered, list) else [rendered]
+            names.update(dict.fromkeys(map(str, named)))
     return tuple(names)
 
 

@@ -5,6 +5,7 @@ A task that needs what is not known yet raises `NotYetKnown`, and is prepared ag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.templating import OMIT
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import Way, way_of
-from sappers.provisioner.source import Decrypt, Text
+from sappers.provisioner.source import Decrypt, Text, texts_in
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,16 @@ class Prepared:
     def goes_many_ways(self) -> bool:
         """Whether its turns are for several hosts, or run as several users."""
         return len({item.way for item in self.items if item.call}) > 1
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a turn of its loop asks what came of the one before."""
+        task = self.task
+        if not (self.looped and task.register):
+            return False
+        asks = re.compile(rf"\b{task.register}\b")
+        texts = texts_in([list(task.inherited.when), list(task.arguments.values())])
+        return any(asks.search(text) for text in texts)
 
     @property
     def calls(self) -> tuple[Call, ...]:

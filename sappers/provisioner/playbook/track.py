@@ -253,7 +253,11 @@ class HostTrack:
             pause = prepared.task.loop_control.pause
             if number and pause:
                 self._sleep(_number(prepared.task, item, "pause", pause, 0))
-            found = self._ask([replace(prepared, items=(item,))])
+            one = replace(prepared, items=(item,))
+            if results and prepared.looks_back:
+                told = item.scope.under({str(prepared.task.register): dict(results[-1])})
+                one = self._preparer.turn(prepared, replace(item, scope=told))
+            found = self._ask([one])
             if not found:
                 break
             results += found[0].results
@@ -369,7 +373,8 @@ def _goes_alone(prepared: Prepared) -> bool:
 
 def _turn_by_turn(prepared: Prepared) -> bool:
     """Whether the turns of its loop cannot be in one request."""
-    return bool(prepared.task.loop_control.pause) or prepared.goes_many_ways
+    pauses = bool(prepared.task.loop_control.pause)
+    return pauses or prepared.goes_many_ways or prepared.looks_back
 
 
 def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:

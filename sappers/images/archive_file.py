@@ -22,7 +22,7 @@ from sappers.durable import sync_folder
 from sappers.errors import ImageError, ImageIncomplete
 from sappers.images.blobs import in_order
 from sappers.images.chunks import FRAME_BYTES_MAX, digest_of
-from sappers.images.files import refusing
+from sappers.images.files import check_place, refusing
 from sappers.images.manifests import SIGNED_BYTES_MAX, decode_manifest, decode_signed
 from sappers.images.store import FolderImageStore
 from sappers.model.image import Manifest, SignedManifest
@@ -59,8 +59,7 @@ def export_image(
         ImageError: There is no such image (or nobody trusted signed it); the file cannot be
             written.
     """
-    if path.exists() and not path.is_file():
-        raise ImageError(f"{path} is no plain file", hint="name a file to write to")
+    check_place(path)
     with store.holding(), refusing(path.parent):
         if missing := store.missing_chunks(digest):
             raise _incomplete(digest, missing)

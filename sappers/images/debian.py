@@ -22,7 +22,7 @@ _UNKNOWN = re.compile(
     r"E: (?:Unable to locate package |Package ')([^\s']+)(?:' has no installation candidate)?$",
     re.M,
 )
-_AT_ODDS = "have unmet dependencies"
+_AT_ODDS = "you have held broken packages"
 _UPDATE_HINT = "run `apt-get update`; images are built on Debian 12 (bookworm, amd64)"
 _FULL_HINT = "free some space and repeat"
 
@@ -118,7 +118,11 @@ def mistaken_packages(error: ImageError, keys: Mapping[str, str]) -> ImagePartEr
         message = f"apt knows no package {', '.join(unknown)}"
         return ImagePartError(message, key=key, hint=_UPDATE_HINT)
     if _AT_ODDS in error.message and keys:
-        return ImagePartError(error.message, key=next(iter(keys.values())), hint=error.hint)
+        message = f"apt cannot have all of these at once: {', '.join(sorted(keys))}"
+        hint = (
+            "one may exclude another, or need what is not to be had: `apt-get -s install` says it"
+        )
+        return ImagePartError(message, key=next(iter(keys.values())), hint=hint)
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sappers.durable import sync_folder
 from sappers.errors import ImageError
-from sappers.images.files import refusing
+from sappers.images.files import check_place, refusing
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ApplianceBoot, NanosBoot
 
@@ -27,8 +27,7 @@ def export_disk(store: FolderImageStore, digest: str, path: Path) -> int:
             f"image {manifest.name} is a {manifest.kind}: it has no disk",
             hint="export it without --disk",
         )
-    if path.exists() and not path.is_file():
-        raise ImageError(f"{path} is no plain file", hint="name a file to write to")
+    check_place(path)
     with store.holding():
         boot = store.assemble(digest).boot
         assert isinstance(boot, ApplianceBoot | NanosBoot)

@@ -115,6 +115,18 @@ def writing(target: Path, root: Path, *, durable: bool) -> Iterator[BinaryIO]:
             sync_folder(target.parent)
 
 
+def check_place(path: Path) -> None:
+    """Nothing, where a person may have a file written.
+
+    Raises:
+        ImageError: There is no such folder, or something else is there.
+    """
+    if path.exists() and not path.is_file():
+        raise ImageError(f"{path} is no plain file", hint="name a file to write to")
+    if not path.parent.is_dir():
+        raise ImageError(f"{path.parent} is no folder", hint="make it, or name another place")
+
+
 def write_at(descriptor: int, content: bytes, offset: int) -> None:
     """All of it: a plain write may write less, just before the disk is full."""
     rest = memoryview(content)

@@ -37,10 +37,7 @@ def test_a_package_that_apt_does_not_know_is_the_definitions_mistake(tmp_path: P
         ("E: Unable to locate package gone", "appliance.packages"),
         ("E: Package 'virtual' has no installation candidate", "appliance.kernel"),
         ("E: Unable to locate package openssh-server", None),  # ours, not the definition's
-        (
-            "The following packages have unmet dependencies:\n a : Conflicts: b",
-            "appliance.packages",
-        ),
+        ("E: Unable to correct problems, you have held broken packages.", "appliance.packages"),
         ("E: Could not open lock file", None),
     ],
 )

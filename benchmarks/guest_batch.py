@@ -26,7 +26,7 @@ class Start:
 
     Attributes:
         asked_seconds: From the call that asked for it to its first answer.
-        exec_seconds: From its QEMU's exec, 10 ms exact.
+        exec_seconds: From its QEMU's exec, 5 ms exact.
         cloned: Whether it started from a checkpoint.
     """
 

@@ -37,8 +37,8 @@ class Process:
 
     @property
     def started_at(self) -> float:
-        """When it was forked, by `time.monotonic`; 10 ms exact."""
-        since_boot = int(self._stat()[19]) / _TICKS_PER_SECOND
+        """When it was forked, by `time.monotonic`; 5 ms exact."""
+        since_boot = (int(self._stat()[19]) + 0.5) / _TICKS_PER_SECOND  # within that tick
         return since_boot - (time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic())
 
     def _stat(self) -> Sequence[str]:

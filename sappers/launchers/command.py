@@ -222,6 +222,11 @@ def memory_limit_mib(memory_mib: int, accelerator: Accelerator) -> int:
     return memory_mib + _OVERHEAD_MIB[accelerator.kind]
 
 
+def device_of(accelerator: Accelerator) -> str:
+    """What in /dev QEMU opens, or empty."""
+    return "/dev/kvm" if accelerator.kind == "kvm" else ""
+
+
 def user_id_for(allocation_id: str) -> int:
     """A user of its own for each guest, that no other program on the host has."""
     return GUEST_USER_IDS[zlib.crc32(allocation_id.encode()) % len(GUEST_USER_IDS)]

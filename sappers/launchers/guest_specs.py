@@ -52,7 +52,7 @@ class GuestSpecs:
         root = os.geteuid() == 0
         groups: tuple[int, ...] = ()
         if root and self._accelerator.kind == "kvm":
-            groups = (Path("/dev/kvm").stat().st_gid,)
+            groups = (Path(command.device_of(self._accelerator)).stat().st_gid,)
         cpuinfo = Path("/proc/cpuinfo").read_text()
         return command.GuestSpec(
             allocation_id="template",

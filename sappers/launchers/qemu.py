@@ -345,6 +345,7 @@ class QemuLauncher:
                     description=f"Sappers guest {spec.allocation_id}",
                     standard_input=descriptor_path(held.memory) if held else "",
                     capabilities=("CAP_KILL",) if spec.lease_file else (),
+                    device=command.device_of(spec.accelerator),
                 )
             )
         )

@@ -108,6 +108,7 @@ class TemplateMaker:
                 memory_max_mib=command.memory_limit_mib(spec.memory_mib, spec.accelerator),
                 description=f"Sappers template of image {image[:12]}",
                 standard_input=descriptor_path(memory),
+                device=command.device_of(spec.accelerator),
             )
         )
 

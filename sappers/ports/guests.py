@@ -64,6 +64,7 @@ class UnitSpec(msgspec.Struct, frozen=True):
         memory_max_mib: Limit of its control group, or None.
         standard_input: Path that is opened for reading before any privilege is dropped, or empty.
         capabilities: What it may need of root's powers beside those that every unit begins with.
+        device: Node in /dev that it may open beside those that nobody is refused, or empty.
         prepare: Run with all of root's powers before it starts, which it does not if this fails.
         clean_up: The same, once it has ended.
     """
@@ -75,6 +76,7 @@ class UnitSpec(msgspec.Struct, frozen=True):
     description: str = ""
     standard_input: str = ""
     capabilities: tuple[str, ...] = ()
+    device: str = ""
     prepare: tuple[str, ...] = ()
     clean_up: tuple[str, ...] = ()
 

@@ -6,6 +6,7 @@ The tests build on one cluster and one workload, `hello`, in the order they stan
 from __future__ import annotations
 
 import json
+import shlex
 import time
 import urllib.request
 
@@ -14,12 +15,35 @@ import pytest
 from sappers.config import GUEST_USER_IDS
 from sappers.lab.lab import Lab
 from sappers.model.allocation import AllocationStatus
+from sappers.ports import UnitSpec
+from sappers.supervision.systemd import run_command
 from tests.e2e.conftest import Deploy
 from tests.e2e.lab_cluster import LabCluster, no_traceback, until
 
 pytestmark = pytest.mark.timeout(900)
 
 GUESTS = "/var/lib/sappers/guests"
+# Every file, folder and socket that the process may write to, but for what is in /dev.
+LIST_WRITABLE = """
+import os
+
+def look(path):
+    if os.access(path, os.W_OK, effective_ids=True):
+        print(path)
+
+def walk(folder):
+    look(folder)
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_symlink() or entry.path == "/dev":
+            continue
+        walk(entry.path) if entry.is_dir() else look(entry.path)
+
+walk("/")
+"""
 
 
 def unit(allocation_id: str) -> str:
@@ -88,6 +112,22 @@ def test_its_qemu_is_nobody_and_alone(cluster: LabCluster):
     assert cluster.run(host, dial.format("127.0.0.1")).strip().endswith("refused")
     assert cluster.run(host, dial.format("::1")).strip().endswith("refused")
     assert cluster.run(host, dial.format(cluster.address(host))).strip().endswith("reached")
+
+
+def test_whoever_takes_a_unit_over_may_write_to_its_folder_alone(cluster: LabCluster):
+    """As root, too, as which the hub and the gateway begin: no setting, no socket of systemd's."""
+    host, folder = cluster.hosts()[0], "/var/lib/sappers-probe"
+    command = run_command(
+        UnitSpec("sappers-probe", ("/usr/bin/python3", "-c", LIST_WRITABLE), folder)
+    )
+    end = command.index("--")
+    waiting = (*command[:end], "--wait", "--property=RemainAfterExit=no", *command[end:])
+    try:
+        cluster.run(host, f"mkdir {folder}; {shlex.join(waiting)}")
+        writable = set(cluster.run(host, f"cat {folder}/output.log").splitlines())
+    finally:
+        cluster.run(host, f"rm -rf {folder}")
+    assert writable == {folder, f"{folder}/output.log"}
 
 
 def test_neither_restart_nor_crash_of_its_agent_touches_it(cluster: LabCluster):

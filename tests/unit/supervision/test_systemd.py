@@ -75,10 +75,22 @@ def test_a_process_is_alone_in_its_unit() -> None:
         "ProtectSystem=strict",
         "ReadWritePaths=/var/lib/a/run",
         "ProtectProc=invisible",
+        "ReadOnlyPaths=/proc /sys",
+        "TemporaryFileSystem=/run:ro",
+        "DevicePolicy=closed",
         "SystemCallFilter=@system-service seccomp",
         "LimitFSIZE=256M",
     ):
         assert f"--property={line}" in command
+
+
+def test_only_a_unit_that_was_given_a_device_may_open_one() -> None:
+    def allowed(**given: str) -> list[str]:
+        command = run_command(UnitSpec("a", ("/bin/true",), "/", **given))
+        return [one for one in command if one.startswith("--property=DeviceAllow")]
+
+    assert allowed() == []
+    assert allowed(device="/dev/kvm") == ["--property=DeviceAllow=/dev/kvm rw"]
 
 
 def test_root_prepares_a_unit_and_cleans_up_after_it() -> None:

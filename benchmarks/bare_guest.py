@@ -26,6 +26,7 @@ from sappers.images.store import FolderImageStore
 from sappers.launchers import command
 from sappers.launchers.accelerator import detect_accelerator
 from sappers.launchers.control import configuration
+from sappers.launchers.guest_identity import CONTROL_SOCKET
 from sappers.launchers.template_maker import SETTLE_SECONDS
 from sappers.launchers.templates import new_memory
 from sappers.model.image import Manifest, MicrovmBoot
@@ -188,7 +189,7 @@ class _Control:
 
 @contextmanager
 def _control(folder: Path) -> Iterator[_Control]:
-    with connect(folder / command.CONTROL_SOCKET) as connection:
+    with connect(folder / CONTROL_SOCKET) as connection:
         yield _Control(connection)
 
 

@@ -53,7 +53,7 @@ from sappers.hub.streams import NatsStreams
 from sappers.hub.violations import ViolationLog
 from sappers.images.store import FolderImageStore
 from sappers.launchers.accelerator import detect_accelerator
-from sappers.launchers.command import user_id_for
+from sappers.launchers.guest_identity import user_id_for
 from sappers.launchers.link_doors import close_doors, open_doors
 from sappers.launchers.qemu import QemuLauncher
 from sappers.membership.gossip import KinshipMembership

@@ -6,29 +6,26 @@ as may enter no folder above.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
-import zlib
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from sappers.config import GUEST_USER_IDS
 from sappers.errors import LaunchError
 from sappers.launchers import nanos_command, watchdog
+from sappers.launchers.guest_identity import CONTROL_SOCKET, SERIAL_LOG
 from sappers.model.image import Blob, Boot, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator
 
 KERNEL, INITRD, ROOT = "kernel", "initrd", "root"
 MEMORY = "/proc/self/fd/0"  # a template's memory comes as QEMU's standard input
-SERIAL_LOG = "serial.log"
-CONTROL_SOCKET, QMP_SOCKET = "control.sock", "qmp.sock"
+QMP_SOCKET = "qmp.sock"
 EVENTS = "events"  # QEMU reads EVENTS.in and writes EVENTS.out
 CONTROL_PORT = "sappers.control"
 TEMPLATE_MAC = "02:00:00:00:00:01"  # each guest sets its own before its interface comes up
-GUEST_ADDRESS, HOST_SEEN_BY_GUEST = "10.0.2.15", "10.0.2.2"
+GUEST_ADDRESS = "10.0.2.15"
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 # Under 32 boots take twice as long. A clone has nothing to boot; with 16 its first answer comes a
@@ -225,17 +222,6 @@ def memory_limit_mib(memory_mib: int, accelerator: Accelerator) -> int:
 def device_of(accelerator: Accelerator) -> str:
     """What in /dev QEMU opens, or empty."""
     return "/dev/kvm" if accelerator.kind == "kvm" else ""
-
-
-def user_id_for(allocation_id: str) -> int:
-    """A user of its own for each guest, that no other program on the host has."""
-    return GUEST_USER_IDS[zlib.crc32(allocation_id.encode()) % len(GUEST_USER_IDS)]
-
-
-def mac_for(allocation_id: str) -> str:
-    """A locally administered MAC address that no other guest has."""
-    own = hashlib.sha256(b"mac:" + allocation_id.encode()).digest()[:6]
-    return ":".join(f"{byte:02x}" for byte in (own[0] & 0xFC | 0x02, *own[1:]))
 
 
 def _published(spec: GuestSpec) -> str:

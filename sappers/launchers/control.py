@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from sappers.errors import GuestMisbehaves, LaunchError
-from sappers.launchers import command
 from sappers.launchers.guest_folder import GuestFolder
+from sappers.launchers.guest_identity import CONTROL_SOCKET, HOST_SEEN_BY_GUEST, mac_for
 
 _SEED_BYTES = 32
 _PREPARE_SECONDS = 120.0  # it imports a lot, and whoever waits for it is not in a hurry
@@ -52,10 +52,10 @@ def configuration(
                 "credentials": credentials,
             },
             "health_interval_seconds": health_interval_seconds,
-            "links": {link: f"{command.HOST_SEEN_BY_GUEST}:{port}" for link, port in links.items()},
+            "links": {link: f"{HOST_SEEN_BY_GUEST}:{port}" for link, port in links.items()},
             "now": now,
             "term": term,
-            "mac": command.mac_for(allocation_id),
+            "mac": mac_for(allocation_id),
             "seed": secrets.token_hex(_SEED_BYTES),
         }
     }
@@ -126,7 +126,7 @@ async def connection(folder: GuestFolder) -> AsyncIterator[Connected]:
         LaunchError: Its socket does not open, or it hangs up.
     """
     try:
-        connected = await folder.connect(command.CONTROL_SOCKET)
+        connected = await folder.connect(CONTROL_SOCKET)
         reader, writer = await asyncio.open_unix_connection(sock=connected)
     except OSError as error:
         raise LaunchError(f"the guest's control socket does not open: {error.strerror}") from error
@@ -175,4 +175,4 @@ async def _confirmation(reader: asyncio.StreamReader, timeout_seconds: float) ->
 
 def _seen_by_guest(server: str) -> str:
     host, _, port = server.rpartition(":")
-    return f"{command.HOST_SEEN_BY_GUEST}:{port}" if host.startswith("127.") else server
+    return f"{HOST_SEEN_BY_GUEST}:{port}" if host.startswith("127.") else server

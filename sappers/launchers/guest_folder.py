@@ -29,6 +29,7 @@ import msgspec
 from sappers.durable import write_durably
 from sappers.errors import LaunchError
 from sappers.launchers import command, watchdog
+from sappers.launchers.guest_identity import SERIAL_LOG
 from sappers.launchers.verdict import Traces
 from sappers.model.limits import AllocationId
 from sappers.ports import OUTPUT_LOG
@@ -107,7 +108,7 @@ class GuestFolder:
         for name, content in (
             (f"{command.EVENTS}.in", _EVENTS_INPUT),
             (f"{command.EVENTS}.out", b""),
-            (command.SERIAL_LOG, b""),
+            (SERIAL_LOG, b""),
         ):
             (self.run / name).write_bytes(content)
             (self.run / name).chmod(0o600)
@@ -115,7 +116,7 @@ class GuestFolder:
                 os.chown(self.run / name, user_id, user_id)
         if user_id is not None:
             os.chown(self.run, user_id, user_id)
-        (self.path / command.SERIAL_LOG).unlink(missing_ok=True)
+        (self.path / SERIAL_LOG).unlink(missing_ok=True)
         self.write(record)
 
     def record(self) -> Record | None:
@@ -144,24 +145,24 @@ class GuestFolder:
         """The ends of what an ended guest left."""
         return Traces(
             events=read_tail(self.run / f"{command.EVENTS}.out", _TAIL_BYTES),
-            serial=read_tail(self.run / command.SERIAL_LOG, _TAIL_BYTES),
+            serial=read_tail(self.run / SERIAL_LOG, _TAIL_BYTES),
             output=read_tail(self.run / OUTPUT_LOG, _TAIL_BYTES),
         )
 
     def serial_log(self, tail_bytes: int) -> str | None:
         """The end of what the guest printed, or None when there is no log."""
-        for path in (self.run / command.SERIAL_LOG, self.path / command.SERIAL_LOG):
+        for path in (self.run / SERIAL_LOG, self.path / SERIAL_LOG):
             if path.exists():
                 return read_tail(path, tail_bytes)
         return None
 
     def clear(self) -> None:
         """Remove everything but the log."""
-        log = self.run / command.SERIAL_LOG
+        log = self.run / SERIAL_LOG
         if log.exists():
             kept = read_tail(log, _SERIAL_KEPT_BYTES).encode()
             with contextlib.suppress(OSError):  # a full disk must not keep the rest from going
-                write_durably(self.path / command.SERIAL_LOG, kept)
+                write_durably(self.path / SERIAL_LOG, kept)
         try:
             shutil.rmtree(self.run, ignore_errors=True)
         except RecursionError:  # folders in folders without end, to be kept
@@ -171,7 +172,7 @@ class GuestFolder:
 
     def trim_log(self) -> None:
         """Keep a talkative guest from filling the disk."""
-        with contextlib.suppress(OSError), _open(self.run / command.SERIAL_LOG, os.O_RDWR) as log:
+        with contextlib.suppress(OSError), _open(self.run / SERIAL_LOG, os.O_RDWR) as log:
             size = os.fstat(log).st_size
             if size > _SERIAL_LIMIT_BYTES:
                 tail = os.pread(log, _SERIAL_KEPT_BYTES, size - _SERIAL_KEPT_BYTES)

@@ -9,6 +9,7 @@ import msgspec
 
 from sappers.launchers import command
 from sappers.launchers.guest_folder import GuestFolder
+from sappers.launchers.guest_identity import mac_for, user_id_for
 from sappers.model.allocation import Allocation
 from sappers.model.image import Manifest, MicrovmBoot, NanosBoot
 from sappers.model.member import Accelerator
@@ -40,8 +41,8 @@ class GuestSpecs:
             address=_PRIVATE_ADDRESS if allocation.private else self._address,
             guest_port=guest_port,
             host_port=guest_port if allocation.host_port is None else allocation.host_port,
-            mac=command.mac_for(allocation.id),
-            user_id=None if nobody.user_id is None else command.user_id_for(allocation.id),
+            mac=mac_for(allocation.id),
+            user_id=None if nobody.user_id is None else user_id_for(allocation.id),
             lease_file=str(GuestFolder(self._root, allocation.id).lease)
             if allocation.is_exclusive
             else "",
@@ -60,7 +61,7 @@ class GuestSpecs:
             accelerator=self._accelerator,
             address="",
             tsc_khz=command.host_tsc_khz(cpuinfo),
-            user_id=command.user_id_for(f"template {manifest.name}") if root else None,
+            user_id=user_id_for(f"template {manifest.name}") if root else None,
             groups=groups,
             has_root=isinstance(manifest.boot, MicrovmBoot) and manifest.boot.root is not None,
             kind="nanos" if isinstance(manifest.boot, NanosBoot) else "microvm",

@@ -13,7 +13,7 @@ from sappers.config import (
     LINK_USERS_SET,
     PROXY_USERS_BEYOND,
 )
-from sappers.launchers.command import user_id_for
+from sappers.launchers.guest_identity import user_id_for
 
 NFT = "/usr/sbin/nft"
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from sappers.config import PROXY_USERS_BEYOND
-from sappers.launchers.command import user_id_for
+from sappers.launchers.guest_identity import user_id_for
 from sappers.launchers.link_doors import close_doors, open_doors
 from sappers.provisioner.bootstrap.units import render_unit
 

@@ -29,7 +29,7 @@ from sappers.consul.intentions import ConsulIntentions
 from sappers.consul.proxies import UNIT_PREFIX, ConnectProxies, Host
 from sappers.consul.registry import ConsulRegistry
 from sappers.decisions.mesh import plan_mesh
-from sappers.launchers.command import user_id_for
+from sappers.launchers.guest_identity import user_id_for
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.mesh import MeshPlan, MeshPorts, MeshProxy, Upstream

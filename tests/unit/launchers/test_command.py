@@ -12,12 +12,11 @@ from sappers.launchers.command import (
     clone_command,
     host_tsc_khz,
     kernel_arguments,
-    mac_for,
     memory_limit_mib,
     qemu_command,
     template_command,
-    user_id_for,
 )
+from sappers.launchers.guest_identity import mac_for, user_id_for
 from sappers.model.member import Accelerator
 
 TCG, KVM = Accelerator("tcg", ""), Accelerator("kvm", "")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import LaunchError
-from sappers.launchers.command import CONTROL_SOCKET
 from sappers.launchers.control import ask_to_shut_down, configuration, configure
 from sappers.launchers.guest_folder import GuestFolder
+from sappers.launchers.guest_identity import CONTROL_SOCKET
 from sappers.sidecar import link
 from sappers.sidecar.settings import ImageSettings, environment_of, read_configuration
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import LaunchError
-from sappers.launchers.command import CONTROL_SOCKET, SERIAL_LOG
 from sappers.launchers.guest_folder import GuestFolder, Record, prune_logs, read_tail
+from sappers.launchers.guest_identity import CONTROL_SOCKET, SERIAL_LOG
 
 RECORD = Record("hello-1", 1.0)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sappers.launchers.command import CONTROL_SOCKET
 from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder, Record
+from sappers.launchers.guest_identity import CONTROL_SOCKET
 from sappers.launchers.handover import CREDENTIALS_SECONDS
 from sappers.launchers.qemu import QemuLauncher
 from sappers.model.guest_scope import GuestScope

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sappers.launchers.command import CONTROL_SOCKET, QMP_SOCKET
+from sappers.launchers.command import QMP_SOCKET
 from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder, Record
+from sappers.launchers.guest_identity import CONTROL_SOCKET
 from sappers.launchers.qemu import QemuLauncher
 from sappers.model.member import Accelerator
 from sappers.ports import UnitStatus

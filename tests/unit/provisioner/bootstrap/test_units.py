@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sappers.config import load_agent_settings
-from sappers.launchers.command import user_id_for
+from sappers.launchers.guest_identity import user_id_for
 from sappers.model.image import ImageKey
 from sappers.model.policy import ImageSettings
 from sappers.provisioner.bootstrap.founding import Founding, decide_founding, load_founding

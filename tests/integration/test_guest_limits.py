@@ -11,14 +11,14 @@ import pytest
 
 from sappers.config import GUEST_USER_IDS
 from sappers.model.member import Ports
-from sappers.provisioner.bootstrap.units import (
+from sappers.provisioner.bootstrap.guest_rules import (
     AGENT_CONNECTIONS_MAX,
     HUB_CONNECTIONS_MAX,
     HUB_KBYTES_PER_SECOND,
     OPENINGS_AT_ONCE,
     OPENINGS_PER_SECOND,
-    render_unit,
 )
+from sappers.provisioner.bootstrap.units import render_unit
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft"

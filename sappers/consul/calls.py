@@ -8,11 +8,13 @@ anything else of the agent.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import consul
@@ -26,6 +28,10 @@ T = TypeVar("T")
 # Of the socket, to connect and between bytes; a blocking query's own time comes on top.
 ANSWER_SECONDS = 5.0
 CALL_SECONDS = 8.0
+_TOKEN_BYTES_MAX = 100
+# What Consul calls a token. Whatever else a file holds (somebody may have put a link in its place)
+# is never sent.
+_TOKEN = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class ConsulCalls:
@@ -72,8 +78,11 @@ class ConsulCalls:
             raise self._error("no answer in time") from error
         except requests.ConnectionError as error:
             raise self._error("no connection") from error
-        except (requests.RequestException, consul.ConsulException) as error:
-            raise self._error(str(error)[:300]) from error
+        except requests.RequestException as error:
+            # Its words may quote what was to be sent, the token among it.
+            raise self._error(f"the call failed: {type(error).__name__}") from error
+        except consul.ConsulException as error:
+            raise self._error(_without_tokens(str(error))[:300]) from error
 
     def _client(self) -> consul.Consul:
         client: consul.Consul | None = getattr(self._clients, "client", None)
@@ -97,13 +106,22 @@ class ConsulCalls:
         )
 
 
+def _without_tokens(text: str) -> str:
+    """What Consul says may repeat what it was shown."""
+    return _TOKEN.sub("…", text)
+
+
 def _read_token(path: str) -> str | None:
     if not path:
         return None
+    hint = "run sappers-deploy bootstrap: it writes what is missing"
     try:
-        return Path(path).read_text().strip() or None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            text = file.read(_TOKEN_BYTES_MAX).decode(errors="replace").strip() if is_file else ""
     except OSError as error:
-        raise ConsulError(
-            f"{path}: {error.strerror}",
-            hint="run sappers-deploy bootstrap: it writes what is missing",
-        ) from error
+        raise ConsulError(f"{path}: {error.strerror}", hint=hint) from error
+    if not _TOKEN.fullmatch(text):
+        raise ConsulError(f"{path} holds no token: one is a UUID", hint=hint)
+    return text

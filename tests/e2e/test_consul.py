@@ -38,7 +38,7 @@ from sappers.consul.calls import ConsulCalls
 from sappers.model.service import RegisterService, Service, ServiceHealth, ServiceReading
 
 registry.TTL_SECONDS, registry.DEREGISTER_SECONDS = 1, 60
-settings = ConsulSettings(enabled=True, token_file="/var/lib/sappers/consul/token")
+settings = ConsulSettings(enabled=True, token_file="/var/lib/sappers/consul.token")
 service = Service("abandoned-1", "abandoned", "127.0.0.1", 1, (), {})
 change = RegisterService(ServiceReading(service, ServiceHealth.PASSING, "reported once"))
 asyncio.run(registry.ConsulRegistry(ConsulCalls(settings)).execute(change))
@@ -80,7 +80,7 @@ def consul(cluster: LabCluster, lab: Lab, inventory: Path, deploy: Deploy) -> It
     done = deploy("bootstrap", str(lab.inventory))
     assert done.returncode == 0, done.stdout + done.stderr
     for host in cluster.hosts():
-        cluster.run(host, "systemctl disable --now sappers-consul; rm -rf /var/lib/sappers/consul")
+        cluster.run(host, "systemctl disable --now sappers-consul; rm -rf /var/lib/sappers/consul*")
     cluster.await_whole()
 
 
@@ -179,6 +179,35 @@ def test_consul_runs_as_nobody_else_and_sees_no_secret_of_its_host(consul: LabCl
     assert consul.run(host, f"stat -c %U /proc/{pid}") == "sappers-consul"
     assert consul.run(host, f"ls /proc/{pid}/root/var/lib/sappers") == "consul"
     assert consul.run(host, f"grep CapEff /proc/{pid}/status").split()[-1] == "0" * 16
+    # Not even root's powers would do: all but its data is read-only there, and root's on the host.
+    folder = "/var/lib/sappers/consul"
+    there = f"nsenter --target {pid} --mount find /var/lib/sappers -maxdepth 2 -writable"
+    assert consul.run(host, there) == f"{folder}/data"
+    owned = f"find {folder} {folder}.token -maxdepth 1 -user sappers-consul"
+    assert consul.run(host, owned) == f"{folder}/data"
+
+
+def test_what_was_planted_in_a_folder_that_was_consuls_own_is_not_followed(
+    consul: LabCluster, inventory: Path, deploy: Deploy
+) -> None:
+    """As a bootstrap of before has left it, and then somebody who took its Consul over."""
+    host, state = consul.hosts()[0], "/var/lib/sappers"
+    before = consul.run(host, f"sha256sum {state}/hub.seed {state}/pki/key.pem")
+    consul.run(
+        host,
+        f"cd {state}/consul && chown -R sappers-consul: . && chmod 0700 . && rm key.pem agent.json "
+        f"&& ln -s ../hub.seed key.pem.new && ln -s ../pki/key.pem agent.json "
+        f"&& ln -s ../hub.seed token && mv {state}/consul.token /root/",
+    )
+    done = deploy("bootstrap", str(inventory), "-o", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "consul restarted" in changes_of(done.stdout)[host]
+    assert consul.run(host, f"sha256sum {state}/hub.seed {state}/pki/key.pem") == before
+    assert consul.run(host, f"cmp /root/consul.token {state}/consul.token; ls {state}/consul") == (
+        "agent.json\nca.pem\ncert.pem\ndata\njoin.json\nkey.pem\nstarted-with"
+    )
+    test_a_second_run_changes_nothing(consul, inventory, deploy)
+    test_consul_runs_as_nobody_else_and_sees_no_secret_of_its_host(consul)
 
 
 def test_whoever_has_no_token_reads_and_changes_nothing(consul: LabCluster) -> None:
@@ -187,7 +216,7 @@ def test_whoever_has_no_token_reads_and_changes_nothing(consul: LabCluster) -> N
     denied = consul.run(host, "consul services register -name=evil 2>&1; true")
     assert "Permission denied" in denied
     assert "evil" not in consul.run(host, "consul catalog services")
-    token = consul.run(host, "stat -c '%a %U' /var/lib/sappers/consul/token")
+    token = consul.run(host, "stat -c '%a %U' /var/lib/sappers/consul.token")
     assert token == "600 root"
     listening = consul.run(host, "ss -ltnH | awk '{ print $4 }'").split()
     assert "127.0.0.1:8500" in listening
@@ -267,7 +296,7 @@ def test_who_is_linked_reaches_a_service_through_the_mesh(
         httpx.get(f"http://{place(consul, 'vault')}/", timeout=30.0, trust_env=False)
     host = consul.hosts()[0]
     assert through_gateway(consul, host, "vault") == 404
-    token = "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul/token"
+    token = "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul.token"
     for source, word in (("shop", "Allowed"), ("other", "Denied")):
         said = consul.run(host, f"{token} consul intention check {source} vault 2>&1; true")
         assert said == word
@@ -344,7 +373,7 @@ def test_drift_is_corrected(consul: LabCluster) -> None:
     where = place(consul, "hello")
     consul.run(
         owner,
-        "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul/token "
+        "CONSUL_HTTP_TOKEN_FILE=/var/lib/sappers/consul.token "
         f"consul services deregister -id=sappers-{guest.id}",
     )
     until(lambda: instances(consul, owner, "greeter") == {where: "passing"}, 150, "registered anew")

@@ -106,6 +106,7 @@ def render_consul_unit(program: str) -> bytes:
         user=CONSUL_USER,
         state_folder=STATE_FOLDER,
         folder=CONSUL_FOLDER,
+        data_folder=DATA_FOLDER,
         settings=SETTINGS_PATH,
         join=JOIN_PATH,
     ).encode()

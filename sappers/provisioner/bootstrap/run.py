@@ -82,11 +82,6 @@ class HostRun:
         """The host's name in the inventory."""
         return self.host.name
 
-    def ensure_folder(self, path: str, *, mode: int = 0o755) -> None:
-        """As `Executor.ensure_folder`; a change is noted."""
-        if self.executor.ensure_folder(path, mode=mode, check=self.check):
-            self.changes.append(f"folder {path}")
-
     def write_file(self, path: str, content: bytes | Path, *, mode: int = 0o644) -> bool:
         """As `Executor.write_file`; a change is noted."""
         changed = self.executor.write_file(path, content, mode=mode, check=self.check)

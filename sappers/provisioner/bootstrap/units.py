@@ -18,7 +18,8 @@ from sappers.provisioner.places import INSTALL_FOLDER, PLAYBOOKS, STATE_FOLDER
 
 WATCHDOG_SECONDS = 30
 CONSUL_FOLDER = f"{STATE_FOLDER}/consul"
-CONSUL_TOKEN_PATH = f"{CONSUL_FOLDER}/token"
+# Beside Consul's folder, not in it: its agent has to have nothing to do with what others show it.
+CONSUL_TOKEN_PATH = f"{STATE_FOLDER}/consul.token"
 
 # The agent's own are those of the playbook that bootstrap runs: there a person may change them.
 _ROLE_TEMPLATES = "roles/start/templates"

@@ -217,7 +217,7 @@ class FileWrite:
 
     def adjust(self, check: bool) -> bool:
         """Give the file that is there its mode and owner."""
-        return _adjust(self._path, self._mode, self._ids, check)
+        return _adjust(self._path, stat.S_IFREG, self._mode, self._ids, check)
 
     def write(self, chunks: Iterator[bytes]) -> None:
         """Put new content in place.
@@ -266,16 +266,25 @@ class FileWrite:
         os.fsync(descriptor)
 
 
-def _adjust(path: str, mode: int, ids: tuple[int, int], check: bool) -> bool:
-    found = os.stat(path)
-    owned = (found.st_uid, found.st_gid) == ids
-    if owned and stat.S_IMODE(found.st_mode) == mode:
-        return False
-    if not check:
-        if not owned:
-            os.chown(path, *ids)
-        os.chmod(path, mode)
-    return True
+def _adjust(path: str, kind: int, mode: int, ids: tuple[int, int], check: bool) -> bool:
+    """Give what is there, of that kind (`stat.S_IFREG`), its mode and owner."""
+    # A descriptor that stands for the place only: nobody can put a link there in between.
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_IFMT(found.st_mode) != kind:
+            raise Refused("something of another kind was put in its place")
+        owned = (found.st_uid, found.st_gid) == ids
+        if owned and stat.S_IMODE(found.st_mode) == mode:
+            return False
+        if not check:
+            place = f"/proc/self/fd/{descriptor}"
+            if not owned:
+                os.chown(place, *ids)
+            os.chmod(place, mode)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def set_attributes(
@@ -308,18 +317,19 @@ def sync_folder(folder: str) -> None:
 
 
 def ensure_folder(path: str, mode: int, owner: str, group: str, check: bool) -> bool:
-    """Make a folder exist with this mode and owner."""
+    """Make a folder exist with this mode and owner; a link to one is none."""
     ids = ids_of(owner, group)
-    if os.path.isdir(path):
-        return _adjust(path, mode, ids, check)
-    if _lstat(path) is not None:
+    found = _lstat(path)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
         raise Refused("something that is no folder is in its place")
+    if found is not None:
+        return _adjust(path, stat.S_IFDIR, mode, ids, check)
     if not check:
         parent = os.path.dirname(path)
         if not os.path.isdir(parent):
             os.makedirs(parent, 0o755)
         os.mkdir(path, 0o700)
-        _adjust(path, mode, ids, check)
+        _adjust(path, stat.S_IFDIR, mode, ids, check)
         sync_folder(parent)
     return True
 

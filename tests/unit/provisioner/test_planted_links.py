@@ -12,7 +12,7 @@ import pytest
 from sappers.provisioner.modules import step
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import typed_arguments
-from sappers.provisioner.remote import commands
+from sappers.provisioner.remote import commands, files
 from sappers.provisioner.remote.perform import Performer
 
 SECRET = "root:secret\n"
@@ -140,3 +140,23 @@ def test_a_folder_that_is_exchanged_for_a_link_is_not_given_away(
     with pytest.raises(OSError, match="directory"):
         performer.perform(step.MakeFolder(str(tmp_path / "new"), 0o777, os.getuid(), os.getgid()))
     assert target.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_is_exchanged_for_a_link_is_not_given_away(
+    tmp_path: Path, secret: Path
+) -> None:
+    """Between the look at its content and what its mode and owner are set of."""
+    path = tmp_path / "own"
+    path.write_bytes(CONTENT)
+    nobody = ("65534", "65534")
+    write = files.FileWrite(str(path), 0o666, *nobody, len(CONTENT), BLOB.sha256)
+    assert not write.content_differs()
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(files.Refused, match="another kind"):
+        write.adjust(check=False)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    before = tmp_path.stat().st_mode
+    with pytest.raises(files.Refused, match="no folder"):
+        files.ensure_folder(str(tmp_path / "folder"), 0o777, *nobody, check=False)
+    assert tmp_path.stat().st_mode == before

@@ -1,4 +1,8 @@
-"""Consul on hosts with `consul=true`: program, settings, certificate, unit; voters are servers."""
+"""Consul on hosts with `consul=true`: program, settings, certificate, unit; voters are servers.
+
+Invariant: root reads and writes nothing where Consul's user can write. Its folder is root's, and
+what is in it, but for `data`, which is Consul's alone.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +54,18 @@ _LEADER_SECONDS = 120.0
 _PAUSE_SECONDS = 0.5
 _POLICY = "sappers-anonymous"
 _ANONYMOUS = "00000000-0000-0000-0000-000000000002"
-_MAKE_KEY = (
-    "umask 077; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $1.new "
-    "&& chown $2:$2 $1.new && sync $1.new && mv $1.new $1"
+_FOLDER_MODE = 0o750
+_FILE_MODE = 0o640
+MAKE_KEY = (
+    'umask 077; rm -f "$1.new" '
+    '&& openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.new" '
+    '&& chgrp "$2" "$1.new" && chmod 0640 "$1.new" && sync "$1.new" && mv -T "$1.new" "$1"'
+)
+# The folder was Consul's own once. When it is root's, nothing can be put there any more, and what
+# is there goes, since any of it may be a link. The mode that it is to have comes last.
+TAKE_OVER = (
+    'chown -h root:"$2" "$1" && chmod 0710 "$1" && find "$1" -mindepth 1 -maxdepth 1 '
+    "! '(' -name data -type d ')' -exec rm -rf '{}' +"
 )
 _FILES = (SETTINGS_PATH, JOIN_PATH, CA_PATH, CERTIFICATE_PATH, CONSUL_TOKEN_PATH, _UNIT_PATH)
 
@@ -204,13 +217,27 @@ class Consul:
                 ["useradd", "--system", "--user-group", "--no-create-home",
                  "--home-dir=/nonexistent", "--shell=/usr/sbin/nologin", CONSUL_USER]
             )  # fmt: skip
-        for folder in (CONSUL_FOLDER, DATA_FOLDER):
+        self._ensure_folders(host)
+        return True
+
+    def _ensure_folders(self, host: HostRun) -> None:
+        found = host.executor.stat([CONSUL_FOLDER])[CONSUL_FOLDER]
+        wanted = (_FOLDER_MODE, "root", CONSUL_USER)
+        if (
+            found is not None
+            and (found.mode, found.owner, found.group) != wanted
+            and not host.check
+        ):
+            host.executor.check(["sh", "-c", TAKE_OVER, "sh", CONSUL_FOLDER, CONSUL_USER])
+        for folder, owner, mode in (
+            (CONSUL_FOLDER, "root", _FOLDER_MODE),
+            (DATA_FOLDER, CONSUL_USER, 0o700),
+        ):
             changed = host.executor.ensure_folder(
-                folder, mode=0o700, owner=CONSUL_USER, group=CONSUL_USER, check=host.check
+                folder, mode=mode, owner=owner, group=CONSUL_USER, check=host.check
             )
             if changed:
                 host.changes.append(f"folder {folder}")
-        return True
 
     def _ensure_certificate(
         self, host: HostRun, identity: ControlIdentity, *, server: bool
@@ -225,7 +252,7 @@ class Consul:
             host.changes.append(f"file {CERTIFICATE_PATH}")
             return b""
         if not has_key:
-            host.executor.check(["sh", "-c", _MAKE_KEY, "sh", KEY_PATH, CONSUL_USER])
+            host.executor.check(["sh", "-c", MAKE_KEY, "sh", KEY_PATH, CONSUL_USER])
             host.changes.append(f"file {KEY_PATH}")
         request = host.executor.check(
             ["openssl", "req", "-new", "-key", KEY_PATH, "-subj", f"/CN={host.name}"]
@@ -239,7 +266,7 @@ class Consul:
 
     def _write(self, host: HostRun, path: str, content: bytes) -> None:
         changed = host.executor.write_file(
-            path, content, mode=0o400, owner=CONSUL_USER, group=CONSUL_USER, check=host.check
+            path, content, mode=_FILE_MODE, group=CONSUL_USER, check=host.check
         )
         if changed:
             host.changes.append(f"file {path}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from sappers.provisioner.bootstrap.consul_settings import (
 from sappers.provisioner.bootstrap.consul_step import choose_servers
 from sappers.provisioner.bootstrap.forming import Answers
 from sappers.provisioner.bootstrap.founding import Founding
-from sappers.provisioner.bootstrap.phases.consul import ConsulServers
+from sappers.provisioner.bootstrap.phases.consul import MAKE_KEY, TAKE_OVER, ConsulServers
 from sappers.provisioner.bootstrap.plan import ClusterPlan, plan_cluster
 from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.bootstrap.units import plan_settings
@@ -59,7 +62,7 @@ def test_consul_is_a_variable_of_hosts_and_groups(tmp_path: Path) -> None:
     assert [one.consul for one in plan.members] == [False, True]
     assert plan.consul_addresses == ("10.0.0.2",)
     agent = plan_settings(plan, Founding("a", 1), "b").consul
-    assert (agent.enabled, agent.token_file) == (True, "/var/lib/sappers/consul/token")
+    assert (agent.enabled, agent.token_file) == (True, "/var/lib/sappers/consul.token")
     assert not plan_settings(plan, Founding("a", 1), "a").consul.enabled
     with pytest.raises(InventoryError, match="consul of host a"):
         planned(tmp_path, "a ansible_host=10.0.0.1 consul=perhaps\n")
@@ -119,8 +122,43 @@ def test_only_a_servers_certificate_has_the_servers_name() -> None:
 def test_the_unit_shows_consul_its_own_folder_alone() -> None:
     unit = render_consul_unit("/opt/sappers/consul/consul").decode()
     assert "TemporaryFileSystem=/var/lib/sappers:ro\n" in unit
-    assert "BindPaths=/var/lib/sappers/consul\n" in unit
+    assert "BindReadOnlyPaths=/var/lib/sappers/consul\n" in unit
+    assert "BindPaths=/var/lib/sappers/consul/data\n" in unit
     assert "User=sappers-consul\n" in unit
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files are given to root")
+def test_a_folder_that_was_consuls_own_is_taken_over_without_following_a_link(
+    tmp_path: Path,
+) -> None:
+    victim = tmp_path / "hub.seed"
+    victim.write_text("secret")
+    folder, other = tmp_path / "consul", tmp_path / "other"
+    for one in (folder, other, folder / "raft"):
+        one.mkdir()
+    (other / "kept").touch()
+    for name in ("token", "key.pem.new", "agent.json"):
+        (folder / name).symlink_to(victim)
+    (folder / "data").symlink_to(other)
+    for name in ("nobody", "root"):  # taken over already it stays as it is
+        shutil.chown(folder, name)
+        run_script(TAKE_OVER, folder)
+        assert list(folder.iterdir()) == []
+        assert (folder.owner(), folder.group()) == ("root", "nogroup")
+    (folder / "data").mkdir()
+    (folder / "data/raft").touch()
+    run_script(TAKE_OVER, folder)
+    assert (folder / "data/raft").exists() and (other / "kept").exists()
+    (folder / "key.pem.new").symlink_to(victim)
+    run_script(MAKE_KEY, folder / "key.pem")
+    key = (folder / "key.pem").stat()
+    assert (key.st_uid, key.st_mode & 0o7777) == (0, 0o640)
+    assert [one.name for one in sorted(folder.iterdir())] == ["data", "key.pem"]
+    assert (victim.read_text(), victim.owner()) == ("secret", "root")
+
+
+def run_script(script: str, path: Path) -> None:
+    subprocess.run(["sh", "-c", script, "sh", str(path), "nogroup"], check=True)
 
 
 class NoProbe:

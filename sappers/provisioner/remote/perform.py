@@ -34,6 +34,12 @@ _STAT_FIELDS = [
 ]
 
 
+def _own_folder() -> str:
+    """Where programs run if nobody says: at home; users without one (nobody) are anywhere."""
+    home = os.path.expanduser("~")
+    return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
+
+
 class Performer:
     """Answers the steps of the tasks of one run.
 
@@ -302,7 +308,7 @@ class Performer:
 
     def _execute(self, one: step.Execute) -> step.Completed:
         environment = {**self.environment, **one.environment}
-        folder = one.folder if one.folder is not None else os.path.expanduser("~")
+        folder = one.folder if one.folder is not None else _own_folder()
         return self._run(
             list(one.argv),
             one.stdin,

@@ -100,6 +100,13 @@ def test_tasks_on_one_hosts_own_files_go_in_one_request(
     ]  # fmt: skip
 
 
+def test_a_user_without_a_home_runs_programs_all_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert run(HEAD + "  - command: pwd\n").results[0].result["stdout"] == "/"
+
+
 def test_a_task_that_may_see_others_waits_for_them(run: Run, tmp_path: Path) -> None:
     text = f"""
   - shell: sleep 0.3; touch {tmp_path}/slow

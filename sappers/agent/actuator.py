@@ -72,6 +72,7 @@ class Actuator:
         self.hub_peers: tuple[str, ...] = ()
         self.hub_refuses: tuple[str, ...] = ()
         self.hub_left = False
+        self._hub_renewals = 0
 
     @property
     def under_way(self) -> frozenset[str]:
@@ -166,9 +167,11 @@ class Actuator:
                 async with self._reporting:
                     await self._submit(report)
             case RunHubServer(servers=servers, term=term, refused=refused):
+                renewals = self._hub_renewals
                 await self._hub_server.run(servers, term, refused)
                 self.hub_refuses, self.hub_left = refused, False
-                self.hub_peers = tuple(hub_peer(server) for server in servers)
+                if self._hub_renewals == renewals:
+                    self.hub_peers = tuple(hub_peer(server) for server in servers)
             case StopHubServer(reason=reason):
                 log.info("stopping the hub server", reason=reason)
                 await self._hub_server.stop()
@@ -176,6 +179,7 @@ class Actuator:
 
     def look_at_the_hub_again(self) -> None:
         """What its server runs with may be old: the next plan has it run once more."""
+        self._hub_renewals += 1
         self.hub_peers = ()
 
     async def _launch(self, allocation: Allocation) -> None:

@@ -8,10 +8,15 @@ from typing import Any
 import msgspec
 
 from sappers.agent.actuator import Actuator
+from sappers.decisions.reconcile_member import reconcile_member
 from sappers.errors import ImageIncomplete, ImageUntrusted, SappersError
 from sappers.model.actions import LaunchGuest, RestartGuest, StopGuest
+from sappers.model.commands import SetHub
 from sappers.model.image import Blob, Manifest, MicrovmBoot
+from sappers.model.observation import HubObservation, MemberObservation
+from sappers.model.policy import HealthSettings
 from tests.fake_member import make_allocation
+from tests.unit.worlds import commit, founded
 
 BLOB = Blob("0" * 64, 1, ("0" * 64,))
 MANIFEST = Manifest("hello", "x86_64", MicrovmBoot(BLOB, BLOB))
@@ -25,12 +30,15 @@ class Host:
         self.guests: set[str] = set()
         self.lacks: SappersError | None = None
         self.now = 7.0
+        self.hub_runs = 0
+        self.hub_may_run = asyncio.Event()
+        self.hub_may_run.set()
         whatever: Any = None
         self.actuator = Actuator(
             clock=self,
             launcher=self,
             whole_image=self.whole_image,
-            hub_server=whatever,
+            hub_server=self,
             submit=whatever,
         )
 
@@ -47,6 +55,11 @@ class Host:
 
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         self.guests.discard(allocation_id)
+
+    async def run(self, servers: Any, term: int, refused: Any) -> None:
+        """Of the hub's server."""
+        self.hub_runs += 1
+        await self.hub_may_run.wait()
 
     async def act(self, action: Any) -> None:
         self.actuator.execute([action])
@@ -98,3 +111,41 @@ async def test_an_image_that_may_not_be_launched_is_a_failed_launch() -> None:
     host.lacks = None
     await host.act(LaunchGuest(other, attempt=0))
     assert host.guests == {"hello-2"}
+
+
+def hub_plan(host: Host) -> list[Any]:
+    """What a plan says about the hub's server, which runs with what the actuator says."""
+    state, _ = commit(founded(1), SetHub(("m1",)))
+    actuator = host.actuator
+    hub = HubObservation(
+        server_running=host.hub_runs > 0,
+        server_peers=actuator.hub_peers,
+        server_refuses=actuator.hub_refuses,
+    )
+    seen = MemberObservation(hub=hub, caught_up=True)
+    return list(reconcile_member(state, seen, "m1", 0.0, HealthSettings()))
+
+
+async def test_a_renewed_certificate_has_the_hubs_server_run_once_more() -> None:
+    host = Host()
+    (run,) = hub_plan(host)
+    await host.act(run)
+    assert hub_plan(host) == []
+    host.actuator.look_at_the_hub_again()
+    assert hub_plan(host) == [run]
+    await host.act(run)
+    assert hub_plan(host) == []
+
+
+async def test_one_that_is_renewed_while_the_server_starts_is_not_forgotten() -> None:
+    host = Host()
+    (run,) = hub_plan(host)
+    host.hub_may_run.clear()
+    host.actuator.execute([run])
+    while not host.hub_runs:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    host.actuator.look_at_the_hub_again()
+    host.hub_may_run.set()
+    while host.actuator.under_way:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert hub_plan(host) == [run]

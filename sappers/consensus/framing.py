@@ -11,6 +11,7 @@ import msgspec
 
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 * 1024
+_UNREAD_BYTES = 2**20  # that wait beyond the kernel's own room: then the other end does not read
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -54,21 +55,50 @@ class FrameConnection(asyncio.BufferedProtocol):
     """One end of the stream between agent and raft process.
 
     It reads into a buffer of its own: asyncio would ask the kernel for fresh memory at each read.
+
+    Args:
+        limit_bytes: Of a frame.
+        received: Takes each frame.
+        lost: Called when the other end is gone.
+        hold: Called when that does not read what it was sent.
+        release: Called when it reads again.
+
+    Attributes:
+        is_held: Between the two.
     """
 
     def __init__(
-        self, limit_bytes: int, received: Callable[[bytes], None], lost: Callable[[], None]
+        self,
+        limit_bytes: int,
+        received: Callable[[bytes], None],
+        lost: Callable[[], None],
+        hold: Callable[[], None] = lambda: None,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         self._frames = Frames(limit_bytes)
         self._received = received
         self._lost = lost
+        self._hold = hold
+        self._release = release
+        self.is_held = False
         self._transport: asyncio.WriteTransport | None = None
         self._room = memoryview(bytearray(_READ_BYTES))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.BaseProtocol."""
         assert isinstance(transport, asyncio.WriteTransport)
+        transport.set_write_buffer_limits(high=_UNREAD_BYTES)
         self._transport = transport
+
+    def pause_writing(self) -> None:
+        """See asyncio.BaseProtocol."""
+        self.is_held = True
+        self._hold()
+
+    def resume_writing(self) -> None:
+        """See asyncio.BaseProtocol."""
+        self.is_held = False
+        self._release()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """See asyncio.BufferedProtocol."""
@@ -94,6 +124,11 @@ class FrameConnection(asyncio.BufferedProtocol):
             return False
         self._transport.write(b"".join(map(frame, messages)))
         return True
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was sent and is not in the kernel's hands yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def close(self) -> None:
         """Send what is queued, then close."""

@@ -261,7 +261,7 @@ class RaftLog:
         time_up = loop.call_later(timeout_seconds, self._settle, request, late)
         try:
             if not self._raft.send(message(request)):
-                raise ProposalRejected("the raft process is not running")
+                raise ProposalRejected("the raft process does not run, or hangs")
             return await answer
         finally:
             time_up.cancel()
@@ -280,7 +280,7 @@ class RaftLog:
 
     def _hear(self, message: ProcessMessage) -> None:
         if isinstance(message, StateAge):  # no news: it comes twice a second
-            self._state_as_of = self._clock.monotonic() - message.seconds
+            self._state_as_of = message.as_of
             return
         match message:
             case LoadState(snapshot=snapshot):

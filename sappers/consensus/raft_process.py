@@ -28,6 +28,7 @@ from sappers.errors import LogDamaged, SappersError
 _FRAME_LIMIT_BYTES = 2**30
 _RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STOP_SECONDS = 5.0
+_UNREAD_BYTES = 64 * 2**20  # that wait for a process that hangs; then it is asked nothing more
 _TOGETHER = 32  # so many messages go before the turn is over: the voter works beside the agent
 _STEADY_SECONDS = 10.0  # a process that lived so long starts at the first delay again
 
@@ -123,9 +124,9 @@ class RaftProcess:
         """Tell it something, together with all that it is told in this turn of the event loop.
 
         Returns:
-            False while there is none.
+            False while there is none, or it does not read what it was told before.
         """
-        if self._stream is None:
+        if self._stream is None or self._stream.unread_bytes > _UNREAD_BYTES:
             return False
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)

@@ -60,7 +60,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
         return load_state(self.state)
 
 
-def _encoded(state: ClusterState) -> bytes:
+def encode_beside(state: ClusterState) -> bytes:
     """`encode_state` in a thread beside the event loop, which waits for no more than a piece."""
     pieces = bytearray()
     for piece in encoded_state(state):
@@ -210,7 +210,7 @@ class SnapshotStore:
 
     def _write(self, state: ClusterState, last: LogEntry, previous: LogEntry) -> None:
         try:
-            snapshot = Snapshot(last, previous, _encoded(state))
+            snapshot = Snapshot(last, previous, encode_beside(state))
             self._disk.replace(self.path, seal(KIND, msgspec.msgpack.encode(snapshot)))
             self.index = snapshot.index
         except Exception as error:

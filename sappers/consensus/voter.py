@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ from sappers.consensus.wire import (
 )
 from sappers.consensus.yielding import AgentSilence
 from sappers.errors import LogDamaged, SappersError
+from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.security.tls import renew_contexts
@@ -116,12 +118,14 @@ class Surroundings(msgspec.Struct, frozen=True):
     Attributes:
         open_links: Makes the links to the other voters, of `PeerTransport`'s arguments.
         claim: Keeps others out of the folder of this lock file; a descriptor.
+        unread_bytes: Of entries that may wait for an agent that does not read.
     """
 
     disk: Disk = LOCAL_DISK
     open_links: Callable[..., Any] = PeerTransport
     claim: Callable[[Path], Awaitable[int]] = claim
     in_background: InBackground = in_thread
+    unread_bytes: int = 16 * 2**20
 
 
 class Voter:
@@ -133,18 +137,26 @@ class Voter:
         threshold: Threshold,
         surroundings: Surroundings | None = None,
     ) -> None:
-        self._surroundings = surroundings or Surroundings()
+        self._surroundings = around = surroundings or Surroundings()
         self._facts = facts  # stand in each line of the log
         self._threshold = threshold
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.agent = FrameConnection(AGENT_FRAME_LIMIT_BYTES, self._receive, self._agent_is_gone)
+        self.agent = FrameConnection(
+            AGENT_FRAME_LIMIT_BYTES,
+            self._receive,
+            self._agent_is_gone,
+            hold=lambda: self._outbox.hold(),
+            release=self._agent_reads,
+        )
         self._loop = asyncio.get_running_loop()
         self._silence = AgentSilence()
         self._node: RaftNode | None = None
         self._transport: PeerTransport | None = None
         self._removed_at: int | None = None
         self._addresses: dict[str, str] = {}
-        self._outbox = Outbox(self.agent.send)
+        self._outbox = Outbox(
+            self.agent.send, self._state, around.in_background, around.unread_bytes
+        )
         self._standing: tuple[Any, ...] = ()
         self._told: RaftStatus | None = None
         self._told_at = 0.0
@@ -243,9 +255,16 @@ class Voter:
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """See layer.Listener."""
-        self._outbox.forget_entries()  # they are in it
         self._facts["index"] = snapshot.index
-        self.agent.send(LoadState(snapshot.state))
+        self._outbox.replace_entries(snapshot.state)
+
+    def _agent_reads(self) -> None:
+        if self._node is not None:  # else it has said its last
+            self._outbox.release()
+
+    def _state(self) -> ClusterState:
+        assert self._node is not None
+        return self._node.state
 
     def on_applied(self, entry: Entry) -> None:
         """See layer.Listener."""
@@ -269,7 +288,7 @@ class Voter:
         if now - self._age_told_at >= _AGE_SECONDS:
             self._age_told_at = now
             if (age := self._node.state_age()) is not None:
-                self._outbox.add(StateAge(age))
+                self._outbox.add(StateAge(time.monotonic() - age))
 
     def _tell_status(self) -> None:
         assert self._node is not None
@@ -309,6 +328,7 @@ class Voter:
             self._fail(error)
             return
         if self._removed_at is not None:
+            self._outbox.send_last()
             self.agent.send(Ended(self._removed_at))
             self.end(0)
             return

@@ -287,9 +287,13 @@ class Standing(msgspec.Struct, frozen=True, tag="standing"):
 
 
 class StateAge(msgspec.Struct, frozen=True, tag="state-age"):
-    """Process to agent: so many seconds ago the state was as new as the cluster's."""
+    """Process to agent: the state was as new as the cluster's then.
 
-    seconds: float
+    Attributes:
+        as_of: Seconds of CLOCK_MONOTONIC, which is one for both: however late it is heard.
+    """
+
+    as_of: float
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):

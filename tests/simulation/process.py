@@ -18,6 +18,7 @@ from tests.simulation.links import RaftLinks, RaftMesh
 from tests.simulation.loop import Life, VirtualLoop, current_life
 
 SNAPSHOT_SECONDS = 0.3
+UNREAD_BYTES = 8 * 1024  # in the stream, and of entries beside it: then the other end hangs
 CLAIM_ATTEMPTS, CLAIM_SECONDS = 30, 0.1
 
 
@@ -30,12 +31,30 @@ class _Stream(asyncio.Transport):
         self._life = life
         self._protocol = protocol
         self._is_closing = False
+        self._unread = 0
         self.other: _Stream
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass  # they are the simulation's own
+
+    def get_write_buffer_size(self) -> int:
+        return self._unread
+
     def write(self, data: Any) -> None:
-        self._loop.call_soon(
-            self.other._protocol.data_received, bytes(data), context=self.other._life.context
-        )
+        self._unread += len(data)
+        self._loop.call_soon(self._arrive, bytes(data), context=self.other._life.context)
+        if self._unread > UNREAD_BYTES and not self._protocol.is_held:
+            self._protocol.pause_writing()
+
+    def _arrive(self, data: bytes) -> None:
+        self.other._protocol.data_received(data)
+        self._unread -= len(data)
+        if self._protocol.is_held and not self._unread:
+            self._loop.call_soon(self._resume, context=self._life.context)
+
+    def _resume(self) -> None:
+        if self._protocol.is_held:
+            self._protocol.resume_writing()
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -109,6 +128,7 @@ class RaftProcess:
             in_background=lambda work: _Writing(
                 loop, work, disk.chance.random() * SNAPSHOT_SECONDS
             ),
+            unread_bytes=UNREAD_BYTES,
         )
         self._voter = self.life.context.run(WatchedVoter, watch, {}, Threshold(), surroundings)
         ours, theirs = _Stream(loop, agent, agent_end), _Stream(loop, self.life, self._voter.agent)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from sappers.config import RaftSettings
+from sappers.consensus import raft_process
 from sappers.consensus.framing import FrameConnection
 from sappers.consensus.raft_process import Process, RaftProcess
 from sappers.consensus.wire import (
@@ -41,7 +42,7 @@ class Far:
         self.first = first
         self.heard: list[list[msgspec.Struct]] = []
         self.ended = asyncio.Event()
-        self.end = FrameConnection(10_000, self._take, self.ended.set)
+        self.end = FrameConnection(100_000, self._take, self.ended.set)
 
     async def start(self, agent_end: FrameConnection) -> Process:
         mine, theirs = socket.socketpair()
@@ -54,7 +55,7 @@ class Far:
             take(data)
 
         self.end.data_received = data_received  # type: ignore[method-assign]
-        await loop.create_unix_connection(lambda: self.end, sock=theirs)
+        self.transport, _ = await loop.create_unix_connection(lambda: self.end, sock=theirs)
         self.end.send(self.first)
         if isinstance(self.first, Failed):
             self.end.close()
@@ -101,6 +102,25 @@ async def test_of_many_the_first_are_on_their_way_before_the_turn_is_over() -> N
     assert sent == [32, 18]
     del stream.send
     await process.stop()
+
+
+async def test_one_that_hangs_is_asked_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raft_process, "_UNREAD_BYTES", 10_000)
+    far = Far(STANDING)
+    process = RaftProcess(far.start, lambda: START, lambda _: None, lambda: None)
+    await process.start()
+    assert isinstance(far.transport, asyncio.ReadTransport)
+    far.transport.pause_reading()
+    asked = 0
+    while process.send(SetLogLevel("x" * 2**14)):
+        await asyncio.sleep(0)
+        asked += 1
+        assert asked < 1000
+    far.transport.resume_reading()
+    while not process.send(Stop()):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await process.stop()
+    assert sum(len(some) for some in far.heard) >= asked
 
 
 async def test_why_it_does_not_start_is_told() -> None:

@@ -86,6 +86,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         peers: `host:port` of gossip to meet first.
         bootstrap: 0: join only. N: found the cluster once N agents have met.
         zone: Failure domain, or empty.
+        forget_member_hours: A member that has been dead, or left, for so long is forgotten.
         image_keys: Whose images run here while no replicated state says so; a founder's begin it.
     """
 
@@ -100,6 +101,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zone: str = ""
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = "INFO"
     loop_seconds: float = 1.0
+    forget_member_hours: float = 72.0
     raft: RaftSettings = RaftSettings()
     health: HealthSettings = HealthSettings()
     images: ImageSettings = ImageSettings()
@@ -146,11 +148,18 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"electorate.size = {self.electorate.size}: 1, 3 or 5 voters, or 0 to let the "
                 "cluster choose"
             )
+        if not self.forget_member_hours > 0:
+            raise ConfigError(f"forget_member_hours = {self.forget_member_hours}: it is above 0")
         shortest, longest = LEASE_SECONDS
         if not shortest <= (lease := self.fencing.lease_seconds) <= longest:
             raise ConfigError(
                 f"fencing.lease_seconds = {lease:g}: it is from {shortest:g} to {longest:g}"
             )
+
+    @property
+    def forget_after_seconds(self) -> float:
+        """`forget_member_hours`, as decisions count."""
+        return self.forget_member_hours * 3600.0
 
     @property
     def listen_address(self) -> str:

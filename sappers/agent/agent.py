@@ -44,6 +44,7 @@ from sappers.agent.service import Service
 from sappers.agent.spread import Spread
 from sappers.agent.streams import StreamKeeper
 from sappers.config import AgentSettings, StateFolder
+from sappers.decisions.forgetting import forgotten_by_the_log
 from sappers.decisions.leaving import may_leave
 from sappers.decisions.reconcile_member import reconcile_member
 from sappers.errors import CommandRefused
@@ -180,7 +181,9 @@ class Agent:
             stream_trouble=lambda: self._streams.trouble,
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
-        self._leadership = Leadership(self, clock, folder.genesis, settings.fencing)
+        self._leadership = Leadership(
+            self, clock, folder.genesis, settings.fencing, settings.forget_after_seconds
+        )
         self._electorate = ElectorateKeeper(settings.electorate, clock, self._propose_in_term)
         self._power = PowerFence(settings.cluster, settings.fencing, self._propose_in_term)
         self._pulses = Pulses(hub_client, clock, me.id)
@@ -292,6 +295,7 @@ class Agent:
         self._inbox.note_processes(observed.guests, self._actuator.under_way)
         self._actuator.propose(self._alerts.plan(state))
         if observed.caught_up:
+            self._membership.forget(forgotten_by_the_log(state, observed.gossip))
             self._registration.follow(state, self._me, plan)
             self._routing.follow(state)
             self._mesh.follow(state, self._me, self.log.status().leader_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,10 +46,16 @@ class Leadership:
     """
 
     def __init__(
-        self, agent: Leading, clock: Clock, genesis: Path, fencing: FencingSettings
+        self,
+        agent: Leading,
+        clock: Clock,
+        genesis: Path,
+        fencing: FencingSettings,
+        forget_after_seconds: float = math.inf,
     ) -> None:
         self._agent = agent
         self._fencing = fencing
+        self._forget_after_seconds = forget_after_seconds
         self._clock = clock
         self._steps = StepWatch(clock)
         self._genesis = genesis
@@ -70,7 +77,12 @@ class Leadership:
             now, unstepped_seconds = self._steps.read()
             self.steady_seconds = min(unstepped_seconds, observed.leading_seconds)
             commands = reconcile_cluster(
-                state, observed, now, self._fencing, steady_seconds=self.steady_seconds
+                state,
+                observed,
+                now,
+                self._fencing,
+                steady_seconds=self.steady_seconds,
+                forget_after_seconds=self._forget_after_seconds,
             )
         else:
             genesis = load_genesis(self._genesis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sappers.decisions.attention import attention
+from sappers.decisions.forgetting import forgotten_by_the_log
 from sappers.decisions.scheduler import memory_promised_mib
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member, MemberState
@@ -22,6 +23,8 @@ def build_view(
     healths: Mapping[str, MemberHealth],
 ) -> ClusterView:
     """Everything `status` shows; members that did not answer have no index."""
+    forgotten = forgotten_by_the_log(state, gossip)
+    gossip = [one for one in gossip if one.id not in forgotten]
     electorate = raft.electorate or state.electorate
     alive = {member.id for member in gossip if member.state is MemberState.ALIVE}
     voters_alive = sum(voter in alive for voter in electorate)

@@ -235,6 +235,10 @@ class OperatorClient:
         """Use a member again. Raises as `call`."""
         return self._write("DELETE", f"/v1/members/{member_id}/cordon", None)
 
+    def forget_member(self, member_id: str) -> Written:
+        """Know a member no more that is gone for good. Raises as `call`."""
+        return self._write("DELETE", f"/v1/members/{member_id}", None)
+
     def take_snapshot(self) -> SnapshotTaken:
         """Have the member in use write its state to disk. Raises as `call`."""
         answer = self.call("POST", "/v1/snapshot", timeout_seconds=SNAPSHOT_SECONDS)

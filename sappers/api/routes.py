@@ -413,6 +413,14 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404, 503, 504),
     ),
+    _write(
+        "DELETE",
+        "/v1/members/{id}",
+        "Forget a member that is dead or left, and has nothing left",
+        writes.forget_member,
+        **_MEMBER,
+        errors=(404, 409, 503, 504),
+    ),
     _get(
         "/v1/quorum",
         "Have the leader ask the quorum: for the leases of exclusive guests",

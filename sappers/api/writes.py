@@ -18,6 +18,7 @@ from sappers.errors import ApiError, CommandRefused, IdentityError
 from sappers.model.commands import (
     Command,
     CordonMember,
+    ForgetMember,
     Proposal,
     PutRepairKey,
     PutWorkload,
@@ -89,13 +90,25 @@ async def revoke(call: Call) -> Written:
     return await _of_member(call, RevokeMember(call.path.id))
 
 
+async def forget_member(call: Call) -> Written:
+    """DELETE /v1/members/{id}."""
+    applied = await _propose(call, ForgetMember(call.path.id))
+    if applied.refused and call.path.id in call.service.log.state().members:
+        hint = "it must have left, or be dead: stop its agent for good first"
+        raise CommandRefused(applied.refused, hint=hint)
+    return _written_of_member(applied)
+
+
 async def delete_cordon(call: Call) -> Written:
     """DELETE /v1/members/{id}/cordon."""
     return await _of_member(call, UncordonMember(call.path.id))
 
 
 async def _of_member(call: Call, command: Command) -> Written:
-    applied = await _propose(call, command)
+    return _written_of_member(await _propose(call, command))
+
+
+def _written_of_member(applied: Applied) -> Written:
     if applied.refused:  # the state machine's only reason is that there is no such member
         hint = "sappers-deploy status lists them"
         raise ApiError(applied.refused, status=404, hint=hint)

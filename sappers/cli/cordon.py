@@ -1,7 +1,8 @@
-"""`sappers-deploy cordon`, `drain` and `uncordon`: close a member, empty it, open it again."""
+"""`sappers-deploy cordon`, `drain`, `uncordon`, `forget`: close, empty, open, drop a member."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
@@ -56,8 +57,24 @@ def uncordon(member: Named, *, cluster: Cluster = None, addr: Address = None) ->
     _say(f"{found.name} is used again")
 
 
-def find_member(view: ClusterView, named: str) -> Member:
-    """The member of that id, else the one of that name that lives.
+def forget(member: Named, *, cluster: Cluster = None, addr: Address = None) -> None:
+    """Drop a member that is dead or left from the cluster's table, as happens after three days.
+
+    If its agent is ever started again, it joins anew.
+    """
+    with open_cluster(cluster, addr) as client:
+        found = find_member(client.view(), member, prefer=("dead", "left"))
+        client.forget_member(found.id)
+    _say(f"{found.name} is forgotten")
+
+
+def find_member(view: ClusterView, named: str, *, prefer: Collection[str] = ("alive",)) -> Member:
+    """The member of that id, else the one of that name.
+
+    Args:
+        view: The cluster.
+        named: Id or name.
+        prefer: Of several of one name the one that is in one of these states.
 
     Raises:
         ConfigError: There is none, or there are several.
@@ -67,7 +84,7 @@ def find_member(view: ClusterView, named: str) -> Member:
         one for one in members if one.name == named
     ]
     if len(found) > 1:
-        found = [one for one in found if one.state == "alive"] or found
+        found = [one for one in found if one.state in prefer] or found
     if len(found) != 1:
         known = ", ".join(one.name for one in members)
         what = "several members are" if found else "no member is"

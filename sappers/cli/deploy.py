@@ -32,7 +32,7 @@ _COMMANDS = {
         *("bootstrap", "status", "run", "ps", "logs", "stop", "explain", "listen", "rekey"),
         *("backup", "restore", "adhoc", "inventory", "module"),
     )
-} | {name: f"sappers.cli.cordon:{name}" for name in ("cordon", "drain", "uncordon")}
+} | {name: f"sappers.cli.cordon:{name}" for name in ("cordon", "drain", "uncordon", "forget")}
 _GROUPS = {
     "events": "sappers.cli.events:events_app",
     "image": "sappers.cli.image:image_app",

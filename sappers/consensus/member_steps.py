@@ -6,16 +6,20 @@ Who votes is decided by Raft's own configuration entries; the reasons are told h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import immutables
 import msgspec
 
 from sappers.consensus.step import Happened, Step
+from sappers.decisions.forgetting import why_kept
 from sappers.errors import CommandRefused
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     AnnounceElectorate,
     CordonMember,
+    ForgetMember,
     MemberCommand,
     ReportFencing,
     RevokeMember,
@@ -35,7 +39,8 @@ def apply_member_command(state: ClusterState, command: MemberCommand, time: floa
     """The state after it, and what happened.
 
     Raises:
-        CommandRefused: No such member, or one that lives is said to be without power.
+        CommandRefused: No such member, one that lives is said to be without power, or one is not to
+            be forgotten yet.
     """
     member = state.members.get(command.member_id)
     if member is None:
@@ -47,6 +52,8 @@ def apply_member_command(state: ClusterState, command: MemberCommand, time: floa
             return _uncordon(state, member)
         case RevokeMember():
             return _revoke(state, member, time)
+        case ForgetMember():
+            return _forget(state, member, command)
         case AnnounceElectorate(verb=verb, reason=reason):
             kind, said = _SAID[verb]
             text = f"{member.name} {said}: {reason}"
@@ -83,6 +90,25 @@ def _revoke(state: ClusterState, member: Member, time: float) -> Step:
         msgspec.structs.replace(drained, revoked=state.revoked.set(member.id, time)),
         (Happened("member.revoked", member.id, text, follows=()),),
     )
+
+
+def _forget(state: ClusterState, member: Member, command: ForgetMember) -> Step:
+    """That its certificate is refused is remembered: it must not come back."""
+    if command.gone_since not in (None, member.state_since):
+        raise CommandRefused(f"{member.name} was there since")
+    if reason := why_kept(state, member):
+        raise CommandRefused(f"{member.name} cannot be forgotten: {reason}")
+    tables = ("members", "cordons", "suspicions", "repair_logins")
+    changed = msgspec.structs.replace(
+        state, **{name: _without(getattr(state, name), member.id) for name in tables}
+    )
+    text = f"{member.name}, which was {member.state}, is forgotten"
+    follows = (f"state/{member.id}",)
+    return changed, (Happened("member.forgotten", member.id, text, follows),)
+
+
+def _without(table: immutables.Map[str, Any], key: str) -> immutables.Map[str, Any]:
+    return table.delete(key) if key in table else table
 
 
 def _uncordon(state: ClusterState, member: Member) -> Step:

@@ -128,6 +128,8 @@ def _register(state: ClusterState, command: RegisterMember) -> Step:
     before = state.members.get(member.id)
     if before == member:
         return state, ()
+    if before is None and member.id in state.revoked:
+        raise CommandRefused(f"{member.name} is revoked: it joins again under a new id only")
     changed = msgspec.structs.replace(state, members=state.members.set(member.id, member))
     if before is None:
         text = f"{member.name} joined from {member.address}"

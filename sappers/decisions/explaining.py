@@ -30,6 +30,7 @@ class Phase(StrEnum):
 _PHASES: Mapping[str, Phase] = {
     **dict.fromkeys(("workload", "image", "image-key", "repair-key"), Phase.ASKED),
     "cluster.restored": Phase.ASKED,
+    "member.forgotten": Phase.DECISION,
     **dict.fromkeys(("member.cordoned", "member.drained", "member.uncordoned"), Phase.ASKED),
     **dict.fromkeys(("member.suspect", "member.suspected", "member.dead"), Phase.SUSPICION),
     **dict.fromkeys(("allocation.unhealthy", "allocation.failed"), Phase.SUSPICION),

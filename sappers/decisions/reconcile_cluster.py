@@ -13,6 +13,7 @@ from functools import cached_property
 import msgspec
 
 from sappers.decisions.fencing import may_run, places_free, surely_ended_of
+from sappers.decisions.forgetting import plan_forgetting
 from sappers.decisions.healing import reconcile_repairs
 from sappers.decisions.hub import plan_hub
 from sappers.decisions.leader_time import LeaderTime
@@ -24,6 +25,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     Command,
     ForgetAllocation,
+    OpenRepair,
     PlaceAllocation,
     RegisterMember,
     ReportAllocation,
@@ -49,6 +51,7 @@ def reconcile_cluster(
     fencing: FencingSettings = FencingSettings(),  # noqa: B008 - a frozen value
     *,
     steady_seconds: float = math.inf,
+    forget_after_seconds: float = math.inf,
 ) -> tuple[Command, ...]:
     """The commands that bring the cluster closer to what is wanted; empty when nothing is to do.
 
@@ -58,10 +61,13 @@ def reconcile_cluster(
         now: Unix time in seconds.
         fencing: How long the leases of exclusive guests are.
         steady_seconds: See `LeaderTime`.
+        forget_after_seconds: How long a member is gone before it is forgotten.
     """
     time = LeaderTime(now, steady_seconds)
     members = _reconcile_members(state, observed.gossip)
     state = _as_gossip_says(state, members, now)
+    repairs = reconcile_repairs(state, time)
+    repaired = {one.member_id for one in repairs if isinstance(one, OpenRepair)}
     return (
         *members,
         *reconcile_suspicions(state, observed, time),
@@ -69,8 +75,9 @@ def reconcile_cluster(
         *plan_system_workloads(state),
         *_report_lost(state, time),
         *_reconcile_workloads(_Plan(state, observed.surely_ended, time, fencing)),
-        *reconcile_repairs(state, time),
+        *repairs,
         *_forget_old(state, observed.surely_ended, time),
+        *plan_forgetting(state, time, forget_after_seconds, repaired),
     )
 
 
@@ -92,7 +99,7 @@ def _reconcile_members(state: ClusterState, gossip: tuple[Member, ...]) -> list[
     for seen in gossip:
         known = state.members.get(seen.id)
         if known is None:
-            if seen.state is MemberState.ALIVE:
+            if seen.state is MemberState.ALIVE and seen.id not in state.revoked:
                 commands.append(RegisterMember(seen.lasting()))
             continue
         same_state = msgspec.structs.replace(

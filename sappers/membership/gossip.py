@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import kinship
@@ -141,6 +141,12 @@ class KinshipMembership:
             pass  # its next start takes them along
         except kinship.KeyringError as error:
             raise MembershipError(f"gossip does not take the keys: {error}") from error
+
+    def forget(self, member_ids: Collection[str]) -> None:
+        """As the port says."""
+        changed = [self._table.forget(one) for one in member_ids]
+        if any(changed):
+            self._changed()
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields whenever `members()` may differ."""

@@ -54,6 +54,7 @@ class MemberTable:
         until `give_up_unseen`.
         """
         self._sightings: dict[str, Sighting] = {}
+        self._forgotten: set[str] = set()
         for member in known:
             state = member.state if member.state is MemberState.LEFT else MemberState.SUSPECT
             name = gossip_name(member.id, member.address, member.ports.gossip)
@@ -63,6 +64,10 @@ class MemberTable:
 
     def see(self, sighting: Sighting) -> bool:
         """Take note; whether a member changed by it."""
+        if sighting.member.id in self._forgotten:
+            if _gone(sighting):
+                return False  # gossip remembers it for a while
+            self._forgotten.discard(sighting.member.id)
         before = self._speaker(sighting.member.id)
         self._sightings[sighting.gossip_name] = sighting
         speaker = self._speaker(sighting.member.id)
@@ -81,6 +86,16 @@ class MemberTable:
             return False
         member = msgspec.structs.replace(seen.member, state=state)
         return self.see(msgspec.structs.replace(seen, member=member))
+
+    def forget(self, member_id: str) -> bool:
+        """Know a member that is gone no more, until it is seen alive; whether it was known."""
+        speaker = self._speaker(member_id)
+        if speaker is None or not _gone(speaker):
+            return False
+        self._forgotten.add(member_id)
+        for name in [n for n, seen in self._sightings.items() if seen.member.id == member_id]:
+            del self._sightings[name]
+        return True
 
     def give_up_unseen(self) -> bool:
         """Call those dead that were met in an earlier run only; whether there were any."""

@@ -256,6 +256,17 @@ class UncordonMember(msgspec.Struct, frozen=True, tag="uncordon-member"):
     member_id: str
 
 
+class ForgetMember(msgspec.Struct, frozen=True, tag="forget-member"):
+    """A member that is gone for good is dropped from the state. Refused while it has anything left.
+
+    Attributes:
+        gone_since: Its `state_since` of the end that was seen; None: of whichever.
+    """
+
+    member_id: str
+    gone_since: float | None = None
+
+
 class AnnounceElectorate(msgspec.Struct, frozen=True, tag="announce-electorate"):
     """The leader is about to change the electorate, and says why. Changes nothing by itself.
 
@@ -316,7 +327,9 @@ RepairCommand = (
     | FailAttempt
     | CloseRepair
 )
-MemberCommand = CordonMember | UncordonMember | RevokeMember | AnnounceElectorate | ReportFencing
+MemberCommand = (
+    CordonMember | UncordonMember | RevokeMember | ForgetMember | AnnounceElectorate | ReportFencing
+)
 ImageCommand = PutImage | RemoveImage | TrustImageKey | DistrustImageKey
 ClusterCommand = (
     FoundCluster

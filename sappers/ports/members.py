@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any, Protocol
 
 from sappers.model.gossip_keys import GossipKeys
@@ -34,6 +34,9 @@ class Membership(Protocol):
         Raises:
             MembershipError: One cannot be used.
         """
+
+    def forget(self, member_ids: Collection[str]) -> None:
+        """Speak of these no more, and dial them no more, unless they are met alive again."""
 
     def changes(self) -> AsyncIterator[None]:
         """Yields whenever `members()` may differ."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sappers.errors import SappersError
-from sappers.model.commands import PutWorkload, StopWorkload
+from sappers.model.commands import CordonMember, PutWorkload, StopWorkload, UncordonMember
 from sappers.model.observation import RaftRole
 from sappers.model.workload import Workload
 from tests.simulation.clients import IMAGE, Client, ask
@@ -42,6 +42,7 @@ class Faults:
         self._operator = operator
         self._new_host = new_host
         self._moves = 0
+        self._drained: Host | None = None
         self._under_way: list[asyncio.Task[None]] = []
         self._a_second = chance.choice((0.7, 1.5, 4.0))
         # Swarm testing: a seed that has fewer kinds of faults has more of each.
@@ -65,8 +66,11 @@ class Faults:
             host.disk.is_full, host.disk.failing = False, 0.0
             host.disk.dies_in = None
             host.guests.launch_fails = 0.0
-            if not host.is_up:
+            if not host.is_up or host.is_stopped:
                 host.boot()
+        if self._drained is not None:
+            self._loop.create_task(self._use_again(self._drained))
+            return  # its vote is on its way to another: till then three of four are the quorum
         if any(host.is_failed for host in self._hosts):
             return  # a second one that is gone may be the quorum
         if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
@@ -267,6 +271,27 @@ class Faults:
             self._note(f"{host.name} joins")
             host.boot()
 
+    async def _leave(self) -> None:
+        """A host is taken away in order, one at a time: drained, stopped. It comes back."""
+        host = self._some()
+        if self._drained is not None:
+            return
+        self._drained = host
+        self._note(f"{host.name} is drained, and is to leave")
+        await self._operator.submit(CordonMember(host.name, drain=True))
+        await self._for_a_while(0.5, 4.0)
+        host.stop_agent()
+        await self._for_a_while(0.5, 6.0)
+        if host.is_stopped:
+            self._note(f"{host.name} is started again")
+            host.boot()
+        await self._use_again(host)
+        self._drained = None
+
+    async def _use_again(self, host: Host) -> None:
+        while await self._operator.submit(UncordonMember(host.name)) is None:
+            pass
+
     async def _snapshot(self) -> None:
         host = self._victim()
         self._note(f"a snapshot of {host.name}")
@@ -314,5 +339,5 @@ KINDS = frozenset(
     name[1:]
     for name, method in vars(Faults).items()
     if asyncio.iscoroutinefunction(method)
-    and name not in ("_for_a_while", "_cut", "_fail_agent", "run")
+    and name not in ("_for_a_while", "_cut", "_fail_agent", "_use_again", "run")
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import msgspec
 
@@ -62,6 +62,7 @@ class SimulatedMembership:
         self.heard_at |= dict.fromkeys(remembered, gossip.now())
         self.known = remembered
         self.known[me.id] = me
+        self._forgotten: set[str] = set()
         self._news = News()
         self._told = tuple(one for _, one in sorted(self.known.items()))
         life.at_end(self._silence)
@@ -90,12 +91,20 @@ class SimulatedMembership:
     def changes(self) -> AsyncIterator[None]:
         return self._news.listen()
 
+    def forget(self, member_ids: Collection[str]) -> None:
+        for one in member_ids:
+            self._forgotten.add(one)
+            del self.known[one]
+        if member_ids:
+            self._tell()
+
     def hear(self, other: SimulatedMembership) -> None:
         """Its word about itself, and whom it knows that we do not."""
+        self._forgotten.discard(other.me.id)
         self.heard_at[other.me.id] = self._gossip.now()
         self.note(msgspec.structs.replace(other.me, state=MemberState.ALIVE))
         for member in other.known.values():
-            if member.id not in self.known:
+            if member.id not in self.known and member.id not in self._forgotten:
                 self.note(member)
 
     def judge(self) -> None:
@@ -112,6 +121,9 @@ class SimulatedMembership:
     def note(self, member: Member) -> None:
         if self.known.get(member.id) != member:
             self.known[member.id] = member
-            self._told = tuple(one for _, one in sorted(self.known.items()))
-            # Within the agent's own life, as its library would tell it.
-            self._gossip._loop.call_soon(self._news.tell, context=self.life.context)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = tuple(one for _, one in sorted(self.known.items()))
+        # Within the agent's own life, as its library would tell it.
+        self._gossip._loop.call_soon(self._news.tell, context=self.life.context)

@@ -52,6 +52,7 @@ from tests.simulation.process import RaftProcess, process_starter
 
 START_AGAIN_SECONDS = 1.0
 LEASE_SECONDS = 6.0
+FORGET_SECONDS = 25.0  # after which who is gone is forgotten
 HEALTH = HealthSettings(
     push_deadline_seconds=3.0, boot_deadline_seconds=6.0, restart_delay_seconds=0.5
 )
@@ -150,13 +151,15 @@ class Host:
         self.is_frozen = False
         self.is_up = False
         self.is_failed = False  # its agent is down, and nothing on the host starts it
+        self.is_stopped = False  # the same, as an operator wanted it so
+        self._stopping = asyncio.Event()
         self.lives = 0
         self.power_losses = 0
         around.network.addresses[name] = settings.address
 
     def boot(self) -> None:
         """Switch it on; its agent starts."""
-        self.is_up, self.is_failed = True, False
+        self.is_up, self.is_failed, self.is_stopped = True, False, False
         self.around.network.down.discard(self.name)
         self._start_agent()
 
@@ -181,6 +184,11 @@ class Host:
         """The agent ends, and its unit gives up."""
         self.is_failed = True
         self._end_agent()
+
+    def stop_agent(self) -> None:
+        """Let it end in order, as `systemctl stop` does, and not start again before `boot`."""
+        self.is_stopped = True
+        self._stopping.set()
 
     def repair_agent(self) -> None:
         """Whoever logs in starts it again."""
@@ -231,9 +239,15 @@ class Host:
         self.around.loop.call_later(START_AGAIN_SECONDS, self._start_agent)
 
     def _start_agent(self) -> None:
-        if not self.is_up or self.is_failed or (self.life is not None and not self.life.is_over):
+        if (
+            not self.is_up
+            or self.is_failed
+            or self.is_stopped
+            or (self.life is not None and not self.life.is_over)
+        ):
             return
         self.lives += 1
+        self._stopping = asyncio.Event()
         self.life = Life(f"{self.name}#{self.lives}", self.clock.monotonic)
         self.around.loop.create_task(self._live(self.life), context=self.life.context)
 
@@ -242,7 +256,7 @@ class Host:
             agent = self._assemble(life)
             await agent.start()
             self.agent, self.reachable = agent, Reachable(life, agent)
-            await agent.run(asyncio.Event())
+            await agent.run(self._stopping)
         except (SappersError, OSError) as error:
             self.around.watch.note(f"{self.name}: the agent ends: {error}")
         except Exception as error:
@@ -325,6 +339,7 @@ def agent_settings(name: str, address: str, *, bootstrap: int, entries: int) -> 
         raft=RaftSettings(compaction_min_entries=entries),
         health=HEALTH,
         fencing=FencingSettings(lease_seconds=LEASE_SECONDS),
+        forget_member_hours=FORGET_SECONDS / 3600,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sappers.decisions.forgetting import why_kept
 from sappers.model.commands import PutImage, PutRepairKey, PutWorkload
 from sappers.model.image import ClusterImage
 from sappers.model.repair import HEALER, RepairKey, RepairLogin
@@ -19,7 +20,7 @@ from tests.image_stores import KEY
 from tests.simulation.clients import IMAGE, Client, Register
 from tests.simulation.determinism import deterministic
 from tests.simulation.faults import Faults
-from tests.simulation.hosts import LEASE_SECONDS, Host, Surroundings, agent_settings
+from tests.simulation.hosts import FORGET_SECONDS, LEASE_SECONDS, Host, Surroundings, agent_settings
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.watch import Watch, why_not_whole
@@ -121,6 +122,7 @@ class World:
         # A question that was on its way then may yet come too late for a lease.
         leases_fit_from = self.loop.time() + LEASE_SECONDS
         self._must_become_whole("the last fault")
+        self._must_forget_who_is_gone()
         if self.faults.bring_back():
             self._must_become_whole("one came back that had been gone for long")
         began = self.loop.time()
@@ -135,6 +137,17 @@ class World:
         within = HEALED_WITHIN_SECONDS if self.healing else WHOLE_WITHIN_SECONDS
         if not self._run_until(self._is_settled, within):
             self.watch.broke(f"not whole {within:g} s after {what}: {self._why_not()}")
+
+    def _must_forget_who_is_gone(self) -> None:
+        """Whoever is off now; it comes back later, and is a member again."""
+
+        def are_forgotten() -> bool:
+            state = self.watch.states[max(self.watch.states)]
+            gone = [state.members.get(host.name) for host in self.hosts if not host.is_up]
+            return not any(one and not why_kept(state, one) for one in gone)
+
+        if not self._run_until(are_forgotten, 2 * FORGET_SECONDS):
+            self.watch.broke(f"who is gone is not forgotten after {2 * FORGET_SECONDS:g} s")
 
     def _start_what_healers_gave_up(self) -> None:
         """Of a host that could not be reached a person is told; the others are the healers'."""

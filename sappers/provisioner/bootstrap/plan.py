@@ -39,7 +39,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
         events: How much of what happened it keeps.
         consul: A Consul agent of the cluster's own runs on it.
         gateway_port: Where it routes requests to services, which Consul names; 0 for nowhere.
-        electorate, fencing: By which it decides while it leads.
+        electorate, fencing, forget_member_hours: By which it decides while it leads.
         problems: What the inventory says of it that cannot be; it is not worked on then.
     """
 
@@ -53,6 +53,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     gateway_port: int = 0
     electorate: ElectorateSettings = ElectorateSettings()
     fencing: FencingSettings = FencingSettings()
+    forget_member_hours: float = 72.0
     problems: tuple[HostUnfit, ...] = ()
 
 
@@ -188,6 +189,7 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         consul=host.consul,
         gateway_port=_gateway_port(host),
         electorate=host.electorate,
+        forget_member_hours=host.forget_member_hours,
         fencing=host.fencing,
         problems=tuple(problems),
     )

@@ -54,6 +54,7 @@ def plan_settings(
         events=member.events,
         image_keys=image_keys,
         electorate=member.electorate,
+        forget_member_hours=member.forget_member_hours,
         fencing=member.fencing,
         consul=ConsulSettings(
             enabled=member.consul, token_file=CONSUL_TOKEN_PATH if member.consul else ""

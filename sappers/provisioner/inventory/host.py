@@ -49,6 +49,7 @@ class Host:
         gateway_port: Where it routes requests to services, 0 for nowhere, or None for the default.
         electorate: How many voters there should be, while this host's agent leads.
         fencing: How exclusive guests are kept from running twice, while this host's agent leads.
+        forget_member_hours: After how long who is gone is forgotten, while this host's agent leads.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Host:
     gateway_port: int | None = None
     electorate: ElectorateSettings = field(default_factory=ElectorateSettings)
     fencing: FencingSettings = field(default_factory=FencingSettings)
+    forget_member_hours: float = 72.0
     common_args: SshOptions = field(default_factory=SshOptions)
 
 
@@ -100,6 +102,7 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         consul=values.read(read_boolean, "consul") or False,
         gateway_port=values.read(_port_or_none, "sappers_gateway_port"),
         electorate=ElectorateSettings(**_given(values, _ELECTORATE_VARIABLES)),
+        forget_member_hours=values.read(_hours, "sappers_forget_member_hours") or 72.0,
         fencing=FencingSettings(**_given(values, _FENCING_VARIABLES)),
         common_args=_ssh_options(values),
         **said,
@@ -139,6 +142,16 @@ def _kept(value: Any) -> float:
     if not 1 <= kept < 1e6:
         raise ValueError(f"{value!r} is no amount to keep: 1 or more")
     return kept
+
+
+def _hours(value: Any) -> float:
+    try:
+        hours = float(str(value))
+    except ValueError:
+        hours = 0.0
+    if not 1 <= hours < 1e6:
+        raise ValueError(f"{value!r} is no number of hours: 1 or more")
+    return hours
 
 
 def _rate(value: Any) -> float:

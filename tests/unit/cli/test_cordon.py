@@ -27,6 +27,7 @@ def test_a_member_is_found_by_id_or_name_and_of_two_the_one_that_lives() -> None
     assert find_member(VIEW, "a").id == "a-1"
     assert find_member(VIEW, "b").id == "b-2"
     assert find_member(VIEW, "b-1").id == "b-1"
+    assert find_member(VIEW, "b", prefer=("dead", "left")).id == "b-1", "who is to be forgotten"
     with pytest.raises(ConfigError, match="no member is called c"):
         find_member(VIEW, "c")
 

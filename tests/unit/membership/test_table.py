@@ -67,6 +67,20 @@ def test_the_last_word_of_the_last_run_counts() -> None:
     assert table.members() == (member("a", "10.0.0.2", LEFT),)
 
 
+def test_who_is_forgotten_is_met_again_alive_alone() -> None:
+    table = MemberTable([member("b", state=LEFT)])
+    table.see(seen(member("a"), 1))
+    assert not table.forget("a"), "it lives"
+    table.see(seen(member("a", state=DEAD), 1))
+    assert table.forget("a")
+    assert table.forget("b")
+    assert not table.see(seen(member("a", state=DEAD), 1)), "gossip remembers it for a while"
+    assert table.members() == ()
+    assert table.see(seen(member("a", "10.0.0.3"), 2))
+    assert table.see(seen(member("a", "10.0.0.3", DEAD), 2))
+    assert table.members() == (member("a", "10.0.0.3", DEAD),)
+
+
 def test_those_of_an_earlier_run_are_suspect_first_and_dead_when_nobody_sees_them() -> None:
     table = MemberTable([member("a"), member("b", state=LEFT), member("c", state=DEAD)])
     assert [one.state for one in table.members()] == [SUSPECT, LEFT, SUSPECT]

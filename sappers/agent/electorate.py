@@ -24,7 +24,7 @@ from sappers.errors import SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import AnnounceElectorate, Command
 from sappers.model.member import Member, MemberState
-from sappers.model.observation import RaftRole
+from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.policy import ElectorateSettings
 from sappers.ports import Clock, ReplicatedLog
 
@@ -68,7 +68,7 @@ class ElectorateKeeper:
         change = plan_electorate(state, raft, unfit, time, self._settings)
         if change is None:
             return
-        if isinstance(change, WithdrawVote) and _is_alive(state, change.member_id):
+        if isinstance(change, WithdrawVote) and _is_idle(state, raft, change.member_id):
             self._unfit_until[change.member_id] = now + UNFIT_SECONDS
         self._change = asyncio.create_task(
             self._execute(replicated, state, change, raft.term), name="change of the electorate"
@@ -123,8 +123,7 @@ def _announced(change: ElectorateChange) -> AnnounceElectorate:
             return AnnounceElectorate(who, "leads", reason)
 
 
-def _is_alive(state: ClusterState, member_id: str) -> bool:
+def _is_idle(state: ClusterState, raft: RaftStatus, member_id: str) -> bool:
+    """Whether a voter lives and takes no part. One of too many may be needed again soon."""
     member = state.members.get(member_id)
-    return (
-        member is not None and member.state is MemberState.ALIVE and member_id not in state.cordons
-    )
+    return member is not None and member.state is MemberState.ALIVE and member_id in raft.unheard

@@ -129,6 +129,7 @@ class _View:
             for _, member in sorted(state.members.items())
             if member.id not in state.electorate
             and member.id not in state.cordons
+            and member.id not in state.revoked
             and member.id not in unfit
             and not _holds_old_vote(member)
             and member.state is MemberState.ALIVE

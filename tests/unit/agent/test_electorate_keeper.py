@@ -137,6 +137,20 @@ async def test_a_member_that_did_not_use_its_vote_is_not_chosen_again_soon(turn:
     assert turn.keeper._unfit_until["m4"] <= turn.time + UNFIT_SECONDS
 
 
+async def test_one_of_too_many_may_be_chosen_again_at_once(turn: Turn) -> None:
+    turn.log.current = world(4, voters=4).state
+    await turn.round()
+    assert turn.log.done == ["remove m4"]
+    gone = world(4)
+    gone.turn(3, MemberState.LEFT)
+    gone.say("m4", has_vote=False)
+    turn.log.current = gone.state
+    for _ in range(2):
+        turn.time += PAUSE_SECONDS
+        await turn.round()
+    assert turn.log.done[1:] == ["remove m3", "add m4 at 10.0.0.4:12000"]
+
+
 async def test_a_leader_that_is_stopped_hands_over(turn: Turn) -> None:
     await turn.keeper.close(turn.log)
     assert turn.log.done == ["transfer to m2"]

@@ -144,34 +144,50 @@ class Follower:
             await following.heard(told.commit_index, told.term, None)
 
     async def fetch_snapshot(self) -> bytes:
-        """The newest snapshot that a voter which answers has on disk.
+        """The newest snapshot that a voter which answers, and is ahead of this member, has on disk.
 
         Raises:
             ApiError: No voter answers.
         """
-        voters = self.voters()
+        voters, index = self.voters(), self._state().index
         healths = await asyncio.gather(*(self._health_of(voter) for voter in voters))
         newest = {
-            voter.id: health.snapshot_index
+            voter.id: (health.applied_index > index, health.snapshot_index)
             for voter, health in zip(voters, healths, strict=True)
             if health is not None
         }
-        ordered = sorted(voters, key=lambda voter: -newest.get(voter.id, -1))
-        return await self._fetch("/v1/snapshot", ordered)
+        ordered = sorted(voters, key=lambda voter: newest.get(voter.id, (False, -1)), reverse=True)
+        failure = _no_voter()
+        for voter in ordered:
+            try:
+                return await self._ask(voter, "/v1/snapshot")
+            except ApiError as error:
+                failure = error
+        raise failure
 
     async def fetch_entries(self, after: int) -> list[Entry] | None:
         """Committed entries that follow an index; None where they are compacted away.
 
+        One voter may keep more of them than another, or be no further than this member.
+
         Raises:
             ApiError: No voter answers.
         """
-        try:
-            answer = await self._fetch(f"/v1/log?after={after}&limit={ENTRIES_AT_ONCE}")
-        except ApiError as error:
-            if error.status == 410:
-                return None
-            raise
-        return msgspec.msgpack.decode(answer, type=list[Entry])
+        failure, compacted, nothing_new = _no_voter(), False, False
+        for voter in self.voters():
+            try:
+                answer = await self._ask(voter, f"/v1/log?after={after}&limit={ENTRIES_AT_ONCE}")
+            except ApiError as error:
+                failure, compacted = error, compacted or error.status == 410
+                continue
+            if entries := msgspec.msgpack.decode(answer, type=list[Entry]):
+                return entries
+            nothing_new = True
+        if compacted:
+            return None
+        if nothing_new:
+            return []
+        raise failure
 
     def voters(self) -> list[Member]:
         """The committed electorate without this member and who is revoked, the alive first.
@@ -212,15 +228,9 @@ class Follower:
         except (ApiError, msgspec.DecodeError):
             return None
 
-    async def _fetch(self, path: str, voters: Sequence[Member] | None = None) -> bytes:
-        failure = ApiError("no voter is known", hint="is the cluster founded, and gossip open?")
-        for voter in self.voters() if voters is None else voters:
-            try:
-                return await self._peers.call(
-                    voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS
-                )
-            except ApiError as error:
-                if error.status == 410:
-                    raise
-                failure = error
-        raise failure
+    async def _ask(self, voter: Member, path: str) -> bytes:
+        return await self._peers.call(voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+
+def _no_voter() -> ApiError:
+    return ApiError("no voter is known", hint="is the cluster founded, and gossip open?")

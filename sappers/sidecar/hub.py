@@ -90,6 +90,12 @@ class _Connection:
             pending_bytes_limit=_PENDING_BYTES,
         )
 
+    async def settle(self) -> None:
+        """Return once the server has read all that was said to it."""
+        # The client's first PING overtakes what it has not written yet; the second follows it.
+        for _ in range(2):
+            await self.client.flush(_FLUSH_SECONDS)
+
     async def forget(self, subscription: Subscription) -> None:
         if known := self.subscribed.pop(subscription, None):
             with contextlib.suppress(Exception):  # a connection that breaks has none either
@@ -168,7 +174,7 @@ class HubLink:
         if self._current is not None and self._current.client.is_connected:
             await self._current.subscribe(subscription)
             with contextlib.suppress(Exception):  # the next connection has it
-                await self._current.client.flush(_FLUSH_SECONDS)
+                await self._current.settle()
         return subscription
 
     async def forget(self, subscription: Subscription) -> None:
@@ -245,7 +251,7 @@ class HubLink:
             await connection.open(access, self._context)
             for subscription in tuple(self._subscriptions):
                 await connection.subscribe(subscription)
-            await connection.client.flush(_FLUSH_SECONDS)
+            await connection.settle()
             if access is not self._access:
                 # Cancelled meanwhile, which the client's wait_for may swallow (Python 3.11).
                 raise asyncio.CancelledError

@@ -33,6 +33,7 @@ LINK_PORTS_SET, LINK_USERS_SET, LINK_SERVERS_SET = "link_ports", "link_users", "
 ELECTORATE_SIZES = (0, 1, 3, 5)
 # Below, a lease is shorter than an election and a few retries; above, a lost guest waits for long.
 LEASE_SECONDS = (6.0, 300.0)
+FORGET_MEMBER_HOURS = 72.0  # where nobody says otherwise
 
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[1-9][0-9]{0,4}")
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
@@ -101,7 +102,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zone: str = ""
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = "INFO"
     loop_seconds: float = 1.0
-    forget_member_hours: float = 72.0
+    forget_member_hours: float = FORGET_MEMBER_HOURS
     raft: RaftSettings = RaftSettings()
     health: HealthSettings = HealthSettings()
     images: ImageSettings = ImageSettings()

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sappers.config import NAME_PATTERN
+from sappers.config import FORGET_MEMBER_HOURS, NAME_PATTERN
 from sappers.errors import HostUnfit, InventoryError
 from sappers.model.member import GATEWAY_PORT, Ports
 from sappers.model.policy import (
@@ -53,7 +53,7 @@ class PlannedMember(msgspec.Struct, frozen=True):
     gateway_port: int = 0
     electorate: ElectorateSettings = ElectorateSettings()
     fencing: FencingSettings = FencingSettings()
-    forget_member_hours: float = 72.0
+    forget_member_hours: float = FORGET_MEMBER_HOURS
     problems: tuple[HostUnfit, ...] = ()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sappers.config import ELECTORATE_SIZES, LEASE_SECONDS
+from sappers.config import ELECTORATE_SIZES, FORGET_MEMBER_HOURS, LEASE_SECONDS
 from sappers.model.policy import (
     ElectorateSettings,
     EventSettings,
@@ -73,7 +73,7 @@ class Host:
     gateway_port: int | None = None
     electorate: ElectorateSettings = field(default_factory=ElectorateSettings)
     fencing: FencingSettings = field(default_factory=FencingSettings)
-    forget_member_hours: float = 72.0
+    forget_member_hours: float = FORGET_MEMBER_HOURS
     common_args: SshOptions = field(default_factory=SshOptions)
 
 
@@ -102,7 +102,8 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         consul=values.read(read_boolean, "consul") or False,
         gateway_port=values.read(_port_or_none, "sappers_gateway_port"),
         electorate=ElectorateSettings(**_given(values, _ELECTORATE_VARIABLES)),
-        forget_member_hours=values.read(_hours, "sappers_forget_member_hours") or 72.0,
+        forget_member_hours=values.read(_hours, "sappers_forget_member_hours")
+        or FORGET_MEMBER_HOURS,
         fencing=FencingSettings(**_given(values, _FENCING_VARIABLES)),
         common_args=_ssh_options(values),
         **said,
@@ -133,25 +134,23 @@ def _method(value: Any) -> str:
     return method_named(str(value))
 
 
-def _kept(value: Any) -> float:
-    """Days, or MiB: at least one."""
-    try:
-        kept = float(str(value))
-    except ValueError:
-        kept = 0.0
-    if not 1 <= kept < 1e6:
-        raise ValueError(f"{value!r} is no amount to keep: 1 or more")
-    return kept
+def _one_or_more(what: str) -> Callable[[Any], float]:
+    """Reads a number; `what` it is, for the error."""
+
+    def read(value: Any) -> float:
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = 0.0
+        if not 1 <= number < 1e6:
+            raise ValueError(f"{value!r} is no {what}: 1 or more")
+        return number
+
+    return read
 
 
-def _hours(value: Any) -> float:
-    try:
-        hours = float(str(value))
-    except ValueError:
-        hours = 0.0
-    if not 1 <= hours < 1e6:
-        raise ValueError(f"{value!r} is no number of hours: 1 or more")
-    return hours
+_kept = _one_or_more("amount to keep")  # days, or MiB
+_hours = _one_or_more("number of hours")
 
 
 def _rate(value: Any) -> float:

@@ -69,19 +69,20 @@ class BareGuests:
                     stack.enter_context(_qemu(command.qemu_command(spec), folder))
                 else:
                     stack.enter_context(_qemu(command.clone_command(spec), folder, memory))
-                    self._restore(folder)
+                    self._restore(folder, spec)
                 _tell(folder, spec, boots=memory is None)
 
             places = {spec.allocation_id: (spec.address, spec.host_port or 0) for spec in specs}
             answers = asyncio.run(_start_all(specs, start, places))
         return [at - began[name] for name, at in answers.items()]
 
-    def _restore(self, folder: Path) -> None:
+    def _restore(self, folder: Path, spec: command.GuestSpec) -> None:
         with self._device.open("rb") as device, Qmp(folder / command.QMP_SOCKET) as qmp:
             _ignore_shared(qmp)
             qmp.execute("getfd", device.fileno(), fdname="device")
             qmp.execute("migrate-incoming", uri="fd:device")
             qmp.await_migration()
+            qmp.publish(command.publishing(spec))
             qmp.execute("cont")
 
     def _save_template(self) -> int:

@@ -50,6 +50,12 @@ class Qmp:
                 return message["return"]
         raise RuntimeError(f"{command}: QEMU ended")
 
+    def publish(self, command_line: str) -> None:
+        """Open a port, which QEMU does for people alone: what goes wrong is what it prints."""
+        arguments: dict[str, Any] = {"command-line": command_line}
+        if problem := self.execute("human-monitor-command", **arguments):
+            raise RuntimeError(f"{command_line}: {problem}")
+
     def await_migration(self) -> None:
         """Until a machine's state is out, or in."""
         deadline = time.monotonic() + _ANSWER_SECONDS

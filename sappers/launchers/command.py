@@ -108,7 +108,7 @@ def template_command(spec: GuestSpec) -> tuple[str, ...]:
 def clone_command(spec: GuestSpec) -> tuple[str, ...]:
     """A guest that begins where a template was saved, with its memory copied as it is written to.
 
-    Kernel and initramfs are in that memory.
+    Kernel and initramfs are in that memory. Its port is published later, see `publishing`.
     """
     memory = _memory(spec, share="off")
     cache = _CLONES_TRANSLATION_CACHE_MIB
@@ -116,9 +116,19 @@ def clone_command(spec: GuestSpec) -> tuple[str, ...]:
         *_watched(spec),
         *_as_user(spec),
         *_qemu(spec, memory, cache),
-        *_devices(spec),
+        *_devices(msgspec.structs.replace(spec, host_port=None)),
         *("-incoming", "defer"),
     )
+
+
+def publishing(spec: GuestSpec) -> str:
+    """What a clone's monitor is told once it is restored, so that its port is open; or empty.
+
+    Restoring sets the clock of QEMU's network forward, by which all who have connected before wait
+    too long already: they would be let in after six seconds.
+    """
+    forward = _forward(spec)
+    return f"hostfwd_add net {forward}" if forward else ""
 
 
 def _memory(spec: GuestSpec, share: str) -> tuple[str, ...]:
@@ -225,9 +235,14 @@ def device_of(accelerator: Accelerator) -> str:
 
 
 def _published(spec: GuestSpec) -> str:
+    forward = _forward(spec)
+    return f",hostfwd={forward}" if forward else ""
+
+
+def _forward(spec: GuestSpec) -> str:
     if spec.guest_port is None or spec.host_port is None:
         return ""
-    return f",hostfwd=tcp:{spec.address}:{spec.host_port}-{GUEST_ADDRESS}:{spec.guest_port}"
+    return f"tcp:{spec.address}:{spec.host_port}-{GUEST_ADDRESS}:{spec.guest_port}"
 
 
 def _watched(spec: GuestSpec) -> tuple[str, ...]:

@@ -359,7 +359,7 @@ class QemuLauncher:
         try:
             async with first_monitor(folder, runs) as qemu:
                 if held:
-                    await self._restore(folder, qemu, record, held)
+                    await self._restore(folder, qemu, spec, record, held)
             await starting
         except asyncio.CancelledError:
             starting.cancel()
@@ -376,18 +376,24 @@ class QemuLauncher:
             ) from error
 
     async def _restore(
-        self, folder: GuestFolder, qemu: Monitor, record: Record, held: Held
+        self,
+        folder: GuestFolder,
+        qemu: Monitor,
+        spec: command.GuestSpec,
+        record: Record,
+        held: Held,
     ) -> None:
         """Fill QEMU with the template, let it go, and tell it first of all who it is."""
         servers = self._handovers.servers()
         # The guest knows its member as connected, as it was when it was saved.
         with self._handovers.counting(record.allocation_id):
-            await self._restore_as(folder, qemu, record, held, servers)
+            await self._restore_as(folder, qemu, spec, record, held, servers)
 
     async def _restore_as(
         self,
         folder: GuestFolder,
         qemu: Monitor,
+        spec: command.GuestSpec,
         record: Record,
         held: Held,
         servers: tuple[str, ...],
@@ -395,6 +401,8 @@ class QemuLauncher:
         async with control.connection(folder) as connected:
             with held.device_file() as device:
                 await qemu.restore(device)
+            if publishing := command.publishing(spec):
+                await qemu.publish(publishing)
             message, confirmed = self._handovers.message(record, servers)
             # What it is told waits for it at its port, and it does not wait for that.
             await asyncio.gather(qemu.execute("cont"), control.configure_clone(connected, message))

@@ -47,6 +47,12 @@ class Monitor:
         """Become the machine that was saved; it stands still until `cont`."""
         await self._migrate("migrate-incoming", device)
 
+    async def publish(self, command_line: str) -> None:
+        """Open a port, which QEMU does for people alone: what goes wrong is what it prints."""
+        found = await self.execute("human-monitor-command", **{"command-line": command_line})
+        if problem := str(found).strip():
+            raise LaunchError(f"QEMU cannot {command_line}: {problem}")
+
     async def _migrate(self, name: str, device: int) -> None:
         # The sandbox lets QEMU run no program and the file is not in its folder: it is handed over.
         shared = {"capability": "x-ignore-shared", "state": True}

@@ -45,6 +45,7 @@ def main() -> None:
     """Boot the guest, serve, switch off."""
     machine.use_one_arena()
     machine.mount_system_folders()
+    machine.tidy_memory_late()
     settings = load_image_settings()
     machine.load_modules(settings.modules)
     machine.bring_up_loopback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -253,6 +254,14 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
     boots = [await host.healthy(clone) for clone in clones]
     assert boots[0]["boot_id"] != boots[1]["boot_id"]
 
+    # Who connects the moment that its port opens comes to the guest, whose application may not
+    # listen yet; it is not QEMU that has forgotten it and comes back to it after six seconds.
+    early = host.allocation("dice", digest, 2)
+    connected = asyncio.create_task(end_of_the_first_connection(early.host_port))
+    await host.launch(early)
+    async with asyncio.timeout(5.0):
+        assert await connected in ("answered", "reset")
+
     # What cannot be restored is removed, and the guest comes up all the same.
     (template,) = (host.folder / "templates").glob("[!.]*")
     garbage = b"no machine" * 1000
@@ -269,6 +278,21 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
     assert not template.exists()
     # The clones of before are as well as ever.
     await host.healthy(clones[0], since=time.monotonic())
+
+
+async def end_of_the_first_connection(port: int) -> str:
+    """What becomes of the first connection that is not refused."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                return "answered" if await reader.read() else "hung up"
+            except ConnectionResetError:
+                return "reset"
+            finally:
+                writer.close()
+        await asyncio.sleep(0.005)
 
 
 async def answer_of(host: GuestHost, guest: Allocation) -> dict:

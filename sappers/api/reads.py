@@ -62,7 +62,7 @@ async def repair_access(call: Call) -> RepairAccess:
     key = state.repair_key
     if key is None:
         return RepairAccess(state.index, "", logins)
-    return RepairAccess(state.index, key.public, logins, key.image_keys)
+    return RepairAccess(state.index, key.public, logins, key.image_keys, key.number)
 
 
 async def events(call: Call) -> Events:

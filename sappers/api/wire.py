@@ -32,7 +32,7 @@ from sappers.model.limits import (
 )
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole, RaftStatus
-from sappers.model.repair import RepairLogin
+from sappers.model.repair import Number, RepairLogin
 from sappers.model.workload import ImageReference, Workload, role_of
 from sappers.ports import LogLevel
 
@@ -108,7 +108,8 @@ class WantedImageKey(_Input, frozen=True):
 class WantedRepairKey(_Input, frozen=True):
     """What healers log in with, and to which hosts; `sealed` is the encrypted private key.
 
-    That key has signed each login, and (`signature`) whose images healers may be.
+    That key has signed each login, and (`signature`) whose images healers may be. Numbers rise from
+    statement to statement: an earlier one is refused.
     """
 
     public: Annotated[str, Meta(max_length=200, pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]+" + END)]
@@ -116,6 +117,7 @@ class WantedRepairKey(_Input, frozen=True):
     logins: Annotated[tuple[RepairLogin, ...], Meta(max_length=1000)]
     image_keys: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
     signature: Annotated[str, Meta(max_length=128)] = ""
+    number: Number = 0
 
 
 class RepairAccess(msgspec.Struct, frozen=True):
@@ -125,6 +127,7 @@ class RepairAccess(msgspec.Struct, frozen=True):
     public: str
     logins: tuple[RepairLogin, ...]
     image_keys: tuple[str, ...] = ()
+    number: int = 0
 
 
 class StateQuery(_Input, frozen=True):

@@ -67,15 +67,17 @@ async def propose_here(call: Call) -> Applied:
 async def put_repair_key(call: Call) -> Written:
     """PUT /v1/repair-key."""
     wanted: WantedRepairKey = call.body
-    key = RepairKey(wanted.public, wanted.sealed, wanted.image_keys, wanted.signature)
+    key = RepairKey(
+        wanted.public, wanted.sealed, wanted.image_keys, wanted.signature, wanted.number
+    )
     try:
         # Not the operator's to say: who can have healers log in as they please is root there.
         call.service.check_repair_access(key, wanted.logins)
     except IdentityError as error:
         raise CommandRefused(error.message, hint=error.hint) from error
     applied = await _propose(call, PutRepairKey(key, wanted.logins))
-    if applied.refused:
-        raise CommandRefused(applied.refused)
+    if applied.refused:  # the state machine's only reason is that something newer is known
+        raise CommandRefused(applied.refused, hint="run it again: it signs with the next number")
     return Written(applied.index, applied.term)
 
 

@@ -21,12 +21,11 @@ from sappers.config import ControlHome
 from sappers.errors import ApiError, ImageError, MemberUnreachable
 from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey
-from sappers.model.repair import RepairKey, RepairLogin
+from sappers.model.repair import KnownAccess, RepairKey, RepairLogin
 from sappers.model.view import MemberHealth
 from sappers.provisioner.bootstrap.bootstrap import Needs
 from sappers.provisioner.bootstrap.bundle import Bundle, build_bundle, find_sources
 from sappers.provisioner.bootstrap.plan import ClusterPlan
-from sappers.provisioner.bootstrap.repair_key import KnownAccess
 from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.control.identity import HubSecrets
 from sappers.provisioner.control.record import OPERATOR_CERTIFICATE_FILE, OPERATOR_KEY_FILE
@@ -146,14 +145,14 @@ class PushedImages:
             found = msgspec.json.decode(answer, type=RepairAccess)
         except msgspec.DecodeError as error:
             raise ApiError("the cluster's repair key cannot be read") from error
-        return KnownAccess(found.public, found.logins, found.image_keys)
+        return KnownAccess(found.public, found.logins, found.image_keys, found.number)
 
     def give_repair_key(
         self, hosts: Sequence[HostRun], key: RepairKey, logins: Sequence[RepairLogin]
     ) -> None:
         """As the port says."""
         wanted = WantedRepairKey(
-            key.public, key.sealed, tuple(logins), key.image_keys, key.signature
+            key.public, key.sealed, tuple(logins), key.image_keys, key.signature, key.number
         )
         self._client(hosts).call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
 

@@ -6,20 +6,21 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 
 from sappers.agent.running import RunningAgent
 from sappers.api.operator_client import OperatorClient
-from sappers.api.wire import WantedRepairKey
+from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.assembly.by_hand import ClusterKeys, ensure_repair_authority
 from sappers.config import StateFolder
 from sappers.durable import write_durably
 from sappers.errors import HostUnfit, IdentityError
-from sappers.model.repair import RepairLogin
+from sappers.model.repair import KnownAccess, RepairLogin
 from sappers.provisioner.repair.access import access_line, with_member_access
-from sappers.security.repair_authority import seal_authority, sign_repair_login
+from sappers.security.repair_authority import renew_access
 
 SSH_PORT = 22
 _KEYSCAN_SECONDS = 20
@@ -55,12 +56,16 @@ def let_healers_in(
     path = Path.home() / ".ssh" / "authorized_keys"
     _write_line(path, access_line(authority.public, running.node_id), running.node_id)
     seed = keys.identity.hub.account_seed.strip()
-    sealed = seal_authority(authority, seed, (keys.signing_key.public,))
-    login = sign_repair_login(authority, login)
-    wanted = WantedRepairKey(
-        sealed.public, sealed.sealed, (login,), sealed.image_keys, sealed.signature
-    )
-    client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
+    found = msgspec.json.decode(client.call("GET", "/v1/repair-key"), type=RepairAccess)
+    known = KnownAccess(found.public, found.logins, found.image_keys, found.number)
+    image_keys = (keys.signing_key.public,)
+    given = renew_access(authority, seed, (login,), image_keys, known, time.time())
+    if given is not None:
+        key, logins = given
+        wanted = WantedRepairKey(
+            key.public, key.sealed, logins, key.image_keys, key.signature, key.number
+        )
+        client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
     return f"healers may log in as {login.user} to start {running.node_id} again (line in {path})"
 
 

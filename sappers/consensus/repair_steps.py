@@ -2,7 +2,8 @@
 
 Invariant: a member has at most one repair that is not over, and a repair at most one healer. A
 healer's credential exists only after a committed claim, of the attempt that is assigned and before
-its deadline; what any other attempt says is refused.
+its deadline; what any other attempt says is refused. What the repair authority has said is replaced
+by what it said later alone: each statement has a number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sappers.model.commands import (
     ReportRepairStep,
 )
 from sappers.model.member import Member, MemberState
-from sappers.model.repair import HEALER, Repair, RepairStatus
+from sappers.model.repair import HEALER, NUMBERS_APART, Repair, RepairStatus
 
 STEPS_MAX = 40  # of one attempt: a healer that says more is broken, or is none
 
@@ -58,13 +59,16 @@ def _put_key(state: ClusterState, command: PutRepairKey) -> Step:
     """Keep the key; logins of members that are not named stay."""
     logins = state.repair_logins
     for login in command.logins:
+        was = logins.get(login.member_id)
+        what = f"how healers log in to {login.member_id}"
+        _require_newer(what, was.number if was else 0, login.number, same=was == login)
         logins = logins.set(login.member_id, login)
-    # The same key may come sealed anew, which changes nothing.
-    before = state.repair_key
-    known = before is not None and before.public == command.key.public
-    key = command.key
-    if before is not None and known and before.image_keys == key.image_keys:
-        key = before
+    before, key = state.repair_key, command.key
+    known = before is not None and before.public == key.public
+    same = known and before is not None and before.image_keys == key.image_keys
+    _require_newer("the repair key", before.number if before else 0, key.number, same=same)
+    if same and before is not None and before.number == key.number:
+        key = before  # it comes sealed anew, which changes nothing
     if key == before and logins == state.repair_logins:
         return state, ()
     changed = msgspec.structs.replace(state, repair_key=key, repair_logins=logins)
@@ -72,6 +76,14 @@ def _put_key(state: ClusterState, command: PutRepairKey) -> Step:
         return changed, ()
     text = f"healers log in with certificates of {command.key.public.split()[-1][-12:]}"
     return changed, (Happened("repair-key.changed", state.cluster_id, text, follows=()),)
+
+
+def _require_newer(what: str, known: int, given: int, *, same: bool) -> None:
+    """What was signed once does not come back; where no numbers were given yet, it may."""
+    if given == known and (same or known == 0):
+        return
+    if not known < given < known + NUMBERS_APART:
+        raise CommandRefused(f"{what}: number {given} does not follow {known}")
 
 
 def _open(state: ClusterState, command: OpenRepair, time: float) -> Step:

@@ -12,6 +12,9 @@ from sappers.model.suspicion import SuspicionSource
 HEALER = "healer"  # the workload of healers' allocations
 HEALER_IMAGES = frozenset({"healer", "healer-nanos"})  # a micro-VM, a unikernel
 CLOCKS_DIFFER_SECONDS = 5.0
+NUMBERS_APART = 2**32  # at most, so that no single statement takes the numbers of all later ones
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class RepairStatus(StrEnum):
@@ -93,17 +96,21 @@ class RepairKey(msgspec.Struct, frozen=True):
         sealed: The private key, encrypted with what each member keeps outside of the state;
             see `security.repair_authority`.
         image_keys: Healers' images must be signed by one of these.
-        signature: The authority's, of `image_keys`; hex.
+        signature: The authority's, of `image_keys` and `number`; hex.
+        number: Rises with each such statement; 0 in those of versions that gave none.
     """
 
     public: str
     sealed: bytes
     image_keys: tuple[str, ...] = ()
     signature: str = ""
+    number: Number = 0
 
     def statement(self) -> bytes:
         """What `signature` is of."""
-        return b"sappers healers' images v1\n" + msgspec.json.encode(self.image_keys)
+        if not self.number:
+            return b"sappers healers' images v1\n" + msgspec.json.encode(self.image_keys)
+        return b"sappers healers' images v2\n" + msgspec.json.encode((self.number, self.image_keys))
 
 
 class RepairLogin(msgspec.Struct, frozen=True):
@@ -116,6 +123,7 @@ class RepairLogin(msgspec.Struct, frozen=True):
         host_keys: Its public host keys, `ssh-ed25519 AAAA…` each, as bootstrap saw them.
         start: What starts an agent by hand, STATE_DIR last; empty where systemd does.
         signature: The authority's, of all else; hex. No healer is told a login without.
+        number: As `RepairKey.number`, of this member's logins.
     """
 
     member_id: str
@@ -125,11 +133,24 @@ class RepairLogin(msgspec.Struct, frozen=True):
     host_keys: tuple[str, ...]
     start: tuple[str, ...] = ()
     signature: str = ""
+    number: Number = 0
 
     def statement(self) -> bytes:
         """What `signature` is of."""
-        unsigned = msgspec.structs.replace(self, signature="")
-        return b"sappers repair login v1\n" + msgspec.json.encode(unsigned)
+        unsigned = msgspec.structs.asdict(self) | {"signature": ""}
+        if not self.number:
+            del unsigned["number"]
+            return b"sappers repair login v1\n" + msgspec.json.encode(unsigned)
+        return b"sappers repair login v2\n" + msgspec.json.encode(unsigned)
+
+
+class KnownAccess(msgspec.Struct, frozen=True):
+    """What a cluster says of its repair key; `public` is empty where it has none."""
+
+    public: str
+    logins: tuple[RepairLogin, ...]
+    image_keys: tuple[str, ...]
+    number: int = 0
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sappers.errors import IdentityError
-from sappers.model.repair import RepairKey, RepairLogin
+from sappers.model.repair import KnownAccess, RepairKey, RepairLogin
 from sappers.security.derivation import derive_key
 
 PRINCIPAL_PREFIX = "sappers-repair-"
@@ -77,7 +77,7 @@ def load_repair_authority(private: bytes) -> RepairAuthority:
 
 
 def seal_authority(
-    authority: RepairAuthority, secret: str, image_keys: Sequence[str] = ()
+    authority: RepairAuthority, secret: str, image_keys: Sequence[str] = (), number: int = 0
 ) -> RepairKey:
     """The authority as the cluster keeps it; the same secret opens it.
 
@@ -85,18 +85,66 @@ def seal_authority(
         authority: The key pair.
         secret: What each member has.
         image_keys: Whose images healers may be.
+        number: Of this statement.
     """
     nonce = os.urandom(_NONCE_BYTES)
     sealed = AESGCM(derive_key(secret, _PURPOSE)).encrypt(
         nonce, authority.private, authority.public.encode()
     )
-    key = RepairKey(authority.public, nonce + sealed, tuple(sorted(set(image_keys))))
+    keys = tuple(sorted(set(image_keys)))
+    key = RepairKey(authority.public, nonce + sealed, keys, number=number)
     return msgspec.structs.replace(key, signature=_sign(authority, key.statement()))
 
 
 def sign_repair_login(authority: RepairAuthority, login: RepairLogin) -> RepairLogin:
     """The login with the authority's signature."""
     return msgspec.structs.replace(login, signature=_sign(authority, login.statement()))
+
+
+def renew_access(
+    authority: RepairAuthority,
+    secret: str,
+    logins: Sequence[RepairLogin],
+    image_keys: Sequence[str],
+    known: KnownAccess,
+    now: float,
+) -> tuple[RepairKey, tuple[RepairLogin, ...]] | None:
+    """What a cluster is to be given, signed; None where it has all of that.
+
+    What is new has the next number, and at least the time: a cluster that has forgotten a member,
+    or was restored, takes nothing that was signed before.
+
+    Args:
+        authority: The key pair.
+        secret: What each member has.
+        logins: Of the members that this is about.
+        image_keys: Whose images healers may be.
+        known: What the cluster has.
+        now: Unix time in seconds.
+    """
+    before = {one.member_id: one for one in known.logins}
+    signed = tuple(_renew_login(authority, one, before.get(one.member_id), now) for one in logins)
+    keys = tuple(sorted(set(image_keys)))
+    same = known.number > 0 and (known.public, known.image_keys) == (authority.public, keys)
+    if same and set(signed) <= set(known.logins):
+        return None
+    number = known.number if same else _next_number(known.number, now)
+    return seal_authority(authority, secret, keys, number), signed
+
+
+def _renew_login(
+    authority: RepairAuthority, login: RepairLogin, known: RepairLogin | None, now: float
+) -> RepairLogin:
+    number = known.number if known else 0
+    again = sign_repair_login(authority, msgspec.structs.replace(login, number=number))
+    if number and again == known:
+        return again
+    newer = msgspec.structs.replace(login, number=_next_number(number, now))
+    return sign_repair_login(authority, newer)
+
+
+def _next_number(known: int, now: float) -> int:
+    return max(known + 1, int(now))
 
 
 def open_authority(key: RepairKey, secret: str) -> RepairAuthority:

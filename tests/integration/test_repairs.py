@@ -36,6 +36,7 @@ from tests.unit.repair_worlds import login
 pytestmark = pytest.mark.timeout(900)
 WHOLE_SECONDS = 150.0
 ANSWER_SECONDS = 60.0
+AUTHORITY = create_repair_authority()
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +50,10 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
     signed = store.signed(digest := put_image(store, HEALER))
     assert signed is not None
     ImageCalls(cluster.client).put_at(cluster.at("n1"), digest, signed)
-    authority = create_repair_authority()
-    sealed = seal_authority(authority, hub_seed(cluster), (KEY.public,))
-    logins = tuple(sign_repair_login(authority, login(name)) for name in cluster.names)
-    wanted = WantedRepairKey(
-        sealed.public, sealed.sealed, logins, sealed.image_keys, sealed.signature
-    )
-    cluster.client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
+    give(cluster, 7, *cluster.names)
 
     def has_it(name: str) -> bool:
-        return sealed.public.encode() in cluster.client_at(name).call("GET", "/v1/repair-key")
+        return AUTHORITY.public.encode() in cluster.client_at(name).call("GET", "/v1/repair-key")
 
     wait_until("every member has it", lambda: all(map(has_it, cluster.names)), WHOLE_SECONDS)
     yield cluster
@@ -101,6 +96,29 @@ class Healer:
 
     async def close(self) -> None:
         await self._link.use(HubAccess())
+
+
+def give(agents: Agents, number: int, *names: str) -> None:
+    """What the authority has signed, with a number."""
+    key = seal_authority(AUTHORITY, hub_seed(agents), (KEY.public,), number)
+    logins = tuple(
+        sign_repair_login(AUTHORITY, msgspec.structs.replace(login(name), number=number))
+        for name in names
+    )
+    wanted = WantedRepairKey(
+        key.public, key.sealed, logins, key.image_keys, key.signature, key.number
+    )
+    agents.client.call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
+
+
+def test_an_operator_cannot_give_back_what_the_authority_signed_before(agents: Agents) -> None:
+    before = access(agents)
+    give(agents, 7, "n3")
+    with pytest.raises(ApiError, match="number 6 does not follow 7"):
+        give(agents, 6, "n3")
+    with pytest.raises(ApiError, match="number 6 does not follow 7"):
+        give(agents, 6)
+    assert access(agents) == before
 
 
 def test_an_operator_alone_changes_nothing_about_how_healers_log_in(agents: Agents) -> None:

@@ -339,7 +339,9 @@ class Bootstrap:
                 images,
                 wanted,
                 note,
-                lambda: give_repair_key(fit, self._needs.repair_key, self._folder, image_key, note),
+                lambda: give_repair_key(
+                    fit, self._needs.repair_key, self._folder, image_key, note, time.time()
+                ),
             )
         watcher.note("", "")
         for name, result in ended.items():

@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from sappers.durable import write_durably
-from sappers.model.repair import RepairKey, RepairLogin
+from sappers.model.repair import KnownAccess, RepairKey, RepairLogin
 from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.control.identity import load_control_identity
 from sappers.provisioner.repair.access import access_line
@@ -21,19 +19,10 @@ from sappers.security.repair_authority import (
     RepairAuthority,
     create_repair_authority,
     load_repair_authority,
-    seal_authority,
-    sign_repair_login,
+    renew_access,
 )
 
 KEY_FILE = "repair.key"
-
-
-class KnownAccess(msgspec.Struct, frozen=True):
-    """What a cluster says of its repair key; `public` is empty where it has none."""
-
-    public: str
-    logins: tuple[RepairLogin, ...]
-    image_keys: tuple[str, ...]
 
 
 class ClusterRepairKey(Protocol):
@@ -106,6 +95,7 @@ def give_repair_key(
     folder: Path,
     image_key: str | None,
     note: Callable[[str], None],
+    now: float,
 ) -> list[str]:
     """Give the running cluster its key, encrypted, and how to log in, signed; what changed.
 
@@ -115,24 +105,22 @@ def give_repair_key(
         folder: The cluster's, with all its secrets.
         image_key: Healers' images must be signed by it: this machine's, if it has one.
         note: Told what is done.
+        now: Unix time in seconds.
 
     Raises:
         ApiError: The cluster does not take it.
     """
     authority, identity = ensure_repair_key(folder), load_control_identity(folder)
     assert identity is not None, "hosts are members only once it is there"
-    logins = tuple(
-        sign_repair_login(authority, host.repair_login)
-        for host in hosts
-        if host.repair_login is not None
-    )
+    logins = [host.repair_login for host in hosts if host.repair_login is not None]
     image_keys = (image_key,) if image_key else ()
     known = cluster.repair_access(hosts)
-    same_key = (known.public, known.image_keys) == (authority.public, image_keys)
-    if same_key and set(logins) <= set(known.logins):
+    # Every member has the hub's seed, and no replicated state has it.
+    seed = identity.hub.account_seed
+    given = renew_access(authority, seed, logins, image_keys, known, now)
+    if given is None:
         return []
     note("giving the cluster its repair key")
-    # Every member has the hub's seed, and no replicated state has it.
-    sealed = seal_authority(authority, identity.hub.account_seed, image_keys)
-    cluster.give_repair_key(hosts, sealed, logins)
+    cluster.give_repair_key(hosts, *given)
+    same_key = (known.public, known.image_keys) == (authority.public, image_keys)
     return ["repair logins"] if same_key else ["repair key"]

@@ -21,7 +21,7 @@ from sappers.model.commands import (
     ReportAllocation,
     ReportRepairStep,
 )
-from sappers.model.repair import Finding, RepairKey, RepairStatus
+from sappers.model.repair import NUMBERS_APART, Finding, RepairKey, RepairStatus
 from tests.unit.repair_worlds import (
     KEY,
     assign,
@@ -189,6 +189,35 @@ def test_the_key_stays_when_it_comes_sealed_anew_and_is_replaced_by_another() ->
     assert rotated.repair_key == other
     assert rotated.repair_logins == state.repair_logins
     assert rotated.events[-1].kind == "repair-key.changed"
+
+
+def test_what_the_authority_said_before_does_not_come_back() -> None:
+    def numbered(number: int, user: str = "root") -> PutRepairKey:
+        changed = msgspec.structs.replace(login("m1"), number=number, user=user)
+        return PutRepairKey(KEY, (changed,))
+
+    state = done(healing_cluster(), numbered(0, "of a version without numbers"))
+    state = done(state, numbered(7))
+    assert done(state, numbered(7)).repair_logins == state.repair_logins
+    for earlier in (numbered(0), numbered(6), numbered(7, "other"), numbered(7 + NUMBERS_APART)):
+        assert "how healers log in to m1: number" in refusal(state, earlier)
+    assert done(state, numbered(8, "other")).repair_logins["m1"].user == "other"
+
+    def images(number: int, *keys: str, public: str = KEY.public) -> PutRepairKey:
+        return PutRepairKey(RepairKey(public, b"sealed", keys, number=number), ())
+
+    state = done(healing_cluster(), images(0, "a"))
+    state = done(state, images(7, "b"))
+    for earlier in (
+        images(0, "a"),
+        images(6, "a"),
+        images(7, "a"),
+        images(6, "b", public="ssh-ed25519 BBBB"),
+        images(7 + NUMBERS_APART, "a"),
+    ):
+        assert "the repair key: number" in refusal(state, earlier)
+    assert done(state, images(7, "b")).repair_key == state.repair_key
+    assert done(state, images(8, "a")).repair_key == images(8, "a").key
 
 
 _COMMANDS = st.one_of(

@@ -11,12 +11,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sappers.errors import IdentityError
-from sappers.model.repair import RepairLogin
+from sappers.model.repair import KnownAccess, RepairLogin
 from sappers.security.repair_authority import (
     SealedRepairSigner,
     create_repair_authority,
     load_repair_authority,
     open_authority,
+    renew_access,
     seal_authority,
     sign_repair_login,
 )
@@ -96,3 +97,50 @@ def test_only_what_the_authority_signed_passes() -> None:
         signer.check(msgspec.structs.replace(key, image_keys=("c" * 64,)), (signed,))
     with pytest.raises(IdentityError, match="cannot be decrypted"):
         SealedRepairSigner("another").check(key, (signed,))
+
+
+def test_statements_of_versions_without_numbers_are_what_they_were() -> None:
+    login = RepairLogin("m2", 22, "root", become=False, host_keys=("ssh-ed25519 AAAB",))
+    assert login.statement() == (
+        b'sappers repair login v1\n{"member_id":"m2","port":22,"user":"root","become":false,'
+        b'"host_keys":["ssh-ed25519 AAAB"],"start":[],"signature":""}'
+    )
+    key = seal_authority(create_repair_authority(), SECRET, ("a", "b"))
+    assert key.statement() == b'sappers healers\' images v1\n["a","b"]'
+
+
+def test_a_number_is_of_what_is_signed() -> None:
+    authority = create_repair_authority()
+    login = RepairLogin("m2", 22, "root", become=False, host_keys=(), number=7)
+    signed, key = sign_repair_login(authority, login), seal_authority(authority, SECRET, (), 7)
+    signer = SealedRepairSigner(SECRET)
+    signer.check(key, (signed,))
+    for number in (0, 8):
+        with pytest.raises(IdentityError, match="not signed"):
+            signer.check(key, (msgspec.structs.replace(signed, number=number),))
+        with pytest.raises(IdentityError, match="not signed"):
+            signer.check(msgspec.structs.replace(key, number=number), ())
+
+
+def test_a_cluster_is_given_what_it_lacks_with_numbers_that_rise() -> None:
+    authority, now = create_repair_authority(), 1_800_000_000.5
+    login = RepairLogin("m2", 22, "root", become=False, host_keys=())
+
+    def given(known: KnownAccess, login: RepairLogin, at: float = now) -> KnownAccess:
+        renewed = renew_access(authority, SECRET, (login,), ("a",), known, at)
+        assert renewed is not None
+        key, logins = renewed
+        SealedRepairSigner(SECRET).check(key, logins)
+        return KnownAccess(key.public, logins, key.image_keys, key.number)
+
+    first = given(KnownAccess("", (), ()), login)
+    assert (first.number, first.logins[0].number) == (1_800_000_000, 1_800_000_000)
+    assert renew_access(authority, SECRET, (login,), ("a",), first, now + 60) is None
+    changed = given(first, msgspec.structs.replace(login, port=2222), at=now - 3600)
+    assert (changed.number, changed.logins[0].number) == (1_800_000_000, 1_800_000_001)
+    forged = msgspec.structs.replace(first.logins[0], user="other")
+    mended = given(msgspec.structs.replace(first, logins=(forged,)), login)
+    assert mended.logins[0].number == 1_800_000_001
+    unnumbered = sign_repair_login(authority, login)
+    of_before = KnownAccess(authority.public, (unnumbered,), ("a",))
+    assert given(of_before, login) == first

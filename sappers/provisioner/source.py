@@ -166,7 +166,7 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _is_text_for_ansible(tag: str, text: str) -> bool:
+def is_text_for_ansible(tag: str, text: str) -> bool:
     """What YAML 1.1 reads as a boolean or a number, and the parser that Ansible uses does not."""
     if tag.endswith(":bool"):
         return len(text) == 1  # y and n
@@ -205,7 +205,7 @@ class _Builder:
 
     def _scalar(self, node: ScalarNode, place: Place) -> Any:
         tag = str(node.tag)
-        if tag == _TEXT_TAG or _is_text_for_ansible(tag, node.value):
+        if tag == _TEXT_TAG or is_text_for_ansible(tag, node.value):
             return Text(node.value, place)
         if tag == "!unsafe":
             return str(node.value)

@@ -7,9 +7,26 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jinja2
+from jinja2.filters import do_unique
 
 
-def _unique(values: Iterable[Any]) -> list[Any]:
+@jinja2.pass_environment
+def _unique(
+    environment: jinja2.Environment,
+    values: Iterable[Any],
+    case_sensitive: bool | None = None,
+    attribute: str | None = None,
+) -> list[Any]:
+    """As Ansible's: by Jinja's, to which `A` is `a`; what cannot be hashed is compared."""
+    try:
+        return list(do_unique(environment, values, bool(case_sensitive), attribute))
+    except TypeError:
+        if case_sensitive is False or attribute:
+            raise
+        return _distinct(values)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
     found: list[Any] = []
     for value in values:
         if value not in found:
@@ -18,25 +35,30 @@ def _unique(values: Iterable[Any]) -> list[Any]:
 
 
 def _union(one: list[Any], other: list[Any]) -> list[Any]:
-    return _unique([*one, *other])
+    return _distinct([*one, *other])
 
 
 def _intersect(one: list[Any], other: list[Any]) -> list[Any]:
-    return _unique(value for value in one if value in other)
+    return _distinct(value for value in one if value in other)
 
 
 def _difference(one: list[Any], other: list[Any]) -> list[Any]:
-    return _unique(value for value in one if value not in other)
+    return _distinct(value for value in one if value not in other)
 
 
 def _symmetric_difference(one: list[Any], other: list[Any]) -> list[Any]:
-    return _unique([*_difference(one, other), *_difference(other, one)])
+    return _distinct([*_difference(one, other), *_difference(other, one)])
 
 
-def combine(*terms: Any, recursive: bool = False, list_merge: str = "replace") -> dict[str, Any]:
+def combine(*terms: Any, recursive: bool = False, list_merge: str = "replace") -> Any:
     """Several mappings as one, of which a later one counts."""
+    if list_merge not in _LIST_MERGES:
+        raise ValueError(f"list_merge is one of {', '.join(_LIST_MERGES)}, not {list_merge!r}")
+    mappings = _flatten(terms, levels=1)
+    if len(mappings) == 1:
+        return mappings[0]
     merged: dict[str, Any] = {}
-    for term in _flatten(list(terms)):
+    for term in mappings:
         if not isinstance(term, Mapping):
             raise TypeError(f"combine takes mappings, not {term!r}")
         merged = _merge(merged, term, recursive=recursive, list_merge=list_merge)
@@ -99,7 +121,8 @@ def _items2dict(
 def _extract(
     environment: jinja2.Environment, item: Any, container: Any, morekeys: Any = None
 ) -> Any:
-    keys = [item, *(morekeys if isinstance(morekeys, list) else [morekeys] if morekeys else [])]
+    more = morekeys if isinstance(morekeys, list) else [] if morekeys is None else [morekeys]
+    keys = [item, *more]
     value = container
     for key in keys:
         value = environment.getitem(value, key)
@@ -120,11 +143,15 @@ def subelements(values: Any, keys: Any, *, skip_missing: bool = False) -> list[A
                     break
                 raise KeyError(f"could not find {name!r} in {below!r}")
             below = below[name]
+        if not isinstance(below, list):
+            raise TypeError(f"{keys!r} should lead to a list, not to {below!r}")
         found.extend([element, item] for item in below)
     return found
 
 
 def _rekey_on_member(values: Any, key: str, duplicates: str = "error") -> dict[str, Any]:
+    if duplicates not in ("error", "overwrite"):
+        raise ValueError(f"duplicates is error or overwrite, not {duplicates!r}")
     found: dict[str, Any] = {}
     for element in values.values() if isinstance(values, Mapping) else values:
         if element[key] in found and duplicates == "error":
@@ -147,12 +174,14 @@ COLLECTION_FILTERS: dict[str, Callable[..., Any]] = {
     "permutations": lambda values, *size: [
         list(one) for one in itertools.permutations(values, *size)
     ],
-    "product": lambda *values: [list(one) for one in itertools.product(*values)],
+    "product": lambda *values, repeat=1: [
+        list(one) for one in itertools.product(*values, repeat=repeat)
+    ],
     "rekey_on_member": _rekey_on_member,
     "subelements": subelements,
     "symmetric_difference": _symmetric_difference,
     "union": _union,
-    "unique": lambda values, *_, **__: _unique(values),
+    "unique": _unique,
     "zip": lambda *values: [list(one) for one in zip(*values, strict=False)],
     "zip_longest": lambda *values, fillvalue=None: [
         list(one) for one in itertools.zip_longest(*values, fillvalue=fillvalue)

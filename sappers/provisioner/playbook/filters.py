@@ -15,45 +15,86 @@ import posixpath
 import random
 import re
 import shlex
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 import jinja2
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.resolver import VersionedResolver
 
 from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.playbook.collections import COLLECTION_FILTERS
 from sappers.provisioner.playbook.hashing import password_hash
-from sappers.provisioner.playbook.templating import Undefined, plain
+from sappers.provisioner.playbook.template_values import Undefined, plain
+from sappers.provisioner.source import is_text_for_ansible
 
 _NAMESPACE = uuid.UUID("361E6D51-FAEC-444A-9079-341386DA8E2E")
 # With an indentation Ansible puts mappings and lists in lists under their first key, and scalars
 # right behind the dash; the library here does the first with all of them.
 _KEY = r"(?:'(?:[^']|'')*'|[^\s'\"\[{-][^:\n]*(?::\S[^:\n]*)*):(?: |$)"
 _SCALAR_ITEM = re.compile(rf"^((?: |-(?=   ))*)- +(?!- )(?!{_KEY})(\S.*)$", re.MULTILINE)
-_UNITS = ("Y", "Z", "E", "P", "T", "G", "M", "K")
+# Powers of 1024, the greatest first.
+_UNITS: dict[str, int] = {"Y": 8, "Z": 7, "E": 6, "P": 5, "T": 4, "G": 3, "M": 2, "K": 1}
+_HEADER = "%YAML 1.1\n---"
+_UNIT_WORDS = {
+    "Y": "yotta", "Z": "zeta", "E": "exa", "P": "peta", "T": "tera", "G": "giga", "M": "mega",
+    "K": "kilo",
+}  # fmt: skip
 
 
 def to_bool(value: Any) -> bool:
-    """A boolean from Ansible's words; anything else is false, as there."""
+    """What a keyword says, as Ansible's keywords are read; anything else is false."""
     if isinstance(value, bool):
         return value
     return str(value).strip().lower() in ("yes", "on", "1", "true", "t", "y", "1.0")
 
 
+def _bool(value: Any) -> bool:
+    """The filter `bool`: of fewer words than keywords know."""
+    if isinstance(value, str):
+        return value.lower() in ("yes", "on", "true", "1")
+    return bool(value == 1)
+
+
 def _to_json(value: Any, **settings: Any) -> str:
     settings.setdefault("sort_keys", False)
-    return json.dumps(plain(value), default=str, **settings)
+    return json.dumps(plain(value), default=_json_of, **settings)
+
+
+def _json_of(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
 def _to_nice_json(value: Any, indent: int = 4, *, sort_keys: bool = True, **settings: Any) -> str:
     return _to_json(value, indent=indent, sort_keys=sort_keys, separators=(",", ": "), **settings)
 
 
-def _dump_yaml(value: Any, *, indent: int | None, flow: bool | None, **settings: Any) -> str:
+class _Resolver(VersionedResolver):
+    """Takes for texts what Ansible's parser does."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)
+        if kind is ScalarNode and is_text_for_ansible(str(tag), str(value)):
+            return self.DEFAULT_SCALAR_TAG
+        return tag
+
+
+def _yaml_1_1() -> YAML:
+    """`yes` is true and 0755 is octal: so it is read, and texts that look like these are quoted."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)
+    yaml.Resolver = _Resolver
+    yaml.allow_duplicate_keys = True
+    return yaml
+
+
+def _dump_yaml(value: Any, *, indent: int | None, flow: bool | None, **settings: Any) -> str:
+    yaml = _yaml_1_1()
     yaml.default_flow_style = flow
     yaml.allow_unicode = True
     yaml.width = int(settings.get("width", 80))
@@ -63,27 +104,28 @@ def _dump_yaml(value: Any, *, indent: int | None, flow: bool | None, **settings:
         yaml.sequence_dash_offset = 0
     stream = io.StringIO()
     yaml.dump(plain(value), stream)
-    text = stream.getvalue().removesuffix("...\n")
+    text = stream.getvalue().removeprefix(_HEADER)[1:].removesuffix("...\n")
     return _SCALAR_ITEM.sub(r"\1- \2", text) if indent else text
 
 
-def _to_yaml(value: Any, **settings: Any) -> str:
-    return _dump_yaml(value, indent=None, flow=settings.pop("default_flow_style", None), **settings)
+def _to_yaml(value: Any, indent: int | None = None, **settings: Any) -> str:
+    return _dump_yaml(
+        value, indent=indent, flow=settings.pop("default_flow_style", None), **settings
+    )
 
 
 def _to_nice_yaml(value: Any, indent: int = 4, **settings: Any) -> str:
     return _dump_yaml(value, indent=indent, flow=False, **settings)
 
 
-def _from_yaml(text: str) -> Any:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.version = (1, 1)
-    return yaml.load(str(text))
+def _from_yaml(text: Any) -> Any:
+    return _yaml_1_1().load(text) if isinstance(text, str) else text
 
 
-def _from_yaml_all(text: str) -> list[Any]:
-    yaml = YAML(typ="safe", pure=True)
-    return list(yaml.load_all(str(text)))
+def _from_yaml_all(text: Any) -> Any:
+    if isinstance(text, str):
+        return list(_yaml_1_1().load_all(text))
+    return [] if text is None else text
 
 
 def _flags(*, ignorecase: bool, multiline: bool) -> re.RegexFlag:
@@ -110,18 +152,17 @@ def _regex_replace(
 
 
 def _regex_search(value: Any, regex: str, *groups: str, **how: Any) -> Any:
+    wanted = [_group(one) for one in groups]
     flags = _flags(ignorecase=bool(how.get("ignorecase")), multiline=bool(how.get("multiline")))
     match = re.search(regex, str(value), flags)
     if match is None:
         return None
-    if not groups:
-        return match.group()
-    return [match.group(_group(one)) for one in groups]
+    return [match.group(one) for one in wanted] if wanted else match.group()
 
 
 def _group(name: str) -> int | str:
     if match := re.fullmatch(r"\\g<(\S+)>", name):
-        return int(match[1]) if match[1].isdigit() else match[1]
+        return match[1]
     if match := re.fullmatch(r"\\(\d+)", name):
         return int(match[1])
     raise ValueError(f"{name!r} names no group: write '\\\\1' or '\\\\g<name>'")
@@ -135,7 +176,9 @@ def _regex_findall(value: Any, regex: str, multiline: Any = False, ignorecase: A
 def _regex_escape(text: str, re_type: str = "python") -> str:
     if re_type == "python":
         return re.escape(str(text))
-    return re.sub(r"([].[^$*\\])", r"\\\1", str(text))
+    if re_type == "posix_basic":
+        return re.sub(r"([].[^$*\\])", r"\\\1", str(text))
+    raise ValueError(f"re_type is python or posix_basic, not {re_type!r}")
 
 
 def _hash(value: Any, name: str = "sha1") -> str:
@@ -159,34 +202,37 @@ def _mandatory(value: Any, msg: str | None = None) -> Any:
     return value
 
 
-def _b64encode(value: Any, encoding: str = "utf-8") -> str:
-    return base64.b64encode(str(value).encode(encoding, "surrogateescape")).decode()
+def _b64encode(value: Any, encoding: str = "utf-8", urlsafe: Any = False) -> str:
+    encode = base64.urlsafe_b64encode if urlsafe else base64.b64encode
+    return encode(str(value).encode(encoding, "surrogateescape")).decode()
 
 
-def _b64decode(value: Any, encoding: str = "utf-8") -> str:
-    return base64.b64decode(str(value)).decode(encoding, "surrogateescape")
+def _b64decode(value: Any, encoding: str = "utf-8", urlsafe: Any = False) -> str:
+    decode = base64.urlsafe_b64decode if urlsafe else base64.b64decode
+    return decode(str(value)).decode(encoding, "surrogateescape")
 
 
-def _human_readable(size: Any, isbits: Any = False, unit: str | None = None) -> str:
-    number, suffix = float(size), "bits" if isbits else "Bytes"
-    for power, letter in zip(range(8, 0, -1), _UNITS, strict=True):
-        if (unit is None and number >= 1024**power) or (unit and letter == unit.upper()):
-            text = f"{number / 1024**power:.2f} {letter}"
+def _human_readable(size: float, isbits: Any = False, unit: str | None = None) -> str:
+    for letter, power in _UNITS.items():
+        if (unit is None and size >= 1024**power) or (unit and letter == unit.upper()):
+            text = f"{size / 1024**power:.2f} {letter}"
             return text + ("b" if isbits else "B")
-    return f"{number:.2f} {suffix}"
+    return f"{size / 1:.2f} {'bits' if isbits else 'Bytes'}"
 
 
 def _human_to_bytes(text: Any, default_unit: str | None = None, isbits: Any = False) -> int:
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", str(text))
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)(?:\s*([A-Za-z]+))?\s*", str(text))
     if match is None:
         raise ValueError(f"{text!r} is no size")
-    unit = (match[2] or default_unit or "B").upper()
-    if unit[0] == "B":
-        return round(float(match[1]))
-    if unit[0] not in _UNITS:
+    unit = match[2] or default_unit or "B"
+    letter = unit[0].upper()
+    if letter not in (*_UNITS, "B"):
         raise ValueError(f"{text!r} has no unit that is known")
-    del isbits
-    return round(float(match[1]) * 1024.0 ** (8 - _UNITS.index(unit[0])))
+    word, short = ("bit", "b") if isbits else ("byte", "B")
+    whole = (short, word) if letter == "B" else (letter + short, _UNIT_WORDS[letter] + word)
+    if len(unit) > 1 and unit != whole[0] and unit.lower() != whole[1]:
+        raise ValueError(f"{unit!r} is no unit of {word}s: {whole[0]} is, and {letter}")
+    return round(float(match[1]) * float(1024 ** _UNITS.get(letter, 0)))
 
 
 def _log(value: float, base: float = math.e) -> float:
@@ -198,12 +244,8 @@ def _root(value: float, base: float = 2) -> float:
 
 
 def _strftime(form: str, second: Any = None, utc: Any = False) -> str:
-    zone = datetime.UTC if utc else None
-    moment = (
-        datetime.datetime.now(zone) if second is None
-        else datetime.datetime.fromtimestamp(float(second), zone)
-    )  # fmt: skip
-    return moment.strftime(form)
+    seconds = None if second is None else float(second)
+    return time.strftime(form, time.gmtime(seconds) if utc else time.localtime(seconds))
 
 
 def _to_datetime(text: str, form: str = "%Y-%m-%d %H:%M:%S") -> datetime.datetime:
@@ -214,12 +256,17 @@ def _random(end: Any, start: int | None = None, step: int | None = None, seed: A
     source = random.Random(seed) if seed is not None else random.SystemRandom()
     if isinstance(end, int):
         return source.randrange(start or 0, end, step or 1)
-    return source.choice(list(end))
+    if start or step:
+        raise ValueError("random takes start and step with a number only")
+    return source.choice(end)
 
 
-def _shuffle(values: Any, seed: Any = None) -> list[Any]:
-    source = random.Random(seed) if seed is not None else random.SystemRandom()
-    shuffled = list(values)
+def _shuffle(values: Any, seed: Any = None) -> Any:
+    source = random.Random(seed) if seed else random.SystemRandom()
+    try:
+        shuffled = list(values)
+    except TypeError:
+        return values
     source.shuffle(shuffled)
     return shuffled
 
@@ -249,16 +296,21 @@ _COMMENTS: Mapping[str, tuple[str, str, str]] = {
 
 
 def _comment(text: str, style: str = "plain", **settings: Any) -> str:
-    beginning, decoration, end = _COMMENTS[style]
-    decoration = settings.get("decoration", decoration)
-    prefix = settings.get("prefix", decoration.rstrip())
-    postfix = settings.get("postfix", decoration.rstrip())
-    before = [prefix] * int(settings.get("prefix_count", 1)) if prefix else []
-    after = [postfix] * int(settings.get("postfix_count", 1))
-    body = [(decoration + line).rstrip() for line in str(text).split("\n")]
-    lines = [settings.get("beginning", beginning), *before, *body, *after]
-    lines.append(settings.get("end", end))
-    return "\n".join(lines[0 if lines[0] else 1 : len(lines) if lines[-1] else -1])
+    names = ("beginning", "decoration", "end")
+    given = dict(zip(names, _COMMENTS[style], strict=True)) | {"newline": "\n"} | settings
+    beginning, decoration, end, newline = (str(given[name]) for name in (*names, "newline"))
+    prefix = str(given.get("prefix", decoration.rstrip()))
+    postfix = str(given.get("postfix", decoration.rstrip()))
+    before = prefix if prefix == newline else prefix and prefix + newline
+    body = decoration + text.replace(newline, newline + decoration)
+    body = body.replace(decoration + newline, decoration.rstrip() + newline)
+    return (
+        (beginning and beginning + newline)
+        + before * int(given.get("prefix_count", 1))
+        + body
+        + (newline + postfix) * int(given.get("postfix_count", 1))
+        + (end and newline + end)
+    )
 
 
 def _path_join(paths: Any) -> str:
@@ -273,16 +325,16 @@ FILTERS: dict[str, Callable[..., Any]] = {
     **COLLECTION_FILTERS,
     "b64decode": _b64decode,
     "b64encode": _b64encode,
-    "basename": lambda path: posixpath.basename(str(path)),
-    "bool": to_bool,
+    "basename": posixpath.basename,
+    "bool": _bool,
     "checksum": _hash,
     "comment": _comment,
     "commonpath": os.path.commonpath,
-    "dirname": lambda path: posixpath.dirname(str(path)),
+    "dirname": posixpath.dirname,
     "expanduser": os.path.expanduser,
     "expandvars": os.path.expandvars,
     "fileglob": lambda pattern: [path for path in glob.glob(pattern) if os.path.isfile(path)],  # noqa: PTH113, PTH207
-    "from_json": lambda text: json.loads(str(text)),
+    "from_json": json.loads,
     "from_yaml": _from_yaml,
     "from_yaml_all": _from_yaml_all,
     "hash": _hash,
@@ -326,5 +378,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
 
 
 def is_truthy(value: Any, *, convert_bool: bool = False) -> bool:
-    """The test `truthy`."""
-    return read_boolean(value) if convert_bool else bool(value)
+    """The test `truthy`; what is no boolean's word counts as it is."""
+    if convert_bool:
+        with suppress(ValueError):
+            return read_boolean(value)
+    return bool(value)

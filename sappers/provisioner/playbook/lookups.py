@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import configparser
 import csv
 import glob
@@ -10,16 +9,18 @@ import itertools
 import os
 import random
 import re
-import secrets
-import string
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from sappers.provisioner.playbook.collections import subelements
-from sappers.provisioner.playbook.templating import MISSING
+from sappers.provisioner.inventory.patterns import select_hosts
+from sappers.provisioner.playbook import lookup_values
+from sappers.provisioner.playbook.filters import is_truthy
+from sappers.provisioner.playbook.lookup_values import as_list, flat, flat_deep, options_in
+from sappers.provisioner.playbook.template_values import Undefined
+from sappers.provisioner.playbook.templating import MISSING, UndefinedVariable
 from sappers.provisioner.source import VAULT_HEADER, Decrypt, Place
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
 
 # Called with its terms as a list, and its options by name. Raises ValueError.
 Lookup = Callable[..., list[Any]]
+_BUILTIN = "ansible.builtin."
+_FAILURES = (AttributeError, LookupError, OSError, TypeError, ValueError)
+_TEMPLATE_SETTINGS = (
+    "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
+    "trim_blocks",
+)  # fmt: skip
+_CSV_OPTIONS = {"col", "keycol", "default", "delimiter", "file", "encoding"}
+_INI_OPTIONS = {
+    *("type", "file", "section", "re", "encoding", "default", "case_sensitive"),
+    *("allow_no_value", "allow_none", "interpolation"),
+}
 
 
 class Lookups:
@@ -43,35 +55,33 @@ class Lookups:
         self._decrypt = decrypt
         self._known: dict[str, Lookup] = {
             "csvfile": self._csv,
-            "dict": lambda terms, **_: [
-                {"key": key, "value": value} for term in terms for key, value in term.items()
+            "dict": lookup_values.dicts,
+            "env": lambda terms, default="", **_: [
+                os.environ.get(str(one).split()[0], default) for one in terms
             ],
-            "env": lambda terms, default="", **_: [os.environ.get(one, default) for one in terms],
             "file": self._file,
             "fileglob": self._fileglob,
             "first_found": self._first_found,
-            "indexed_items": lambda terms, **_: [list(p) for p in enumerate(_flat(terms))],
+            "indexed_items": lambda terms, **_: [list(p) for p in enumerate(flat(terms))],
             "ini": self._ini,
             "inventory_hostnames": self._inventory_hostnames,
-            "items": lambda terms, **_: _flat(terms),
-            "flattened": lambda terms, **_: _flat_deep(terms),
+            "items": lambda terms, **_: flat(terms),
+            "flattened": flat_deep,
             "lines": self._lines,
             "list": lambda terms, **_: list(terms),
-            "nested": lambda terms, **_: [
-                list(one) for one in itertools.product(*map(_as_list, terms))
-            ],
+            "nested": lookup_values.nested,
             "cartesian": lambda terms, **_: [
-                list(one) for one in itertools.product(*map(_as_list, terms))
+                list(one) for one in itertools.product(*map(as_list, terms))
             ],
             "password": self._password,
             "pipe": self._pipe,
             "random_choice": lambda terms, **_: [random.choice(terms)] if terms else [],
-            "sequence": self._sequence,
-            "subelements": self._subelements,
+            "sequence": lookup_values.sequence,
+            "subelements": lookup_values.subelements_of,
             "template": self._template,
-            "together": lambda terms, **_: [list(one) for one in itertools.zip_longest(*terms)],
+            "together": lookup_values.together,
             "unvault": lambda terms, **_: self._file(terms, rstrip=False),
-            "url": _url,
+            "url": lookup_values.url,
             "varnames": self._varnames,
             "vars": self._vars,
             **(more or {}),
@@ -86,11 +96,11 @@ class Lookups:
         errors = str(options.pop("errors", "strict"))
         try:
             found = self._call(name, list(terms), options)
-        except (ValueError, OSError, KeyError, TypeError):
+        except _FAILURES:
             if errors == "strict":
                 raise
             return [] if wantlist else None
-        if wantlist:
+        if wantlist or not found:
             return found
         if len(found) == 1:
             return found[0]
@@ -100,22 +110,39 @@ class Lookups:
         """The function `query`: the list of what is found."""
         return self.lookup(name, *terms, wantlist=True, **options)
 
-    def loop_items(self, name: str, terms: Any, place: Place) -> list[Any]:
-        """The items of `with_NAME`.
+    def loop_items(self, name: str, terms: Any, place: Place, module: str = "") -> list[Any]:
+        """The items of `with_NAME`, in a task of a module.
 
         Raises:
             PlaybookError: There is no such lookup, it finds nothing, or a template is wrong.
         """
-        rendered = self._scope.templates.render(terms, self._scope, place)
+        options: dict[str, Any] = {}
+        if name.removeprefix(_BUILTIN) == "first_found":
+            rendered = self._defined(terms, place)
+            options["kind"] = next((f"{w}s" for w in ("template", "var") if w in module), "files")
+        else:
+            rendered = self._scope.templates.render(terms, self._scope, place)
         if not isinstance(rendered, list):
             rendered = [rendered]
         try:
-            return self._call(name, rendered, {})
-        except (ValueError, OSError, KeyError, TypeError) as error:
+            return self._call(name, rendered, options)
+        except _FAILURES as error:
             raise place.error(f"with_{name}: {error}") from error
 
+    def _defined(self, terms: Any, place: Place) -> Any:
+        """What is not undefined of it, at any depth; `MISSING`: nothing is."""
+        if isinstance(terms, dict):
+            pairs = ((key, self._defined(one, place)) for key, one in terms.items())
+            return {key: one for key, one in pairs if one is not MISSING}
+        if isinstance(terms, list):
+            return [o for o in (self._defined(one, place) for one in terms) if o is not MISSING]
+        try:
+            return self._scope.templates.render(terms, self._scope, place)
+        except UndefinedVariable:
+            return MISSING
+
     def _call(self, name: str, terms: list[Any], options: dict[str, Any]) -> list[Any]:
-        short = name.removeprefix("ansible.builtin.").removeprefix("community.general.")
+        short = name.removeprefix(_BUILTIN).removeprefix("community.general.")
         if short not in self._known:
             raise ValueError(
                 f"there is no lookup {name!r}; there are {', '.join(sorted(self._known))}"
@@ -164,176 +191,132 @@ class Lookups:
                     break
         return found
 
-    def _first_found(self, terms: list[Any], **options: Any) -> list[Any]:
-        skip = bool(options.get("skip", False))
+    def _first_found(self, terms: list[Any], kind: str = "", **options: Any) -> list[Any]:
         names: list[Path] = []
-        for term in [*terms, *([options] if "files" in options else [])]:
-            if isinstance(term, dict):
-                skip = skip or bool(term.get("skip", False))
-                folders = _as_list(term.get("paths") or [""])
-                for folder, name in itertools.product(folders, _as_list(term.get("files") or [""])):
-                    names.append(Path(folder) / name)
-            else:
-                names += [Path(str(one)) for one in _as_list(term)]
+        for term in flat_deep(terms or as_list(options.get("files") or [])):
+            if isinstance(term, Mapping):
+                options = dict(term)
+            files = _split(options.get("files") if isinstance(term, Mapping) else term, ",;")
+            folders = _split(options.get("paths"), ",:;") or [""]
+            names += [Path(folder) / name for folder in folders for name in files]
+        skip = is_truthy(options.get("skip", False), convert_bool=True)
         for name in names:
-            for kind in ("files", "templates", "vars", "tasks"):
-                try:
-                    return [str(self._find(str(name), kind))]
-                except ValueError:
-                    continue
+            with suppress(ValueError):
+                return [str(self._find(str(name), kind))]
         if skip:
             return []
         raise ValueError(f"none of these files is there: {', '.join(map(str, names))}")
 
     def _lines(self, terms: list[Any], **_: Any) -> list[Any]:
-        return [line for text in self._pipe(terms) for line in text.splitlines()]
+        return [line for term in terms for line in self._printed(str(term)).splitlines()]
 
     def _pipe(self, terms: list[Any], **_: Any) -> list[Any]:
-        found = []
-        for term in terms:
-            done = subprocess.run(  # noqa: S602 — the lookup is a shell's command line
-                str(term), shell=True, capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                raise ValueError(f"`{term}` ended with exit code {done.returncode}")
-            found.append(done.stdout.rstrip())
-        return found
+        return [self._printed(str(term)).rstrip() for term in terms]
 
-    def _sequence(self, terms: list[Any], **options: Any) -> list[Any]:
-        for term in terms:
-            options |= dict(re.findall(r"(\w+)=(\S+)", str(term)))
-            if match := re.fullmatch(r"(?:(\d+)-)?(\d+)(?:/(\d+))?(?::(\S+))?", str(term)):
-                options |= {"start": match[1] or 1, "end": match[2], "stride": match[3] or 1}
-                options |= {"format": match[4]} if match[4] else {}
-        start, stride = int(str(options.get("start", 1)), 0), int(options.get("stride", 1))
-        if "count" in options:
-            end = start + stride * (int(options["count"]) - 1)
-        elif "end" in options:
-            end = int(str(options["end"]), 0)
-        else:
-            raise ValueError("sequence takes end or count")
-        form = str(options.get("format", "%d"))
-        return [form % number for number in range(start, end + (1 if stride > 0 else -1), stride)]
-
-    def _subelements(self, terms: list[Any], **_: Any) -> list[Any]:
-        flags = terms[2] if len(terms) > 2 else {}
-        return subelements(terms[0], terms[1], skip_missing=bool(flags.get("skip_missing", False)))
+    def _printed(self, command: str) -> str:
+        """What a shell's command line prints, run in the playbook's folder."""
+        folder = self._scope.folders[-1] if self._scope.folders else None
+        done = subprocess.run(  # noqa: S602 — the lookup is a shell's command line
+            command, shell=True, cwd=folder, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise ValueError(f"`{command}` ended with exit code {done.returncode}")
+        return done.stdout
 
     def _template(self, terms: list[Any], **options: Any) -> list[Any]:
         found = []
         scope = self._scope.under(options.pop("template_vars", {}))
+        settings = {name: options[name] for name in _TEMPLATE_SETTINGS if name in options}
         for term in terms:
             path = self._find(str(term), "templates")
             content = self._read(path)
-            found.append(scope.templates.render_file(content, scope, Place(str(path)), {}))
+            place = Place(str(path))
+            found.append(scope.templates.render_value(content, scope, place, settings))
         return found
 
     def _vars(self, terms: list[Any], **options: Any) -> list[Any]:
         found = []
         for term in terms:
-            value = self._scope.find(str(term))
-            if value is MISSING and "default" not in options:
-                raise ValueError(f"there is no variable {term!r}")
-            found.append(options["default"] if value is MISSING else value)
+            if not isinstance(term, str):
+                raise TypeError(f"a variable's name is a text, not {term!r}")
+            otherwise = options.get("default", Undefined(name=term))
+            value = self._scope.find(term)
+            found.append(otherwise if value is MISSING else value)
         return found
 
     def _varnames(self, terms: list[Any], **_: Any) -> list[Any]:
-        return [
-            name for term in terms for name in self._scope.names() if re.search(str(term), name)
-        ]
+        return [name for term in terms for name in self._scope.names() if re.search(term, name)]
 
     def _inventory_hostnames(self, terms: list[Any], **_: Any) -> list[Any]:
         groups = self._scope.find("groups")
-        return list(dict.fromkeys(host for term in terms for host in groups.get(str(term), ())))
+        hosts = groups["all"]
+        try:
+            chosen = select_hosts(",".join(map(str, terms)), hosts, groups)
+        except ValueError:
+            return []
+        return [host for host in hosts if host in chosen]
 
     def _csv(self, terms: list[Any], **options: Any) -> list[Any]:
-        found = []
+        if not terms:
+            raise ValueError("csvfile takes what to look for")
+        found: list[Any] = []
         for term in terms:
-            key, *pairs = str(term).split()
-            given = {**options, **dict(pair.split("=", 1) for pair in pairs)}
-            delimiter = str(given.get("delimiter", "TAB"))
-            delimiter = "\t" if delimiter in ("TAB", "\\t") else delimiter
-            path = self._find(str(given.get("file", "ansible.csv")), "files")
-            with path.open(encoding=str(given.get("encoding", "utf-8")), newline="") as file:
-                rows = list(csv.reader(file, delimiter=delimiter))
-            hits = [row[int(given.get("col", 1))] for row in rows if row and row[0] == key]
-            found.append(hits[0] if hits else given.get("default", []))
+            key, given = options_in(str(term), _CSV_OPTIONS)
+            row = self._csv_row(key, options := options | given)
+            value = options.get("default") if row is None else row[int(options.get("col", 1))]
+            found += [] if value is None else as_list(value)
         return found
+
+    def _csv_row(self, key: str, options: Mapping[str, Any]) -> list[str] | None:
+        delimiter = str(options.get("delimiter", "TAB"))
+        delimiter = "\t" if delimiter in ("TAB", "\\t") else delimiter
+        column = int(options.get("keycol", 0))
+        path = self._find(str(options.get("file", "ansible.csv")), "files")
+        with path.open(encoding=str(options.get("encoding", "utf-8")), newline="") as file:
+            rows = csv.reader(file, delimiter=delimiter)
+            return next((row for row in rows if row and row[column] == key), None)
 
     def _ini(self, terms: list[Any], **options: Any) -> list[Any]:
-        parser = configparser.ConfigParser(interpolation=None)
-        path = self._find(str(options.get("file", "ansible.ini")), "files")
-        text = path.read_text("utf-8")
-        section = str(options.get("section", "global"))
-        if options.get("type") == "properties":
-            section, text = "java_properties", "[java_properties]\n" + text
-        parser.read_string(text)
-        default = str(options.get("default", ""))
-        return [parser.get(section, str(term), fallback=default) for term in terms]
-
-    def _password(self, terms: list[Any], **options: Any) -> list[Any]:
-        found = []
+        found: list[Any] = []
         for term in terms:
-            path, *pairs = str(term).split()
-            given = {**options, **dict(pair.split("=", 1) for pair in pairs)}
-            file = Path(path)
-            if path != "/dev/null" and not file.is_absolute():
-                file = self._scope.folders[-1] / path
-            found.append(_stored_password(file, given))
+            key, given = options_in(str(term), _INI_OPTIONS)
+            options |= given
+            value = self._ini_value(key, options)
+            found += [] if value is None else as_list(value)
         return found
 
+    def _ini_value(self, key: str, options: Mapping[str, Any]) -> Any:
+        def is_set(name: str, *, otherwise: bool = False) -> bool:
+            return is_truthy(options.get(name, otherwise), convert_bool=True)
 
-def _url(
-    terms: list[Any],
-    *,
-    split_lines: bool = True,
-    username: str | None = None,
-    password: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout: float = 10,
-    **_: Any,
-) -> list[Any]:
-    """What servers answer, as lines or as one text each."""
-    import urllib.request  # late: it takes a moment, and few playbooks ask the web
+        parser = configparser.ConfigParser(
+            allow_no_value=is_set("allow_no_value") or is_set("allow_none"),
+            interpolation=configparser.BasicInterpolation()
+            if is_set("interpolation", otherwise=True)
+            else None,
+        )
+        if is_set("case_sensitive"):
+            parser.optionxform = str  # type: ignore[method-assign,assignment] # as its manual says
+        path = self._find(str(options.get("file", "ansible.ini")), "files")
+        text, section = self._read(path), str(options.get("section", "global"))
+        if options.get("type") == "properties":
+            section, text = "java_properties", "[java_properties]\n" + text
+        try:
+            parser.read_string(text)
+            if is_set("re"):
+                return [value for name, value in parser.items(section) if re.match(key, name)]
+            return parser.get(section, key)
+        except configparser.NoOptionError:
+            return options.get("default", "")
+        except configparser.Error as error:
+            raise ValueError(f"{path}: {error}") from error
 
-    found: list[Any] = []
-    for term in map(str, terms):
-        if urlsplit(term).scheme not in ("http", "https"):
-            raise ValueError(f"{term!r} is no address of the web")
-        request = urllib.request.Request(term, headers=dict(headers or {}))  # noqa: S310 — see above
-        if username is not None:
-            login = base64.b64encode(f"{username}:{password or ''}".encode()).decode()
-            request.add_header("Authorization", f"Basic {login}")
-        with urllib.request.urlopen(request, timeout=float(timeout)) as answer:  # noqa: S310
-            text = answer.read().decode("utf-8", "surrogateescape")
-        found += text.splitlines() if split_lines else [text]
-    return found
-
-
-def _stored_password(file: Path, given: dict[str, Any]) -> str:
-    if str(file) != "/dev/null" and file.is_file():
-        return file.read_text().split("\n", 1)[0].split(" salt=")[0]
-    chars = given.get("chars", "ascii_letters,digits,.,:,-,_")
-    names = chars.split(",") if isinstance(chars, str) else chars
-    alphabet = "".join(getattr(string, name, name) for name in names if name)
-    password = "".join(secrets.choice(alphabet) for _ in range(int(given.get("length", 20))))
-    if str(file) != "/dev/null":
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)
-        file.write_text(password + "\n")
-    return password
+    def _password(self, terms: list[Any], **options: Any) -> list[Any]:
+        return lookup_values.password(terms, self._scope.folders[-1], **options)
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _flat(terms: list[Any]) -> list[Any]:
-    return [one for term in terms for one in _as_list(term)]
-
-
-def _flat_deep(terms: list[Any]) -> list[Any]:
-    found: list[Any] = []
-    for term in terms:
-        found.extend(_flat_deep(term) if isinstance(term, list) else [term])
-    return found
+def _split(names: Any, signs: str) -> list[str]:
+    """Names, also where several are one text."""
+    each = as_list(names) if names else []
+    return [part for name in each for part in re.split(f"[{signs}]", str(name))]

@@ -21,7 +21,7 @@ from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.lookups import Lookups
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.templating import OMIT
+from sappers.provisioner.playbook.template_values import OMIT
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import Way, way_of
 from sappers.provisioner.source import Decrypt, Text, texts_in
@@ -223,7 +223,7 @@ class Preparer:
             return None
         if task.loop_with:
             return Lookups(scope, decrypt=self._decrypt).loop_items(
-                task.loop_with, task.loop, task.place
+                task.loop_with, task.loop, task.place, task.module
             )
         values = scope.templates.render(task.loop, scope, task.place)
         if not isinstance(values, list):

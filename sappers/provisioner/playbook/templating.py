@@ -9,25 +9,29 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import GeneratorType
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jinja2
 from jinja2.nativetypes import NativeCodeGenerator
-from jinja2.runtime import Context, StrictUndefined
+from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.template_header import read_header
+from sappers.provisioner.playbook.template_values import (
+    OMIT,
+    Undefined,
+    is_no_value,
+    plain,
+    together,
+)
 from sappers.provisioner.source import Mapping as SourceMapping
 from sappers.provisioner.source import Place, Text, place_of
 
 MISSING = object()
 SCOPE = " scope"  # no name that a template could write
-_EMPTY: dict[str, str] = {}
-_VIEWS = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
-_LAZY: tuple[type, ...] = (GeneratorType, map, filter, zip, range, reversed, *_VIEWS)
 
 
 class NotYetKnown(Exception):
@@ -38,33 +42,11 @@ class NeedsOthers(Exception):
     """A template asks for what other hosts know, and they may not be as far: it has to wait."""
 
 
-class _Omit:
-    """The value of `omit`: an argument that is it is not given."""
-
-    def __repr__(self) -> str:
-        return "omit"
-
-
-OMIT = _Omit()
-
-
 class Variables(Protocol):
     """Where templates find variables."""
 
     def find(self, name: str) -> Any:
         """A variable's value, rendered, or `MISSING`."""
-
-
-class Undefined(StrictUndefined):
-    """Undefined, and so is all that is below it; an error only where it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __getitem__(self, key: Any) -> Any:
-        return self
 
 
 class UndefinedVariable(PlaybookError):
@@ -95,6 +77,7 @@ def _finalize(_: Context, value: Any) -> Any:
 class _Environment(SandboxedEnvironment):
     context_class = _Context
     code_generator_class = NativeCodeGenerator
+    concat = staticmethod(together)  # of macros and of blocks that set
 
 
 class _FileEnvironment(SandboxedEnvironment):
@@ -105,9 +88,11 @@ class _FileEnvironment(SandboxedEnvironment):
 
 @jinja2.pass_context
 def _finalize_text(_: Context, value: Any) -> Any:
-    return "" if value is None else plain(value)
+    return "" if value is None or is_no_value(value) else plain(value)
 
 
+# All else fails on what is undefined, as in Ansible, also where Python would find an answer.
+_ASKED_OF_UNDEFINED = {"default", "d", "defined", "mandatory", "ternary", "type_debug", "undefined"}
 # Jinja's own filters that yield one by one; in playbooks they are lists, so `| length` can count.
 _LAZY_FILTERS = ("batch", "items", "map", "reject", "rejectattr", "select", "selectattr", "slice")
 
@@ -118,6 +103,17 @@ def _as_list(function: Callable[..., Any]) -> Callable[..., Any]:
         return list(function(*args, **options))
 
     return listed
+
+
+def _of_defined(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        for one in (*args, *options.values()):
+            if isinstance(one, Undefined):
+                str(one)  # raises
+        return function(*args, **options)
+
+    return called
 
 
 class Templates:
@@ -141,7 +137,7 @@ class Templates:
             "loader": loader,
         }
         self._compiled: dict[tuple[str, bool], jinja2.Template] = {}
-        self._compiled_files: dict[tuple[str, tuple[Any, ...]], jinja2.Template] = {}
+        self._compiled_files: dict[tuple[bool, str, tuple[Any, ...]], jinja2.Template] = {}
         self._environment = _Environment(finalize=_finalize, **settings)
         self._files = _FileEnvironment(finalize=_finalize_text, **settings)
         for environment in (self._environment, self._files):
@@ -149,6 +145,10 @@ class Templates:
                 environment.filters[name] = _as_list(environment.filters[name])
             environment.filters.update(filters)
             environment.tests.update(tests)
+            all_known: tuple[dict[str, Any], ...] = (environment.filters, environment.tests)
+            for known in all_known:
+                for name in known.keys() - _ASKED_OF_UNDEFINED:
+                    known[name] = _of_defined(known[name])
             environment.globals.update(functions)
             environment.globals["omit"] = OMIT
 
@@ -248,17 +248,43 @@ class Templates:
         Raises:
             PlaybookError: As `render`; the line is the file's.
         """
+        text: str = self._render_file(self._files, content, scope, place, settings)
+        return text
+
+    def render_value(
+        self, content: str, scope: Variables, place: Place, settings: Mapping[str, Any]
+    ) -> Any:
+        """As `render_file`, but the value itself where the file is one expression."""
+        return self._render_file(self._environment, content, scope, place, settings)
+
+    def _render_file(
+        self,
+        environment: _Environment | _FileEnvironment,
+        content: str,
+        scope: Variables,
+        place: Place,
+        settings: Mapping[str, Any],
+    ) -> Any:
         try:
-            text = "".join(self._values(self._compile_file(content, settings), scope))
+            header, settings_there = read_header(content)
+            settings = {**settings, **settings_there}
+            template = self._compile_file(environment, content[len(header) :], settings)
+            found = (
+                "".join(self._values(template, scope)) if environment is self._files
+                else self._yielded(template, scope)
+            )  # fmt: skip
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
-            raise Place(place.path, error.lineno).error(error.message or "wrong") from error
+            there = Place(place.path, error.lineno + header.count("\n"))
+            raise there.error(error.message or "wrong") from error
         except Exception as error:  # a template may compute anything, and fail in any way
             line = _line_in_template(error)
             message = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise Place(place.path, line).error(message) from error
-        return _with_newlines_of(content, text, str(settings.get("newline_sequence", "\n")))
+            raise Place(place.path, line and line + header.count("\n")).error(message) from error
+        if not isinstance(found, str):
+            return found
+        return _with_newlines_of(content, found, str(settings.get("newline_sequence", "\n")))
 
     def _explained(self, error: jinja2.TemplateSyntaxError, place: Place) -> PlaybookError:
         """An error at the template's own line, with what was meant."""
@@ -280,11 +306,13 @@ class Templates:
             self._compiled[key] = self._environment.from_string(source)
         return self._compiled[key]
 
-    def _compile_file(self, content: str, settings: Mapping[str, Any]) -> jinja2.Template:
+    def _compile_file(
+        self, environment: jinja2.Environment, content: str, settings: Mapping[str, Any]
+    ) -> jinja2.Template:
         """Once for all hosts."""
-        key = content, tuple(sorted(settings.items()))
+        key = environment is self._files, content, tuple(sorted(settings.items()))
         if key not in self._compiled_files:
-            environment = self._files.overlay(**settings) if settings else self._files
+            environment = environment.overlay(**settings) if settings else environment
             self._compiled_files[key] = environment.from_string(content)
         return self._compiled_files[key]
 
@@ -294,10 +322,7 @@ class Templates:
         return iter(template.root_render_func(context))
 
     def _yielded(self, template: jinja2.Template, scope: Variables) -> Any:
-        values = list(self._values(template, scope))
-        if len(values) == 1:
-            return plain(values[0])
-        return "".join(_as_text(value) for value in values) if values else None
+        return plain(together(self._values(template, scope)))
 
 
 def _with_backslashes(environment: jinja2.Environment, text: str) -> str:
@@ -329,29 +354,6 @@ def _with_newlines_of(source: str, text: str, newline: str = "\n") -> str:
     """As many newlines at the end as the template has, also where it ends with a block."""
     missing = len(source) - len(source.rstrip("\n")) - (len(text) - len(text.rstrip("\n")))
     return text + newline * max(0, missing)
-
-
-def _as_text(value: Any) -> str:
-    """Nothing, which Jinja writes as None, is no text at all, as for Ansible."""
-    if type(value) is str:
-        return value
-    return "" if value is None or value is OMIT else str(plain(value))
-
-
-def plain(value: Any) -> Any:
-    """A template's value as data: lists of what is lazy, texts of markup; undefined is an error."""
-    if isinstance(value, jinja2.Undefined):
-        str(value)  # raises, with what Jinja knows of it
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {plain(key): plain(one) for key, one in value.items() if one is not OMIT}
-    if isinstance(value, _LAZY) or (
-        isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray)
-    ):
-        assert isinstance(value, Iterable)
-        return [plain(one) for one in value if one is not OMIT]
-    return value
 
 
 def _line_in_template(error: BaseException) -> int | None:

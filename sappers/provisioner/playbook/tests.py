@@ -28,7 +28,10 @@ def _changed(result: Any) -> bool:
     found = _result(result, "changed")
     if "changed" in found:
         return bool(found["changed"])
-    return any(one.get("changed") for one in found.get("results", ()))
+    items = found.get("results")
+    if not isinstance(items, list):
+        return False
+    return any(one.get("changed") for one in items if isinstance(one, Mapping))
 
 
 def _skipped(result: Any) -> bool:
@@ -37,6 +40,11 @@ def _skipped(result: Any) -> bool:
 
 def _unreachable(result: Any) -> bool:
     return bool(_result(result, "unreachable").get("unreachable", False))
+
+
+def _timedout(result: Any) -> bool:
+    told = _result(result, "timedout").get("timedout")
+    return bool(told and told.get("period"))
 
 
 def _regex(
@@ -68,17 +76,32 @@ def _search(
 def _version(
     value: Any, version: Any, operator: str = "eq", strict: Any = None, version_type: Any = None
 ) -> bool:
-    del strict, version_type
-    return compare_versions(str(value), str(version), operator)
+    if strict is not None and version_type is not None:
+        raise ValueError("either strict or version_type, not both")
+    if not value or not version:
+        raise ValueError("a version is empty")
+    kind = "strict" if strict else version_type or "loose"
+    return compare_versions(str(value), str(version), operator, kind)
 
 
 def _subset(one: Any, other: Any) -> bool:
-    return all(value in other for value in one)
+    return set(one) <= set(other)
+
+
+def _is_uri(value: Any, schemes: Any = None) -> bool:
+    """Anything, unless a scheme is asked for: without one it is a relative one."""
+    try:
+        scheme = urlsplit(value).scheme
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return not schemes or scheme in schemes
 
 
 def _is_url(value: Any, schemes: Any = None) -> bool:
-    split = urlsplit(str(value))
-    return bool(split.scheme and split.netloc) and (schemes is None or split.scheme in schemes)
+    if not _is_uri(value, schemes):
+        return False
+    split = urlsplit(value)
+    return bool(split.netloc or split.scheme == "file")
 
 
 TESTS: dict[str, Callable[..., bool]] = {
@@ -115,17 +138,18 @@ TESTS: dict[str, Callable[..., bool]] = {
     "search": _search,
     "skip": _skipped,
     "skipped": _skipped,
+    "started": lambda result: bool(_result(result, "started").get("started", True)),
     "subset": _subset,
     "succeeded": lambda result: not _failed(result),
     "success": lambda result: not _failed(result),
     "successful": lambda result: not _failed(result),
     "superset": lambda one, other: _subset(other, one),
-    "timedout": lambda result: bool(_result(result, "timedout").get("timedout", False)),
+    "timedout": _timedout,
     "truthy": lambda value, convert_bool=False: is_truthy(value, convert_bool=convert_bool),
     "unreachable": _unreachable,
-    "uri": lambda value, schemes=None: bool(urlsplit(str(value)).scheme),
+    "uri": _is_uri,
     "url": _is_url,
-    "urn": lambda value: str(value).lower().startswith("urn:"),
+    "urn": lambda value: _is_uri(value, ["urn"]),
     "version": _version,
     "version_compare": _version,
 }

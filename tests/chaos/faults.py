@@ -1,7 +1,4 @@
-"""What is done to the hosts, and undone. A fault is a function: it strikes, waits and mends.
-
-Clock steps are missing: hosts of a lab share the machine's clock. `tests/simulation` has them.
-"""
+"""What is done to the hosts, and undone. A fault is a function: it strikes, waits and mends."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.chaos.clocks import step_clock
 from tests.chaos.wellness import await_well
 from tests.e2e.lab_cluster import LabCluster
 
@@ -48,6 +46,38 @@ def _kill_hub_server(cluster: LabCluster, dice: random.Random) -> str:
     host = cluster.host_of(dice.choice(view.hub_servers))
     cluster.kill(host, cluster.main_pid(host, "sappers-hub"))
     return host
+
+
+def _hang_agent(cluster: LabCluster, dice: random.Random) -> str:
+    """Of the agent alone, the leader's more often: its raft process goes on."""
+    host = dice.choice([cluster.leader(), *cluster.hosts()])
+    return _stop_for_a_while(cluster, host, cluster.main_pid(host, "sappers"))
+
+
+def _hang_raft_process(cluster: LabCluster, dice: random.Random) -> str:
+    """The leader's more often: its agent goes on."""
+    host = dice.choice([cluster.leader(), *map(cluster.host_of, cluster.view().electorate)])
+    return _stop_for_a_while(cluster, host, cluster.raft_pid(host))
+
+
+def _stop_for_a_while(cluster: LabCluster, host: str, process: int) -> str:
+    cluster.run(host, f"kill -STOP {process}")
+    try:
+        time.sleep(_LASTING_SECONDS)
+    finally:
+        cluster.run(host, f"kill -CONT {process} 2>/dev/null; true")  # it may have been replaced
+    return host
+
+
+def _clock_step(cluster: LabCluster, dice: random.Random) -> str:
+    host = dice.choice([cluster.leader(), *cluster.hosts()])
+    seconds = dice.choice((-3600, -30, 30, 3600))
+    step_clock(cluster, host, seconds)
+    try:
+        time.sleep(_LASTING_SECONDS)
+    finally:
+        step_clock(cluster, host, 0)
+    return f"{host} by {seconds} s and back"
 
 
 def _power_cut(cluster: LabCluster, dice: random.Random) -> str:
@@ -171,6 +201,9 @@ FAULTS = (
     Fault("kill -9 of an agent", _kill_agent),
     Fault("kill -9 of a raft process", _kill_raft_process),
     Fault("kill -9 of a hub server", _kill_hub_server),
+    Fault("an agent hangs for 10 s", _hang_agent),
+    Fault("a raft process hangs for 10 s", _hang_raft_process),
+    Fault("a clock steps", _clock_step),
     Fault("power cut of a host", _power_cut),
     Fault("power cut of all hosts", _power_cut_of_all),
     Fault("a host stands still for 10 s", _pause),

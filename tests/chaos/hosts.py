@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sappers.config import ControlHome, control_home
 from sappers.lab.lab import Lab
+from tests.chaos.clocks import make_clocks_step
 from tests.e2e.lab_cluster import LabCluster
 
 
@@ -29,6 +30,8 @@ def cluster_on(lab_name: str, hosts: int) -> Iterator[LabCluster]:
         for command in (("image", "build", "hello"), ("bootstrap", str(lab.inventory))):
             _deploy(home, *command)
         cluster = LabCluster(lab, home)
+        cluster.await_whole()
+        make_clocks_step(cluster)
         cluster.await_whole()
         yield cluster
     finally:

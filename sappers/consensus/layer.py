@@ -211,8 +211,8 @@ class RaftNode(Recovering):
         that nothing is committed which is not applied here.
         """
         if self._isLeader() and self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
-            heard = [self._SyncObj__lastResponseTime.get(one, 0.0) for one in self.otherNodes]
-            latest = sorted([min(self._now(), at) for at in heard] + [self._now()], reverse=True)
+            heard = [self._heard_at(one) for one in self.otherNodes]
+            latest = sorted([*heard, self._now()], reverse=True)
             self._state_as_of = max(self._state_as_of, latest[len(self._voters) // 2])
         elif self.raftLastApplied >= self._told_at[1]:
             self._state_as_of = max(self._state_as_of, self._told_at[0])

@@ -62,11 +62,15 @@ class Reconfiguring(Yielding):
     def _would_have_quorum(self, after: Configuration) -> bool:
         heard_since = self._now() - self._settings.leader_fallback_seconds
         answering = sum(
-            voter == self.selfNode.id
-            or self._SyncObj__lastResponseTime.get(Node(voter), 0.0) > heard_since
+            voter == self.selfNode.id or self._heard_at(Node(voter)) > heard_since
             for voter in after.voters
         )
         return bool(2 * answering > len(after.voters))
+
+    def _heard_at(self, node: Any) -> float:
+        """When a leader heard it last; 0 for a newcomer that only has time until it is silent."""
+        at: float = self._SyncObj__lastResponseTime.get(node, 0.0)
+        return at if at <= self._now() else 0.0
 
     def _use_configuration(self) -> None:
         """Count the votes of the voters that the log names now."""

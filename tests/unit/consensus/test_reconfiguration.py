@@ -235,6 +235,20 @@ def test_a_revoked_member_gets_no_vote(world: World) -> None:
     assert (refused.outcome, "m7 is revoked" in refused.reason) == ("rejected", True)
 
 
+def test_a_newcomer_that_has_said_nothing_makes_no_state_new_and_no_quorum(world: World) -> None:
+    """It is given time until it counts as silent, which is not the same as an answer."""
+    leader = world.leader()
+    first, second = [voter for voter in world.voters if voter != leader.me]
+    world.remove(first)
+    world.insist(AddVoter("v3", ""))
+    world.crash(second)
+    age = leader.node.state_age() or 0.0
+    for _ in range(200):
+        world.step()
+    assert leader.node.state_age() >= age + 1.9, "nobody has answered it for two seconds"
+    assert not leader.node._would_have_quorum(leader.node._configuration)
+
+
 def recover(world: World, voter: SimulatedVoter) -> Answered:
     answer = ask_to_recover(voter)
     world.run_until(lambda: bool(answer.outcome))

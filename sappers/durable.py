@@ -27,14 +27,14 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
-def rename_durably(path: Path, new: Path) -> None:
-    """Rename a file within its folder; after a crash it has one of the two names.
+def remove_durably(path: Path) -> None:
+    """Remove a file, if it is there, so that it does not come back by a crash.
 
     Raises:
-        OSError: There is no such file.
+        OSError: The folder is not writable.
     """
-    path.rename(new)
-    sync_folder(new.parent)
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.config import StateFolder
-from sappers.durable import rename_durably, write_durably
+from sappers.durable import remove_durably, write_durably
 from sappers.errors import IdentityError, LogDamaged
 from sappers.model.view import Genesis
 
@@ -54,10 +54,20 @@ def save_genesis(path: Path, genesis: Genesis, member_id: str) -> None:
     write_durably(path, msgspec.json.encode(genesis))
 
 
-def leave_genesis(folder: StateFolder) -> None:
-    """Start no raft process any more; it stays known that this member has had a vote."""
-    if folder.genesis.exists():
-        rename_durably(folder.genesis, folder.former_genesis)
+def leave_genesis(folder: StateFolder, *, index: int, term: int) -> None:
+    """Start no raft process any more; it stays known that this member has had a vote.
+
+    Args:
+        folder: STATE_DIR.
+        index: Of a committed electorate in which this member has no vote.
+        term: It may have voted in all terms up to this one.
+    """
+    genesis = load_genesis(folder.genesis)
+    if genesis is None:
+        return
+    former = msgspec.structs.replace(genesis, index=index, term=max(genesis.term, term))
+    write_durably(folder.former_genesis, msgspec.json.encode(former))
+    remove_durably(folder.genesis)
 
 
 def check_raft_folder(folder: StateFolder) -> None:

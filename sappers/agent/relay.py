@@ -127,6 +127,7 @@ class Follower:
         if not is_silent and not self._has_hint:
             return
         self._has_hint = False
+        committed = 0
         for voter in self.voters():
             health = await self._health_of(voter)
             if health is None:
@@ -136,12 +137,15 @@ class Follower:
             if health.leader_id is not None and health.leader_id not in self._state().revoked:
                 await following.heard(health.commit_index, health.term, health.leader_id)
                 return
+            committed = max(committed, health.commit_index)
         if self._following is not following:
             return
         told = following.status()
-        if is_silent and told.leader_id is not None and heard_at == self._heard_at:
-            # The leader is silent, and no voter that answers knows of one.
-            await following.heard(told.commit_index, told.term, None)
+        has_news = told.leader_id is not None or committed > told.commit_index
+        if is_silent and has_news and heard_at == self._heard_at:
+            # The leader is silent, and no voter that answers knows of one. What is committed stays
+            # so: perhaps that this member votes, and nobody leads because it does not yet.
+            await following.heard(max(committed, told.commit_index), told.term, None)
 
     async def fetch_snapshot(self) -> bytes:
         """The newest snapshot that a voter which answers, and is ahead of this member, has on disk.

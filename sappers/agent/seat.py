@@ -8,6 +8,8 @@ Invariants:
   that lost its vote starts none until it gets another one, and founds nothing.
 - A voter's word that this member has no vote only makes it stop: what it voted with is deleted once
   the committed state says the same. While that does not, it votes again after a while.
+- Once that is deleted, it is known on disk until when this member had a vote and in which terms: a
+  vote that it was given before is not used again, and none is given twice.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from sappers.agent.genesis import (
@@ -36,7 +39,8 @@ from sappers.ports import FollowingLog, ReplicatedLog
 
 LOOK_SECONDS = 0.05
 RETRY_SECONDS = 2.0
-# So long a voter that was told that it has no vote waits for the committed state to say so, too.
+# So long a voter that was told that it has no vote waits for the committed state to say so, too;
+# and a member that has a new vote for a leader: perhaps there is none because this vote lacks.
 DOUBT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
@@ -52,6 +56,23 @@ class TellVote(Protocol):
 
     async def __call__(self, *, votes: bool, damaged: bool = False) -> None:
         """Do so."""
+
+
+class _Loss(msgspec.Struct, frozen=True):
+    """How this member lost its vote last.
+
+    Attributes:
+        index: Of the newest electorate that it knew then.
+        term: It may have voted in all terms up to this one.
+    """
+
+    cluster_id: str = ""
+    index: int = -1
+    term: int = 0
+
+    def covers(self, state: ClusterState) -> bool:
+        """Whether the vote that a state gives is no newer than the one that was lost."""
+        return state.cluster_id == self.cluster_id and state.electorate_index <= self.index
 
 
 class Seat:
@@ -91,7 +112,8 @@ class Seat:
         self._change: asyncio.Task[None] | None = None
         self._joining: ReplicatedLog | None = None
         self._trouble = ""
-        self._lost_with = -1  # index of the electorate that was known when the vote was lost
+        self._loss = _Loss()
+        self._led_at = 0.0  # when a leader was known last
         self._told_at: float | None = None  # when a loss was told that is not confirmed yet
 
     @property
@@ -108,9 +130,12 @@ class Seat:
         """Take the seat that this member had; only follow where what it voted with is damaged.
 
         Raises:
-            LogDamaged: The genesis cannot be read; nothing runs then.
+            LogDamaged: The genesis, or a former one, cannot be read; nothing runs then.
         """
+        self._led_at = asyncio.get_running_loop().time()
         genesis = load_genesis(self._folder.genesis)
+        if (former := load_genesis(self._folder.former_genesis)) is not None:
+            self._loss = _Loss(former.cluster_id, former.index, former.term)
         if genesis is not None:
             try:
                 await self._vote(genesis)
@@ -162,32 +187,53 @@ class Seat:
             if status.is_removed:
                 self._change = asyncio.create_task(self._lose_vote(), name="losing the vote")
             return
+        lost = state.electorate and self._me_id not in state.electorate and _is_current(status)
         if self._trouble:
-            if state.electorate and self._me_id not in state.electorate and _is_current(status):
-                self._change = asyncio.create_task(self._begin_again(), name="beginning again")
-            return
-        # Whoever was told that it lost its vote may not have seen yet in its own state that it did.
-        news = state.electorate_index > self._lost_with
-        gains = self._me_id in state.electorate and news and _is_current(status)
-        if gains or self._is_doubtful(status, state):
+            if lost:
+                self._change = asyncio.create_task(self._begin_again(state), name="beginning again")
+        elif lost and self._told_at is not None:
+            self._change = asyncio.create_task(self._confirm_loss(state), name="losing the vote")
+        elif self._gains(status, state) or self._is_doubtful():
             self._change = asyncio.create_task(self._gain_vote(state), name="gaining a vote")
 
-    def _is_doubtful(self, status: RaftStatus, state: ClusterState) -> bool:
-        """Whether a loss was told that the committed state does not know of, even after a while."""
+    def _gains(self, status: RaftStatus, state: ClusterState) -> bool:
+        """Whether the committed state gives this member a vote that it does not use yet.
+
+        Whoever was told that it lost its vote may not have seen yet in its own state that it did.
+        """
+        now = asyncio.get_running_loop().time()
+        if status.leader_id is not None:
+            self._led_at = now
+        may_be_lacking = now - self._led_at >= DOUBT_SECONDS
+        return (
+            self._me_id in state.electorate
+            and not self._loss.covers(state)
+            and (_is_current(status) or (may_be_lacking and _is_as_far_as_heard(status)))
+        )
+
+    def _is_doubtful(self) -> bool:
+        """Whether a loss was told that the committed state does not know of, even after a while.
+
+        Without a leader nobody can confirm it: it may be that all voters were told so falsely.
+        """
         if self._told_at is None:
             return False
-        if _is_current(status) and state.electorate and self._me_id not in state.electorate:
-            self._told_at = None
-            self._forget_votes()
-            log.info("the loss of the vote is committed", index=state.electorate_index)
-            return False
-        # Without a leader nobody can confirm it: it may be that all voters were told so falsely.
         return asyncio.get_running_loop().time() - self._told_at >= DOUBT_SECONDS
 
-    async def _begin_again(self) -> None:
+    async def _confirm_loss(self, state: ClusterState) -> None:
+        try:
+            self._forget_votes(state)
+        except OSError as error:
+            log.error("cannot forget what it voted with", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            self._told_at = None
+            log.info("the loss of the vote is committed", index=state.electorate_index)
+
+    async def _begin_again(self, state: ClusterState) -> None:
         """Once the others count without this member: until then, what is damaged has voted."""
         try:
-            self._put_away()
+            self._put_away(state)
         except OSError as error:
             log.error("cannot put damaged files away", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
@@ -196,11 +242,11 @@ class Seat:
         log.info("damaged files put away", folder=str(self._folder.damaged_raft))
         await self._tell(votes=False)
 
-    def _put_away(self) -> None:
+    def _put_away(self, state: ClusterState) -> None:
         """Keep what is damaged for whoever wants to know why."""
         shutil.rmtree(self._folder.damaged_raft, ignore_errors=True)
         shutil.copytree(self._folder.raft, self._folder.damaged_raft)
-        self._forget_votes()
+        self._forget_votes(state)
 
     async def _vote(self, genesis: Genesis) -> None:
         check_raft_folder(self._folder)
@@ -223,8 +269,10 @@ class Seat:
     async def _join(self, state: ClusterState) -> None:
         record = load_genesis(self._folder.genesis)
         if record is None:
-            self._forget_votes()  # what an interrupted loss has left
+            self._forget_votes(state)  # what an interrupted loss has left
             record = self._joiners_record(state)
+            if record.cluster_id == self._loss.cluster_id:
+                record = msgspec.structs.replace(record, term=max(record.term, self._loss.term))
             save_genesis(self._folder.genesis, record, self._me_id)
         voter = self._joining = self._open_voter_log(record)
         await voter.start()
@@ -234,7 +282,7 @@ class Seat:
         while voter.state().index < before.state().index:
             if voter.status().is_removed:
                 await self._end_joining()
-                self._note_loss(before.state())
+                self._note_loss(before.state(), voter.status())
                 return
             await asyncio.sleep(LOOK_SECONDS)
         self._joining = self._told_at = None
@@ -252,7 +300,7 @@ class Seat:
     async def _lose_vote(self) -> None:
         before = self._log
         assert before is not None, "attend looks at it"
-        self._note_loss(before.state())
+        self._note_loss(before.state(), before.status())
         following = self._open_following_log(self._follower)
         await following.start()
         await following.begin_at(before.state())
@@ -262,16 +310,16 @@ class Seat:
         await self._tell(votes=False)
         log.info("voting no more; following", index=following.state().index)
 
-    def _note_loss(self, state: ClusterState) -> None:
-        self._lost_with = state.electorate_index
+    def _note_loss(self, state: ClusterState, status: RaftStatus) -> None:
+        self._loss = _Loss(state.cluster_id, state.electorate_index, status.term)
         self._told_at = asyncio.get_running_loop().time()
 
-    def _forget_votes(self) -> None:
+    def _forget_votes(self, state: ClusterState) -> None:
         """What it voted for is of use to nobody: it votes again in later terms only.
 
         The genesis goes first: without it, whatever else is left is not looked at.
         """
-        leave_genesis(self._folder)
+        leave_genesis(self._folder, index=state.electorate_index, term=self._loss.term)
         self._folder.raft_started.unlink(missing_ok=True)
         for path in list(self._folder.raft.iterdir()):
             path.unlink(missing_ok=True)
@@ -289,4 +337,8 @@ class Seat:
 
 
 def _is_current(status: RaftStatus) -> bool:
-    return status.leader_id is not None and status.applied_index >= status.commit_index
+    return status.leader_id is not None and _is_as_far_as_heard(status)
+
+
+def _is_as_far_as_heard(status: RaftStatus) -> bool:
+    return status.applied_index >= status.commit_index

@@ -65,6 +65,7 @@ class FollowerLog:
         self._heard_index = 0
         self._term = 0
         self._leader_id: str | None = None
+        self._revoked = 0  # how many were, at the last look
         self._told_at = (0.0, 0)  # when a voter with a leader said last how far the cluster is
         self._state_as_of: float | None = None
         self._news = News()
@@ -183,10 +184,12 @@ class FollowerLog:
 
     def _changed(self) -> None:
         state = self._replica.state
-        if self._leader_id in state.revoked:
-            _log.warning("forgot a leader that is revoked", leader=self._leader_id)
+        if len(state.revoked) > self._revoked:
+            # Whoever it is may have told of any leader, term and index. The next word comes soon.
+            _log.warning("forgot what was heard: a member is revoked", leader=self._leader_id)
             self._leader_id = None
             self._term, self._heard_index = state.term, state.index
+        self._revoked = len(state.revoked)
         self._news.tell()
 
     async def _catch_up(self) -> None:

@@ -92,7 +92,7 @@ def deterministic(
             (event_record.EventRecord, "run", _idle),
             (agent, "boot_clock", monotonic),
             (genesis, "write_durably", lambda path, content: path.disk.replace(path, content)),
-            (genesis, "rename_durably", lambda path, new: path.disk.rename(path, new)),
+            (genesis, "remove_durably", lambda path: path.disk.remove(path)),
         ):
             patched.enter_context(patch.object(module, name, value))
         logging.disable(logging.CRITICAL)

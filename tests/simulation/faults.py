@@ -19,6 +19,7 @@ from tests.simulation.network import Network, Weather
 from tests.simulation.watch import Watch
 
 FEWEST_HOSTS = 3
+_NEWCOMER_LOOKS = 300  # each a hundredth of a second
 
 
 class Faults:
@@ -70,7 +71,6 @@ class Faults:
                 host.boot()
         if self._drained is not None:
             self._loop.create_task(self._use_again(self._drained))
-            return  # its vote is on its way to another: till then three of four are the quorum
         if any(host.is_failed for host in self._hosts):
             return  # a second one that is gone may be the quorum
         if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
@@ -285,6 +285,27 @@ class Faults:
         if host.is_stopped:
             self._note(f"{host.name} is started again")
             host.boot()
+        await self._use_again(host)
+        self._drained = None
+
+    async def _newcomer(self) -> None:
+        """Just as a voter is added another one loses its power; whose place it takes is drained."""
+        before = self._watch.newest().electorate
+        host = self._victim()
+        if self._drained is not None or host.name not in before:
+            return
+        self._drained = host
+        self._note(f"{host.name} is drained, and another is to vote")
+        await self._operator.submit(CordonMember(host.name, drain=True))
+        for _ in range(_NEWCOMER_LOOKS):
+            await asyncio.sleep(0.01)
+            if len(self._watch.newest().electorate) > len(before):
+                dies = self._chance.choice([one for one in self._hosts if one.name in before])
+                self._end(dies, 0)
+                await self._for_a_while(0.2, 8.0)
+                if not dies.is_up:
+                    dies.boot()
+                break
         await self._use_again(host)
         self._drained = None
 

@@ -142,7 +142,7 @@ class World:
         """Whoever is off now; it comes back later, and is a member again."""
 
         def are_forgotten() -> bool:
-            state = self.watch.states[max(self.watch.states)]
+            state = self.watch.newest()
             gone = [state.members.get(host.name) for host in self.hosts if not host.is_up]
             return not any(one and not why_kept(state, one) for one in gone)
 
@@ -151,7 +151,7 @@ class World:
 
     def _start_what_healers_gave_up(self) -> None:
         """Of a host that could not be reached a person is told; the others are the healers'."""
-        state = self.watch.states[max(self.watch.states)]
+        state = self.watch.newest()
         for host in self.hosts:
             over = [one.status for one in state.repairs.values() if one.member_id == host.name]
             if host.is_failed and over and all(one.is_terminal for one in over):
@@ -207,7 +207,7 @@ class World:
     def _why_not(self) -> str:
         if not self.watch.states:
             return "nothing is committed"
-        return why_not_whole(self.watch.states[max(self.watch.states)], self.hosts)
+        return why_not_whole(self.watch.newest(), self.hosts)
 
     def _check_the_end(self) -> None:
         if self.watch.violations:

@@ -66,6 +66,10 @@ class Watch:
             self._note_request(entry, state)
         self._compare(who, state)
 
+    def newest(self) -> ClusterState:
+        """The state at the highest index that was applied anywhere."""
+        return self.states[max(self.states)]
+
     def _note_request(self, entry: Entry, state: ClusterState) -> None:
         """A request that was applied before must change nothing."""
         try:

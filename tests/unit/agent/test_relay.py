@@ -162,7 +162,7 @@ async def test_the_newest_snapshot_is_fetched_and_an_older_one_where_that_voter_
     assert await follower.fetch_snapshot() == peers.answers["m1"]
 
 
-async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:
+async def test_a_leader_that_no_voter_knows_is_forgotten_and_what_is_committed_is_not() -> None:
     log = FakeLog(ClusterState(), RaftRole.NONE)
     follower = Follower(
         "m9",
@@ -176,7 +176,7 @@ async def test_a_leader_that_no_voter_knows_any_more_is_forgotten() -> None:
     assert log.heard_of == [(5, 3, "m1")]
     follower._heard_at = float("-inf")
     await follower.ask_voters()
-    assert log.heard_of[1:] == [(0, 3, None)]
+    assert log.heard_of[1:] == [(9, 3, None)]
 
 
 @pytest.mark.parametrize("leader_id", ["m2", None])

@@ -31,6 +31,8 @@ class Log:
         self.fails = False
         self.runs = False
         self.leader_id: str | None = "m2"
+        self.term = 1
+        self.commit_index = 0
 
     async def start(self) -> None:
         if self.fails:
@@ -45,7 +47,14 @@ class Log:
 
     def status(self) -> RaftStatus:
         role = RaftRole.FOLLOWER if self.votes else RaftRole.NONE
-        return RaftStatus(role, 1, self.leader_id, 0, self.current.index, is_removed=self.removed)
+        return RaftStatus(
+            role,
+            self.term,
+            self.leader_id,
+            self.commit_index,
+            self.current.index,
+            is_removed=self.removed,
+        )
 
     async def changes(self) -> AsyncIterator[None]:
         await asyncio.Event().wait()
@@ -173,7 +182,7 @@ async def test_one_that_lost_its_vote_follows_from_where_it_stood(world: World) 
     assert world.follower.following is following
     assert (world.folder.raft / "journal").exists(), "one voter's word deletes nothing"
     following.current = world.elect("m1", "m2")
-    world.seat.attend()
+    await world.until(following)
     assert load_genesis(world.folder.genesis) is None
     assert world.folder.former_genesis.exists()
     assert list(world.folder.raft.iterdir()) == []
@@ -195,11 +204,63 @@ async def test_after_a_restart_it_sits_where_it_sat(world: World) -> None:
     world.seat.attend()
     await world.seat._change
     world.seat.log.current = world.elect("m1", "m2")
-    world.seat.attend()
+    await world.until(world.seat.log)
     await world.seat.stop()
     world.seat = world.new_seat()
     await world.seat.start()
     assert not world.seat.log.votes
+
+
+async def test_a_copy_of_the_state_from_before_the_loss_gives_no_vote_back(world: World) -> None:
+    """What it voted since is deleted: it could vote in the same terms again."""
+    voter = await world.gain()
+    voter.term = 7
+    voter.removed = True
+    old = world.committed
+    world.seat.attend()
+    await world.seat._change
+    world.seat.log.current = world.elect("m1", "m2")
+    await world.until(world.seat.log)
+    await world.seat.stop()
+    world.seat = world.new_seat()
+    await world.seat.start()
+    following = world.seat.log
+    following.current = old
+    world.seat.attend()
+    assert world.is_seated(), "by this state it votes, and a voter that lags names a leader"
+    await world.gain()
+    assert load_genesis(world.folder.genesis).term == 7, "it votes in later terms alone"
+
+
+async def test_the_vote_of_another_cluster_is_another(world: World) -> None:
+    await world.gain()
+    genesis = load_genesis(world.folder.genesis)
+    former = msgspec.structs.replace(genesis, cluster_id="c0", index=10**6, term=10**6)
+    world.folder.former_genesis.write_bytes(msgspec.json.encode(former))
+    await world.seat.stop()
+    world.folder.genesis.unlink()
+    world.seat = world.new_seat()
+    await world.seat.start()
+    await world.gain()
+    assert load_genesis(world.folder.genesis).term == genesis.term
+
+
+async def test_a_vote_that_the_quorum_may_lack_waits_for_no_leader(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would lead waits for this vote."""
+    following = world.seat.log
+    following.leader_id = None
+    following.current = world.elect("m1", "m2", "m4")
+    world.seat.attend()
+    assert world.is_seated(), "there may be one that was not heard yet"
+    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    following.commit_index = following.current.index + 1
+    world.seat.attend()
+    assert world.is_seated(), "what is committed next may take the vote away again"
+    following.commit_index = following.current.index
+    world.seat.attend()
+    await eventually(lambda: world.opened[-1].votes and world.opened[-1].runs)
 
 
 async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_removed(
@@ -259,7 +320,7 @@ async def test_a_vote_that_is_taken_away_before_it_was_used_ends_the_attempt(wor
     following.current = world.elect("m1", "m2")
     world.opened[-1].removed = True
     await world.seat._change
-    world.seat.attend()
+    await world.until(following)
     assert world.seat.log is following
     assert load_genesis(world.folder.genesis) is None
     assert world.says_it_votes == []

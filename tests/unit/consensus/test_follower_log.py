@@ -186,14 +186,16 @@ async def test_an_old_leaders_heartbeat_names_no_leader_and_no_term(tmp_path: Pa
     await log.stop()
 
 
-async def test_a_leader_that_is_revoked_is_forgotten_with_all_that_it_claimed(
-    tmp_path: Path,
+@pytest.mark.parametrize("named", ["b", "c", None])
+async def test_what_a_member_claimed_is_forgotten_once_it_is_revoked(
+    tmp_path: Path, named: str | None
 ) -> None:
+    """It may have named another leader than itself, or none."""
     cluster = Cluster(5)
     log = await following(cluster, tmp_path)
     for one in cluster.entries:
         await log.feed(one)
-    await log.heard(2**60, 2**60, "b")
+    await log.heard(2**60, 2**60, named)
     state = log.state()
     later = msgspec.structs.replace(
         state, index=state.index + 1, revoked=state.revoked.set("b", 1.0)

@@ -238,10 +238,15 @@ class PlayLoader:
         nodes: list[Node] = []
         for dependency in loaded.dependencies:
             nodes.extend(self._role_entry(dependency, dependency_place(dependency, place), below))
-        handlers = load_nodes(loaded.handlers, place, below, self, handlers=True)
+        # Files are also looked for beside the task file, as in Ansible.
+        within = {
+            kind: replace(below, folders=_with_folder(below.folders, role.folder / kind))
+            for kind in ("tasks", "handlers")
+        }
+        handlers = load_nodes(loaded.handlers, place, within["handlers"], self, handlers=True)
         self.handlers.extend(only_tasks(handlers))
         nodes.extend(load_nodes(loaded.checks, place, below, self))
-        nodes.extend(load_nodes(loaded.tasks, place, below, self))
+        nodes.extend(load_nodes(loaded.tasks, place, within["tasks"], self))
         return tuple(nodes)
 
     def _roles(self, item: Mapping, inherited: Inherited) -> tuple[Node, ...]:

@@ -25,7 +25,8 @@ from sappers.api.catching_up import state_at_least
 from sappers.api.openapi import openapi_document
 from sappers.api.problems import problem_of
 from sappers.api.progress import INDEX_HEADER
-from sappers.api.routes import JSON, MSGPACK, ROUTES, Route
+from sappers.api.route import JSON, MSGPACK, Route
+from sappers.api.routes import ROUTES
 from sappers.api.wire import Problem, RequestId, Written
 from sappers.errors import ApiError, MemberBusy
 from sappers.model.limits import Index

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from sappers.api.https_calls import NO_ANSWER, HttpsCalls, NotConnected, Peer, reason_of
 from sappers.api.problems import error_in
 from sappers.errors import ApiError, MemberUnreachable
-from sappers.model.image import CHUNK_BYTES
+from sappers.model.image import FRAME_BYTES_MAX
 from sappers.model.member import Member
 from sappers.security.tls import Identity
 
-# Content that does not compress becomes a little longer than it was.
-FRAME_BYTES_MAX = CHUNK_BYTES + 64 * 1024
 STALL_SECONDS = 30.0
 
 

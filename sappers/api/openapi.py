@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from sappers.api.routes import JSON, Route
+from sappers.api.route import JSON, Route
 from sappers.api.wire import Problem
 
 _ANY_CALL_MAY = (400, 403, 500)

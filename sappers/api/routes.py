@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
-
-import msgspec
+from collections.abc import Mapping
+from typing import Any
 
 from sappers.api import backups, images, raft, reads, writes
-from sappers.api.call import Call
+from sappers.api.route import (
+    AGENTS,
+    BYTES,
+    MSGPACK,
+    OPERATORS,
+    TEXT,
+    Answer,
+    Route,
+)
 from sappers.api.state_document import StateDocument
 from sappers.api.wire import (
     AllocationPath,
@@ -50,58 +56,15 @@ from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import Entry, Proposal
 from sappers.model.event import EventCheck, Story
 from sappers.model.gossip_keys import GossipKeys
-from sappers.model.image import CHUNK_BYTES, SignedManifest
+from sappers.model.image import FRAME_BYTES_MAX, SignedManifest
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import Applied, QuorumHeard
 
-Answer = Callable[[Call], Awaitable[Any]]
-Role = Literal["agent", "operator"]
-EVERYONE: frozenset[Role] = frozenset({"agent", "operator"})
-AGENTS: frozenset[Role] = frozenset({"agent"})
-OPERATORS: frozenset[Role] = frozenset({"operator"})
-
-BODY_BYTES_MAX = 1024 * 1024
-# What does not compress becomes a little longer than it was.
-CHUNK_BODY_BYTES_MAX = CHUNK_BYTES + 64 * 1024
 # In base64 one of 16 GiB has 1.5 MB.
 MANIFEST_BODY_BYTES_MAX = 4 * 1024 * 1024
 
-JSON = "application/json"
-MSGPACK = "application/msgpack"
-BYTES = "application/octet-stream"
-TEXT = "text/plain; charset=utf-8"
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One call.
-
-    Attributes:
-        path: With `{names}`, which are the fields of `path_type`.
-        answer: Does it; what it returns is encoded as `media`, a Response goes out as it is.
-        response: Type of the answer, or None for bytes and text.
-        media: Media type of the answer.
-        body: Type of the request's body, or None for none; `bytes` as it comes.
-        body_bytes_max: A longer one is refused.
-        body_media: Media type of the request's body.
-        errors: Statuses it may answer beside those that any call may.
-        of_state: It answers from the replicated state, so the caller may say how new that must be
-            (`Sappers-Index`); else with this member's own word.
-    """
-
-    method: str
-    path: str
-    summary: str
-    answer: Answer
-    response: Any = None
-    media: str = JSON
-    path_type: type = NoInput
-    query: type = NoInput
-    body: Any = None
-    body_bytes_max: int = BODY_BYTES_MAX
-    body_media: str = JSON
-    roles: frozenset[Role] = EVERYONE
-    errors: tuple[int, ...] = ()
-    of_state: bool = False
+# Statuses: the cluster cannot commit; it is not known whether it did.
+NO_QUORUM = (503, 504)
 
 
 def _get(path: str, summary: str, answer: Answer, **more: Any) -> Route:
@@ -116,13 +79,28 @@ def _write(method: str, path: str, summary: str, answer: Answer, **more: Any) ->
     return Route(method=method, path=path, summary=summary, answer=answer, **more)
 
 
+def _commit(
+    method: str,
+    path: str,
+    summary: str,
+    answer: Answer,
+    *,
+    response: Any = Written,
+    errors: tuple[int, ...] = (),
+    **more: Any,
+) -> Route:
+    """A call that answers once the log has it, and so not without a quorum."""
+    errors = (*errors, *NO_QUORUM)
+    return _write(method, path, summary, answer, response=response, errors=errors, **more)
+
+
+_STATE: Mapping[str, Any] = {"query": StateQuery, "errors": NO_QUORUM}
 _ALLOCATION: Mapping[str, Any] = {"path_type": AllocationPath, "query": LogQuery, "media": TEXT}
-_STATE: Mapping[str, Any] = {"query": StateQuery, "errors": (503, 504)}
+_WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath}
 _IMAGE: Mapping[str, Any] = {"path_type": ImagePath}
 _CHUNK: Mapping[str, Any] = {"path_type": ChunkPath}
-_KEY: Mapping[str, Any] = {"path_type": ImageKeyPath, "response": Written, "roles": OPERATORS}
-_MEMBER: Mapping[str, Any] = {"path_type": MemberPath, "response": Written, "roles": OPERATORS}
-_WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath, "response": Written}
+_KEY: Mapping[str, Any] = {"path_type": ImageKeyPath, "roles": OPERATORS}
+_MEMBER: Mapping[str, Any] = {"path_type": MemberPath, "roles": OPERATORS}
 
 ROUTES: tuple[Route, ...] = (
     _get("/v1/health", "Whether this member's agent lives", reads.health, response=MemberHealth),
@@ -157,22 +135,22 @@ ROUTES: tuple[Route, ...] = (
         errors=(404,),
     ),
     _get_state("/v1/workloads", "What should run", reads.workloads, response=Workloads, **_STATE),
-    _write(
+    _commit(
         "PUT",
         "/v1/workloads/{name}",
         "Run this, or change it",
         writes.put_workload,
         **_WORKLOAD,
         body=WantedWorkload,
-        errors=(409, 503, 504),
+        errors=(409,),
     ),
-    _write(
+    _commit(
         "DELETE",
         "/v1/workloads/{name}",
         "Run it no more",
         writes.delete_workload,
         **_WORKLOAD,
-        errors=(404, 409, 503, 504),
+        errors=(404, 409),
     ),
     _get_state(
         "/v1/allocations", "What runs where", reads.allocations, response=Allocations, **_STATE
@@ -192,7 +170,7 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=(404,),
     ),
-    _write(
+    _commit(
         "POST",
         "/v1/proposals",
         "Commit a proposal; only the leader can",
@@ -201,7 +179,6 @@ ROUTES: tuple[Route, ...] = (
         body=Proposal,
         body_media=MSGPACK,
         roles=AGENTS,
-        errors=(503, 504),
     ),
     _get(
         "/v1/log",
@@ -226,7 +203,7 @@ ROUTES: tuple[Route, ...] = (
         "Write this member's state to disk and compact its log",
         writes.take_snapshot,
         response=SnapshotTaken,
-        errors=(503, 504),
+        errors=NO_QUORUM,
     ),
     _write(
         "PUT",
@@ -270,18 +247,17 @@ ROUTES: tuple[Route, ...] = (
         response=TakenState,
         media=MSGPACK,
         roles=OPERATORS,
-        errors=(409, 503, 504),
+        errors=(409, *NO_QUORUM),
     ),
-    _write(
+    _commit(
         "PUT",
         "/v1/restore/{digest}",
         "One piece of a backup's state; the last one makes the cluster what it says",
         backups.restore,
         path_type=RestorePath,
-        response=Written,
         body=WantedRestore,
         roles=OPERATORS,
-        errors=(409, 413, 503, 504),
+        errors=(409, 413),
     ),
     _get_state("/v1/images", "The cluster's images", images.images, response=Images),
     _get(
@@ -292,27 +268,25 @@ ROUTES: tuple[Route, ...] = (
         response=SignedManifest,
         errors=(404,),
     ),
-    _write(
+    _commit(
         "PUT",
         "/v1/images/{digest}",
         "Keep an image on every member; it must be signed by a trusted key",
         images.put_image,
         **_IMAGE,
-        response=Written,
         body=SignedManifest,
         body_bytes_max=MANIFEST_BODY_BYTES_MAX,
         roles=OPERATORS,
-        errors=(409, 413, 503, 504),
+        errors=(409, 413),
     ),
-    _write(
+    _commit(
         "DELETE",
         "/v1/images/{digest}",
         "Keep it no more",
         images.delete_image,
         **_IMAGE,
-        response=Written,
         roles=OPERATORS,
-        errors=(404, 409, 503, 504),
+        errors=(404, 409),
     ),
     _get(
         "/v1/images/{digest}/chunks",
@@ -349,28 +323,28 @@ ROUTES: tuple[Route, ...] = (
         **_CHUNK,
         response=NoInput,
         body=bytes,
-        body_bytes_max=CHUNK_BODY_BYTES_MAX,
+        body_bytes_max=FRAME_BYTES_MAX,
         body_media=BYTES,
         roles=OPERATORS,
         errors=(413, 507),
     ),
     _get_state("/v1/image-keys", "Whose images may run", images.image_keys, response=ImageKeys),
-    _write(
+    _commit(
         "PUT",
         "/v1/image-keys/{key}",
         "Run what this key signed",
         images.put_image_key,
         **_KEY,
         body=WantedImageKey,
-        errors=(409, 503, 504),
+        errors=(409,),
     ),
-    _write(
+    _commit(
         "DELETE",
         "/v1/image-keys/{key}",
         "Run no more what this key alone signed; the last key stays",
         images.delete_image_key,
         **_KEY,
-        errors=(404, 409, 503, 504),
+        errors=(404, 409),
     ),
     _get_state(
         "/v1/repair-key",
@@ -378,48 +352,47 @@ ROUTES: tuple[Route, ...] = (
         reads.repair_access,
         response=RepairAccess,
     ),
-    _write(
+    _commit(
         "PUT",
         "/v1/repair-key",
         "Let healers log in with certificates of this key",
         writes.put_repair_key,
-        response=Written,
         body=WantedRepairKey,
         roles=OPERATORS,
-        errors=(409, 503, 504),
+        errors=(409,),
     ),
-    _write(
+    _commit(
         "PUT",
         "/v1/members/{id}/cordon",
         "Place nothing new on a member, and move its vote; drain: move off all that is there",
         writes.put_cordon,
         **_MEMBER,
         body=WantedCordon,
-        errors=(404, 503, 504),
+        errors=(404,),
     ),
-    _write(
+    _commit(
         "DELETE",
         "/v1/members/{id}/cordon",
         "Use a member again",
         writes.delete_cordon,
         **_MEMBER,
-        errors=(404, 503, 504),
+        errors=(404,),
     ),
-    _write(
+    _commit(
         "PUT",
         "/v1/members/{id}/revocation",
         "Refuse a member's certificate for good, and drain it",
         writes.revoke,
         **_MEMBER,
-        errors=(404, 503, 504),
+        errors=(404,),
     ),
-    _write(
+    _commit(
         "DELETE",
         "/v1/members/{id}",
         "Forget a member that is dead or left, and has nothing left",
         writes.forget_member,
         **_MEMBER,
-        errors=(404, 409, 503, 504),
+        errors=(404, 409),
     ),
     _get(
         "/v1/quorum",
@@ -427,24 +400,24 @@ ROUTES: tuple[Route, ...] = (
         reads.quorum,
         response=QuorumHeard,
         roles=AGENTS,
-        errors=(503, 504),
+        errors=NO_QUORUM,
     ),
     _get("/v1/raft", "This member's own word of its log", raft.report, response=RaftReport),
-    _write(
+    _commit(
         "PUT",
         "/v1/raft/voters/{id}",
         "Give a member a vote; the leader alone can",
         raft.put_voter,
         **_MEMBER,
-        errors=(404, 503, 504),
+        errors=(404,),
     ),
-    _write(
+    _commit(
         "DELETE",
         "/v1/raft/voters/{id}",
         "Take a member's vote, not the leader's own; the leader alone can",
         raft.delete_voter,
         **_MEMBER,
-        errors=(404, 503, 504),
+        errors=(404,),
     ),
     _write(
         "PUT",
@@ -454,17 +427,16 @@ ROUTES: tuple[Route, ...] = (
         response=NoInput,
         body=WantedLeader,
         roles=OPERATORS,
-        errors=(503, 504),
+        errors=NO_QUORUM,
     ),
-    _write(
+    _commit(
         "POST",
         "/v1/raft/recovery",
         "Go on as the only voter: the others are gone for good",
         raft.recover,
-        response=Written,
         body=WantedRecovery,
         roles=OPERATORS,
-        errors=(409, 503, 504),
+        errors=(409,),
     ),
     _get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
 )

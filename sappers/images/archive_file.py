@@ -21,11 +21,11 @@ import msgspec
 from sappers.durable import sync_folder
 from sappers.errors import ImageError, ImageIncomplete
 from sappers.images.blobs import in_order
-from sappers.images.chunks import FRAME_BYTES_MAX, digest_of
+from sappers.images.chunks import digest_of
 from sappers.images.files import check_place, refusing
 from sappers.images.manifests import SIGNED_BYTES_MAX, decode_manifest, decode_signed
 from sappers.images.store import FolderImageStore
-from sappers.model.image import Manifest, SignedManifest
+from sappers.model.image import FRAME_BYTES_MAX, Manifest, SignedManifest
 from sappers.security.signing import signers
 
 Progress = Callable[[int, int], None]

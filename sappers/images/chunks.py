@@ -25,10 +25,7 @@ from sappers.images.files import (
     write_at,
     writing,
 )
-from sappers.model.image import CHUNK_BYTES
-
-FRAME_BYTES_MAX = CHUNK_BYTES + (CHUNK_BYTES >> 8) + 64
-"""No frame of a chunk is longer: zstd's own bound."""
+from sappers.model.image import CHUNK_BYTES, FRAME_BYTES_MAX
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{2}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 CHUNK_BYTES = 1 << 20
+FRAME_BYTES_MAX = CHUNK_BYTES + (CHUNK_BYTES >> 8) + 64
+"""No chunk travels in more, whatever its content: zstd's own bound."""
 
 
 class Blob(msgspec.Struct, frozen=True):

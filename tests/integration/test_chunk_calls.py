@@ -18,11 +18,12 @@ from starlette.routing import Route
 from sappers.agent.clock import SystemClock
 from sappers.agent.refusals import Refusals
 from sappers.api import client
-from sappers.api.chunk_calls import FRAME_BYTES_MAX, ChunkCalls, MemberChunks
+from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
 from sappers.api.server import PeerProtocol, _listen, _Server
 from sappers.errors import ApiError, MemberUnreachable
+from sappers.model.image import FRAME_BYTES_MAX
 from sappers.model.member import Ports
 from sappers.security.authority import create_authority
 from sappers.security.tls import server_context

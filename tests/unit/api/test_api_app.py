@@ -20,7 +20,8 @@ from sappers.api.metrics import metrics_text
 from sappers.api.openapi import openapi_document
 from sappers.api.problems import error_in, problem_of
 from sappers.api.reads import pick_events
-from sappers.api.routes import AGENTS, ROUTES
+from sappers.api.route import AGENTS
+from sappers.api.routes import ROUTES
 from sappers.api.wire import Problem
 from sappers.errors import ApiError, CommandRefused, ImageError, NoQuorum, OutcomeUnknown
 from sappers.model.allocation import AllocationStatus

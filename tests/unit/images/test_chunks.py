@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.errors import ImageError
-from sappers.images.chunks import FRAME_BYTES_MAX, ChunkFolder, digest_of, pack, unpack
-from sappers.model.image import CHUNK_BYTES
+from sappers.images.chunks import ChunkFolder, digest_of, pack, unpack
+from sappers.model.image import CHUNK_BYTES, FRAME_BYTES_MAX
 from tests.image_stores import damage, files
 
 TEXT = b"a guest boots from this; " * 1000

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import msgspec
 
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint
 from sappers.config import ControlHome, control_home
 from sappers.errors import ApiError
 from sappers.lab.lab import Lab

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from sappers.api.operator_client import REACHING_AT_ONCE, OperatorClient, Reached
+from sappers.api.operator_client import REACHING_AT_ONCE, OperatorClient
+from sappers.api.ways import Reached
 from sappers.api.wire import ImageKeys, Images, WantedImageKey, Warmed, Written
 from sappers.errors import ApiError
 from sappers.model.chunks_here import ChunksHere

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
-from functools import partial
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from sappers.api.https_calls import (
-    CONNECT_SECONDS,
-    NO_ANSWER,
-    Answer,
-    HttpsCalls,
-    Peer,
-    reason_of,
-)
+from sappers.api.https_calls import NO_ANSWER, Answer, HttpsCalls, reason_of
 from sappers.api.problems import error_in
 from sappers.api.progress import Progress
+from sappers.api.ways import Endpoint, OpenForward, Reached, Ways
 from sappers.api.wire import (
     Allocations,
     Events,
@@ -37,14 +27,14 @@ from sappers.api.wire import (
     Workloads,
     Written,
 )
-from sappers.errors import ApiError, MemberUnreachable, SappersError
+from sappers.errors import ApiError
 from sappers.model.backup import TakenState
 from sappers.model.commands import RestorePiece
 from sappers.model.event import EventCheck, EventFilter, Story
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import LogLevel
-from sappers.security.tls import AGENT_SERVER_NAME, Identity
+from sappers.security.tls import Identity
 
 CALL_SECONDS = 10.0
 # A voter waits for its raft process, which writes the whole state.
@@ -53,50 +43,11 @@ SNAPSHOT_SECONDS = 90.0
 EVENTS_SECONDS = 60.0
 REACHING_AT_ONCE = 32
 LATE = 504
-# A way that does not answer at once is not waited for; the next one is tried as well.
-NEXT_WAY_SECONDS = 0.25
 
 T = TypeVar("T")
 
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """Where a member may answer.
-
-    Attributes:
-        node_id: What its certificate must say, or None when not known.
-        name: What people call it.
-    """
-
-    name: str
-    address: str
-    port: int
-    node_id: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.address} port {self.port})"
-
-
-class Reached(msgspec.Struct, frozen=True):
-    """A member, and where it answered."""
-
-    endpoint: Endpoint
-    peer: Peer
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return self.endpoint.name
-
-
 Consistency = Literal["local", "linearizable"]
 """How new a reading is: as far as the member in use knows, or as new as the call."""
-
-Way = tuple[Endpoint, str, Callable[[], Peer]]
-"""Whose it is, what it is called in errors, and what finds where to dial."""
-
-OpenForward = Callable[[Endpoint], AbstractContextManager[tuple[str, int]]]
-"""Opens another way to a member's API, such as an SSH forward; yields the address and port to dial.
-Raises a SappersError when it cannot."""
 
 
 class OperatorClient:
@@ -124,13 +75,11 @@ class OperatorClient:
             progress: Shared with other clients: each reads what any of them wrote.
         """
         self._endpoints = tuple(endpoints)
-        self._open_forward = open_forward
         self._alone = alone
         self._progress = progress or Progress()
         self.identity = identity
-        self._forwards = ExitStack()
-        self._forwards_lock = threading.Lock()
         self._https = HttpsCalls(identity)
+        self._ways = Ways(self._https, open_forward)
         self._chosen: Reached | None = None
 
     def __enter__(self) -> Self:
@@ -147,8 +96,7 @@ class OperatorClient:
     def close(self) -> None:
         """Close connections and forwards."""
         self._https.close()
-        with self._forwards_lock:
-            self._forwards.close()
+        self._ways.close()
 
     def view(self) -> ClusterView:
         """The cluster at a glance. Raises as `call`."""
@@ -306,7 +254,7 @@ class OperatorClient:
         known = {(living.endpoint.address, living.endpoint.port): living}
 
         def reach(one: Endpoint) -> Reached | None:
-            return known.get((one.address, one.port)) or self._reach(one)
+            return known.get((one.address, one.port)) or self._ways.any_of((one,))
 
         with ThreadPoolExecutor(max_workers=min(len(endpoints), REACHING_AT_ONCE) or 1) as pool:
             return tuple(found for found in pool.map(reach, endpoints) if found)
@@ -349,12 +297,6 @@ class OperatorClient:
         self._progress.wrote(answer.headers)
         return answer
 
-    def _reach(self, endpoint: Endpoint) -> Reached | None:
-        try:
-            return self._first_answer(self._ways((endpoint,)))
-        except MemberUnreachable:
-            return None
-
     def _get(self, path: str, kind: type[T]) -> T:
         return _decoded(self.call("GET", path), kind)
 
@@ -364,80 +306,11 @@ class OperatorClient:
     def _living(self) -> Reached:
         """The member in use, or the first that answers now, directly or through a forward."""
         if self._chosen is None:
-            self._chosen = self._first_answer(self._ways(self._endpoints))
+            self._chosen = self._ways.first_of(self._endpoints)
         return self._chosen
 
     def _another_than(self, living: Reached) -> Reached | None:
-        others = [one for one in self._endpoints if one != living.endpoint]
-        try:
-            return self._first_answer(self._ways(others))
-        except MemberUnreachable:
-            return None
-
-    def _ways(self, endpoints: Sequence[Endpoint]) -> Iterable[Way]:
-        """Every way to these members, the direct ones first."""
-        for endpoint in endpoints:
-            yield endpoint, "", partial(_peer, endpoint, endpoint.address, endpoint.port)
-        if self._open_forward is not None:
-            for endpoint in endpoints:
-                yield endpoint, "over SSH: ", partial(self._forward, self._open_forward, endpoint)
-
-    def _forward(self, open_forward: OpenForward, endpoint: Endpoint) -> Peer:
-        forward = open_forward(endpoint)
-        address, port = forward.__enter__()
-        with self._forwards_lock:
-            self._forwards.push(forward)
-        return _peer(endpoint, address, port)
-
-    def _first_answer(self, ways: Iterable[Way]) -> Reached:
-        """Try one way after the other, without waiting for the slow; the first that answers.
-
-        Raises:
-            MemberUnreachable: None does; says why, for each member.
-        """
-        answers: queue.Queue[tuple[Endpoint, Peer | None, str]] = queue.Queue()
-        problems: dict[Endpoint, list[str]] = {}
-        waiting = 0
-
-        def ask(endpoint: Endpoint, name: str, find: Callable[[], Peer]) -> None:
-            peer = None
-            try:
-                peer = find()
-                problem = self._problem_of(peer)
-            except SappersError as error:
-                problem = error.message
-            answers.put((endpoint, peer, problem and name + problem))
-
-        remaining = iter(ways)
-        while True:
-            if (way := next(remaining, None)) is not None:
-                # Daemon threads: one that still waits for a dead member must not delay the exit.
-                threading.Thread(target=ask, args=way, daemon=True).start()
-                waiting += 1
-            elif not waiting:
-                raise _nobody(problems)
-            try:
-                wait = NEXT_WAY_SECONDS if way is not None else None
-                endpoint, peer, problem = answers.get(timeout=wait)
-            except queue.Empty:
-                continue
-            if peer is not None and not problem:
-                return Reached(endpoint, peer)
-            waiting -= 1
-            problems.setdefault(endpoint, []).append(problem)
-
-    def _problem_of(self, peer: Peer) -> str:
-        """Why a member does not answer, or empty if it does."""
-        try:
-            answer = self._https.call(peer, "GET", "/v1/health", stall_seconds=CONNECT_SECONDS)
-            if not answer.is_success:
-                return error_in(answer.status, answer.content, peer.name).message
-            msgspec.json.decode(answer.content, type=MemberHealth)
-        except NO_ANSWER as error:
-            return reason_of(error)
-        except msgspec.DecodeError:
-            return "it answers, but not as an agent does"
-        return ""
+        return self._ways.any_of([one for one in self._endpoints if one != living.endpoint])
 
 
 def _decoded(content: bytes, kind: type[T]) -> T:
@@ -450,10 +323,6 @@ def _decoded(content: bytes, kind: type[T]) -> T:
         ) from error
 
 
-def _peer(endpoint: Endpoint, address: str, port: int) -> Peer:
-    return Peer(endpoint.name, address, port, endpoint.node_id or AGENT_SERVER_NAME)
-
-
 def _broke_off(reached: Reached, error: Exception) -> ApiError:
     return ApiError(f"{reached.endpoint} broke off: {reason_of(error)}")
 
@@ -462,11 +331,3 @@ def _content(answer: Answer, reached: Reached) -> bytes:
     if not answer.is_success:
         raise error_in(answer.status, answer.content, reached.name)
     return answer.content
-
-
-def _nobody(problems: dict[Endpoint, list[str]]) -> MemberUnreachable:
-    each = "; ".join(f"{endpoint}: {'; '.join(why)}" for endpoint, why in problems.items())
-    return MemberUnreachable(
-        f"no member answers: {each or 'none is known'}",
-        hint="is `systemctl status sappers` well on the hosts, and that port, or SSH, reachable?",
-    )

@@ -10,7 +10,8 @@ from rich.console import Console
 from sappers.agent.running import RunningAgent
 from sappers.api.image_calls import ImageCalls
 from sappers.api.image_push import ImagePush
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.assembly.by_hand import ClusterKeys, operator_identity
 from sappers.cli.agent_requests import Launch, Requests

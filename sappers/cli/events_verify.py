@@ -11,7 +11,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from sappers.api.operator_client import OperatorClient, Reached
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Reached
 from sappers.cli.event_compare import (
     Dispute,
     Finding,

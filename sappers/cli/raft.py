@@ -11,7 +11,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from sappers.api.operator_client import OperatorClient, Reached
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Reached
 from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from sappers.api.operator_client import OperatorClient, Reached
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Reached
 from sappers.cli.session import Cluster, cluster_folder, open_cluster
 from sappers.errors import ApiError, ConfigError
 from sappers.model.gossip_keys import GossipKeys, rings_to

@@ -28,7 +28,8 @@ from sappers.provisioner.control.record import (
 )
 
 if TYPE_CHECKING:
-    from sappers.api.operator_client import Endpoint, OpenForward, OperatorClient
+    from sappers.api.operator_client import OperatorClient
+    from sappers.api.ways import Endpoint, OpenForward
 
 
 class Output(StrEnum):
@@ -121,7 +122,7 @@ def checked_name(name: str, what: str = "workload") -> str:
 
 def endpoints_of(record: ClusterRecord) -> list[Endpoint]:
     """Where the cluster's members were when it was bootstrapped."""
-    from sappers.api.operator_client import Endpoint
+    from sappers.api.ways import Endpoint
 
     return [
         Endpoint(member.name, member.address, member.http_port, member.node_id)
@@ -135,7 +136,7 @@ def endpoint_at(address: str) -> Endpoint:
     Raises:
         ConfigError: It is none of these.
     """
-    from sappers.api.operator_client import Endpoint
+    from sappers.api.ways import Endpoint
 
     host, separator, port = address, "", ""
     if address.startswith("["):

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint
 from sappers.api.wire import WantedWorkload
 from sappers.errors import ApiError
 from sappers.security.tls import Identity

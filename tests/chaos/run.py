@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from sappers.api.operator_client import Endpoint
+from sappers.api.ways import Endpoint
 from tests.chaos.clients import Clients, Record
 from tests.chaos.exclusive import ExclusiveWatch
 from tests.chaos.faults import FAULTS, Fault

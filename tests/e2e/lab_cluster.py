@@ -14,7 +14,8 @@ from typing import TypeVar
 import httpx
 
 from sappers.api.image_calls import ImageCalls
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome

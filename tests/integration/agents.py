@@ -19,7 +19,8 @@ from typing import Self
 import msgspec
 
 from sappers.api.https_calls import Peer
-from sappers.api.operator_client import Endpoint, OperatorClient, Reached
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint, Reached
 from sappers.api.progress import Progress
 from sappers.config import StateFolder
 from sappers.errors import ApiError, SappersError

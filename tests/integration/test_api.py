@@ -23,7 +23,8 @@ from sappers.api.chunk_calls import ChunkCalls
 from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
 from sappers.api.image_calls import ImageCalls
-from sappers.api.operator_client import Endpoint, OperatorClient, Reached
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint, Reached
 from sappers.api.progress import Progress
 from sappers.api.server import ApiServer
 from sappers.api.wire import WantedImage, WantedWorkload

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sappers.agent.clock import SystemClock
-from sappers.api.operator_client import Endpoint, OperatorClient
+from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint
 from sappers.api.server import ApiServer
 from sappers.cli.session import ssh_forward
 from sappers.errors import MemberUnreachable

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sappers.api.https_calls import Peer
-from sappers.api.operator_client import Endpoint, Reached
+from sappers.api.ways import Endpoint, Reached
 from sappers.cli.rekey import replace_gossip_key
 from sappers.errors import ApiError, ConfigError, IdentityError
 from sappers.model.gossip_keys import GossipKeys

@@ -24,7 +24,7 @@ from benchmarks.document import write_block
 from benchmarks.figures import Row, Section, any_missed, at_most, show
 from benchmarks.machine import facts
 from benchmarks.plot import Curve, svg
-from sappers.agent.leadership import COMMANDS_AT_ONCE
+from sappers.agent.planning import COMMANDS_AT_ONCE
 from sappers.agent.relay import HEARTBEAT_SECONDS, Heartbeat
 from sappers.consensus.journal import Journal
 from sappers.consensus.state_machine import apply

@@ -12,10 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from sappers.agent.actuator import Actuator
-from sappers.agent.alert_reports import AlertReports
 from sappers.agent.background import background
 from sappers.agent.durable import DurableCalls
 from sappers.agent.electorate import ElectorateKeeper
@@ -23,21 +20,25 @@ from sappers.agent.event_record import EventRecord
 from sappers.agent.founding import Founding
 from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
-from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
+from sappers.agent.guest_ear import GuestEar
+from sappers.agent.hearing import Hearing
+from sappers.agent.hub_connection import HubConnection
 from sappers.agent.hub_watch import HubWatch
-from sappers.agent.inbox import HealthInbox
 from sappers.agent.leadership import Leadership
 from sappers.agent.leases import Leases, boot_clock
+from sappers.agent.me import OwnDescription
 from sappers.agent.mesh import Mesh
 from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
 from sappers.agent.outlook import Outlook
+from sappers.agent.own_proposals import OwnProposals
+from sappers.agent.planning import ClusterPlanner
 from sappers.agent.power import PowerFence
 from sappers.agent.pulses import Pulses
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
-from sappers.agent.repairs import Repairs, healers_to_hear
+from sappers.agent.repairs import Repairs
 from sappers.agent.routing import Routing
 from sappers.agent.seat import JoinersRecord, OpenFollowingLog, OpenVoterLog, Seat
 from sappers.agent.service import Service
@@ -47,11 +48,11 @@ from sappers.config import AgentSettings, StateFolder
 from sappers.decisions.forgetting import forgotten_by_the_log
 from sappers.decisions.leaving import may_leave
 from sappers.decisions.reconcile_member import reconcile_member
-from sappers.errors import CommandRefused
 from sappers.model import subjects
+from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Command
-from sappers.model.member import Member, MemberState
-from sappers.model.observation import RaftRole
+from sappers.model.member import Member
+from sappers.model.observation import MemberObservation
 from sappers.model.view import Genesis
 from sappers.ports import (
     ChunkSource,
@@ -112,23 +113,26 @@ class Agent:
     ) -> None:
         self._settings = settings
         self._folder = folder
-        self._me = me
+        self._me = OwnDescription(me, membership)
         self._clock = clock
         self._membership = membership
         self._gossip_keys = gossip_keys
         self._hub_client = hub_client
-        self._hub_server = hub_server
+        self._hub = HubConnection(hub_client)
         self._peers = peers
-        self._inbox = HealthInbox(clock, refusals)
         self._hub_watch = hub_watch
-        self._alerts = AlertReports(clock, refusals)
-        self._ear = GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._hear_guest)
         self._registration = registration
         self._routing = routing
         self._mesh = mesh
         self.outlook = Outlook(me.id, settings.image_keys, membership, lambda: self._seat.log)
-        durable = DurableCalls(streams, self.outlook.guest_scope, refusals, clock)
-        self._calls = durable.served_by(hub_client)
+        self._hearing = Hearing(
+            me_id=me.id,
+            clock=clock,
+            hub=hub_client,
+            refusals=refusals,
+            calls=DurableCalls(streams, self.outlook.guest_scope, refusals, clock),
+            wake=self.wake,
+        )
         self._streams = StreamKeeper(
             streams, hub_servers, self.hub_members, hub_client, clock, lambda: self.log
         )
@@ -142,7 +146,7 @@ class Agent:
             open_following_log=open_following_log,
             joiners_record=joiners_record,
             wake=self.wake,
-            tell=self._tell_vote,
+            tell=self._me.tell_vote,
         )
         self._spread = Spread(
             me_id=me.id,
@@ -160,7 +164,7 @@ class Agent:
             lambda: self.log,
             peers,
             membership.members,
-            lambda: self.me.id,
+            lambda: me.id,
         )
         self.service = Service(
             self,
@@ -175,24 +179,37 @@ class Agent:
             registration=registration,
             routing=routing,
             mesh=mesh,
-            inbox=self._inbox,
+            inbox=self._hearing.inbox,
             events=self._events,
             repair_signer=repair_signer,
             stream_trouble=lambda: self._streams.trouble,
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
-        self._leadership = Leadership(
-            self, clock, folder.genesis, settings.fencing, settings.forget_after_seconds
-        )
-        self._electorate = ElectorateKeeper(settings.electorate, clock, self._propose_in_term)
-        self._power = PowerFence(settings.cluster, settings.fencing, self._propose_in_term)
-        self._pulses = Pulses(hub_client, clock, me.id)
+        self._proposals = OwnProposals(me.id, lambda: self.log, clock)
         self._repairs = Repairs(
-            self, clock, hub_client, repair_signer, self._spread.signers, refusals
+            lambda: self.log,
+            self._proposals,
+            clock,
+            hub_client,
+            repair_signer,
+            self._spread.signers,
+            refusals,
         )
-        self._healer_ear = GuestEar(
-            clock=clock, hub=hub_client, refusals=refusals, hear=self._repairs.hear
+        self._leadership = Leadership(
+            lambda: self.log,
+            ClusterPlanner(
+                lambda: self.log,
+                self._proposals,
+                clock,
+                folder.genesis,
+                settings.fencing,
+                settings.forget_after_seconds,
+            ),
+            ElectorateKeeper(settings.electorate, clock, self._proposals.commit),
+            PowerFence(settings.cluster, settings.fencing, self._proposals.commit),
+            GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._repairs.hear),
         )
+        self._pulses = Pulses(hub_client, clock, me.id)
         self._actuator = Actuator(
             clock=clock,
             launcher=launcher,
@@ -206,7 +223,7 @@ class Agent:
             launcher=launcher,
             hub_server=hub_server,
             hub_client=hub_client,
-            inbox=self._inbox,
+            inbox=self._hearing.inbox,
             actuator=self._actuator,
             spread=self._spread,
             pulses=self._pulses,
@@ -215,7 +232,6 @@ class Agent:
             me_id=me.id,
         )
         self._wake = asyncio.Event()
-        self._hub_members: tuple[Member, ...] = ()
         self._hub_running = False
         self._round_began = clock.monotonic()
 
@@ -245,7 +261,7 @@ class Agent:
             self._streams.run(),
             self._events.run(),
             self._leases.run(),
-            self._gossip_keys.run(self._me.id),
+            self._gossip_keys.run(self.me.id),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():
@@ -254,9 +270,8 @@ class Agent:
                 await self._sleep(stopping)
         notify_systemd("STOPPING=1")
         await self._actuator.close()
-        await self._power.close()
-        await self._electorate.close(self.log)
-        leaves = may_leave(self.log.state(), self._me.id)
+        await self._leadership.close()
+        leaves = may_leave(self.log.state(), self.me.id)
         await self._seat.stop()
         await self._hub_client.close()
         await self._membership.stop(leave=leaves)
@@ -272,63 +287,40 @@ class Agent:
         self._seat.attend()
         observed = await self._observer.observe(self.log)
         self._hub_running = observed.hub.server_running
+        await self._exchange(observed)
+        await self._leadership.attend(observed)
         state = self.log.state()
-        await self._follow_hub()
-        await self._follow_images(caught_up=observed.caught_up)
-        await self._hub_watch.tell()
-        await self._pulses.beat(observed.guests, observed.pushes)
-        await self._pulses.attend(votes=self._me.has_vote)
-        await self._ear.attend(guests_to_hear(state, self._me.id))
-        await self._calls.attend(guests_who_ask(state))
-        leads = self.log.status().role is RaftRole.LEADER
-        await self._healer_ear.attend(healers_to_hear(state) if leads else {})
-        if self.log.status().role is RaftRole.LEADER:
-            decided = await self._leadership.lead(observed)
-            state = self.log.state()
-            self._electorate.attend(self.log, self._leadership.steady_seconds)
-            if decided:
-                self._power.attend(state, observed.surely_ended, self.log.status().term)
         plan = reconcile_member(
-            state, observed, self._me.id, self._clock.monotonic(), self._settings.health
+            state, observed, self.me.id, self._clock.monotonic(), self._settings.health
         )
         self._actuator.execute(plan)
-        self._inbox.note_processes(observed.guests, self._actuator.under_way)
-        self._actuator.propose(self._alerts.plan(state))
+        self._hearing.inbox.note_processes(observed.guests, self._actuator.under_way)
+        self._actuator.propose(self._hearing.alerts.plan(state))
         if observed.caught_up:
             self._membership.forget(forgotten_by_the_log(state, observed.gossip))
-            self._registration.follow(state, self._me, plan)
+            self._registration.follow(state, self.me, plan)
             self._routing.follow(state)
-            self._mesh.follow(state, self._me, self.log.status().leader_id)
-        await self._publisher.publish_news(self.log, self._me.id)
+            self._mesh.follow(state, self.me, self.log.status().leader_id)
+        await self._publisher.publish_news(self.log, self.me.id)
         await self._follower.ask_voters()
-        mine = {allocation.id for allocation in state.allocations_on(self._me.id)}
-        self._inbox.keep_only(mine)
-        self._alerts.keep_only(mine)
+        self._keep_only_what_is_in(state)
+
+    async def _exchange(self, observed: MemberObservation) -> None:
+        """Hear and tell what goes over gossip and over the hub."""
+        await self._hub.follow(self.log.state(), self._membership.members())
+        self._spread.follow(self.log.state(), caught_up=observed.caught_up)
+        await self._me.tell_images(self._spread.announced())
+        await self._hub_watch.tell()
+        await self._pulses.beat(observed.guests, observed.pushes)
+        await self._pulses.attend(votes=self.me.has_vote)
+        await self._hearing.attend(self.log.state())
+
+    def _keep_only_what_is_in(self, state: ClusterState) -> None:
+        mine = {allocation.id for allocation in state.allocations_on(self.me.id)}
+        self._hearing.keep_only(mine)
         self._actuator.keep_only(mine)
         self._repairs.keep_only(set(state.allocations))
         self._pulses.keep_only(set(state.members))
-
-    async def _follow_hub(self) -> None:
-        """Use the servers that the state names, at the addresses that gossip knows."""
-        state = self.log.state()
-        known = {member.id: member for member in self._membership.members()}
-        servers = tuple(
-            msgspec.structs.replace(
-                known.get(server, state.members[server]).lasting(), state=MemberState.ALIVE
-            )
-            for server in state.hub_servers
-        )
-        if servers and servers != self._hub_members:
-            self._hub_members = servers
-            await self._hub_client.connect(servers)
-
-    async def _follow_images(self, *, caught_up: bool) -> None:
-        """Keep the images that the state names, and tell the others which ones are here."""
-        self._spread.follow(self.log.state(), caught_up=caught_up)
-        announced = self._spread.announced()
-        if announced != self._me.images:
-            self._me = msgspec.structs.replace(self._me, images=announced)
-            await self._membership.publish(self._me)
 
     async def _sleep(self, stopping: asyncio.Event) -> None:
         """Until something changed, but not less than a breath and not more than a loop."""
@@ -352,12 +344,6 @@ class Agent:
         """Let the loop go round now."""
         self._wake.set()
 
-    async def _hear_guest(self, subject: str, payload: bytes) -> None:
-        alerts = subject == subjects.guest_alert(subjects.allocation_of(subject))
-        box = self._alerts if alerts else self._inbox
-        if await box.receive(subject, payload):
-            self._wake.set()
-
     # -- the log -------------------------------------------------------------------------------
 
     async def _found(self) -> None:
@@ -365,13 +351,6 @@ class Agent:
         if not self._folder.former_genesis.exists():
             founding = Founding(self, self._settings, self._membership, self._peers)
             await founding.run(load_genesis(self._folder.genesis))
-
-    async def _tell_vote(self, *, votes: bool, damaged: bool = False) -> None:
-        """Say by gossip whether this member has a vote."""
-        me = msgspec.structs.replace(self._me, has_vote=votes, vote_is_damaged=damaged)
-        if self._me != me:
-            self._me = me
-            await self._membership.publish(self._me)
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says.
@@ -385,24 +364,13 @@ class Agent:
         """Who votes by the committed state; empty while the cluster is not founded."""
         return self.log.state().electorate
 
-    async def _propose_in_term(self, commands: tuple[Command, ...], term: int) -> None:
-        """Have commands committed as this leader's, in no other term than they were decided in.
-
-        Raises:
-            SappersError: Not committed, or refused.
-        """
-        proposal = self._leadership.proposal(*commands, leader_term=term)
-        applied = await self.log.propose(proposal, REPORT_SECONDS)
-        if applied.refused:
-            raise CommandRefused(applied.refused)
-
     async def _submit(self, *commands: Command) -> None:
-        await self.service.propose(self._leadership.proposal(*commands), REPORT_SECONDS)
+        await self.service.propose(self._proposals.proposal(*commands), REPORT_SECONDS)
 
     @property
     def me(self) -> Member:
         """This member."""
-        return self._me
+        return self._me.member
 
     @property
     def log(self) -> ReplicatedLog:
@@ -422,7 +390,7 @@ class Agent:
 
     def hub_members(self) -> tuple[Member, ...]:
         """The members that run the hub, as last seen; guests are told these."""
-        return self._hub_members
+        return self._hub.servers
 
     def lease_of(self, allocation_id: str) -> float:
         """When the lease of an exclusive allocation ends (CLOCK_BOOTTIME); 0 where it has none."""

@@ -7,10 +7,10 @@ before changes nothing any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
+from sappers.agent.own_proposals import CommitInTerm
 from sappers.decisions.electorate import (
     ElectorateChange,
     GrantVote,
@@ -22,7 +22,7 @@ from sappers.decisions.electorate import (
 from sappers.decisions.leader_time import LeaderTime
 from sappers.errors import SappersError
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import AnnounceElectorate, Command
+from sappers.model.commands import AnnounceElectorate
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.policy import ElectorateSettings
@@ -36,16 +36,14 @@ UNFIT_SECONDS = 600.0
 
 log = structlog.get_logger(__name__)
 
-ProposeInTerm = Callable[[tuple[Command, ...], int], Awaitable[None]]
-
 
 class ElectorateKeeper:
     """Plans at each turn of the leader's loop; a change runs beside the loop."""
 
-    def __init__(self, settings: ElectorateSettings, clock: Clock, propose: ProposeInTerm) -> None:
+    def __init__(self, settings: ElectorateSettings, clock: Clock, commit: CommitInTerm) -> None:
         self._settings = settings
         self._clock = clock
-        self._propose = propose
+        self._commit = commit
         self._change: asyncio.Task[None] | None = None
         self._again_at = 0.0
         self._unfit_until: dict[str, float] = {}
@@ -94,7 +92,7 @@ class ElectorateKeeper:
         who = state.members[change.member_id].name
         log.info("changing the electorate", change=type(change).__name__, who=who)
         try:
-            await self._propose((_announced(change),), term)
+            await self._commit((_announced(change),), term)
             await _carry_out(replicated, state.members[change.member_id], change)
         except SappersError as error:
             log.warning("electorate not changed", who=who, reason=error.message)

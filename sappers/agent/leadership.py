@@ -1,129 +1,57 @@
-"""What a leader does at each turn of the loop: it proposes what the cluster lacks."""
+"""What a member does at each turn of its loop because it leads, and stops once it does not."""
 
 from __future__ import annotations
 
-import math
-import uuid
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable
 
-import structlog
-
-from sappers.agent.clock import StepWatch
-from sappers.agent.genesis import load_genesis
-from sappers.decisions.reconcile_cluster import reconcile_cluster
-from sappers.errors import OutcomeUnknown, SappersError
-from sappers.model.commands import Command, FoundCluster, Proposal
-from sappers.model.member import Member
-from sappers.model.observation import MemberObservation
-from sappers.model.policy import FencingSettings
-from sappers.ports import Clock, ReplicatedLog
-
-COMMANDS_AT_ONCE = 100
-PROPOSAL_SECONDS = 2.0
-
-log = structlog.get_logger(__name__)
-
-
-class Leading(Protocol):
-    """What this needs of the agent."""
-
-    @property
-    def me(self) -> Member:
-        """This member."""
-
-    @property
-    def log(self) -> ReplicatedLog:
-        """The log as it is now."""
+from sappers.agent.electorate import ElectorateKeeper
+from sappers.agent.guest_ear import GuestEar
+from sappers.agent.planning import ClusterPlanner
+from sappers.agent.power import PowerFence
+from sappers.agent.repairs import healers_to_hear
+from sappers.model.observation import MemberObservation, RaftRole
+from sappers.ports import ReplicatedLog
 
 
 class Leadership:
-    """Proposes in the term that it decided in; another leader's plan is never mixed with it.
+    """Hears healers, has committed what the cluster lacks, and keeps the electorate.
 
-    Attributes:
-        steady_seconds: See `LeaderTime`; as of the last plan.
+    Args:
+        log_now: The log as it is now.
+        healer_ear: Hears guests that are healers; one of another leader is left alone.
     """
 
     def __init__(
         self,
-        agent: Leading,
-        clock: Clock,
-        genesis: Path,
-        fencing: FencingSettings,
-        forget_after_seconds: float = math.inf,
+        log_now: Callable[[], ReplicatedLog],
+        planner: ClusterPlanner,
+        electorate: ElectorateKeeper,
+        power: PowerFence,
+        healer_ear: GuestEar,
     ) -> None:
-        self._agent = agent
-        self._fencing = fencing
-        self._forget_after_seconds = forget_after_seconds
-        self._clock = clock
-        self._steps = StepWatch(clock)
-        self._genesis = genesis
-        self._is_unsure = False  # a plan may be in the log that the state does not show
-        self.steady_seconds = 0.0
+        self._log_now = log_now
+        self._planner = planner
+        self._electorate = electorate
+        self._power = power
+        self._healer_ear = healer_ear
 
-    async def lead(self, observed: MemberObservation) -> bool:
-        """Propose what the cluster lacks; what is refused is logged.
+    async def attend(self, observed: MemberObservation) -> None:
+        """One turn."""
+        healers = healers_to_hear(self._log_now().state()) if self._leads() else {}
+        await self._healer_ear.attend(healers)
+        if not self._leads():
+            return
+        decided = await self._planner.propose(observed)
+        replicated = self._log_now()
+        self._electorate.attend(replicated, self._planner.steady_seconds)
+        if decided:
+            term = replicated.status().term
+            self._power.attend(replicated.state(), observed.surely_ended, term)
 
-        Returns:
-            False where nothing was decided, because the state may not show all of the log.
-        """
-        replicated = self._agent.log
-        if not await self._has_seen_the_log(replicated):
-            return False
-        state, status = replicated.state(), replicated.status()
-        commands: Sequence[Command]
-        if state.cluster_id:
-            now, unstepped_seconds = self._steps.read()
-            self.steady_seconds = min(unstepped_seconds, observed.leading_seconds)
-            commands = reconcile_cluster(
-                state,
-                observed,
-                now,
-                self._fencing,
-                steady_seconds=self.steady_seconds,
-                forget_after_seconds=self._forget_after_seconds,
-            )
-        else:
-            genesis = load_genesis(self._genesis)
-            assert genesis is not None, "only voters lead, and voters have a genesis"
-            commands = [FoundCluster(genesis.cluster_id, genesis.voters, genesis.image_keys)]
-        for start in range(0, len(commands), COMMANDS_AT_ONCE):
-            proposal = self.proposal(
-                *commands[start : start + COMMANDS_AT_ONCE], leader_term=status.term
-            )
-            try:
-                applied = await replicated.propose(proposal, PROPOSAL_SECONDS)
-            except SappersError as error:
-                log.warning("plan not committed", error=error.message)
-                self._is_unsure = isinstance(error, OutcomeUnknown)
-                return True
-            if applied.refused:
-                log.warning("plan refused", reason=applied.refused, index=applied.index)
-        return True
+    def _leads(self) -> bool:
+        return self._log_now().status().role is RaftRole.LEADER
 
-    async def _has_seen_the_log(self, replicated: ReplicatedLog) -> bool:
-        """Whether the state shows what earlier leaders, and this one, have had committed."""
-        if self._is_unsure:
-            try:
-                await replicated.read_barrier(PROPOSAL_SECONDS)
-            except SappersError as error:
-                log.warning("an earlier plan may yet be committed", error=error.message)
-                return False
-            self._is_unsure = False
-        status = replicated.status()
-        # The first entry of a term follows on all that was committed in earlier ones.
-        return (
-            replicated.state().term == status.term and status.applied_index >= status.commit_index
-        )
-
-    def proposal(self, *commands: Command, leader_term: int | None = None) -> Proposal:
-        """Commands as this member proposes them now."""
-        return Proposal(
-            request_id=uuid.uuid4().hex,
-            proposer=self._agent.me.id,
-            time=self._clock.now(),
-            commands=commands,
-            leader_term=leader_term,
-            by=f"member/{self._agent.me.id}",
-        )
+    async def close(self) -> None:
+        """End what is under way; another member is to lead, so that nobody waits for one."""
+        await self._power.close()
+        await self._electorate.close(self._log_now())

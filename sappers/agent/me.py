@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from pathlib import Path
 
-from sappers.config import AgentSettings
+import msgspec
+
+from sappers.config import NAME_PATTERN, AgentSettings
 from sappers.durable import write_durably
 from sappers.errors import ConfigError
 from sappers.model.member import Accelerator, Member, Resources
+from sappers.ports import Membership
 
-_NODE_ID = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # What the host's system and the agent itself need; guests get the rest.
 RESERVED_MIB = 512
 
@@ -41,7 +42,7 @@ def load_node_id(path: Path, node_name: str, given: str | None) -> str:
 
 
 def _check(node_id: str, where: str) -> None:
-    if not _NODE_ID.fullmatch(node_id):
+    if not NAME_PATTERN.fullmatch(node_id):
         raise ConfigError(
             f"{where}: {node_id!r} is no id: 1 to 63 lower-case letters, digits, `-`, `.`"
         )
@@ -70,3 +71,30 @@ def describe_member(
         has_vote=has_vote,
         zone=settings.zone,
     )
+
+
+class OwnDescription:
+    """This member as the others see it: what changes is told by gossip.
+
+    Attributes:
+        member: As it was told last.
+    """
+
+    def __init__(self, member: Member, membership: Membership) -> None:
+        self.member = member
+        self._membership = membership
+
+    async def tell_vote(self, *, votes: bool, damaged: bool = False) -> None:
+        """Whether this member has a vote, or what it voted with is damaged."""
+        await self._tell(
+            msgspec.structs.replace(self.member, has_vote=votes, vote_is_damaged=damaged)
+        )
+
+    async def tell_images(self, images: tuple[str, ...]) -> None:
+        """Of which images this member has something."""
+        await self._tell(msgspec.structs.replace(self.member, images=images))
+
+    async def _tell(self, member: Member) -> None:
+        if member != self.member:
+            self.member = member
+            await self._membership.publish(member)

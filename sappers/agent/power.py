@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import structlog
 
+from sappers.agent.own_proposals import CommitInTerm
 from sappers.decisions.fencing import members_to_fence
 from sappers.errors import SappersError
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Command, ReportFencing
+from sappers.model.commands import ReportFencing
 from sappers.model.member import Member
 from sappers.model.policy import FencingSettings
 
@@ -26,17 +27,14 @@ TEXT_LENGTH_MAX = 200
 
 log = structlog.get_logger(__name__)
 
-# (commands, the term that they were decided in)
-ProposeInTerm = Callable[[tuple[Command, ...], int], Awaitable[None]]
-
 
 class PowerFence:
     """Runs the command once for each death of a member that holds up exclusive guests."""
 
-    def __init__(self, cluster: str, settings: FencingSettings, propose: ProposeInTerm) -> None:
+    def __init__(self, cluster: str, settings: FencingSettings, commit: CommitInTerm) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._propose = propose
+        self._commit = commit
         self._deaths: dict[str, float] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -66,7 +64,7 @@ class PowerFence:
         log.warning("power fence", host=member.name, done=done, said=text)
         try:
             report = ReportFencing(member.id, done, text, dead_since=member.state_since)
-            await self._propose((report,), term)
+            await self._commit((report,), term)
         except SappersError as error:
             log.warning("power fence not committed", host=member.name, reason=error.message)
 

@@ -8,25 +8,18 @@ its own subject.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
 
+from sappers.agent.own_proposals import OwnProposals
 from sappers.decisions.healing import REPAIR_SECONDS
 from sappers.errors import CommandRefused, IdentityError, OutcomeUnknown, SappersError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import (
-    ClaimRepair,
-    Command,
-    CountRefusedRepair,
-    Proposal,
-    ReportRepairStep,
-)
-from sappers.model.member import Member
+from sappers.model.commands import ClaimRepair, Command, CountRefusedRepair, ReportRepairStep
 from sappers.model.observation import RaftRole
 from sappers.model.refusal import RefusalKind
 from sappers.model.repair import (
@@ -52,24 +45,13 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 
-class Leading(Protocol):
-    """What this needs of the agent."""
-
-    @property
-    def me(self) -> Member:
-        """This member."""
-
-    @property
-    def log(self) -> ReplicatedLog:
-        """The log as it is now."""
-
-
 class Repairs:
     """Answers healers while this member leads; any other member stays silent."""
 
     def __init__(
         self,
-        agent: Leading,
+        log_now: Callable[[], ReplicatedLog],
+        proposals: OwnProposals,
         clock: Clock,
         hub: HubClient,
         signer: RepairSigner,
@@ -77,7 +59,8 @@ class Repairs:
         refusals: Refusals,
     ) -> None:
         """`image_signers` has the keys that truly signed an image, by its digest."""
-        self._agent = agent
+        self._log_now = log_now
+        self._proposals = proposals
         self._clock = clock
         self._hub = hub
         self._signer = signer
@@ -89,9 +72,9 @@ class Repairs:
         """A healer asks for the credential of its repair, or says what it is about to do."""
         allocation_id = subjects.allocation_of(subject)
         answer = self._claim if subject == subjects.repair_claim(allocation_id) else self._report
-        if self._agent.log.status().role is not RaftRole.LEADER:
+        if self._log_now().status().role is not RaftRole.LEADER:
             return
-        state = self._agent.log.state()
+        state = self._log_now().state()
         try:
             repair = _repair_of(state, allocation_id)
             if repair is None:
@@ -148,7 +131,7 @@ class Repairs:
         until = now + REPAIR_SECONDS
         await self._commit(ClaimRepair(repair.id, repair.attempt, allocation_id, until, public_key))
         # Not `until`: the leader before this one may have committed the same claim earlier.
-        committed = self._agent.log.state().repairs.get(repair.id, repair)
+        committed = self._log_now().state().repairs.get(repair.id, repair)
         if not committed.is_held_with(public_key, now):
             raise OutcomeUnknown(f"{repair.id}: the claim was committed, and is over already")
         return committed.deadline
@@ -210,18 +193,8 @@ class Repairs:
 
     async def _commit(self, command: Command) -> None:
         """Raises CommandRefused, or any other SappersError when it is not known to be committed."""
-        replicated = self._agent.log
-        proposal = Proposal(
-            request_id=uuid.uuid4().hex,
-            proposer=self._agent.me.id,
-            time=self._clock.now(),
-            commands=(command,),
-            leader_term=replicated.status().term,
-            by=f"member/{self._agent.me.id}",
-        )
-        applied = await replicated.propose(proposal, PROPOSE_SECONDS)
-        if applied.refused:
-            raise CommandRefused(applied.refused)
+        term = self._log_now().status().term
+        await self._proposals.commit((command,), term, PROPOSE_SECONDS)
 
     async def _count(self, state: ClusterState, allocation_id: str, reason: str) -> None:
         """Have a refusal in the state, and so in `status` and among the events."""

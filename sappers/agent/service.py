@@ -47,7 +47,7 @@ LOG_CALL_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
-class RunningAgent(Protocol):
+class ServedAgent(Protocol):
     """What the service needs of the agent itself."""
 
     @property
@@ -75,7 +75,7 @@ class Service:
 
     def __init__(
         self,
-        agent: RunningAgent,
+        agent: ServedAgent,
         *,
         cluster: str,
         membership: Membership,

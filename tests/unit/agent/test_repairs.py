@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
+from sappers.agent.own_proposals import OwnProposals
 from sappers.agent.refusals import Refusals
 from sappers.agent.repairs import (
     COUNT_EVERY_SECONDS,
@@ -40,7 +41,7 @@ from sappers.security.repair_authority import (
     sign_repair_login,
 )
 from tests.unit.repair_worlds import HEALER_IMAGE, assign, login, only_repair, opened
-from tests.unit.worlds import commit, member
+from tests.unit.worlds import commit
 
 SECRET = "seed"
 IMAGE_KEY = "e" * 64
@@ -78,7 +79,6 @@ class World:
         state, _ = commit(state, PutRepairKey(sealed, (signed,)))
         self.signers: tuple[str, ...] = (IMAGE_KEY, "f" * 64)
         self.log = Log(state)
-        self.me = member(1)
         self.time = START
         self.refusals = Refusals(self)
         self.answers: list[tuple[str, Answer]] = []
@@ -87,7 +87,8 @@ class World:
     def lead_anew(self) -> None:
         """Another member leads: it has the state, and nothing that the one before remembered."""
         self.repairs = Repairs(
-            self,
+            lambda: self.log,
+            OwnProposals("m1", lambda: self.log, self),
             self,
             self,  # type: ignore[arg-type]
             SealedRepairSigner(SECRET),

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from sappers.agent.clock import SystemClock
-from sappers.agent.leadership import Leadership
+from sappers.agent.own_proposals import OwnProposals
+from sappers.agent.planning import ClusterPlanner
 from sappers.decisions.suspicion import SURE_SECONDS
 from sappers.errors import OutcomeUnknown, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState
@@ -15,7 +16,7 @@ from sappers.model.commands import Proposal, PutWorkload
 from sappers.model.observation import MemberObservation, RaftRole, RaftStatus
 from sappers.model.policy import FencingSettings
 from sappers.ports import Applied, Clock
-from tests.unit.agent.test_clock import SteppingClock
+from tests.unit.clocks import SteppingClock
 from tests.unit.repair_worlds import died, healing_cluster
 from tests.unit.worlds import commit, founded, workload
 
@@ -59,13 +60,16 @@ class Led:
         if state is None:
             state, _ = commit(founded(3), PutWorkload(workload(exclusive=True)))
         self.log = Log(state)
-        self.me = state.members["m1"]
-        self.leadership = Leadership(self, clock or SystemClock(), Path("none"), FencingSettings())
+        clock = clock or SystemClock()
+        proposals = OwnProposals("m1", lambda: self.log, clock)
+        self.planner = ClusterPlanner(
+            lambda: self.log, proposals, clock, Path("none"), FencingSettings()
+        )
 
     async def lead(self, leading_seconds: float = 0.0) -> bool:
         gossip = tuple(one for _, one in sorted(self.log.current.members.items()))
         observed = MemberObservation(gossip=gossip, leading_seconds=leading_seconds)
-        return await self.leadership.lead(observed)
+        return await self.planner.propose(observed)
 
 
 async def test_a_new_leader_plans_once_the_first_entry_of_its_term_is_applied() -> None:

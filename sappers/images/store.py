@@ -6,8 +6,8 @@
     names/<name>               digests of the control machine's own images; synced
     lock                       held shared by whoever writes, alone by whoever prunes
 
-Invariant: nothing that is read is believed. A manifest must match its digest and bear a trusted
-signature each time; chunks and blobs are hashed, again whenever their file has changed.
+Invariant: nothing that is read is believed: see `images.manifest_folder`; chunks and blobs are
+hashed, again whenever their file has changed.
 """
 
 from __future__ import annotations
@@ -17,46 +17,27 @@ import errno
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
-from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
+from sappers.errors import ImageError, ImageIncomplete
 from sappers.images.blobs import assemble_blob, cut, hashed, in_order, written_bytes
-from sappers.images.chunks import ChunkFolder, check_digest, digest_of, is_digest
+from sappers.images.chunks import ChunkFolder, check_digest, is_digest
 from sappers.images.files import (
     UNFINISHED,
     VerifiedFiles,
     entries,
     look,
-    read_limited,
     refusing,
-    write_at,
-    writing,
 )
 from sappers.images.lock import alone, holding
-from sappers.images.manifests import (
-    SIGNED_BYTES_MAX,
-    decode_manifest,
-    decode_signed,
-    encode_manifest,
-)
+from sappers.images.manifest_folder import ManifestFolder
+from sappers.images.manifests import encode_manifest
 from sappers.images.names import NameFolder
 from sappers.model.image import CHUNK_BYTES, Blob, Manifest, SignedManifest
-from sappers.security.signing import SIGNATURES_MAX, SigningKey, signers
+from sappers.security.signing import SigningKey
 
 _PRUNE_PATIENCE_SECONDS = 10.0
-
-
-class _Read(msgspec.Struct, frozen=True):
-    """A manifest that matches its digest, and who truly signed it; trust is asked each time."""
-
-    seen: tuple[int, ...]
-    signed: SignedManifest
-    manifest: Manifest
-    signers: tuple[str, ...]
 
 
 class FolderImageStore:
@@ -74,16 +55,13 @@ class FolderImageStore:
     ) -> None:
         self._folder = folder
         self._spare_bytes = spare_bytes
-        self._trusted = trusted
-        self._manifests = folder / "manifests"
+        self._manifests = ManifestFolder(folder / "manifests", folder, trusted)
         self._blobs = folder / "blobs" / "sha256"
         self._names = folder / "names"
         self._called = NameFolder(self._names, folder)
         self._chunks = ChunkFolder(folder / "chunks", folder)
         self._whole = VerifiedFiles()
-        self._read: dict[str, _Read] = {}
         self._assembling = threading.Lock()
-        self._signing = threading.Lock()
 
     def holding(self) -> contextlib.AbstractContextManager[None]:
         """A block in which nothing is pruned: around a build, from its first `put` to its end."""
@@ -97,8 +75,8 @@ class FolderImageStore:
         Raises:
             ImageError: That is no digest.
         """
-        found = self._look_up(digest)
-        return found.signed if found and self._is_trusted(found) else None
+        found = self._manifests.find_trusted(digest)
+        return found.signed if found else None
 
     def manifest(self, digest: str) -> Manifest | None:
         """The manifest; None when it is not here, is damaged, or nobody trusted signed it.
@@ -106,8 +84,8 @@ class FolderImageStore:
         Raises:
             ImageError: That is no digest.
         """
-        found = self._look_up(digest)
-        return found.manifest if found and self._is_trusted(found) else None
+        found = self._manifests.find_trusted(digest)
+        return found.manifest if found else None
 
     def put_signed(self, signed: SignedManifest) -> str:
         """Store a manifest; the image's digest. Signatures of one that is here are joined.
@@ -116,27 +94,11 @@ class FolderImageStore:
             ImageUntrusted: No trusted key signed it.
             ImageError: It makes no sense; the disk is full.
         """
-        self.check_signed(signed)
-        keys = signers(signed)
-        digest = digest_of(signed.manifest)
-        with self.holding(), self._signing:
-            here = self._look_up(digest)
-            signatures = {one.key: one for one in signed.signatures if one.key in keys}
-            if here:
-                signatures |= {one.key: one for one in here.signed.signatures}
-            kept = sorted(signatures.values(), key=lambda one: (one.key not in keys, one.key))
-            joined = SignedManifest(signed.manifest, tuple(kept[:SIGNATURES_MAX]))
-            if here is None or joined != here.signed:
-                self._write(self._manifests / digest, msgspec.json.encode(joined))
-        return digest
+        return self._manifests.put(signed)
 
     def check_signed(self, signed: SignedManifest) -> Manifest:
         """What is signed, when `put_signed` would take it; raises as that."""
-        manifest = decode_manifest(signed.manifest)
-        keys = signers(signed)
-        if set(keys).isdisjoint(self._trusted()):
-            raise untrusted(manifest.name, keys)
-        return manifest
+        return self._manifests.check(signed)
 
     def put_manifest(self, manifest: Manifest, signing_key: SigningKey) -> str:
         """Sign and store the manifest of an image made here, and give it its name; its digest.
@@ -166,7 +128,7 @@ class FolderImageStore:
             ImageUntrusted: Nobody trusted signed it.
             ImageError: There is no manifest.
         """
-        manifest = self._trusted_manifest(digest)
+        manifest = self._manifests.require(digest)
         return tuple(chunk for chunk in manifest.chunks() if not self.has_chunk(chunk))
 
     # Chunks
@@ -238,7 +200,7 @@ class FolderImageStore:
             ImageUntrusted: Nobody trusted signed it.
             ImageError: There is no manifest; the disk is full.
         """
-        manifest = self._trusted_manifest(digest)
+        manifest = self._manifests.require(digest)
         files = [blob for blob in manifest.blobs() if not self._is_whole(blob)]
         missing = [chunk for blob in files for chunk in blob.chunks if not self.has_chunk(chunk)]
         if missing:
@@ -261,7 +223,7 @@ class FolderImageStore:
             ImageUntrusted: Nobody trusted signed it.
             ImageError: There is no manifest; a file was damaged and is removed.
         """
-        manifest = self._trusted_manifest(digest)
+        manifest = self._manifests.require(digest)
         chunks = manifest.chunks()
         contents = in_order(lambda chunk: self._chunks.content(chunk) is not None, chunks)
         missing = [chunk for chunk, whole in zip(chunks, contents, strict=True) if not whole]
@@ -325,10 +287,10 @@ class FolderImageStore:
 
     def unneeded(self, keep: Collection[str], *, spare_seconds: float = 0.0) -> dict[Path, int]:
         """What `prune` would remove now, and how many bytes each file takes."""
-        images = {*keep, *self.named().values(), *self._younger_than(spare_seconds)}
+        images = {*keep, *self.named().values(), *self._manifests.younger_than(spare_seconds)}
         needed: set[str] = set(images)
         for digest in images:
-            found = self._look_up(digest) if is_digest(digest) else None
+            found = self._manifests.look_up(digest) if is_digest(digest) else None
             for blob in found.manifest.blobs() if found else ():
                 needed |= {blob.digest, *blob.chunks}
         sizes: dict[Path, int] = {}
@@ -342,52 +304,15 @@ class FolderImageStore:
     def _files(self) -> Iterator[Path]:
         """All that pruning may take."""
         yield from self._chunks.files()
-        for folder in (self._manifests, self._blobs, self._names):
+        yield from self._manifests.files()
+        for folder in (self._blobs, self._names):
             for path in entries(folder, self._folder):
                 if folder == self._blobs and _is_lent(path):
                     continue
                 if folder != self._names or path.name.startswith(UNFINISHED):
                     yield path
 
-    def _younger_than(self, seconds: float) -> Iterator[str]:
-        since = time.time() - seconds
-        for path in self._manifests.iterdir() if self._manifests.is_dir() else ():
-            if seconds and path.lstat().st_mtime > since:
-                yield path.name
-
     # Inside
-
-    def _look_up(self, digest: str) -> _Read | None:
-        """What stands under a digest and has it, whoever signed it."""
-        path = self._manifests / check_digest(digest)
-        known = self._read.get(digest)
-        if known and known.seen == look(path):
-            return known
-        with refusing(self._folder):
-            found = read_limited(path, SIGNED_BYTES_MAX)
-        if found is None:
-            self._read.pop(digest, None)
-            return None
-        try:
-            signed = decode_signed(found[0])
-            manifest = decode_manifest(signed.manifest)
-        except ImageError:
-            return None
-        if digest_of(signed.manifest) != digest:
-            return None
-        read = self._read[digest] = _Read(found[1], signed, manifest, signers(signed))
-        return read
-
-    def _is_trusted(self, found: _Read) -> bool:
-        return not set(found.signers).isdisjoint(self._trusted())
-
-    def _trusted_manifest(self, digest: str) -> Manifest:
-        found = self._look_up(digest)
-        if found is None:
-            raise ImageError(f"image {digest[:12]} is not here, or its manifest is damaged")
-        if not self._is_trusted(found):
-            raise untrusted(found.manifest.name, found.signers)
-        return found.manifest
 
     def _exists(self, blob: Blob) -> bool:
         return look(self.blob_path(blob.digest)) is not None
@@ -423,10 +348,6 @@ class FolderImageStore:
             if shutil.disk_usage(self._folder).free - count < self._spare_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
-    def _write(self, path: Path, content: bytes) -> None:
-        with self.holding(), writing(path, self._folder, durable=True) as file:
-            write_at(file.fileno(), content, 0)
-
 
 def _is_lent(path: Path) -> bool:
     """Whether a guest has a link to a file."""
@@ -434,17 +355,6 @@ def _is_lent(path: Path) -> bool:
         return path.lstat().st_nlink > 1
     except FileNotFoundError:
         return False
-
-
-def untrusted(name: str, keys: tuple[str, ...]) -> ImageUntrusted:
-    """The refusal of an image that no trusted key signed."""
-    if not keys:
-        return ImageUntrusted(f"image {name} is not signed, or its signature is wrong")
-    return ImageUntrusted(
-        f"image {name} is not signed by a trusted key",
-        keys=keys,
-        hint=f"it is signed by {', '.join(keys)}; trust that key only if you know whose it is",
-    )
 
 
 def _incomplete(name: str, missing: Iterable[str]) -> ImageIncomplete:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from sappers.errors import ConfigError
-from sappers.model.image import ImageKey
+from sappers.model.image import ImageKey, is_public_key
 from sappers.model.member import Ports
 from sappers.model.policy import (
     ElectorateSettings,
@@ -36,7 +36,6 @@ LEASE_SECONDS = (6.0, 300.0)
 FORGET_MEMBER_HOURS = 72.0  # where nobody says otherwise
 
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[1-9][0-9]{0,4}")
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,7 +139,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not _ENDPOINT.fullmatch(self.consul.address):
             raise ConfigError(f"consul.address = {self.consul.address!r}: host:port is expected")
         for one in self.image_keys:
-            if not _PUBLIC_KEY.fullmatch(one.key):
+            if not is_public_key(one.key):
                 raise ConfigError(f"image_keys: {one.key!r} is no public key: 64 hex digits are")
 
     def _check_voters(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,11 +19,9 @@ from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ConfigError
-from sappers.model.image import ImageKey
+from sappers.model.image import ImageKey, is_public_key
 
 trust_app = typer.Typer(help="Whose images the cluster runs.", no_args_is_help=True)
-
-_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @trust_app.command("ls")
@@ -100,7 +97,7 @@ def _wanted(key: str | None, owner: str | None) -> ImageKey:
     if key is None:
         assert own is not None
         return ImageKey(own.key, owner or own.owner)
-    if not _KEY.fullmatch(key):
+    if not is_public_key(key):
         raise ConfigError(f"{key!r} is no public key: 64 hex digits are")
     if owner is None:
         raise ConfigError("whose key is it?", hint="--owner NAME says it, for `image trust ls`")

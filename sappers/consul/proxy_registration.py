@@ -10,6 +10,7 @@ import msgspec
 from consul.callback import CB
 
 from sappers.consul.intentions import converted
+from sappers.consul.registry import DEREGISTER_SECONDS
 from sappers.decisions.reconcile_services import (
     META_ALLOCATION,
     META_CLUSTER,
@@ -22,7 +23,6 @@ from sappers.model.mesh import MeshPlan, MeshProxy
 
 _KIND = "connect-proxy"
 _CHECK_SECONDS = 10
-_DEREGISTER_SECONDS = 600
 
 
 class _Destination(msgspec.Struct, rename="pascal"):
@@ -114,7 +114,7 @@ def _register(client: consul.Consul, one: str, proxy: MeshProxy) -> None:
                 "Interval": f"{_CHECK_SECONDS}s",
                 "Timeout": "2s",
                 "Status": "passing",  # it was started; else nobody comes until the first check
-                "DeregisterCriticalServiceAfter": f"{_DEREGISTER_SECONDS}s",
+                "DeregisterCriticalServiceAfter": f"{DEREGISTER_SECONDS}s",
             },
             {"Name": "Its guest", "AliasService": service_id(proxy.allocation_id)},
         ],

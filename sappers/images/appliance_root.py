@@ -7,7 +7,6 @@ for byte, whenever the same packages are put together again.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.errors import ImageError
-from sappers.images.debian import Package, mistaken_packages
+from sappers.images.debian import Package, mistaken_packages, printed_packages
 
 SUITE = "bookworm"
 # Every file is this old at most (2023-11-14), so that when a root was made does not show.
@@ -51,8 +50,6 @@ ln -sfn ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
 """
 _RECIPE = (SUITE, EPOCH_SECONDS, _NO_DOCUMENTS, _BEFORE, _AFTER)
 
-_URI_LINE = re.compile(r"^'[^']+' (?P<file>\S+) \d+ ?(?P<digest>\S*)", re.MULTILINE)
-
 
 class Archive(msgspec.Struct, frozen=True):
     """Where this machine's apt gets Debian from.
@@ -86,8 +83,7 @@ def resolve_closure(names: Sequence[str], keys: Mapping[str, str]) -> tuple[Pack
         if mistake := mistaken_packages(error, keys):
             raise mistake from error
         raise
-    found = {match["file"]: match["digest"] for match in _URI_LINE.finditer(done)}
-    return tuple(Package(file, digest) for file, digest in sorted(found.items()))
+    return printed_packages(done)
 
 
 def root_recipe(packages: Sequence[Package]) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ import msgspec
 
 from sappers.errors import ImageError, ImagePartError
 
-_URI_LINE = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) ?(?P<digest>\S*)")
+_URI_LINE = re.compile(r"^'[^']+' (?P<file>\S+) \d+ ?(?P<digest>\S*)", re.M)
 _UNKNOWN = re.compile(
     r"E: (?:Unable to locate package |Package ')([^\s']+)(?:' has no installation candidate)?$",
     re.M,
@@ -68,12 +68,11 @@ def resolve(names: Sequence[str]) -> tuple[Package, ...]:
         ImageError: apt does not know one.
     """
     text = _run("apt-get", *_OPTIONS, "--print-uris", "download", *names)
-    found = [_URI_LINE.match(line) for line in text.splitlines()]
-    packages = {match["file"]: Package(match["file"], match["digest"]) for match in found if match}
+    packages = printed_packages(text)
     if len(packages) != len(set(names)):
-        missing = sorted(set(names) - {package.name for package in packages.values()})
+        missing = sorted(set(names) - {package.name for package in packages})
         raise ImageError(f"apt has no file for {', '.join(missing)}", hint=_UPDATE_HINT)
-    return tuple(packages[file] for file in sorted(packages))
+    return packages
 
 
 def with_dependencies(names: Sequence[str], work: Path) -> tuple[str, ...]:
@@ -101,8 +100,13 @@ def with_dependencies(names: Sequence[str], work: Path) -> tuple[str, ...]:
         if mistake := mistaken_packages(error, dict.fromkeys(names, "application.packages")):
             raise mistake from error
         raise
-    found = (_URI_LINE.match(line) for line in text.splitlines())
-    return tuple(sorted({Package(match["file"], "").name for match in found if match}))
+    return tuple(sorted({package.name for package in printed_packages(text)}))
+
+
+def printed_packages(text: str) -> tuple[Package, ...]:
+    """What apt says that it would fetch (`--print-uris`), by name of the file."""
+    found = {match["file"]: match["digest"] for match in _URI_LINE.finditer(text)}
+    return tuple(Package(file, digest) for file, digest in sorted(found.items()))
 
 
 def mistaken_packages(error: ImageError, keys: Mapping[str, str]) -> ImagePartError | None:

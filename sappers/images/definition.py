@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,10 @@ from msgspec import Meta
 
 from sappers.errors import ImageDefinitionError, ImagePartError
 from sappers.images.definition_errors import error_at, shape_error, toml_error
+from sappers.images.manifests import is_name
 from sappers.images.own_modules import find_source
 
 DEFINITION_FILE = "image.toml"
-SCHEMA_FILE = "image.schema.json"
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
 _BYTES_MAX = 1 << 20
 _MICROVM_MIB_MIN = 96
@@ -205,7 +203,7 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
         ImageDefinitionError: Missing or wrong; says the line and what to write.
     """
     path = folder / name / DEFINITION_FILE
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ImageDefinitionError(
             f"{name!r} is no image name: 1 to 63 lower-case letters, digits, `-`", path=str(path)
         )

@@ -36,11 +36,10 @@ from sappers.images.parts import Kernel, Parts, Versions, digest_of
 from sappers.images.python_root import INTERPRETER, SITE
 from sappers.images.store import FolderImageStore
 from sappers.images.tree import Tree
-from sappers.model.image import Manifest, MicrovmBoot
+from sappers.model.image import ARCHITECTURE, Manifest, MicrovmBoot
 from sappers.security.signing import SigningKey
 
 RECIPE = "3"  # raise it when this builder's output changes for the same inputs
-ARCHITECTURE = "x86_64"
 _INITRAMFS_MAX_BYTES = 48 << 20  # unpacked: it takes the guest's memory for as long as it runs
 _INITRAMFS_PACKED_MAX_BYTES = 30 << 20
 _KERNEL_BYTES = 33 << 20  # of the guest's memory

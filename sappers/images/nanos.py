@@ -23,11 +23,10 @@ from sappers.images.own_sidecar import lay_sidecar, sidecar_sources
 from sappers.images.parts import Parts, Versions, digest_of
 from sappers.images.python_root import INTERPRETER, SITE
 from sappers.images.store import FolderImageStore
-from sappers.model.image import Manifest, NanosBoot
+from sappers.model.image import ARCHITECTURE, Manifest, NanosBoot
 from sappers.security.signing import SigningKey
 
 RECIPE = "3"  # raise it when this builder's output changes for the same inputs
-ARCHITECTURE = "x86_64"
 _INIT = f"""import sys
 sys.path[:0] = ["/{SITE}"]
 sys.path.append("/app")

@@ -31,11 +31,10 @@ from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition
 from sappers.images.files import entries
 from sappers.images.store import FolderImageStore
-from sappers.model.image import ApplianceBoot, Manifest
+from sappers.model.image import ARCHITECTURE, ApplianceBoot, Manifest
 from sappers.security.signing import SigningKey
 
 RECIPE = "1"  # raise it when this builder's output changes for the same inputs
-ARCHITECTURE = "x86_64"
 TEMPLATES = "*.pkr.hcl"
 PLUGINS = "plugins"  # folder of templates that only Packer 1.7 and newer read
 OVERLAY = "root"

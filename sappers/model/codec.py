@@ -69,11 +69,6 @@ def state_as_json(state: ClusterState) -> bytes:
     return msgspec.json.encode(state, enc_hook=_from_table)
 
 
-def state_from_json(text: bytes) -> ClusterState:
-    """The reverse of `state_as_json`."""
-    return msgspec.json.decode(text, type=ClusterState, dec_hook=_to_table)
-
-
 def _to_table(kind: Any, value: Any) -> Any:
     if kind is EventTail:
         return EventTail(msgspec.convert(value, tuple[Event, ...]))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
+ARCHITECTURE = "x86_64"
+"""Whose instructions guests run: that of the hosts."""
 CHUNK_BYTES = 1 << 20
 FRAME_BYTES_MAX = CHUNK_BYTES + (CHUNK_BYTES >> 8) + 64
 """No chunk travels in more, whatever its content: zstd's own bound."""
+
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -72,7 +78,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """`microvm`, `nanos` or `appliance`: which launcher runs it."""
+        """`microvm`, `nanos` or `appliance`: how it boots."""
         return str(self.boot.__struct_config__.tag)
 
     @property
@@ -145,3 +151,8 @@ class ClusterImage(msgspec.Struct, frozen=True):
     kind: str
     size_bytes: int
     pushed_at: float
+
+
+def is_public_key(text: str) -> bool:
+    """Whether it is written as public keys are: 64 hex digits, no capitals."""
+    return bool(_PUBLIC_KEY.fullmatch(text))

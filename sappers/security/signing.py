@@ -17,12 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from sappers.durable import sync_folder
 from sappers.errors import IdentityError
-from sappers.model.image import Signature, SignedManifest
+from sappers.model.image import Signature, SignedManifest, is_public_key
 
 PURPOSE = b"sappers image manifest v1\n"
 SIGNATURES_MAX = 16
 
-_PUBLIC = re.compile(r"[0-9a-f]{64}")
 _VALUE = re.compile(r"[0-9a-f]{128}")
 
 
@@ -53,11 +52,6 @@ def load_or_create_signing_key(path: Path) -> SigningKey:
         return _load(path)
     except OSError as error:
         raise IdentityError(f"{path}: {error.strerror or error}") from error
-
-
-def is_public_key(text: str) -> bool:
-    """Whether it is written as public keys are: 64 hex digits, no capitals."""
-    return bool(_PUBLIC.fullmatch(text))
 
 
 def signers(signed: SignedManifest) -> tuple[str, ...]:

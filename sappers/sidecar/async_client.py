@@ -13,6 +13,7 @@ from typing import Any, Self
 from sappers.sidecar import frames
 from sappers.sidecar.frames import SPARE_SECONDS
 from sappers.sidecar.message import (
+    QUEUED_MAX,
     SOCKET_PATH,
     SOCKET_VARIABLE,
     DurableMessage,
@@ -22,7 +23,6 @@ from sappers.sidecar.message import (
 )
 
 _LINE_BYTES_MAX = 2 * 1024 * 1024  # eight durable messages
-_QUEUED = 1024
 
 
 async def connect_async(path: str = "") -> AsyncSidecar:
@@ -48,7 +48,7 @@ class AsyncSubscription:
     def __init__(self, sidecar: AsyncSidecar, number: int) -> None:
         self._sidecar = sidecar
         self._number = number
-        self._waiting: asyncio.Queue[Message | None] = asyncio.Queue(_QUEUED)
+        self._waiting: asyncio.Queue[Message | None] = asyncio.Queue(QUEUED_MAX)
         self._closed = False
 
     async def next(self, timeout_seconds: float | None = None) -> Message:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from sappers.sidecar import frames
 from sappers.sidecar.frames import SPARE_SECONDS
 from sappers.sidecar.message import (
+    QUEUED_MAX,
     SOCKET_PATH,
     SOCKET_VARIABLE,
     DurableMessage,
@@ -23,7 +24,6 @@ from sappers.sidecar.message import (
     Stored,
 )
 
-_QUEUED = 1024
 _CONNECT_SECONDS = 10.0
 
 
@@ -46,7 +46,7 @@ class Subscription:
     def __init__(self, sidecar: Sidecar, number: int) -> None:
         self._sidecar = sidecar
         self._number = number
-        self._waiting: queue.Queue[Message | None] = queue.Queue(_QUEUED)
+        self._waiting: queue.Queue[Message | None] = queue.Queue(QUEUED_MAX)
         self._closed = False
 
     def next(self, timeout_seconds: float | None = None) -> Message:

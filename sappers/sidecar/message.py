@@ -8,6 +8,7 @@ SOCKET_PATH = "/run/sappers/sidecar.sock"
 SOCKET_VARIABLE = "SAPPERS_SOCKET"
 PAYLOAD_BYTES_MAX = 64 * 1024
 SUBJECT_CHARACTERS_MAX = 256
+QUEUED_MAX = 1024  # of one subscription, that an application has not taken yet
 
 
 class MessagingError(Exception):

@@ -12,7 +12,8 @@ from sappers.provisioner.bootstrap.apt_proxy import LOOPBACK, AptProxy
 from sappers.provisioner.bootstrap.package_requests import REFUSAL, PackageRequests
 from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.bootstrap.turns import Turns
-from sappers.provisioner.executor.executor import TIMED_OUT, CommandResult
+from sappers.provisioner.executor.executor import CommandResult
+from sappers.provisioner.modules.step import TIMED_OUT
 
 _LOCK_SECONDS = 180.0
 _LOCK_PAUSE_SECONDS = 2.0

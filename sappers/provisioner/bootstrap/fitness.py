@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from statistics import median
 
 from sappers.errors import HostUnfit
+from sappers.model.image import ARCHITECTURE
 from sappers.model.member import Ports
 from sappers.provisioner.executor.facts import Facts
 
 PYTHON_MIN = (3, 11)
-ARCHITECTURE = "x86_64"
 CLOCKS_APART_MAX_SECONDS = 2.0
 # What the packages and the agent take while being unpacked, with some air.
 ROOM_MIB: Mapping[str, int] = {"/var": 1024, "/opt": 512}

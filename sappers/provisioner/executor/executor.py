@@ -34,12 +34,11 @@ from sappers.provisioner.executor.file_upload import (
     chunks_of,
     digest_of,
 )
+from sappers.provisioner.modules.step import NO_PROGRAM, TIMED_OUT
 from sappers.provisioner.remote import wire
 
 T = TypeVar("T")
 
-TIMED_OUT = 124
-NO_PROGRAM = 127
 OUTPUT_CHARACTERS_MAX = 16 * 1024 * 1024
 CLOCK_SAMPLES = 5
 

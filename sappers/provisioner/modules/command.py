@@ -37,7 +37,6 @@ SPEC = Module(
     notes=("Check mode skips it, unless `creates` or `removes` tell what it would do.",),
 )
 _NEWLINES = "\r\n"
-NO_PROGRAM = 127
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -81,7 +80,7 @@ def run(task: step.Task, argv: Sequence[str], shown: Any) -> step.Plan:
     if task.check:
         return _would_run(args, shown)
     done = yield step.Execute(tuple(argv), stdin, args["chdir"])
-    if done.code == NO_PROGRAM and not done.began:
+    if done.code == step.NO_PROGRAM and not done.began:
         denied = b"denied" in done.stderr
         raise step.Failed(done.err, rc=13 if denied else 2, cmd=shown, stdout="", stderr="")
     strip = _NEWLINES if args["strip_empty_ends"] else ""

@@ -12,6 +12,10 @@ from typing import Any, Dict, Generator, Optional, Sequence, Tuple, Union
 
 from sappers.provisioner.modules.record import Record
 
+# Exit codes of programs that did not end by themselves, as a shell and `timeout` have them.
+NO_PROGRAM = 127
+TIMED_OUT = 124
+
 
 class Failed(Exception):
     """The task fails; keyword arguments become part of its result."""

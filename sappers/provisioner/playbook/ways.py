@@ -23,11 +23,6 @@ from sappers.provisioner.playbook.templating import MISSING
 from sappers.provisioner.playbook.variables import Scope
 
 Reached = tuple[tuple[str, Any], ...]
-# Keywords of the way; a loop's items may go different ways by them.
-KEYWORDS = (
-    *("become", "become_method", "become_user", "connection", "delegate_to", "port"),
-    "remote_user",
-)
 
 
 @dataclass(frozen=True)

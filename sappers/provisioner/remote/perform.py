@@ -17,8 +17,6 @@ from sappers.provisioner.remote.pretence import Pretence
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
 KEPT_BYTES_MAX = 1024 * 1024
 DIFF_BYTES_MAX = 104448
-NO_PROGRAM = 127
-TIMED_OUT = 124
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 _STAT_FIELDS = [
     "st_mode",
@@ -346,11 +344,11 @@ class Performer:
             code = self._runner.run(argv, stdin, seconds, environment, emit, folder)
         except commands.Stopped:
             self._seconds_left(0.0)
-            code = TIMED_OUT
+            code = step.TIMED_OUT
             output["stderr"].append(b"\nnot done after %d s, and stopped" % timeout_seconds)
         except OSError as error:
             text = f"{error.filename or argv[0]}: {error.strerror}"
-            return step.Completed(NO_PROGRAM, b"", text.encode())
+            return step.Completed(step.NO_PROGRAM, b"", text.encode())
         finally:
             if earlier is not None:
                 os.umask(earlier)

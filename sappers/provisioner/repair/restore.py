@@ -23,11 +23,10 @@ from sappers.provisioner.places import (
     STATE_FOLDER,
     UNIT_NAME,
 )
-from sappers.provisioner.repair.restore_by_hand import restore_by_hand
+from sappers.provisioner.repair.restore_by_hand import STAYS_UP_SECONDS, restore_by_hand
 
 FREE_MIB_MIN = 64
 START_SECONDS = 120.0
-STAYS_UP_SECONDS = 4.0
 _LOOK_SECONDS = 1.0
 _PROPERTIES = "LoadState,UnitFileState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,MainPID"
 _JOURNAL_CHARACTERS = 200

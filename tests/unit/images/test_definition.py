@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import ImageDefinitionError, ImagePartError
-from sappers.images.definition import SCHEMA_FILE, definition_schema, load_definition, placing
+from sappers.images.definition import definition_schema, load_definition, placing
 
 PROJECT = Path(__file__).parents[3]
 DEFINITIONS = sorted((PROJECT / "unikernels").glob("*/image.toml"))
+SCHEMA = PROJECT / "unikernels" / "image.schema.json"
 APPLIANCES = sorted((PROJECT / "images" / "packer").glob("*/image.toml"))
 
 GOOD = """\
@@ -194,11 +195,11 @@ def test_ours_are_good_and_name_their_schema(path: Path) -> None:
     definition = load_definition(path.parents[1], path.parent.name)
     assert definition.kinds == (("microvm", "nanos") if path in DEFINITIONS else ("appliance",))
     schema = path.read_text().splitlines()[0].removeprefix("#:schema ")
-    assert (path.parent / schema).resolve() == PROJECT / "unikernels" / SCHEMA_FILE
+    assert (path.parent / schema).resolve() == SCHEMA
 
 
 def test_the_schema_for_editors_is_the_one_that_is_checked() -> None:
-    committed = json.loads((PROJECT / "unikernels" / SCHEMA_FILE).read_text())
+    committed = json.loads((SCHEMA).read_text())
     assert committed == json.loads(json.dumps(definition_schema()))
 
 

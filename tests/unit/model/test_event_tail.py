@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.model.cluster_state import ClusterState
-from sappers.model.codec import decode_state, encode_state, state_as_json, state_from_json
+from sappers.model.codec import decode_state, encode_state, state_as_json
 from sappers.model.event import Event
 from sappers.model.event_tail import EventTail
 
@@ -37,5 +38,7 @@ def test_its_wire_form_is_that_of_a_tuple() -> None:
     events = _events(1, 100)
     state = ClusterState(events=EventTail(events))
     assert decode_state(encode_state(state)) == state
-    assert state_from_json(state_as_json(state)) == state
+    assert msgspec.json.decode(state_as_json(state))["events"] == [
+        msgspec.to_builtins(event) for event in events
+    ]
     assert len(decode_state(encode_state(state)).events.appended(events, 70)) == 70

@@ -9,15 +9,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from sappers.api.https_calls import reason_of
+from sappers.api.https_calls import KEEP_ALIVE_SECONDS, reason_of
 from sappers.api.problems import error_in
 from sappers.errors import ApiError, MemberUnreachable
 from sappers.model.member import Member
 from sappers.security.tls import Identity, client_context
 
 CONNECT_SECONDS = 2.0
-# Shorter than the server's, so that no call is sent into a connection that is just being closed.
-KEEP_ALIVE_SECONDS = 20.0
 ANSWER_BYTES_MAX = 512 << 20  # the largest are states
 
 

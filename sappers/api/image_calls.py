@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import msgspec
 
-from sappers.api.operator_client import REACHING_AT_ONCE, OperatorClient
+from sappers.api.operator_client import OperatorClient
+from sappers.api.problems import decoded
 from sappers.api.ways import Reached
 from sappers.api.wire import ImageKeys, Images, WantedImageKey, Warmed, Written
 from sappers.errors import ApiError
@@ -18,8 +16,6 @@ from sappers.model.image import ImageKey, SignedManifest
 
 WARM_SECONDS = 300.0
 NO_SUCH_IMAGE = 404
-
-T = TypeVar("T")
 
 
 class ImageCalls:
@@ -30,11 +26,11 @@ class ImageCalls:
 
     def images(self) -> Images:
         """All images, and how much the member in use has of each."""
-        return _decoded(self.client.call("GET", "/v1/images"), Images)
+        return decoded(self.client.call("GET", "/v1/images"), Images)
 
     def signed(self, digest: str) -> SignedManifest:
         """The manifest of this digest; who signed it is not checked."""
-        signed = _decoded(self.client.call("GET", f"/v1/images/{digest}"), SignedManifest)
+        signed = decoded(self.client.call("GET", f"/v1/images/{digest}"), SignedManifest)
         if hashlib.sha256(signed.manifest).hexdigest() != digest:
             raise ApiError(f"the member gave another manifest than that of image {digest[:12]}")
         return signed
@@ -42,31 +38,31 @@ class ImageCalls:
     def put(self, digest: str, signed: SignedManifest) -> Written:
         """Let the cluster keep an image; its chunks may follow."""
         content = msgspec.json.encode(signed)
-        return _decoded(self.client.call("PUT", f"/v1/images/{digest}", content=content), Written)
+        return decoded(self.client.call("PUT", f"/v1/images/{digest}", content=content), Written)
 
     def remove(self, digest: str) -> Written:
         """Let the cluster keep an image no more. Refused while something uses it."""
-        return _decoded(self.client.call("DELETE", f"/v1/images/{digest}"), Written)
+        return decoded(self.client.call("DELETE", f"/v1/images/{digest}"), Written)
 
     def keys(self) -> ImageKeys:
         """Whose images the cluster runs."""
-        return _decoded(self.client.call("GET", "/v1/image-keys"), ImageKeys)
+        return decoded(self.client.call("GET", "/v1/image-keys"), ImageKeys)
 
     def trust(self, key: ImageKey) -> Written:
         """Run images that this key signed."""
         content = msgspec.json.encode(WantedImageKey(key.owner))
         answer = self.client.call("PUT", f"/v1/image-keys/{key.key}", content=content)
-        return _decoded(answer, Written)
+        return decoded(answer, Written)
 
     def distrust(self, key: str) -> Written:
         """Run what only this key signed no more. The last key cannot go."""
-        return _decoded(self.client.call("DELETE", f"/v1/image-keys/{key}"), Written)
+        return decoded(self.client.call("DELETE", f"/v1/image-keys/{key}"), Written)
 
     # -- at one member -----------------------------------------------------------------------------
 
     def images_at(self, member: Reached) -> Images:
         """All images, and how much this member has of each."""
-        return _decoded(self.client.call_at(member, "GET", "/v1/images"), Images)
+        return decoded(self.client.call_at(member, "GET", "/v1/images"), Images)
 
     def chunks_at(self, member: Reached, digest: str) -> ChunksHere | None:
         """Which chunks this member has; None when it does not know the image."""
@@ -76,42 +72,17 @@ class ImageCalls:
             if error.status == NO_SUCH_IMAGE:
                 return None
             raise
-        return _decoded(answer, ChunksHere)
+        return decoded(answer, ChunksHere)
 
     def put_at(self, member: Reached, digest: str, signed: SignedManifest) -> Written:
         """As `put`, at this member."""
         content = msgspec.json.encode(signed)
         answer = self.client.call_at(member, "PUT", f"/v1/images/{digest}", content=content)
-        return _decoded(answer, Written)
+        return decoded(answer, Written)
 
     def warm_at(self, member: Reached, digest: str) -> Warmed:
         """Make the template that guests of this image start from, at this member."""
         path = f"/v1/images/{digest}/warm"
-        return _decoded(
+        return decoded(
             self.client.call_at(member, "POST", path, timeout_seconds=WARM_SECONDS), Warmed
         )
-
-
-def ask_all(
-    members: Sequence[Reached], ask: Callable[[Reached], T]
-) -> Mapping[Reached, T | ApiError]:
-    """Ask members at one time; what each answered, or why it did not."""
-
-    def answer(member: Reached) -> T | ApiError:
-        try:
-            return ask(member)
-        except ApiError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=min(len(members), REACHING_AT_ONCE) or 1) as pool:
-        return dict(zip(members, pool.map(answer, members), strict=True))
-
-
-def _decoded(content: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
-        raise ApiError(
-            f"the member's answer cannot be read: {error}",
-            hint="are sappers-deploy and the agents of one version? bootstrap updates agents",
-        ) from error

@@ -12,9 +12,10 @@ import msgspec
 from sappers.api.chunk_calls import ChunkCalls
 from sappers.api.chunk_work import move_chunks
 from sappers.api.https_calls import Peer
-from sappers.api.image_calls import ImageCalls, ask_all
+from sappers.api.image_calls import ImageCalls
 from sappers.api.image_push import chunk_sizes
 from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import ask_all
 from sappers.errors import ApiError, ImageError
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.image import Manifest, SignedManifest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote
@@ -12,9 +11,9 @@ from urllib.parse import quote
 import msgspec
 
 from sappers.api.https_calls import NO_ANSWER, Answer, HttpsCalls, reason_of
-from sappers.api.problems import error_in
+from sappers.api.problems import decoded, error_in
 from sappers.api.progress import Progress
-from sappers.api.ways import Endpoint, OpenForward, Reached, Ways
+from sappers.api.ways import Endpoint, OpenForward, Reached, Ways, at_once
 from sappers.api.wire import (
     Allocations,
     Events,
@@ -41,7 +40,6 @@ CALL_SECONDS = 10.0
 SNAPSHOT_SECONDS = 90.0
 # A member reads all of its files.
 EVENTS_SECONDS = 60.0
-REACHING_AT_ONCE = 32
 LATE = 504
 
 T = TypeVar("T")
@@ -125,12 +123,12 @@ class OperatorClient:
             if value:
                 query.append(f"{name}={quote(str(value), safe='')}")
         path = f"/v1/events?{'&'.join(query)}"
-        return _decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Events)
+        return decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Events)
 
     def explain(self, name: str) -> Story:
         """What led to how something is. Raises as `call`; ApiError 404 for an unknown name."""
         path = f"/v1/explain/{quote(name, safe='')}"
-        return _decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Story)
+        return decoded(self.call("GET", path, timeout_seconds=EVENTS_SECONDS), Story)
 
     def take_backup(self) -> TakenState:
         """The management state as it is now. Raises as `call`."""
@@ -150,13 +148,13 @@ class OperatorClient:
     def check_events_at(self, reached: Reached) -> EventCheck:
         """A member's word on its record of events. Raises as `call_at`."""
         answer = self.call_at(reached, "GET", "/v1/events/check", timeout_seconds=EVENTS_SECONDS)
-        return _decoded(answer, EventCheck)
+        return decoded(answer, EventCheck)
 
     def events_at(self, reached: Reached, wanted: EventFilter, limit: int) -> Events:
         """Events of one member's record from `wanted.first` on. Raises as `call_at`."""
         path = f"/v1/events?first={wanted.first}&limit={limit}"
         answer = self.call_at(reached, "GET", path, timeout_seconds=EVENTS_SECONDS)
-        return _decoded(answer, Events)
+        return decoded(answer, Events)
 
     def workloads(self, *, consistency: Consistency = "local") -> Workloads:
         """What should run. Raises as `call`."""
@@ -190,7 +188,7 @@ class OperatorClient:
     def take_snapshot(self) -> SnapshotTaken:
         """Have the member in use write its state to disk. Raises as `call`."""
         answer = self.call("POST", "/v1/snapshot", timeout_seconds=SNAPSHOT_SECONDS)
-        return _decoded(answer, SnapshotTaken)
+        return decoded(answer, SnapshotTaken)
 
     def set_log_level(self, level: LogLevel) -> None:
         """Change what the member in use logs. Raises as `call`."""
@@ -245,7 +243,7 @@ class OperatorClient:
         living = self._living()
         if self._alone:
             return (living,)
-        members = _decoded(self.call("GET", "/v1/members"), Members).members
+        members = decoded(self.call("GET", "/v1/members"), Members).members
         endpoints = [
             Endpoint(member.name, member.address, member.ports.http, member.id)
             for member in members
@@ -256,8 +254,7 @@ class OperatorClient:
         def reach(one: Endpoint) -> Reached | None:
             return known.get((one.address, one.port)) or self._ways.any_of((one,))
 
-        with ThreadPoolExecutor(max_workers=min(len(endpoints), REACHING_AT_ONCE) or 1) as pool:
-            return tuple(found for found in pool.map(reach, endpoints) if found)
+        return tuple(found for found in at_once(reach, endpoints) if found)
 
     def call_at(
         self,
@@ -298,10 +295,10 @@ class OperatorClient:
         return answer
 
     def _get(self, path: str, kind: type[T]) -> T:
-        return _decoded(self.call("GET", path), kind)
+        return decoded(self.call("GET", path), kind)
 
     def _write(self, method: str, path: str, content: bytes | None) -> Written:
-        return _decoded(self.call(method, path, content=content), Written)
+        return decoded(self.call(method, path, content=content), Written)
 
     def _living(self) -> Reached:
         """The member in use, or the first that answers now, directly or through a forward."""
@@ -311,16 +308,6 @@ class OperatorClient:
 
     def _another_than(self, living: Reached) -> Reached | None:
         return self._ways.any_of([one for one in self._endpoints if one != living.endpoint])
-
-
-def _decoded(content: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
-        raise ApiError(
-            f"the member's answer cannot be read: {error}",
-            hint="are sappers-deploy and the agents of one version? bootstrap updates agents",
-        ) from error
 
 
 def _broke_off(reached: Reached, error: Exception) -> ApiError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from sappers.api.wire import Problem
@@ -18,6 +20,8 @@ from sappers.errors import (
     ProposalRejected,
     SappersError,
 )
+
+T = TypeVar("T")
 
 # The first class that fits gives the status.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -68,3 +72,18 @@ def error_in(status: int, body: bytes, where: str) -> ApiError:
         return ApiError(f"{where} answered {status}: {text or 'nothing'}", status=status)
     kind = NoQuorum if problem.cause in ("NoQuorum", "ProposalRejected") else ApiError
     return kind(f"{where}: {problem.error}", status=status, hint=problem.hint)
+
+
+def decoded(answer: bytes, kind: type[T]) -> T:
+    """A member's answer (a 2xx) as what it has to be.
+
+    Raises:
+        ApiError: It is not.
+    """
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.DecodeError as error:
+        raise ApiError(
+            f"the member's answer cannot be read: {error}",
+            hint="are sappers-deploy and the agents of one version? bootstrap updates agents",
+        ) from error

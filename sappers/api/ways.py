@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from sappers.api.https_calls import CONNECT_SECONDS, NO_ANSWER, HttpsCalls, Peer, reason_of
 from sappers.api.problems import error_in
-from sappers.errors import MemberUnreachable, SappersError
+from sappers.errors import ApiError, MemberUnreachable, SappersError
 from sappers.model.view import MemberHealth
 from sappers.security.tls import AGENT_SERVER_NAME
 
 NEXT_WAY_SECONDS = 0.25
+ASKED_AT_ONCE = 32
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -144,6 +150,26 @@ class Ways:
         except msgspec.DecodeError:
             return "it answers, but not as an agent does"
         return ""
+
+
+def at_once(ask: Callable[[S], T], each: Collection[S]) -> list[T]:
+    """What is answered of each, in their order; `ask` is called from threads. Raises as `ask`."""
+    with ThreadPoolExecutor(max_workers=min(len(each), ASKED_AT_ONCE) or 1) as pool:
+        return list(pool.map(ask, each))
+
+
+def ask_all(
+    members: Sequence[Reached], ask: Callable[[Reached], T]
+) -> Mapping[Reached, T | ApiError]:
+    """Ask members at one time; what each answered, or why it did not."""
+
+    def answer(member: Reached) -> T | ApiError:
+        try:
+            return ask(member)
+        except ApiError as error:
+            return error
+
+    return dict(zip(members, at_once(answer, members), strict=True))
 
 
 def _peer(endpoint: Endpoint, address: str, port: int) -> Peer:

@@ -12,10 +12,10 @@ from typing import Self
 import msgspec
 
 import sappers
-from sappers.api.image_calls import ImageCalls, ask_all
+from sappers.api.image_calls import ImageCalls
 from sappers.api.image_push import ImagePush, MemberShare
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Endpoint
+from sappers.api.ways import Endpoint, ask_all
 from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome

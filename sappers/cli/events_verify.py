@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import msgspec
@@ -12,7 +11,7 @@ import typer
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Reached
+from sappers.api.ways import Reached, ask_all
 from sappers.cli.event_compare import (
     Dispute,
     Finding,
@@ -28,7 +27,6 @@ from sappers.errors import ApiError, ConfigError
 from sappers.model.event import EventCheck, EventFilter, event_digest
 from sappers.model.member import MemberState
 
-AT_ONCE = 16
 NEWEST = 1000
 _HEAD = re.compile(r"([1-9][0-9]{0,15}):([0-9a-f]{64})")
 
@@ -99,19 +97,11 @@ def _verify(client: OperatorClient, earlier: Head | None) -> Verified:
     members = {one.name: one for one in client.everyone()}
     checks: dict[str, EventCheck] = {}
     unanswered: dict[str, str] = {}
-
-    def ask(one: Reached) -> EventCheck | ApiError:
-        try:
-            return client.check_events_at(one)
-        except ApiError as error:
-            return error
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for name, answer in zip(members, pool.map(ask, members.values()), strict=True):
-            if isinstance(answer, ApiError):
-                unanswered[name] = answer.message
-            else:
-                checks[name] = answer
+    for one, answer in ask_all(tuple(members.values()), client.check_events_at).items():
+        if isinstance(answer, ApiError):
+            unanswered[one.name] = answer.message
+        else:
+            checks[one.name] = answer
     findings = own_findings(checks)
     findings += [_settle(client, members, one) for one in find_disputes(checks)]
     told = {finding.member for finding in findings}

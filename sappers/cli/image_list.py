@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sappers.api.image_calls import ImageCalls, ask_all
+from sappers.api.image_calls import ImageCalls
 from sappers.api.image_push import MemberShare
 from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import ask_all
 from sappers.api.wire import Images
 from sappers.assembly.images import LocalImages
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster

@@ -11,10 +11,11 @@ import msgspec
 import typer
 from rich.console import Console
 
-from sappers.api.image_calls import ImageCalls, ask_all
+from sappers.api.image_calls import ImageCalls
 from sappers.api.image_pull import Pulled, pull_image
 from sappers.api.image_push import STALL_SECONDS, ImagePush, Pushed
 from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import ask_all
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import ImageName, cluster_image, local_digest
 from sappers.cli.image_progress import ImageProgress, share_text, size_text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import msgspec
@@ -12,7 +11,7 @@ import typer
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Reached
+from sappers.api.ways import Reached, at_once
 from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode
@@ -26,7 +25,6 @@ from sappers.model.observation import RaftRole
 
 CALL_SECONDS = 30.0
 SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
-AT_ONCE = 16
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 
 raft_app = typer.Typer(
@@ -283,8 +281,7 @@ def _reached_reports(client: OperatorClient) -> Sequence[tuple[Reached, RaftRepo
         except (ApiError, msgspec.DecodeError):
             return None
 
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        found = [one for one in pool.map(ask, client.everyone()) if one]
+    found = [one for one in at_once(ask, client.everyone()) if one]
     return sorted(found, key=lambda one: one[1].name)
 
 

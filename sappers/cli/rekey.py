@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Reached
+from sappers.api.ways import Reached, at_once
 from sappers.cli.session import Cluster, cluster_folder, open_cluster
 from sappers.errors import ApiError, ConfigError
 from sappers.model.gossip_keys import GossipKeys, rings_to
@@ -23,7 +22,6 @@ from sappers.provisioner.control.identity import (
     save_gossip_keys,
 )
 
-AT_ONCE = 16
 CALL_SECONDS = 20.0
 
 
@@ -75,10 +73,7 @@ def _members(client: OperatorClient) -> list[Reached]:
         if one.member.state in (MemberState.ALIVE, MemberState.SUSPECT)
     }
     reached = {(one.endpoint.address, one.endpoint.port): one for one in client.everyone()}
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        words = dict(
-            zip(reached, pool.map(partial(_revoked, client), reached.values()), strict=True)
-        )
+    words = dict(zip(reached, at_once(partial(_revoked, client), reached.values()), strict=True))
     revoked = set().union(*(word for word in words.values() if word is not None))
     wanted = {at: one.name for at, one in living.items() if one.id not in revoked}
     if lacking := sorted(name for at, name in wanted.items() if words.get(at) is None):
@@ -105,5 +100,4 @@ def _give(client: OperatorClient, members: list[Reached], keys: GossipKeys) -> N
     def put(one: Reached) -> None:
         client.call_at(one, "PUT", "/v1/gossip-keys", content=content, timeout_seconds=CALL_SECONDS)
 
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        list(pool.map(put, members))
+    at_once(put, members)

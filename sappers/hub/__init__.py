@@ -1,1 +1,1 @@
-"""The messaging hub: nats-server supervision, the client, credentials and every subject's name."""
+"""The messaging hub: nats-server and its supervision, clients, credentials, durable streams."""

@@ -1,1 +1,1 @@
-"""From SSH hosts to agents: inventory, connection, facts, phases."""
+"""From SSH hosts to agents: inventory, connection, playbooks and their modules, bootstrap."""

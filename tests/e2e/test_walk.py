@@ -24,7 +24,8 @@ from sappers.config import control_home
 from sappers.errors import ImageError
 from sappers.images import ops
 from tests.consul_agents import consul_program
-from tests.e2e.walk_machine import ADDRESS, Machine, until
+from tests.e2e.walk_machine import ADDRESS, Machine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -86,7 +87,7 @@ def begin_again(machine: Machine, name: str, flags: str = "") -> None:
     log = machine.folder / f"{name}.log"
     said = log.read_text().count('"agent runs"') if log.exists() else 0
     machine.start(f"sappers {flags}./raft/{name}", log.name)
-    until(f"{name} runs", lambda: log.read_text().count('"agent runs"') > said, 150)
+    wait_until(f"{name} runs", lambda: log.read_text().count('"agent runs"') > said, 150)
 
 
 def status(machine: Machine) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def whole(machine: Machine, *names: str) -> dict[str, Any]:
         assert "running" in {members[one]["hub"] for one in names}, members
         return view
 
-    return until(f"{', '.join(names)} are one cluster", look, FORMED_SECONDS)
+    return wait_until(f"{', '.join(names)} are one cluster", look, FORMED_SECONDS)
 
 
 def require_consul(machine: Machine) -> None:
@@ -156,7 +157,7 @@ def test_02_start_consul_and_node1(machine: Machine) -> None:
     if machine.consul is not None:
         machine.page.say("Consul, in its development mode, is there before it:")
         machine.start("consul agent -dev -log-level warn", "consul.log")
-        until(
+        wait_until(
             "Consul leads",
             lambda: '"' in machine.run(f"curl -sf {CONSUL}/status/leader", show=False),
             150,
@@ -216,16 +217,16 @@ def test_05_consul_lists_it_and_the_gateway_reaches_it(machine: Machine) -> None
     def registered() -> bool:
         return "my-app" in machine.run("consul catalog services", show=False)
 
-    until("my-app is in the catalogue", registered, 150)
+    wait_until("my-app is in the catalogue", registered, 150)
     machine.run("consul catalog services")
-    until("its check passes", lambda: passing(machine, "my-app"), 150)
+    wait_until("its check passes", lambda: passing(machine, "my-app"), 150)
     machine.run(f"curl -s {CONSUL}/health/checks/my-app | {ONE_A_LINE}")
     if shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("no gateway: HAProxy is not installed")
 
     def through(port: int) -> str:
         url = f"http://{ADDRESS}:{port}/my-app"
-        until(f"{url} answers", lambda: machine.run(f"curl -sf {url}", show=False), 150)
+        wait_until(f"{url} answers", lambda: machine.run(f"curl -sf {url}", show=False), 150)
         return machine.run(f"curl -s {url}").lower()
 
     assert "hello" in through(8080)
@@ -255,7 +256,7 @@ def test_06_see_who_leads_and_kill_it(machine: Machine) -> None:
         assert now["has_quorum"] and leader_of(now) != leader
         return leader_of(now)
 
-    now = until("another leads", another, 150)
+    now = wait_until("another leads", another, 150)
     machine.page.say(
         f"{time.monotonic() - killed:.1f} s later {now} leads. {leader} is started again, "
         "and needs no flags any more:"
@@ -316,9 +317,9 @@ def test_09_fail_a_member(machine: Machine) -> None:
         assert found and found[0]["status"] in statuses, found
         return dict(found[0])
 
-    until("a healer is launched", lambda: repair("assigned", "claimed", "restored"), 150)
+    wait_until("a healer is launched", lambda: repair("assigned", "claimed", "restored"), 150)
     machine.run(STATUS)
-    until("the repair is over", lambda: repair("restored", "moved", "failed"), REPAIR_SECONDS)
+    wait_until("the repair is over", lambda: repair("restored", "moved", "failed"), REPAIR_SECONDS)
     machine.page.say(f"{time.monotonic() - failed:.1f} s after it was killed:")
     machine.run(f"sappers-deploy events --cluster {KEYS} | grep -E 'node3|repair'")
     assert repair("restored")
@@ -350,7 +351,7 @@ def test_11_log_level_and_checks(machine: Machine) -> None:
         status(machine)  # which asks one member, which asks the others
         return '"httpx"' in machine.log("node1.log")[before:]
 
-    until("node1 logs its calls", calls, 150)
+    wait_until("node1 logs its calls", calls, 150)
     machine.run("tail -2 node1.log")
     for name in ("node1", "node2", "node3", "node4", "node5"):
         for line in machine.log(f"{name}.log").splitlines():
@@ -371,7 +372,7 @@ def test_12_all_guests_are_in_the_catalogue(machine: Machine) -> None:
     )
     wanted = {one["service"] or one["name"] for one in status(machine)["workloads"]}
     for service in sorted(wanted):
-        until(f"{service} passes", lambda name=service: passing(machine, name), 150)
+        wait_until(f"{service} passes", lambda name=service: passing(machine, name), 150)
     listed = machine.run("consul catalog services")
     assert wanted <= set(listed.split()), wanted
     machine.run(f"sappers-deploy ps --cluster {KEYS}")

@@ -12,9 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from tests.integration.ssh_server import NAMESPACE, unpacked_openssh
 
@@ -22,7 +20,6 @@ ADDRESS = "10.99.0.1"
 COMMAND_SECONDS = 180.0
 LOOK_SECONDS = 0.2
 _LINES_SHOWN = 40
-T = TypeVar("T")
 
 
 class Page:
@@ -178,18 +175,3 @@ class Machine:
             ["ip", "netns", "pids", self._name], check=False, capture_output=True, text=True
         )
         return [int(pid) for pid in done.stdout.split()]
-
-
-def until(what: str, look: Callable[[], T], seconds: float) -> T:
-    """What `look` returns once it is true; an AssertionError in it means: not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        why: object = "it is false"
-        try:
-            if found := look():
-                return found
-        except (AssertionError, OSError, ValueError) as error:
-            why = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}: {why}")
-        time.sleep(LOOK_SECONDS)

@@ -11,7 +11,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
@@ -19,9 +18,11 @@ from typing import Self
 import msgspec
 
 from sappers.api.https_calls import Peer
+from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Endpoint, Reached
 from sappers.api.progress import Progress
+from sappers.api.ways import Endpoint, Reached
+from sappers.api.wire import WantedImage
 from sappers.config import StateFolder
 from sappers.errors import ApiError, SappersError
 from sappers.hub.credentials import create_hub_account
@@ -30,18 +31,12 @@ from sappers.model.view import ClusterView
 from sappers.security.authority import create_authority
 from sappers.supervision import DetachedSupervisor
 from tests.identities import make_cluster_identities, make_operator_identity
-from tests.image_stores import KEY
+from tests.image_stores import KEY, make_store, put_image
 from tests.loopback import own_network
+from tests.waiting import wait_until
 
+WHOLE_SECONDS = 150.0  # until all members say the same, on a machine that is slow and busy
 PORTS = Ports(gossip=17946, raft=22000, http=21000, hub=14222, hub_routes=16222)
-
-
-def wait_until(what: str, check: Callable[[], bool], timeout_seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not check():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_seconds:g} s: {what}")
-        time.sleep(0.05)
 
 
 class Agents:
@@ -245,3 +240,13 @@ def _secret(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+
+
+def image_at(cluster: Agents, name: str, image: str = "empty") -> WantedImage:
+    """An image whose chunks nobody has; it is never launched here."""
+    store = make_store(cluster.folder / "control")
+    digest = put_image(store, image)
+    signed = store.signed(digest)
+    assert signed is not None
+    ImageCalls(cluster.client).put_at(cluster.at(name), digest, signed)
+    return WantedImage(image, digest)

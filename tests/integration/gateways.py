@@ -13,8 +13,8 @@ from sappers.gateway.configuration import Listen
 from sappers.gateway.haproxy import UNIT, HaproxyGateway
 from sappers.model.route import Backend
 from sappers.supervision import DetachedSupervisor
-from tests.integration.hubs import eventually
 from tests.loopback import free_port, own_network
+from tests.waiting import eventually
 
 ADDRESS = f"{own_network()}1"
 

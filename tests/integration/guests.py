@@ -26,8 +26,9 @@ from sappers.model.workload import ImageReference
 from sappers.ports import Supervisor
 from sappers.supervision import choose_supervisor
 from tests.image_stores import KEY, make_store
-from tests.integration.hubs import Hub, eventually
+from tests.integration.hubs import Hub
 from tests.loopback import free_port
+from tests.waiting import eventually
 
 PROJECT = Path(sappers.__file__).parents[1]
 BOOT_SECONDS = 200.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sappers.hub.carry_over import CarryOver
@@ -21,18 +21,7 @@ from sappers.security.authority import Authority, create_authority
 from sappers.security.tls import Identity
 from tests.identities import make_cluster_identities
 from tests.loopback import free_port
-
-
-async def eventually(
-    condition: Callable[[], object] | Callable[[], Awaitable[object]], seconds: float = 90.0
-) -> None:
-    """Wait until it is true, at most so long."""
-    async with asyncio.timeout(seconds):
-        while True:
-            result = condition()
-            if await result if asyncio.iscoroutine(result) else result:
-                return
-            await asyncio.sleep(0.02)
+from tests.waiting import eventually
 
 
 class ProcessSupervisor:

@@ -10,15 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sappers.api.image_calls import ImageCalls
-from sappers.api.wire import WantedImage, WantedWorkload
+from sappers.api.wire import WantedWorkload
 from sappers.errors import SappersError
-from tests.image_stores import make_store, put_image
-from tests.integration.agents import Agents, wait_until
+from tests.integration.agents import WHOLE_SECONDS, Agents, image_at
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 # On an idle machine it takes 5 s; gossip that loses its first packets tries again after 30.
-WHOLE_SECONDS = 150.0
 
 
 @pytest.fixture
@@ -26,16 +24,6 @@ def agents(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agents]:
     names = request.param if hasattr(request, "param") else ["n1", "n2", "n3", "n4"]
     with Agents(tmp_path, names, bootstrap=min(3, len(names))) as cluster:
         yield cluster
-
-
-def image_at(cluster: Agents, name: str, image: str = "empty") -> WantedImage:
-    """An image whose chunks nobody has; it is never launched here."""
-    store = make_store(cluster.folder / "control")
-    digest = put_image(store, image)
-    signed = store.signed(digest)
-    assert signed is not None
-    ImageCalls(cluster.client).put_at(cluster.at(name), digest, signed)
-    return WantedImage(image, digest)
 
 
 def test_four_agents_become_one_cluster_that_survives_its_leader(agents: Agents) -> None:

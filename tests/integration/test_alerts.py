@@ -15,10 +15,9 @@ import pytest
 from sappers.api.wire import WantedWorkload
 from sappers.model import subjects
 from sappers.model.allocation import Allocation
-from tests.integration.agents import Agents, wait_until
-from tests.integration.hubs import eventually
-from tests.integration.test_agents import WHOLE_SECONDS, image_at
+from tests.integration.agents import WHOLE_SECONDS, Agents, image_at
 from tests.integration.test_hostile_guests import guest_client
+from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

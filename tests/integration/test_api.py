@@ -24,9 +24,9 @@ from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
 from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Endpoint, Reached
 from sappers.api.progress import Progress
 from sappers.api.server import ApiServer
+from sappers.api.ways import Endpoint, Reached
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.errors import (
     ApiError,
@@ -53,6 +53,7 @@ from sappers.security.tls import Identity, client_context
 from tests.fake_member import FakeMember, make_allocation, make_member
 from tests.identities import make_cluster_identities, make_operator_identity
 from tests.image_stores import make_store, put_image
+from tests.waiting import eventually
 
 
 class Cluster:
@@ -505,17 +506,11 @@ async def test_garbage_closes_cleanly_with_one_debug_line(cluster: Cluster, garb
             with contextlib.suppress(ConnectionResetError):
                 await reader.read()
         writer.close()
-        await until(lambda: lines)
+        await eventually(lambda: lines)
     assert [(line["log_level"], line["event"]) for line in lines] == [
         ("debug", "connection refused")
     ]
     await cluster.operate(lambda client: client.view())  # still answers
-
-
-async def until(true) -> None:
-    async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def read_to_end(cluster: Cluster, sent: bytes, *, tls: bool) -> bytes:
@@ -615,7 +610,7 @@ async def test_stop_lets_a_call_finish_and_leaves_no_task(cluster: Cluster) -> N
     await cluster.operate(lambda client: client.view())
     _, idle = await asyncio.open_connection("127.0.0.1", cluster.server.port)
     await cluster.server.stop()
-    await until(lambda: asyncio.all_tasks() <= before)
+    await eventually(lambda: asyncio.all_tasks() <= before)
     idle.close()
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from sappers.agent.clock import SystemClock
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Endpoint
 from sappers.api.server import ApiServer
+from sappers.api.ways import Endpoint
 from sappers.cli.session import ssh_forward
 from sappers.errors import MemberUnreachable
 from sappers.provisioner.control.record import ClusterRecord

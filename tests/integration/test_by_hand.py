@@ -13,10 +13,9 @@ import pytest
 from nats.aio.msg import Msg
 
 from sappers.assembly.by_hand import KEYS_FOLDER
-from tests.integration.agents import wait_until
 from tests.integration.by_hand import AgentsByHand
-from tests.integration.hubs import eventually
 from tests.loopback import own_network
+from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 WHOLE_SECONDS = 90.0

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sappers.agent.clock import SystemClock
 from sappers.config import RaftSettings
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.framing import FrameConnection, Frames, frame
@@ -53,14 +54,6 @@ from tests.loopback import free_port
 CLUSTER_ID = "cluster-under-test"
 
 
-class WallClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
 class Cluster:
     def __init__(self, root: Path, voters: int, settings: RaftSettings) -> None:
         self.root = root
@@ -89,7 +82,7 @@ class Cluster:
             self.settings,
             self.listen.get(node, ("127.0.0.1", self.ports[node])),
             self.moved.get,
-            WallClock(),
+            SystemClock(),
             start_process=self.start_process,
             renewals=lambda: self.renewed,
         )

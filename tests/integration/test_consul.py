@@ -31,7 +31,7 @@ from sappers.model.workload import MONITOR
 from sappers.provisioner.bootstrap.consul_program import FETCH_CONSUL
 from tests.consul_agents import DevConsul
 from tests.loopback import own_network
-from tests.unit.decisions.test_reconcile_services import ME, allocation, world
+from tests.unit.service_worlds import ME, allocation, world
 
 NETWORK = own_network()  # each has a Consul of its own, at one port
 ID = "sappers-hello-00000001"

@@ -10,11 +10,11 @@ import pytest
 from sappers.errors import SappersError
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView
-from tests.integration.agents import Agents, wait_until
+from tests.integration.agents import WHOLE_SECONDS, Agents
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 # On an idle machine it takes 5 s; gossip that loses its first packets tries again after 30.
-WHOLE_SECONDS = 150.0
 CHANGE_SECONDS = 150.0
 SETTINGS = "[electorate]\nreplace_after_seconds = 5"
 

@@ -14,7 +14,7 @@ from sappers.errors import LaunchError
 from sappers.launchers.watchdog import now
 from tests.image_stores import make_store
 from tests.integration.guests import GuestHost, build_image
-from tests.integration.hubs import eventually
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.timeout(900),

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from sappers.errors import (
 from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.executor.executor import Executor, FileStat
 from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,6 @@ def connection(
 @pytest.fixture
 def executor(connection: Connection) -> Executor:
     return connection.start_executor()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -96,7 +90,7 @@ def test_a_program_that_takes_too_long_ends_with_its_children(executor: Executor
     with pytest.raises(CommandFailed, match="after 2 s") as caught:
         executor.run(["sh", "-c", "sleep 61 & echo $!; wait"], timeout_seconds=2.0)
     child = int(caught.value.output.split()[0])
-    eventually(lambda: not alive(child))
+    wait_until("the child is ended", lambda: not alive(child))
 
 
 def test_a_daemon_that_keeps_the_pipes_does_not_hold_up(executor: Executor) -> None:
@@ -186,7 +180,8 @@ def test_a_disk_that_fills_while_writing(executor: Executor, tmp_path: Path) -> 
         executor.write_file(f"{small}/file", source)
     assert executor.stat([f"{small}/.file.sappers-new"]) == {f"{small}/.file.sappers-new": None}
     assert executor.check(["echo", "still there"]).output == "still there\n"
-    eventually(lambda: executor.stat([f"{small}/hog"])[f"{small}/hog"] is None)
+    hog = f"{small}/hog"
+    wait_until("what filled the disk is gone", lambda: executor.stat([hog])[hog] is None)
     executor.check(["umount", str(small)])
 
 
@@ -301,13 +296,13 @@ def test_the_executor_and_its_program_end_with_the_connection(
 
     thread = threading.Thread(target=work)
     thread.start()
-    eventually(pids.exists)
+    wait_until("the program runs", pids.exists)
     program, itself = (int(word) for word in pids.read_text().split())
     assert alive(program)
     connection.close()
     thread.join(90)
     assert not thread.is_alive()
-    eventually(lambda: not alive(program) and not alive(itself))
+    wait_until("both are ended", lambda: not alive(program) and not alive(itself))
 
 
 def test_a_write_that_is_cut_off_leaves_no_part(
@@ -320,7 +315,9 @@ def test_a_write_that_is_cut_off_leaves_no_part(
     session = server.sessions()
 
     def cut() -> None:
-        eventually(lambda: beside.exists() and beside.stat().st_size > 1_000_000)
+        wait_until(
+            "a part is written", lambda: beside.exists() and beside.stat().st_size > 1_000_000
+        )
         for pid in session:
             os.kill(pid, signal.SIGKILL)
 
@@ -329,7 +326,7 @@ def test_a_write_that_is_cut_off_leaves_no_part(
     with pytest.raises(HostUnreachable):
         executor.write_file(str(folder / "file"), source)
     cutter.join()
-    eventually(lambda: not list(folder.iterdir()))
+    wait_until("what was half written is gone", lambda: not list(folder.iterdir()))
 
 
 def test_a_killed_executor_is_noticed(executor: Executor) -> None:

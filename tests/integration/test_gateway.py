@@ -18,8 +18,8 @@ from sappers.gateway.haproxy import UNIT, HaproxyGateway
 from sappers.gateway.runtime import ask
 from sappers.model.route import Backend, Route
 from tests.integration.gateways import ADDRESS, Echo, World
-from tests.integration.hubs import eventually
 from tests.loopback import free_port, own_network
+from tests.waiting import eventually
 
 
 @pytest.fixture

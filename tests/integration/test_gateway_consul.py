@@ -24,9 +24,9 @@ from sappers.model.route import Backend
 from tests.consul_agents import DevConsul
 from tests.fake_member import make_allocation
 from tests.integration.gateways import ADDRESS, World, accepts
-from tests.integration.hubs import eventually
 from tests.loopback import own_network
 from tests.unit.worlds import commit, founded, member, workload
+from tests.waiting import eventually
 
 CLUSTER = "c1"
 

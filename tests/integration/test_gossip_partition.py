@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.hubs import eventually
 from tests.integration.test_membership import ALIVE, DEAD, Group, sees
+from tests.waiting import eventually
 
 A, B, C = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 SECONDS = 120.0

@@ -16,8 +16,9 @@ from sappers.hub.streams import NatsStreams
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from tests.integration.guests import GuestHost, build_image
-from tests.integration.hubs import Inbox, eventually
+from tests.integration.hubs import Inbox
 from tests.integration.test_streams import kept
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.timeout(900),

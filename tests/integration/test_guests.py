@@ -19,7 +19,7 @@ from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
 from tests.image_stores import make_store
 from tests.integration.guests import GuestHost, build_image, get, link_port
-from tests.integration.hubs import eventually
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.timeout(900),

@@ -27,9 +27,8 @@ from sappers.model import subjects
 from sappers.model.allocation import Allocation
 from sappers.model.guest_scope import GuestScope
 from sappers.security.identity import load_identity
-from tests.integration.agents import PORTS, Agents, wait_until
-from tests.integration.hubs import eventually
-from tests.integration.test_agents import WHOLE_SECONDS, image_at
+from tests.integration.agents import PORTS, WHOLE_SECONDS, Agents, image_at
+from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

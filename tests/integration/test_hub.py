@@ -18,7 +18,8 @@ from sappers.errors import HubError
 from sappers.hub.credentials import AgentCredentials, create_hub_account
 from sappers.hub.server import hub_answers
 from tests.identities import make_cluster_identities, make_identity, make_operator_identity
-from tests.integration.hubs import Hub, Inbox, eventually, hears
+from tests.integration.hubs import Hub, Inbox, hears
+from tests.waiting import eventually
 
 THREE = {"a": "127.0.0.1", "b": "127.0.0.2", "c": "127.0.0.3"}
 

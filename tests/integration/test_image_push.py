@@ -17,8 +17,8 @@ from sappers.agent.clock import SystemClock
 from sappers.api.image_pull import pull_image
 from sappers.api.image_push import ImagePush, MemberShare, SpreadStalled
 from sappers.api.operator_client import OperatorClient
-from sappers.api.ways import Endpoint
 from sappers.api.server import ApiServer
+from sappers.api.ways import Endpoint
 from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.model.image import CHUNK_BYTES
 from sappers.model.member import Member

@@ -19,8 +19,8 @@ from sappers.membership.gossip import KinshipMembership
 from sappers.membership.known_members import save_known_members
 from sappers.model.gossip_keys import GossipKeys, rings_to
 from sappers.model.member import Accelerator, Member, MemberState, Ports, Resources
-from tests.integration.hubs import eventually
 from tests.loopback import free_port
+from tests.waiting import eventually
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberState
 

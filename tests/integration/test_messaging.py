@@ -23,8 +23,9 @@ from sappers.sidecar.local_server import LocalServer
 from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.messaging import Messaging
 from sappers.sidecar.settings import HubAccess
-from tests.integration.hubs import Hub, Inbox, eventually
+from tests.integration.hubs import Hub, Inbox
 from tests.integration.test_streams import kept
+from tests.waiting import eventually
 
 ADDRESS = "127.42.0.1"
 

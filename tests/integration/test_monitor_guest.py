@@ -14,8 +14,9 @@ from sappers.model import subjects
 from sappers.sidecar.hub import HubLink
 from sappers.sidecar.messaging import Messaging
 from sappers.sidecar.settings import HubAccess
-from tests.integration.hubs import Hub, Inbox, eventually
+from tests.integration.hubs import Hub, Inbox
 from tests.loopback import free_port
+from tests.waiting import eventually
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unikernels" / "monitor"))
 

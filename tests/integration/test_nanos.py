@@ -25,7 +25,8 @@ from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
 from tests.image_stores import KEY, make_store
 from tests.integration.guests import PROJECT, GuestHost, get, image_cache, link_port
-from tests.integration.hubs import Inbox, eventually
+from tests.integration.hubs import Inbox
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 DEFINITIONS = PROJECT / "unikernels"

@@ -13,10 +13,10 @@ from sappers.cli.cordon import find_member
 from sappers.cli.raft import reseed_voter
 from sappers.cli.raft_view import newest_voter, summary_of
 from sappers.errors import ApiError, SappersError
-from tests.integration.agents import Agents, wait_until
+from tests.integration.agents import WHOLE_SECONDS, Agents
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
-WHOLE_SECONDS = 150.0
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from sappers.errors import ApiError
 from sappers.model.codec import decode_state
 from sappers.model.event import EventFilter
 from tests.image_stores import make_store, put_image
-from tests.integration.agents import Agents, wait_until
+from tests.integration.agents import WHOLE_SECONDS, Agents
 from tests.loopback import own_network
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
-WHOLE_SECONDS = 150.0
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.hubs import Hub, Inbox, eventually, hears
+from tests.integration.hubs import Hub, Inbox, hears
+from tests.waiting import eventually
 
 TWO = {"a": "127.22.1.1", "b": "127.22.1.2"}
 

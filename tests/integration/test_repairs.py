@@ -30,11 +30,11 @@ from sappers.sidecar.hub import HubLink
 from sappers.sidecar.message import Message
 from sappers.sidecar.settings import HubAccess
 from tests.image_stores import KEY, make_store, put_image
-from tests.integration.agents import PORTS, Agents, wait_until
+from tests.integration.agents import PORTS, WHOLE_SECONDS, Agents
 from tests.unit.repair_worlds import login
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
-WHOLE_SECONDS = 150.0
 ANSWER_SECONDS = 60.0
 AUTHORITY = create_repair_authority()
 

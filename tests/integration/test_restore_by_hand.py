@@ -19,8 +19,9 @@ from sappers.provisioner.repair.login import RepairKeyPair, open_executor
 from sappers.provisioner.repair.restore import restore_host
 from sappers.security.repair_authority import create_repair_authority
 from tests.integration.ssh_server import ssh_server
-from tests.integration.test_executor import alive, eventually
+from tests.integration.test_executor import alive
 from tests.integration.test_repair_login import MEMBER, certificate, target
+from tests.waiting import wait_until
 
 AGENT = """#!{python}
 import sys, time
@@ -74,7 +75,7 @@ def test_an_agent_that_died_is_started_again_and_one_that_hangs_is_replaced(
     second = find_running(Path(start[1]) / "agent.lock")
     assert second is not None
     assert second.pid != first.pid
-    eventually(lambda: not alive(first.pid))
+    wait_until("the first is ended", lambda: not alive(first.pid))
 
 
 def test_one_that_does_not_start_is_told_with_its_last_words(

@@ -17,7 +17,8 @@ from sappers.sidecar.control import ControlPort
 from sappers.sidecar.guest import Guest
 from sappers.sidecar.local_socket import open_listener
 from sappers.sidecar.settings import HealthCheck, ImageSettings, Launch, read_configuration
-from tests.integration.hubs import Hub, Inbox, eventually
+from tests.integration.hubs import Hub, Inbox
+from tests.waiting import eventually
 
 CHECK = "test $(id -u) = 1000 -a $SAPPERS_WORKLOAD = shop -a ! -e ill"
 

@@ -23,10 +23,10 @@ from sappers.errors import ApiError, SappersError
 from sappers.images.store import FolderImageStore
 from sappers.model.image import CHUNK_BYTES
 from tests.image_stores import KEY, STRANGER, damage, make_store, put_image
-from tests.integration.agents import Agents, wait_until
+from tests.integration.agents import WHOLE_SECONDS, Agents
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
-WHOLE_SECONDS = 150.0
 
 
 class Lab:

@@ -18,7 +18,8 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
 from sappers.model.hub import HubReading, member_of
 from sappers.model.member import MemberState
-from tests.integration.hubs import Hub, Inbox, eventually, hears
+from tests.integration.hubs import Hub, Inbox, hears
+from tests.waiting import eventually
 
 THREE = {"a": "127.41.0.1", "b": "127.41.0.2", "c": "127.41.0.3"}
 FOUR = {**THREE, "d": "127.41.0.4"}

@@ -15,7 +15,8 @@ from sappers.hub.credentials import AgentCredentials
 from sappers.hub.violations import ViolationLog
 from sappers.model import subjects
 from tests.integration.flood import connect
-from tests.integration.hubs import Hub, Inbox, eventually, hears
+from tests.integration.hubs import Hub, Inbox, hears
+from tests.waiting import eventually
 
 TWO = {"n1": "127.0.0.1", "n2": "127.0.0.2"}
 

@@ -1,29 +1,7 @@
 from __future__ import annotations
 
 from sappers.agent.clock import STEP_SECONDS, StepWatch
-
-
-class SteppingClock:
-    """Implements `ports.Clock`, as a test says."""
-
-    def __init__(self) -> None:
-        self._wall = 1_000_000_000.0
-        self._monotonic = 50.0
-
-    def now(self) -> float:
-        return self._wall
-
-    def monotonic(self) -> float:
-        return self._monotonic
-
-    def advance(self, seconds: float) -> None:
-        """As time goes."""
-        self._wall += seconds
-        self._monotonic += seconds
-
-    def step(self, seconds: float) -> None:
-        """Set the wall's alone."""
-        self._wall += seconds
+from tests.unit.clocks import SteppingClock
 
 
 def test_time_counts_from_the_last_step_forward_or_back() -> None:

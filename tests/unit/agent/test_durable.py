@@ -15,17 +15,10 @@ from sappers.hub.streams import NatsStreams
 from sappers.model.durable import KeptMessage, StoredMessage
 from sappers.model.guest_scope import GuestScope
 from tests.identities import make_cluster_identities
-from tests.integration.hubs import eventually
+from tests.unit.clocks import FixedClock
+from tests.waiting import eventually
 
 REPLY = "sappers.inbox.shop-1.x.1"
-
-
-class Clock:
-    def now(self) -> float:
-        return 0.0
-
-    def monotonic(self) -> float:
-        return 0.0
 
 
 class Streams:
@@ -57,9 +50,9 @@ class Streams:
 
 class World:
     def __init__(self) -> None:
-        self.streams, self.refusals = Streams(), Refusals(Clock())
+        self.streams, self.refusals = Streams(), Refusals(FixedClock())
         scopes = {"shop-1": GuestScope("shop-1", "shop", ("billing",))}
-        self.calls = DurableCalls(self.streams, scopes.get, self.refusals, Clock())
+        self.calls = DurableCalls(self.streams, scopes.get, self.refusals, FixedClock())
 
     async def ask(self, call: str, payload: bytes, guest: str = "shop-1", reply: str = REPLY):
         answer = await self.calls.answer(f"sappers.guest.{guest}.durable.{call}", payload, reply)
@@ -128,7 +121,9 @@ async def test_what_makes_no_sense_or_is_anothers_is_refused_and_counted(
 async def test_a_token_that_is_anothers_is_refused_for_good_and_counted(world, tmp_path, token):
     identity = make_cluster_identities(tmp_path, ["a"])["a"]
     hub = NatsHubClient(identity, "")  # which is not connected: nobody is asked about the token
-    world.calls = DurableCalls(NatsStreams(hub), world.calls._scope_of, world.refusals, Clock())
+    world.calls = DurableCalls(
+        NatsStreams(hub), world.calls._scope_of, world.refusals, FixedClock()
+    )
     answer = await world.ask("settle", json.dumps({"token": token}).encode())
     assert answer == {"error": "that is no message of this workload", "later": False}
     assert world.refusals.totals()["subject"] == 1

@@ -22,7 +22,7 @@ from sappers.agent.refusals import OTHERS, Refusals
 from sappers.model.allocation import AllocationStatus
 from sappers.ports import Busy
 from tests.fake_member import make_allocation
-from tests.unit.agent.test_refusals import FixedClock
+from tests.unit.clocks import FixedClock
 from tests.unit.worlds import founded
 
 

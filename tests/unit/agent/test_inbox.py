@@ -13,7 +13,7 @@ from sappers.agent.inbox import (
 )
 from sappers.agent.refusals import Refusals
 from sappers.model.observation import GuestProcess
-from tests.unit.agent.test_refusals import FixedClock
+from tests.unit.clocks import FixedClock
 
 SUBJECT = "sappers.guest.hello-1.health"
 

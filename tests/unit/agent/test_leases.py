@@ -17,7 +17,7 @@ from sappers.model.commands import ReportAllocation
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.ports import QuorumHeard
-from tests.unit.decisions.test_fencing import LEASE, exclusive
+from tests.unit.exclusive_worlds import LEASE, exclusive
 from tests.unit.worlds import commit
 
 

@@ -12,7 +12,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Command, ReportAllocation, ReportFencing, SetMemberState
 from sappers.model.member import MemberState
 from sappers.model.policy import FencingSettings
-from tests.unit.decisions.test_fencing import exclusive
+from tests.unit.exclusive_worlds import exclusive
 from tests.unit.worlds import commit
 
 

@@ -6,20 +6,13 @@ from sappers.agent.holdings import Holdings
 from sappers.agent.image_threads import ImageThreads
 from sappers.agent.pruning import Pruning
 from tests.image_stores import make_store
-
-
-class Time:
-    def now(self) -> float:
-        return 0.0
-
-    def monotonic(self) -> float:
-        return 100.0
+from tests.unit.clocks import FixedClock
 
 
 async def test_what_came_and_went_between_two_times_is_looked_for(tmp_path) -> None:
     threads = ImageThreads(1)
     store = make_store(tmp_path)
-    pruning = Pruning(store, Holdings(store, threads), threads, Time())
+    pruning = Pruning(store, Holdings(store, threads), threads, FixedClock(100.0))
     try:
 
         def due(*digests: str) -> bool:

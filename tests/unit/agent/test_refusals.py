@@ -5,17 +5,7 @@ from hypothesis import strategies as st
 
 from sappers.agent.refusals import OTHERS, SHOWN_MAX, SHOWN_SECONDS, SUBJECTS_MAX, Refusals
 from sappers.model.refusal import RefusalKind
-
-
-class FixedClock:
-    def __init__(self) -> None:
-        self.time = 10.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
+from tests.unit.clocks import FixedClock
 
 
 def test_each_who_tries_is_counted_apart_and_the_loudest_comes_first() -> None:

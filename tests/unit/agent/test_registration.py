@@ -18,18 +18,8 @@ from sappers.model.service import (
     ServiceHealth,
     ServiceReading,
 )
-from tests.unit.decisions.test_reconcile_services import ME, allocation, world
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = 100.0
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
+from tests.unit.clocks import FixedClock
+from tests.unit.service_worlds import ME, allocation, world
 
 
 class ListRegistry:
@@ -84,7 +74,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_consul_missed_while_it_was_away_is_told_when_it_is_back() -> None:
-    registry, clock = ListRegistry(), Clock()
+    registry, clock = ListRegistry(), FixedClock(100.0)
     one = Registration(registry, clock)
     registry.away = True
     async with running(one):
@@ -102,22 +92,22 @@ async def test_what_consul_missed_while_it_was_away_is_told_when_it_is_back() ->
 
 
 async def test_an_agent_whose_loop_stands_still_says_nothing() -> None:
-    registry, clock = ListRegistry(), Clock()
+    registry, clock = ListRegistry(), FixedClock(100.0)
     one = Registration(registry, clock)
     async with running(one):
         one.follow(world(allocation(1)), ME, ())
         await registry.look()
-        clock.at += 5
+        clock.time += 5
         await registry.look()
         reports = registry.reports
         assert reports >= 1
-        clock.at += registration.STALE_SECONDS
+        clock.time += registration.STALE_SECONDS
         await asyncio.sleep(0.2)
         assert registry.reports <= reports + 1
 
 
 async def test_without_consul_nothing_is_done() -> None:
-    one = Registration(None, Clock())
+    one = Registration(None, FixedClock(100.0))
     one.follow(world(allocation(1)), ME, ())
     await asyncio.wait_for(one.run(), 60)
     assert (one.word, one.trouble) == ("-", "")
@@ -128,7 +118,7 @@ async def test_it_ends_though_the_cancellation_comes_with_a_change(
     monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     monkeypatch.setattr(registration, "REPEAT_SECONDS", 600.0)
-    one = Registration(ListRegistry(), Clock())
+    one = Registration(ListRegistry(), FixedClock(100.0))
     run = asyncio.create_task(one.run())
     await asyncio.sleep(0)
     one.follow(world(allocation(1)), ME, ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -13,6 +13,7 @@ from sappers.errors import GatewayError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.route import Backend, Route
 from tests.unit.worlds import founded, workload
+from tests.waiting import eventually
 
 ONE = Backend("hello-1", "10.0.0.1", 80)
 
@@ -75,16 +76,10 @@ async def running(routing: Routing) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 async def test_the_last_routes_are_had_before_anything_is_known() -> None:
     gateway = Gateway(Route("hello", (ONE,)))
     async with running(Routing(gateway, Catalog())):
-        await soon(lambda: gateway.runs)
+        await eventually(lambda: gateway.runs)
     assert gateway.told == (Route("hello", (ONE,)),)
 
 
@@ -93,11 +88,11 @@ async def test_it_follows_the_state_and_consul() -> None:
     routing = Routing(gateway, catalog)
     async with running(routing):
         routing.follow(state_with("hello", "shop"))
-        await soon(lambda: gateway.told == (Route("hello"), Route("shop")))
+        await eventually(lambda: gateway.told == (Route("hello"), Route("shop")))
         catalog.tell(hello=[ONE])
-        await soon(lambda: gateway.told == (Route("hello", (ONE,)), Route("shop")))
+        await eventually(lambda: gateway.told == (Route("hello", (ONE,)), Route("shop")))
         routing.follow(state_with("shop"))
-        await soon(lambda: gateway.told == (Route("shop"),))
+        await eventually(lambda: gateway.told == (Route("shop"),))
     assert catalog.followed == [("c1", ("hello", "shop")), ("c1", ("shop",))]
 
 
@@ -106,10 +101,10 @@ async def test_what_keeps_the_gateway_is_said_until_it_is_over() -> None:
     gateway.refuses = GatewayError("port 8080 is taken", hint="stop it")
     routing = Routing(gateway, catalog)
     async with running(routing):
-        await soon(lambda: routing.trouble == "port 8080 is taken; stop it")
+        await eventually(lambda: routing.trouble == "port 8080 is taken; stop it")
         gateway.refuses = None
         routing.follow(state_with("hello"))
-        await soon(lambda: not routing.trouble)
+        await eventually(lambda: not routing.trouble)
 
 
 async def test_where_none_is_wanted_none_runs() -> None:
@@ -117,5 +112,5 @@ async def test_where_none_is_wanted_none_runs() -> None:
     gateway.runs = True
     routing = Routing(gateway, None)
     async with running(routing):
-        await soon(lambda: not gateway.runs)
+        await eventually(lambda: not gateway.runs)
         routing.follow(state_with("hello"))

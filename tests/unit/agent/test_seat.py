@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
 from tests.unit.worlds import founded
+from tests.waiting import eventually
 
 FIRST = Genesis("c1", "m1", ("m1", "m2", "m3"), {})
 
@@ -63,12 +64,6 @@ class Log:
     async def begin_at(self, state: ClusterState) -> None:
         if state.index > self.current.index:
             self.current = state
-
-
-async def eventually(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not check():  # noqa: ASYNC110 - of a task beside
-            await asyncio.sleep(0.01)
 
 
 class Follower:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +23,7 @@ from sappers.model.policy import ImageSettings
 from sappers.model.workload import ImageReference
 from tests.fake_member import WarmLauncher, make_allocation, make_member
 from tests.image_stores import KEY, STRANGER, damage, make_store, put_image
+from tests.waiting import eventually
 
 OWNER = ImageKey(KEY.public, "test")
 
@@ -134,12 +135,6 @@ async def network(tmp_path: Path) -> AsyncIterator[Network]:
             await one.stop(host)
 
 
-async def until(check: Callable[[], bool], seconds: float = 120.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not check():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 def build(network: Network, mebibytes: int = 12) -> tuple[Any, str, Manifest]:
     """An image on the control machine."""
     store = make_store(network.folder / "control")
@@ -162,7 +157,7 @@ async def test_halves_on_two_members_become_wholes_on_all(network: Network) -> N
     network.publish(digest)
     await hand_over(hosts[0], source, digest, chunks[::2])
     await hand_over(hosts[1], source, digest, chunks[1::2])
-    await until(lambda: all(host.whole(digest) for host in hosts))
+    await eventually(lambda: all(host.whole(digest) for host in hosts))
     for host in hosts:
         assert await host.spread.ready(digest) == manifest
     fetched = sum(host.spread.figures().bytes_fetched for host in hosts)
@@ -176,10 +171,10 @@ async def test_a_member_that_comes_later_gets_it_from_its_peers(network: Network
     network.publish(digest)
     await hand_over(first, source, digest, manifest.chunks())
     second = network.add("n2")
-    await until(lambda: second.whole(digest))
+    await eventually(lambda: second.whole(digest))
     network.down.add("n1")
     third = network.add("n3")
-    await until(lambda: third.whole(digest))
+    await eventually(lambda: third.whole(digest))
     third.store.verify(digest)
 
 
@@ -188,10 +183,10 @@ async def test_what_a_member_damages_is_refused_and_fetched_elsewhere(network: N
     source, digest, manifest = build(network)
     network.publish(digest)
     await hand_over(good, source, digest, manifest.chunks())
-    await until(lambda: bad.whole(digest))
+    await eventually(lambda: bad.whole(digest))
     bad.damaging = True
     late = network.add("n3")
-    await until(lambda: late.whole(digest))
+    await eventually(lambda: late.whole(digest))
     assert late.spread.figures().chunks_damaged >= 1
     assert late.spread.figures().chunks_damaged <= 4  # then it was left alone
     late.store.verify(digest)
@@ -202,11 +197,11 @@ async def test_a_chunk_torn_on_a_members_disk_is_not_given_and_mended(network: N
     source, digest, manifest = build(network)
     network.publish(digest)
     await hand_over(one, source, digest, manifest.chunks())
-    await until(lambda: two.whole(digest))
+    await eventually(lambda: two.whole(digest))
     torn = manifest.chunks()[3]
     damage(network.folder / "n2" / "chunks" / torn[:2] / torn, b"torn")
     assert await two.spread.give_chunk(torn) is None
-    await until(lambda: two.whole(digest))
+    await eventually(lambda: two.whole(digest))
     assert await two.spread.give_chunk(torn) == source.read_chunk(torn)
 
 
@@ -215,14 +210,14 @@ async def test_a_launch_finds_damage_and_waits_for_the_chunk(network: Network) -
     source, digest, manifest = build(network)
     network.publish(digest)
     await hand_over(one, source, digest, manifest.chunks())
-    await until(lambda: two.whole(digest))
+    await eventually(lambda: two.whole(digest))
     torn = manifest.chunks()[3]
     damage(network.folder / "n2" / "chunks" / torn[:2] / torn, b"torn")
     with pytest.raises(ImageIncomplete):
         await two.spread.ready(digest)
     allocation = make_allocation("web", "n2", image=ImageReference("web", digest))
     assert not two.spread.readings([allocation])[digest].whole
-    await until(lambda: two.whole(digest))
+    await eventually(lambda: two.whole(digest))
     assert two.spread.readings([allocation])[digest].whole
     assert await two.spread.ready(digest) == manifest
 
@@ -234,11 +229,11 @@ async def test_it_resumes_where_it_was(network: Network) -> None:
     network.publish(digest)
     await hand_over(first, source, digest, manifest.chunks())
     half = network.add("n2", slow)
-    await until(lambda: half.spread.held(digest)[0] >= 4)
+    await eventually(lambda: half.spread.held(digest)[0] >= 4)
     await network.stop(half)
     missing = half.store.missing_chunks(digest)
     again = network.add("n2")
-    await until(lambda: again.whole(digest))
+    await eventually(lambda: again.whole(digest))
     assert len(missing) <= len(manifest.chunks()) - 4
     # One that was under way may have been stored since; what was there is not fetched again.
     rest = sum(len(source.read_chunk(chunk)) for chunk in missing)
@@ -252,7 +247,7 @@ async def test_bandwidth_is_bounded(network: Network) -> None:
     await hand_over(first, source, digest, manifest.chunks())
     began = time.monotonic()
     bounded = network.add("n2", ImageSettings(download_mbit_per_second=80.0))
-    await until(lambda: bounded.whole(digest))
+    await eventually(lambda: bounded.whole(digest))
     size = sum(len(source.read_chunk(chunk)) for chunk in manifest.chunks())
     # What is asked for first is free: the bound holds from then on, but for a short burst.
     assert time.monotonic() - began > 0.5 * size / 10e6
@@ -298,7 +293,7 @@ async def test_a_peers_untrusted_manifest_is_refused_and_said_so(network: Networ
     liar.trusted.add(STRANGER.public)
     digest = put_image(liar.store, key=STRANGER)
     network.publish(digest)
-    await until(lambda: "trust" in host.spread.why_not(digest))
+    await eventually(lambda: "trust" in host.spread.why_not(digest))
     assert await host.spread.signed(digest) is None
     allocation = make_allocation("web", "n1", image=ImageReference("web", digest))
     assert host.spread.readings([allocation])[digest].hopeless
@@ -341,11 +336,11 @@ async def test_a_full_disk_is_said_and_tried_again(
         write(chunk, frame)
 
     monkeypatch.setattr(second.store, "write_chunk", refuse)
-    await until(lambda: "no room" in second.spread.why_not(digest))
+    await eventually(lambda: "no room" in second.spread.why_not(digest))
     allocation = make_allocation("web", "n2", image=ImageReference("web", digest))
     assert second.spread.readings([allocation])[digest].hopeless
     full = False
-    await until(lambda: second.whole(digest))
+    await eventually(lambda: second.whole(digest))
     assert second.spread.why_not(digest) == ""
 
 

@@ -20,9 +20,9 @@ from sappers.model.durable import StreamReading
 from sappers.model.hub import ForgetServer, HubAction, HubReading
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.observation import RaftRole, RaftStatus
-from tests.integration.hubs import eventually
-from tests.unit.agent.test_refusals import FixedClock
+from tests.unit.clocks import FixedClock
 from tests.unit.decisions.test_streams import world
+from tests.waiting import eventually
 
 ROOM = 3
 

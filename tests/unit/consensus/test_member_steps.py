@@ -10,7 +10,7 @@ from sappers.model.commands import (
     PutWorkload,
     UncordonMember,
 )
-from tests.unit.decisions.test_fencing import exclusive
+from tests.unit.exclusive_worlds import exclusive
 from tests.unit.worlds import commit, founded, workload
 
 

@@ -32,24 +32,8 @@ from sappers.model.commands import (
 )
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation
-from sappers.model.policy import FencingSettings
+from tests.unit.exclusive_worlds import LEASE, exclusive, run_once
 from tests.unit.worlds import commit, founded, member, workload
-
-LEASE = FencingSettings().lease_seconds
-
-
-def run_once(state: ClusterState, now: float, **observed: object) -> ClusterState:
-    """The state after the leader's plan."""
-    gossip = tuple(one for _, one in sorted(state.members.items()))
-    seen = MemberObservation(gossip=gossip, **observed)
-    commands = reconcile_cluster(state, seen, now)
-    return commit(state, *commands, time=now)[0] if commands else state
-
-
-def exclusive(count: int = 1) -> tuple[ClusterState, Allocation]:
-    state, _ = commit(founded(3), PutWorkload(workload(exclusive=True, count=count)))
-    state = run_once(state, 1.0)
-    return state, state.allocations_of("hello")[0]
 
 
 def live(state: ClusterState) -> list[Allocation]:

@@ -24,7 +24,7 @@ from sappers.model.commands import (
 )
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation
-from tests.unit.decisions.test_fencing import exclusive
+from tests.unit.exclusive_worlds import exclusive
 from tests.unit.worlds import commit, founded, member
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberState

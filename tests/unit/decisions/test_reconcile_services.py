@@ -12,8 +12,6 @@ from sappers.decisions.reconcile_services import (
 )
 from sappers.model.actions import ReportStatus
 from sappers.model.allocation import Allocation, AllocationStatus
-from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import PutWorkload
 from sappers.model.service import (
     DeregisterService,
     RegisterService,
@@ -23,35 +21,10 @@ from sappers.model.service import (
     ServiceHealth,
     ServiceReading,
 )
-from tests.unit.worlds import IMAGE, commit, founded, member, workload
+from tests.unit.service_worlds import ME, allocation, world
 
-ME = member(1)
 PASSING, WARNING, CRITICAL = ServiceHealth.PASSING, ServiceHealth.WARNING, ServiceHealth.CRITICAL
 HEALTHY = AllocationStatus.HEALTHY
-
-
-def allocation(number: int, **changes: object) -> Allocation:
-    made = Allocation(
-        id=f"hello-{number:08x}",
-        workload="hello",
-        revision=1,
-        image=IMAGE,
-        memory_mib=128,
-        member_id=ME.id,
-        placed_term=3,
-        host_port=20000 + number,
-        status=HEALTHY,
-        reason="its sidecar says so",
-    )
-    return msgspec.structs.replace(made, **changes)
-
-
-def world(*allocations: Allocation, service: str = "") -> ClusterState:
-    state, _ = commit(founded(), PutWorkload(workload(service=service, count=len(allocations))))
-    table = state.allocations
-    for one in allocations:
-        table = table.set(one.id, one)
-    return msgspec.structs.replace(state, allocations=table)
 
 
 def wanted(*allocations: Allocation, service: str = "") -> WantedServices:

@@ -15,20 +15,10 @@ from sappers.launchers.qemu import QemuLauncher
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Accelerator
 from sappers.ports import UnitStatus
+from tests.unit.clocks import FixedClock
 from tests.unit.worlds import member
 
 SERVERS = ("10.0.0.1:4222",)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 class Running:
@@ -56,7 +46,7 @@ class Sidecar:
 
 class World:
     def __init__(self, folder: Path) -> None:
-        self.clock, self.sidecar = Clock(), Sidecar()
+        self.clock, self.sidecar = FixedClock(1000.0), Sidecar()
         self.scope: GuestScope | None = GuestScope("shop-1", "shop", ("billing",))
         self.minted: list[tuple[GuestScope, float]] = []
         self.folder = GuestFolder(folder / "guests", "shop-1")

@@ -14,7 +14,7 @@ from sappers.launchers.guest_identity import CONTROL_SOCKET
 from sappers.launchers.qemu import QemuLauncher
 from sappers.model.member import Accelerator
 from sappers.ports import UnitStatus
-from tests.unit.launchers.test_renewal import Clock
+from tests.unit.clocks import FixedClock
 
 
 class Standing:
@@ -55,7 +55,7 @@ async def standing(tmp_path: Path) -> AsyncIterator[tuple[Standing, QemuLauncher
         scope_of=lambda allocation_id: None,
         accelerator=Accelerator("tcg", ""),
         address="127.0.0.1",
-        clock=Clock(),
+        clock=FixedClock(1000.0),
         refusals=None,
     )
     servers = [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,16 +14,10 @@ from sappers.launchers import watchdog
 from sappers.launchers.command import clone_command, qemu_command
 from sappers.launchers.watchdog import EXIT_CODE, lease_text, lease_until, now
 from tests.unit.launchers.test_command import SPEC
+from tests.waiting import wait_until
 
 # Says who it is, and lives until somebody ends it.
 CHILD = ("/bin/sh", "-c", "echo $$; exec sleep 1000")
-
-
-def wait_until(check: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 def grant(path: Path, seconds: float) -> None:
@@ -92,14 +84,14 @@ def test_if_the_watchdog_is_killed_so_is_the_guest(lease: Path) -> None:
     child = child_of(process)
     process.kill()
     process.wait()
-    wait_until(lambda: not runs(child))
+    wait_until("the guest is ended", lambda: not runs(child))
 
 
 def test_a_watchdog_that_was_stopped_for_long_ends_it_when_it_goes_on(lease: Path) -> None:
     grant(lease, 0.5)
     process = begin(lease)
     process.send_signal(signal.SIGSTOP)
-    wait_until(lambda: lease_until(str(lease)) < now())
+    wait_until("the lease is over", lambda: lease_until(str(lease)) < now())
     process.send_signal(signal.SIGCONT)
     assert process.wait(30) == EXIT_CODE
 

@@ -24,7 +24,7 @@ from sappers.agent.refusals import Refusals
 from sappers.model.commands import CloseRepair
 from sappers.model.event import event_line
 from sappers.model.repair import RepairStatus
-from tests.unit.agent.test_refusals import FixedClock
+from tests.unit.clocks import FixedClock
 from tests.unit.monitor.test_gathered import event, push
 from tests.unit.repair_worlds import opened, revived
 from tests.unit.worlds import commit

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,18 +20,11 @@ from sappers.errors import SupervisorError
 from sappers.ports import OUTPUT_LOG, Supervisor, UnitSpec
 from sappers.supervision.detached import DetachedSupervisor, Identity, identity_from, is_alive
 from sappers.supervision.systemd import SystemdSupervisor
+from tests.waiting import eventually
 
 
 def spec(folder: Path, *command: str, name: str = "sappers-test-one") -> UnitSpec:
     return UnitSpec(name=name, command=command, working_directory=str(folder))
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def ended(supervisor: Supervisor, name: str) -> int | None:

@@ -183,12 +183,7 @@ class Agents:
 
     def is_whole(self) -> bool:
         """Every member alive, one leader, hub up, all on one index."""
-        view = self.view()
-        if view is None or not view.has_quorum or len(view.members) != len(self.names):
-            return False
-        indexes = {one.applied_index for one in view.members}
-        hubs = {one.hub for one in view.members if one.member.id in view.hub_servers}
-        return len(indexes) == 1 and None not in indexes and hubs == {"running"}
+        return is_whole(self.view(), len(self.names))
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -240,6 +235,15 @@ def _secret(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+
+
+def is_whole(view: ClusterView | None, members: int) -> bool:
+    """So many members alive, one leader, hub up, all on one index."""
+    if view is None or not view.has_quorum or len(view.members) != members:
+        return False
+    indexes = {one.applied_index for one in view.members}
+    hubs = {one.hub for one in view.members if one.member.id in view.hub_servers}
+    return len(indexes) == 1 and None not in indexes and hubs == {"running"}
 
 
 def image_at(cluster: Agents, name: str, image: str = "empty") -> WantedImage:

@@ -22,7 +22,7 @@ from sappers.provisioner.control.record import (
 )
 from sappers.security.identity import load_identity
 from sappers.supervision import DetachedSupervisor
-from tests.integration.agents import kill_agent
+from tests.integration.agents import is_whole, kill_agent
 
 SAPPERS = Path(sys.executable).with_name("sappers")
 STOP_SECONDS = 60
@@ -88,12 +88,7 @@ class AgentsByHand:
 
     def is_whole(self, count: int) -> bool:
         """Every member alive, one leader, hub up, all on one index."""
-        view = self.view()
-        if view is None or not view.has_quorum or len(view.members) != count:
-            return False
-        indexes = {one.applied_index for one in view.members}
-        hubs = {one.hub for one in view.members if one.member.id in view.hub_servers}
-        return len(indexes) == 1 and None not in indexes and hubs == {"running"}
+        return is_whole(self.view(), count)
 
     def close(self) -> None:
         """End them all, and what outlives them on purpose: hub servers and guests."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,7 @@ from sappers.provisioner.control.record import ClusterRecord
 from sappers.security.authority import create_authority
 from tests.fake_member import FakeMember
 from tests.identities import make_cluster_identities, make_operator_identity
-from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SshServer]:
-    with ssh_server() as running:
-        yield running
+from tests.integration.ssh_server import SshServer, make_home, make_host
 
 
 async def test_status_reaches_a_member_over_ssh(

@@ -12,8 +12,6 @@ import pytest
 
 from sappers.errors import LaunchError
 from sappers.launchers.watchdog import now
-from tests.image_stores import make_store
-from tests.integration.guests import GuestHost, build_image
 from tests.waiting import eventually
 
 pytestmark = [
@@ -21,25 +19,6 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86"),
     pytest.mark.skipif(not shutil.which("lz4"), reason="needs lz4"),
 ]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """A store that has what was built for any of these tests."""
-    return make_store(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def hello_image(images):
-    return build_image(images, "hello")
-
-
-@pytest.fixture
-async def host(tmp_path, images):
-    it = GuestHost(tmp_path, images)
-    await it.start()
-    yield it
-    await it.stop()
 
 
 def qemus(allocation_id: str) -> list[int]:

@@ -24,14 +24,8 @@ from sappers.errors import (
 )
 from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.executor.executor import Executor, FileStat
-from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
+from tests.integration.ssh_server import SshServer, make_home, make_host
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SshServer]:
-    with ssh_server() as running:
-        yield running
 
 
 @pytest.fixture

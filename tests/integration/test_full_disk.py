@@ -16,17 +16,11 @@ import pytest
 
 from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.executor.executor import Executor
-from tests.integration.ssh_server import SshServer, make_home, make_host, ssh_server
+from tests.integration.ssh_server import SshServer, make_home, make_host
 from tests.integration.test_playbook import run
 
 NEW_BYTES = 2_000_000
 DISK = "size=3m,mode=755"  # room for what is there, and for nothing new
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SshServer]:
-    with ssh_server() as running:
-        yield running
 
 
 @pytest.fixture

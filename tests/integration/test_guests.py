@@ -17,7 +17,6 @@ import pytest
 from sappers.errors import LaunchError
 from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
-from tests.image_stores import make_store
 from tests.integration.guests import GuestHost, build_image, get, link_port
 from tests.waiting import eventually
 
@@ -26,25 +25,6 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86"),
     pytest.mark.skipif(not shutil.which("lz4"), reason="needs lz4"),
 ]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """A store that has what was built for any of these tests."""
-    return make_store(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def hello_image(images):
-    return build_image(images, "hello")
-
-
-@pytest.fixture
-async def host(tmp_path, images):
-    it = GuestHost(tmp_path, images)
-    await it.start()
-    yield it
-    await it.stop()
 
 
 def cold_guest(host: GuestHost, name: str, digest: str, number: int = 0) -> Allocation:

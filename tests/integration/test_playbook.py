@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from tests.integration.ssh_server import (
     make_home,
     make_host,
     needs_doas,
-    ssh_server,
 )
 
 
@@ -42,12 +40,6 @@ class Told:
 
     def of(self, name: str) -> dict[str, object]:
         return next(judged.result for _, task, judged in self.results if task == name)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SshServer]:
-    with ssh_server() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

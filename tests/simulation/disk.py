@@ -155,11 +155,6 @@ class SimulatedDisk:
                 stored.data += bytes(_ROOM_BYTES)
             stored.durable = len(stored.data)
 
-    def wipe(self) -> None:
-        """A new disk."""
-        self._files.clear()
-        self._before.clear()
-
     def _stored(self, path: Path) -> _Stored:
         try:
             return self._files[str(path)]

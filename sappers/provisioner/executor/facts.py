@@ -23,40 +23,26 @@ class Facts(msgspec.Struct, frozen=True):
     """What is true of a host now.
 
     Attributes:
-        distribution: `ID` of os-release, such as `debian`; `version` its `VERSION_ID`.
         architecture: As `uname -m`, such as `x86_64`.
         python_version: Of the interpreter that the executor runs on; may be below 3.11.
         python_path: Absolute path of that interpreter.
-        memory_mib: Physical memory.
         free_disk_mib: By path asked for; of the nearest parent that exists.
         clock_offset_seconds: The host's clock minus ours.
         clock_uncertainty_seconds: The offset is right within this.
         systemd: It is the init system, and running.
-        kvm_flag: `vmx`, `svm`, or empty when the processor shows neither.
-        kvm_device: `/dev/kvm` opens for reading and writing.
         packages: Installed version by name for each package asked for; absent ones are left out.
         addresses: IP addresses of the host's interfaces, loopback and link-local left out.
-        tsc_mhz: `cpu MHz` of the first processor, 0 when not shown.
     """
 
-    hostname: str
-    distribution: str
-    version: str
     architecture: str
     python_version: tuple[int, int, int]
     python_path: str
-    cpus: int
-    memory_mib: int
     free_disk_mib: dict[str, int]
     clock_offset_seconds: float
     clock_uncertainty_seconds: float
     listeners: tuple[Listener, ...]
     is_root: bool
     systemd: bool
-    kvm_flag: str
-    kvm_device: bool
     packages: dict[str, str]
     addresses: tuple[str, ...]
-    tsc_mhz: float
-    boot_id: str
     machine_id: str

@@ -1,4 +1,4 @@
-"""Gathers what is true of this host now, from /proc, /sys and os-release."""
+"""Gathers what is true of this host now, from /proc and the package manager."""
 
 from __future__ import annotations
 
@@ -16,27 +16,16 @@ DPKG_SECONDS = 30
 
 def gather(disk_paths: list[str], packages: list[str]) -> dict[str, Any]:
     """All facts; names as in `sappers.provisioner.executor.facts.Facts`."""
-    release = _os_release()
-    cpu = _text("/proc/cpuinfo")
     return {
-        "hostname": os.uname().nodename,
-        "distribution": release.get("ID", ""),
-        "version": release.get("VERSION_ID", ""),
         "architecture": os.uname().machine,
         "python_version": list(sys.version_info[:3]),
         "python_path": sys.executable or "",
-        "cpus": len(os.sched_getaffinity(0)),
-        "memory_mib": _memory_mib(),
         "free_disk_mib": {path: free_mib(path) for path in disk_paths},
         "listeners": listeners(),
         "is_root": os.geteuid() == 0,
         "systemd": os.path.isdir("/run/systemd/system"),
-        "kvm_flag": _kvm_flag(cpu),
-        "kvm_device": _opens("/dev/kvm"),
         "packages": _packages(packages),
         "addresses": addresses(),
-        "tsc_mhz": _megahertz(cpu),
-        "boot_id": _text("/proc/sys/kernel/random/boot_id").strip(),
         "machine_id": _text("/etc/machine-id").strip(),
     }
 
@@ -47,18 +36,6 @@ def _text(path: str) -> str:
     return ""
 
 
-def _os_release() -> dict[str, str]:
-    pairs = (line.partition("=") for line in _text("/etc/os-release").splitlines())
-    return {key: value.strip().strip("\"'") for key, _, value in pairs}
-
-
-def _memory_mib() -> int:
-    for line in _text("/proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) // 1024
-    return 0
-
-
 def free_mib(path: str) -> int:
     """Free room at a path, or at its nearest parent that exists."""
     while path not in ("", "/") and not os.path.exists(path):
@@ -66,28 +43,6 @@ def free_mib(path: str) -> int:
     room = os.statvfs(path or "/")
     free = room.f_bfree if os.geteuid() == 0 else room.f_bavail
     return int(free * room.f_frsize // (1024 * 1024))
-
-
-def _kvm_flag(cpuinfo: str) -> str:
-    for line in cpuinfo.splitlines():
-        if line.startswith("flags"):
-            return next((flag for flag in ("vmx", "svm") if flag in line.split()), "")
-    return ""
-
-
-def _megahertz(cpuinfo: str) -> float:
-    for line in cpuinfo.splitlines():
-        if line.startswith("cpu MHz"):
-            with contextlib.suppress(ValueError):
-                return float(line.partition(":")[2])
-    return 0.0
-
-
-def _opens(path: str) -> bool:
-    with contextlib.suppress(OSError):
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        return True
-    return False
 
 
 def _packages(names: list[str]) -> dict[str, str]:

@@ -24,8 +24,8 @@ from sappers.provisioner.control.identity import ControlIdentity, ensure_control
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK, PLAYBOOKS
 from sappers.provisioner.playbook.load import load_playbook
-from tests.unit.provisioner.bootstrap.test_fitness import FIT
 from tests.unit.provisioner.control.test_control_identity import hub
+from tests.unit.provisioner.fit_host import FIT
 
 PLAN = ClusterPlan("lab", (PlannedMember("a", "10.0.0.1", voter_tag=True),))
 

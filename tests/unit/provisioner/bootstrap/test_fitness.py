@@ -7,30 +7,7 @@ import msgspec
 from sappers.model.member import Ports
 from sappers.provisioner.bootstrap.fitness import find_problems, find_shared_problems
 from sappers.provisioner.executor.facts import Facts, Listener
-
-FIT = Facts(
-    hostname="a",
-    distribution="debian",
-    version="12",
-    architecture="x86_64",
-    python_version=(3, 11, 2),
-    python_path="/usr/bin/python3",
-    cpus=2,
-    memory_mib=4096,
-    free_disk_mib={"/var": 5000, "/opt": 5000},
-    clock_offset_seconds=0.0,
-    clock_uncertainty_seconds=0.01,
-    listeners=(Listener("tcp", "0.0.0.0", 22, "sshd"),),
-    is_root=True,
-    systemd=True,
-    kvm_flag="",
-    kvm_device=False,
-    packages={},
-    addresses=("10.0.0.1",),
-    tsc_mhz=2000.0,
-    boot_id="b",
-    machine_id="m",
-)
+from tests.unit.provisioner.fit_host import FIT
 
 
 def but(**changes) -> Facts:

@@ -16,7 +16,7 @@ from sappers.provisioner.control.identity import (
 )
 from sappers.provisioner.control.run_lock import describe_holder, run_lock
 from sappers.security.authority import create_request
-from tests.unit.provisioner.bootstrap.test_fitness import FIT
+from tests.unit.provisioner.fit_host import FIT
 
 
 def hub(cluster: str) -> HubSecrets:

@@ -15,12 +15,10 @@ from collections.abc import AsyncIterator
 from sappers.agent.actuator import Actuator
 from sappers.agent.background import background
 from sappers.agent.durable import DurableCalls
-from sappers.agent.electorate import ElectorateKeeper
 from sappers.agent.event_record import EventRecord
 from sappers.agent.founding import Founding
 from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
-from sappers.agent.guest_ear import GuestEar
 from sappers.agent.hearing import Hearing
 from sappers.agent.hub_connection import HubConnection
 from sappers.agent.hub_watch import HubWatch
@@ -32,13 +30,10 @@ from sappers.agent.notify import notify_systemd
 from sappers.agent.observer import Observer
 from sappers.agent.outlook import Outlook
 from sappers.agent.own_proposals import OwnProposals
-from sappers.agent.planning import ClusterPlanner
-from sappers.agent.power import PowerFence
 from sappers.agent.pulses import Pulses
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower, Publisher
-from sappers.agent.repairs import Repairs
 from sappers.agent.routing import Routing
 from sappers.agent.seat import JoinersRecord, OpenFollowingLog, OpenVoterLog, Seat
 from sappers.agent.service import Service
@@ -186,28 +181,16 @@ class Agent:
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
         self._proposals = OwnProposals(me.id, lambda: self.log, clock)
-        self._repairs = Repairs(
-            lambda: self.log,
-            self._proposals,
-            clock,
-            hub_client,
-            repair_signer,
-            self._spread.signers,
-            refusals,
-        )
         self._leadership = Leadership(
-            lambda: self.log,
-            ClusterPlanner(
-                lambda: self.log,
-                self._proposals,
-                clock,
-                folder.genesis,
-                settings.fencing,
-                settings.forget_after_seconds,
-            ),
-            ElectorateKeeper(settings.electorate, clock, self._proposals.commit),
-            PowerFence(settings.cluster, settings.fencing, self._proposals.commit),
-            GuestEar(clock=clock, hub=hub_client, refusals=refusals, hear=self._repairs.hear),
+            settings,
+            folder.genesis,
+            log_now=lambda: self.log,
+            proposals=self._proposals,
+            clock=clock,
+            hub=hub_client,
+            signer=repair_signer,
+            image_signers=self._spread.signers,
+            refusals=refusals,
         )
         self._pulses = Pulses(hub_client, clock, me.id)
         self._actuator = Actuator(
@@ -319,7 +302,7 @@ class Agent:
         mine = {allocation.id for allocation in state.allocations_on(self.me.id)}
         self._hearing.keep_only(mine)
         self._actuator.keep_only(mine)
-        self._repairs.keep_only(set(state.allocations))
+        self._leadership.keep_only_what_is_in(state)
         self._pulses.keep_only(set(state.members))
 
     async def _sleep(self, stopping: asyncio.Event) -> None:

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
 
 from sappers.agent.electorate import ElectorateKeeper
 from sappers.agent.guest_ear import GuestEar
+from sappers.agent.own_proposals import OwnProposals
 from sappers.agent.planning import ClusterPlanner
 from sappers.agent.power import PowerFence
-from sappers.agent.repairs import healers_to_hear
+from sappers.agent.repairs import Repairs, healers_to_hear
+from sappers.config import AgentSettings
+from sappers.model.cluster_state import ClusterState
 from sappers.model.observation import MemberObservation, RaftRole
-from sappers.ports import ReplicatedLog
+from sappers.ports import Clock, HubClient, Refusals, RepairSigner, ReplicatedLog
 
 
 class Leadership:
-    """Hears healers, has committed what the cluster lacks, and keeps the electorate.
+    """Answers healers, has committed what the cluster lacks, and keeps the electorate.
 
     Args:
+        genesis: The file that this member votes by.
         log_now: The log as it is now.
-        healer_ear: Hears guests that are healers; one of another leader is left alone.
+        signer: Makes the healers' credentials.
+        image_signers: The keys that truly signed an image, by its digest.
     """
 
     def __init__(
         self,
+        settings: AgentSettings,
+        genesis: Path,
+        *,
         log_now: Callable[[], ReplicatedLog],
-        planner: ClusterPlanner,
-        electorate: ElectorateKeeper,
-        power: PowerFence,
-        healer_ear: GuestEar,
+        proposals: OwnProposals,
+        clock: Clock,
+        hub: HubClient,
+        signer: RepairSigner,
+        image_signers: Callable[[str], Awaitable[Collection[str]]],
+        refusals: Refusals,
     ) -> None:
         self._log_now = log_now
-        self._planner = planner
-        self._electorate = electorate
-        self._power = power
-        self._healer_ear = healer_ear
+        self._planner = ClusterPlanner(
+            log_now, proposals, clock, genesis, settings.fencing, settings.forget_after_seconds
+        )
+        self._electorate = ElectorateKeeper(settings.electorate, clock, proposals.commit)
+        self._power = PowerFence(settings.cluster, settings.fencing, proposals.commit)
+        self._repairs = Repairs(log_now, proposals, clock, hub, signer, image_signers, refusals)
+        self._healer_ear = GuestEar(
+            clock=clock, hub=hub, refusals=refusals, hear=self._repairs.hear
+        )
 
     async def attend(self, observed: MemberObservation) -> None:
         """One turn."""
@@ -48,10 +64,14 @@ class Leadership:
             term = replicated.status().term
             self._power.attend(replicated.state(), observed.surely_ended, term)
 
-    def _leads(self) -> bool:
-        return self._log_now().status().role is RaftRole.LEADER
+    def keep_only_what_is_in(self, state: ClusterState) -> None:
+        """Forget guests that are in the state no more."""
+        self._repairs.keep_only(set(state.allocations))
 
     async def close(self) -> None:
         """End what is under way; another member is to lead, so that nobody waits for one."""
         await self._power.close()
         await self._electorate.close(self._log_now())
+
+    def _leads(self) -> bool:
+        return self._log_now().status().role is RaftRole.LEADER

@@ -223,12 +223,10 @@ def test_a_partition_cuts_hosts_from_each_other_but_not_from_us(own: Lab, on_hos
     assert on_host(own, one, f"ping -c1 -W30 {other}").returncode == 0
 
 
-def test_up_with_nothing_to_do_is_quick_and_restarts_nothing(own: Lab, on_host: OnHost):
+def test_up_with_nothing_to_do_restarts_nothing(own: Lab, on_host: OnHost):
     uptime = "systemctl show --property=UserspaceTimestampMonotonic"
     before = on_host(own, f"{OWN_NAME}1", uptime).stdout
-    started = time.monotonic()
     own.up()
-    assert time.monotonic() - started < 30
     assert on_host(own, f"{OWN_NAME}1", uptime).stdout == before
 
 

@@ -262,23 +262,24 @@ def _ip(address: str) -> _IpAddress:
 
 
 def _ips(certificate: x509.Certificate) -> list[_IpAddress]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
+    names = _names_in(certificate)
     return [
         address
-        for address in names.get_values_for_type(x509.IPAddress)
+        for address in (names.get_values_for_type(x509.IPAddress) if names else ())
         if isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
     ]
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
+    names = _names_in(certificate)
+    return names.get_values_for_type(x509.DNSName) if names else []
+
+
+def _names_in(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.DNSName)
+        return None
 
 
 def _load_certificate(pem: bytes, what: str) -> x509.Certificate:

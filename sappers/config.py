@@ -26,6 +26,7 @@ GUEST_USER_IDS = range(0x70000000, 0x71000000)
 GATEWAY_USER_ID = GUEST_USER_IDS.stop  # not a guest's: it may reach what guests may not
 # Users that mesh proxies run as, each that of its guest and so much more.
 PROXY_USERS_BEYOND = GUEST_USER_IDS.stop + 1 - GUEST_USER_IDS.start
+HUB_USER_ID = GUEST_USER_IDS.stop + PROXY_USERS_BEYOND  # the one after them
 # Sets of nftables' `inet sappers`: ports of loopback that are a link, and which user may use which.
 LINK_PORTS_SET, LINK_USERS_SET, LINK_SERVERS_SET = "link_ports", "link_users", "link_servers"
 

@@ -6,8 +6,16 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+def write_durably(
+    path: Path, content: bytes, *, mode: int = 0o600, group_id: int | None = None
+) -> None:
     """Replace a file as a whole: after a crash it has the old content or the new, nothing else.
+
+    Args:
+        path: The file.
+        content: All of it.
+        mode: Whatever the umask is.
+        group_id: Whose group it is to be, or None for the process's own.
 
     Raises:
         OSError: The disk is full or the folder is missing; the old file still stands.
@@ -16,6 +24,8 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if group_id is not None:
+                os.fchown(file.fileno(), -1, group_id)
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()

@@ -31,7 +31,7 @@ from sappers.agent.running import RunningAgent, announce
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
 from sappers.api.server import ApiServer
-from sappers.config import AgentSettings, StateFolder
+from sappers.config import HUB_USER_ID, AgentSettings, StateFolder
 from sappers.consensus.collector import spare_large_states
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.joining import joiners_record
@@ -47,7 +47,8 @@ from sappers.gateway.haproxy import HaproxyGateway
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
-from sappers.hub.server import LOG_FILE, NatsHubServer, find_nats_server
+from sappers.hub.server import NatsHubServer, find_nats_server
+from sappers.hub.server_folder import ServerFolder
 from sappers.hub.servers import NatsHubServers
 from sappers.hub.streams import NatsStreams
 from sappers.hub.violations import ViolationLog
@@ -202,6 +203,9 @@ def _assemble(
     credentials = AgentCredentials(hub_seed)
     supervisor = choose_supervisor(folder.processes)
     mesh = _mesh(folder, settings, supervisor, consul)
+    # Only a unit of systemd's can show a server that is not root its folder alone.
+    hub_user = HUB_USER_ID if isinstance(supervisor, SystemdSupervisor) else None
+    server_folder = ServerFolder(folder.hub, identity, hub_user)
     agent: Agent
     images = FolderImageStore(
         folder.images, lambda: agent.outlook.trusted_image_keys(), IMAGES_LEAVE_BYTES
@@ -257,13 +261,13 @@ def _assemble(
         hub_client=hub_client,
         messages=MessageSigner(identity, lambda: renewal.count),
         hub_server=NatsHubServer(
-            folder.hub,
+            server_folder,
             identity,
             supervisor,
             credentials,
             listen_address=settings.listen_address,
             carry_over=CarryOver(
-                folder.hub,
+                server_folder,
                 identity,
                 supervisor,
                 streams,
@@ -278,7 +282,7 @@ def _assemble(
         refusals=refusals,
         hub_watch=HubWatch(
             hub=hub_client,
-            violations=ViolationLog(folder.hub / LOG_FILE),
+            violations=ViolationLog(server_folder.log_file),
             holder=credentials.holder,
             refusals=refusals,
         ),

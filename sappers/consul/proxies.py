@@ -195,15 +195,13 @@ class ConnectProxies:
         host = self._host
         return UnitSpec(
             name=_unit(proxy.allocation_id),
-            command=(
-                *_as_user(self._user(proxy.allocation_id)),
-                *proxy_command(str(program), proxy, self._settings),
-            ),
+            command=proxy_command(str(program), proxy, self._settings),
             working_directory=str(self._run(proxy.allocation_id)),
             memory_max_mib=_MEMORY_MAX_MIB,
             description=f"Sappers mesh proxy {proxy.allocation_id}",
             prepare=self._doors(proxy),
             clean_up=host.close_doors(proxy.allocation_id, ports) if host else (),
+            user_id=self._user(proxy.allocation_id),
         )
 
     def _doors(self, proxy: MeshProxy) -> Command:
@@ -328,16 +326,6 @@ def _joined(address: str, port: int) -> str:
 
 def _unit(allocation_id: str) -> str:
     return f"{UNIT_PREFIX}{allocation_id}"
-
-
-def _as_user(user_id: int | None) -> Command:
-    """What drops all that a unit begins with."""
-    if user_id is None:
-        return ()
-    return (
-        *("/usr/bin/setpriv", f"--reuid={user_id}", f"--regid={user_id}", "--clear-groups"),
-        *("--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--"),
-    )
 
 
 def _trim(path: Path) -> None:

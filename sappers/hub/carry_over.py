@@ -17,24 +17,22 @@ import msgspec
 import structlog
 
 from sappers.decisions.streams import GONE_SECONDS
-from sappers.durable import write_durably
 from sappers.errors import HubError, SappersError
 from sappers.hub.client import NatsHubClient
+from sappers.hub.server_folder import STORE, ServerFolder
 from sappers.hub.settings import server_settings
 from sappers.hub.streams import NatsStreams
 from sappers.model import subjects
 from sappers.model.member import Member
-from sappers.ports import Supervisor, UnitSpec
+from sappers.ports import Supervisor
 from sappers.security.tls import Identity
 
 UNIT = "sappers-hub-before"
-ALONE = "alone"  # below STATE_DIR/hub: the store of a server that is the only one
 _LOOPBACK = "127.0.0.1"
 _AT_ONCE = 100
 _RETRY_SECONDS = 2.0
 _READY_SECONDS = 15.0
 _STOP_SECONDS = 5.0
-_MEMORY_MAX_MIB = 512
 
 log = structlog.get_logger("sappers.hub")
 
@@ -43,7 +41,7 @@ class CarryOver:
     """Moves messages from the lone server's store into the cluster's.
 
     Args:
-        folder: `STATE_DIR/hub`.
+        folder: Of this member's server.
         streams: The cluster's.
         credentials: A member's, as text.
         program: Finds nats-server.
@@ -51,7 +49,7 @@ class CarryOver:
 
     def __init__(
         self,
-        folder: Path,
+        folder: ServerFolder,
         identity: Identity,
         supervisor: Supervisor,
         streams: NatsStreams,
@@ -68,7 +66,7 @@ class CarryOver:
     @property
     def is_due(self) -> bool:
         """Whether there is a lone server's store."""
-        return (self._folder / ALONE / "jetstream").exists()
+        return (self._folder.alone / STORE).exists()
 
     async def run(self, me: Member) -> None:
         """Carry all of it over, however long that takes, and remove the store.
@@ -96,7 +94,7 @@ class CarryOver:
         finally:
             await client.close()
             await self._supervisor.stop(UNIT, _STOP_SECONDS)
-        await asyncio.to_thread(shutil.rmtree, self._folder / ALONE)
+        await asyncio.to_thread(shutil.rmtree, self._folder.alone)
         log.info("messages of before are carried over", messages=count)
 
     async def _empty(self, before: NatsStreams, *, patient: bool) -> int:
@@ -121,27 +119,20 @@ class CarryOver:
         return count
 
     async def _start(self, before: Member) -> None:
-        settings = self._folder / "before.conf"
         content = server_settings(
             before,
             _LOOPBACK,
             (before,),
-            self._identity,
-            (self._folder / "operator.jwt").read_text(),
-            (self._folder / "account.jwt").read_text(),
-            self._folder / "before.log",
-            self._folder,
+            self._folder.identity,
+            (self._folder.hub / "operator.jwt").read_text(),
+            (self._folder.hub / "account.jwt").read_text(),
+            self._folder.data / "before.log",
+            self._folder.data,
         )
-        await asyncio.to_thread(write_durably, settings, content)
+        settings = await asyncio.to_thread(self._folder.write, "before.conf", content)
         await self._supervisor.stop(UNIT, _STOP_SECONDS)
         await self._supervisor.start(
-            UnitSpec(
-                name=UNIT,
-                command=(str(self._program()), "-c", str(settings)),
-                working_directory=str(self._folder),
-                memory_max_mib=_MEMORY_MAX_MIB,
-                description="Sappers hub, as it was alone",
-            )
+            self._folder.unit(UNIT, self._program(), settings, "Sappers hub, as it was alone")
         )
 
 

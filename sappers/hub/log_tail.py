@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from sappers.hub.server_folder import open_log
+
 
 class LogTail:
     """Reads on in a log from where it ends now; nothing is missed when the server begins a new one.
@@ -43,7 +45,7 @@ class LogTail:
 
     def _open(self) -> BinaryIO | None:
         try:
-            return self._path.open("rb")
+            return open_log(self._path)
         except FileNotFoundError:
             return None
 

@@ -23,25 +23,23 @@ import msgspec
 import structlog
 
 from sappers.durable import write_durably
-from sappers.errors import FIT_OUT_AGAIN, HubError, SupervisorError
+from sappers.errors import HubError, SupervisorError
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
 from sappers.hub.log_tail import LogTail
+from sappers.hub.server_folder import ServerFolder, open_log, read
 from sappers.hub.settings import server_settings
 from sappers.model.hub import member_of, server_name
 from sappers.model.member import Member
-from sappers.ports import Supervisor, UnitSpec
+from sappers.ports import Supervisor
 from sappers.security.tls import Identity
 
 UNIT = "sappers-hub"
-LOG_FILE = "nats-server.log"
-STORE = "jetstream"
 
 _START_SECONDS = 15.0
 _RELOAD_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_MEMORY_MAX_MIB = 512
 # At a line's beginning, where nothing stands that a client said.
 _ANSWER = re.compile(
     rb"^\[\d+\] [\d/]+ [\d:.]+ \[[A-Z]+\] "
@@ -74,7 +72,7 @@ class NatsHubServer:
 
     def __init__(
         self,
-        folder: Path,
+        folder: ServerFolder,
         identity: Identity,
         supervisor: Supervisor,
         credentials: AgentCredentials,
@@ -83,7 +81,7 @@ class NatsHubServer:
         binary: Path | None = None,
         carry_over: CarryOver | None = None,
     ) -> None:
-        """`folder` is STATE_DIR/hub with `operator.jwt` and `account.jwt` in it."""
+        """`folder` is below STATE_DIR/hub, where `operator.jwt` and `account.jwt` are."""
         self._folder = folder
         self._identity = identity
         self._supervisor = supervisor
@@ -113,20 +111,13 @@ class NatsHubServer:
             applied = self._applied()
             if applied.servers:
                 self._write_applied(_Applied(applied.term, times_left=applied.times_left + 1))
-                self._put_store_aside()
+                self._folder.put_store_aside()
 
     def _begin_to_carry(self, me: Member) -> None:
         """In the background: the cluster may have no quorum before all of it runs."""
         over = self._carrying is None or self._carrying.done()
         if over and self._carry_over is not None and self._carry_over.is_due:
             self._carrying = asyncio.create_task(self._carry_over.run(me))
-
-    def _put_store_aside(self) -> None:
-        """Others have all that is in it; whoever comes back begins with an empty one."""
-        store, aside = self._folder / STORE, self._folder / f"{STORE}-left"
-        if store.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            store.rename(aside)
 
     async def running_with(self) -> tuple[str, ...] | None:
         """Member ids that it runs with, or None when it does not run."""
@@ -158,61 +149,53 @@ class NatsHubServer:
             if wanted != applied:
                 self._write_applied(wanted)
             return
-        self._write(self._folder / "nats-server.conf", settings)
+        path = self._folder.write("nats-server.conf", settings)
         if not self._accounts().system:
             log.warning(
                 "the hub keeps no durable messages: this cluster's account is of before them",
                 hint="docs/messaging.md says how to give the cluster a new one",
             )
         reloaded = (
-            running
-            and status is not None
-            and not self._must_restart(applied.servers, servers)
-            and await self._reload(status.pid)
+            running and not self._must_restart(applied.servers, servers) and await self._reload()
         )
         if not reloaded:
-            await self._start(me)
+            await self._start(me, path)
         self._write_applied(wanted)
         log.info("hub server runs", servers=wanted.servers, term=term, reloaded=reloaded)
 
     def _settings(
         self, me: Member, servers: Sequence[Member], refused: Sequence[str], name: str
     ) -> bytes:
-        account_jwt = _read(self._folder / "account.jwt").decode(errors="replace")
+        account_jwt = self._jwt("account")
         return server_settings(
             me,
             self._listen_address,
             servers,
-            self._identity,
-            _read(self._folder / "operator.jwt").decode(errors="replace"),
+            self._folder.identity,
+            self._jwt("operator"),
             self._credentials.account_refusing(account_jwt, refused),
-            self._log_file,
-            self._folder,  # it makes STORE in there
+            self._folder.log_file,
+            self._folder.data,
             name,
         )
 
     def _accounts(self) -> TrustedAccounts:
-        return read_accounts(_read(self._folder / "account.jwt").decode(errors="replace"))
+        return read_accounts(self._jwt("account"))
+
+    def _jwt(self, name: str) -> str:
+        return read(self._folder.hub / f"{name}.jwt").decode(errors="replace")
 
     def _must_restart(self, before: Sequence[str], servers: Sequence[Member]) -> bool:
-        """Whether it becomes one of several, or the only one: no reload does that."""
-        return bool(self._accounts().system) and (len(before) == 1) != (len(servers) == 1)
+        """Whether it becomes one of several, or the only one, or moves: no reload does that."""
+        changes = (len(before) == 1) != (len(servers) == 1)
+        return (changes and bool(self._accounts().system)) or self._folder.is_of_before()
 
-    async def _start(self, me: Member) -> None:
-        spec = UnitSpec(
-            name=UNIT,
-            command=(
-                str(self._binary or find_nats_server()),
-                "-c",
-                str(self._folder / "nats-server.conf"),
-            ),
-            working_directory=str(self._folder),
-            memory_max_mib=_MEMORY_MAX_MIB,
-            description="Sappers hub (nats-server)",
-        )
-        self._log_file.touch(mode=0o600)
+    async def _start(self, me: Member, settings: Path) -> None:
+        program = self._binary or find_nats_server()
+        spec = self._folder.unit(UNIT, program, settings, "Sappers hub (nats-server)")
         try:
             await self._supervisor.stop(UNIT, _STOP_SECONDS)
+            self._folder.hand_over()
             await self._supervisor.start(spec)
         except SupervisorError as error:
             raise HubError(f"the hub server cannot be started: {error.message}") from error
@@ -225,56 +208,53 @@ class NatsHubServer:
                 break
             await asyncio.sleep(_POLL_SECONDS)
         raise HubError(
-            f"the hub server does not start: {self._log_end()}", hint=f"see {self._log_file}"
+            f"the hub server does not start: {self._log_end()}",
+            hint=f"see {self._folder.log_file}",
         )
 
-    async def _reload(self, pid: int | None) -> bool:
+    async def _reload(self) -> bool:
         """Whether the running server took the new settings; some need a restart.
 
         Raises:
             HubError: It runs and does not say. No reason to restart it: its clients would be
                 dropped, and all of the hub's servers may be this slow at once.
         """
+        log_file = self._folder.log_file
         try:
-            with contextlib.closing(LogTail(self._log_file)) as tail:
-                if pid is not None:
-                    os.kill(pid, signal.SIGHUP)
-                    answer = await _answer_in(tail)
-                    if answer is not None:
-                        return answer
-                    if not self._log_file.exists():
-                        os.kill(pid, signal.SIGUSR1)  # it begins a new one, for the next time
-        except ProcessLookupError:
-            return False
+            with contextlib.closing(LogTail(log_file)) as tail:
+                await self._supervisor.send_signal(UNIT, signal.SIGHUP)
+                answer = await _answer_in(tail)
+                if answer is not None:
+                    return answer
+                if not log_file.exists():  # it begins a new one, for the next time
+                    await self._supervisor.send_signal(UNIT, signal.SIGUSR1)
+        except SupervisorError as error:
+            log.info("hub server is not told to reload", why=error.message)
         except OSError as error:
-            raise HubError(f"{self._log_file}: {error.strerror}") from error
+            raise HubError(f"{log_file}: {error.strerror}") from error
         status = await self._supervisor.status(UNIT)
         if status is None or not status.running:
             return False
         raise HubError(
             "the hub server has not said that it reloaded its settings",
-            hint=f"nothing: it is asked again; {self._log_file} is what it logs",
+            hint=f"nothing: it is asked again; {log_file} is what it logs",
         )
 
     def _digest(self, settings: bytes) -> str:
         """Also of the certificates: a renewed one is taken up by a reload."""
-        parts = (settings, _read(self._identity.cert), _read(self._identity.ca))
+        parts = (settings, read(self._identity.cert), read(self._identity.ca))
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-    @property
-    def _log_file(self) -> Path:
-        return self._folder / LOG_FILE
 
     def _log_end(self) -> str:
         try:
-            with self._log_file.open("rb") as file:
+            with open_log(self._folder.log_file) as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
                 return file.read().decode(errors="replace") or "it logged nothing"
         except OSError as error:
             return f"no log: {error.strerror}"
 
     def _applied(self) -> _Applied:
-        path = self._folder / "applied.json"
+        path = self._folder.hub / "applied.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=_Applied)
         except FileNotFoundError:
@@ -283,20 +263,11 @@ class NatsHubServer:
             raise HubError(f"{path}: {error}", hint=f"stop the agent and remove {path}") from error
 
     def _write_applied(self, applied: _Applied) -> None:
-        self._write(self._folder / "applied.json", msgspec.json.encode(applied))
-
-    def _write(self, path: Path, content: bytes) -> None:
+        path = self._folder.hub / "applied.json"
         try:
-            write_durably(path, content)
+            write_durably(path, msgspec.json.encode(applied))
         except OSError as error:
             raise HubError(f"{path}: {error.strerror}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise HubError(f"{path}: {error.strerror}", hint=FIT_OUT_AGAIN) from error
 
 
 async def _answer_in(tail: LogTail) -> bool | None:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from sappers.hub.server_folder import open_log
+
 # The server has verified the user's public key. The client's own name stands before it, quoted with
 # every quote inside it escaped, so that it cannot pass for this.
 _VIOLATION = re.compile(
@@ -36,7 +38,7 @@ class ViolationLog:
             return {}
         self._offset = max(self._offset, size - _READ_BYTES_MAX)
         try:
-            with self._path.open("rb") as file:
+            with open_log(self._path) as file:
                 file.seek(self._offset)
                 content = file.read(size - self._offset)
         except OSError:
@@ -48,6 +50,6 @@ class ViolationLog:
 
     def _size(self) -> int:
         try:
-            return self._path.stat().st_size
+            return self._path.lstat().st_size
         except OSError:
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -67,6 +68,9 @@ class UnitSpec(msgspec.Struct, frozen=True):
         device: Node in /dev that it may open beside those that nobody is refused, or empty.
         prepare: Run with all of root's powers before it starts, which it does not if this fails.
         clean_up: The same, once it has ended.
+        user_id: Whom it runs as, without any of root's powers; None to stay who it begins as.
+        writes: Folder that it may write to in place of its working directory, or empty.
+        alone_in: Folder of which it sees its working directory and nothing else, or empty.
     """
 
     name: str
@@ -79,6 +83,9 @@ class UnitSpec(msgspec.Struct, frozen=True):
     device: str = ""
     prepare: tuple[str, ...] = ()
     clean_up: tuple[str, ...] = ()
+    user_id: int | None = None
+    writes: str = ""
+    alone_in: str = ""
 
 
 class UnitStatus(msgspec.Struct, frozen=True):
@@ -108,6 +115,13 @@ class Supervisor(Protocol):
 
     async def stop(self, name: str, grace_seconds: float) -> None:
         """SIGTERM, then SIGKILL; forget it. Nothing to do when it is not known."""
+
+    async def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send it a signal.
+
+        Raises:
+            SupervisorError: It does not run.
+        """
 
     async def status(self, name: str) -> UnitStatus | None:
         """How it is, or None when it is not known."""

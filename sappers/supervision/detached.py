@@ -78,7 +78,7 @@ class DetachedSupervisor:
         known = await self.status(spec.name)
         if known is not None and known.running:
             raise SupervisorError(f"{spec.name} runs already")
-        if spec.prepare or spec.clean_up:
+        if spec.prepare or spec.clean_up or spec.user_id is not None:
             raise SupervisorError(f"{spec.name} needs systemd, with which root prepares it")
         self._forget(spec.name)
         try:
@@ -103,6 +103,20 @@ class DetachedSupervisor:
                 if await _signal(record, number, wait_seconds):
                     break
         self._forget(name)
+
+    async def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send it a signal.
+
+        Raises:
+            SupervisorError: It does not run.
+        """
+        record = self._record(name)
+        try:
+            if record is None or not is_alive(record.process):
+                raise ProcessLookupError
+            os.kill(record.process.pid, number)
+        except ProcessLookupError as error:
+            raise SupervisorError(f"{name} does not run") from error
 
     async def status(self, name: str) -> UnitStatus | None:
         """How it is, or None when it is not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ _KILL_WAIT_SECONDS = 5.0
 _RESOLV_CONF_FOLDERS = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
 # What a guest or the hub needs no more than its folder, its sockets and its processor for: whoever
-# takes one over is alone in it. They begin as root; a guest's command goes on as its own user.
+# takes one over is alone in it. They begin as root; all but the gateway's master go on as others.
 # A guest's start waits for each path here. So what the lack of capabilities and the filter of
 # system calls forbid is not said once more: to set a host name or a clock, to load a module, to
 # read the kernel's log and memory, or where in it things are.
@@ -37,7 +38,7 @@ _SANDBOX = {
     "ProtectProc": "invisible",
     # As wholes: two paths instead of a dozen.
     "ReadOnlyPaths": "/proc /sys",
-    # The sockets of systemd and D-Bus obey root, as which the hub and the gateway begin. And
+    # The sockets of systemd and D-Bus obey root, as which each unit begins. And
     # systemd 252 lets a service with a /proc of its own write to /run, whatever ProtectSystem says.
     "TemporaryFileSystem": "/run:ro",
     "BindReadOnlyPaths": " ".join(f"-{folder}" for folder in _RESOLV_CONF_FOLDERS),
@@ -82,14 +83,24 @@ class SystemdSupervisor:
         """SIGTERM, then SIGKILL; forget it. Nothing to do when it is not known."""
         if await self.status(name) is None:
             return
-        for signal_name, wait_seconds in (
-            ("SIGTERM", grace_seconds),
-            ("SIGKILL", _KILL_WAIT_SECONDS),
+        for number, wait_seconds in (
+            (signal.SIGTERM, grace_seconds),
+            (signal.SIGKILL, _KILL_WAIT_SECONDS),
         ):
-            await _run("systemctl", "kill", f"--signal={signal_name}", _unit(name))
+            await _kill(name, number)
             if await self._ended(name, wait_seconds):
                 break
         await self._forget(name)
+
+    async def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send it a signal, by systemd: agents may not, where it is another user's.
+
+        Raises:
+            SupervisorError: It does not run.
+        """
+        code, output = await _kill(name, number)
+        if code != 0:
+            raise SupervisorError(f"systemd cannot signal {name}: {output.strip()[-500:]}")
 
     async def status(self, name: str) -> UnitStatus | None:
         """How it is, or None when it is not known."""
@@ -146,7 +157,7 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
         "KillMode": "control-group",
         "UMask": "0077",
         "WorkingDirectory": spec.working_directory,
-        "ReadWritePaths": spec.working_directory,
+        "ReadWritePaths": spec.writes or spec.working_directory,
         "StandardOutput": log,
         "StandardError": log,
         **_SANDBOX,
@@ -154,6 +165,11 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
     if spec.capabilities:
         bounds = (properties["CapabilityBoundingSet"], *spec.capabilities)
         properties["CapabilityBoundingSet"] = " ".join(bounds)
+    if spec.alone_in:
+        properties["TemporaryFileSystem"] += f" {spec.alone_in}:ro"
+        properties["BindReadOnlyPaths"] += f" {spec.working_directory}"
+        if spec.writes:
+            properties["BindPaths"] = spec.writes
     if spec.device:
         properties["DeviceAllow"] = f"{spec.device} rw"
     for name, command in (("ExecStartPre", spec.prepare), ("ExecStopPost", spec.clean_up)):
@@ -168,7 +184,18 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
         f"--description={spec.description or spec.name}",
         *(f"--property={key}={value}" for key, value in properties.items()),
         "--",
+        *_as_user(spec.user_id),
         *(word.replace("$", "$$") for word in spec.command),  # systemd expands variables
+    )
+
+
+def _as_user(user_id: int | None) -> tuple[str, ...]:
+    """What drops all that a unit begins with; systemd's `User=` asks for a user with a name."""
+    if user_id is None:
+        return ()
+    return (
+        *("/usr/bin/setpriv", f"--reuid={user_id}", f"--regid={user_id}", "--clear-groups"),
+        *("--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--"),
     )
 
 
@@ -205,6 +232,10 @@ def _exit_code(values: Mapping[str, str]) -> int:
 
 def _unit(name: str) -> str:
     return f"{name}.service"
+
+
+async def _kill(name: str, number: signal.Signals) -> tuple[int, str]:
+    return await _run("systemctl", "kill", f"--signal={number.name}", _unit(name))
 
 
 async def _run(*command: str) -> tuple[int, str]:

@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from sappers.config import GUEST_USER_IDS
+from sappers.config import GUEST_USER_IDS, HUB_USER_ID
 from sappers.lab.lab import Lab
 from sappers.model.allocation import AllocationStatus
 from sappers.ports import UnitSpec
@@ -115,7 +115,7 @@ def test_its_qemu_is_nobody_and_alone(cluster: LabCluster):
 
 
 def test_whoever_takes_a_unit_over_may_write_to_its_folder_alone(cluster: LabCluster):
-    """As root, too, as which the hub and the gateway begin: no setting, no socket of systemd's."""
+    """As root, too, as which the gateway's master stays: no setting, no socket of systemd's."""
     host, folder = cluster.hosts()[0], "/var/lib/sappers-probe"
     command = run_command(
         UnitSpec("sappers-probe", ("/usr/bin/python3", "-c", LIST_WRITABLE), folder)
@@ -130,6 +130,55 @@ def test_whoever_takes_a_unit_over_may_write_to_its_folder_alone(cluster: LabClu
     # Sockets are no files that a read-only system keeps from writing (docs/security.md).
     gateway = {f"/var/lib/sappers/gateway/{name}.sock" for name in ("master", "runtime")}
     assert writable - gateway == {folder, f"{folder}/output.log"}
+
+
+def with_hub(cluster: LabCluster) -> tuple[str, int]:
+    """A host that runs a hub server, and that server's process."""
+    found = ((host, cluster.main_pid(host, "sappers-hub")) for host in cluster.hosts())
+    return next((host, pid) for host, pid in found if pid)
+
+
+def test_the_hubs_server_is_nobody_and_sees_its_folder_alone(cluster: LabCluster):
+    host, pid = with_hub(cluster)
+    user, group, *rights = cluster.run(
+        host, f"awk '/^(Uid|Gid|Cap|Seccomp:|NoNewPrivs)/ {{print $2}}' /proc/{pid}/status"
+    ).split()
+    assert (int(user), int(group)) == (HUB_USER_ID, HUB_USER_ID)
+    assert rights == ["0" * 16] * 5 + ["1", "2"]
+    seen = f"cd /proc/{pid}/root/var/lib/sappers && find . -maxdepth 2"
+    assert set(cluster.run(host, seen).split()) == {".", "./hub", "./hub/server"}
+    data = "/var/lib/sappers/hub/server/data"
+    there = f"nsenter --target {pid} --mount "
+    for who in (f"setpriv --reuid={user} --regid={user} --clear-groups ", ""):
+        listed = cluster.run(host, f"{there}{who}python3 -c {shlex.quote(LIST_WRITABLE)}")
+        assert {path for path in listed.splitlines() if not path.startswith(f"{data}/")} == {data}
+
+
+def test_what_a_hub_server_kept_that_was_root_is_given_to_its_user(cluster: LabCluster):
+    """As after an agent of a version that had it run as root, in the folder above."""
+    host, _ = with_hub(cluster)
+    hub = "/var/lib/sappers/hub"
+    cluster.run(
+        host,
+        f"systemctl stop sappers sappers-hub && cd {hub} && mv server/data/jetstream . "
+        "&& rm -r server && touch nats-server.log && chown -R 0:0 . "
+        """&& sed -i 's/"digest":"/&of-before-/' applied.json """
+        "&& systemd-run --unit sappers-hub sleep 1000 && systemctl start sappers",
+    )
+    cluster.await_whole()
+    until(lambda: cluster.run(host, f"ls {hub}/server/data 2>/dev/null; true"), 90, "it has moved")
+    until(
+        lambda: (
+            cluster.run(host, f"stat -c %u /proc/{cluster.main_pid(host, 'sappers-hub')}")
+            == str(HUB_USER_ID)
+        ),
+        90,
+        "it runs as its user",
+    )
+    assert cluster.run(host, f"find {hub}/server/data ! -uid {HUB_USER_ID}") == ""
+    kept = set(cluster.run(host, f"ls {hub}").split())
+    assert kept == {"account.jwt", "applied.json", "operator.jwt", "server"}
+    cluster.await_whole()
 
 
 def test_neither_restart_nor_crash_of_its_agent_touches_it(cluster: LabCluster):

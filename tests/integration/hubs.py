@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sappers.errors import SupervisorError
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials, HubAccount, create_hub_account
 from sappers.hub.server import UNIT, NatsHubServer, find_nats_server
+from sappers.hub.server_folder import ServerFolder
 from sappers.hub.servers import NatsHubServers
 from sappers.hub.streams import NatsStreams
 from sappers.model.guest_scope import GuestScope
@@ -47,6 +49,12 @@ class ProcessSupervisor:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    async def send_signal(self, name: str, number: signal.Signals) -> None:
+        process = self.processes.get(name)
+        if process is None or process.returncode is not None:
+            raise SupervisorError(f"{name} does not run")
+        process.send_signal(number)
 
     async def status(self, name: str) -> UnitStatus | None:
         process = self.processes.get(name)
@@ -88,7 +96,7 @@ class Hub:
         (hub / "operator.jwt").write_text(self.account.operator_jwt)
         (hub / "account.jwt").write_text(self.account.account_jwt)
         return NatsHubServer(
-            hub,
+            self.files(name),
             self.identities[name],
             self.supervisors[name],
             self.credentials,
@@ -97,7 +105,7 @@ class Hub:
 
     def carry_over(self, name: str, streams: NatsStreams) -> None:
         """Have a member bring along what its server kept while it was the only one."""
-        folder, identity = self.folder / name / "hub", self.identities[name]
+        folder, identity = self.files(name), self.identities[name]
         self.servers[name] = NatsHubServer(
             folder,
             identity,
@@ -114,8 +122,11 @@ class Hub:
             ),
         )
 
+    def files(self, name: str) -> ServerFolder:
+        return ServerFolder(self.folder / name / "hub", self.identities[name])
+
     def log(self, name: str) -> str:
-        return (self.folder / name / "hub" / "nats-server.log").read_text()
+        return self.files(name).log_file.read_text()
 
     async def run(self, *names: str, term: int = 1, refused: Sequence[str] = ()) -> None:
         """Make the hub run on just these members, without these guests."""

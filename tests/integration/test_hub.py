@@ -98,7 +98,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(hub: Hub) -> Non
 
 async def test_running_again_changes_nothing_and_an_old_term_is_refused(hub: Hub) -> None:
     await hub.run("a", term=4)
-    settings = hub.folder / "a" / "hub" / "nats-server.conf"
+    settings = hub.files("a").path / "nats-server.conf"
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600
     written = settings.stat().st_mtime_ns
     again = hub.server("a")  # as after a restart of the agent
@@ -155,7 +155,7 @@ async def test_a_server_whose_log_was_removed_begins_another_and_is_not_restarte
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await hub.run("a")
-    log = hub.folder / "a" / "hub" / "nats-server.log"
+    log = hub.files("a").log_file
     log.unlink()
     with monkeypatch.context() as impatient:
         impatient.setattr("sappers.hub.server._RELOAD_SECONDS", 0.2)
@@ -295,12 +295,12 @@ async def test_a_false_server_cannot_talk_a_client_out_of_tls(hub: Hub) -> None:
 
 
 async def test_who_comes_back_has_another_name_each_time_and_an_empty_store(hub: Hub) -> None:
-    settings = hub.folder / "b" / "hub" / "nats-server.conf"
+    settings = hub.files("b").path / "nats-server.conf"
     for name in ("b", "b@1", "b@2"):
         await hub.run("a", "b")
         assert msgspec.json.decode(settings.read_bytes())["server_name"] == name
         assert await hub_answers("127.0.0.2", hub.members["b"].ports.hub) == "b"
-        store = hub.folder / "b" / "hub" / "jetstream"
+        store = hub.files("b").store
         await eventually(store.exists)
         await hub.servers["b"].stop()
         assert not store.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 from sappers.decisions.hub import plan_hub, plan_moves
 from sappers.errors import HubError, StreamFull, TokenRefused
 from sappers.hub.client import NatsHubClient
+from sappers.hub.server import UNIT, find_nats_server
 from sappers.hub.streams import NatsStreams
 from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
 from sappers.model.hub import HubReading, member_of
 from sappers.model.member import MemberState
+from sappers.ports import UnitSpec
 from tests.integration.hubs import Hub, Inbox, hears
 from tests.waiting import eventually
 
@@ -241,7 +244,7 @@ async def test_a_server_that_gets_company_starts_anew_and_brings_its_messages_al
     assert hub.supervisors["a"].starts >= 2
     await eventually(lambda: client.connected)
     await kept(streams, "shop", 2)
-    await eventually(lambda: not (hub.folder / "a" / "hub" / "alone").exists())
+    await eventually(lambda: not hub.files("a").alone.exists())
     await eventually(lambda: client.connected)
     found: dict[str, bytes] = {}
 
@@ -263,6 +266,32 @@ async def test_a_server_that_gets_company_starts_anew_and_brings_its_messages_al
         return await streams.waiting("shop") == 0
 
     await eventually(nothing_waits)
+
+
+async def test_a_server_of_a_version_before_moves_and_brings_its_messages_along(hub: Hub) -> None:
+    await hub.run("a")
+    streams, files = NatsStreams(await hub.client("a")), hub.files("a")
+    await kept(streams, "shop", 1)
+    await streams.store("shop", "x", b"of before", "1")
+    await hub.kill("a")
+    # As it was left: all of it in STATE_DIR/hub, where that server's agent has it run.
+    for name in ("alone", "nats-server.log"):
+        (files.data / name).rename(files.hub / name)
+    settings = files.hub / "nats-server.conf"
+    written = (files.path / settings.name).read_text()
+    settings.write_text(written.replace(str(files.data), str(files.hub)))
+    shutil.rmtree(files.path)
+    (files.hub / "applied.json").write_text('{"term":1,"servers":["a"],"digest":"of before"}')
+    command = (str(find_nats_server()), "-c", str(settings))
+    await hub.supervisors["a"].start(UnitSpec(UNIT, command, str(files.hub)))
+    await hub.run("a", term=2)
+    assert hub.supervisors["a"].starts == 3
+    await hub.run("a", term=3)
+    assert hub.supervisors["a"].starts == 3
+    streams = NatsStreams(await hub.client("a"))
+    await kept(streams, "shop", 1)
+    (message,) = await streams.fetch("shop", 8, 5.0)
+    assert message.payload == b"of before"
 
 
 async def test_what_is_settled_is_forgotten_and_the_rest_comes_again(hub: Hub) -> None:

@@ -42,7 +42,7 @@ class Watcher:
         client = await self.hub.client(self.name)
         watch = HubWatch(
             hub=client,
-            violations=ViolationLog(self.hub.folder / self.name / "hub" / "nats-server.log"),
+            violations=ViolationLog(self.hub.files(self.name).log_file),
             holder=self.credentials.holder,
             refusals=self.refusals,
         )

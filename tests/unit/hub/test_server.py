@@ -11,7 +11,7 @@ import pytest
 
 import sappers.hub.server as module
 from sappers.errors import HubError
-from sappers.hub.server import LOG_FILE, UNIT
+from sappers.hub.server import UNIT
 from tests.integration.hubs import Hub
 
 # Does on SIGHUP what is asked for, and lives on.
@@ -51,7 +51,8 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 async def run_server(hub: Hub, what: str) -> asyncio.subprocess.Process:
     """One that was started before; of the hub only `a` runs."""
-    log = hub.folder / "a" / "hub" / LOG_FILE
+    log = hub.files("a").log_file
+    log.parent.mkdir(parents=True)
     log.write_text("of before\n")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVER, str(log), what, stdout=asyncio.subprocess.PIPE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class Supervisor:
 
     async def stop(self, name: str, grace_seconds: float) -> None:
         self.units.discard(name)
+
+    async def send_signal(self, name: str, number: signal.Signals) -> None:
+        raise SupervisorError("none runs")
 
     async def status(self, name: str) -> UnitStatus | None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,18 @@ async def test_exit_code_and_output_are_kept(supervisor, tmp_path):
     await supervisor.start(spec(tmp_path, "sh", "-c", "echo to-log; echo to-err >&2; exit 7"))
     assert await ended(supervisor, "sappers-test-one") == 7
     assert (tmp_path / OUTPUT_LOG).read_text() == "to-log\nto-err\n"
+
+
+async def test_a_signal_reaches_it_and_nobody_once_it_has_ended(supervisor, tmp_path):
+    trap = "trap 'echo heard; exit 3' HUP; echo > ready; while :; do sleep 0.1; done"
+    await supervisor.start(spec(tmp_path, "sh", "-c", trap))
+    await eventually(lambda: asyncio.to_thread((tmp_path / "ready").exists))
+    await supervisor.send_signal("sappers-test-one", signal.SIGHUP)
+    assert await ended(supervisor, "sappers-test-one") == 3
+    assert (tmp_path / OUTPUT_LOG).read_text() == "heard\n"
+    await supervisor.stop("sappers-test-one", 0.0)
+    with pytest.raises(SupervisorError):
+        await supervisor.send_signal("sappers-test-one", signal.SIGHUP)
 
 
 async def test_killed_process_reports_the_signal(supervisor, tmp_path):

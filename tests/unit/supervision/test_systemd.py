@@ -84,6 +84,31 @@ def test_a_process_is_alone_in_its_unit() -> None:
         assert f"--property={line}" in command
 
 
+def test_a_unit_may_be_another_user_who_sees_its_folder_alone() -> None:
+    command = run_command(
+        UnitSpec(
+            "sappers-hub",
+            ("/bin/x", "-c", "$y"),
+            "/var/lib/a/hub",
+            user_id=4711,
+            writes="/var/lib/a/hub/data",
+            alone_in="/var/lib/a",
+        )
+    )
+    for line in (
+        "TemporaryFileSystem=/run:ro /var/lib/a:ro",
+        "BindPaths=/var/lib/a/hub/data",
+        "ReadWritePaths=/var/lib/a/hub/data",
+    ):
+        assert f"--property={line}" in command
+    (seen,) = (one for one in command if "BindReadOnlyPaths=" in one)
+    assert seen.endswith(" /var/lib/a/hub")
+    words = command[command.index("--") + 1 :]
+    assert words[:3] == ("/usr/bin/setpriv", "--reuid=4711", "--regid=4711")
+    assert "--bounding-set=-all" in words
+    assert words[words.index("--") + 1 :] == ("/bin/x", "-c", "$$y")
+
+
 def test_only_a_unit_that_was_given_a_device_may_open_one() -> None:
     def allowed(**given: str) -> list[str]:
         command = run_command(UnitSpec("a", ("/bin/true",), "/", **given))

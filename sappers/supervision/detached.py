@@ -22,14 +22,15 @@ from sappers.errors import SupervisorError
 from sappers.ports import OUTPUT_LOG, UnitSpec, UnitStatus
 
 # $1: where to write both identities; $2: where to write the exit code; the rest: the command.
-# A command that ends at once stays a zombie until `wait`, so its identity can be read in any case.
+# Its identity is read first of all: dash forgets a command that has ended as soon as it has done
+# anything else, a builtin too, and until then that one is a zombie at least.
 _SCRIPT = """
 identity=$1 ended=$2; shift 2
 exec 3<&0
 "$@" <&3 3<&- &
+read -r stat </proc/$!/stat
 exec 3<&- </dev/null
 read -r boot </proc/sys/kernel/random/boot_id
-read -r stat </proc/$!/stat
 read -r own </proc/$$/stat
 printf '%s\\n%s\\n%s\\n' "$boot" "$stat" "$own" >"$identity.new" && mv "$identity.new" "$identity"
 wait $!

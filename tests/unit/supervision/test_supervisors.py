@@ -82,6 +82,12 @@ async def test_exit_code_and_output_are_kept(supervisor, tmp_path):
     assert (tmp_path / OUTPUT_LOG).read_text() == "to-log\nto-err\n"
 
 
+async def test_one_that_ends_before_anybody_looks_is_known_all_the_same(supervisor, tmp_path):
+    for program, code in (("true", 0), ("false", 1)) * 5:
+        await supervisor.start(spec(tmp_path, program))
+        assert await ended(supervisor, "sappers-test-one") == code
+
+
 async def test_a_signal_reaches_it_and_nobody_once_it_has_ended(supervisor, tmp_path):
     trap = "trap 'echo heard; exit 3' HUP; echo > ready; while :; do sleep 0.1; done"
     await supervisor.start(spec(tmp_path, "sh", "-c", trap))

@@ -35,7 +35,7 @@ MODULES = tuple(f"{PACKAGE}.{name}" for name in _PARTS)
 # What runs tasks of playbooks beside them; and of it what their modules may import.
 TASK_PARTS = ("record", "step", "spec")
 _RUNNING_TASKS = (
-    "accounts", "pretence", "system", "contents", "web", "archives", "perform", "jobs",
+    "accounts", "pretence", "system", "contents", "diffs", "web", "archives", "perform", "jobs",
     "tasks",
 )  # fmt: skip
 TASK_MODULES = (

@@ -12,11 +12,11 @@ from typing import Any
 from sappers.provisioner.modules import step
 from sappers.provisioner.remote import accounts, archives, commands, digests, files, system, web
 from sappers.provisioner.remote.contents import Contents
+from sappers.provisioner.remote.diffs import Diffs
 from sappers.provisioner.remote.pretence import Pretence
 
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
 KEPT_BYTES_MAX = 1024 * 1024
-DIFF_BYTES_MAX = 104448
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 _STAT_FIELDS = [
     "st_mode",
@@ -52,6 +52,7 @@ class Performer:
         self._contents = Contents(fetch)
         self._fetch = self._contents.chunks
         self._pretence = Pretence()
+        self._shown = Diffs(self._read, self._stat, self._fetch)
         self.check = False
         self.diffs: list[dict[str, str]] | None = None
         self.effects: list[Any] = []
@@ -112,8 +113,8 @@ class Performer:
         if not isinstance(one, step.Effects):
             return self._kinds[type(one)](one)
         self.effects.append(one)
-        if self.diffs is not None:
-            self._add_diff(one)
+        if self.diffs is not None and (diff := self._shown.of(one)) is not None:
+            self.diffs.append(diff)
         if not self.check:
             return self._kinds[type(one)](one)
         path = one.source if type(one) is step.CopyFile else getattr(one, "path", None)
@@ -136,48 +137,6 @@ class Performer:
         if isinstance(content, bytes):
             return content
         return b"".join(self._fetch(content)) if content.size <= KEPT_BYTES_MAX else None
-
-    def _add_diff(self, effect: Any) -> None:
-        assert self.diffs is not None
-        if type(effect) is step.WriteFile:
-            before = self._text(self._read(step.Read(effect.path)))
-            after = self._text(self._content(effect.content))
-            head = {"before_header": effect.path, "after_header": effect.path}
-            self.diffs.append({**head, "before": before, "after": after})
-        elif type(effect) is step.Remove:
-            self.diffs.append({"before": effect.path + " is there\n", "after": ""})
-        elif type(effect) is step.Unpack:
-            names = "".join(f"{effect.path}/{member.name}\n" for member in effect.members)
-            self.diffs.append({"before": "", "after": names})
-        elif type(effect) in (step.MakeFolder, step.MakeLink):
-            self.diffs.append({"before": "", "after": effect.path + " is there\n"})
-        elif type(effect) is step.SetAttributes:
-            found = self._stat(step.Stat(effect.path, effect.follow))
-            self.diffs.append(
-                {
-                    "before": _attributes(found) if found else "",
-                    "after": _attributes(effect, found),
-                    "before_header": effect.path,
-                    "after_header": effect.path,
-                }
-            )
-
-    @staticmethod
-    def _text(content: bytes | None) -> str:
-        if content is None:
-            return ""
-        if len(content) > DIFF_BYTES_MAX:
-            return "(%d bytes)\n" % len(content)
-        if b"\0" in content:
-            return "(binary, %d bytes)\n" % len(content)
-        return content.decode("utf-8", "replace")
-
-    def _content(self, content: Any) -> bytes:
-        if isinstance(content, bytes):
-            return content
-        if content.size > DIFF_BYTES_MAX:
-            return b"(%d bytes)\n" % content.size
-        return b"".join(self._fetch(content))
 
     # Questions
 
@@ -409,14 +368,6 @@ class Performer:
     @staticmethod
     def _remove(one: step.Remove) -> None:
         files.remove(one.path, False)
-
-
-def _attributes(wanted: Any, found: Any = None) -> str:
-    mode, uid, gid = (
-        getattr(found, name) if getattr(wanted, name) is None and found else getattr(wanted, name)
-        for name in ("mode", "uid", "gid")
-    )
-    return f"mode {mode or 0:04o}, owner {uid}, group {gid}\n"
 
 
 def _digests(path: str, names: tuple[str, ...]) -> dict[str, str]:

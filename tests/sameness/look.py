@@ -29,8 +29,8 @@ TOPS = (
     "/var/lib/apt/extended_states",
 )
 LEFT_OUT = (
-    "/etc/machine-id", "/etc/shadow", "/etc/systemd/network/10-host0.network", "/root/.ansible",
-    "/home/admin/.ansible", "/home/plain/.ansible", "/etc/ld.so.cache", "/root/.cache",
+    "/etc/machine-id", "/etc/shadow", "/etc/systemd/network/10-host0.network",
+    "/etc/ld.so.cache", "/root/.cache",
     # Of programs that Ansible asks: less, and sudo by whom it is called (docs: SUDO_USER).
     "/root/.lesshst", "/root/.sudo_as_admin_successful",
 )  # fmt: skip
@@ -87,7 +87,7 @@ def is_left_out(path):
         path in LEFT_OUT
         or path in BACKUPS
         or path.startswith("/etc/ssh/ssh_host_")
-        or path.endswith("/.git")
+        or path.endswith(("/.git", "/.ansible"))
         or "/systemd-private-" in path
     )
 

@@ -260,21 +260,7 @@ def _assemble(
         gossip_keys=GossipKeyRing(folder.gossip_key, keys, membership, peers),
         hub_client=hub_client,
         messages=MessageSigner(identity, lambda: renewal.count),
-        hub_server=NatsHubServer(
-            server_folder,
-            identity,
-            supervisor,
-            credentials,
-            listen_address=settings.listen_address,
-            carry_over=CarryOver(
-                server_folder,
-                identity,
-                supervisor,
-                streams,
-                credentials.agent(identity.node_id),
-                find_nats_server,
-            ),
-        ),
+        hub_server=_hub_server(server_folder, settings, identity, supervisor, credentials, streams),
         launcher=launcher,
         images=images,
         peers=peers,
@@ -288,14 +274,7 @@ def _assemble(
         ),
         registration=Registration(ConsulRegistry(consul) if consul else None, clock),
         repair_signer=SealedRepairSigner(hub_seed),
-        routing=Routing(
-            HaproxyGateway(
-                folder.gateway,
-                supervisor,
-                Listen(settings.listen_address, settings.ports.gateway),
-            ),
-            ConsulCatalog(consul) if consul and settings.ports.gateway else None,
-        ),
+        routing=_routing(folder, settings, supervisor, consul),
         mesh=mesh,
         streams=streams,
         hub_servers=NatsHubServers(
@@ -306,6 +285,35 @@ def _assemble(
         joiners_record=joiners_record,
     )
     return agent
+
+
+def _hub_server(
+    folder: ServerFolder,
+    settings: AgentSettings,
+    identity: Identity,
+    supervisor: Supervisor,
+    credentials: AgentCredentials,
+    streams: NatsStreams,
+) -> NatsHubServer:
+    mine = credentials.agent(identity.node_id)
+    return NatsHubServer(
+        folder,
+        identity,
+        supervisor,
+        credentials,
+        listen_address=settings.listen_address,
+        carry_over=CarryOver(folder, identity, supervisor, streams, mine, find_nats_server),
+    )
+
+
+def _routing(
+    folder: StateFolder, settings: AgentSettings, supervisor: Supervisor, consul: ConsulCalls | None
+) -> Routing:
+    port = settings.ports.gateway
+    return Routing(
+        HaproxyGateway(folder.gateway, supervisor, Listen(settings.listen_address, port)),
+        ConsulCatalog(consul) if consul and port else None,
+    )
 
 
 def _mesh(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.host_options import Check, Forks, Limit, Sources
 from sappers.cli.play_options import (
     AskBecomePass,
     AskPass,
+    AskVaultPass,
     Become,
     BecomeMethod,
     BecomeUser,
@@ -21,6 +22,7 @@ from sappers.cli.play_options import (
     PrivateKey,
     SkipOffline,
     User,
+    VaultId,
     VaultPasswordFile,
 )
 from sappers.cli.playbook import events_or_lines, extra_variables, finish
@@ -34,7 +36,7 @@ def adhoc(
     pattern: Annotated[
         str, typer.Argument(metavar="PATTERN", help="Hosts: names, groups, patterns.")
     ],
-    inventory: Source,
+    inventory: Sources,
     *,
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",
@@ -48,6 +50,8 @@ def adhoc(
     ask_become_pass: AskBecomePass = False,
     ask_pass: AskPass = False,
     vault_password_file: VaultPasswordFile = None,
+    vault_id: VaultId = None,
+    ask_vault_pass: AskVaultPass = False,
     extra_vars: ExtraVars = None,
     check: Check = False,
     diff: Diff = False,
@@ -67,7 +71,9 @@ def adhoc(
     from sappers.provisioner.playbook.secret_texts import SecretTexts
 
     secrets = SecretTexts()
-    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=False)
+    decrypt = playbook_secrets.vault_opener(
+        vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
+    )
     options = RunOptions(
         check=check,
         diff=diff,

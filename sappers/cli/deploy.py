@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sappers.cli.ansible_cfg import HeedsAnsibleCfg
 from sappers.cli.ending import run_to_the_end
 from sappers.cli.help_text import reflowed
 from sappers.cli.late import add_commands
@@ -56,7 +57,7 @@ def deploy_app(words: Sequence[str] = ()) -> typer.Typer:
     def _(version: Annotated[bool | None, version_option("sappers-deploy")] = None) -> None:
         del version  # its callback has done all
 
-    add_commands(app, _COMMANDS, _GROUPS, words)
+    add_commands(app, _COMMANDS, _GROUPS, words, {"adhoc": HeedsAnsibleCfg})
     return app
 
 

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[
-    str,
+Sources = Annotated[
+    list[str],
     typer.Option(
-        "--inventory", "-i", help="Ansible's inventory: INI or YAML; or `host1,host2,`; or `-`."
+        "--inventory",
+        "-i",
+        help="Ansible's inventory: INI, YAML or a folder of them; or `host1,host2,`; or `-`. "
+        "May be given more than once.",
     ),
 ]
 Limit = Annotated[

@@ -10,22 +10,30 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 Places = Mapping[str, str]
 """By the name that is typed: `module:function`."""
 
 
-def add_commands(app: typer.Typer, commands: Places, groups: Places, words: Sequence[str]) -> None:
+def add_commands(
+    app: typer.Typer,
+    commands: Places,
+    groups: Places,
+    words: Sequence[str],
+    kinds: Mapping[str, type[TyperCommand]] | None = None,
+) -> None:
     """Add what the first of `words` names, or everything where it names nothing.
 
     Args:
         groups: Applications, or functions that are given the words that follow and return one.
+        kinds: Classes of commands that are no plain ones, by name.
     """
     asked, below = words[0] if words else "", words[1:]
     all_of_it = [*commands, *groups]
     for name in [asked] if asked in all_of_it else all_of_it:
         if name in commands:
-            app.command(name)(_found(commands[name]))
+            app.command(name, cls=(kinds or {}).get(name))(_found(commands[name]))
         else:
             found = _found(groups[name])
             group = found if isinstance(found, typer.Typer) else found(below)

@@ -18,7 +18,8 @@ User = Annotated[
     str | None, typer.Option("--user", "-u", help="Log in as this user, where nothing else says.")
 ]
 PrivateKey = Annotated[
-    Path | None, typer.Option("--private-key", help="Log in with this key, as --user.")
+    Path | None,
+    typer.Option("--private-key", "--key-file", help="Log in with this key, as --user."),
 ]
 ConnectionKind = Annotated[
     str | None, typer.Option("--connection", "-c", help="ssh, or local: this machine; as --user.")
@@ -28,7 +29,23 @@ BecomeUser = Annotated[str | None, typer.Option("--become-user", help="Become th
 BecomeMethod = Annotated[str | None, typer.Option("--become-method", help="sudo, su or doas.")]
 VaultPasswordFile = Annotated[
     list[Path] | None,
-    typer.Option("--vault-password-file", help="A file with a password of Vault's."),
+    typer.Option(
+        "--vault-password-file",
+        "--vault-pass-file",
+        help="A file with a password of Vault's, or a program that prints it.",
+    ),
+]
+VaultId = Annotated[
+    list[str] | None,
+    typer.Option("--vault-id", help="As the one before: LABEL@FILE, or LABEL@prompt."),
+]
+AskVaultPass = Annotated[
+    bool,
+    typer.Option("--ask-vault-pass", "--ask-vault-password", "-J", help="Ask for one of Vault's."),
+]
+RolesPath = Annotated[
+    list[Path] | None,
+    typer.Option("--roles-path", help="A folder of roles, beside the usual ones."),
 ]
 AskBecomePass = Annotated[
     bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas.")

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from sappers.cli.ansible_cfg import HeedsAnsibleCfg
 from sappers.cli.bootstrap import bootstrap
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
-from sappers.cli.host_options import Check, Forks, Limit, Source
+from sappers.cli.host_options import Check, Forks, Limit, Sources
 from sappers.cli.play_options import (
     AskBecomePass,
     AskPass,
+    AskVaultPass,
     Become,
     BecomeMethod,
     BecomeUser,
@@ -26,8 +28,10 @@ from sappers.cli.play_options import (
     EventOutput,
     ExtraVars,
     PrivateKey,
+    RolesPath,
     SkipOffline,
     User,
+    VaultId,
     VaultPasswordFile,
 )
 from sappers.cli.playbook_bootstrap import is_bootstrap, refuse_more_options
@@ -47,11 +51,11 @@ playbook_app = typer.Typer(
 )
 
 
-@playbook_app.command("run")
+@playbook_app.command("run", cls=HeedsAnsibleCfg)
 def run(
     context: typer.Context,
     playbooks: Annotated[list[Path], typer.Argument(metavar="PLAYBOOK…", help="In this order.")],
-    inventory: Source,
+    inventory: Sources,
     *,
     limit: Limit = None,
     check: Check = False,
@@ -71,13 +75,16 @@ def run(
     become_user: BecomeUser = None,
     become_method: BecomeMethod = None,
     vault_password_file: VaultPasswordFile = None,
-    ask_vault_pass: Annotated[
-        bool, typer.Option("--ask-vault-pass", help="Ask for the password of Vault's.")
-    ] = False,
+    vault_id: VaultId = None,
+    ask_vault_pass: AskVaultPass = False,
     ask_become_pass: AskBecomePass = False,
     ask_pass: AskPass = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the last run at the task that failed.")
+    ] = False,
+    roles_path: RolesPath = None,
+    force_handlers: Annotated[
+        bool, typer.Option("--force-handlers", help="Run handlers of hosts that failed, too.")
     ] = False,
     start_at_task: Annotated[
         str | None, typer.Option("--start-at-task", help="Run nothing that stands before it.")
@@ -93,6 +100,9 @@ def run(
     ] = False,
     list_tasks: Annotated[
         bool, typer.Option("--list-tasks", help="List the tasks of each play; run nothing.")
+    ] = False,
+    list_tags: Annotated[
+        bool, typer.Option("--list-tags", help="List the tags of each play; run nothing.")
     ] = False,
     syntax_check: Annotated[
         bool, typer.Option("--syntax-check", help="Only see whether they can be run.")
@@ -122,10 +132,12 @@ def run(
     from sappers.provisioner.playbook.options import RunOptions
     from sappers.provisioner.playbook.secret_texts import SecretTexts
 
-    if is_bootstrap(playbooks) and not (syntax_check or list_hosts or list_tasks):
+    if is_bootstrap(playbooks) and not (syntax_check or list_hosts or list_tasks or list_tags):
         refuse_more_options(context)
+        if len(inventory) > 1:
+            raise ConfigError("bootstrap takes one inventory", hint="put both into one file")
         bootstrap(
-            Path(inventory),
+            Path(inventory[0]),
             limit=limit,
             check=check,
             forks=forks,
@@ -136,7 +148,9 @@ def run(
     if step and resume:
         raise ConfigError("--step and --resume do not go together", hint="leave out one of them")
     secrets = SecretTexts()
-    decrypt = playbook_secrets.vault_opener(vault_password_file or [], secrets, ask=ask_vault_pass)
+    decrypt = playbook_secrets.vault_opener(
+        vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
+    )
     journal = RunJournal(playbooks, inventory)
     options = RunOptions(
         check=check,
@@ -155,16 +169,17 @@ def run(
         become=become,
         become_user=become_user,
         become_method=become_method,
+        force_handlers=force_handlers,
     )
     ask = playbook_secrets.ask_secret
     password = ask("SSH password", secrets) if ask_pass else None
     become_password = ask("become password", secrets) if ask_become_pass else None
-    plays = [play for path in playbooks for play in load_playbook(path, decrypt)]
+    plays = [play for path in playbooks for play in load_playbook(path, decrypt, roles_path or [])]
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
     lines = events_or_lines(output, verbose, secrets)
     timings = Timings(lines)
-    lists = syntax_check or list_hosts or list_tasks
+    lists = syntax_check or list_hosts or list_tasks or list_tags
     kept = not (lists or check or step)
     if resume:
         ledger, options = journal.resume(plays, options, secrets, kept=kept, say=lines.note)
@@ -183,7 +198,7 @@ def run(
     )
     engine.check(plays)
     if lists:
-        _list(lines, engine, plays, hosts=list_hosts, tasks=list_tasks)
+        _list(lines, engine, plays, hosts=list_hosts, tasks=list_tasks, tags=list_tags)
         return
     try:
         report = engine.run(plays)
@@ -199,13 +214,24 @@ def run(
 
 
 def _list(
-    lines: TaskLines | EventLines, engine: Engine, plays: list[Play], *, hosts: bool, tasks: bool
+    lines: TaskLines | EventLines,
+    engine: Engine,
+    plays: list[Play],
+    *,
+    hosts: bool,
+    tasks: bool,
+    tags: bool,
 ) -> None:
     """Show what would be run, and run nothing."""
     for play in engine.chosen(plays):
         named = [host.name for host in engine.hosts_of(play)]
-        titles = engine.tasks_of(play) if tasks else None
-        lines.listing(engine.name_of(play), named if hosts else None, titles)
+        titles = engine.tasks_of(play)
+        if tags:
+            all_tags = sorted({tag for _, of_task in titles for tag in of_task})
+            titles = [("tags:", all_tags), *(titles if tasks else ())]
+        lines.listing(
+            engine.name_of(play), named if hosts else None, titles if tasks or tags else None
+        )
 
 
 def events_or_lines(output: Output, verbosity: int, secrets: SecretTexts) -> TaskLines | EventLines:

@@ -32,7 +32,7 @@ RETRY = "@retry"
 class RunJournal:
     """Where the journal of these playbooks on this inventory is, and what the last run left."""
 
-    def __init__(self, playbooks: Sequence[Path], inventory: str) -> None:
+    def __init__(self, playbooks: Sequence[Path], inventory: Sequence[str]) -> None:
         self._playbooks = ", ".join(map(str, playbooks))
         self._path = journal_path(control_home(os.environ).runs, playbooks, inventory)
 

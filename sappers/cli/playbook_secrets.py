@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,16 +41,24 @@ def asker(secrets: SecretTexts) -> Callable[[str, bool], str]:
     return ask
 
 
-def vault_opener(files: list[Path], secrets: SecretTexts, *, ask: bool) -> Decrypt | None:
+def vault_opener(
+    files: Sequence[Path], secrets: SecretTexts, *, ids: Sequence[str] = (), ask: bool = False
+) -> Decrypt | None:
     """What opens Vault's envelopes with the passwords that are given; None without any.
 
+    Args:
+        ids: Sources with labels, LABEL@FILE or LABEL@prompt; each password is tried on all.
+
     Raises:
-        ConfigError: A file of a password cannot be read.
+        ConfigError: A password cannot be had.
     """
-    try:
-        passwords = [file.expanduser().read_text().strip() for file in files]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--vault-password-file: {error}") from error
+    passwords = [_vault_password(file) for file in files]
+    for one in ids:
+        label, _, source = one.rpartition("@")
+        if source == "prompt":
+            passwords.append(ask_secret(f"Vault password ({label or 'default'})", secrets).reveal())
+        else:
+            passwords.append(_vault_password(Path(source)))
     if ask:
         passwords.append(ask_secret("Vault password", secrets).reveal())
 
@@ -61,6 +71,21 @@ def vault_opener(files: list[Path], secrets: SecretTexts, *, ask: bool) -> Decry
         return text
 
     return decrypt if passwords else None
+
+
+def _vault_password(file: Path) -> str:
+    """What a file holds, or what it prints if it is a program."""
+    path = file.expanduser()
+    try:
+        if not (path.is_file() and os.access(path, os.X_OK)):
+            return path.read_text().strip()
+        done = subprocess.run([path.absolute()], capture_output=True, text=True, check=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the password of Vault cannot be read: {error}") from error
+    if done.returncode:
+        message = f"{path} ended with exit code {done.returncode}: {done.stderr.strip()}"
+        raise ConfigError(message, hint="it has to print the password of Vault")
+    return done.stdout.strip()
 
 
 def add_passwords(inventory: Inventory, secrets: SecretTexts) -> None:

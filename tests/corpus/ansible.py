@@ -24,6 +24,7 @@ _WANTED = (
     "ansible_collections/ansible/posix/",
     "ansible_collections/community/general/meta/",
     "ansible_collections/community/general/MANIFEST.json",
+    "ansible_collections/community/general/plugins/modules/ini_file.py",
     "ansible_collections/community/general/plugins/modules/modprobe.py",
 )
 
@@ -42,7 +43,7 @@ def ensure_ansible(cache: Path, say: Callable[[str], None] = print) -> Ansible:
     Raises:
         CalledProcessError: It cannot be installed.
     """
-    locks = [sys.version, *(path.read_text() for path in (_CORE, _COLLECTIONS))]
+    locks = [sys.version, *_WANTED, *(path.read_text() for path in (_CORE, _COLLECTIONS))]
     key = hashlib.sha256("\n".join(locks).encode()).hexdigest()[:12]
     top = cache / "ansible"
     folder = top / key

@@ -139,6 +139,7 @@ def _run_ansible(case: str, root: Path, program: str, python: str, server: str) 
         "ANSIBLE_CALLBACKS_ENABLED": "outcomes", "ANSIBLE_PYTHON_INTERPRETER": python,
         "ANSIBLE_PIPELINING": "1", "ANSIBLE_LOCALHOST_WARNING": "0", "LC_ALL": "C.UTF-8",
         "ANSIBLE_RETRY_FILES_ENABLED": "0", "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_COLLECTIONS_PATH": str(Path(program).parents[1] / "collections"),
     }  # fmt: skip
     path = HERE / "cases" / f"{case}.yml"
     command = [program, str(path), "-i", str(HERE / "inventory.ini")]

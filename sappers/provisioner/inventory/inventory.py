@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ __all__ = ["Group", "Host", "Inventory", "Secret", "SshOptions", "load_inventory
 
 STDIN = "-"
 _NAMES_SHOWN_MAX = 40
+# Of a folder, what Ansible leaves out, too.
+_NO_SOURCES = (
+    *(".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg"),
+    ".retry",
+)
+_OF_VARIABLES = ("group_vars", "host_vars")
 _YAML_SUFFIXES = (".yml", ".yaml", ".json")
 _YAML_KEY = re.compile(r"[\w.\"'-]+:(\s+\S.*)?")
 
@@ -56,7 +62,7 @@ class _Source:
     """What an inventory is made of, to make it again with what is beside a playbook."""
 
     path: Path
-    folder: Path | None
+    folders: tuple[Path, ...]
     written: WrittenInventory
     decrypt: Decrypt | None
     over: Settings
@@ -77,8 +83,8 @@ class Inventory:
 
     @property
     def folder(self) -> Path | None:
-        """Where its file is; None without a file."""
-        return self.source.folder
+        """Where its first file is; None without a file."""
+        return next(iter(self.source.folders), None)
 
     @property
     def written(self) -> WrittenInventory:
@@ -91,8 +97,8 @@ class Inventory:
         Raises:
             InventoryError: A file there is wrong.
         """
-        there = any((playbook / name).is_dir() for name in ("group_vars", "host_vars"))
-        own = self.folder is not None and self.folder.absolute() == playbook.absolute()
+        there = any((playbook / name).is_dir() for name in _OF_VARIABLES)
+        own = playbook.absolute() in [one.absolute() for one in self.source.folders]
         if not there or own:
             return self
         return _built(self.source, playbook)
@@ -133,14 +139,15 @@ def _listed(names: list[str]) -> str:
 
 
 def load_inventory(
-    source: Path | str,
+    source: Path | str | Sequence[str],
     decrypt: Decrypt | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Inventory:
     """Read an inventory as Ansible does, with `group_vars/` and `host_vars/` beside it.
 
     Args:
-        source: A file, INI or YAML; or `host1,host2,`; or `-`, which is read from stdin.
+        source: A file, INI or YAML; a folder of such; or `host1,host2,`; or `-`, which is read from
+            stdin. Or a list of them, of which the later count more.
         decrypt: Opens Vault's envelopes in YAML; raises ValueError.
         extra: Variables of `-e`: those of connections (`ansible_…`) are over all others.
 
@@ -152,14 +159,52 @@ def load_inventory(
         for name, value in (extra or {}).items()
         if name.startswith("ansible_")
     }
-    text = str(source)
-    if text == STDIN:
-        content = _decoded(sys.stdin.buffer.read(), Origin("(stdin)"))
-        return parse_inventory(content, decrypt, over)
-    path = Path(source)
-    if "," in text and not path.exists():
-        return _built(_Source(path, None, _listed_hosts(text), decrypt, over))
-    return _built(_Source(path, path.parent, _read_written(path, decrypt), decrypt, over))
+    sources = [str(source)] if isinstance(source, str | Path) else list(source)
+    folders: dict[Path, None] = {}
+    parts = []
+    for one in sources:
+        path = Path(one)
+        if path.is_dir():
+            folders[path] = None
+            files = _files_of(path)
+            if not files:
+                raise Origin(one).error("the inventory cannot be read: nothing is in this folder")
+            parts += [(_read_written(file, decrypt), file) for file in files]
+        elif one == STDIN:
+            content = _decoded(sys.stdin.buffer.read(), Origin("(stdin)"))
+            parts.append((_read_plain(content, "(stdin)", decrypt), Path("(stdin)")))
+        elif "," in one and not path.exists():
+            parts.append((_listed_hosts(one), path))
+        else:
+            folders[path.parent] = None
+            parts.append((_read_written(path, decrypt), path))
+    written = _joined(parts)
+    name = Path("(stdin)" if sources == [STDIN] else ", ".join(sources))
+    return _built(_Source(name, tuple(folders), written, decrypt, over))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The inventories in a folder, and in those below it, by name."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir(), key=lambda one: one.name):
+        if path.name.startswith(".") or path.name in _OF_VARIABLES:
+            continue
+        if path.is_dir():
+            found += _files_of(path)
+        elif not path.name.endswith(_NO_SOURCES):
+            found.append(path)
+    return found
+
+
+def _joined(parts: list[tuple[WrittenInventory, Path]]) -> WrittenInventory:
+    """What all sources say together; later ones count more."""
+    if len(parts) == 1:
+        return parts[0][0]
+    whole = WrittenInventory()
+    for written, path in parts:
+        whole.add(written, Origin(str(path)))
+    whole.put_in_order()
+    return whole
 
 
 def parse_inventory(
@@ -167,8 +212,13 @@ def parse_inventory(
 ) -> Inventory:
     """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
     path = Path("(stdin)")
+    written = _read_plain(text, str(path), decrypt)
+    return _built(_Source(path, (), written, decrypt, over or {}))
+
+
+def _read_plain(text: str, path: str, decrypt: Decrypt | None) -> WrittenInventory:
     read = read_yaml if looks_like_yaml(text) else _read_ini
-    return _built(_Source(path, None, read(text, str(path), decrypt), decrypt, over or {}))
+    return read(text, path, decrypt)
 
 
 def looks_like_yaml(text: str) -> bool:
@@ -209,7 +259,7 @@ def _listed_hosts(text: str) -> WrittenInventory:
 def _built(source: _Source, playbook: Path | None = None) -> Inventory:
     """The inventory with the variables beside it, and beside a playbook."""
     written, decrypt = source.written, source.decrypt
-    folders = [one for one in (source.folder, playbook) if one is not None]
+    folders = [*source.folders, *([playbook] if playbook is not None else [])]
     beside = [
         {name: read_settings(one / "group_vars", name, decrypt) for name in written.groups}
         for one in folders

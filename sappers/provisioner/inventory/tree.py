@@ -105,6 +105,22 @@ class WrittenInventory:
             found += [child for child in self.groups[group].children if child not in found]
         return found
 
+    def add(self, other: WrittenInventory, origin: Origin) -> None:
+        """All that another source says, which counts more where both say something.
+
+        Raises:
+            InventoryError: A group is below itself then.
+        """
+        for host, settings in other.hosts.items():
+            self.hosts.setdefault(host, {}).update(settings)
+        for name, group in other.groups.items():
+            own = self.group(name)
+            own.hosts.update(group.hosts)
+            own.settings.update(group.settings)
+            own.priority = group.priority if group.priority != 1 else own.priority
+            for child in group.children:
+                self.link(name, child, origin)
+
     def put_in_order(self) -> None:
         """Every group is below `all`; `ungrouped` has the hosts that no other group names."""
         groups = self.groups

@@ -34,6 +34,7 @@ SPEC = Module(
     one_of=(("cmd", "argv"),),
     exclusive=(("cmd", "argv"),),
     returns=RETURNS,
+    unsupported=(("warn", "leave it out: it does nothing since Ansible 2.14"),),
     notes=("Check mode skips it, unless `creates` or `removes` tell what it would do.",),
 )
 _NEWLINES = "\r\n"

@@ -37,6 +37,7 @@ class Module(Record):
         alone: What comes after it is prepared only when it is done on all hosts.
         tells_facts: Its `ansible_facts` become variables of the host. A host can say anything, so
             from the results of all others none are taken.
+        plain_facts: Of those, patterns of names that are variables without `ansible_`, too.
         once: It is done for the first host of a batch, and counts for all, as with `run_once`.
         any_arguments: It takes arguments of any name (`set_fact`).
         one_of: At least one of each group has to be given.
@@ -58,6 +59,7 @@ class Module(Record):
     returns: Tuple[Tuple[str, str], ...] = ()
     notes: Tuple[str, ...] = ()
     tells_facts: bool = False
+    plain_facts: Tuple[str, ...] = ()
 
 
 MODE = Argument("mode", "mode", "Permissions: '0644', or u=rw,g=r,o=r.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sappers.provisioner.inventory.host_values import read_boolean
@@ -144,8 +144,13 @@ def typed_arguments(given: Mapping[str, Any], module: Module) -> dict[str, Any]:
     return found
 
 
-def check_presence(values: Mapping[str, Any], module: Module) -> None:
+def check_presence(
+    values: Mapping[str, Any], module: Module, sure: Callable[[Any], bool] = lambda _: True
+) -> None:
     """Refuse what is missing or given too much; names are canonical.
+
+    Args:
+        sure: Whether a value is sure to be given; a template may yield `omit`.
 
     Raises:
         ArgumentError: Says what.
@@ -157,8 +162,9 @@ def check_presence(values: Mapping[str, Any], module: Module) -> None:
     for group in module.one_of:
         if not given & set(group):
             raise ArgumentError(f"it needs one of the arguments {', '.join(group)}")
+    certain = {name for name in given if sure(values[name])}
     for group in module.exclusive:
-        if len(given & set(group)) > 1:
+        if len(certain & set(group)) > 1:
             raise ArgumentError(f"of the arguments {', '.join(group)} it takes one")
 
 

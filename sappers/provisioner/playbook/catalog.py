@@ -13,7 +13,7 @@ from sappers.provisioner.modules.spec import Module
 # What travels with every module, or is no module of its own.
 SHARED = ("record", "spec", "step", "control_step")
 COLLECTIONS = ("ansible.builtin", "ansible.legacy", "ansible.posix", "community.general")
-ALIASES = {"systemd_service": "systemd", "dnf5": "dnf", "yum": "dnf"}
+ALIASES = {"systemd_service": "systemd", "dnf5": "dnf", "yum": "dnf", "gather_facts": "setup"}
 # Not modules of files: the engine itself does them.
 FLOW = frozenset(
     [

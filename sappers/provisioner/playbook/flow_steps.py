@@ -195,7 +195,8 @@ class Flow:
                     state.failed, state.unreachable = None, False
             case "clear_facts":
                 for state in states:
-                    state.facts = replace(state.facts, facts=HostFacts().facts)
+                    none = HostFacts()
+                    state.facts = replace(state.facts, facts=none.facts, plain=none.plain)
             case "reset_connection":
                 for state in states:
                     self._around.shared.links.drop(state.name)

@@ -16,10 +16,10 @@ from sappers.provisioner.playbook.records import Record, decode_all, encode_all
 from sappers.provisioner.playbook.resume import Standing, what_stands
 
 
-def journal_path(folder: Path, playbooks: Sequence[Path], inventory: str) -> Path:
+def journal_path(folder: Path, playbooks: Sequence[Path], inventory: Sequence[str]) -> Path:
     """Where the journal of the newest run of these playbooks on this inventory is."""
-    source = str(Path(inventory).absolute()) if Path(inventory).exists() else inventory
-    named = "\n".join([source, *(str(one.absolute()) for one in playbooks)])
+    sources = [str(Path(one).absolute()) if Path(one).exists() else one for one in inventory]
+    named = "\n".join([*sources, *(str(one.absolute()) for one in playbooks)])
     digest = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
     return folder / f"{playbooks[0].stem}-{digest[:12]}.jsonl"
 

@@ -19,7 +19,11 @@ SETTINGS = frozenset(
 )
 _OF_PLAYS = {"any_errors_fatal"}
 _OF_DELEGATION = {"delegate_facts", "delegate_to"}
-_HANDED_DOWN = (SETTINGS - _OF_PLAYS) | {"environment", "module_defaults", "tags", "vars"}
+# Where Ansible looks for short names; here all that there are are known by them.
+_OF_NAMES = {"collections"}
+_HANDED_DOWN = (
+    (SETTINGS - _OF_PLAYS) | {"environment", "module_defaults", "tags", "vars"} | _OF_NAMES
+)
 BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always"}
 TASK = (
     _HANDED_DOWN
@@ -51,7 +55,6 @@ REFUSED: Mapping[str, str] = {
     "sudo_user": "write become_user",
     "su": "write become: true and become_method: su",
     "include": "write include_tasks, import_tasks or import_playbook",
-    "collections": "name the module whole; ansible.builtin is always known",
     "debugger": "leave it out; --step asks before each task",
     "become_exe": "sudo, su and doas are found by PATH; leave it out",
     "any_errors_fatal": "write it at the play",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +23,42 @@ IMPORTS_MAX = 50
 _PLAYBOOK_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
 
 
-def load_playbook(path: Path, decrypt: Decrypt | None = None) -> tuple[Play, ...]:
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: what opens Vault's, and where roles may be beside the usual folders."""
+
+    decrypt: Decrypt | None = None
+    roles_path: tuple[Path, ...] = ()
+
+
+def load_playbook(
+    path: Path, decrypt: Decrypt | None = None, roles_path: Sequence[Path] = ()
+) -> tuple[Play, ...]:
     """The plays of a playbook and of those it imports, in order.
 
     Raises:
         PlaybookError: Something in it, or in a file it imports, is wrong; at its place.
     """
-    return _load_file(path, decrypt, ())
+    return _load_file(path, Reading(decrypt, tuple(roles_path)), ())
 
 
-def _load_file(path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]) -> tuple[Play, ...]:
-    content = read_file(path, decrypt)
+def _load_file(path: Path, how: Reading, above: tuple[Path, ...]) -> tuple[Play, ...]:
+    content = read_file(path, how.decrypt)
     place = Place(str(path), 1, 1)
     if not isinstance(content, Items) or not content:
         raise place.error("a playbook is a list of plays", hint="begin each with `- hosts: …`")
     if path in above or len(above) > IMPORTS_MAX:
         raise place.error("it imports itself")
-    return _load_plays(content, path, decrypt, above)
+    return _load_plays(content, path, how, above)
 
 
 def load_plays(content: Items, folder: Path, decrypt: Decrypt | None = None) -> tuple[Play, ...]:
     """The plays of a list that was read already. Raises as `load_playbook`."""
-    return _load_plays(content, folder / "(plays)", decrypt, ())
+    return _load_plays(content, folder / "(plays)", Reading(decrypt), ())
 
 
 def _load_plays(
-    content: Items, path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]
+    content: Items, path: Path, how: Reading, above: tuple[Path, ...]
 ) -> tuple[Play, ...]:
     plays: list[Play] = []
     for item, at in zip(content, content.places, strict=True):
@@ -55,14 +66,14 @@ def _load_plays(
             raise at.error("expected a play: a mapping with `hosts`")
         imported = next((key for key in _PLAYBOOK_IMPORTS if key in item), None)
         if imported:
-            plays.extend(_import_plays(item, imported, path, decrypt, above))
+            plays.extend(_import_plays(item, imported, path, how, above))
         else:
-            plays.append(PlayLoader(path.parent, decrypt).load(item))
+            plays.append(PlayLoader(path.parent, how).load(item))
     return tuple(plays)
 
 
 def _import_plays(
-    item: Mapping, key: str, path: Path, decrypt: Decrypt | None, above: tuple[Path, ...]
+    item: Mapping, key: str, path: Path, how: Reading, above: tuple[Path, ...]
 ) -> tuple[Play, ...]:
     keywords.refuse_unknown(item, {key, "name", "tags", "vars", "when"}, "imported playbook")
     name = str(item[key])
@@ -72,7 +83,7 @@ def _import_plays(
     return tuple(
         replace(play, inherited=_under(handed, play.inherited),
                 sections=tuple(_nodes_under(handed, nodes) for nodes in play.sections))
-        for play in _load_file(path.parent / name, decrypt, (*above, path))
+        for play in _load_file(path.parent / name, how, (*above, path))
     )  # fmt: skip
 
 
@@ -102,10 +113,10 @@ def _nodes_under(outer: Inherited, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 class PlayLoader:
     """Loads one play, and later what its tasks include."""
 
-    def __init__(self, folder: Path, decrypt: Decrypt | None = None) -> None:
+    def __init__(self, folder: Path, how: Reading) -> None:
         self._folder = folder
-        self._decrypt = decrypt
-        self._role_files = RoleFiles(folder, decrypt)
+        self._decrypt = how.decrypt
+        self._role_files = RoleFiles(folder, how.decrypt, how.roles_path)
         self._depth = 0
         self._seen_roles: set[tuple[str, str]] = set()
         self.handlers: list[Task] = []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as AnyMapping
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from sappers.errors import PlaybookError
 from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.inventory.reach import is_local, why_refused
 from sappers.provisioner.inventory.ssh_options import read_port
-from sappers.provisioner.playbook import catalog, keywords
+from sappers.provisioner.playbook import catalog, keywords, unsupported
 from sappers.provisioner.playbook.arguments import (
     ArgumentError,
     canonical,
@@ -83,20 +84,26 @@ def _load_block(
 def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> Task:
     """One task. Raises PlaybookError as `load_nodes`."""
     known = keywords.HANDLER if handler else keywords.TASK
-    name, given = _action(item, known)
-    place = item.at(name) if name in item else item.place
+    name, given, place = _action(item, known)
     module = catalog.short_name(name)
     loop_with, loop = _loop(item)
     _refuse_texts(item)
-    _refuse_async(item, module)
     below = inherit(inherited, item)
     if "local_action" in item:
         below = replace(below, settings={"delegate_to": "localhost", **below.settings})
-    defaults = below.module_defaults.get(module, {})
+    try:
+        _refuse_module(name, place, known)
+        _refuse_async(item, module)
+        defaults = below.module_defaults.get(module, {})
+        arguments = _arguments(module, given, item.get("args"), place, defaults)
+    except unsupported.Unsupported as error:
+        if not (below.when or loop_with or is_template(loop)):
+            raise
+        module, arguments = unsupported.MODULE, unsupported.arguments(error)
     return Task(
         place=item.place,
         module=module,
-        arguments=_arguments(module, given, item.get("args"), place, defaults),
+        arguments=arguments,
         inherited=below,
         name=item.get("name"),
         loop=loop,
@@ -125,29 +132,44 @@ def _refuse_async(item: Mapping, module: str) -> None:
         )
 
 
-def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any]:
-    """The name of the module as written, and what is given to it."""
+def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any, Place]:
+    """The name of the module as written, what is given to it, and where."""
     found = [key for key in item if key not in known and not key.startswith("with_")]
-    found += [key for key in _ACTIONS if key in item]
     for key in found:
         if key in keywords.REFUSED:
             raise item.at(key).error(f"`{key}` is not supported", hint=keywords.REFUSED[key])
-        if key not in _ACTIONS and not catalog.is_known(catalog.short_name(key)):
-            names = {*known, *catalog.names(), *catalog.FLOW}
-            hint = keywords.instead(catalog.short_name(key), names, "keywords and modules")
-            raise item.at(key).error(
-                f"`{key}` is neither a keyword nor a module that is supported",
-                hint=hint if hint.startswith("did") else "`sappers-deploy module` lists them all",
-            )
+    found += [key for key in _ACTIONS if key in item]
     if not found:
         raise item.place.error("the task names no module", hint="for example `debug: msg=…`")
     if len(found) > 1:
+        for key in found:
+            if key not in _ACTIONS:
+                _refuse_module(key, item.at(key), known)
         raise item.at(found[1]).error(
             f"a task names one module; this one names {found[0]} and {found[1]}"
         )
-    if found[0] not in _ACTIONS:
-        return found[0], item[found[0]]
-    return _old_action(item, found[0])
+    key = found[0]
+    name, given = _old_action(item, key) if key in _ACTIONS else (key, item[key])
+    return name, given, item.at(key)
+
+
+def _refuse_module(name: str, place: Place, known: Iterable[str]) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        Unsupported: It is one of Ansible's.
+        PlaybookError: It is none at all.
+    """
+    short = catalog.short_name(name)
+    if catalog.is_known(short):
+        return
+    if unsupported.is_of_ansible(name):
+        raise unsupported.refusal(name, place)
+    hint = keywords.instead(short, {*known, *catalog.names(), *catalog.FLOW}, "")
+    raise place.error(
+        f"`{name}` is neither a keyword nor a module that is supported",
+        hint=hint if hint.startswith("did") else "`sappers-deploy module` lists them all",
+    )
 
 
 def _old_action(item: Mapping, keyword: str) -> tuple[str, Any]:
@@ -156,13 +178,9 @@ def _old_action(item: Mapping, keyword: str) -> tuple[str, Any]:
         rest = Mapping(given.place)
         rest.update({key: value for key, value in given.items() if key != "module"})
         rest.places, rest.read_as = given.places, given.read_as
-        name = str(given["module"])
-    else:
-        name, _, text = str(given).partition(" ")
-        rest = Text(text, item.at(keyword))  # type: ignore[assignment]
-    if not catalog.is_known(catalog.short_name(name)):
-        raise item.at(keyword).error(f"there is no module `{name}`")
-    return name, rest
+        return str(given["module"]), rest
+    name, _, text = str(given).partition(" ")
+    return name, Text(text, item.at(keyword))
 
 
 def _arguments(
@@ -194,7 +212,7 @@ def _arguments(
         values[_checked_name(module, name, value, at)] = value
     if not spec.any_arguments:
         try:
-            check_presence(values, spec)
+            check_presence(values, spec, sure=lambda value: not is_template(value))
         except ArgumentError as error:
             hint = error.hint or f"sappers-deploy module {module}"
             raise place.error(f"{module}: {error}", hint=hint) from error
@@ -206,7 +224,10 @@ def _checked_name(module: str, name: str, value: Any, at: Place) -> str:
     try:
         own = canonical(name, spec)
     except ArgumentError as error:
-        raise at.error(f"{module}: {error}", hint=error.hint) from error
+        kind = unsupported.Unsupported if name in dict(spec.unsupported) else PlaybookError
+        raise kind(
+            f"{module}: {error}", path=at.path, line=at.line, column=at.column, hint=error.hint
+        ) from error
     try:
         for argument in spec.arguments:
             if argument.name == own and value is not None and not holds_template(value):
@@ -306,9 +327,11 @@ def _module_defaults(parent: Inherited, item: Mapping) -> AnyMapping[str, AnyMap
     merged = {name: dict(values) for name, values in parent.module_defaults.items()}
     for one in given:
         for name, values in one.items() if isinstance(one, Mapping) else ():
-            if not isinstance(values, Mapping) or name.startswith("group/"):
+            if not isinstance(values, Mapping):
                 raise one.at(name).error("module_defaults takes a mapping for each module")
             module = catalog.short_name(name)
+            if unsupported.is_of_ansible(name) and not catalog.is_known(module):
+                continue  # no task can be of it
             if not catalog.is_known(module):
                 raise one.at(name).error(f"there is no module `{name}`")
             checked = _arguments_of_defaults(module, values)

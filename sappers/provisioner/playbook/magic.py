@@ -35,12 +35,12 @@ class HostVars(Mapping[str, Any]):
 def inventory_magic(inventory: Inventory, host: Host) -> dict[str, Any]:
     """What follows from the inventory alone."""
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
-    path = inventory.path.absolute() if inventory.folder is not None else None
+    folder, path = inventory.folder, inventory.path.absolute()
     return {
         "inventory_hostname": host.name,
         "inventory_hostname_short": host.name.split(".", 1)[0],
-        "inventory_file": str(path) if path else None,
-        "inventory_dir": str(path.parent) if path else None,
+        "inventory_file": str(path) if folder is not None and path.is_file() else None,
+        "inventory_dir": str(folder.absolute()) if folder is not None else None,
         "group_names": sorted(set(host.groups) - {"all", "ungrouped"}),
         "groups": groups,
     }

@@ -36,6 +36,7 @@ class RunOptions:
     become: bool = False
     become_user: str | None = None
     become_method: str | None = None
+    force_handlers: bool = False
 
     def selects(self, tags: frozenset[str]) -> bool:
         """Whether tasks with these tags are run; `always` and `never` as in Ansible."""

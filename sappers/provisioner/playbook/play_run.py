@@ -14,7 +14,7 @@ from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.modules.step import Completed
-from sappers.provisioner.playbook import catalog, magic
+from sappers.provisioner.playbook import catalog, magic, unsupported
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
@@ -25,9 +25,9 @@ from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepare import Prepared, Preparer
-from sappers.provisioner.playbook.segments import cut, selected
+from sappers.provisioner.playbook.segments import cut, selected, tasks_in
 from sappers.provisioner.playbook.stats import Counts
-from sappers.provisioner.playbook.templating import NeedsOthers, Templates
+from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown, Templates
 from sappers.provisioner.playbook.track import HostState, HostTrack, Progress
 from sappers.provisioner.playbook.variables import (
     HostFacts,
@@ -134,24 +134,44 @@ class PlayRun:
         Raises:
             PlaybookError: What it includes, or a handler's name, is wrong.
         """
+        sections = [selected(section, self._run.options) for section in self._play.sections]
         with self._threads:
-            for section in self._sections():
+            if self._gathers():
+                self.run_nodes((_gathering(self._play),), self.well())
+            for section in sections:
+                self._refuse_unsupported(section)
+            for section in sections:
                 self.run_nodes(section, self.well())
                 self.handlers.flush(self.well())
             self._flush_forced()
 
-    def _sections(self) -> list[tuple[Node, ...]]:
-        sections = [selected(section, self._run.options) for section in self._play.sections]
+    def _gathers(self) -> bool:
         gather = self._play.gather_facts
         if isinstance(gather, str):
             gather = self._run.templates.render(gather, self.play_scope(), self._play.place)
-        if to_bool(gather):
-            sections.insert(0, (_gathering(self._play),))
-        return sections
+        return to_bool(gather)
+
+    def _refuse_unsupported(self, nodes: Sequence[Node]) -> None:
+        """Refuse tasks of modules that are not there which are known to be reached already."""
+        for task in tasks_in(nodes):
+            if task.module == unsupported.MODULE and any(
+                self._is_reached(task, name) for name in self.well()
+            ):
+                raise task.arguments["problem"]
+
+    def _is_reached(self, task: Task, host: str) -> bool:
+        """Whether conditions and loop let a host do it, as far as is known before it runs."""
+        try:
+            scope = self.scope(host, task, self.states[host].facts)
+            prepared = self._run.preparer.prepare(task, scope)
+        except (NotYetKnown, NeedsOthers):
+            return False
+        return any("unsupported" in (item.known or {}) for item in prepared.items)
 
     def _flush_forced(self) -> None:
         """With `force_handlers` those of hosts that failed run too; the hosts stay failed."""
-        if not to_bool(self._play.force_handlers or False):
+        wanted = self._play.force_handlers
+        if not to_bool(self._run.options.force_handlers if wanted is None else wanted):
             return
         failed = {state.name: state.failed for state in self.states.values() if state.failed}
         lost = [state.name for state in self.states.values() if state.unreachable]

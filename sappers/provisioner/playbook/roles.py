@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from sappers.provisioner.source import Decrypt, Items, Mapping, Place, read_file
 
 _EXTENSIONS = (".yml", ".yaml", "")
 _OF_VARIABLES = (".yml", ".yaml", ".json")
+COLLECTIONS = ("~/.ansible/collections", "/usr/share/ansible/collections")
 SYSTEM_FOLDERS = ("~/.ansible/roles", "/usr/share/ansible/roles", "/etc/ansible/roles")
 
 
@@ -33,9 +34,13 @@ class LoadedRole:
 class RoleFiles:
     """Roles as a playbook in a folder finds them."""
 
-    def __init__(self, folder: Path, decrypt: Decrypt | None = None) -> None:
-        self._folders = [folder / "roles", *(Path(one).expanduser() for one in SYSTEM_FOLDERS)]
-        self._folders.append(folder)
+    def __init__(
+        self, folder: Path, decrypt: Decrypt | None = None, more: Sequence[Path] = ()
+    ) -> None:
+        system = (Path(one).expanduser() for one in SYSTEM_FOLDERS)
+        self._folders = [folder / "roles", *more, *system, folder]
+        collections = (Path(one).expanduser() for one in COLLECTIONS)
+        self._collections = [folder / "collections", *collections]
         self._decrypt = decrypt
 
     def find(self, name: str, place: Place) -> Path:
@@ -47,12 +52,20 @@ class RoleFiles:
         candidates = [folder / name for folder in self._folders]
         # A role may stand beside the role that needs it.
         candidates.insert(1, Path(place.path).parent.parent.parent / name)
+        candidates += self._in_collections(name)
         found = next((one for one in candidates if one.is_dir()), None)
         if found is None:
             raise place.error(
                 f"there is no role {name}", hint=f"looked for: {', '.join(map(str, candidates))}"
             )
         return found
+
+    def _in_collections(self, name: str) -> list[Path]:
+        """Where a role is that is named with its collection: NAMESPACE.COLLECTION.ROLE."""
+        namespace, _, rest = name.partition(".")
+        collection, _, role = rest.partition(".")
+        below = Path("ansible_collections", namespace, collection, "roles", *role.split("."))
+        return [one / below for one in self._collections] if role else []
 
     def load(self, name: str, arguments: AnyMapping[str, Any], place: Place) -> LoadedRole:
         """A role's files.

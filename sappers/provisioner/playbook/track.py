@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sappers.errors import HostError, PlaybookError
+from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.conduct import Reach, conduct, lost
 from sappers.provisioner.playbook.judge import (
     Judged,
@@ -342,8 +343,8 @@ def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
             for item, one in zip(prepared.items, results, strict=True)
         ]
         return learn(facts, judge(prepared, judged))
-    if task.module == "setup":
-        facts = HostFacts(facts.facts, facts.told, facts.included, facts_pending=True)
+    if task.module not in catalog.FLOW and (spec := catalog.spec_of(task.module)).tells_facts:
+        facts = facts.gathering(spec.plain_facts)
     if task.register:
         facts = facts.tell({task.register: PENDING})
     return facts

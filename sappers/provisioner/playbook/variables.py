@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,37 @@ class HostFacts:
         facts: Without the prefix `ansible_`.
         told: What `register` and `set_fact` have set.
         included: What `include_vars` has.
+        plain: Facts that are variables by their own names.
         facts_pending: A task that gathers facts is under way.
+        plain_pending: Patterns of such names, of a task that is under way.
     """
 
     facts: immutables.Map[str, Any] = _EMPTY
     told: immutables.Map[str, Any] = _EMPTY
     included: immutables.Map[str, Any] = _EMPTY
+    plain: immutables.Map[str, Any] = _EMPTY
     facts_pending: bool = False
+    plain_pending: tuple[str, ...] = ()
 
     def tell(self, values: Mapping[str, Any]) -> HostFacts:
         """With variables set, as `set_fact` and `register` do."""
         return replace(self, told=self.told.update(values))
 
-    def gathered(self, facts: Mapping[str, Any]) -> HostFacts:
-        """With facts; names may have the prefix."""
+    def gathered(self, facts: Mapping[str, Any], plain: Sequence[str] = ()) -> HostFacts:
+        """With facts; names may have the prefix. Those that fit `plain` are variables as well."""
         named = {name.removeprefix(_FACT): value for name, value in facts.items()}
-        return replace(self, facts=self.facts.update(named), facts_pending=False)
+        own = {name: value for name, value in facts.items() if _fits(name, plain)}
+        return replace(
+            self,
+            facts=self.facts.update(named),
+            plain=self.plain.update(own),
+            facts_pending=False,
+            plain_pending=(),
+        )
+
+    def gathering(self, plain: Sequence[str]) -> HostFacts:
+        """With a task under way that tells facts."""
+        return replace(self, facts_pending=True, plain_pending=(*self.plain_pending, *plain))
 
     def find_fact(self, name: str) -> Any:
         """A fact as a variable."""
@@ -62,10 +78,16 @@ class HostFacts:
                 raise NotYetKnown(name)
             return dict(self.facts)
         if not name.startswith(_FACT):
-            return MISSING
+            if _fits(name, self.plain_pending):
+                raise NotYetKnown(name)
+            return self.plain.get(name, MISSING)
         if self.facts_pending and name not in _NO_FACTS:
             raise NotYetKnown(name)
         return self.facts.get(name[len(_FACT) :], MISSING)
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, one) for one in patterns)
 
 
 def as_source(value: Any, place: Place) -> Any:

@@ -44,8 +44,8 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deploy:
     (tmp_path / "play.yml").write_text(PLAYBOOK)
     (tmp_path / "h1-is-well").touch()
 
-    def run(*words: str, answers: str = "") -> tuple[int, str]:
-        command = ["playbook", "run", "play.yml", "-i", "hosts", "-e", f"root={tmp_path}", *words]
+    def run(*words: str, answers: str = "", source: str = "hosts") -> tuple[int, str]:
+        command = ["playbook", "run", "play.yml", "-i", source, "-e", f"root={tmp_path}", *words]
         done = CliRunner().invoke(deploy_app(["playbook"]), command, input=answers)
         if isinstance(done.exception, SappersError):
             return 1, f"{done.exception.message} {done.exception.hint}"
@@ -147,9 +147,15 @@ def test_hosts_that_do_not_answer_are_left_out_or_unreachable(
 def test_inventories_of_all_forms(deploy: Deploy, tmp_path: Path) -> None:
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars/all.yml").write_text("ansible_connection: local\n")
-    for words, answers in ((("-i", "h1,"), ""), (("-i", "-"), "all: {hosts: {h1: }}\n")):
-        code, output = deploy(*words, answers=answers)
+    for source, answers in (("h1,", ""), ("-", "all: {hosts: {h1: }}\n")):
+        code, output = deploy(answers=answers, source=source)
         assert (code, headings(output)) == (0, ["first", "second", "third"]), output
+
+
+def test_what_tags_there_are_is_listed(deploy: Deploy) -> None:
+    code, output = deploy("--list-tags")
+    assert (code, output.splitlines()) == (0, ["play: all", "  tags:    [files]"])
+    assert "  first    [files]" in deploy("--list-tags", "--list-tasks")[1].splitlines()
 
 
 @pytest.mark.parametrize("count", [2, 30])

@@ -207,3 +207,54 @@ def test_extra_variables_of_connections_are_over_all(tmp_path: Path) -> None:
     host = load_inventory(tmp_path / "hosts", None, extra).hosts[0]
     assert (host.user, host.is_local) == ("eve", True)
     assert "other" not in host.settings
+
+
+def test_a_folder_is_all_the_inventories_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "production"
+    for name, text in (
+        ("01-hosts", "[web]\nlab1 own=first\n[db]\nlab2\n"),
+        ("02-more.yml", "site: {children: {web: }}\nweb: {hosts: {lab1: {own: second}, lab3: }}\n"),
+        ("group_vars/site.yml", "v: site\n"),
+        ("host_vars/lab2/main.yml", "v: host\n"),
+        (".hidden", "no inventory"),
+        ("README.md", "no inventory"),
+        ("hosts.retry", "no inventory"),
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    inventory = load_inventory(folder)
+    assert {name: group.hosts for name, group in inventory.groups.items()} == {
+        "all": ("lab1", "lab3", "lab2"),
+        "ungrouped": (),
+        "web": ("lab1", "lab3"),
+        "db": ("lab2",),
+        "site": ("lab1", "lab3"),
+    }
+    assert variables(inventory, "lab1")["own"] == "second"
+    assert [variables(inventory, name)["v"] for name in ("lab1", "lab2", "lab3")] == [
+        "site", "host", "site",
+    ]  # fmt: skip
+
+
+def test_of_several_inventories_the_later_counts_more(tmp_path: Path) -> None:
+    for name, text in (
+        ("a/hosts", "[web]\nlab1 v=1 own=a\n"),
+        ("b/hosts.yml", "web: {vars: {w: 2}}\n"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text(text)
+    (tmp_path / "b/host_vars").mkdir()
+    (tmp_path / "b/host_vars/lab1.yml").write_text("v: 3\n")
+    inventory = load_inventory([str(tmp_path / "a/hosts"), str(tmp_path / "b/hosts.yml"), "lab9,"])
+    assert [host.name for host in inventory.hosts] == ["lab9", "lab1"]
+    found = variables(inventory, "lab1")
+    assert (found["v"], found["w"], found["own"]) == (3, 2, "a")
+
+
+def test_groups_of_two_inventories_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("[one:children]\ntwo\n[two]\n")
+    (tmp_path / "b").write_text("[two:children]\none\n[one]\n")
+    with pytest.raises(InventoryError, match="circle"):
+        load_inventory(tmp_path)

@@ -39,7 +39,11 @@ def tasks(*lines: str) -> str:
         (tasks("- ping:", "  port: many"), "4:7", "'many' is no port", None),
         (tasks("- ping:", "  vars: {ansible_become_flags: -n}"), "4:14", "`ansible_become_f", "-S"),
         (tasks("- set_fact: {ansible_shell_type: csh}"), "3:18", "`ansible_shell_type`", "POSIX"),
-        (tasks("- local_action: pingg"), "3:7", "there is no module `pingg`", None),
+        (tasks("- local_action: pingg"), "3:7", "`pingg` is neither", "`ping`"),
+        (tasks("- yum_repository: {name: a}"), "3:7", "`yum_repository` is not", "deb822_rep"),
+        (tasks("- a.b.c:"), "3:7", "the module `a.b.c` is not supported", "sappers-deploy module"),
+        (tasks("- pingg:", "  when: x"), "3:7", "`pingg` is neither a keyword", "`ping`"),
+        (tasks("- include: a.yml", "  when: x"), "3:7", "`include` is not supported", "include_t"),
         (tasks("- ping:", "  local_action: ping"), "4:7", "names ping and local_action", None),
         (
             "- hosts: all\n  vars:\n    ansible_host_key_checking: false\n",

@@ -357,3 +357,69 @@ def test_a_host_does_not_choose_where_fetch_writes(run: Run, tmp_path: Path) -> 
     assert "another folder" in done.results[2].result["msg"]
     kept = [path for path in tmp_path.rglob("f") if path != tmp_path / "f"]
     assert all(path.is_relative_to(tmp_path / "kept") for path in kept)
+
+
+UNSUPPORTED = """
+  - file: {{path: {0}/first, state: touch}}
+  - set_fact: {{late: true}}
+  - yum_repository: {{name: a}}
+    when: {1}
+  - ping:
+"""
+
+
+def test_a_module_that_is_not_there_may_stand_under_a_condition_that_does_not_hold(
+    run: Run, tmp_path: Path
+) -> None:
+    done = run(HEAD + UNSUPPORTED.format(tmp_path, "inventory_hostname == 'other'"))
+    assert done.lines[-2:] == ["h1 yum_repository skipped", "h1 ping ok"]
+
+
+def test_one_that_is_sure_to_be_reached_is_refused_before_anything_runs(
+    run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(PlaybookError, match=r"play.yml:7:5: .*`yum_repository`") as caught:
+        run(HEAD + UNSUPPORTED.format(tmp_path, "inventory_hostname == 'h1'"))
+    assert "deb822_repository" in str(caught.value.hint)
+    assert not (tmp_path / "first").exists()
+
+
+def test_one_that_only_the_run_shows_to_be_reached_fails_there(run: Run, tmp_path: Path) -> None:
+    done = run(HEAD + UNSUPPORTED.format(tmp_path, "late"))
+    assert done.lines[-1] == "h1 yum_repository failed"
+    assert "play.yml:7:5: the module" in done.results[-1].result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("task", "lines"),
+    [
+        ("{npm: {name: x}, loop: '{{ [] }}'}", ["h1 npm skipped"]),
+        ("{npm: {name: x}, with_items: '{{ nothing | default([]) }}'}", ["h1 npm skipped"]),
+        ("{copy: {dest: /x, content: x, setype: y}, when: false}", ["h1 copy skipped"]),
+        ("{pip: {name: x, virtualenv: '{{ omit }}', executable: pip3}, when: false}",
+         ["h1 pip skipped"]),
+    ],
+)  # fmt: skip
+def test_what_is_not_supported_stops_nothing_where_it_is_not_reached(
+    run: Run, task: str, lines: list[str]
+) -> None:
+    assert run(f"{HEAD}  - {task}\n").lines == lines
+
+
+def test_an_argument_that_is_not_supported_is_refused_once_its_condition_holds(run: Run) -> None:
+    with pytest.raises(PlaybookError, match="`setype` is not supported"):
+        run(HEAD + "  - ping:\n  - {copy: {dest: /x, content: x, setype: y}, when: true}\n")
+    with pytest.raises(PlaybookError, match="`npm` is not supported"):
+        run(HEAD + "  - ping:\n  - {npm: {name: x}, loop: '{{ [1] }}'}\n")
+
+
+def test_facts_that_a_task_tells_are_known_to_the_next_and_no_other_names(run: Run) -> None:
+    text = """
+  - getent: {database: passwd, key: root}
+  - debug: {msg: "{{ getent_passwd.root[1] }} {{ ansible_facts.getent_passwd.root[1] }}"}
+  - setup:
+  - debug: {msg: "{{ hostname is defined }} {{ ansible_hostname is defined }}"}
+"""
+    done = run(HEAD + text)
+    assert done.results[1].result["msg"] == "0 0"
+    assert done.results[3].result["msg"] == "False True"

@@ -1,0 +1,119 @@
+"""What Ansible has and is not here: what to write instead, and when it is refused.
+
+A task that names one, or such an argument, is refused before anything runs. Where it stands under
+a condition or in a loop, as in roles for several systems, it is refused as soon as it is known to
+be reached: after facts are gathered, still before the first task; or, where only a later task can
+tell, at the task.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sappers.errors import PlaybookError
+from sappers.provisioner.source import Place
+
+MODULE = "_unsupported"
+_COLLECTED = re.compile(r"[a-z]\w*\.[a-z]\w*(?:\.[a-z]\w*)+")
+
+_FIREWALL = "iptables, or the command {0}"
+_REPOSITORY = "deb822_repository, apt_repository, or copy with the repository's file"
+_DATABASE = "command, with the database's own client"
+_CONTAINERS = "command, with docker or podman"
+_CERTIFICATES = "command, with openssl and `creates`"
+_COMMAND = "the command {0}"
+_INSTEAD: Mapping[str, str] = {
+    "acl": _COMMAND.format("setfacl"),
+    "apt_key": "get_url into /etc/apt/keyrings, and `signed-by` in apt_repository",
+    "apt_rpm": "command",
+    "archive": _COMMAND.format("tar, with `creates`"),
+    "at": _COMMAND.format("at"),
+    "capabilities": _COMMAND.format("setcap"),
+    "composer": _COMMAND.format("composer"),
+    "crypttab": "lineinfile",
+    "docker_compose": _CONTAINERS,
+    "docker_compose_v2": _CONTAINERS,
+    "docker_container": _CONTAINERS,
+    "docker_image": _CONTAINERS,
+    "docker_network": _CONTAINERS,
+    "dpkg_divert": _COMMAND.format("dpkg-divert"),
+    "dpkg_selections": _COMMAND.format("apt-mark"),
+    "expect": "command, with answers in `stdin`",
+    "filesystem": _COMMAND.format("mkfs, under a condition on `blkid`"),
+    "firewalld": _FIREWALL.format("firewall-cmd"),
+    "gem": _COMMAND.format("gem"),
+    "git_config": _COMMAND.format("git config"),
+    "helm": _COMMAND.format("helm"),
+    "homebrew": _COMMAND.format("brew"),
+    "htpasswd": _COMMAND.format("htpasswd"),
+    "kernel_blacklist": "copy, to a file of /etc/modprobe.d",
+    "known_hosts": "lineinfile, with what `ssh-keyscan` says",
+    "lvg": _COMMAND.format("vgcreate"),
+    "lvol": _COMMAND.format("lvcreate"),
+    "mail": _COMMAND.format("sendmail"),
+    "make": _COMMAND.format("make"),
+    "mysql_db": _DATABASE,
+    "mysql_query": _DATABASE,
+    "mysql_user": _DATABASE,
+    "mysql_variables": _DATABASE,
+    "nmcli": _COMMAND.format("nmcli"),
+    "npm": _COMMAND.format("npm"),
+    "openssh_keypair": _COMMAND.format("ssh-keygen, with `creates`"),
+    "openssl_csr": _CERTIFICATES,
+    "openssl_privatekey": _CERTIFICATES,
+    "pacman": "command",
+    "pam_limits": "lineinfile, in a file of /etc/security/limits.d",
+    "pamd": "lineinfile",
+    "parted": _COMMAND.format("parted"),
+    "patch": _COMMAND.format("patch"),
+    "postgresql_db": _DATABASE,
+    "postgresql_ext": _DATABASE,
+    "postgresql_privs": _DATABASE,
+    "postgresql_query": _DATABASE,
+    "postgresql_user": _DATABASE,
+    "rpm_key": _COMMAND.format("rpm --import"),
+    "seboolean": _COMMAND.format("setsebool"),
+    "sefcontext": _COMMAND.format("semanage"),
+    "selinux": "lineinfile in /etc/selinux/config, and the command setenforce",
+    "seport": _COMMAND.format("semanage port"),
+    "set_stats": "set_fact",
+    "snap": _COMMAND.format("snap"),
+    "subversion": _COMMAND.format("svn"),
+    "synchronize": "copy with a folder, unarchive, or the command rsync with delegate_to",
+    "sysvinit": "service",
+    "ufw": _FIREWALL.format("ufw"),
+    "xml": "replace, or template",
+    "yum_repository": _REPOSITORY,
+    "zypper": "command",
+    "zypper_repository": _REPOSITORY,
+}
+
+
+class Unsupported(PlaybookError):
+    """A task wants what Ansible has and is not here."""
+
+
+def is_of_ansible(name: str) -> bool:
+    """Whether a name is one of a module that is known not to be here, or of any collection's."""
+    return bool(_COLLECTED.fullmatch(name)) or name in _INSTEAD
+
+
+def instead(name: str) -> str:
+    """What to write instead of such a module."""
+    found = _INSTEAD.get(name.rpartition(".")[2])
+    return f"write {found}" if found else "`sappers-deploy module` lists all there are"
+
+
+def refusal(name: str, place: Place) -> Unsupported:
+    """The error, to raise, that a task names such a module."""
+    error = f"the module `{name}` is not supported"
+    return Unsupported(
+        error, path=place.path, line=place.line, column=place.column, hint=instead(name)
+    )
+
+
+def arguments(refused: Unsupported) -> dict[str, Any]:
+    """What `MODULE` is given: why the task is refused."""
+    return {"problem": refused, "msg": f"{refused.message} ({refused.hint})"}

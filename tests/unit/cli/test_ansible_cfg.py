@@ -1,0 +1,104 @@
+"""Options that are not given are what an `ansible.cfg`, or Ansible's environment, says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sappers.cli.ansible_cfg import option_defaults
+from sappers.cli.deploy import deploy_app
+from sappers.errors import ConfigError
+from tests.unit.security.test_vault import ENVELOPE
+
+CFG = """\
+[defaults]
+inventory = hosts/lab, hosts/more
+roles_path = vendor:/srv/roles
+host_key_checking = False
+remote_user = ada  ; who else
+forks = 7
+[privilege_escalation]
+become = True
+become_ask_pass = no
+[ssh_connection]
+pipelining = True
+"""
+
+
+def test_a_file_says_what_options_are(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text(CFG)
+    assert option_defaults({}, tmp_path) == {
+        "inventory": [str(tmp_path / "hosts/lab"), str(tmp_path / "hosts/more")],
+        "roles_path": [str(tmp_path / "vendor"), "/srv/roles"],
+        "user": "ada",
+        "forks": "7",
+        "become": True,
+        "ask_become_pass": False,
+    }
+
+
+def test_the_environment_counts_more_and_may_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "other.cfg").write_text(CFG)
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {"ANSIBLE_CONFIG": str(tmp_path / "other.cfg"), "ANSIBLE_INVENTORY": "h1,h2,"}
+    found = option_defaults(environment, work)
+    assert (found["inventory"], found["user"]) == (["h1,h2,"], "ada")
+
+
+def test_a_file_that_anybody_could_have_put_there_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text(CFG)
+    tmp_path.chmod(0o777)
+    assert "inventory" not in option_defaults({}, tmp_path)
+
+
+def test_a_file_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text("inventory = x\n")
+    with pytest.raises(ConfigError, match=r"ansible\.cfg cannot be read"):
+        option_defaults({}, tmp_path)
+
+
+def test_a_run_takes_inventory_and_roles_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name, text in (
+        ("ansible.cfg", "[defaults]\ninventory = hosts\nroles_path = vendor\n"),
+        ("hosts", "h1 ansible_connection=local\n"),
+        ("vendor/mine/tasks/main.yml", "- debug: {msg: from the role}\n"),
+        ("collections/ansible_collections/a/b/roles/c/tasks/main.yml", "- debug: {msg: of a.b}\n"),
+        ("play.yml", "- hosts: all\n  gather_facts: false\n  roles: [mine, a.b.c]\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = CliRunner().invoke(deploy_app(["playbook"]), ["playbook", "run", "play.yml"])
+    assert done.exit_code == 0
+    assert "from the role" in done.output
+    assert "of a.b" in done.output
+    adhoc = ["adhoc", "all", "-m", "ping"]
+    assert CliRunner().invoke(deploy_app(["adhoc"]), adhoc).exit_code == 0
+    # The command line counts more.
+    done = CliRunner().invoke(
+        deploy_app(["adhoc"]), [*adhoc, "-i", "h9,", "--check", "-c", "local"]
+    )
+    assert "[h9]" in done.output
+
+
+def test_a_password_of_vault_may_come_from_a_program(tmp_path: Path) -> None:
+    from sappers.cli.playbook_secrets import vault_opener
+    from sappers.provisioner.playbook.secret_texts import SecretTexts
+
+    program = tmp_path / "password"
+    program.write_text("#!/bin/sh\necho secret pass\n")
+    program.chmod(0o700)
+    secrets = SecretTexts()
+    decrypt = vault_opener((), secrets, ids=[f"lab@{program}"])
+    assert decrypt is not None
+    assert decrypt(ENVELOPE) == "a: hidden ü\nb: 2\n"
+    assert secrets.hidden_text("it is hidden ü") == "it is ********"
+    program.write_text("#!/bin/sh\necho locked >&2; exit 3\n")
+    with pytest.raises(ConfigError, match="exit code 3: locked"):
+        vault_opener([program], secrets)

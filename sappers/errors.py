@@ -63,6 +63,18 @@ class InventoryError(SourceError):
 class PlaybookError(SourceError):
     """A playbook, a role or a file that they name is wrong."""
 
+    def in_task(self, name: object) -> PlaybookError:
+        """The same, with the name of the task that it is about, if that has one."""
+        if not name:
+            return self
+        return PlaybookError(
+            f"{self.problem}, in the task {str(name)!r}",
+            path=self.path,
+            line=self.line,
+            column=self.column,
+            hint=self.hint,
+        )
+
 
 class JournalError(SappersError):
     """A run's journal is damaged, cannot be written, or is of another run."""

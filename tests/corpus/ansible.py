@@ -26,6 +26,7 @@ _WANTED = (
     "ansible_collections/community/general/MANIFEST.json",
     "ansible_collections/community/general/plugins/modules/ini_file.py",
     "ansible_collections/community/general/plugins/modules/modprobe.py",
+    "ansible_collections/community/general/plugins/modules/timezone.py",
 )
 
 

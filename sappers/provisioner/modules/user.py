@@ -31,20 +31,22 @@ SPEC = Module(
         Argument("update_password", "str", "", default="always", choices=("always", "on_create")),
         Argument("password_lock", "bool", "Lock the password, or unlock it."),
         Argument("expires", "float", "When the account ends, seconds since 1970; negative: never."),
+        Argument("generate_ssh_key", "bool", "Make a key for SSH where there is none.",
+                 default=False),
+        Argument("ssh_key_type", "str", "Its kind.", default="rsa"),
+        Argument("ssh_key_bits", "int", "Its length.", default=0),
+        Argument("ssh_key_file", "str", "Its file, below the home folder; .ssh/id_TYPE without."),
+        Argument("ssh_key_comment", "str", "Its comment."),
         Argument("remove", "bool", "With absent: home and mail go, too.", default=False),
         Argument("force", "bool", "With absent: also while logged in.", default=False),
     ),
     unsupported=(
-        ("generate_ssh_key", "use `command: ssh-keygen` with `creates`"),
-        ("ssh_key_bits", "use `command: ssh-keygen`"),
-        ("ssh_key_comment", "use `command: ssh-keygen`"),
-        ("ssh_key_file", "use `command: ssh-keygen`"),
         ("ssh_key_passphrase", "use `command: ssh-keygen`"),
-        ("ssh_key_type", "use `command: ssh-keygen`"),
         ("local", "users are made in /etc/passwd; leave it out"),
         ("umask", "set UMASK in /etc/login.defs"),
     ),
-    returns=(("uid, group, home, shell, comment", "what the user has"),),
+    returns=(("uid, group, home, shell, comment", "what the user has"),
+             ("ssh_key_file, ssh_public_key, ssh_fingerprint", "with generate_ssh_key")),
 )  # fmt: skip
 
 _LEAVES = ("on_create",)
@@ -70,6 +72,10 @@ def plan(task: step.Task) -> step.Plan:
         if (yield step.Stat(home, True)) is None:
             yield from _make_home(args["skeleton"] or _SKELETON, home, now)
             changed = True
+    if args["generate_ssh_key"] and now is not None:
+        made, told = yield from _ssh_key(args, now)
+        changed = changed or made
+        result.update(told)
     result["changed"] = bool(changed)
     if now is not None:
         for key in ("uid", "comment", "home", "shell"):
@@ -84,6 +90,36 @@ def plan(task: step.Task) -> step.Plan:
     if args["password"] is not None:
         result["password"] = "NOT_LOGGING_PASSWORD"  # noqa: S105
     return result
+
+
+def _ssh_key(args: Dict[str, Any], account: Dict[str, Any]) -> step.Steps:
+    """Whether a key was made, and what the result tells of it.
+
+    The user's own programs make it: in a folder that is theirs, root could be led elsewhere.
+    """
+    name, kind = args["name"], args["ssh_key_type"]
+    path = args["ssh_key_file"] or ".ssh/id_" + kind
+    if not path.startswith("/"):
+        path = account["home"].rstrip("/") + "/" + path
+    is_there = False
+    for one in (path, path + ".pub"):
+        is_there = is_there or (yield step.Stat(one)) is not None
+    as_user = ("runuser", "-u", name, "--")
+    if not is_there:
+        comment = args["ssh_key_comment"]
+        if comment is None:
+            comment = "ansible-generated on " + (yield step.Ask(("uname", "-n"))).out.strip()
+        bits = ("-b", str(args["ssh_key_bits"])) if args["ssh_key_bits"] else ()
+        made = ("ssh-keygen", "-q", "-t", kind, *bits, "-C", comment, "-f", path, "-N", "")
+        yield from execute((*as_user, "mkdir", "-p", "-m", "0700", _files.parent_of(path)))
+        yield from execute((*as_user, *made))
+    shown = yield step.Ask((*as_user, "ssh-keygen", "-l", "-f", path))
+    public = (yield step.Read(path + ".pub", True)) or b""
+    return not is_there, {
+        "ssh_key_file": path,
+        "ssh_fingerprint": (shown.out or shown.err).strip(),
+        "ssh_public_key": public.decode("utf-8", "replace").strip(),
+    }
 
 
 def _make_home(skeleton: str, home: str, account: Dict[str, Any]) -> step.Steps:

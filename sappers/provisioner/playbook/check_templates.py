@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Play, Task
 from sappers.provisioner.playbook.segments import tasks_in
@@ -22,10 +23,13 @@ def check_templates(plays: Sequence[Play], templates: Templates) -> None:
     """
     seen: set[int] = set()
     for task in _tasks(plays):
-        for text in _new(_conditions(task), seen):
-            templates.check(text, is_expression=True)
-        for text in _new(_texts(task), seen):
-            templates.check(text)
+        try:
+            for text in _new(_conditions(task), seen):
+                templates.check(text, is_expression=True)
+            for text in _new(_texts(task), seen):
+                templates.check(text)
+        except PlaybookError as error:
+            raise error.in_task(task.name) from error
 
 
 def _tasks(plays: Sequence[Play]) -> Iterator[Task]:

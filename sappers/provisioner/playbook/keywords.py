@@ -24,7 +24,7 @@ _OF_NAMES = {"collections"}
 _HANDED_DOWN = (
     (SETTINGS - _OF_PLAYS) | {"environment", "module_defaults", "tags", "vars"} | _OF_NAMES
 )
-BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always"}
+BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always", "notify"}
 TASK = (
     _HANDED_DOWN
     | {"name", "when", "action", "args", "changed_when", "delay", "failed_when", "loop"}

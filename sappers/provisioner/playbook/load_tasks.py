@@ -59,7 +59,7 @@ def load_nodes(
         if "block" in item:
             nodes.append(_load_block(item, inherited, importer, handlers=handlers))
             continue
-        task = load_task(item, inherited, handler=handlers)
+        task = _load_named(item, inherited, handler=handlers)
         if task.module == "import_tasks":
             nodes.extend(importer.import_tasks(task))
         elif task.module == "import_role":
@@ -69,11 +69,20 @@ def load_nodes(
     return tuple(nodes)
 
 
+def _load_named(item: Mapping, inherited: Inherited, *, handler: bool) -> Task:
+    """A task; what is wrong is said with its name."""
+    try:
+        return load_task(item, inherited, handler=handler)
+    except PlaybookError as error:
+        raise error.in_task(item.get("name")) from error
+
+
 def _load_block(
     item: Mapping, inherited: Inherited, importer: Importer, *, handlers: bool
 ) -> Block:
     keywords.refuse_unknown(item, keywords.BLOCK, "block")
-    below = inherit(inherited, item)
+    called = (*inherited.notify, *as_tuple(item.get("notify")))
+    below = replace(inherit(inherited, item), notify=called)
     parts = {
         part: load_nodes(item.get(part), item.at(part), below, importer, handlers=handlers)
         for part in ("block", "rescue", "always")
@@ -117,7 +126,7 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
         delay=item.get("delay", 5),
         seconds_max=item.get("async"),
         poll=item.get("poll"),
-        notify=as_tuple(item.get("notify")),
+        notify=(*below.notify, *as_tuple(item.get("notify"))),
         listen=tuple(str(name) for name in as_tuple(item.get("listen"))),
         is_handler=handler,
         written=name,

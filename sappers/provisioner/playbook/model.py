@@ -37,6 +37,7 @@ class Inherited:
 
     Attributes:
         when: Conditions, outermost first; all have to hold.
+        notify: Handlers that blocks call, outermost first.
         environment: Mappings or templates of them, outermost first.
         vars: Layers of variables, outermost first.
         settings: Values of the keywords of which the nearest counts (`become`, `no_log`, …).
@@ -45,6 +46,7 @@ class Inherited:
 
     when: tuple[Any, ...] = ()
     tags: frozenset[str] = frozenset()
+    notify: tuple[Any, ...] = ()
     environment: tuple[Any, ...] = ()
     vars: tuple[Vars, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.template_values import OMIT
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import Way, way_of
-from sappers.provisioner.source import Decrypt, Text, texts_in
+from sappers.provisioner.source import Decrypt, Text, place_of, texts_in
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,11 @@ class Preparer:
             if known is not None:
                 return Item(scope, value, label, known=known)
             return self._call(task, scope, value, label, blobs)
-        except (PlaybookError, ArgumentError, ControlMissing, ValueError) as error:
+        except ControlMissing as error:
+            return Item(
+                scope, value, label, known=failure(task.place.error(str(error)), hidden=hidden)
+            )
+        except (PlaybookError, ValueError) as error:
             return Item(scope, value, label, known=failure(error, hidden=hidden))
 
     def _skipped(self, task: Task, scope: Scope, *, hidden: bool) -> dict[str, Any] | None:
@@ -333,7 +337,11 @@ class Preparer:
         if spec.any_arguments:
             given = {str(scope.templates.render(Text(name, task.place), scope, task.place)): value
                      for name, value in given.items()}  # fmt: skip
-        return typed_arguments(given, spec)
+        try:
+            return typed_arguments(given, spec)
+        except ArgumentError as error:
+            place = place_of(raw.get(error.name), task.place)
+            raise place.error(f"{task.written or task.module}: {error}", hint=error.hint) from error
 
     def is_check(self, task: Task, scope: Scope) -> bool:
         """Whether a task only says what it would do."""

@@ -42,6 +42,7 @@ def tasks(*lines: str) -> str:
         (tasks("- local_action: pingg"), "3:7", "`pingg` is neither", "`ping`"),
         (tasks("- yum_repository: {name: a}"), "3:7", "`yum_repository` is not", "deb822_rep"),
         (tasks("- a.b.c:"), "3:7", "the module `a.b.c` is not supported", "sappers-deploy module"),
+        (tasks("- name: greet", "  pingg:"), "4:7", "supported, in the task 'greet'", "`ping`"),
         (tasks("- pingg:", "  when: x"), "3:7", "`pingg` is neither a keyword", "`ping`"),
         (tasks("- include: a.yml", "  when: x"), "3:7", "`include` is not supported", "include_t"),
         (tasks("- ping:", "  local_action: ping"), "4:7", "names ping and local_action", None),

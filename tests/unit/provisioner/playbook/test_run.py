@@ -423,3 +423,33 @@ def test_facts_that_a_task_tells_are_known_to_the_next_and_no_other_names(run: R
     done = run(HEAD + text)
     assert done.results[1].result["msg"] == "0 0"
     assert done.results[3].result["msg"] == "False True"
+
+
+def test_a_block_calls_handlers_for_all_its_tasks(run: Run) -> None:
+    text = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - notify: outer
+      block:
+        - command: echo
+          notify: inner
+        - {ping: , notify: never}
+  handlers:
+    - {name: inner, ping: }
+    - {name: outer, ping: }
+    - {name: never, ping: }
+"""
+    assert run(text).lines[2:] == ["h1 inner ok", "h1 outer ok"]
+
+
+def test_what_only_the_run_shows_to_be_wrong_is_said_with_its_place(run: Run) -> None:
+    text = """
+  - wait_for: {port: "{{ 'many' }}"}
+    ignore_errors: true
+  - template: {src: none.j2, dest: /x}
+    ignore_errors: true
+"""
+    messages = [one.result["msg"] for one in run(HEAD + text).results]
+    assert "play.yml:5:22: wait_for: port: 'many' is no whole number" in messages[0]
+    assert "play.yml:7:5: there is no none.j2 here" in messages[1]

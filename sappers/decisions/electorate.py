@@ -127,13 +127,7 @@ class _View:
         self.spares = [
             member
             for _, member in sorted(state.members.items())
-            if member.id not in state.electorate
-            and member.id not in state.cordons
-            and member.id not in state.revoked
-            and member.id not in unfit
-            and not _holds_old_vote(member)
-            and member.state is MemberState.ALIVE
-            and LeaderTime(time.now).since(member.state_since) >= SETTLED_AFTER_SECONDS
+            if member.id not in unfit and _may_be_given_a_vote(state, member, time)
         ]
         staying = self.size - len(self.gone) - len(self.leaving)
         self.wanted = _wanted_size(self.size, staying + len(self.spares), settings.size)
@@ -276,6 +270,17 @@ def _least(view: _View, voters: Sequence[Member], leader_id: str | None = None) 
             -view.free_mib(one),
             one.id,
         ),
+    )
+
+
+def _may_be_given_a_vote(state: ClusterState, member: Member, time: LeaderTime) -> bool:
+    return (
+        member.id not in state.electorate
+        and member.id not in state.cordons
+        and member.id not in state.revoked
+        and not _holds_old_vote(member)
+        and member.state is MemberState.ALIVE
+        and LeaderTime(time.now).since(member.state_since) >= SETTLED_AFTER_SECONDS
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,43 +141,12 @@ def _as_name(path: Path) -> str:
 
 
 def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> PlannedMember:
-    problems: list[HostUnfit] = []
-    if len(host.name) > _NAME_MAX or not NAME_PATTERN.fullmatch(host.name):
-        problems.append(
-            HostUnfit(
-                host.name,
-                f"a member's name has 1 to {_NAME_MAX} lower-case letters, digits, `-`, `.`",
-                hint="rename it in the inventory and keep its address in ansible_host",
-            )
-        )
     wanted = _text(host.variables, "sappers_address") or ssh_name(host.address)
+    address, no_address = "", ""
     try:
         address = str(ipaddress.ip_address(resolve(wanted)))
     except (OSError, ValueError) as error:
-        address = ""
-        problems.append(
-            HostUnfit(
-                host.name,
-                f"no IP address for {wanted}: {error}",
-                hint="set ansible_host or sappers_address to its address",
-            )
-        )
-    if host.is_local:
-        problems.append(
-            HostUnfit(
-                host.name,
-                "ansible_connection=local: members are reached over SSH",
-                hint="leave it out of the cluster's inventory",
-            )
-        )
-    if host.gateway_port and not host.consul:
-        problems.append(
-            HostUnfit(
-                host.name,
-                "sappers_gateway_port is set, and consul is not: the gateway is routed from Consul",
-                hint="set consul=true",
-            )
-        )
+        no_address = f"no IP address for {wanted}: {error}"
     return PlannedMember(
         name=host.name,
         address=address,
@@ -191,8 +160,34 @@ def _member(host: Host, resolve: Resolve, ssh_name: Callable[[str], str]) -> Pla
         electorate=host.electorate,
         forget_member_hours=host.forget_member_hours,
         fencing=host.fencing,
-        problems=tuple(problems),
+        problems=tuple(_problems(host, no_address)),
     )
+
+
+def _problems(host: Host, no_address: str) -> Iterator[HostUnfit]:
+    """What keeps a host from being a member, by the inventory alone."""
+    if len(host.name) > _NAME_MAX or not NAME_PATTERN.fullmatch(host.name):
+        yield HostUnfit(
+            host.name,
+            f"a member's name has 1 to {_NAME_MAX} lower-case letters, digits, `-`, `.`",
+            hint="rename it in the inventory and keep its address in ansible_host",
+        )
+    if no_address:
+        yield HostUnfit(
+            host.name, no_address, hint="set ansible_host or sappers_address to its address"
+        )
+    if host.is_local:
+        yield HostUnfit(
+            host.name,
+            "ansible_connection=local: members are reached over SSH",
+            hint="leave it out of the cluster's inventory",
+        )
+    if host.gateway_port and not host.consul:
+        yield HostUnfit(
+            host.name,
+            "sappers_gateway_port is set, and consul is not: the gateway is routed from Consul",
+            hint="set consul=true",
+        )
 
 
 def _gateway_port(host: Host) -> int:

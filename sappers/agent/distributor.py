@@ -21,7 +21,7 @@ from sappers.agent.rate import Rate
 from sappers.agent.trouble import Trouble
 from sappers.decisions.fetching import Fetch, FetchLimits, plan_fetches
 from sappers.errors import ApiError, ImageError
-from sappers.model.image import CHUNK_BYTES
+from sappers.model.image import CHUNK_BYTES, DIGEST_SHOWN
 from sappers.model.member import Member
 from sappers.model.policy import ImageSettings
 from sappers.model.workload import ImageReference
@@ -33,7 +33,6 @@ BREATH_SECONDS = 0.003
 FROM_ONE_MEMBER = 4
 DISK_REST_SECONDS = 5.0
 DISK_REST_SECONDS_MAX = 60.0
-CHUNK_SHOWN = 12
 
 log = structlog.get_logger(__name__)
 
@@ -224,7 +223,7 @@ class Distributor:
         log.warning(
             "damaged chunk refused",
             image=image.name,
-            chunk=fetch.chunk[:CHUNK_SHOWN],
+            chunk=fetch.chunk[:DIGEST_SHOWN],
             member=member.name,
         )
         self._others.lacks(member.id, fetch.chunk)

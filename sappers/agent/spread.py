@@ -27,7 +27,7 @@ from sappers.errors import ImageError, ImageIncomplete
 from sappers.model.allocation import Allocation
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.cluster_state import ClusterState
-from sappers.model.image import Manifest, SignedManifest
+from sappers.model.image import DIGEST_SHOWN, Manifest, SignedManifest
 from sappers.model.member import Member
 from sappers.model.observation import ImageReading
 from sappers.model.policy import ImageSettings
@@ -45,7 +45,6 @@ from sappers.security.signing import signers
 # Whoever waits for news is told at most so often: with every chunk it would be too much talk.
 NEWS_SECONDS = 0.75
 SPARE_THREADS = 4
-DIGEST_SHOWN = 12
 
 log = structlog.get_logger(__name__)
 
@@ -181,7 +180,7 @@ class Spread:
         """
         found = await self.signed(digest)
         if found is None:
-            raise ImageError(f"the manifest of image {digest[:12]} is not here")
+            raise ImageError(f"the manifest of image {digest[:DIGEST_SHOWN]} is not here")
         return await self._threads.run(signers, found)
 
     async def signed(self, digest: str) -> SignedManifest | None:

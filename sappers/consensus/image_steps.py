@@ -18,10 +18,8 @@ from sappers.model.commands import (
     RemoveImage,
     TrustImageKey,
 )
-from sappers.model.image import ClusterImage, ImageKey
+from sappers.model.image import DIGEST_SHOWN, ClusterImage, ImageKey
 from sappers.model.workload import Workload
-
-DIGEST_SHOWN = 12
 
 
 def apply_image_command(state: ClusterState, command: ImageCommand) -> Step:

@@ -12,6 +12,8 @@ CHUNK_BYTES = 1 << 20
 FRAME_BYTES_MAX = CHUNK_BYTES + (CHUNK_BYTES >> 8) + 64
 """No chunk travels in more, whatever its content: zstd's own bound."""
 
+DIGEST_SHOWN = 12  # digits, where people are told which image, chunk or key is meant
+
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 

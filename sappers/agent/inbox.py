@@ -1,7 +1,8 @@
 """The health inbox: the last push of each guest, with the time it came in.
 
 Invariant: only what a guest says of the machine that runs now counts. A push of a boot that is
-over, one that was said before, and one of a guest that has ended are refused and counted.
+over, one that was said before, and one of a guest that has ended are refused and counted. One that
+comes late, as it went over a link that broke while the next ones took another, is only refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ REASON_LENGTH_MAX = 200
 BOOT_ID_LENGTH_MAX = 64
 PUSH_BYTES_MAX = 4096
 BOOTS_REMEMBERED = 8
+GAPS_REMEMBERED = 8
+LATE_MAX = 120  # pushes that may come late for one gap
 REFUSED_AT_ONCE_MAX = 1000  # of a guest's own word
 # A supervisor may say a little differently each time when a process began.
 _SAME_START_SECONDS = 1.0
@@ -45,6 +48,17 @@ class _Story:
         self.sequence = -1
         self.refused = 0
         self.over: deque[str] = deque(maxlen=BOOTS_REMEMBERED)
+        self.gaps: deque[range] = deque(maxlen=GAPS_REMEMBERED)  # numbers that did not come yet
+
+    def is_late(self, push: _Push) -> bool:
+        """Whether it is one that did not come when it was due; each may be so once."""
+        if push.boot_id != self.boot_id:
+            return False
+        for place, gap in enumerate(self.gaps):
+            if push.sequence in gap:  # those of one link come in order
+                self.gaps[place] = range(push.sequence + 1, gap.stop)
+                return True
+        return False
 
     def accepts(self, push: _Push) -> bool:
         """Whether the push is new; then it is the last one."""
@@ -54,8 +68,12 @@ class _Story:
             if self.boot_id is not None:
                 self.over.append(self.boot_id)
             self.boot_id, self.sequence, self.refused = push.boot_id, -1, 0
+            self.gaps.clear()
         if push.sequence <= self.sequence:
             return False
+        if 0 <= self.sequence < push.sequence - 1:
+            first = max(self.sequence + 1, push.sequence - LATE_MAX)
+            self.gaps.append(range(first, push.sequence))
         self.sequence = push.sequence
         return True
 
@@ -94,6 +112,8 @@ class HealthInbox:
         if push is None:
             return False
         story = self._stories.setdefault(allocation_id, _Story())
+        if story.is_late(push):
+            return False
         if (
             allocation_id in self._ended
             or len(push.boot_id) > BOOT_ID_LENGTH_MAX

@@ -68,6 +68,7 @@ async def test_garbage_is_counted_and_a_long_reason_is_cut() -> None:
 
 async def test_what_was_said_before_and_by_an_older_boot_is_forged() -> None:
     world = World()
+    await world.push(4)
     await world.push(5, healthy=False)
     assert not await world.push(5)
     assert not await world.push(4)
@@ -75,6 +76,22 @@ async def test_what_was_said_before_and_by_an_older_boot_is_forged() -> None:
     assert not await world.push(6)
     assert world.refused("forged") == 3
     assert not world.inbox.last()["hello-1"].healthy
+
+
+async def test_what_went_over_a_link_that_broke_comes_late_and_is_not_forged() -> None:
+    """The guest took another hub server meanwhile; the network kept what it had said before."""
+    world = World()
+    await world.push(0)
+    await world.push(12, healthy=False)
+    for late in range(1, 12):
+        assert not await world.push(late)
+    assert world.refused("forged") == 0
+    assert not world.inbox.last()["hello-1"].healthy
+    assert not await world.push(3)
+    assert world.refused("forged") == 1, "late it may be once"
+    await world.push(10**9)
+    assert not await world.push(100)
+    assert world.refused("forged") == 2
 
 
 async def test_a_guest_that_has_ended_is_not_well_whatever_is_said_in_its_name() -> None:
@@ -122,12 +139,16 @@ async def test_within_a_boot_numbers_only_rise_and_no_boot_comes_back(
 ) -> None:
     world = World()
     accepted: list[tuple[str, int]] = []
+    late: list[tuple[str, int]] = []
     for boot, sequence in pushes:
-        before = world.refused("forged")
+        taken, forged = world.inbox.accepted, world.refused("forged")
         world.clock.time += 1.0
         await world.push(sequence, boot=boot)
-        if world.refused("forged") == before:
+        if world.inbox.accepted > taken:
             accepted.append((boot, sequence))
+        elif world.refused("forged") == forged:
+            late.append((boot, sequence))
+    assert len(late) == len(set(late) - set(accepted)), "what was said before is forged"
     boots = [boot for boot, _ in accepted]
     assert len(set(boots)) == sum(a != b for a, b in zip(["", *boots], boots, strict=False))
     for boot in set(boots):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.judge import Judged
     from sappers.provisioner.playbook.model import Task
-    from sappers.provisioner.playbook.play_run import Watcher
+    from sappers.provisioner.playbook.run import Watcher
 
 
 @dataclass

@@ -23,9 +23,10 @@ from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.lookups import Lookup
 from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.play_run import PlayRun, Run, Watcher, inventory_layer
+from sappers.provisioner.playbook.play_run import PlayRun, inventory_layer
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
+from sappers.provisioner.playbook.run import Run, Watcher
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.track import HostState, Progress

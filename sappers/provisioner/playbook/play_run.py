@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from sappers.errors import HostError
 from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.inventory.host_values import Secret
-from sappers.provisioner.inventory.inventory import Host, Inventory
+from sappers.provisioner.inventory.inventory import Host
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.playbook import catalog, magic, unsupported
-from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
-from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
+from sappers.provisioner.playbook.hosts import HostLink, local_host
 from sappers.provisioner.playbook.judge import Judged, learn, learn_facts
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Task
-from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.prepare import Prepared, Preparer
+from sappers.provisioner.playbook.prepare import Prepared
+from sappers.provisioner.playbook.run import Run
 from sappers.provisioner.playbook.segments import cut, selected, tasks_in
-from sappers.provisioner.playbook.stats import Counts
-from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown, Templates
+from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.track import HostState, HostTrack, Progress
 from sappers.provisioner.playbook.variables import (
     HostFacts,
@@ -38,61 +36,7 @@ from sappers.provisioner.playbook.variables import (
     make_scope,
 )
 from sappers.provisioner.playbook.ways import Way
-from sappers.provisioner.source import Decrypt, Place
-
-
-class Watcher(Protocol):
-    """Who shows a run. Called from one thread."""
-
-    def play(self, name: str) -> None:
-        """A play begins."""
-
-    def task(self, task: Task, name: str) -> None:
-        """The results of a task follow."""
-
-    def result(self, host: str, judged: Judged) -> None:
-        """How it ended on a host."""
-
-
-@dataclass
-class Run:
-    """What all plays of a run share.
-
-    Attributes:
-        takes: Asked before each task (`--step`); None: all are run.
-        ask: Asks the person at the terminal, with or without showing what is typed; None where
-            nobody is there.
-    """
-
-    inventory: Inventory
-    options: RunOptions
-    templates: Templates
-    preparer: Preparer
-    links: HostLinks
-    watcher: Watcher
-    states: dict[str, HostState]
-    counts: dict[str, Counts]
-    decrypt: Decrypt | None = None
-    ledger: Ledger = field(default_factory=Ledger)
-    takes: Callable[[Task], bool] | None = None
-    ask: Callable[[str, bool], str] | None = None
-    inventories: Inventories | None = None
-
-    def change_inventory(self, play: Play, task: Task, results: Mapping[str, Judged]) -> bool:
-        """Take over what a task does to the inventory; whether that is anything."""
-        if self.inventories is None or not self.inventories.change(task, results):
-            return False
-        known = {host.name: host for host in self.inventory.hosts}
-        self.inventory = self.inventories.of(play.folder)
-        for host in self.inventory.hosts:
-            self.states.setdefault(host.name, HostState(host.name))
-            self.counts.setdefault(host.name, Counts())
-            if host.name in known and known[host.name].settings != host.settings:
-                self.links.drop(host.name)  # it may be reached in another way now
-        return True
-
-    given: Mapping[str, Any] = field(default_factory=dict)
-    progress: Progress | None = None
+from sappers.provisioner.source import Place
 
 
 class PlayRun:

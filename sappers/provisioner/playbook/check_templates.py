@@ -25,7 +25,7 @@ def check_templates(plays: Sequence[Play], templates: Templates) -> None:
     for task in _tasks(plays):
         try:
             for text in _new(_conditions(task), seen):
-                templates.check(text, is_expression=True)
+                templates.check(text, is_condition=True)
             for text in _new(_texts(task), seen):
                 templates.check(text)
         except PlaybookError as error:

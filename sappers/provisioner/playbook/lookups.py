@@ -94,6 +94,9 @@ class Lookups:
             ValueError: There is no such lookup, or it finds nothing.
         """
         errors = str(options.pop("errors", "strict"))
+        undefined = [one for one in terms if isinstance(one, Undefined)]
+        if undefined:
+            return undefined[0]
         try:
             found = self._call(name, list(terms), options)
         except _FAILURES:

@@ -18,7 +18,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.playbook import embedded
 from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.embedded import TermsRendered, TextsRendered
 from sappers.provisioner.playbook.template_header import read_header
 from sappers.provisioner.playbook.template_values import (
     OMIT,
@@ -74,13 +76,17 @@ def _finalize(_: Context, value: Any) -> Any:
     return value
 
 
-class _Environment(SandboxedEnvironment):
+class _Environment(TermsRendered, SandboxedEnvironment):
     context_class = _Context
     code_generator_class = NativeCodeGenerator
     concat = staticmethod(together)  # of macros and of blocks that set
 
 
-class _FileEnvironment(SandboxedEnvironment):
+class _ConditionEnvironment(TextsRendered, _Environment):
+    """For conditions."""
+
+
+class _FileEnvironment(TermsRendered, SandboxedEnvironment):
     """For files all is text, made in the template's own frames: errors know their lines."""
 
     context_class = _Context
@@ -136,11 +142,12 @@ class Templates:
             "extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"],
             "loader": loader,
         }
-        self._compiled: dict[tuple[str, bool], jinja2.Template] = {}
+        self._compiled: dict[tuple[str, bool, bool], jinja2.Template] = {}
         self._compiled_files: dict[tuple[bool, str, tuple[Any, ...]], jinja2.Template] = {}
         self._environment = _Environment(finalize=_finalize, **settings)
+        self._conditions = _ConditionEnvironment(finalize=_finalize, **settings)
         self._files = _FileEnvironment(finalize=_finalize_text, **settings)
-        for environment in (self._environment, self._files):
+        for environment in (self._environment, self._conditions, self._files):
             for name in _LAZY_FILTERS:
                 environment.filters[name] = _as_list(environment.filters[name])
             environment.filters.update(filters)
@@ -149,6 +156,7 @@ class Templates:
             for known in all_known:
                 for name in known.keys() - _ASKED_OF_UNDEFINED:
                     known[name] = _of_defined(known[name])
+            environment.filters[embedded.FILTER] = self._embedded
             environment.globals.update(functions)
             environment.globals["omit"] = OMIT
 
@@ -177,8 +185,22 @@ class Templates:
             return [one for one in rendered if one is not OMIT]
         return value
 
+    @jinja2.pass_context
+    def _embedded(self, context: Context, text: str) -> Any:
+        """What a text of an expression yields that is a template itself."""
+        try:
+            return self.render_text(text, context.parent[SCOPE], Place("(in an expression)"))
+        except UndefinedVariable as error:
+            return Undefined(hint=str(error))
+
     def render_text(
-        self, text: str, scope: Variables, place: Place, *, escaped: bool = True
+        self,
+        text: str,
+        scope: Variables,
+        place: Place,
+        *,
+        escaped: bool = True,
+        is_condition: bool = False,
     ) -> Any:
         """What a template yields: one expression's own value, else text. Raises as `render`.
 
@@ -187,7 +209,8 @@ class Templates:
                 (not in its conditions).
         """
         try:
-            found = self._yielded(self._compile(text, escaped=escaped), scope)
+            template = self._compile(text, escaped=escaped, is_condition=is_condition)
+            found = self._yielded(template, scope)
             return _with_newlines_of(text, found) if isinstance(found, str) else found
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
@@ -203,28 +226,32 @@ class Templates:
         except Exception as error:  # a template may compute anything, and fail in any way
             raise place.error(f"the template fails: {error or type(error).__name__}") from error
 
-    def check(self, text: Text, *, is_expression: bool = False) -> None:
-        """Refuse a template that cannot be understood, whatever its variables are.
+    def check(self, text: Text, *, is_condition: bool = False) -> None:
+        """Refuse a template or condition that cannot be understood, whatever its variables are.
 
         Raises:
             PlaybookError: Its syntax is wrong, or there is no filter or test of a name.
         """
-        if not (is_expression or is_template(text)):
+        if not (is_condition or is_template(text)):
             return
+        source = _braced(text) if is_condition else str(text)
         try:
-            self._compile(_braced(text) if is_expression else str(text), escaped=not is_expression)
+            self._compile(source, escaped=not is_condition, is_condition=is_condition)
         except jinja2.TemplateSyntaxError as error:
             raise self._explained(error, text.place) from error
 
-    def evaluate(self, expression: Any, scope: Variables, place: Place) -> Any:
+    def evaluate(
+        self, expression: Any, scope: Variables, place: Place, *, is_condition: bool = False
+    ) -> Any:
         """The value of an expression without braces, as of `when`. Raises as `render`.
 
         What no person wrote is data and stays as it is, also where it looks like an expression.
         """
         if not isinstance(expression, Text):
             return expression
+        at = place_of(expression, place)
         text = _braced(expression)
-        return self.render_text(text, scope, place_of(expression, place), escaped=False)
+        return self.render_text(text, scope, at, escaped=False, is_condition=is_condition)
 
     def holds(self, condition: Any, scope: Variables, place: Place) -> bool:
         """Whether a condition holds.
@@ -232,7 +259,7 @@ class Templates:
         Raises:
             PlaybookError: It is wrong, or neither true nor false; as `render` beside.
         """
-        value = self.evaluate(condition, scope, place)
+        value = self.evaluate(condition, scope, place, is_condition=True)
         if not isinstance(value, bool):
             raise place_of(condition, place).error(
                 f"a condition has to be true or false; this is {value!r}",
@@ -298,12 +325,13 @@ class Templates:
             hint = f"did you mean `{close[0]}`?" if close else _HINT_COLLECTIONS
         return Place(place.path, line, place.column).error(f"template: {error.message}", hint=hint)
 
-    def _compile(self, text: str, *, escaped: bool) -> jinja2.Template:
+    def _compile(self, text: str, *, escaped: bool, is_condition: bool) -> jinja2.Template:
         escaped = escaped and "\\" in text
-        key = text, escaped
+        key = text, escaped, is_condition
         if key not in self._compiled:
-            source = _with_backslashes(self._environment, text) if escaped else text
-            self._compiled[key] = self._environment.from_string(source)
+            environment = self._conditions if is_condition else self._environment
+            source = _with_backslashes(environment, text) if escaped else text
+            self._compiled[key] = environment.from_string(source)
         return self._compiled[key]
 
     def _compile_file(

@@ -17,6 +17,7 @@ from sappers.provisioner.source import Place, Text
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recorded.json"
+WHEN = "when: "
 # Programs and dates know where they are.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _TEMPLATES = make_templates()
@@ -38,7 +39,7 @@ VARIABLES: dict[str, Any] = {
 
 
 def expressions() -> dict[str, bool]:
-    """All of the table, and whole templates; each with whether we mean to differ there."""
+    """Expressions, whole templates and conditions; each with whether we mean to differ there."""
     found: dict[str, bool] = {}
     is_meant = False
     for line in (HERE / "table.txt").read_text().splitlines():
@@ -50,9 +51,9 @@ def expressions() -> dict[str, bool]:
 
 
 def template_of(expression: str) -> str:
-    """An expression as a template, if it is none."""
+    """An expression as a template, if it is none; a condition stays as it is."""
     is_whole = any(sign in expression.replace("'{", "") for sign in ("{{", "{%", "{#"))
-    return expression if is_whole else "{{ " + expression + " }}"
+    return expression if is_whole or expression.startswith(WHEN) else "{{ " + expression + " }}"
 
 
 def recorded() -> dict[str, Any]:
@@ -66,7 +67,10 @@ def ours(expression: str) -> dict[str, Any]:
     scope = Scope(_TEMPLATES, [VARIABLES], HostFacts(), [], (HERE,))
     place = Place("(expression)")
     try:
-        value = _TEMPLATES.render(Text(template_of(expression), place), scope, place)
+        if expression.startswith(WHEN):
+            value = _TEMPLATES.holds(Text(expression.removeprefix(WHEN), place), scope, place)
+        else:
+            value = _TEMPLATES.render(Text(template_of(expression), place), scope, place)
     except PlaybookError as error:
         return {"error": str(error)}
     return {"value": json.loads(json.dumps(value, default=str))}

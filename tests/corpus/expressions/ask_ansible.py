@@ -10,7 +10,10 @@ from ansible.template import Templar, trust_as_template
 
 def worth(templar, template):
     try:
-        value = templar.template(trust_as_template(template))
+        if template.startswith("when: "):
+            value = templar.evaluate_conditional(trust_as_template(template[len("when: ") :]))
+        else:
+            value = templar.template(trust_as_template(template))
         # In JSON, since what it is not yet is asked for there: some values are lazy.
         return {"value": json.loads(json.dumps(value, default=str))}
     except Exception as error:

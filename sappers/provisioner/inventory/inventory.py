@@ -119,18 +119,26 @@ class Inventory:
         """
         if limit is None:
             return self.hosts
-        names = [host.name for host in self.hosts]
+        chosen = self._chosen(limit)
+        return tuple(host for host in self.hosts if host.name in chosen)
+
+    def in_order_of(self, pattern: str) -> tuple[Host, ...]:
+        """The same in the pattern's order, as a play goes through them. Raises as `select`."""
+        by_name = {host.name: host for host in self.hosts}
+        return tuple(by_name[name] for name in self._chosen(pattern))
+
+    def _chosen(self, pattern: str) -> tuple[str, ...]:
+        names = list(self.written.hosts)
         try:
-            chosen = select_hosts(
-                limit, names, {name: group.hosts for name, group in self.groups.items()}
+            return select_hosts(
+                pattern, names, {name: group.hosts for name, group in self.groups.items()}
             )
         except ValueError as error:
             raise InventoryError(
-                f"host pattern {limit!r}: {error}",
+                f"host pattern {pattern!r}: {error}",
                 path=str(self.path),
                 hint=f"hosts: {_listed(names)}; groups: {_listed(list(self.groups))}",
             ) from error
-        return tuple(host for host in self.hosts if host.name in chosen)
 
 
 def _listed(names: list[str]) -> str:

@@ -12,8 +12,8 @@ _COLON_SEPARATED = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
 def select_hosts(
     pattern: str, hosts: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> frozenset[str]:
-    """Names of the hosts that a pattern names.
+) -> tuple[str, ...]:
+    """Names of the hosts that a pattern names, in its order.
 
     Parts without a sign add up (none: all hosts), then `&` parts intersect, then `!` parts take
     away, wherever they stand. A part is a host, a group, a glob of either, or `~` and a regular
@@ -26,14 +26,14 @@ def select_hosts(
     if not parts:
         raise ValueError("it is empty")
     added = [part for part in parts if part[0] not in "&!"] or ["all"]
-    chosen = {host for part in added for host in _match(part, hosts, groups)}
+    chosen = dict.fromkeys(host for part in added for host in _match(part, hosts, groups))
+    kept = set(chosen)
     for part in parts:
         if part[0] == "&":
-            chosen &= set(_match(part[1:], hosts, groups))
-    for part in parts:
-        if part[0] == "!":
-            chosen -= set(_match(part[1:], hosts, groups))
-    return frozenset(chosen)
+            kept &= set(_match(part[1:], hosts, groups))
+        elif part[0] == "!":
+            kept -= set(_match(part[1:], hosts, groups))
+    return tuple(host for host in chosen if host in kept)
 
 
 def split_pattern(pattern: str, hosts: Iterable[str]) -> list[str]:

@@ -278,7 +278,7 @@ class Engine:
     def _named(self, inventory: Inventory, pattern: str) -> Sequence[Host]:
         """The hosts of a pattern; what names nothing is a mistake, unless tasks make groups."""
         try:
-            return inventory.select(pattern)
+            return inventory.in_order_of(pattern)
         except InventoryError:
             if self._makes_groups:
                 return ()

@@ -253,12 +253,10 @@ class Lookups:
 
     def _inventory_hostnames(self, terms: list[Any], **_: Any) -> list[Any]:
         groups = self._scope.find("groups")
-        hosts = groups["all"]
         try:
-            chosen = select_hosts(",".join(map(str, terms)), hosts, groups)
+            return list(select_hosts(",".join(map(str, terms)), groups["all"], groups))
         except ValueError:
             return []
-        return [host for host in hosts if host in chosen]
 
     def _csv(self, terms: list[Any], **options: Any) -> list[Any]:
         if not terms:

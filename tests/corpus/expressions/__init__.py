@@ -10,17 +10,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sappers.errors import PlaybookError
+from sappers.errors import InventoryError, PlaybookError
+from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.variables import HostFacts, Scope
 from sappers.provisioner.source import Place, Text
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recorded.json"
-WHEN = "when: "
+WHEN, HOSTS = "when: ", "hosts: "
 # Programs and dates know where they are.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _TEMPLATES = make_templates()
+_INVENTORY = load_inventory(HERE / "files/hosts.ini")
 _RED, _BLUE = {"team": "red"}, {"team": "blue"}
 VARIABLES: dict[str, Any] = {
     "yes": True, "no": False, "nothing": None, "blank": "", "zero": 0, "number": 42,
@@ -39,7 +41,7 @@ VARIABLES: dict[str, Any] = {
 
 
 def expressions() -> dict[str, bool]:
-    """Expressions, whole templates and conditions; each with whether we mean to differ there."""
+    """All lines of the table; each with whether we mean to differ there."""
     found: dict[str, bool] = {}
     is_meant = False
     for line in (HERE / "table.txt").read_text().splitlines():
@@ -51,9 +53,13 @@ def expressions() -> dict[str, bool]:
 
 
 def template_of(expression: str) -> str:
-    """An expression as a template, if it is none; a condition stays as it is."""
+    """An expression as a template, if it is none; conditions and patterns stay as they are."""
     is_whole = any(sign in expression.replace("'{", "") for sign in ("{{", "{%", "{#"))
-    return expression if is_whole or expression.startswith(WHEN) else "{{ " + expression + " }}"
+    return (
+        expression
+        if is_whole or expression.startswith((WHEN, HOSTS))
+        else "{{ " + expression + " }}"
+    )
 
 
 def recorded() -> dict[str, Any]:
@@ -67,12 +73,17 @@ def ours(expression: str) -> dict[str, Any]:
     scope = Scope(_TEMPLATES, [VARIABLES], HostFacts(), [], (HERE,))
     place = Place("(expression)")
     try:
+        if expression.startswith(HOSTS):
+            pattern = expression.removeprefix(HOSTS)
+            return {"value": [host.name for host in _INVENTORY.in_order_of(pattern)]}
         if expression.startswith(WHEN):
             value = _TEMPLATES.holds(Text(expression.removeprefix(WHEN), place), scope, place)
         else:
             value = _TEMPLATES.render(Text(template_of(expression), place), scope, place)
     except PlaybookError as error:
         return {"error": str(error)}
+    except InventoryError as error:  # Ansible warns, and takes none
+        return {"value": []} if expression.startswith(HOSTS) else {"error": str(error)}
     return {"value": json.loads(json.dumps(value, default=str))}
 
 

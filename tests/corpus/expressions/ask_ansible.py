@@ -3,13 +3,16 @@
 import json
 import sys
 
+from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 
-def worth(templar, template):
+def worth(templar, inventory, template):
     try:
+        if template.startswith("hosts: "):
+            return {"value": [one.name for one in inventory.get_hosts(template[len("hosts: ") :])]}
         if template.startswith("when: "):
             value = templar.evaluate_conditional(trust_as_template(template[len("when: ") :]))
         else:
@@ -25,8 +28,11 @@ def main():
     init_plugin_loader()
     loader = DataLoader()
     loader.set_basedir(asked["folder"])
+    inventory = InventoryManager(loader=loader, sources=[asked["folder"] + "/files/hosts.ini"])
     templar = Templar(loader=loader, variables=asked["variables"])
-    told = {name: worth(templar, template) for name, template in asked["templates"].items()}
+    told = {
+        name: worth(templar, inventory, template) for name, template in asked["templates"].items()
+    }
     json.dump(told, sys.stdout)
 
 

@@ -93,7 +93,7 @@ def adhoc(
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
     ask = playbook_secrets.ask_secret
-    lines = events_or_lines(output, 1, secrets)
+    lines = events_or_lines(output, 1, secrets, facts=True)
     engine = Engine(
         hosts,
         options,

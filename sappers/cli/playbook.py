@@ -234,14 +234,16 @@ def _list(
         )
 
 
-def events_or_lines(output: Output, verbosity: int, secrets: SecretTexts) -> TaskLines | EventLines:
+def events_or_lines(
+    output: Output, verbosity: int, secrets: SecretTexts, *, facts: bool = False
+) -> TaskLines | EventLines:
     """What shows a run, as `--output` says; covers secrets."""
     from sappers.cli.playbook_events import EventLines
     from sappers.cli.playbook_view import TaskLines
 
     if output is Output.JSON:
         return EventLines(typer.echo, secrets.hidden)
-    return TaskLines(Console(), verbosity=verbosity, hide=secrets.hidden_text)
+    return TaskLines(Console(), verbosity=verbosity, hide=secrets.hidden_text, facts=facts)
 
 
 class _Stepper:

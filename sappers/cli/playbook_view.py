@@ -34,14 +34,21 @@ class TaskLines:
 
     Args:
         hide: Covers the secrets in a text.
+        facts: Show what facts a result tells, too.
     """
 
     def __init__(
-        self, console: Console, *, verbosity: int = 0, hide: Callable[[str], str] = str
+        self,
+        console: Console,
+        *,
+        verbosity: int = 0,
+        hide: Callable[[str], str] = str,
+        facts: bool = False,
     ) -> None:
         self._console = console
         self._verbosity = verbosity
         self._hide = hide
+        self._facts = facts
 
     def play(self, name: str) -> None:
         """The play's heading."""
@@ -77,7 +84,10 @@ class TaskLines:
         elif judged.task.module == "debug" and outcome is not Outcome.SKIPPED:
             line += f" => {_as_json(_told(result))}"
         elif outcome in (Outcome.FAILED, Outcome.IGNORED, Outcome.UNREACHABLE) or self._verbosity:
-            line += f" => {_as_json(_told(result) if self._verbosity < 2 else dict(result))}"
+            told = _told(result) if self._verbosity < 2 else dict(result)
+            if self._facts and "ansible_facts" in result:
+                told["ansible_facts"] = result["ansible_facts"]
+            line += f" => {_as_json(told, indent=4 if self._facts and len(told) == 1 else None)}"
         self._print(line, _STYLES[outcome])
 
     def _diff(self, diff: Mapping[str, Any]) -> None:
@@ -161,5 +171,5 @@ def _told(result: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in (*_QUIET, *dull)}
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+def _as_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False, indent=indent)

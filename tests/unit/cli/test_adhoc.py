@@ -64,3 +64,9 @@ def test_what_fails_gives_the_exit_code_of_a_playbook(adhoc: Adhoc) -> None:
     assert adhoc("-a", "/bin/false")[0] == 2
     assert "did you mean `shell`" in adhoc("-m", "shel")[1]
     assert adhoc("-e", "{broken")[0] == 1
+
+
+def test_facts_are_shown(adhoc: Adhoc) -> None:
+    code, output = adhoc("-m", "setup", "-a", "filter=ansible_system", "--limit", "h1")
+    assert code == 0
+    assert '"ansible_system": "Linux"' in output

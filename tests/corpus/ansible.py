@@ -25,6 +25,8 @@ _WANTED = (
     "ansible_collections/community/general/meta/",
     "ansible_collections/community/general/MANIFEST.json",
     "ansible_collections/community/general/plugins/modules/ini_file.py",
+    "ansible_collections/community/general/plugins/module_utils/",
+    "ansible_collections/community/general/plugins/modules/locale_gen.py",
     "ansible_collections/community/general/plugins/modules/modprobe.py",
     "ansible_collections/community/general/plugins/modules/timezone.py",
 )

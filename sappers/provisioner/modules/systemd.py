@@ -26,7 +26,6 @@ SPEC = Module(
                  choices=("system", "user", "global")),
     ),
     outward=True,
-    one_of=(("state", "enabled", "masked", "daemon_reload", "daemon_reexec"),),
     returns=(("name, state, enabled", "as asked for"), ("status", "what systemd says of it")),
 )  # fmt: skip
 _SHOWN = "LoadState,ActiveState,SubState,UnitFileState,MainPID,FragmentPath,Result"

@@ -31,6 +31,10 @@ SPEC = Module(
         Argument("update_password", "str", "", default="always", choices=("always", "on_create")),
         Argument("password_lock", "bool", "Lock the password, or unlock it."),
         Argument("expires", "float", "When the account ends, seconds since 1970; negative: never."),
+        Argument("password_expire_min", "int", "Days before a password may be changed."),
+        Argument("password_expire_max", "int", "Days until it has to be."),
+        Argument("password_expire_warn", "int", "Days of warning before."),
+        Argument("password_expire_account_disable", "int", "Days after it, until nobody logs in."),
         Argument("generate_ssh_key", "bool", "Make a key for SSH where there is none.",
                  default=False),
         Argument("ssh_key_type", "str", "Its kind.", default="rsa"),
@@ -50,6 +54,13 @@ SPEC = Module(
 )  # fmt: skip
 
 _LEAVES = ("on_create",)
+# Of shadow; the option of chage; the argument.
+_AGES = (
+    ("min", "-m", "password_expire_min"),
+    ("max", "-M", "password_expire_max"),
+    ("warn", "-W", "password_expire_warn"),
+    ("inactive", "-I", "password_expire_account_disable"),
+)
 _SKELETON = "/etc/skel"
 
 
@@ -66,6 +77,8 @@ def plan(task: step.Task) -> step.Plan:
             result.update(changed=True, force=args["force"], remove=args["remove"])
         return result
     changed = (yield from _add(args)) if found is None else (yield from _change(args, found))
+    aged = yield from _set_age(args)
+    changed = changed or aged
     now = yield step.Account("passwd", name)
     if args["create_home"] and found is not None and now is not None:
         home = args["home"] or now["home"]
@@ -90,6 +103,20 @@ def plan(task: step.Task) -> step.Plan:
     if args["password"] is not None:
         result["password"] = "NOT_LOGGING_PASSWORD"  # noqa: S105
     return result
+
+
+def _set_age(args: Dict[str, Any]) -> step.Steps:
+    """Whether the password's ages had to be set."""
+    shadow = (yield step.Account("shadow", args["name"])) or {}
+    wanted = {key: args[argument] for key, _, argument in _AGES if args[argument] is not None}
+    differ = {key: str(days) for key, days in wanted.items() if str(days) != shadow.get(key)}
+    if differ:
+        options = [
+            word for key, option, _ in _AGES if key in differ for word in (option, differ[key])
+        ]
+        implied = (("shadow:" + args["name"], {"password": "", "expires": "", **shadow, **differ}),)
+        yield from execute(("chage", *options, args["name"]), implied)
+    return bool(differ)
 
 
 def _ssh_key(args: Dict[str, Any], account: Dict[str, Any]) -> step.Steps:

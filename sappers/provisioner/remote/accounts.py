@@ -43,5 +43,5 @@ def _shadow(name: str) -> dict[str, Any] | None:
             fields = line.rstrip("\n").split(":")
             if fields[0] == name and len(fields) >= 8:
                 return {"password": fields[1], "min": fields[3], "max": fields[4],
-                        "warn": fields[5], "expires": fields[7]}  # fmt: skip
+                        "warn": fields[5], "inactive": fields[6], "expires": fields[7]}  # fmt: skip
     return None

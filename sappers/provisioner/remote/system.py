@@ -122,8 +122,10 @@ def _rooms() -> dict[str, dict[str, int]]:
 
 
 def interfaces() -> list[dict[str, Any]]:
-    """All network interfaces, with their addresses."""
-    found = []
+    """All network interfaces, with their addresses; none where /sys is not there (a chroot)."""
+    found: list[dict[str, Any]] = []
+    if not os.path.isdir("/sys/class/net"):
+        return found
     six = _ipv6()
     four = _ipv4()
     for name in sorted(os.listdir("/sys/class/net")):

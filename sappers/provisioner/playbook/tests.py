@@ -104,6 +104,11 @@ def _is_url(value: Any, schemes: Any = None) -> bool:
     return bool(split.netloc or split.scheme == "file")
 
 
+def _at_path(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """For a number, which would be a file that this process has open, there is nothing."""
+    return lambda path: not isinstance(path, int) and test(path)
+
+
 TESTS: dict[str, Callable[..., bool]] = {
     "abs": os.path.isabs,
     "all": lambda values: all(values),
@@ -111,16 +116,16 @@ TESTS: dict[str, Callable[..., bool]] = {
     "change": _changed,
     "changed": _changed,
     "contains": lambda values, value: value in values,
-    "directory": os.path.isdir,
-    "exists": os.path.exists,
+    "directory": _at_path(os.path.isdir),
+    "exists": _at_path(os.path.exists),
     "failed": _failed,
     "failure": _failed,
     "falsy": lambda value, convert_bool=False: not is_truthy(value, convert_bool=convert_bool),
-    "file": os.path.isfile,
+    "file": _at_path(os.path.isfile),
     "finished": lambda result: bool(_result(result, "finished").get("finished", True)),
     "is_abs": os.path.isabs,
-    "is_dir": os.path.isdir,
-    "is_file": os.path.isfile,
+    "is_dir": _at_path(os.path.isdir),
+    "is_file": _at_path(os.path.isfile),
     "is_link": os.path.islink,
     "is_mount": os.path.ismount,
     "is_same_file": lambda one, other: Path(one).samefile(other),

@@ -58,6 +58,9 @@ def adhoc(
     forks: Forks = 20,
     skip_offline: SkipOffline = False,
     output: EventOutput = Output.TEXT,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Say all of each result.")
+    ] = 0,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
     from sappers.provisioner.connection.ssh_import import import_ssh
@@ -80,7 +83,7 @@ def adhoc(
         extra=extra_variables(extra_vars or [], decrypt),
         limit=limit,
         forks=forks,
-        verbosity=1,
+        verbosity=1 + verbose,
         skip_offline=skip_offline,
         user=user,
         private_key_file=private_key,
@@ -93,7 +96,7 @@ def adhoc(
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
     ask = playbook_secrets.ask_secret
-    lines = events_or_lines(output, 1, secrets, facts=True)
+    lines = events_or_lines(output, 1 + verbose, secrets, facts=True)
     engine = Engine(
         hosts,
         options,

@@ -70,3 +70,9 @@ def test_facts_are_shown(adhoc: Adhoc) -> None:
     code, output = adhoc("-m", "setup", "-a", "filter=ansible_system", "--limit", "h1")
     assert code == 0
     assert '"ansible_system": "Linux"' in output
+
+
+def test_more_is_said_when_asked_for(adhoc: Adhoc) -> None:
+    words = ("-a", "echo x", "--limit", "h1")
+    assert "stdout_lines" not in adhoc(*words)[1]
+    assert '"stdout_lines": ["x"]' in adhoc(*words, "-vvvv")[1]

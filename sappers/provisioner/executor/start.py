@@ -283,6 +283,7 @@ class _Dialogue:
         looked_for = self._host.python_interpreter or "python3"
         return HostUnfit(
             self._host.name,
-            f"{looked_for}: {reason}; Python 3.11 or newer is needed",
-            hint="install python3 (3.11 or newer), or set ansible_python_interpreter",
+            f"{looked_for}: {reason}; Python {'.'.join(map(str, PYTHON_MIN))} or newer is needed",
+            hint="install python3 (by `raw`, which needs none; members of a cluster need "
+            f"{'.'.join(map(str, PYTHON_WANTED))}), or set ansible_python_interpreter",
         )

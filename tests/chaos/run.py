@@ -41,8 +41,7 @@ class Outcome:
 def run(cluster: LabCluster, seed: int, seconds: float, say: Callable[[str], None]) -> Outcome:
     """Torment the cluster for so long. Every fault comes once before one comes again.
 
-    Raises:
-        AssertionError: The cluster did not become whole again after a fault.
+    It ends early where the cluster does not become whole again after a fault, which is wrong, too.
     """
     dice = random.Random(seed)
     endpoints = {host: Endpoint(host, cluster.address(host), 11000) for host in cluster.hosts()}
@@ -63,12 +62,16 @@ def run(cluster: LabCluster, seed: int, seconds: float, say: Callable[[str], Non
                 outcome.struck.append(_strike(cluster, fault, dice))
                 name, whom, lasted, mended = outcome.struck[-1]
                 say(f"{name} ({whom}): {lasted:.1f} s; whole again {mended:.1f} s later")
+    except AssertionError as error:
+        outcome.wrong.append(str(error))
     finally:
         clients.stop()
         watch.stop()
     outcome.longest_silence = clients.record.longest_silence(began, time.monotonic())
     outcome.moves = watch.moves
-    outcome.wrong = [*_judge(cluster, clients), *watch.wrong]
+    outcome.wrong += [*_not_linearizable(clients), *watch.wrong]
+    if not outcome.wrong:
+        outcome.wrong = _lost(cluster, clients)
     return outcome
 
 
@@ -82,13 +85,17 @@ def _strike(
     return fault.name, whom, mended - began, time.monotonic() - mended
 
 
-def _judge(cluster: LabCluster, clients: Clients) -> list[str]:
-    """Each register's history, and the last word of each member's own replica."""
-    wrong = [
+def _not_linearizable(clients: Clients) -> list[str]:
+    """What is wrong with the registers' histories."""
+    return [
         f"{register}: {problem}"
         for register, operations in sorted(clients.record.operations.items())
         for problem in violations(operations)
     ]
+
+
+def _lost(cluster: LabCluster, clients: Clients) -> list[str]:
+    """What was acknowledged and is not the last word of each member's own replica."""
     cluster.await_whole(WHOLE_SECONDS)
     states = {}
     for host in cluster.hosts():
@@ -99,7 +106,7 @@ def _judge(cluster: LabCluster, clients: Clients) -> list[str]:
                 if one.name in clients.registers
             }
     first, *others = states
-    wrong += [
+    wrong = [
         f"{other} and {first} differ: {states[other]} against {states[first]}"
         for other in others
         if states[other] != states[first]

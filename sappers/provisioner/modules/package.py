@@ -25,6 +25,7 @@ SPEC = Module(
     "Install and remove packages, by the host's own package manager.",
     (*_OWN, *(_MORE[name] for name in sorted(_MORE))),
     outward=True,
+    unsupported=(*apt.SPEC.unsupported, *dnf.SPEC.unsupported),
     returns=apt.SPEC.returns,
     notes=("Debian's apt and Fedora's dnf are known.",),
 )

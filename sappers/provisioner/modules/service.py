@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from sappers.provisioner.modules import step
+from sappers.provisioner.modules import step, systemd
 from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 from sappers.provisioner.modules.systemd import ensure_unit
 
+# Ansible hands these on where systemd runs, as we do.
+_OF_SYSTEMD = ("masked", "daemon_reload", "daemon_reexec", "no_block", "force", "scope")
 SPEC = Module(
     "Make a service run, or not, now and at boot.",
     (
-        Argument("name", "str", "Its name.", required=True),
+        Argument("name", "str", "Its name; not needed to only read units again."),
         Argument("state", "str", "", choices=("reloaded", "restarted", "started", "stopped")),
         Argument("enabled", "bool", "Whether it starts at boot."),
         Argument("use", "str", "Accepted: the host's own way is found.", default="auto"),
         Argument("sleep", "int", "Seconds between stop and start, without systemd."),
+        *(
+            one._replace(default=None, help="As `systemd`.")
+            for one in systemd.SPEC.arguments
+            if one.name in _OF_SYSTEMD
+        ),
     ),
     outward=True,
-    one_of=(("state", "enabled"),),
+    one_of=(("state", "enabled", "masked", "daemon_reload", "daemon_reexec"),),
     unsupported=(
         ("arguments", "put them into the service's unit"),
         ("args", "put them into the service's unit"),
@@ -35,6 +42,17 @@ def plan(task: step.Task) -> step.Plan:
     args = task.args
     result: Dict[str, Any] = {"name": args["name"], "changed": False}
     running = yield step.Stat("/run/systemd/system")
+    handed_on = {name: args[name] for name in _OF_SYSTEMD if args[name] is not None}
+    if args["name"] is None and not handed_on:
+        raise step.Failed("missing required arguments: name")
+    if handed_on and running is None:
+        names = ", ".join(handed_on)
+        raise step.Failed(f"Unsupported parameters for (service) module: {names}.")
+    if handed_on:
+        given = {one.name: args.get(one.name) for one in systemd.SPEC.arguments}
+        defaults = {one.name: one.default for one in systemd.SPEC.arguments}
+        filled = {key: defaults[key] if value is None else value for key, value in given.items()}
+        return (yield from systemd.plan(task._replace(args=filled)))
     if running is not None:
         return (yield from ensure_unit(("systemctl",), args, result))
     return (yield from _by_script(args, result))

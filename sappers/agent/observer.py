@@ -54,7 +54,7 @@ class Observer:
         """One reading of gossip, log, hub, guests and pushes."""
         status = replicated.status()
         state = replicated.state()
-        if state.cluster_id and status.leader_id and status.applied_index >= status.commit_index:
+        if state.cluster_id and status.is_up_to_date(state.term):
             self._caught_up = True
         leading_seconds = self._leading_seconds(status)
         running_with = await self._hub_server.running_with()

@@ -98,8 +98,4 @@ class ClusterPlanner:
                 log.warning("an earlier plan may yet be committed", error=error.message)
                 return False
             self._is_unsure = False
-        status = replicated.status()
-        # The first entry of a term follows on all that was committed in earlier ones.
-        return (
-            replicated.state().term == status.term and status.applied_index >= status.commit_index
-        )
+        return replicated.status().is_up_to_date(replicated.state().term)

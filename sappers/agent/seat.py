@@ -187,7 +187,8 @@ class Seat:
             if status.is_removed:
                 self._change = asyncio.create_task(self._lose_vote(), name="losing the vote")
             return
-        lost = state.electorate and self._me_id not in state.electorate and _is_current(status)
+        up_to_date = status.is_up_to_date(state.term)
+        lost = up_to_date and state.electorate and self._me_id not in state.electorate
         if self._trouble:
             if lost:
                 self._change = asyncio.create_task(self._begin_again(state), name="beginning again")
@@ -208,7 +209,10 @@ class Seat:
         return (
             self._me_id in state.electorate
             and not self._loss.covers(state)
-            and (_is_current(status) or (may_be_lacking and _is_as_far_as_heard(status)))
+            and (
+                status.is_up_to_date(state.term)
+                or (may_be_lacking and status.applied_index >= status.commit_index)
+            )
         )
 
     def _is_doubtful(self) -> bool:
@@ -334,11 +338,3 @@ class Seat:
     async def _wake_on(self, changes: AsyncIterator[None]) -> None:
         async for _ in changes:
             self._wake()
-
-
-def _is_current(status: RaftStatus) -> bool:
-    return status.leader_id is not None and _is_as_far_as_heard(status)
-
-
-def _is_as_far_as_heard(status: RaftStatus) -> bool:
-    return status.applied_index >= status.commit_index

@@ -47,6 +47,7 @@ class FollowerLog:
         fetch_entries: Committed entries after an index; None where they are compacted away.
         folder: Where a copy of the replica is kept, to start from. It is only a copy: when it is
             damaged, a voter's snapshot takes its place.
+        unsure_seconds: For so long a leader may be believed in that has no majority any more.
     """
 
     def __init__(
@@ -55,8 +56,11 @@ class FollowerLog:
         fetch_entries: FetchEntries,
         folder: Path,
         disk: Disk = LOCAL_DISK,
+        *,
+        unsure_seconds: float = 0.0,
     ) -> None:
         self._disk = disk
+        self._unsure_seconds = unsure_seconds
         self._fetch_snapshot = fetch_snapshot
         self._fetch_entries = fetch_entries
         self._path = folder / "replica"
@@ -146,8 +150,9 @@ class FollowerLog:
     def state_age(self) -> float | None:
         """See the port."""
         at, index = self._told_at
-        if at and self._replica.state.index >= index:
-            self._state_as_of = at
+        state = self._replica.state
+        if at and state.index >= index and state.term == self._term:
+            self._state_as_of = at - self._unsure_seconds
         now = asyncio.get_running_loop().time()
         return None if self._state_as_of is None else now - self._state_as_of
 

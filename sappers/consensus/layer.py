@@ -207,15 +207,16 @@ class RaftNode(Recovering):
     def state_age(self) -> float | None:
         """Seconds since this voter's state was as new as the cluster's; None before it was.
 
-        Of a leader: when a majority had answered it last. Of a follower: when its leader said last
-        that nothing is committed which is not applied here.
+        Of a leader: since a majority answered it last. Of a follower: since its leader said that
+        all is applied here that is committed; but a leader may lead for a while without a majority.
         """
         if self._isLeader() and self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
             heard = [self._heard_at(one) for one in self.otherNodes]
             latest = sorted([*heard, self._now()], reverse=True)
             self._state_as_of = max(self._state_as_of, latest[len(self._voters) // 2])
-        elif self.raftLastApplied >= self._told_at[1]:
-            self._state_as_of = max(self._state_as_of, self._told_at[0])
+        elif self.status().is_up_to_date(self.state.term):
+            sure = self._told_at[0] - self._settings.leader_fallback_seconds
+            self._state_as_of = max(self._state_as_of, sure)
         return self._now() - self._state_as_of if self._state_as_of else None
 
     def _unheard(self) -> dict[str, int]:

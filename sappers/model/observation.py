@@ -48,6 +48,20 @@ class RaftStatus(msgspec.Struct, frozen=True):
     last_index: int = 0
     last_term: int = 0
 
+    def is_up_to_date(self, state_term: int) -> bool:
+        """Whether the state has all that was committed when the leader spoke last.
+
+        A new leader does not know what was committed before it, until its own first entry is.
+
+        Args:
+            state_term: Of the newest entry in this member's state.
+        """
+        return (
+            self.leader_id is not None
+            and self.applied_index >= self.commit_index
+            and state_term == self.term
+        )
+
 
 class GuestProcess(msgspec.Struct, frozen=True):
     """One guest's VMM as the launcher sees it.

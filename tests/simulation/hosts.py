@@ -293,7 +293,11 @@ class Host:
 
         def open_following_log(follower: Follower) -> FollowerLog:
             return FollowerLog(
-                follower.fetch_snapshot, follower.fetch_entries, Path(name), self.disk
+                follower.fetch_snapshot,
+                follower.fetch_entries,
+                Path(name),
+                self.disk,
+                unsure_seconds=self.settings.raft.unsure_seconds,
             )
 
         agent = Agent(

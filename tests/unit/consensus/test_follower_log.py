@@ -163,6 +163,19 @@ async def test_another_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     await log.stop()
 
 
+async def test_its_state_is_as_old_as_a_leader_without_a_majority_may_be(tmp_path: Path) -> None:
+    cluster = Cluster(3)
+    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, unsure_seconds=2.5)
+    await log.start()
+    assert log.state_age() is None
+    await log.heard(3, 1, "a")
+    await reached(log, 3)
+    age = log.state_age()
+    assert age is not None
+    assert age >= 2.5
+    await log.stop()
+
+
 async def test_it_has_no_vote(tmp_path: Path) -> None:
     log = await following(Cluster(5), tmp_path)
     with pytest.raises(ProposalRejected):

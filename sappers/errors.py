@@ -185,6 +185,10 @@ class GuestMisbehaves(LaunchError):
     """A guest says what no sidecar says; nothing more of it is read."""
 
 
+class PortTaken(LaunchError):
+    """The port that a guest is published at is another's, or none of this host's."""
+
+
 class TemplateError(SappersError):
     """No guest can start from a template, or none can be made; a cold start can do without."""
 

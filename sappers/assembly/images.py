@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -35,12 +36,13 @@ class LocalImages:
     def __init__(self, home: ControlHome) -> None:
         self._home = home
         self._signing_key: SigningKey | None = None
+        self._on_trial: tuple[ImageKey, ...] = ()
         self.store = FolderImageStore(home.images, self.trusted)
 
     def trusted(self) -> frozenset[str]:
         """Public keys whose images may be used here."""
         own = self.own_key()
-        others = {one.key for one in self._other_keys()}
+        others = {one.key for one in (*self._other_keys(), *self._on_trial)}
         return frozenset(others | ({own.key} if own else set()))
 
     def own_key(self, *, create: bool = False) -> ImageKey | None:
@@ -62,8 +64,20 @@ class LocalImages:
             ConfigError: The list of keys is damaged.
         """
         known = {one.key: one for one in (*self._other_keys(), *keys)}
+        self._home.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content = msgspec.json.encode(list(known.values()))
         write_durably(self._keys_path, msgspec.json.format(content, indent=2) + b"\n")
+
+    @contextmanager
+    def trusting(self, *keys: ImageKey) -> Iterator[None]:
+        """A block in which these keys are trusted, too; they stay so if nothing in it fails."""
+        self._on_trial = keys
+        try:
+            yield
+            if keys:
+                self.trust(*keys)
+        finally:
+            self._on_trial = ()
 
     def builder(self, kind: str) -> Builder[ImageDefinition]:
         """What builds images of a kind."""

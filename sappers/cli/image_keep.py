@@ -150,31 +150,46 @@ def import_(
     trust: Annotated[
         bool, typer.Option("--trust", help="Trust whoever signed it, from now on.")
     ] = False,
+    trust_key: Annotated[
+        str, typer.Option(metavar="KEY", help="Trust this one of those who signed it.")
+    ] = "",
 ) -> None:
     """Take an image out of a file that `export` wrote, and check all of it."""
     images = LocalImages(control_home(os.environ))
     console = Console(stderr=True)
-    if trust:
-        _trust_signers(images, file, console)
+    keys = _signer_to_trust(images, file, trust_key) if trust or trust_key else ()
     try:
-        with _chunks_done(console, file.name) as progress:
+        with images.trusting(*keys), _chunks_done(console, file.name) as progress:
             digest = import_image(images.store, file, progress)
     except ImageUntrusted as error:
         error.hint = f"it is signed by {', '.join(error.keys) or 'nobody'}; --trust if you know it"
         raise
     manifest = images.store.manifest(digest)
     assert manifest is not None
+    for key in keys:
+        console.print(plain(f"trusting {key.key}"), soft_wrap=True)
     console.print(plain(f"{manifest.name} {digest[:12]} is here, and whole"), soft_wrap=True)
     typer.echo(digest)
 
 
-def _trust_signers(images: LocalImages, file: Path, console: Console) -> None:
+def _signer_to_trust(images: LocalImages, file: Path, wanted: str) -> tuple[ImageKey, ...]:
+    """The one who signed the file and is to be trusted; none where one of them is already.
+
+    Raises:
+        ImageUntrusted: Several signed it, and anybody may add a signature: one must be named.
+    """
     found = look_into(file)
-    new = [key for key in found.keys if key not in images.trusted()]
-    for key in new:
-        console.print(plain(f"trusting {key}"), soft_wrap=True)
-    if new:
-        images.trust(*(ImageKey(key, f"signed {found.manifest.name}") for key in new))
+    keys = [key for key in found.keys if wanted in ("", key)]
+    if images.trusted().intersection(keys):
+        return ()
+    if len(keys) != 1:
+        signers = ", ".join(found.keys) or "nobody"
+        raise ImageUntrusted(
+            f"{file} is signed by {signers}",
+            keys=found.keys,
+            hint="name the one that you know: --trust-key KEY",
+        )
+    return (ImageKey(keys[0], f"signed {found.manifest.name}"),)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Handovers:
         renewed_before = self._credentials_seconds * _RENEWED_BEFORE
         if knows and renewed_before < left <= self._credentials_seconds:
             return
-        if self._scope_of(record.allocation_id) is not None:
+        if self.is_wanted(record.allocation_id):
             self.begin(folder)
 
     def begin(self, folder: GuestFolder, ended: Callable[[], None] = lambda: None) -> None:
@@ -110,6 +110,10 @@ class Handovers:
         if handover := self._under_way.pop(allocation_id, None):
             handover.cancel()
             await asyncio.wait([handover])
+
+    def is_wanted(self, allocation_id: str) -> bool:
+        """Whether a leader says that there should be such a guest; else none can be told."""
+        return self._scope_of(allocation_id) is not None
 
     def message(self, record: Record, servers: tuple[str, ...]) -> tuple[dict[str, Any], Record]:
         """What to tell a guest now, and its record once it has confirmed that.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from sappers.errors import LaunchError
+from sappers.errors import PortTaken
 
 _CONNECT_SECONDS = 1.0
 
@@ -14,7 +14,7 @@ def check_free(address: str, port: int) -> None:
     """Return if nobody listens there.
 
     Raises:
-        LaunchError: It is in use, or no port of this host.
+        PortTaken: It is in use, or no port of this host.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,7 +30,7 @@ def check_free(address: str, port: int) -> None:
             reason = "is in use already" if in_use else f"cannot be used: {error.strerror}"
         else:
             return
-    raise LaunchError(
+    raise PortTaken(
         f"port {port} of {address} {reason}", hint="publish the workload at another port"
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.errors import LaunchError, SappersError, TemplateError
+from sappers.errors import LaunchError, PortTaken, SappersError, TemplateError
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import (
@@ -234,6 +234,8 @@ class QemuLauncher:
 
     async def _clone(self, folder: GuestFolder, allocation: Allocation, manifest: Manifest) -> str:
         """Start the guest from a template; why it must boot instead, or empty when it runs."""
+        if not self._handovers.is_wanted(allocation.id):
+            return "no leader says who it is, which a clone is told at once"
         async with self._clones:
             try:
                 held = await self._checkpoints.template_for(allocation, manifest)
@@ -249,6 +251,8 @@ class QemuLauncher:
             await self._prepare(folder, spec, record, allocation.image.digest, held)
             try:
                 await self._start(folder, spec, record, held)
+            except PortTaken:
+                raise  # nor could it boot
             except LaunchError as error:
                 why = " ".join(error.message.split())[:_REASON_CHARACTERS]
                 await self._checkpoints.discard(held, why)
@@ -370,7 +374,8 @@ class QemuLauncher:
             await self._supervisor.stop(unit, 0.0)
             await asyncio.to_thread(folder.clear)
             tail = traces.output.strip()[-500:]
-            raise LaunchError(
+            kind = PortTaken if isinstance(error, PortTaken) else LaunchError
+            raise kind(
                 f"guest {spec.allocation_id} does not start: {error}"
                 + (f": {tail}" if tail else "")
             ) from error

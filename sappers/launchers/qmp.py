@@ -11,7 +11,7 @@ from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
-from sappers.errors import LaunchError
+from sappers.errors import LaunchError, PortTaken
 from sappers.launchers import command
 from sappers.launchers.guest_folder import GuestFolder
 
@@ -48,10 +48,14 @@ class Monitor:
         await self._migrate("migrate-incoming", device)
 
     async def publish(self, command_line: str) -> None:
-        """Open a port, which QEMU does for people alone: what goes wrong is what it prints."""
+        """Open a port, which QEMU does for people alone: what goes wrong is what it prints.
+
+        Raises:
+            PortTaken: Somebody has taken it since it was looked at.
+        """
         found = await self.execute("human-monitor-command", **{"command-line": command_line})
         if problem := str(found).strip():
-            raise LaunchError(f"QEMU cannot {command_line}: {problem}")
+            raise PortTaken(f"QEMU cannot {command_line}: {problem}")
 
     async def _migrate(self, name: str, device: int) -> None:
         # The sandbox lets QEMU run no program and the file is not in its folder: it is handed over.

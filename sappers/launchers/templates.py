@@ -11,6 +11,7 @@ Removing a template is safe at any time: the guests that were cloned keep the se
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -26,6 +27,7 @@ from sappers.errors import TemplateError
 FORMAT = 1  # raise it when templates of before must not be used
 _MEMORY, _DEVICE, _RECORD = "memory", "device", "template.json"
 _PART_BYTES, _BLOCK_BYTES = 1 << 20, 1 << 16
+_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing about a template
 _NOTHING = bytes(_BLOCK_BYTES)
 _F_ADD_SEALS, _SEALS = 1033, 0xF  # against further seals, shrinking, growing, writing
 _KEPT_SECONDS = 600.0  # in memory, after the last guest that came from it
@@ -94,13 +96,15 @@ class TemplateFolder:
         """The template, verified, in memory.
 
         Raises:
-            TemplateError: It is damaged, and removed, or there is not enough memory.
+            TemplateError: It is damaged, and removed, or nothing can be opened or held now.
         """
         with self._lock:
             if key not in self._held:
                 try:
                     self._held[key] = self._read(key)
                 except (OSError, msgspec.DecodeError, ValueError) as error:
+                    if isinstance(error, OSError) and error.errno in _LACKING:
+                        raise TemplateError(f"no template can be held: {error.strerror}") from error
                     self.discard(key)
                     raise TemplateError(f"the template was damaged: {error}") from error
             self._held[key].used_at = now

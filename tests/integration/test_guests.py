@@ -8,13 +8,15 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from sappers.errors import LaunchError
+from sappers.errors import LaunchError, PortTaken
+from sappers.launchers import qemu
 from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
 from tests.integration.guests import GuestHost, build_image, get, link_port
@@ -210,7 +212,7 @@ HTTPServer(("", 8080), Dice).serve_forever()
 """
 
 
-async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp_path):
+async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp_path, monkeypatch):
     folder = tmp_path / "definitions" / "dice"
     folder.mkdir(parents=True)
     (folder / "image.toml").write_text(
@@ -241,6 +243,14 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
     await host.launch(early)
     async with asyncio.timeout(5.0):
         assert await connected in ("answered", "reset")
+
+    # That somebody takes the port after it was found free is no fault of the template.
+    late = host.allocation("dice", digest, 4)
+    with monkeypatch.context() as patched, socket.create_server(("127.0.0.1", late.host_port)):
+        patched.setattr(qemu, "check_free", lambda *_: None)
+        with pytest.raises(PortTaken):
+            await host.launch(late)
+    assert list((host.folder / "templates").glob("[!.]*"))
 
     # What cannot be restored is removed, and the guest comes up all the same.
     (template,) = (host.folder / "templates").glob("[!.]*")

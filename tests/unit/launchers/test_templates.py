@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def test_what_is_damaged_is_removed_and_said(root: Path, file: str) -> None:
         folder.hold(KEY, 0.0)
     assert not folder.has(KEY)
     assert not (root / KEY).exists()
+
+
+def test_a_process_that_can_open_nothing_more_says_nothing_about_a_template(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TemplateFolder(root)
+
+    def lacking(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched, pytest.raises(TemplateError, match="Too many open"):
+        patched.setattr(os, "memfd_create", lacking)
+        folder.hold(KEY, 0.0)
+    assert content(folder.hold(KEY, 0.0)).endswith(b"end")
 
 
 def test_what_a_guest_uses_stays_when_it_is_removed(root: Path) -> None:

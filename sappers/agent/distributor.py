@@ -185,6 +185,7 @@ class Distributor:
             size = await self._threads.run(self._carry, member, fetch.chunk)
             self._rate.give_back(CHUNK_BYTES - size)
         except ApiError as error:
+            self._rate.give_back(CHUNK_BYTES)  # a refusal is short
             self._blame(member, fetch, error)
         except ImageError as error:
             self._refuse(image, member, fetch, error)

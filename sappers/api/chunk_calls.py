@@ -16,6 +16,8 @@ from sappers.model.member import Member
 from sappers.security.tls import Identity
 
 STALL_SECONDS = 30.0
+# Who sends a byte now and then would hold one of a few slots for ever.
+WHOLE_SECONDS = 120.0
 
 
 class ChunkCalls:
@@ -53,6 +55,7 @@ class ChunkCalls:
                 f"/v1/chunks/{chunk}",
                 frame,
                 stall_seconds=stall_seconds,
+                whole_seconds=WHOLE_SECONDS,
                 limit_bytes=FRAME_BYTES_MAX,
             )
         except NotConnected as error:

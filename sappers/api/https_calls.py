@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -91,6 +91,7 @@ class HttpsCalls:
         body: bytes | None = None,
         *,
         stall_seconds: float,
+        whole_seconds: float | None = None,
         headers: Mapping[str, str] | None = None,
         limit_bytes: int = ANSWER_BYTES_MAX,
     ) -> Answer:
@@ -98,16 +99,23 @@ class HttpsCalls:
 
         Args:
             stall_seconds: How long each piece of it may take.
+            whole_seconds: How long all pieces together may, if that has a limit.
             limit_bytes: A longer answer is an error.
 
         Raises:
             NotConnected: Nothing was sent.
             OSError, http.client.HTTPException: The member broke off, or answers nonsense.
         """
-        ask = (method, path, body, stall_seconds, headers or {}, limit_bytes)
+
+        def ask(connection: _Connection) -> Answer:
+            with _ending(connection, whole_seconds):
+                return self._ask(
+                    connection, method, path, body, stall_seconds, headers or {}, limit_bytes
+                )
+
         if (used := self._take(peer)) is not None:
             try:
-                return self._ask(used, *ask)
+                return ask(used)
             except TimeoutError:
                 raise
             except NO_ANSWER:
@@ -118,7 +126,7 @@ class HttpsCalls:
         except OSError as error:  # ssl.SSLError is one
             fresh.close()
             raise NotConnected(reason_of(error)) from error
-        return self._ask(fresh, *ask)
+        return ask(fresh)
 
     def close(self) -> None:
         """Close what is idle, and break off the calls under way: nobody waits for them."""
@@ -187,6 +195,21 @@ class HttpsCalls:
                 self._idle.setdefault(connection.peer, []).append(connection)
                 return
         connection.close()
+
+
+@contextlib.contextmanager
+def _ending(connection: _Connection, seconds: float | None) -> Iterator[None]:
+    """A call that is broken off when it lasts longer than this."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, connection.break_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Connection(http.client.HTTPConnection):

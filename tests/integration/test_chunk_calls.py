@@ -12,12 +12,12 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from sappers.agent.clock import SystemClock
 from sappers.agent.refusals import Refusals
-from sappers.api import client
+from sappers.api import chunk_calls, client
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient
 from sappers.api.https_calls import Peer
@@ -39,6 +39,7 @@ class Shelf:
         self.identity = make_cluster_identities(folder, ["n1"], authority=authority)["n1"]
         self.calls = ChunkCalls(make_operator_identity(folder, authority))
         self.frames: dict[str, bytes] = {}
+        self.pause_seconds = 0.0
         self.peer = Peer("n1", "127.0.0.1", 0, "n1")
 
     async def start(self) -> None:
@@ -63,7 +64,14 @@ class Shelf:
 
     async def _get(self, request: Request) -> Response:
         frame = self.frames.get(request.path_params["chunk"])
-        return Response(frame) if frame is not None else Response("no such chunk", 404)
+        if frame is None:
+            return Response("no such chunk", 404)
+        return StreamingResponse(self._drops(frame)) if self.pause_seconds else Response(frame)
+
+    async def _drops(self, frame: bytes) -> AsyncIterator[bytes]:
+        for byte in frame:
+            yield bytes((byte,))
+            await asyncio.sleep(self.pause_seconds)
 
     async def _put(self, request: Request) -> Response:
         self.frames[request.path_params["chunk"]] = await request.body()
@@ -107,6 +115,16 @@ async def test_a_members_error_is_told_with_its_status(shelf: Shelf) -> None:
 async def test_an_answer_longer_than_a_chunk_is_refused(shelf: Shelf) -> None:
     shelf.frames["a"] = b"x" * (FRAME_BYTES_MAX + 1)
     with pytest.raises(ApiError, match=f"broke off: more than {FRAME_BYTES_MAX} bytes"):
+        await asyncio.to_thread(shelf.calls.get, shelf.peer, "a")
+
+
+async def test_who_sends_a_byte_now_and_then_is_left(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk_calls, "WHOLE_SECONDS", 0.5)
+    shelf.frames["a"] = b"x" * 1000
+    shelf.pause_seconds = 0.01
+    with pytest.raises(ApiError, match="broke off"):
         await asyncio.to_thread(shelf.calls.get, shelf.peer, "a")
 
 

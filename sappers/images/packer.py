@@ -135,13 +135,18 @@ class ApplianceBuilder:
             template = prepare_template(folder, work / "template", version)
             made = self._run_packer(template, disk, work, agent, definition.memory_mib, report)
             report("storing")
+            return self._keep(name, inputs, made, definition.memory_mib), True
+
+    def _keep(self, name: str, inputs: str, disk: Path, memory_mib: int) -> str:
+        """Store a disk; its image's digest. Nobody prunes between its chunks and its manifest."""
+        with self._store.holding():
             manifest = Manifest(
                 name=name,
                 architecture=ARCHITECTURE,
-                boot=ApplianceBoot(disk=self._store.put_file(made)),
-                memory_mib=definition.memory_mib,
+                boot=ApplianceBoot(disk=self._store.put_file(disk)),
+                memory_mib=memory_mib,
             )
-            return self._records.keep(inputs, manifest), True
+            return self._records.keep(inputs, manifest)
 
     def _root(self, names: Sequence[str], packages: Sequence[Package], report: Report) -> Path:
         """The root's tar, made once for each set of packages."""

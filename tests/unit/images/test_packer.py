@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
@@ -17,11 +19,15 @@ from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition, placing
 from sappers.images.packer import (
     AgentKit,
+    ApplianceBuilder,
     named_packages,
     prepare_template,
     variable_options,
     wanted_packages,
 )
+from sappers.images.store import FolderImageStore
+from sappers.model.image import Blob
+from tests.image_stores import KEY
 
 APPLIANCE = Path(__file__).parents[3] / "images/packer/appliance"
 KIT = AgentKit(Path("agent.pex"), "0123456789ab-py311", b"[Unit]\n", "true\n", ("nftables",))
@@ -182,3 +188,39 @@ def test_what_packer_says_is_in_the_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert ended == 3
     assert "no KVM" in output
     assert told == ["Booting"]
+
+
+class PrunedBetween(FolderImageStore):
+    """A store that somebody else wants to prune as soon as a disk's chunks are in it."""
+
+    def put_file(self, path: Path) -> Blob:
+        blob = super().put_file(path)
+
+        def prune() -> None:
+            with contextlib.suppress(ImageError):  # others write: it is to come again
+                FolderImageStore(self._folder, lambda: {KEY.public}).prune(())
+
+        other = threading.Thread(target=prune)
+        other.start()
+        other.join()
+        return blob
+
+
+def test_nobody_prunes_a_disk_before_its_manifest_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.images.store._PRUNE_PATIENCE_SECONDS", 0.0)
+    store = PrunedBetween(tmp_path / "images", lambda: {KEY.public})
+    (tmp_path / "disk").write_bytes(b"a disk")
+    builder = ApplianceBuilder(
+        store,
+        KEY,
+        tmp_path / "cache",
+        agent=lambda _: KIT,
+        archive=lambda: pytest.fail("nothing is fetched"),
+        accelerator=lambda: "tcg",
+    )
+
+    digest = builder._keep("appliance", "ab" * 32, tmp_path / "disk", 512)
+
+    assert store.missing_chunks(digest) == ()

@@ -20,7 +20,8 @@ import msgspec
 import zstandard
 
 from sappers.errors import ImageError
-from sappers.images.tree import DAMAGED, Tree
+from sappers.images.tars import DAMAGED, named_members, open_tar
+from sappers.images.tree import Tree
 
 _DOCUMENT_BYTES_MAX = 4 << 20
 _PLATFORM = ("linux", "amd64")
@@ -115,9 +116,9 @@ class _FolderFiles:
 
 
 class _TarFiles:
-    def __init__(self, archive: tarfile.TarFile) -> None:
+    def __init__(self, archive: tarfile.TarFile, name: str) -> None:
         self._archive = archive
-        self._members = {member.name.removeprefix("./"): member for member in archive.getmembers()}
+        self._members = named_members(archive, name)
 
     def open(self, name: str) -> BinaryIO | None:
         member = self._members.get(name)
@@ -269,12 +270,12 @@ def open_container(path: Path) -> Iterator[ContainerImage]:
         yield ContainerImage(path.name, _FolderFiles(path))
         return
     try:
-        archive = tarfile.open(path, encoding="utf-8")  # noqa: SIM115 - closed below
+        archive = open_tar(path)
     except tarfile.ReadError as error:  # lists what each kind of compression says
         raise ImageError(f"{path.name} is neither a folder nor a tar, or is damaged") from error
     with archive:
         with _reading(path.name):
-            files = _TarFiles(archive)
+            files = _TarFiles(archive, path.name)
         yield ContainerImage(path.name, files)
 
 

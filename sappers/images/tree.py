@@ -9,20 +9,16 @@ kept as data, which is why no build needs root.
 from __future__ import annotations
 
 import itertools
-import lzma
 import shutil
 import stat
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO
 
 from sappers.errors import ImageError
 from sappers.images.archive import Entry
-
-DAMAGED = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError)
-"""What reading an archive raises that is damaged, or made to break whoever reads it."""
+from sappers.images.tars import DAMAGED, MEMBERS_MAX, stream_members
 
 _LINKS_MAX = 40
 _DEPTH_MAX = 256  # folders are walked by functions that call themselves
@@ -31,15 +27,6 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _SPOOLED_ABOVE_BYTES = 4096
 _IN_MEMORY_BYTES = 256 << 20  # of files that are not spooled, together
-_MEMBERS_MAX = 1_000_000
-_HEADER_BYTES_MAX = 1 << 20
-_EXTENDED_HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
 _NAME_BYTES_MAX, _LINK_BYTES_MAX = 255, 4095  # of Linux
 _OWNER_MAX = (1 << 32) - 1
 
@@ -66,22 +53,6 @@ class Folder(Inode):
     def __init__(self, mode: int = 0o755, user_id: int = 0, group_id: int = 0) -> None:
         super().__init__(stat.S_IFDIR | mode, b"", user_id, group_id)
         self.children: dict[str, Inode] = {}
-
-
-class _Header(tarfile.TarInfo):
-    """A header of an archive; tarfile reads those that only add to the next one whole."""
-
-    @classmethod
-    def frombuf(cls, *args: Any, **named: Any) -> Self:
-        """As tarfile calls it.
-
-        Raises:
-            ImageError: It says that it is larger than any true one.
-        """
-        found = super().frombuf(*args, **named)
-        if found.type in _EXTENDED_HEADERS and found.size > _HEADER_BYTES_MAX:
-            raise ImageError(f"an archive has a header of {found.size} bytes, which no file needs")
-        return found
 
 
 class Tree:
@@ -164,16 +135,13 @@ class Tree:
         fresh: set[int] = set()  # what this very layer brought, which its own deletions spare
         kept: list[Inode] = []  # no id is used twice while the layer is read
         try:
-            with tarfile.open(
-                fileobj=stream, mode="r|", encoding="utf-8", tarinfo=_Header
-            ) as archive:
-                for member in archive:
-                    if folders_follow_links and member.isdir() and self._is_link(member.name):
-                        continue
-                    inode = self._add_member(archive, member, fresh)
-                    if inode is not None:
-                        fresh.add(id(inode))
-                        kept.append(inode)
+            for archive, member in stream_members(stream):
+                if folders_follow_links and member.isdir() and self._is_link(member.name):
+                    continue
+                inode = self._add_member(archive, member, fresh)
+                if inode is not None:
+                    fresh.add(id(inode))
+                    kept.append(inode)
         except DAMAGED as error:
             raise ImageError(f"{self.name}: an archive is damaged: {error}") from error
 
@@ -206,8 +174,8 @@ class Tree:
         self, archive: tarfile.TarFile, member: tarfile.TarInfo, fresh: set[int]
     ) -> Inode | None:
         self._members += 1
-        if self._members > _MEMBERS_MAX:
-            raise ImageError(f"{self.name}: more than {_MEMBERS_MAX:,} files")
+        if self._members > MEMBERS_MAX:
+            raise ImageError(f"{self.name}: more than {MEMBERS_MAX:,} files")
         parts = self._checked(member.name)
         name = parts[-1] if parts else ""
         if name.startswith(_WHITEOUT):

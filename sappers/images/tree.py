@@ -8,6 +8,7 @@ kept as data, which is why no build needs root.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import stat
@@ -55,6 +56,39 @@ class Folder(Inode):
         self.children: dict[str, Inode] = {}
 
 
+class _Layer:
+    """What one archive brought to a tree: its own deletions spare that.
+
+    It is known by its place, not by its inode: a new name of an older file leaves the old name old.
+    """
+
+    def __init__(self) -> None:
+        self._brought: set[tuple[Folder, str]] = set()
+        self._cleared: set[Folder] = set()
+
+    def bring(self, folder: Folder, name: str) -> None:
+        """The archive has something of this name in that folder."""
+        self._brought.add((folder, name))
+
+    def clear(self, folder: Folder) -> None:
+        """Take all from a folder that was there before; again it would find nothing."""
+        if folder in self._cleared:
+            return
+        self._cleared.add(folder)
+        for name in list(folder.children):
+            self.delete(folder, name)
+
+    def delete(self, folder: Folder, name: str) -> None:
+        """Take what was there before of this name, with all that was in it."""
+        child = folder.children.get(name)
+        if isinstance(child, Folder):
+            self.clear(child)
+            if child.children:
+                return
+        if child is not None and (folder, name) not in self._brought:
+            del folder.children[name]
+
+
 class Tree:
     """Folders, files and links of a guest.
 
@@ -98,20 +132,21 @@ class Tree:
                 return path
         return None
 
-    def put(self, path: str, inode: Inode) -> None:
-        """Place something; folders above are made, what was there goes.
+    def put(self, path: str, inode: Inode) -> tuple[Folder, str]:
+        """Place something; folders above are made, what was there goes. The folder, and its name.
 
         A folder over a folder keeps what is in it.
         """
         folder, name = self._parent(_parts(path), make=True)
         if not name:
             self._retouch(self.root, inode)
-            return
+            return folder, name
         present = folder.children.get(name)
         if isinstance(present, Folder) and isinstance(inode, Folder):
             self._retouch(present, inode)
         else:
             folder.children[name] = inode
+        return folder, name
 
     def remove(self, path: str) -> None:
         """Make nothing be there."""
@@ -132,16 +167,12 @@ class Tree:
         Raises:
             ImageError: The archive is damaged, or a name leads outside.
         """
-        fresh: set[int] = set()  # what this very layer brought, which its own deletions spare
-        kept: list[Inode] = []  # no id is used twice while the layer is read
+        layer = _Layer()
         try:
             for archive, member in stream_members(stream):
                 if folders_follow_links and member.isdir() and self._is_link(member.name):
                     continue
-                inode = self._add_member(archive, member, fresh)
-                if inode is not None:
-                    fresh.add(id(inode))
-                    kept.append(inode)
+                self._add_member(archive, member, layer)
         except DAMAGED as error:
             raise ImageError(f"{self.name}: an archive is damaged: {error}") from error
 
@@ -170,17 +201,15 @@ class Tree:
 
         return walk(self.root, "")
 
-    def _add_member(
-        self, archive: tarfile.TarFile, member: tarfile.TarInfo, fresh: set[int]
-    ) -> Inode | None:
+    def _add_member(self, archive: tarfile.TarFile, member: tarfile.TarInfo, layer: _Layer) -> None:
         self._members += 1
         if self._members > MEMBERS_MAX:
             raise ImageError(f"{self.name}: more than {MEMBERS_MAX:,} files")
         parts = self._checked(member.name)
         name = parts[-1] if parts else ""
         if name.startswith(_WHITEOUT):
-            self._delete(parts, fresh)
-            return None
+            self._delete(parts, layer)
+            return
         path = "/".join(parts)
         if _CAPABILITY in member.pax_headers:
             self.dropped_capabilities.append(path)
@@ -189,11 +218,9 @@ class Tree:
         else:
             found = self._inode(archive, member)
             if found is None:
-                return None
+                return
             inode = found
-        self.put(path, inode)
-        placed = self.find_exactly(path)
-        return placed if placed is not None else inode
+        layer.bring(*self.put(path, inode))
 
     def _is_link(self, name: str) -> bool:
         found = self.find_exactly("/".join(self._checked(name)))
@@ -253,27 +280,21 @@ class Tree:
             raise ImageError(f"{self.name}: an archive ends within {member.name}")
         return path
 
-    def _delete(self, parts: list[str], fresh: set[int]) -> None:
+    def _delete(self, parts: list[str], layer: _Layer) -> None:
         """Do what a whiteout says: to one name, or to all a folder had before this layer."""
-        where, name = "/".join(parts[:-1]), parts[-1]
+        name = parts[-1]
         if name == _OPAQUE:
-            folder = self.find_exactly(where)
-            if isinstance(folder, Folder):
-                _keep_only(folder, fresh)
+            opaque = self.find_exactly("/".join(parts[:-1]))
+            if isinstance(opaque, Folder):
+                layer.clear(opaque)
             return
         gone = name.removeprefix(_WHITEOUT)
         if gone in ("", ".", ".."):
             raise ImageError(f"{self.name}: {name!r} deletes nothing that has a name")
         if gone.startswith(_WHITEOUT):
             return  # older storage drivers' own bookkeeping
-        path = f"{where}/{gone}"
-        found = self.find_exactly(path)
-        if isinstance(found, Folder):
-            _keep_only(found, fresh)
-            if found.children or id(found) in fresh:
-                return
-        if found is not None and id(found) not in fresh:
-            self.remove(path)
+        with contextlib.suppress(LookupError):
+            layer.delete(self._parent([*parts[:-1], gone], make=False)[0], gone)
 
     def _checked(self, name: str) -> list[str]:
         """The parts of a member's name.
@@ -341,16 +362,6 @@ class Tree:
     @staticmethod
     def _retouch(folder: Folder, as_in: Inode) -> None:
         folder.mode, folder.user_id, folder.group_id = as_in.mode, as_in.user_id, as_in.group_id
-
-
-def _keep_only(folder: Folder, fresh: set[int]) -> None:
-    for name, child in list(folder.children.items()):
-        if isinstance(child, Folder):
-            _keep_only(child, fresh)
-            if child.children:
-                continue
-        if id(child) not in fresh:
-            del folder.children[name]
 
 
 def _parts(path: str) -> list[str]:

@@ -165,6 +165,21 @@ def test_an_opaque_folder_forgets_lower_layers_only(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("deletion", [".wh.secret", ".wh..wh..opq"])
+def test_a_new_name_of_a_deleted_file_does_not_keep_its_old_one(
+    tmp_path: Path, deletion: str
+) -> None:
+    path = docker_save(
+        tmp_path / "saved.tar",
+        [
+            layer(file("d/secret", "s"), hard_link("keep", "d/secret")),
+            layer(hard_link("again", "keep"), file(f"d/{deletion}")),
+        ],
+    )
+    tree = unpacked(path, tmp_path / "spool")
+    assert {entry.path for entry in tree.entries()} - {"d"} == {"again", "keep"}
+
+
 def test_hard_links_stay_one_file(tmp_path: Path) -> None:
     members = [file("a", "x" * 9000), hard_link("b", "a")]
     tree = unpacked(docker_save(tmp_path / "s.tar", [layer(*members)]), tmp_path / "spool")

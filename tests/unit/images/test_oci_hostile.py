@@ -7,13 +7,14 @@ import io
 import json
 import random
 import tarfile
+from collections.abc import ItemsView, Iterator
 from pathlib import Path
 
 import pytest
 
 from sappers.errors import ImageError
 from sappers.images.oci import open_container
-from sappers.images.tree import Tree
+from sappers.images.tree import Folder, Inode, Tree
 from tests.unit.images.containers import Layout, Member, file, layer, symlink
 
 
@@ -115,6 +116,36 @@ def test_files_without_number_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     _add(tmp_path, layer(*(file(str(n), "x") for n in range(3))))
     with pytest.raises(ImageError, match="more than 3 files"):
         _add(tmp_path, layer(*(file(str(n), "x") for n in range(4))))
+
+
+class Counting(dict[str, Inode]):
+    """What is in a folder, and how often that of any folder is gone through."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[str]:
+        Counting.walks += 1
+        return super().__iter__()
+
+    def items(self) -> ItemsView[str, Inode]:
+        Counting.walks += 1
+        return super().items()
+
+
+class CountedFolder(Folder):
+    def __init__(self, *args: int) -> None:
+        super().__init__(*args)
+        self.children = Counting()
+
+
+@pytest.mark.parametrize("deletion", ["d/.wh..wh..opq", "d/e/.wh..wh..opq", ".wh.d"])
+def test_a_deletion_that_is_repeated_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deletion: str
+) -> None:
+    monkeypatch.setattr("sappers.images.tree.Folder", CountedFolder)
+    monkeypatch.setattr(Counting, "walks", 0)
+    _add(tmp_path, layer(file("d/e/f"), *[file(deletion)] * 100))
+    assert Counting.walks < 10
 
 
 def test_small_files_do_not_fill_the_memory(

@@ -38,7 +38,7 @@ def verify(
     """Read images of this machine again, and check every chunk and signature."""
     store = _store()
     named = store.named()
-    wanted = {name: local_digest(named, name)} if name else named
+    wanted = named if name is None else {name: local_digest(named, name)}
     console = Console(stderr=True)
     damaged = {}
     for one, digest in wanted.items():

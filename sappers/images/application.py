@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import posixpath
 import shutil
 import stat
 from collections.abc import Iterator
@@ -23,8 +22,9 @@ from sappers.images.container_process import (
 )
 from sappers.images.definition import ImageDefinition
 from sappers.images.definition_errors import named_at
-from sappers.images.elf import libraries_of, read_program
+from sappers.images.elf import LibraryMissing, libraries_of, read_program
 from sappers.images.oci import ContainerImage, open_container
+from sappers.images.own_files import copy_files, own_files
 from sappers.images.own_modules import own_modules, own_packages
 from sappers.images.parts import Parts, Versions
 from sappers.images.preload import preload_of
@@ -109,7 +109,7 @@ class Application:
 
     def _python(self, root: Path, base: frozenset[str], tree: Tree, work: Path) -> Filled:
         program, files = self._program, work / "new" / APP
-        self._copy_files(files)
+        copy_files(own_files(self._definition, self._folder), files)
         python = GuestPython(root)
         own = _own_modules(files)
         main = program.module or (program.script or "").removesuffix(".py").replace("/", ".")
@@ -169,7 +169,7 @@ class Application:
 
     def _elf(self, base: frozenset[str], tree: Tree, work: Path) -> Filled:
         program, files = self._program, work / "new" / APP
-        self._copy_files(files)
+        copy_files(own_files(self._definition, self._folder), files)
         stable = _new_in(base, tree)
         if program.binary is not None:
             name, arguments = f"/{APP}/{program.binary}", program.arguments
@@ -206,7 +206,7 @@ class Application:
     def _contained(self, image: ContainerImage, tree: Tree, work: Path) -> Filled:
         launch = container_launch(image, tree, self._definition)
         files = work / "new"
-        self._copy_files(files / APP)
+        copy_files(own_files(self._definition, self._folder), files / APP)
         root = tree.root
         prefix = f"{CONTAINER_ROOT}/"
         return Filled(
@@ -256,64 +256,41 @@ class Application:
             spare.put(f"usr/{merged}", Folder())
             spare.put(merged, Inode(stat.S_IFLNK | 0o777, f"usr/{merged}".encode()))
         self._parts.unpack(self._versions.python, spare, self._report)
-        own = posixpath.dirname(f"{APP}/{name}")
+        below = f"{APP}/"
 
         def read(path: str) -> bytes | None:
-            beside = self._folder / posixpath.relpath(path, APP)
-            if path.startswith(f"{own}/") and beside.is_file():
-                return beside.read_bytes()
+            if path.startswith(below):
+                copied = work / "new" / path
+                return copied.read_bytes() if copied.is_file() else None
             for place in (tree, spare):
                 if (found := place.read(path, limit_bytes=-1)) is not None:
                     return found
             return None
 
-        found = libraries_of(content, f"{APP}/{name}", read)
+        try:
+            found = libraries_of(content, f"{APP}/{name}", read)
+        except LibraryMissing as error:
+            for place in (one.removeprefix(below) for one in error.places if one.startswith(below)):
+                if (self._folder / place).is_file():
+                    raise ImagePartError(
+                        f"{name} needs {place}, which `files` does not name",
+                        key="application.binary",
+                        hint=f'it lies beside image.toml: files = ["{place}"]',
+                    ) from error
+            raise
         missing = {merged_path(path) for path in found} - base
         return [
             file_entry(path, library, executable=True)
             for path in sorted(missing)
-            if not path.startswith(f"{APP}/")
+            if not path.startswith(below)
             and tree.find(path) is None
             and (library := spare.read(path, limit_bytes=-1)) is not None
         ]
 
-    def _copy_files(self, target: Path) -> None:
-        target.mkdir(parents=True)
-        for label, source in application_files(self._definition, self._folder):
-            place = target / label
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, place)
-            place.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
-
-
-def application_files(definition: ImageDefinition, folder: Path) -> list[tuple[str, Path]]:
-    """(place below /app, file) of all that the definition names beside itself, sorted.
-
-    Raises:
-        ImagePartError: A link leads elsewhere.
-    """
-    program = definition.program
-    names = [*program.files, *(name for name in (program.script, program.binary) if name)]
-    found: dict[str, Path] = {}
-    for name in names:
-        path = folder / name
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if not file.is_file() or "__pycache__" in file.parts:
-                continue
-            if not file.resolve().is_relative_to(folder.resolve()):
-                raise ImagePartError(
-                    f"{file} is a link that leads out of the definition's folder",
-                    key="application.files",
-                )
-            found[str(file.relative_to(folder))] = file
-    return sorted(found.items())
-
 
 def inputs_of(definition: ImageDefinition, folder: Path) -> Iterator[bytes]:
     """All that the definition's own files put into the image, for its digest."""
-    for label, path in application_files(definition, folder):
-        executable = bool(path.stat().st_mode & stat.S_IXUSR)
-        yield f"{label}\0{executable}\0".encode() + path.read_bytes()
+    yield from (one.digested() for one in own_files(definition, folder))
     named = definition.program.sappers_modules
     for label, path in (*own_modules(named), *own_packages(named)):
         yield f"{label}\0".encode() + path.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,18 @@ class Program(msgspec.Struct, frozen=True):
     interpreter: str
     needed: tuple[str, ...]
     folders: tuple[str, ...]
+
+
+class LibraryMissing(ImageError):
+    """A program needs a library that is not there.
+
+    Attributes:
+        places: Paths in the guest where its loader looks, relative, in this order.
+    """
+
+    def __init__(self, message: str, *, places: Sequence[str], hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.places = places
 
 
 def read_program(content: bytes, name: str) -> Program:
@@ -74,7 +86,7 @@ def libraries_of(content: bytes, path: str, read: Callable[[str], bytes | None])
         read: A file's content by its path in the guest, or None when it is not there.
 
     Raises:
-        ImageError: One is in no package; the hint names a package that may have it.
+        LibraryMissing: One is in no package; the hint names a package that may have it.
     """
     found: dict[str, str] = {}
     todo = [(path, content)]
@@ -94,7 +106,7 @@ def libraries_of(content: bytes, path: str, read: Callable[[str], bytes | None])
                     todo.append((place, library))
                     break
             else:
-                raise _missing(name, posixpath.basename(user))
+                raise _missing(name, posixpath.basename(user), places)
     return tuple(sorted(set(found.values())))
 
 
@@ -104,10 +116,11 @@ def _folder(folder: str, user: str) -> str:
     return posixpath.normpath(place).lstrip("/")
 
 
-def _missing(name: str, user: str) -> ImageError:
+def _missing(name: str, user: str, places: Sequence[str]) -> LibraryMissing:
     package = _package_with(Path(name).name)
-    return ImageError(
+    return LibraryMissing(
         f"{user} needs {name}, which no package of the image has",
+        places=places,
         hint=f'add it to the application: packages = ["{package}"]'
         if package
         else f"find the Debian package with {Path(name).name} and add it to `packages`",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
 import pytest
 
 from sappers.errors import ImageError, ImagePartError
-from sappers.images.application import inputs_of
+from sappers.images.application import Application, inputs_of
+from sappers.images.archive import tree_entries
 from sappers.images.container_process import container_launch
+from sappers.images.debian import Package
 from sappers.images.definition import ApplicationDefinition, HealthDefinition, ImageDefinition
 from sappers.images.elf import libraries_of, package_names, read_program
 from sappers.images.oci import open_container
+from sappers.images.own_files import copy_files, own_files
+from sappers.images.parts import Parts, Versions
 from sappers.images.preload import imported_modules, preload_of
 from sappers.images.tree import Tree
 from tests.unit.images.containers import docker_save, file, layer
@@ -94,6 +99,107 @@ def test_libraries_are_found_through_each_other_and_a_missing_one_is_named() -> 
         if (Path("/") / path).is_file() else None
     )  # fmt: skip
     assert {"libc.so.6", "libexpat.so.1", "ld-linux-x86-64.so.2"} <= {Path(p).name for p in found}
+
+
+def elf(needed: str, folder: str) -> bytes:
+    """A program for x86-64 that is linked with one library and looks for it in one folder."""
+    names = b"\0" + needed.encode() + b"\0" + folder.encode() + b"\0"
+    tags = struct.pack("<QQQQQQ", 1, 1, 29, 2 + len(needed), 0, 0)
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 3, 1)
+    places = ((3, 256, len(names), 0, 0), (6, 256 + len(names), len(tags), 1, 16))
+    sections = bytes(64)
+    for kind, start, size, link, each in places:
+        sections += struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, start, size, link, 0, 1, each)
+    return header + sections + names + tags
+
+
+def build_elf(tmp_path: Path, *files: str) -> set[str]:
+    """What is in the image of a program `bin/server` that needs `lib/libmine.so`."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "server").write_bytes(elf("libmine.so", "$ORIGIN/../lib"))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libmine.so").write_bytes(elf("libmine.so", "$ORIGIN"))
+    definition = ImageDefinition(
+        ("microvm",), ApplicationDefinition(binary="bin/server", files=files)
+    )
+    none = Package("none_1_all.deb", "")
+    versions = Versions(kernel=none, busybox=none, python=(), application=(), requirements="")
+    parts = Parts(tmp_path / "cache", tmp_path / "lock")
+    application = Application(definition, tmp_path, parts, versions, lambda _: None)
+    (tmp_path / "work").mkdir()
+    filled = application.fill(tmp_path / "root", frozenset(), tmp_path / "work")
+    return {entry.path for entry in filled.own}
+
+
+def test_a_library_beside_the_program_is_one_of_the_files(tmp_path: Path) -> None:
+    assert "app/lib/libmine.so" in build_elf(tmp_path, "lib")
+
+
+def test_a_library_that_the_files_leave_out_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImagePartError, match=r"bin/server needs lib/libmine\.so") as caught:
+        build_elf(tmp_path)
+    assert caught.value.hint is not None and 'files = ["lib/libmine.so"]' in caught.value.hint
+    assert caught.value.key == "application.binary"
+
+
+def folder_of(tmp_path: Path) -> tuple[ImageDefinition, Path]:
+    """A definition that names a folder `d`, which has a file."""
+    (tmp_path / "d" / "real").mkdir(parents=True)
+    (tmp_path / "d" / "real" / "x").write_text("1")
+    (tmp_path / "app.py").write_text("")
+    program = ApplicationDefinition(script="app.py", files=("d",))
+    return ImageDefinition(("microvm",), program), tmp_path / "d"
+
+
+def test_links_and_empty_folders_of_a_folder_are_kept(tmp_path: Path) -> None:
+    definition, folder = folder_of(tmp_path)
+    before = list(inputs_of(definition, tmp_path))
+    (folder / "current").symlink_to("real")
+    (folder / "y").symlink_to("real/x")
+    (folder / "spool" / "new").mkdir(parents=True)
+    (folder / "__pycache__").mkdir()
+    copy_files(own_files(definition, tmp_path), tmp_path / "copied")
+    assert {entry.path for entry in tree_entries(tmp_path / "copied" / "d")} == {
+        *("current", "real", "real/x", "spool", "spool/new", "y"),
+    }
+    assert (tmp_path / "copied" / "d" / "current").readlink() == Path("real")
+    assert not (tmp_path / "copied" / "d" / "y").is_symlink()
+    assert len(list(inputs_of(definition, tmp_path))) == len(before) + 4
+
+
+def test_what_is_named_below_a_link_is_there_by_the_link(tmp_path: Path) -> None:
+    definition, folder = folder_of(tmp_path)
+    (folder / "current").symlink_to("real")
+    program = ApplicationDefinition(script="d/current/x", files=("d/current", "d"))
+    definition = ImageDefinition(("microvm",), program)
+    copy_files(own_files(definition, tmp_path), tmp_path / "copied")
+    assert (tmp_path / "copied" / "d" / "current").is_symlink()
+    assert (tmp_path / "copied" / "d" / "current" / "x").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere", "link to nothing"),
+        ("odd", "link to nothing"),
+        ("..", "leads out"),
+        ("/etc", "leads out"),
+        ("../other", "`files` does not name"),
+        ("", "neither a file nor a folder"),
+    ],
+)
+def test_what_a_guest_cannot_have_is_refused(tmp_path: Path, target: str, words: str) -> None:
+    definition, folder = folder_of(tmp_path / "app")
+    (tmp_path / "app" / "other").mkdir()
+    if target:
+        (folder / "odd").symlink_to(target if target != ".." else "../..")
+    else:
+        os.mkfifo(folder / "odd")
+    with pytest.raises(ImagePartError, match=words) as caught:
+        list(inputs_of(definition, tmp_path / "app"))
+    assert caught.value.key == "application.files"
+    assert str(folder / "odd") in caught.value.message
 
 
 FILES = layer(

@@ -15,6 +15,7 @@ from sappers.errors import ImageDefinitionError, ImagePartError
 from sappers.images.definition_errors import error_at, shape_error, toml_error
 from sappers.images.manifests import is_name
 from sappers.images.own_modules import find_source
+from sappers.model.image import MemoryMib, Port, Seconds
 
 DEFINITION_FILE = "image.toml"
 _PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
@@ -24,7 +25,6 @@ _PROGRAMS = ("module", "script", "binary", "command", "container")
 
 Kind = Literal["microvm", "nanos", "appliance"]
 Package = Annotated[str, Meta(pattern=_PACKAGE)]
-Seconds = Annotated[float, Meta(ge=0.1, le=60)]
 
 
 class ApplicationDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,11 +154,11 @@ class ImageDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     application: ApplicationDefinition | None = None
     appliance: ApplianceDefinition | None = None
     memory_mib: Annotated[
-        int,
-        Meta(ge=64, le=65536, description="What a guest gets unless `run` says otherwise."),
+        MemoryMib,
+        Meta(description="What a guest gets unless `run` says otherwise."),
     ] = 128
     port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Port | None,
         Meta(description="TCP port the application listens on."),
     ] = None
     stateful: Annotated[

@@ -18,7 +18,7 @@ from sappers.images.chunks import check_digest, digest_of
 from sappers.images.files import entries, look, read_limited, refusing, write_at, writing
 from sappers.images.lock import holding
 from sappers.images.manifests import SIGNED_BYTES_MAX, decode_manifest, decode_signed
-from sappers.model.image import Manifest, SignedManifest
+from sappers.model.image import Manifest, Signature, SignedManifest
 from sappers.security.signing import SIGNATURES_MAX, signers
 
 
@@ -98,7 +98,7 @@ class ManifestFolder:
         return manifest
 
     def put(self, signed: SignedManifest) -> str:
-        """Store a manifest; its digest. Signatures of one that is here are joined.
+        """Store a manifest; its digest. Signatures of one that is here are joined, trusted first.
 
         Raises:
             ImageUntrusted: No trusted key signed it.
@@ -111,8 +111,14 @@ class ManifestFolder:
             here = self.look_up(digest)
             signatures = {one.key: one for one in signed.signatures if one.key in keys}
             if here:
-                signatures |= {one.key: one for one in here.signed.signatures}
-            kept = sorted(signatures.values(), key=lambda one: (one.key not in keys, one.key))
+                known = here.signed.signatures
+                signatures |= {one.key: one for one in known if one.key in here.signers}
+            trusted = self._trusted()  # no number of strangers takes the place of these
+
+            def rank(one: Signature) -> tuple[bool, bool, str]:
+                return one.key not in trusted, one.key not in keys, one.key
+
+            kept = sorted(signatures.values(), key=rank)
             joined = SignedManifest(signed.manifest, tuple(kept[:SIGNATURES_MAX]))
             if here is None or joined != here.signed:
                 content = msgspec.json.encode(joined)

@@ -8,7 +8,7 @@ import msgspec
 
 from sappers.errors import ImageError
 from sappers.images.chunks import is_digest
-from sappers.model.image import CHUNK_BYTES, Blob, Manifest, SignedManifest
+from sappers.model.image import ARCHITECTURE, CHUNK_BYTES, Blob, Manifest, SignedManifest
 
 SIGNED_BYTES_MAX = 8 << 20
 """No signed manifest is longer, as JSON: enough for files of 80 GB."""
@@ -32,6 +32,10 @@ def decode_manifest(content: bytes) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"that is no manifest: {error}") from error
     check_name(manifest.name)
+    if manifest.architecture != ARCHITECTURE:
+        raise ImageError(
+            f"image {manifest.name} is for {manifest.architecture!r}, and hosts are {ARCHITECTURE}"
+        )
     for blob in manifest.blobs():
         _check_blob(blob)
     return manifest

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 ARCHITECTURE = "x86_64"
 """Whose instructions guests run: that of the hosts."""
@@ -15,6 +17,12 @@ FRAME_BYTES_MAX = CHUNK_BYTES + (CHUNK_BYTES >> 8) + 64
 DIGEST_SHOWN = 12  # digits, where people are told which image, chunk or key is meant
 
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+MemoryMib = Annotated[int, Meta(ge=64, le=65536)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(ge=0.1, le=60)]
+"""Of checks of health."""
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -73,9 +81,9 @@ class Manifest(msgspec.Struct, frozen=True):
     name: str
     architecture: str
     boot: Boot
-    memory_mib: int = 128
-    guest_port: int | None = None
-    health_interval_seconds: float = 1.0
+    memory_mib: MemoryMib = 128
+    guest_port: Port | None = None
+    health_interval_seconds: Seconds = 1.0
     stateful: bool = False
 
     @property

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,8 +33,10 @@ from sappers.model.image import (
     NanosBoot,
     SignedManifest,
 )
+from sappers.security.signing import SIGNATURES_MAX, SigningKey
 from tests.image_stores import KEY, STRANGER, copy_image, damage, files, make_store, put_image
 
+OTHER, *KEYS = (SigningKey(Ed25519PrivateKey.generate()) for _ in range(SIGNATURES_MAX + 1))
 LARGE = os.urandom(2 * CHUNK_BYTES + 5) + bytes(CHUNK_BYTES)
 
 
@@ -168,6 +172,47 @@ def test_trust_is_asked_for_at_every_read(tmp_path: Path) -> None:
             use(digest)
     trusted.add(KEY.public)
     store.assemble(digest)
+
+
+@given(
+    strangers=st.integers(1, SIGNATURES_MAX),
+    here=st.integers(0, SIGNATURES_MAX - 1),
+)
+@settings(max_examples=20, deadline=None)
+def test_strangers_do_not_take_the_place_of_a_trusted_key(strangers: int, here: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder), lambda: (KEY.public, OTHER.public))
+        digest = put_image(store, key=KEY)
+        content = store.signed(digest).manifest
+        for keys in (KEYS[:here], KEYS[-strangers:]):
+            signatures = (OTHER.sign(content), *(key.sign(content) for key in keys))
+            store.put_signed(SignedManifest(content, signatures[:SIGNATURES_MAX]))
+        found = store.signed(digest).signatures
+        assert {KEY.public, OTHER.public} <= {one.key for one in found}
+        assert len(found) <= SIGNATURES_MAX
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("memory_mib", -5),
+        ("memory_mib", 1 << 40),
+        ("guest_port", 0),
+        ("guest_port", 70_000),
+        ("health_interval_seconds", 0.0),
+        ("health_interval_seconds", -1.0),
+        ("health_interval_seconds", 1e300),
+        ("architecture", "sparc"),
+        ("architecture", "\x1b[2J"),
+    ],
+)
+def test_a_manifest_that_no_guest_can_follow_is_refused(
+    store: FolderImageStore, field: str, value: object
+) -> None:
+    manifest = Manifest("web", "x86_64", NanosBoot(store.put([b"a disk"])))
+    with pytest.raises(ImageError, match=r"no manifest|is for") as caught:
+        store.put_manifest(msgspec.structs.replace(manifest, **{field: value}), KEY)
+    assert caught.value.message.isprintable()
 
 
 def test_signatures_of_two_keys_are_joined(tmp_path: Path) -> None:

@@ -270,6 +270,8 @@ def _mistakes(definition: ImageDefinition, folder: Path) -> Iterator[tuple[str, 
         yield "kinds", "kind 'appliance' needs an [appliance]"
     if definition.appliance is not None and "appliance" not in definition.kinds:
         yield "appliance", "[appliance] is for kind 'appliance', which `kinds` does not name"
+    if definition.application is not None and not guest_kinds:
+        yield "application", "[application] is for guests, of which `kinds` names none"
     if "microvm" in definition.kinds and definition.memory_mib < _MICROVM_MIB_MIN:
         yield "memory_mib", f"memory_mib must be at least {_MICROVM_MIB_MIN}; less does not boot"
     if definition.application is not None:
@@ -278,7 +280,7 @@ def _mistakes(definition: ImageDefinition, folder: Path) -> Iterator[tuple[str, 
     if not path.startswith("/") or not path.isprintable() or " " in path:
         yield "health.path", "path must begin with `/` and have no spaces or control characters"
     yield from _command_mistakes(definition)
-    yield from _nul_mistakes(definition)
+    yield from _word_mistakes(definition)
     for variable, value in definition.environment.items():
         if not variable or "=" in variable or "\0" in variable + value:
             yield f"environment.{variable}", f"{variable!r} cannot be an environment variable"
@@ -295,8 +297,10 @@ def _command_mistakes(definition: ImageDefinition) -> Iterator[tuple[str, str]]:
         yield "health.command", f"`command` is for check = 'exec', not {health.check!r}"
 
 
-def _nul_mistakes(definition: ImageDefinition) -> Iterator[tuple[str, str]]:
+def _word_mistakes(definition: ImageDefinition) -> Iterator[tuple[str, str]]:
     program = definition.application or ApplicationDefinition()
+    if program.command is not None and not program.command[0]:
+        yield "application.command", "`command` begins with the name of a program"
     for key, words in (
         ("application.arguments", program.arguments),
         ("application.command", program.command or ()),

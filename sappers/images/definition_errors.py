@@ -13,6 +13,11 @@ import msgspec
 
 from sappers.errors import ImageDefinitionError, ImageError, ImagePartError
 
+_PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_KEY = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_HEADER = re.compile(rf"\s*\[{{1,2}}\s*({_KEY})\s*\]")
+_SETTING = re.compile(rf"(\s*)({_KEY})\s*=")
+
 
 def toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
     """A text that is no TOML."""
@@ -35,6 +40,9 @@ def shape_error(
     if place.startswith("$.environment["):  # it does not say which variable
         names = (name for name, value in raw[key].items() if not isinstance(value, str))
         key = f"{key}.{next(names, '')}".rstrip(".")
+    if missing := re.search(r"missing required field `(\w+)`", message):
+        message = f"`{missing[1]}` is missing"
+        return ImageDefinitionError(message, path=str(path), line=1)
     if unknown := re.search(r"unknown field `(\w+)`", message):
         key = f"{key}.{unknown[1]}".lstrip(".")
     return error_at(path, text, key, f"{key}: {message}" if key else message)
@@ -66,15 +74,19 @@ def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:
     table, _, key = dotted_key.rpartition(".")
     current, table_line = "", None
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[{1,2}([^\[\]]+)\]", line):
-            current = header[1].strip()
+        if header := _HEADER.match(line):
+            current = _plain(header[1])
             if current in (dotted_key, table):
                 table_line = number
             continue
-        for name, where in ((key, table), (dotted_key, "")):
-            found = re.match(rf"""(\s*)["']?{re.escape(name)}["']?\s*=""", line)
-            if found and current == where:
-                return number, len(found[1]) + 1
+        found = _SETTING.match(line)
+        if found and (current, _plain(found[2])) in ((table, key), ("", dotted_key)):
+            return number, len(found[1]) + 1
     if table_line is None and table:
         return _place_of(text, table)
     return table_line, None
+
+
+def _plain(key: str) -> str:
+    """A key as written in TOML, without spaces and quotes."""
+    return ".".join(part.strip("\"'") for part in re.findall(_PART, key))

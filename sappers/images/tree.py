@@ -297,12 +297,12 @@ class Tree:
             layer.delete(self._parent([*parts[:-1], gone], make=False)[0], gone)
 
     def _checked(self, name: str) -> list[str]:
-        """The parts of a member's name.
+        """The parts of a member's name; one that begins with `/` begins at the root of the tree.
 
         Raises:
             ImageError: It would lead outside.
         """
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        if ".." in name.split("/") or "\0" in name:
             raise ImageError(f"{self.name}: an archive names {name!r}, which leads outside of it")
         parts = _parts(name)
         if any(len(part.encode("utf-8", "surrogateescape")) > _NAME_BYTES_MAX for part in parts):
@@ -322,7 +322,7 @@ class Tree:
 
         Raises:
             LookupError: It leads to nothing (and nothing is to be made).
-            ImageError: It leads above the root, or links go round.
+            ImageError: Links go round, or folders are too deep.
         """
         trail: list[Folder] = [self.root]
         todo, links = list(reversed(parts)), 0
@@ -330,9 +330,8 @@ class Tree:
         while todo:
             part = todo.pop()
             if part == "..":
-                if len(trail) == 1:
-                    raise ImageError(f"{self.name}: {'/'.join(parts)} leads outside through a link")
-                trail.pop()
+                if len(trail) > 1:  # above the root is the root, as everywhere
+                    trail.pop()
                 current = trail[-1]
                 continue
             folder = trail[-1]

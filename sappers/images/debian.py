@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -144,8 +143,13 @@ def _as_installed(name: str) -> str:
     )
 
 
-def fetch(packages: Sequence[Package], folder: Path) -> None:
+def fetch(packages: Sequence[Package], folder: Path, work: Path) -> None:
     """Make every package file be in `folder`; apt checks their hashes.
+
+    Args:
+        packages: Which.
+        folder: Made when it is not there.
+        work: An empty folder for scratch, on the same disk.
 
     Raises:
         ImageError: One cannot be fetched, or the disk is full.
@@ -154,15 +158,10 @@ def fetch(packages: Sequence[Package], folder: Path) -> None:
     if not absent:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".partial-{os.getpid()}"
-    try:
-        partial.mkdir()
-        wanted = [f"{package.name}={package.version}" for package in absent]
-        _run("apt-get", *_OPTIONS, "download", *wanted, folder=partial)
-        for package in absent:
-            (partial / package.file).rename(folder / package.file)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    wanted = [f"{package.name}={package.version}" for package in absent]
+    _run("apt-get", *_OPTIONS, "download", *wanted, folder=work)
+    for package in absent:
+        (work / package.file).rename(folder / package.file)
 
 
 @contextlib.contextmanager

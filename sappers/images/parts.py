@@ -119,7 +119,7 @@ class Parts:
         ready = self.cache / "kernels" / f"{package.file.removesuffix('.deb')}-{_RECIPE}"
         if not ready.exists():
             report(f"fetching and unpacking {package.name}")
-            debian.fetch([package], self._packages)
+            self._fetch([package])
             with self.scratch("kernel") as work:
                 raw, made = work / "raw", work / "made"
                 (made / "modules").mkdir(parents=True)
@@ -137,7 +137,7 @@ class Parts:
         ready = self.cache / "roots" / digest_of(_RECIPE, versions.python, versions.requirements)
         if not ready.exists():
             report("fetching Python for guests")
-            debian.fetch(versions.python, self._packages)
+            self._fetch(versions.python)
             wheels = self.wheels(versions.requirements)
             report("compiling Python for guests")
             files = [self._packages / package.file for package in versions.python]
@@ -153,11 +153,15 @@ class Parts:
     def unpack(self, packages: Sequence[debian.Package], tree: Tree, report: Report) -> None:
         """Lay the content of packages over a tree."""
         report(f"fetching {len(packages)} Debian packages")
-        debian.fetch(packages, self._packages)
+        self._fetch(packages)
         for package in packages:
             report(f"unpacking {package.name}")
             with debian.open_content(self._packages / package.file) as content:
                 tree.add_tar(content, folders_follow_links=True)
+
+    def _fetch(self, packages: Sequence[debian.Package]) -> None:
+        with self.scratch("packages") as work:
+            debian.fetch(packages, self._packages, work)
 
     @property
     def _packages(self) -> Path:

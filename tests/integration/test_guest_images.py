@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -163,9 +164,12 @@ APPLETS = ("cat", "grep", "httpd", "id", "mkdir", "mount", "pwd", "sh")
 def container(path: Path) -> Path:
     """An image of Debian's static busybox, one script and one user."""
     (package,) = debian.resolve(["busybox-static"])
-    debian.fetch([package], image_cache() / "packages")
+    packages = image_cache() / "packages"
+    packages.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=image_cache()) as work:
+        debian.fetch([package], packages, Path(work))
     content = subprocess.run(
-        ["dpkg-deb", "--fsys-tarfile", str(image_cache() / "packages" / package.file)],
+        ["dpkg-deb", "--fsys-tarfile", str(packages / package.file)],
         capture_output=True,
         check=True,
     ).stdout

@@ -128,7 +128,8 @@ def build_elf(tmp_path: Path, *files: str) -> set[str]:
     parts = Parts(tmp_path / "cache", tmp_path / "lock")
     application = Application(definition, tmp_path, parts, versions, lambda _: None)
     (tmp_path / "work").mkdir()
-    filled = application.fill(tmp_path / "root", frozenset(), tmp_path / "work")
+    with parts.alone():
+        filled = application.fill(tmp_path / "root", frozenset(), tmp_path / "work")
     return {entry.path for entry in filled.own}
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from sappers.images.parts import Parts
@@ -20,3 +24,31 @@ def test_what_a_killed_build_left_is_swept_and_nothing_behind_a_link(tmp_path: P
     left.parent.symlink_to(elsewhere)
     with parts.alone():
         assert (elsewhere / "precious").is_dir()
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from sappers.images.debian import Package
+from sappers.images.parts import Parts
+from sappers.images.tree import Tree
+cache = Path(sys.argv[1])
+parts = Parts(cache, cache / "runtime.lock")
+with parts.alone():
+    parts.unpack([Package("hello_1_amd64.deb", "")], Tree(cache, "hello"), lambda _: None)
+"""
+
+
+def test_a_fetch_that_is_killed_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    tool = tmp_path / "bin" / "apt-get"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n: > hello_1_amd64.deb.part\nkill -9 $PPID\n")
+    tool.chmod(0o755)
+    cache = tmp_path / "cache"
+    environment = os.environ | {"PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, "-c", FETCH, str(cache)], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list(cache.rglob("*.part"))
+    with Parts(cache, tmp_path / "runtime.lock").alone():
+        assert [path for path in cache.rglob("*") if path.is_file()] == [cache / "lock"]
+    assert not list(cache.rglob(".partial*"))

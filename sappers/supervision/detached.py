@@ -124,9 +124,11 @@ class DetachedSupervisor:
         record = self._record(name)
         if record is None:
             return None
-        # While the shell lives, the word on how the process ended is still to come.
+        # While the shell lives, the word on how the process ended is still to come; it is read after
+        # that, since the last that the shell does is to write it.
+        process_lives, shell_lives = is_alive(record.process), is_alive(record.shell)
         exit_code = self._exit_code(name)
-        running = is_alive(record.process) or (exit_code is None and is_alive(record.shell))
+        running = process_lives or (exit_code is None and shell_lives)
         return UnitStatus(
             name=name,
             running=running,

@@ -19,6 +19,7 @@ import pytest
 
 from sappers.errors import SupervisorError
 from sappers.ports import OUTPUT_LOG, Supervisor, UnitSpec
+from sappers.supervision import detached
 from sappers.supervision.detached import DetachedSupervisor, Identity, identity_from, is_alive
 from sappers.supervision.systemd import SystemdSupervisor
 from tests.waiting import eventually
@@ -89,15 +90,16 @@ async def test_one_that_ends_before_anybody_looks_is_known_all_the_same(supervis
 
 
 async def test_a_signal_reaches_it_and_nobody_once_it_has_ended(supervisor, tmp_path):
-    trap = "trap 'echo heard; exit 3' HUP; echo > ready; while :; do sleep 0.1; done"
+    # Not SIGHUP: where that is ignored, as under nohup, a shell cannot trap it.
+    trap = "trap 'echo heard; exit 3' USR1; echo > ready; while :; do sleep 0.1; done"
     await supervisor.start(spec(tmp_path, "sh", "-c", trap))
     await eventually(lambda: asyncio.to_thread((tmp_path / "ready").exists))
-    await supervisor.send_signal("sappers-test-one", signal.SIGHUP)
+    await supervisor.send_signal("sappers-test-one", signal.SIGUSR1)
     assert await ended(supervisor, "sappers-test-one") == 3
     assert (tmp_path / OUTPUT_LOG).read_text() == "heard\n"
     await supervisor.stop("sappers-test-one", 0.0)
     with pytest.raises(SupervisorError):
-        await supervisor.send_signal("sappers-test-one", signal.SIGHUP)
+        await supervisor.send_signal("sappers-test-one", signal.SIGUSR1)
 
 
 async def test_killed_process_reports_the_signal(supervisor, tmp_path):
@@ -150,6 +152,23 @@ async def test_records_of_detached_processes_leave_no_trace_and_are_private(tmp_
     assert (tmp_path / "units").stat().st_mode & 0o777 == 0o700
     await supervisor.stop("sappers-test-one", 1.0)
     assert list((tmp_path / "units").iterdir()) == []
+
+
+async def test_how_it_ended_is_known_as_soon_as_it_is_known_that_it_did(tmp_path, monkeypatch):
+    supervisor = DetachedSupervisor(tmp_path / "units")
+    await supervisor.start(spec(tmp_path, "sh", "-c", "exit 3"))
+    assert await ended(supervisor, "sappers-test-one") == 3
+    written = tmp_path / "units" / "sappers-test-one.exit"
+    written.rename(tmp_path / "later")
+
+    def ends_meanwhile(identity: Identity) -> bool:
+        if not written.exists():
+            (tmp_path / "later").rename(written)
+        return is_alive(identity)
+
+    monkeypatch.setattr(detached, "is_alive", ends_meanwhile)
+    status = await supervisor.status("sappers-test-one")
+    assert status is not None and (status.running, status.exit_code) == (False, 3)
 
 
 def test_a_reused_pid_is_not_ours():

@@ -124,8 +124,8 @@ class DetachedSupervisor:
         record = self._record(name)
         if record is None:
             return None
-        # While the shell lives, the word on how the process ended is still to come; it is read after
-        # that, since the last that the shell does is to write it.
+        # While the shell lives, the word on how the process ended is still to come. To write it is
+        # the last that the shell does: so it is read last.
         process_lives, shell_lives = is_alive(record.process), is_alive(record.shell)
         exit_code = self._exit_code(name)
         running = process_lives or (exit_code is None and shell_lives)

@@ -80,7 +80,8 @@ class MicrovmBuilder:
         Raises:
             ImageError: It cannot be built; nothing half done is left.
         """
-        with building(name, self._parts.cache), self._parts.alone(), self._store.holding():
+        alone = self._parts.alone(report)
+        with building(name, self._parts.cache), alone, self._store.holding():
             return self._build(name, definition, folder, report)
 
     def _build(

@@ -82,7 +82,7 @@ class NanosBuilder:
         kernel = ops.find_kernel(self._environment)
         with building(name, self._parts.cache):
             program = ops.find_ops(self._environment, self._tools, report)
-            with self._parts.alone(), self._store.holding():
+            with self._parts.alone(report), self._store.holding():
                 return self._build(name, definition, folder, kernel, program, report)
 
     def _build(

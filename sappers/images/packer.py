@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -17,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,7 +28,7 @@ from sappers.images.build_records import BuildRecords, building
 from sappers.images.builder import Report
 from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition
-from sappers.images.files import entries
+from sappers.images.one_build import one_build
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ARCHITECTURE, ApplianceBoot, Manifest
 from sappers.security.signing import SigningKey
@@ -102,7 +101,8 @@ class ApplianceBuilder:
         """
         if definition.appliance is None:
             raise ImageError(f"{name}: an appliance's definition needs an [appliance] table")
-        with building(name, self._cache), self._alone():
+        alone = one_build(self._cache, "appliance.lock", self._scratch, report)
+        with building(name, self._cache), alone:
             return self._build(name, definition, definition.appliance, folder, report)
 
     def _build(
@@ -197,16 +197,6 @@ class ApplianceBuilder:
                 hint=f"the machine's console said last: {console.strip()}" if console else None,
             )
         return made
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One build at a time in a cache; what a killed one left is swept first."""
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._cache / "appliance.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in entries(self._scratch, self._cache):
-                shutil.rmtree(left, ignore_errors=True)
-            yield
 
     @property
     def _scratch(self) -> Path:

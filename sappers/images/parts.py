@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from sappers.images import debian
 from sappers.images import kernel as kernels
 from sappers.images.builder import Report
-from sappers.images.files import entries
+from sappers.images.one_build import one_build
 from sappers.images.python_root import (
     PACKAGES,
     build_root,
@@ -77,15 +77,9 @@ class Parts:
         self.cache = cache
         self._lock = lock
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """One build at a time in a cache; what a killed one left is swept first."""
-        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.cache / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in entries(self._scratch, self.cache):
-                shutil.rmtree(left, ignore_errors=True)
-            yield
+    def alone(self, report: Report = lambda _: None) -> AbstractContextManager[None]:
+        """See `one_build`."""
+        return one_build(self.cache, "lock", self._scratch, report)
 
     @contextlib.contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 from sappers.images.parts import Parts
 
@@ -24,6 +26,23 @@ def test_what_a_killed_build_left_is_swept_and_nothing_behind_a_link(tmp_path: P
     left.parent.symlink_to(elsewhere)
     with parts.alone():
         assert (elsewhere / "precious").is_dir()
+
+
+def test_who_waits_for_another_build_says_so(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "cache", tmp_path / "runtime.lock")
+    said: Queue[str] = Queue()
+
+    def build() -> None:
+        with parts.alone(said.put):
+            said.put("alone")
+
+    with parts.alone(said.put):
+        other = Thread(target=build)
+        other.start()
+        assert "another build" in said.get(timeout=60)
+        assert said.empty()
+    other.join(60)
+    assert said.get_nowait() == "alone"
 
 
 FETCH = """

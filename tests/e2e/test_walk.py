@@ -276,7 +276,7 @@ def test_07_hear_the_cluster_talk(machine: Machine) -> None:
     assert "sappers.guest." in heard, "guests push their health"
     machine.page.say("For another client, such as `nats`, the same credentials as a file:")
     machine.run(f"sappers-deploy listen --credentials me.creds --cluster {KEYS}")
-    servers = machine.run("grep -hE '\"(host|port)\"' ./raft/node1/hub/nats-server.conf")
+    servers = machine.run("grep -hE '\"(host|port)\"' ./raft/node1/hub/server/nats-server.conf")
     assert '"port": 4222' in servers
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from sappers.errors import SupervisorError
 from sappers.ports import OUTPUT_LOG, UnitSpec, UnitStatus
+from sappers.supervision.as_user import as_user
 
 # $1: where to write both identities; $2: where to write the exit code; the rest: the command.
 # Its identity is read first of all: dash forgets a command that has ended as soon as it has done
@@ -79,7 +80,7 @@ class DetachedSupervisor:
         known = await self.status(spec.name)
         if known is not None and known.running:
             raise SupervisorError(f"{spec.name} runs already")
-        if spec.prepare or spec.clean_up or spec.user_id is not None:
+        if spec.prepare or spec.clean_up:
             raise SupervisorError(f"{spec.name} needs systemd, with which root prepares it")
         self._forget(spec.name)
         try:
@@ -153,6 +154,7 @@ class DetachedSupervisor:
             launcher = await asyncio.create_subprocess_exec(
                 *("setsid", "--fork", "sh", "-c", _SCRIPT, "sh"),
                 *(str(self._identity_path(spec.name)), str(self._exit_path(spec.name))),
+                *as_user(spec.user_id),
                 *spec.command,
                 cwd=spec.working_directory,
                 stdin=given,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sappers.errors import SupervisorError
 from sappers.ports import OUTPUT_LOG, UnitSpec, UnitStatus
+from sappers.supervision.as_user import as_user
 
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "MainPID"),
@@ -184,18 +185,8 @@ def run_command(spec: UnitSpec) -> tuple[str, ...]:
         f"--description={spec.description or spec.name}",
         *(f"--property={key}={value}" for key, value in properties.items()),
         "--",
-        *_as_user(spec.user_id),
+        *as_user(spec.user_id),
         *(word.replace("$", "$$") for word in spec.command),  # systemd expands variables
-    )
-
-
-def _as_user(user_id: int | None) -> tuple[str, ...]:
-    """What drops all that a unit begins with; systemd's `User=` asks for a user with a name."""
-    if user_id is None:
-        return ()
-    return (
-        *("/usr/bin/setpriv", f"--reuid={user_id}", f"--regid={user_id}", "--clear-groups"),
-        *("--no-new-privs", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--"),
     )
 
 

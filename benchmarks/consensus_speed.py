@@ -9,7 +9,6 @@ from statistics import median
 
 from benchmarks.etcd import Etcd
 from benchmarks.figures import Row, Section, at_least, at_most, figure, spread
-from benchmarks.machine import processors_awake
 from benchmarks.voters import Voters
 
 Say = Callable[[str], None]
@@ -29,21 +28,19 @@ async def measure(folder: Path, say: Say) -> AsyncIterator[Section]:
             (folder / name).mkdir()
         ours = await stack.enter_async_context(Voters.running(folder / "voters"))
         etcd = await stack.enter_async_context(Etcd.running(folder / "etcd"))
-        yield await _writes(ours, etcd, say, "Durable writes")
-        with processors_awake():
-            yield await _writes(ours, etcd, say, "Durable writes, no processor halts")
+        yield await _writes(ours, etcd, say)
         yield await _fail_over(ours, etcd, say)
         yield await _snapshot(ours, etcd, say)
 
 
-async def _writes(ours: Voters, etcd: Etcd, say: Say, title: str) -> Section:
+async def _writes(ours: Voters, etcd: Etcd, say: Say) -> Section:
     rows: list[Row] = []
     bars: list[Row] = []
     for at_once, count, aim in LOADS:
         for name, cluster in (("etcd", etcd), ("ours", ours)):
             rates, taken = [], list[float]()
             for turn in range(ROUNDS):
-                say(f"{title}: {at_once} in flight, {name}, {turn + 1} of {ROUNDS}")
+                say(f"writes, {at_once} in flight, {name}: {turn + 1} of {ROUNDS}")
                 seconds, each = await cluster.write(count, at_once)
                 rates.append(count / seconds)
                 taken += each
@@ -57,10 +54,8 @@ async def _writes(ours: Voters, etcd: Etcd, say: Say, title: str) -> Section:
         f"Median of {ROUNDS} rounds, taking turns. Acknowledged writes of new keys at the leader, "
         "durable on a majority. Ours: proposals from the agent's side of the leader, with mutual "
         "TLS between the voters. etcd: puts over kept HTTP connections, no TLS, its defaults.",
-        "A virtual processor that halts, as idle ones do, takes its hypervisor long to wake, and a "
-        "write is handed on four times: hence also with loops of the idle class, one a processor.",
     )
-    return Section(title, rows, notes, bars)
+    return Section("Durable writes", rows, notes, bars)
 
 
 async def _fail_over(ours: Voters, etcd: Etcd, say: Say) -> Section:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-
-_LOOP = "while True: pass"
 
 
 def facts(*packages: str, commands: Sequence[str] = ()) -> list[str]:
@@ -31,21 +27,6 @@ def facts(*packages: str, commands: Sequence[str] = ()) -> list[str]:
         f"machine: {os.cpu_count()} cores ({_model()}), {memory_gib:.0f} GiB; load before: {load}",
         f"versions: {', '.join(versions)}",
     ]
-
-
-@contextmanager
-def processors_awake() -> Iterator[None]:
-    """A block in which no processor halts, as idle ones do; all else runs as before.
-
-    Waking a halted virtual processor takes its hypervisor about as long as a small write takes. The
-    loops are of the class that runs when nobody else wants to.
-    """
-    with ExitStack() as stack:
-        for _ in range(os.cpu_count() or 1):
-            loop = subprocess.Popen(["chrt", "--idle", "0", sys.executable, "-c", _LOOP])
-            stack.callback(loop.wait)
-            stack.callback(loop.kill)
-        yield
 
 
 def first_line(*argv: str) -> str:

@@ -390,28 +390,18 @@ class QemuLauncher:
     ) -> None:
         """Fill QEMU with the template, let it go, and tell it first of all who it is."""
         servers = self._handovers.servers()
-        # The guest knows its member as connected, as it was when it was saved.
         with self._handovers.counting(record.allocation_id):
-            await self._restore_as(folder, qemu, spec, record, held, servers)
-
-    async def _restore_as(
-        self,
-        folder: GuestFolder,
-        qemu: Monitor,
-        spec: command.GuestSpec,
-        record: Record,
-        held: Held,
-        servers: tuple[str, ...],
-    ) -> None:
-        async with control.connection(folder) as connected:
-            with held.device_file() as device:
-                await qemu.restore(device)
-            if publishing := command.publishing(spec):
-                await qemu.publish(publishing)
-            message, confirmed = self._handovers.message(record, servers)
-            # What it is told waits for it at its port, and it does not wait for that.
-            await asyncio.gather(qemu.execute("cont"), control.configure_clone(connected, message))
-        folder.write(confirmed)
+            # The guest knows its member as connected, as it was when it was saved.
+            async with control.connection(folder) as connected:
+                with held.device_file() as device:
+                    await qemu.restore(device)
+                if publishing := command.publishing(spec):
+                    await qemu.publish(publishing)
+                message, confirmed = self._handovers.message(record, servers)
+                # What it is told waits for it at its port, and it does not wait for that.
+                told = control.configure_clone(connected, message)
+                await asyncio.gather(qemu.execute("cont"), told)
+            folder.write(confirmed)
 
     async def _runs(self, unit: str) -> bool:
         status = await self._supervisor.status(unit)

@@ -6,30 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.determinism import deterministic
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.run import FOUNDED_WITHIN_SECONDS, World
+from tests.simulation.founded import founded_world, leader_of
+from tests.simulation.run import World
 
 MOVED_WITHIN_SECONDS = 12.0
 
 
 @pytest.fixture(params=range(4))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    seed, loop = request.param, VirtualLoop()
-    with deterministic(loop, seed, None):
-        world = World(seed, loop)
-        for host in world.hosts:
-            host.boot()
-        loop.create_task(world._want_workloads())
-        assert world._run_until(world._is_founded, FOUNDED_WITHIN_SECONDS), world._why_not()
+    with founded_world(request.param) as world:
         yield world
-        assert not world.watch.violations
-        loop.close()
-
-
-def leader_of(world: World) -> str:
-    """Who was elected last."""
-    return world.watch.leaders[max(world.watch.leaders)]
 
 
 def run(world: World, seconds: float) -> None:

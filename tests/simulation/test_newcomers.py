@@ -10,9 +10,8 @@ import pytest
 from sappers.decisions.electorate import SETTLED_AFTER_SECONDS
 from sappers.model.commands import CordonMember
 from tests.simulation.clients import Client
-from tests.simulation.determinism import deterministic
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.run import FOUNDED_WITHIN_SECONDS, World
+from tests.simulation.founded import founded_world, leader_of
+from tests.simulation.run import World
 
 SEEDS = (6, 10, 12, 14)
 LEADING_WITHIN_SECONDS = 40.0
@@ -21,18 +20,10 @@ LEADING_WITHIN_SECONDS = 40.0
 @pytest.fixture(params=SEEDS)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Three voters and more members."""
-    seed, loop = request.param, VirtualLoop()
-    with deterministic(loop, seed, None):
-        world = World(seed, loop)
-        for host in world.hosts:
-            host.boot()
-        loop.create_task(world._want_workloads())
-        assert world._run_until(world._is_founded, FOUNDED_WITHIN_SECONDS), world._why_not()
+    with founded_world(request.param) as world:
         assert len(world.watch.newest().electorate) == 3 < len(world.hosts)
         world._run_until(lambda: False, 1 + SETTLED_AFTER_SECONDS)
         yield world
-        assert not world.watch.violations
-        loop.close()
 
 
 def cut_off(world: World, names: set[str]) -> set[tuple[str, str]]:
@@ -44,7 +35,7 @@ def cut_off(world: World, names: set[str]) -> set[tuple[str, str]]:
 
 
 def test_one_that_missed_its_vote_learns_of_it_from_voters_without_a_leader(world: World) -> None:
-    leader = world.watch.leaders[max(world.watch.leaders)]
+    leader = leader_of(world)
     lead = world.around.hosts[leader]
     voters = {*world.watch.newest().electorate}
     links = cut_off(world, {host.name for host in world.hosts} - voters)

@@ -98,6 +98,12 @@ class World:
             tell=self.tell,
         )
 
+    async def restart(self) -> None:
+        """Another agent, with what is on disk."""
+        await self.seat.stop()
+        self.seat = self.new_seat()
+        await self.seat.start()
+
     def open_voter(self, genesis: Genesis) -> Log:
         assert self.me_id in genesis.voters
         (self.folder.raft / "journal").write_text("a vote")
@@ -190,9 +196,7 @@ async def test_one_that_lost_its_vote_follows_from_where_it_stood(world: World) 
 
 async def test_after_a_restart_it_sits_where_it_sat(world: World) -> None:
     await world.gain()
-    await world.seat.stop()
-    world.seat = world.new_seat()
-    await world.seat.start()
+    await world.restart()
     voter = world.seat.log
     assert voter.votes
     voter.removed = True
@@ -200,9 +204,7 @@ async def test_after_a_restart_it_sits_where_it_sat(world: World) -> None:
     await world.seat._change
     world.seat.log.current = world.elect("m1", "m2")
     await world.until(world.seat.log)
-    await world.seat.stop()
-    world.seat = world.new_seat()
-    await world.seat.start()
+    await world.restart()
     assert not world.seat.log.votes
 
 
@@ -216,9 +218,7 @@ async def test_a_copy_of_the_state_from_before_the_loss_gives_no_vote_back(world
     await world.seat._change
     world.seat.log.current = world.elect("m1", "m2")
     await world.until(world.seat.log)
-    await world.seat.stop()
-    world.seat = world.new_seat()
-    await world.seat.start()
+    await world.restart()
     following = world.seat.log
     following.current = old
     world.seat.attend()

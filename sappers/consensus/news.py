@@ -10,7 +10,8 @@ class News:
     """Any number of listeners; each misses nothing, and many changes at once count as one."""
 
     def __init__(self) -> None:
-        self._listeners: set[asyncio.Event] = set()
+        # In order, not a set: objects hash by address, and who wakes first would be chance.
+        self._listeners: dict[asyncio.Event, None] = {}
 
     def tell(self) -> None:
         """Something changed."""
@@ -20,11 +21,11 @@ class News:
     async def listen(self) -> AsyncIterator[None]:
         """Yields after each change since the iteration began."""
         event = asyncio.Event()
-        self._listeners.add(event)
+        self._listeners[event] = None
         try:
             while True:
                 await event.wait()
                 event.clear()
                 yield
         finally:
-            self._listeners.discard(event)
+            del self._listeners[event]

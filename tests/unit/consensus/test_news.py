@@ -1,0 +1,31 @@
+"""News wakes who waits for the next change."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sappers.consensus.news import News
+
+LISTENERS = 50
+
+
+def test_listeners_wake_in_the_order_in_which_they_came() -> None:
+    async def woken() -> list[int]:
+        news, order = News(), list[int]()
+
+        async def listen(number: int) -> None:
+            async for _ in news.listen():
+                order.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(listen(number)) for number in range(LISTENERS)]
+            await asyncio.sleep(0)
+            news.tell()
+            await asyncio.sleep(0)
+            while len(order) < LISTENERS:
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+        return order
+
+    assert asyncio.run(woken()) == list(range(LISTENERS))

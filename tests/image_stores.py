@@ -61,6 +61,13 @@ def damage(path: Path, content: bytes | None = None, *, at: int = 0) -> None:
     path.chmod(mode & 0o777)
 
 
+def damage_unseen(path: Path) -> None:
+    """Flip a bit in place as a disk that rots does: neither length nor times show it."""
+    before = path.stat()
+    damage(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def files(folder: Path) -> set[str]:
     """Names of all files below a folder, but not of the lock."""
     return {name for _, _, names in os.walk(folder) for name in names if name != "lock"}

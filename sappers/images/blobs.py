@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sappers.errors import ImageError, ImageIncomplete
 from sappers.images.chunks import ChunkFolder, digest_of
-from sappers.images.files import identity, write_at, writing
+from sappers.images.files import write_at, writing
 from sappers.model.image import CHUNK_BYTES, Blob
 
 _THREADS = min(4, os.cpu_count() or 1)
@@ -76,18 +76,6 @@ def assemble_blob(blob: Blob, chunks: ChunkFolder, target: Path, root: Path) -> 
 def written_bytes(blob: Blob) -> int:
     """About how much of the disk a file takes: what is zero throughout takes none."""
     return CHUNK_BYTES * sum(chunk != _ZEROS for chunk in blob.chunks)
-
-
-def hashed(path: Path) -> tuple[str, tuple[int, ...] | None]:
-    """A file's SHA-256, and what it looked like before it was read.
-
-    Raises:
-        OSError: It cannot be read; a link is not followed.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        seen = identity(os.fstat(descriptor))
-        return hashlib.file_digest(file, "sha256").hexdigest(), seen
 
 
 def in_order(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +34,42 @@ class VerifiedFiles:
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[int, ...]] = {}
+        self._under_way: dict[Path, Future[bool]] = {}
         self._lock = threading.Lock()
+
+    def check(self, path: Path, digest: str) -> bool:
+        """Whether a file is there and has this digest, by reading it; one that has not is removed.
+
+        Who asks while it is being read gets the same answer, so that no crowd reads one file.
+
+        Raises:
+            OSError: It is damaged and cannot be removed.
+        """
+        with self._lock:
+            mine = path not in self._under_way
+            answer = self._under_way.setdefault(path, Future())
+        if not mine:
+            return answer.result()
+        try:
+            answer.set_result(self._check(path, digest))
+        except BaseException as error:
+            answer.set_exception(error)
+        finally:
+            with self._lock:
+                del self._under_way[path]
+        return answer.result()
+
+    def _check(self, path: Path, digest: str) -> bool:
+        try:
+            found, seen = hashed(path)
+        except OSError:
+            return False  # if a link or a folder stands there, whoever writes says so
+        if found == digest:
+            self.add(path, seen)
+            return True
+        self.forget(path)
+        path.unlink(missing_ok=True)
+        return False
 
     def knows(self, path: Path) -> bool:
         """Whether the file was verified and is the same."""
@@ -65,6 +102,18 @@ def identity(found: os.stat_result) -> tuple[int, ...] | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def hashed(path: Path) -> tuple[str, tuple[int, ...] | None]:
+    """A file's SHA-256, and what it looked like before it was read.
+
+    Raises:
+        OSError: It cannot be read; a link is not followed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        seen = identity(os.fstat(descriptor))
+        return hashlib.file_digest(file, "sha256").hexdigest(), seen
 
 
 def read_limited(path: Path, limit: int) -> tuple[bytes, tuple[int, ...]] | None:

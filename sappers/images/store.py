@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from sappers.errors import ImageError, ImageIncomplete
-from sappers.images.blobs import assemble_blob, cut, hashed, in_order, written_bytes
+from sappers.images.blobs import assemble_blob, cut, in_order, written_bytes
 from sappers.images.chunks import ChunkFolder, check_digest, is_digest
 from sappers.images.files import (
     UNFINISHED,
@@ -34,7 +34,7 @@ from sappers.images.lock import alone, holding
 from sappers.images.manifest_folder import ManifestFolder
 from sappers.images.manifests import encode_manifest
 from sappers.images.names import NameFolder
-from sappers.model.image import CHUNK_BYTES, Blob, Manifest, SignedManifest
+from sappers.model.image import CHUNK_BYTES, DIGEST_SHOWN, Blob, Manifest, SignedManifest
 from sappers.security.signing import SigningKey
 
 _PRUNE_PATIENCE_SECONDS = 10.0
@@ -215,6 +215,20 @@ class FolderImageStore:
             raise _incomplete(manifest.name, missing)
         return manifest
 
+    def recheck(self, digest: str) -> tuple[str, ...]:
+        """Hash the files of an image that are put together, though this process may have before.
+
+        Returns:
+            Digests of those that did not match and are removed: `assemble` makes them anew.
+
+        Raises:
+            ImageUntrusted: Nobody trusted signed it.
+            ImageError: There is no manifest, or a damaged file cannot be removed.
+        """
+        manifest = self._manifests.require(digest)
+        there = [blob for blob in manifest.blobs() if self._exists(blob)]
+        return tuple(blob.digest for blob in there if not self._is_whole(blob, again=True))
+
     def verify(self, digest: str) -> None:
         """Read all that is here of an image again; what is damaged is removed.
 
@@ -227,16 +241,13 @@ class FolderImageStore:
         chunks = manifest.chunks()
         contents = in_order(lambda chunk: self._chunks.content(chunk) is not None, chunks)
         missing = [chunk for chunk, whole in zip(chunks, contents, strict=True) if not whole]
-        damaged = [
-            blob.digest[:12]
-            for blob in manifest.blobs()
-            if self._exists(blob) and not self._is_whole(blob, again=True)
-        ]
+        damaged = self.recheck(digest)
         if missing:
             raise _incomplete(manifest.name, missing)
         if damaged:
+            files = ", ".join(one[:DIGEST_SHOWN] for one in damaged)
             raise ImageError(
-                f"image {manifest.name}: {', '.join(damaged)} was damaged and is removed",
+                f"image {manifest.name}: {files} was damaged and is removed",
                 hint="its chunks are whole: it is put together again when it is needed",
             )
 
@@ -322,17 +333,8 @@ class FolderImageStore:
         path = self.blob_path(blob.digest)
         if not again and self._whole.knows(path):
             return True
-        try:
-            digest, seen = hashed(path)
-        except OSError:
-            return False  # if a link or a folder stands there, writing says so
-        if digest == blob.digest:
-            self._whole.add(path, seen)
-            return True
-        self._whole.forget(path)
         with refusing(self._folder):
-            path.unlink(missing_ok=True)
-        return False
+            return self._whole.check(path, blob.digest)
 
     def _make_whole(self, blob: Blob) -> None:
         if not self._is_whole(blob):

@@ -32,6 +32,7 @@ from sappers.launchers.guest_specs import GuestSpecs
 from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
 from sappers.launchers.host_port import check_free
+from sappers.launchers.image_files import verified_files
 from sappers.launchers.qmp import Monitor, first_monitor, monitor
 from sappers.launchers.template_maker import descriptor_path
 from sappers.launchers.templates import Held
@@ -307,11 +308,7 @@ class QemuLauncher:
 
         def fill() -> None:
             with self._images.holding():
-                boot = self._images.assemble(image).boot
-                files = {
-                    name: self._images.blob_path(blob.digest)
-                    for name, blob in command.boot_files(boot, clone=held is not None).items()
-                }
+                files = verified_files(self._images, image, clone=held is not None)
                 folder.prepare(record, files, spec.user_id)
                 if spec.lease_file:
                     folder.write_lease(until)

@@ -13,6 +13,7 @@ from sappers.errors import LaunchError, SappersError, TemplateError
 from sappers.launchers import command, control
 from sappers.launchers.command import GuestSpec
 from sappers.launchers.guest_folder import GuestFolder, Record
+from sappers.launchers.image_files import verified_files
 from sappers.launchers.qmp import first_monitor
 from sappers.launchers.templates import TemplateFolder, new_memory
 from sappers.ports import ImageStore, Supervisor, UnitSpec
@@ -92,11 +93,7 @@ class TemplateMaker:
     ) -> None:
         def prepare() -> None:
             with self._images.holding():
-                boot = self._images.assemble(image).boot
-                files = {
-                    name: self._images.blob_path(blob.digest)
-                    for name, blob in command.boot_files(boot).items()
-                }
+                files = verified_files(self._images, image)
                 folder.prepare(Record("template", 1.0), files, spec.user_id)
 
         await asyncio.to_thread(prepare)

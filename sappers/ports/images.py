@@ -64,6 +64,16 @@ class ImageStore(Protocol):
                 disk is full.
         """
 
+    def recheck(self, digest: str) -> tuple[str, ...]:
+        """Hash the files of an image that are put together, though this process may have before.
+
+        Returns:
+            Digests of those that did not match and are removed: `assemble` makes them anew.
+
+        Raises:
+            ImageError: There is no manifest, or (`ImageUntrusted`) nobody trusted signed it.
+        """
+
     def blob_path(self, digest: str) -> Path:
         """Where a file of an image is once it is assembled; shared: link it, change nothing."""
 

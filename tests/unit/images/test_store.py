@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sappers.errors import ImageError, ImageIncomplete, ImageUntrusted
+from sappers.images import files as images_files
 from sappers.images.chunks import digest_of, pack
-from sappers.images.files import UNFINISHED, refusing
+from sappers.images.files import UNFINISHED, VerifiedFiles, hashed, refusing
 from sappers.images.manifests import decode_manifest, decode_signed, encode_manifest
 from sappers.images.store import FolderImageStore
 from sappers.model.image import (
@@ -34,7 +35,16 @@ from sappers.model.image import (
     SignedManifest,
 )
 from sappers.security.signing import SIGNATURES_MAX, SigningKey
-from tests.image_stores import KEY, STRANGER, copy_image, damage, files, make_store, put_image
+from tests.image_stores import (
+    KEY,
+    STRANGER,
+    copy_image,
+    damage,
+    damage_unseen,
+    files,
+    make_store,
+    put_image,
+)
 
 OTHER, *KEYS = (SigningKey(Ed25519PrivateKey.generate()) for _ in range(SIGNATURES_MAX + 1))
 LARGE = os.urandom(2 * CHUNK_BYTES + 5) + bytes(CHUNK_BYTES)
@@ -373,9 +383,7 @@ def test_a_damaged_file_is_put_together_again(store: FolderImageStore) -> None:
 def test_verifying_finds_what_a_stat_does_not_show(store: FolderImageStore) -> None:
     digest = put_image(store, initrd=LARGE)
     path = store.blob_path(store.assemble(digest).blobs()[1].digest)
-    before = path.stat()
-    damage(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    damage_unseen(path)
     store.assemble(digest)  # as a disk that rots: this process has hashed that file already
     with pytest.raises(ImageError, match="was damaged and is removed"):
         store.verify(digest)
@@ -383,14 +391,56 @@ def test_verifying_finds_what_a_stat_does_not_show(store: FolderImageStore) -> N
     store.verify(digest)
 
 
+def test_bytes_that_changed_behind_an_unchanged_stat_are_seen_before_a_boot(
+    store: FolderImageStore,
+) -> None:
+    digest = put_image(store, initrd=LARGE)
+    initrd = store.assemble(digest).blobs()[1]
+    assert store.recheck(digest) == ()
+    damage_unseen(store.blob_path(initrd.digest))
+    assert store.recheck(digest) == (initrd.digest,)
+    assert not store.blob_path(initrd.digest).exists()
+    store.assemble(digest)
+    assert content_of(store, initrd) == LARGE
+
+
+def test_a_crowd_that_asks_reads_a_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, waits, go = tmp_path / "kernel", threading.Semaphore(0), threading.Event()
+    path.write_bytes(b"kernel")
+    reads: list[Path] = []
+
+    def slowly(path: Path) -> tuple[str, tuple[int, ...] | None]:
+        reads.append(path)
+        go.wait()
+        return hashed(path)
+
+    class Answer(Future[bool]):
+        def result(self, timeout: float | None = None) -> bool:
+            waits.release()
+            return super().result(timeout)
+
+    monkeypatch.setattr(images_files, "hashed", slowly)
+    monkeypatch.setattr(images_files, "Future", Answer)
+    verified = VerifiedFiles()
+    with ThreadPoolExecutor(10) as threads:
+        answers = [threads.submit(verified.check, path, digest_of(b"kernel")) for _ in range(10)]
+        for _ in range(9):
+            waits.acquire()
+        go.set()
+        assert all(one.result() for one in answers)
+    assert reads == [path]
+    assert verified.check(path, digest_of(b"kernel"))
+    assert reads == [path, path]  # an answer is for those who asked meanwhile
+
+
 def test_another_process_believes_nothing_of_the_first(
     store: FolderImageStore, tmp_path: Path
 ) -> None:
     digest = put_image(store)
     path = store.blob_path(store.assemble(digest).blobs()[0].digest)
-    before = path.stat()
-    damage(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    damage_unseen(path)
     make_store(tmp_path / "images").assemble(digest)
     assert path.read_bytes() == b"kernel"
 
@@ -400,9 +450,7 @@ def test_a_link_to_a_guest_costs_no_second_hash(store: FolderImageStore, tmp_pat
     path = store.blob_path(store.assemble(digest).blobs()[0].digest)
     inode = path.stat().st_ino
     (tmp_path / "kernel").hardlink_to(path)
-    content = path.stat()
-    damage(path)
-    os.utime(path, ns=(content.st_atime_ns, content.st_mtime_ns))
+    damage_unseen(path)
     store.assemble(digest)
     assert path.stat().st_ino == inode  # it was not read, or it would have been replaced
 

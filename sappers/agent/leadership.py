@@ -45,7 +45,9 @@ class Leadership:
             log_now, proposals, clock, genesis, settings.fencing, settings.forget_after_seconds
         )
         self._electorate = ElectorateKeeper(settings.electorate, clock, proposals.commit)
-        self._power = PowerFence(settings.cluster, settings.fencing, proposals.commit)
+        self._power = PowerFence(
+            settings.cluster, settings.fencing, proposals.commit, lambda: log_now().state()
+        )
         self._repairs = Repairs(log_now, proposals, clock, hub, signer, image_signers, refusals)
         self._healer_ear = GuestEar(
             clock=clock, hub=hub, refusals=refusals, hear=self._repairs.hear

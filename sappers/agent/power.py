@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -18,8 +18,8 @@ from sappers.agent.own_proposals import CommitInTerm
 from sappers.decisions.fencing import members_to_fence
 from sappers.errors import SappersError
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import ReportFencing
-from sappers.model.member import Member
+from sappers.model.commands import NoOperation, ReportFencing
+from sappers.model.member import Member, MemberState
 from sappers.model.policy import FencingSettings
 
 OUTPUT_BYTES_MAX = 4096
@@ -31,10 +31,17 @@ log = structlog.get_logger(__name__)
 class PowerFence:
     """Runs the command once for each death of a member that holds up exclusive guests."""
 
-    def __init__(self, cluster: str, settings: FencingSettings, commit: CommitInTerm) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        settings: FencingSettings,
+        commit: CommitInTerm,
+        state_now: Callable[[], ClusterState],
+    ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._commit = commit
+        self._state_now = state_now
         self._deaths: dict[str, float] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -57,6 +64,8 @@ class PowerFence:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _fence(self, member: Member, term: int) -> None:
+        if not await self._still_leads(member, term):
+            return
         log.warning("cutting a host off from power", host=member.name)
         done, text = await run_fence(
             self._settings.command, self._facts(member, term), self._settings.command_seconds
@@ -67,6 +76,21 @@ class PowerFence:
             await self._commit((report,), term)
         except SappersError as error:
             log.warning("power fence not committed", host=member.name, reason=error.message)
+
+    async def _still_leads(self, member: Member, term: int) -> bool:
+        """Whether this leader, which may have stood still for a while, is asked to do it now."""
+        try:
+            await self._commit((NoOperation(),), term)
+        except SappersError as error:
+            log.warning("no power fence", host=member.name, reason=error.message)
+            self._deaths.pop(member.id, None)
+            return False
+        now = self._state_now().members.get(member.id)
+        return (
+            now is not None
+            and now.state is MemberState.DEAD
+            and now.state_since == member.state_since
+        )
 
     def _facts(self, member: Member, term: int) -> Mapping[str, str]:
         return {

@@ -7,6 +7,7 @@ whatever goes wrong, the caller gets a `Problem`, never a traceback.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -95,13 +96,14 @@ async def _checked(route: Route, request: Request, service: MemberService, clock
         raise ApiError(
             f"{route.method} {route.path} is for a certificate of role {roles}", status=403
         )
+    body = await _body(route, request)
     return Call(
         service=service,
         peer=peer,
         path=_converted(request.path_params, route.path_type, "path"),
         query=_converted(dict(request.query_params), route.query, "query"),
-        body=await _body(route, request),
-        request_id=_request_id(request),
+        body=body,
+        request_id=_request_id(request, peer, body),
         now=clock.now(),
     )
 
@@ -113,14 +115,18 @@ def _converted(values: dict[str, Any], kind: type, place: str) -> Any:
         raise ApiError(f"{place}: {error}", status=400) from error
 
 
-def _request_id(request: Request) -> str:
+def _request_id(request: Request, peer: PeerIdentity, body: Any) -> str:
+    """Of the write: with the same key, another one, or another caller's, has another."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return uuid.uuid4().hex
     try:
-        return msgspec.convert(key, RequestId)
+        key = msgspec.convert(key, RequestId)
     except msgspec.ValidationError as error:
         raise ApiError(f"Idempotency-Key: {error}", status=400) from error
+    caller, path = (peer.role, peer.node_id), (request.url.path, request.url.query)
+    write = (key, caller, request.method, path, body)  # whichever member is asked
+    return hashlib.sha256(msgspec.msgpack.encode(write)).hexdigest()
 
 
 def _index_wanted(request: Request) -> int:

@@ -18,7 +18,7 @@ class Call(msgspec.Struct, frozen=True):
 
     Attributes:
         path, query, body: Values of the types that the route names.
-        request_id: The caller's `Idempotency-Key`, or an id made for this call.
+        request_id: Of this write under the caller's `Idempotency-Key`, or made for this call.
         now: Unix time in seconds.
     """
 

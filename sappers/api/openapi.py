@@ -79,7 +79,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "description": "Makes a retry of the same write exact.",
+                "description": "Makes a retry exact: of the same write, by the same caller.",
                 "schema": {"type": "string", "maxLength": 128},
             }
         )

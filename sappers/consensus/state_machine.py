@@ -94,6 +94,8 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
     except CommandRefused as refusal:
         return advanced, Outcome(refused=refusal.message)
     changed, events = chained(changed, entry, proposal, happened)
+    if all(isinstance(command, NoOperation) for command in proposal.commands):
+        return changed, Outcome(events=events)  # reads ask so, too many to remember
     return _remembering(changed, proposal.request_id), Outcome(events=events)
 
 

@@ -334,9 +334,10 @@ def choose_first_voters(
 ) -> tuple[Member, ...] | None:
     """The voters of a new cluster, or None while it must not be founded yet.
 
-    The founder itself, then tagged members, then those with most memory. Nobody is chosen while
-    fewer than `count` members are alive, or when someone has a vote already: then there is a
-    cluster, and a second one would rival it.
+    The founder itself, then one after the other as `_View.best_spare` would: tagged members, then
+    those of zones with fewest voters, then those with most memory. Nobody is chosen while fewer
+    than `count` members are alive, or when someone has a vote already: then there is a cluster,
+    and a second one would rival it.
     """
     if any(member.has_vote for member in members):
         return None
@@ -344,8 +345,16 @@ def choose_first_voters(
     founder = next((member for member in alive if member.id == founder_id), None)
     if founder is None or len(alive) < count:
         return None
-    others = sorted(
-        (member for member in alive if member.id != founder_id),
-        key=lambda member: (not member.voter_tag, -member.resources.memory_mib, member.id),
-    )
-    return tuple(sorted((founder, *others[: count - 1]), key=lambda member: member.id))
+    voters, others = [founder], [member for member in alive if member.id != founder_id]
+    while len(voters) < count:
+        crowd = _crowd(voters)
+        others.sort(
+            key=lambda one: (
+                not one.voter_tag,
+                crowd[_domain(one)],
+                -one.resources.memory_mib,
+                one.id,
+            )
+        )
+        voters.append(others.pop(0))
+    return tuple(sorted(voters, key=lambda member: member.id))

@@ -3,13 +3,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 
 import msgspec
 
 from sappers.agent.power import PowerFence, run_fence
+from sappers.errors import CommandRefused
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Command, ReportAllocation, ReportFencing, SetMemberState
+from sappers.model.commands import (
+    Command,
+    NoOperation,
+    ReportAllocation,
+    ReportFencing,
+    SetMemberState,
+)
 from sappers.model.member import MemberState
 from sappers.model.policy import FencingSettings
 from tests.unit.exclusive_worlds import exclusive
@@ -41,29 +49,64 @@ async def test_what_fails_hangs_or_does_not_exist_is_no_fence() -> None:
     assert time.monotonic() - began < 100
 
 
-async def test_it_runs_once_for_each_death_and_commits_what_came_of_it() -> None:
-    proposed: list[tuple[Command, int]] = []
+SETTINGS = FencingSettings(command=("/bin/sh", "-c", "echo $SAPPERS_MEMBER_NAME is off"))
 
-    async def propose(commands: tuple[Command, ...], term: int) -> None:
-        proposed.extend((command, term) for command in commands)
 
-    settings = FencingSettings(command=("/bin/sh", "-c", "echo $SAPPERS_MEMBER_NAME is off"))
-    fence = PowerFence("test", settings, propose)
-    state, member_id = lost()
+class Leader:
+    """Commits what a power fence wants, and shows it a state."""
 
-    async def settle() -> None:
-        await asyncio.gather(*fence._under_way)
+    def __init__(self, state: ClusterState) -> None:
+        self.state = state
+        self.reports: list[tuple[Command, int]] = []
+        self.refuses = False
+        self.on_commit: Callable[[], None] = lambda: None
+        self.fence = PowerFence("test", SETTINGS, self._commit, lambda: self.state)
+
+    async def _commit(self, commands: tuple[Command, ...], term: int) -> None:
+        if self.refuses:
+            raise CommandRefused("decided in term 7, committed in term 8")
+        self.on_commit()
+        self.reports += [(one, term) for one in commands if one != NoOperation()]
+
+    async def attend(self, term: int, ended: frozenset[str] = frozenset()) -> None:
+        self.fence.attend(self.state, ended, term)
+        await asyncio.gather(*self.fence._under_way)
         await asyncio.sleep(0)
 
+    def change(self, member_id: str, **changes: object) -> None:
+        member = msgspec.structs.replace(self.state.members[member_id], **changes)
+        members = self.state.members.set(member_id, member)
+        self.state = msgspec.structs.replace(self.state, members=members)
+
+
+async def test_it_runs_once_for_each_death_and_commits_what_came_of_it() -> None:
+    state, member_id = lost()
+    leader = Leader(state)
     for _ in range(3):
-        fence.attend(state, frozenset(), 7)
-    await settle()
+        await leader.attend(7)
     report = ReportFencing(member_id, done=True, text="host1 is off", dead_since=5.0)
-    assert proposed == [(report, 7)]
-    member = msgspec.structs.replace(state.members[member_id], state_since=99.0)
-    again = msgspec.structs.replace(state, members=state.members.set(member_id, member))
-    fence.attend(again, frozenset(), 8)
-    await settle()
-    assert len(proposed) == 2
-    fence.attend(again, frozenset(state.allocations), 8)  # nothing waits any more
-    assert not fence._under_way
+    assert leader.reports == [(report, 7)]
+    leader.change(member_id, state_since=99.0)
+    await leader.attend(8)
+    assert len(leader.reports) == 2
+    await leader.attend(8, ended=frozenset(state.allocations))  # nothing waits any more
+    assert len(leader.reports) == 2
+
+
+async def test_who_leads_no_more_cuts_nobody_off_and_may_do_so_when_it_leads_again() -> None:
+    state, _ = lost()
+    leader = Leader(state)
+    leader.refuses = True
+    await leader.attend(7)
+    assert not leader.reports
+    leader.refuses = False
+    await leader.attend(9)
+    assert [term for _, term in leader.reports] == [9]
+
+
+async def test_whoever_has_come_back_meanwhile_is_not_cut_off() -> None:
+    state, member_id = lost()
+    leader = Leader(state)
+    leader.on_commit = lambda: leader.change(member_id, state=MemberState.ALIVE)
+    await leader.attend(7)
+    assert not leader.reports

@@ -110,17 +110,19 @@ def test_garbage_is_refused_and_only_moves_the_index() -> None:
     assert msgspec.structs.replace(after, index=before.index) == before
 
 
-def test_a_request_is_remembered_for_as_many_more_and_not_for_ever() -> None:
+def test_a_write_is_remembered_for_as_many_more_and_not_for_ever() -> None:
+    other = workload(name="other")
     state, _ = commit(founded(), PutWorkload(workload()), request_id="same")
     for number in range(REQUESTS_KEPT):
-        state, _ = commit(state, NoOperation(), request_id=f"r{number}")
+        state, _ = commit(state, PutWorkload(other), request_id=f"r{number}")
+        state, _ = commit(state, NoOperation(), request_id=f"read{number}")
     again, outcome = commit(state, StopWorkload("hello"), request_id="same")
     assert (again.workloads, outcome.events) == (state.workloads, ())
     assert len(again.requests) + len(again.older_requests) <= 2 * REQUESTS_KEPT
     for number in range(REQUESTS_KEPT):
-        state, _ = commit(state, NoOperation(), request_id=f"s{number}")
+        state, _ = commit(state, PutWorkload(other), request_id=f"s{number}")
     again, _ = commit(state, StopWorkload("hello"), request_id="same")
-    assert not again.workloads
+    assert "hello" not in again.workloads
 
 
 def test_a_workload_put_twice_keeps_its_revision() -> None:

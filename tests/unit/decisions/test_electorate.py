@@ -26,3 +26,13 @@ def test_tagged_members_come_before_large_ones_and_the_founder_is_in() -> None:
         member(4, resources=Resources(2, 8000)),
     ]
     assert ids(choose_first_voters(members, "m1", 3)) == ["m1", "m2", "m3"]
+
+
+def test_the_first_voters_are_of_as_many_zones_as_there_are() -> None:
+    large = Resources(4, 9000)
+    members = [
+        *(member(number, zone="a", resources=large) for number in (1, 2, 3)),
+        member(4, zone="b"),
+        member(5, zone="c"),
+    ]
+    assert ids(choose_first_voters(members, "m1", 3)) == ["m1", "m4", "m5"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sappers.cli.ansible_cfg import ssh_arguments
 from sappers.cli.host_options import Check, Forks, Limit, Sources
 from sappers.cli.play_options import (
     AskBecomePass,
@@ -21,6 +23,9 @@ from sappers.cli.play_options import (
     ExtraVars,
     PrivateKey,
     SkipOffline,
+    SshCommonArgs,
+    SshExtraArgs,
+    Timeout,
     User,
     VaultId,
     VaultPasswordFile,
@@ -44,6 +49,9 @@ def adhoc(
     user: User = None,
     private_key: PrivateKey = None,
     connection: ConnectionKind = None,
+    ssh_common_args: SshCommonArgs = None,
+    ssh_extra_args: SshExtraArgs = None,
+    timeout: Timeout = None,
     become: Become = False,
     become_user: BecomeUser = None,
     become_method: BecomeMethod = None,
@@ -57,6 +65,17 @@ def adhoc(
     diff: Diff = False,
     forks: Forks = 20,
     skip_offline: SkipOffline = False,
+    background: Annotated[
+        int | None,
+        typer.Option("--background", "-B", min=1, help="Let it run on by itself, so many seconds."),
+    ] = None,
+    poll: Annotated[
+        int,
+        typer.Option("--poll", "-P", min=0, help="With -B: look every so many seconds; 0: do not."),
+    ] = 15,
+    list_hosts: Annotated[
+        bool, typer.Option("--list-hosts", help="List the hosts; run nothing.")
+    ] = False,
     output: EventOutput = Output.TEXT,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say all of each result.")
@@ -88,40 +107,49 @@ def adhoc(
         user=user,
         private_key_file=private_key,
         connection=connection,
+        ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
         become=become,
         become_user=become_user,
         become_method=become_method,
     )
-    plays = _plays(pattern, module, arguments)
+    keywords = {} if background is None else {"async": background, "poll": poll}
+    plays = _plays(pattern, module, arguments, keywords)
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)
-    ask = playbook_secrets.ask_secret
+    password, become_password = playbook_secrets.ask_passwords(
+        secrets, ssh=ask_pass, become=ask_become_pass
+    )
     lines = events_or_lines(output, 1 + verbose, secrets, facts=True)
     engine = Engine(
         hosts,
         options,
         lines,
         decrypt=decrypt,
-        password=ask("SSH password", secrets) if ask_pass else None,
-        become_password=ask("become password", secrets) if ask_become_pass else None,
+        password=password,
+        become_password=become_password,
         ledger=Ledger(secrets=secrets),
     )
     engine.check(plays)
+    if list_hosts:
+        lines.listing(pattern, [host.name for host in engine.hosts_of(plays[0])], None)
+        return
     finish(lines, engine.run(plays))
 
 
-def _plays(pattern: str, module: str, arguments: str) -> list[Play]:
+def _plays(pattern: str, module: str, arguments: str, keywords: Mapping[str, int]) -> list[Play]:
     """A playbook of one task.
 
     Raises:
         PlaybookError: There is no such module, or it takes other arguments.
     """
+    from sappers.provisioner import source
     from sappers.provisioner.playbook.load import load_plays
-    from sappers.provisioner.source import Items, Mapping, Place, Text
 
-    place = Place("(adhoc)")
-    play, task, tasks, plays = Mapping(place), Mapping(place), Items(place), Items(place)
-    task[module] = Text(arguments, place) if arguments else None
+    place = source.Place("(adhoc)")
+    play, task = source.Mapping(place), source.Mapping(place)
+    tasks, plays = source.Items(place), source.Items(place)
+    task[module] = source.Text(arguments, place) if arguments else None
+    task.update(keywords)
     play.update({"hosts": pattern, "gather_facts": False, "tasks": tasks, "name": "adhoc"})
     for items, one in ((tasks, task), (plays, play)):
         items.append(one)

@@ -11,8 +11,18 @@ from typing import Any
 from typer.core import TyperCommand
 
 from sappers.errors import ConfigError
+from sappers.provisioner.inventory.reach import LAST_SSH_ARGS, ssh_options
 
 _SYSTEM = ("~/.ansible.cfg", "/etc/ansible/ansible.cfg")
+# Arguments of ssh and their like, which have no option of their own, or not only.
+_SSH: Mapping[str, tuple[str, str, str]] = {
+    "ansible_ssh_args": ("ANSIBLE_SSH_ARGS", "ssh_connection", "ssh_args"),
+    "ansible_ssh_common_args": ("ANSIBLE_SSH_COMMON_ARGS", "ssh_connection", "ssh_common_args"),
+    "ansible_ssh_extra_args": ("ANSIBLE_SSH_EXTRA_ARGS", "ssh_connection", "ssh_extra_args"),
+    "ansible_timeout": ("ANSIBLE_TIMEOUT", "defaults", "timeout"),
+    "port": ("ANSIBLE_REMOTE_PORT", "defaults", "remote_port"),
+    "checking": ("ANSIBLE_HOST_KEY_CHECKING", "defaults", "host_key_checking"),
+}
 _TRUE = ("1", "on", "t", "true", "y", "yes")
 # By our option: Ansible's variable, section and key, and what kind of value it is.
 _KNOWN: Mapping[str, tuple[str, str, str, str]] = {
@@ -49,6 +59,42 @@ class HeedsAnsibleCfg(TyperCommand):
         return super().make_context(info_name, args, parent, default_map=own, **extra)
 
 
+def ssh_arguments(common: str | None, extra: str | None, timeout: int | None) -> dict[str, str]:
+    """Arguments of ssh by the variable of Ansible that they stand in for.
+
+    Without host_key_checking the keys of new hosts are remembered at the first meeting. One that
+    has changed is refused all the same.
+
+    Args:
+        common, extra, timeout: What the command line says; it counts more than an `ansible.cfg`.
+
+    Raises:
+        ConfigError: They cannot be heeded.
+    """
+    settings = _Settings(os.environ, Path.cwd())
+    found = {
+        name: written[0].strip()
+        for name, (variable, section, key) in _SSH.items()
+        if (written := settings.find(variable, section, key)) is not None
+    }
+    given = {
+        "ansible_ssh_common_args": common,
+        "ansible_ssh_extra_args": extra,
+        "ansible_timeout": None if timeout is None else str(timeout),
+    }
+    found.update({name: text for name, text in given.items() if text is not None})
+    last = [f"-p {port}"] if (port := found.pop("port", "")) else []
+    if found.pop("checking", "yes").lower() not in _TRUE:
+        last.append("-o StrictHostKeyChecking=accept-new")
+    if last:
+        found[LAST_SSH_ARGS] = " ".join(last)
+    try:
+        ssh_options(found.get, found.get(LAST_SSH_ARGS, ""))
+    except ValueError as error:
+        raise ConfigError(f"arguments of ssh: {error}", hint="leave them out") from error
+    return found
+
+
 def option_defaults(environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
     """Values of options, by their names, as Ansible would take them.
 
@@ -58,15 +104,31 @@ def option_defaults(environment: Mapping[str, str], folder: Path) -> dict[str, A
     Raises:
         ConfigError: The file is none.
     """
-    path = _file(environment, folder)
-    written = _read(path) if path is not None else {}
-    found: dict[str, Any] = {}
-    for option, (variable, section, key, kind) in _KNOWN.items():
-        if variable in environment:
-            found[option] = _value(environment[variable], kind, folder)
-        elif path is not None and key in written.get(section, {}):
-            found[option] = _value(written[section][key], kind, path.parent)
-    return found
+    settings = _Settings(environment, folder)
+    return {
+        option: _value(*written, kind)
+        for option, (variable, section, key, kind) in _KNOWN.items()
+        if (written := settings.find(variable, section, key)) is not None
+    }
+
+
+class _Settings:
+    """What is written, in the environment or in the file that counts."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self._environment = environment
+        self._folder = folder
+        self._path = _file(environment, folder)
+        self._written = _read(self._path) if self._path is not None else {}
+
+    def find(self, variable: str, section: str, key: str) -> tuple[str, Path] | None:
+        """A value, and the folder that paths in it are of; None where nothing is said."""
+        if variable in self._environment:
+            return self._environment[variable], self._folder
+        value = self._written.get(section, {}).get(key)
+        if value is None or self._path is None:
+            return None
+        return value, self._path.parent
 
 
 def _file(environment: Mapping[str, str], folder: Path) -> Path | None:
@@ -93,7 +155,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
     return {name: dict(parser[name]) for name in parser.sections()}
 
 
-def _value(text: str, kind: str, folder: Path) -> Any:
+def _value(text: str, folder: Path, kind: str) -> Any:
     """A value as an option takes it; paths are those of the file's folder."""
 
     def path(one: str) -> str:

@@ -51,6 +51,16 @@ AskBecomePass = Annotated[
     bool, typer.Option("--ask-become-pass", "-K", help="Ask for the password of sudo, su or doas.")
 ]
 AskPass = Annotated[bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")]
+SshCommonArgs = Annotated[
+    str | None,
+    typer.Option("--ssh-common-args", help="Arguments of ssh, where the inventory says none."),
+]
+SshExtraArgs = Annotated[
+    str | None, typer.Option("--ssh-extra-args", help="More of them; `-J`, `-o ProxyJump=…`.")
+]
+Timeout = Annotated[
+    int | None, typer.Option("--timeout", "-T", min=1, help="Seconds for logging in.")
+]
 SkipOffline = Annotated[
     bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
 ]

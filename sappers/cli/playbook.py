@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sappers.cli.ansible_cfg import HeedsAnsibleCfg
+from sappers.cli.ansible_cfg import HeedsAnsibleCfg, ssh_arguments
 from sappers.cli.bootstrap import bootstrap
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.harmless import harmless
@@ -30,6 +30,9 @@ from sappers.cli.play_options import (
     PrivateKey,
     RolesPath,
     SkipOffline,
+    SshCommonArgs,
+    SshExtraArgs,
+    Timeout,
     User,
     VaultId,
     VaultPasswordFile,
@@ -71,6 +74,9 @@ def run(
     user: User = None,
     private_key: PrivateKey = None,
     connection: ConnectionKind = None,
+    ssh_common_args: SshCommonArgs = None,
+    ssh_extra_args: SshExtraArgs = None,
+    timeout: Timeout = None,
     become: Become = False,
     become_user: BecomeUser = None,
     become_method: BecomeMethod = None,
@@ -166,14 +172,15 @@ def run(
         user=user,
         private_key_file=private_key,
         connection=connection,
+        ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
         become=become,
         become_user=become_user,
         become_method=become_method,
         force_handlers=force_handlers,
     )
-    ask = playbook_secrets.ask_secret
-    password = ask("SSH password", secrets) if ask_pass else None
-    become_password = ask("become password", secrets) if ask_become_pass else None
+    password, become_password = playbook_secrets.ask_passwords(
+        secrets, ssh=ask_pass, become=ask_become_pass
+    )
     plays = [play for path in playbooks for play in load_playbook(path, decrypt, roles_path or [])]
     hosts = load_inventory(inventory, decrypt, options.extra)
     playbook_secrets.add_passwords(hosts, secrets)

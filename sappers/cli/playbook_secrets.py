@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +23,36 @@ Decrypt = Callable[[str], str]
 
 
 def ask_secret(what: str, secrets: SecretTexts) -> Secret:
-    """A password from the person at the terminal."""
-    text = typer.prompt(what, hide_input=True, err=True)
+    """A password from the person at the terminal, or from stdin where there is none."""
+    text = _typed_unseen(what)
+    while not text:
+        text = _typed_unseen(what)
     secrets.add(text)
     return Secret(text)
+
+
+def ask_passwords(
+    secrets: SecretTexts, *, ssh: bool, become: bool
+) -> tuple[Secret | None, Secret | None]:
+    """The passwords of SSH and of sudo, su or doas, those that are asked for.
+
+    Nothing typed for the second means that it is the first, as in Ansible.
+    """
+    password = ask_secret("SSH password", secrets) if ssh else None
+    if not become:
+        return password, None
+    if password is None:
+        return None, ask_secret("become password", secrets)
+    typed = _typed_unseen("become password [defaults to SSH password]")
+    secrets.add(typed)
+    return password, Secret(typed) if typed else password
+
+
+def _typed_unseen(what: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", getpass.GetPassWarning)  # it says so itself
+        text: str = typer.prompt(what, default="", show_default=False, hide_input=True, err=True)
+    return text
 
 
 def asker(secrets: SecretTexts) -> Callable[[str, bool], str]:

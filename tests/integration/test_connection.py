@@ -32,6 +32,7 @@ from tests.integration.ssh_server import (
     needs_doas,
     ssh_server,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +181,51 @@ def test_jumps_through_another_server(server: SshServer, tmp_path: Path) -> None
     host = make_host(server, tmp_path, ansible_ssh_common_args=arguments)
     with Connection.open(host) as connection:
         assert connection.start_executor().gather_facts().is_root
+
+
+def proxy_command(server: SshServer, user: str = "mere") -> str:
+    """As it is written in most inventories."""
+    options = f"-q -i {server.key} -o UserKnownHostsFile={server.known_hosts} -p {server.port}"
+    return f"ssh -W %h:%p {options} {user}@127.0.0.1"
+
+
+def test_a_proxy_command_is_the_way_there_and_ends_with_the_connection(
+    server: SshServer, tmp_path: Path, home: Path
+) -> None:
+    known = f"-o UserKnownHostsFile={server.known_hosts}"
+    before = set(server.sessions())
+    arguments = f"{known} -o ProxyCommand='{proxy_command(server)}'"
+    with Connection.open(make_host(server, tmp_path, ansible_ssh_common_args=arguments)) as one:
+        assert one.start_executor().check(["id", "-un"]).stdout == "root\n"
+    wait_until("the way is closed", lambda: set(server.sessions()) <= before)
+    (home / ".ssh/config").write_text(f"Host *\n  ProxyCommand {proxy_command(server)}\n")
+    Connection.open(make_host(server, tmp_path)).close()
+
+
+def test_a_proxy_command_that_fails_is_shown_with_what_it_said(
+    server: SshServer, tmp_path: Path, home: Path
+) -> None:
+    (home / ".ssh/config").write_text("Host *\n  ProxyCommand echo no way to %h >&2; exit 1\n")
+    error = refusal(make_host(server, tmp_path))
+    assert "ProxyCommand `echo no way to 127.0.0.1 >&2; exit 1`: no way to 127" in error.message
+
+
+def test_a_new_key_behind_a_jump_is_asked_for_by_the_same_way(
+    server: SshServer, tmp_path: Path
+) -> None:
+    jump = f"-J mere@localhost:{server.port}"
+    known = tmp_path / "known"
+    line = server.known_hosts.read_text().replace("127.0.0.1", "localhost")
+    known.write_text(line)
+    arguments = f"-o UserKnownHostsFile={known} {jump}"
+    error = refusal(make_host(server, tmp_path, ansible_ssh_common_args=arguments))
+    assert f"-p {server.port} {jump} root@127.0.0.1 true" in (error.hint or "")
+
+
+def test_nothing_to_log_in_with_is_said(server: SshServer, tmp_path: Path) -> None:
+    error = refusal(make_host(server, tmp_path, ansible_ssh_private_key_file=None))
+    assert "nothing to log in with as root" in error.message
+    assert "--ask-pass" in (error.hint or "")
 
 
 def test_an_unreachable_address_behind_a_jump_host_says_so(

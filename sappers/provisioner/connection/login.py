@@ -32,6 +32,7 @@ from sappers.provisioner.connection.known_hosts import (
     lookup_name,
     remember,
 )
+from sappers.provisioner.connection.proxy_command import ProxiedSocket
 from sappers.provisioner.connection.ssh_config import Endpoint
 
 LOG_CHANNEL = "sappers.ssh"
@@ -62,7 +63,7 @@ def log_in(
         HostUnreachable: It could not be had; says why and what to do.
     """
     silence_library_logs()
-    name = lookup_name(endpoint.address, endpoint.port)
+    name = endpoint.key_name or lookup_name(endpoint.address, endpoint.port)
     known = keys_for(name, endpoint.known_hosts)
     connection = FabricConnection(
         endpoint.address,
@@ -72,18 +73,22 @@ def log_in(
         gateway=gateway,
         connect_kwargs=_login_arguments(endpoint, known, timeout_seconds),
     )
-    connection.client.set_missing_host_key_policy(_HostKeyCheck(host, endpoint, known))
+    connection.client.set_missing_host_key_policy(_HostKeyCheck(host, name, endpoint, known))
     connection.client.set_log_channel(LOG_CHANNEL)
+    way: socket.socket | None = None
     try:
         if gateway is None:
-            connection.connect_kwargs["sock"] = _dial(endpoint, timeout_seconds)
+            connection.connect_kwargs["sock"] = way = _dial(endpoint, timeout_seconds)
         connection.open()
     except HostUnreachable:
         connection.client.close()
         raise
     except Exception as error:  # the library raises many kinds; a person gets one
         connection.client.close()
-        raise _explain(host, endpoint, error) from error
+        if way is not None:
+            way.close()
+        said = way.said if isinstance(way, ProxiedSocket) else ""
+        raise _explain(host, endpoint, error, said) from error
     return connection
 
 
@@ -130,6 +135,8 @@ def _transport_factory(known_kinds: frozenset[str]) -> Callable[..., paramiko.Tr
 
 
 def _dial(endpoint: Endpoint, timeout_seconds: float) -> socket.socket:
+    if endpoint.proxy_command is not None:
+        return ProxiedSocket(endpoint.proxy_command)
     stream = socket.create_connection((endpoint.address, endpoint.port), timeout_seconds)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
@@ -143,15 +150,18 @@ def _dial(endpoint: Endpoint, timeout_seconds: float) -> socket.socket:
 class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
     """Judges every host key: the client is given no keys of its own, so it asks for each."""
 
-    def __init__(self, host: str, endpoint: Endpoint, known: tuple[KnownKey, ...]) -> None:
+    def __init__(
+        self, host: str, name: str, endpoint: Endpoint, known: tuple[KnownKey, ...]
+    ) -> None:
         self._host = host
+        self._name = name
         self._endpoint = endpoint
         self._known = known
 
     def missing_host_key(
         self,
         client: paramiko.SSHClient,  # noqa: ARG002 - the library's signature
-        hostname: str,
+        hostname: str,  # noqa: ARG002
         key: paramiko.PKey,
     ) -> None:
         kind, raw = key.get_name(), key.asbytes()
@@ -159,14 +169,14 @@ class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
         if verdict is Verdict.KNOWN:
             return
         if verdict is Verdict.UNKNOWN and self._endpoint.accept_new:
-            self._remember(hostname, kind, raw)
+            self._remember(kind, raw)
             return
-        raise self._error(verdict, hostname, f"{kind} {fingerprint(raw)}", kind)
+        raise self._error(verdict, f"{kind} {fingerprint(raw)}", kind)
 
-    def _remember(self, name: str, kind: str, raw: bytes) -> None:
+    def _remember(self, kind: str, raw: bytes) -> None:
         path = self._endpoint.known_hosts[0]
         try:
-            remember(path, name, kind, raw)
+            remember(path, self._name, kind, raw)
         except OSError as error:
             raise HostUnreachable(
                 self._host,
@@ -174,10 +184,9 @@ class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
                 hint="make the file writable, or set UserKnownHostsFile to one that is",
             ) from error
 
-    def _error(self, verdict: Verdict, name: str, shown: str, kind: str) -> HostUnreachable:
-        endpoint = self._endpoint
-        file = shlex.quote(str(endpoint.known_hosts[0]))
-        scan = f"ssh-keyscan -p {endpoint.port} {shlex.quote(endpoint.address)} >> {file}"
+    def _error(self, verdict: Verdict, shown: str, kind: str) -> HostUnreachable:
+        endpoint, name = self._endpoint, self._name
+        scan = _how_to_remember(endpoint)
         if verdict is Verdict.UNKNOWN:
             return HostUnreachable(
                 self._host,
@@ -205,10 +214,39 @@ class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
         )
 
 
-def _explain(host: str, endpoint: Endpoint, error: Exception) -> HostUnreachable:
-    """The one error that a person gets for whatever the library raised."""
+def _how_to_remember(endpoint: Endpoint) -> str:
+    """A command that adds the key to known_hosts."""
+    file = str(endpoint.known_hosts[0])
+    if not (endpoint.jumps or endpoint.proxy_command or endpoint.key_name):
+        return shlex.join(["ssh-keyscan", "-p", str(endpoint.port), endpoint.address]) + (
+            f" >> {shlex.quote(file)}"
+        )
+    words = ["ssh", "-o", f"UserKnownHostsFile={file}", "-p", str(endpoint.port)]
+    if endpoint.jumps:
+        words += ["-J", ",".join(_as_jump(hop) for hop in endpoint.jumps)]
+    if endpoint.proxy_command:
+        words += ["-o", f"ProxyCommand={endpoint.proxy_command}"]
+    if endpoint.key_name:
+        words += ["-o", f"HostKeyAlias={endpoint.key_name}"]
+    return shlex.join([*words, f"{endpoint.user}@{endpoint.address}", "true"])
+
+
+def _as_jump(hop: Endpoint) -> str:
+    address = f"[{hop.address}]" if ":" in hop.address else hop.address
+    return f"{hop.user}@{address}:{hop.port}"
+
+
+def _explain(host: str, endpoint: Endpoint, error: Exception, said: str) -> HostUnreachable:
+    """The one error that a person gets for whatever the library raised.
+
+    Args:
+        said: By the ProxyCommand, if there is one.
+    """
     place = lookup_name(endpoint.address, endpoint.port)
     message, hint = _cause(endpoint, error)
+    if endpoint.proxy_command is not None and not isinstance(error, AuthenticationException):
+        message = f"no way there by ProxyCommand `{endpoint.proxy_command}`: {said or message}"
+        hint = "run the command by hand; it may ask for nothing"
     kind = HostOffline if _is_offline(error) else HostUnreachable
     return kind(host, f"{place}: {message}", hint=hint)
 
@@ -244,6 +282,8 @@ def _cause(endpoint: Endpoint, error: Exception) -> tuple[str, str | None]:
         )
     if isinstance(error, OSError):
         return error.strerror or str(error), "is the host up, and its address right?"
+    if isinstance(error, SSHException) and "No authentication methods" in str(error):
+        return _nothing_to_log_in_with(endpoint)
     if isinstance(error, SSHException):
         return f"SSH failed: {error}", None
     return f"SSH failed: {error!r}", "is a private key file damaged?"
@@ -262,7 +302,19 @@ def _login_cause(endpoint: Endpoint, error: AuthenticationException) -> tuple[st
     files = ", ".join(str(path) for path in endpoint.identity_files)
     tried = [f"key {files}" if files else "", "the agent's keys and ~/.ssh/id_*"]
     tried.append("the password" if endpoint.password else "")
+    refused = f"user {user} is refused with {', '.join(word for word in tried if word)}"
+    if endpoint.password:
+        return refused, "check ansible_user, and ansible_password or what was typed for --ask-pass"
     return (
-        f"user {user} is refused with {', '.join(word for word in tried if word)}",
+        refused,
         f"check ansible_user, and put your public key into ~{user}/.ssh/authorized_keys there",
+    )
+
+
+def _nothing_to_log_in_with(endpoint: Endpoint) -> tuple[str, str]:
+    return (
+        f"there is nothing to log in with as {endpoint.user}: no key in an agent or in "
+        "~/.ssh/id_*, and none is named",
+        "add a key to ssh-agent, set ansible_ssh_private_key_file (--private-key), or "
+        "ansible_password (--ask-pass)",
     )

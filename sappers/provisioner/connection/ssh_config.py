@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
+import glob
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,10 @@ _JUMP = re.compile(
     r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:@\[\]]+|[0-9a-fA-F:]+:[0-9a-fA-F:]+)(?::([0-9]+))?/?"
 )
 
+_SETTING = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*)")
+_INCLUDES_MAX = 16  # OpenSSH's
+_JUMPS_MAX = 8
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -30,6 +37,8 @@ class Endpoint:
     Attributes:
         identity_files: Private keys to try first; the agent's and `~/.ssh/id_*` come after.
         known_hosts: Files with known keys; a new key is added to the first.
+        key_name: What known_hosts calls it, where that is another name (HostKeyAlias).
+        proxy_command: What to run, in a shell, for bytes to and from the server.
         accept_new: An unknown key is remembered; a changed one is refused in any case.
         jumps: Servers to go through, the first one first.
     """
@@ -42,26 +51,54 @@ class Endpoint:
     accept_new: bool = False
     password: Secret | None = None
     connect_timeout_seconds: float | None = None
+    key_name: str | None = None
+    proxy_command: str | None = None
     jumps: tuple[Endpoint, ...] = ()
 
 
 def read_ssh_config(home: Path) -> SSHConfig:
-    """The user's `~/.ssh/config`, empty when there is none.
+    """The user's `~/.ssh/config` and the files that it includes, empty when there is none.
 
     Raises:
-        InventoryError: It cannot be read.
+        InventoryError: One cannot be read.
     """
-    path = home / ".ssh" / "config"
+    folder = home / ".ssh"
+    path = folder / "config"
     config = SSHConfig()
+    # ProxyCommand stays as it is written: an inventory may say another port and user.
+    tokens = config.TOKENS_BY_CONFIG_KEY
+    config.TOKENS_BY_CONFIG_KEY = {key: tokens[key] for key in tokens if key != "proxycommand"}
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            config.parse(file)
+        config.parse(_lines(path, folder))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ConfigParseError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InventoryError(f"cannot be read: {reason}", path=str(path)) from error
     return config
+
+
+def _lines(path: Path, folder: Path, depth: int = 0, section: str = "Host *") -> Iterator[str]:
+    """A file's lines, those of what it includes in their place: the library does not know Include.
+
+    Whose names are not absolute are in `folder`. What follows an included file belongs to the
+    section that stood before it.
+    """
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        setting = _SETTING.fullmatch(line)
+        keyword = setting[1].lower() if setting else ""
+        if keyword in ("host", "match"):
+            section = line
+        if setting is None or keyword != "include":
+            yield line
+            continue
+        if depth == _INCLUDES_MAX:
+            raise OSError(errno.ELOOP, f"{path} includes itself")
+        for pattern in shlex.split(setting[2]):
+            whole = str(folder / Path(pattern).expanduser())
+            for included in sorted(glob.glob(whole)):  # noqa: PTH207 — it may be absolute
+                yield from _lines(Path(included), folder, depth + 1, section)
+                yield section
 
 
 def host_name(alias: str, config: SSHConfig, home: Path) -> str:
@@ -82,23 +119,59 @@ def resolve_endpoint(host: Host, config: SSHConfig, home: Path) -> Endpoint:
     given = host.common_args
     found = _look_up(config, host.address, home)
     checking = given.host_key_checking or str(found.get("stricthostkeychecking", "yes")).lower()
-    jump = given.proxy_jump or str(found.get("proxyjump", "none"))
     own_key = (host.private_key_file,) if host.private_key_file else ()
     base = _endpoint(found, home, given.user_known_hosts_files, own_key + given.identity_files)
-    endpoint = Endpoint(
-        address=base.address,
+    endpoint = replace(
+        base,
         port=host.port or given.port or base.port,
         user=host.user or given.user or base.user,
-        identity_files=base.identity_files,
-        known_hosts=base.known_hosts,
         accept_new=checking == "accept-new",
         password=host.password,
         connect_timeout_seconds=given.connect_timeout_seconds,
     )
-    if jump.lower() == "none":
+    # An argument counts more than what `~/.ssh/config` says, be it the one or the other.
+    jump, command = given.proxy_jump, given.proxy_command
+    if jump is None and command is None:
+        jump, command = found.get("proxyjump"), found.get("proxycommand")
+    if jump is not None and jump.lower() != "none":
+        hops = _hops(host.name, jump, endpoint, config, home)
+        return replace(endpoint, jumps=tuple(hops))
+    return _by_command(endpoint, command, host.address)
+
+
+def _hops(
+    name: str, jump: str, target: Endpoint, config: SSHConfig, home: Path, depth: int = 0
+) -> Iterator[Endpoint]:
+    """The servers of a ProxyJump in order; how the first is reached `~/.ssh/config` says."""
+    if depth == _JUMPS_MAX:
+        raise InventoryError(
+            f"host {name}: its ProxyJump leads back to itself", path=str(home / ".ssh" / "config")
+        )
+    for index, text in enumerate(jump.split(",")):
+        hop, found = _jump(name, text.strip(), target, config, home)
+        own = found.get("proxyjump")
+        if index > 0:
+            yield hop
+        elif own is not None and own.lower() != "none":
+            yield from _hops(name, own, target, config, home, depth + 1)
+            yield hop
+        else:
+            yield _by_command(hop, found.get("proxycommand"), hop.address)
+
+
+def _by_command(endpoint: Endpoint, command: str | None, name: str) -> Endpoint:
+    """Reached through a command, if there is one, its tokens filled in."""
+    if command is None or command.lower() == "none":
         return endpoint
-    hops = (_jump(host.name, text.strip(), endpoint, config, home) for text in jump.split(","))
-    return Endpoint(**{**vars(endpoint), "jumps": tuple(hops)})
+    values = {
+        "h": endpoint.address,
+        "n": name,
+        "p": str(endpoint.port),
+        "r": endpoint.user,
+        "%": "%",
+    }
+    said = re.sub(r"%([hnpr%])", lambda match: values[match[1]], command)
+    return replace(endpoint, proxy_command=said)
 
 
 def _look_up(config: SSHConfig, address: str, home: Path) -> Any:
@@ -134,11 +207,17 @@ def _endpoint(
         user=str(found.get("user") or getpass.getuser()),
         identity_files=keys + tuple(file for file in files if file.exists()),
         known_hosts=user_known_hosts + SYSTEM_KNOWN_HOSTS,
+        key_name=found.get("hostkeyalias"),
     )
 
 
-def _jump(name: str, text: str, target: Endpoint, config: SSHConfig, home: Path) -> Endpoint:
-    """A jump host; it is given the target's keys and known hosts too, but not its password."""
+def _jump(
+    name: str, text: str, target: Endpoint, config: SSHConfig, home: Path
+) -> tuple[Endpoint, Any]:
+    """A jump host, and what `~/.ssh/config` says of it.
+
+    It is given the target's keys and known hosts too, but not its password.
+    """
     match = _JUMP.fullmatch(text)
     if not match:
         raise InventoryError(
@@ -147,17 +226,13 @@ def _jump(name: str, text: str, target: Endpoint, config: SSHConfig, home: Path)
             hint="or it is set in ansible_ssh_common_args of the inventory",
         )
     user, address, port = match.groups()
+    found = _look_up(config, address.strip("[]"), home)
     base = _endpoint(
-        _look_up(config, address.strip("[]"), home),
-        home,
-        target.known_hosts[: -len(SYSTEM_KNOWN_HOSTS)],
-        target.identity_files,
+        found, home, target.known_hosts[: -len(SYSTEM_KNOWN_HOSTS)], target.identity_files
     )
-    return Endpoint(
-        address=base.address,
+    return replace(
+        base,
         port=int(port) if port else base.port,
         user=user or base.user,
-        identity_files=base.identity_files,
-        known_hosts=base.known_hosts,
         accept_new=target.accept_new,
-    )
+    ), found

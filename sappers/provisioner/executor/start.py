@@ -28,6 +28,7 @@ PYTHON_WANTED = (3, 11)
 START_SECONDS = 30.0
 READ_BYTES = 64 * 1024
 OUTPUT_BYTES_MAX = 64 * 1024
+_MAY_NOT_BE_RUN = 126  # a shell's exit code
 PACKAGE = "sappers.provisioner.remote"
 # In this order: each imports those before it alone, and the last has what is called.
 _PARTS = ("digests", "wire", "commands", "files", "facts", "main")
@@ -262,6 +263,8 @@ class _Dialogue:
         code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
         if b"nknown option: -I" in self._seen:
             return self._no_python("it is no Python 3")
+        if code == _MAY_NOT_BE_RUN and b"exec" in self._seen:
+            return self._no_python(f"the user may not run it{self._said()}")
         method = self._host.become_method
         if self._host.become and method.encode() in self._seen:
             return PrivilegeError(

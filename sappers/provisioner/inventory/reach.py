@@ -59,8 +59,10 @@ FIELDS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "become_password": (_BECOME_PASSWORD, _secret),
     "python_interpreter": (("ansible_python_interpreter",), _interpreter),
 }
-# Arguments of OpenSSH, in the order in which Ansible passes them.
+# Arguments of OpenSSH, in the order in which Ansible passes them. The last are the command's own:
+# no variable sets them, and all else counts more.
 SSH_ARGS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+LAST_SSH_ARGS = "ansible.cfg"
 _TIMEOUTS = ("ansible_ssh_timeout", "ansible_timeout")
 NAMES = frozenset(
     (*SSH_ARGS, *_TIMEOUTS, *(name for names, _ in FIELDS.values() for name in names))
@@ -129,10 +131,15 @@ def fields_said(find: Callable[[str], Any]) -> dict[str, Any]:
     return {field: value for field, value in said.items() if value is not None}
 
 
-def ssh_options(find: Callable[[str], Any]) -> SshOptions | None:
-    """All arguments as one command line; None where there are none. Raises ValueError."""
+def ssh_options(find: Callable[[str], Any], last: str = "") -> SshOptions | None:
+    """All arguments as one command line; None where there are none. Raises ValueError.
+
+    Args:
+        last: Arguments below all others.
+    """
     given = [(name, str(value)) for name in SSH_ARGS if (value := find(name))]
     given += [(name, f"-o ConnectTimeout={value}") for name in _TIMEOUTS if (value := find(name))]
+    given += [(LAST_SSH_ARGS, last)] if last else []
     for name, text in given:
         _read(name, parse_ssh_args, text)  # an error names its variable
     return parse_ssh_args(" ".join(text for _, text in given)) if given else None

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SUPPORTED = (
-    "-J, -i, -l, -p and -o with ConnectTimeout, IdentityFile, Port, ProxyJump, "
+    "-J, -i, -l, -p and -o with ConnectTimeout, IdentityFile, Port, ProxyCommand, ProxyJump, "
     "StrictHostKeyChecking, User, UserKnownHostsFile"
 )
+# How OpenSSH's own client works, what it says, in which order it tries to log in: no matter here.
+_NO_MATTER_FLAGS = frozenset(("-C", "-T", "-a", "-k", "-q", "-v", "-vv", "-vvv", "-x"))
+_NO_MATTER = frozenset((
+    *("addkeystoagent", "batchmode", "challengeresponseauthentication", "checkhostip"),
+    *("compression", "connectionattempts", "controlmaster", "controlpath", "controlpersist"),
+    *("forwardx11", "gssapiauthentication", "gssapidelegatecredentials", "hashknownhosts"),
+    *("identitiesonly", "kbdinteractiveauthentication", "loglevel", "numberofpasswordprompts"),
+    *("passwordauthentication", "preferredauthentications", "pubkeyauthentication", "requesttty"),
+    *("serveralivecountmax", "serveraliveinterval", "tcpkeepalive", "updatehostkeys"),
+    "visualhostkey",
+))  # fmt: skip
+_SETTING = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -19,12 +32,14 @@ class SshOptions:
     """What `ansible_ssh_common_args` and `ansible_ssh_extra_args` ask of SSH; None: not said.
 
     Attributes:
+        proxy_command: What to run for bytes to and from the host; with `%h`, `%p`, `%r`, `%n`.
         host_key_checking: `yes`, or `accept-new` (an unknown key is remembered, a changed refused).
     """
 
     user_known_hosts_files: tuple[Path, ...] = ()
     identity_files: tuple[Path, ...] = ()
     proxy_jump: str | None = None
+    proxy_command: str | None = None
     host_key_checking: str | None = None
     connect_timeout_seconds: float | None = None
     port: int | None = None
@@ -40,9 +55,13 @@ def parse_ssh_args(text: str) -> SshOptions:
     found: dict[str, Any] = {}
     words = iter(shlex.split(text))
     for word in words:
+        if word in _NO_MATTER_FLAGS:
+            continue
         name, value = _option(word, words)
+        if name in _NO_MATTER:
+            continue
         if name not in _READERS:
-            raise ValueError(f"`{word}` is not supported; supported are {SUPPORTED}")
+            raise ValueError(f"`{name or word}` is not supported; supported are {SUPPORTED}")
         field, read = _READERS[name]
         if field == "identity_files":
             found[field] = (*found.get(field, ()), *read(value))
@@ -51,19 +70,19 @@ def parse_ssh_args(text: str) -> SshOptions:
     return SshOptions(**found)
 
 
-def _option(word: str, words: Any) -> tuple[str, str]:
-    flag, value = word[:2], word[2:]
-    if flag not in ("-o", "-J", "-i", "-l", "-p"):
+def _option(word: str, words: Iterator[str]) -> tuple[str, str]:
+    """Its name, of `-o` in small letters, and its value."""
+    name, value = word[:2], word[2:]
+    if name not in ("-o", "-J", "-i", "-l", "-p"):
         return "", ""
     value = value or next(words, "")
-    if flag != "-o":
-        name = flag
-    else:
-        name, _, value = value.replace("=", " ", 1).strip().partition(" ")
+    if name == "-o":
+        setting = _SETTING.fullmatch(value)
+        name, value = (setting[1].lower(), setting[2]) if setting else ("", "")
     value = value.strip().strip('"')
     if not value:
         raise ValueError(f"`{word}` lacks a value")
-    return name.lower() if flag == "-o" else name, value
+    return name, value
 
 
 def _paths(value: str) -> tuple[Path, ...]:
@@ -111,6 +130,7 @@ _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "connecttimeout": ("connect_timeout_seconds", _seconds),
     "identityfile": ("identity_files", _one_path),
     "port": ("port", read_port),
+    "proxycommand": ("proxy_command", str),
     "proxyjump": ("proxy_jump", str),
     "stricthostkeychecking": ("host_key_checking", _checking),
     "user": ("user", str),

@@ -18,6 +18,7 @@ class RunOptions:
         start_at_task: Its name or a pattern; what stands before it is not run.
         skip_offline: Hosts that do not answer take no part.
         user, private_key_file, connection: How to log in, where nothing else says it.
+        ssh_arguments: Arguments of ssh and timeouts, by the variables that they stand in for.
     """
 
     check: bool = False
@@ -33,6 +34,7 @@ class RunOptions:
     user: str | None = None
     private_key_file: Path | None = None
     connection: str | None = None
+    ssh_arguments: Mapping[str, str] = field(default_factory=dict)
     become: bool = False
     become_user: str | None = None
     become_method: str | None = None

@@ -9,10 +9,12 @@ from typing import Any
 from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.inventory.reach import (
     FIELDS,
+    LAST_SSH_ARGS,
     LOCAL_CONNECTIONS,
     NAMES,
     fields_said,
     is_local,
+    ssh_options,
 )
 from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook.filters import to_bool
@@ -85,6 +87,10 @@ def reached_by(keyword: Callable[[str], Any], scope: Scope, options: RunOptions)
         return None if found is MISSING or found is OMIT else found
 
     said = fields_said(find) if scope.adds_to_inventory(NAMES) else {}
+    if by_name := options.ssh_arguments:
+        said["common_args"] = ssh_options(
+            lambda name: find(name) or by_name.get(name), by_name.get(LAST_SSH_ARGS, "")
+        )
     connection = keyword("connection") or options.connection
     user, port = keyword("remote_user") or options.user, keyword("port")
     otherwise = {

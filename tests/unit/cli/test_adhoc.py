@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from sappers.cli.deploy import deploy_app
+from sappers.cli.playbook_secrets import ask_passwords
 from sappers.errors import SappersError
+from sappers.provisioner.playbook.secret_texts import SecretTexts
 
 Adhoc = Callable[..., tuple[int, str]]
 
@@ -58,6 +61,31 @@ def test_passwords_are_asked_for_and_covered(adhoc: Adhoc) -> None:
     results = [one for one in events(output) if one["event"] == "result"]
     assert len(results) == 2
     assert not any(secret in output for secret in ("typed-one", "typed-two", "kept-secret"))
+
+
+def test_nothing_typed_for_become_is_the_password_of_ssh() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def ask() -> None:
+        _, become = ask_passwords(SecretTexts(), ssh=True, become=True)
+        typer.echo(become.reveal() if become else None)
+
+    assert CliRunner().invoke(app, input="\nfirst\n\n").output.endswith("first\n")
+    assert CliRunner().invoke(app, input="first\nsecond\n").output.endswith("second\n")
+
+
+def test_hosts_are_listed_and_a_task_in_the_background_is_left_alone(
+    adhoc: Adhoc, tmp_path: Path
+) -> None:
+    code, output = adhoc("--list-hosts", "-a", f"touch {tmp_path}/made", "--limit", "h1")
+    assert code == 0
+    assert "h1" in output
+    assert "h2" not in output
+    assert not (tmp_path / "made").exists()
+    words = ("-a", "sleep 0.1", "-B", "60", "-P", "0", "--limit", "h1", "-o", "json")
+    (result,) = [one for one in events(adhoc(*words)[1]) if one["event"] == "result"]
+    assert "ansible_job_id" in str(result["result"])
 
 
 def test_what_fails_gives_the_exit_code_of_a_playbook(adhoc: Adhoc) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sappers.cli.ansible_cfg import option_defaults
+from sappers.cli.ansible_cfg import option_defaults, ssh_arguments
 from sappers.cli.deploy import deploy_app
 from sappers.errors import ConfigError
 from tests.unit.security.test_vault import ENVELOPE
@@ -58,6 +58,26 @@ def test_a_file_that_is_none_is_said(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").write_text("inventory = x\n")
     with pytest.raises(ConfigError, match=r"ansible\.cfg cannot be read"):
         option_defaults({}, tmp_path)
+
+
+def test_arguments_of_ssh_are_taken_over_and_no_new_key_is_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ansible.cfg").write_text(
+        "[defaults]\nhost_key_checking = False\nremote_port = 2222\ntimeout = 7\n"
+        "[ssh_connection]\nssh_args = -C -o ControlMaster=auto -o ControlPersist=60s\n"
+        "ssh_common_args = -J gate\n"
+    )
+    assert ssh_arguments("-J door", None, 9) == {
+        "ansible_ssh_args": "-C -o ControlMaster=auto -o ControlPersist=60s",
+        "ansible_ssh_common_args": "-J door",
+        "ansible_timeout": "9",
+        "ansible.cfg": "-p 2222 -o StrictHostKeyChecking=accept-new",
+    }
+    monkeypatch.setenv("ANSIBLE_SSH_ARGS", "-o ForwardAgent=yes")
+    with pytest.raises(ConfigError, match="ansible_ssh_args: `forwardagent` is not supported"):
+        ssh_arguments(None, None, None)
 
 
 def test_a_run_takes_inventory_and_roles_from_it(

@@ -144,7 +144,11 @@ def test_only_the_inventory_s_own_templates_are_rendered(load) -> None:
         ("h ansible_become=perhaps\n", "1:3", "neither yes nor no"),
         ("h ansible_become_method=runas\n", "1:3", "use sudo, su, doas"),
         ("h ansible_connection=docker\n", "1:3", "use ssh"),
-        ("h\n[all:vars]\nansible_ssh_common_args=-o ProxyCommand=x\n", "3:1", "supported are -J"),
+        (
+            "h\n[all:vars]\nansible_ssh_common_args=-o ForwardAgent=yes\n",
+            "3:1",
+            "`forwardagent` is",
+        ),
         ("h ansible_ssh_common_args='-o StrictHostKeyChecking=no'\n", "1:3", "accept-new"),
         ("h ansible_user='{{ 1 / 0 }}'\n", "1:3", "template"),
         ("h ansible_user='{{ missing }}'\n", "1:3", "missing"),

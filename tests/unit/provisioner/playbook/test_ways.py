@@ -90,6 +90,20 @@ def test_arguments_of_ssh_are_those_of_all_layers() -> None:
     assert (options.port, options.proxy_jump) == (77, "jump")
 
 
+def test_arguments_of_the_command_line_are_below_those_of_variables() -> None:
+    arguments = {
+        "ansible_ssh_common_args": "-J a -p 1",
+        "ansible_timeout": "9",
+        "ansible.cfg": "-p 2",
+    }
+    given = RunOptions(ssh_arguments=arguments)
+    options = dict(way(options=given).reached)["common_args"]
+    assert (options.port, options.proxy_jump, options.connect_timeout_seconds) == (1, "a", 9)
+    found = way(options=given, inventory={"ansible_ssh_common_args": "-J b"})
+    options = dict(found.reached)["common_args"]
+    assert (options.port, options.proxy_jump) == (2, "b")
+
+
 @pytest.mark.parametrize(
     ("given", "user"),
     [

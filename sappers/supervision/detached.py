@@ -199,14 +199,19 @@ def identity_from(boot_id: str, stat: str) -> Identity:
 
 
 def is_alive(identity: Identity) -> bool:
-    """Whether that very process still runs."""
+    """Whether that very process still runs.
+
+    Its first thread may have ended while others have not: until they have, its ports are taken.
+    """
+    process = Path(f"/proc/{identity.pid}")
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        stat = Path(f"/proc/{identity.pid}/stat").read_text()
+        stat = (process / "stat").read_text()
+        zombie = stat.rpartition(")")[2].split()[0] in ("Z", "X")
+        ended = zombie and len(list((process / "task").iterdir())) <= 1
     except (FileNotFoundError, ProcessLookupError):
         return False
-    zombie = stat.rpartition(")")[2].split()[0] in ("Z", "X")
-    return not zombie and identity_from(boot_id, stat) == identity
+    return not ended and identity_from(boot_id, stat) == identity
 
 
 async def _signal(record: Record, number: int, wait_seconds: float) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,30 @@ def test_a_reused_pid_is_not_ours():
 def test_a_process_name_with_brackets_does_not_confuse():
     stat = "12 (a) b) (c)) S " + " ".join(str(number) for number in range(100, 140))
     assert identity_from("b", stat) == Identity("b", 12, 118)
+
+
+FIRST_THREAD_ENDS = """
+import ctypes, socket, sys, threading
+server = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=server.accept).start()
+print(server.getsockname()[1], flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+"""
+
+
+async def test_one_whose_first_thread_has_ended_runs_and_is_stopped_with_all_others(tmp_path):
+    """As a QEMU that is killed: what looks like a zombie holds its port until all threads ended."""
+    supervisor = DetachedSupervisor(tmp_path / "units")
+    await supervisor.start(spec(tmp_path, sys.executable, "-c", FIRST_THREAD_ENDS))
+    status = await supervisor.status("sappers-test-one")
+    assert status is not None and status.pid is not None
+    stat = Path(f"/proc/{status.pid}/stat")
+    await eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    again = await supervisor.status("sappers-test-one")
+    assert again is not None and again.running
+    await supervisor.stop("sappers-test-one", 0.0)
+    with socket.create_server(("127.0.0.1", int((tmp_path / OUTPUT_LOG).read_text()))):
+        pass
 
 
 async def test_stopping_what_is_not_known_does_nothing(supervisor):

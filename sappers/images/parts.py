@@ -141,8 +141,15 @@ class Parts:
         return ready
 
     def wheels(self, requirements: str) -> tuple[Path, ...]:
-        """The wheels of hashed requirements, fetched once."""
-        return fetch_wheels(requirements, self.cache / "wheels" / digest_of(requirements))
+        """The wheels of hashed requirements, by name; fetched once."""
+        ready = self.cache / "wheels" / digest_of(requirements)
+        if not ready.exists():
+            with self.scratch("wheels") as work:
+                made = work / "made"
+                made.mkdir()
+                fetch_wheels(requirements, made)
+                _keep(made, ready)
+        return tuple(sorted(ready.glob("*.whl")))
 
     def unpack(self, packages: Sequence[debian.Package], tree: Tree, report: Report) -> None:
         """Lay the content of packages over a tree."""

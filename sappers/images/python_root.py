@@ -160,27 +160,21 @@ class GuestPython:
         return done.stdout
 
 
-def fetch_wheels(requirements: str, folder: Path) -> tuple[Path, ...]:
-    """The wheels of hashed requirements, in `folder`; by name.
+def fetch_wheels(requirements: str, folder: Path) -> None:
+    """Fetch the wheels of hashed requirements into an empty folder.
 
     Raises:
         ImageError: pip cannot fetch one, or a hash differs.
     """
-    if not folder.exists():
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / "requirements.txt").write_text(requirements)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(partial)]
-        command += ["--python-version", "3.11", "--implementation", "cp"]
-        command += ["--platform", "manylinux2014_x86_64"]
-        command += ["--requirement", str(partial / "requirements.txt")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ImageError(f"pip cannot fetch the guest's wheels: {done.stderr.strip()[-500:]}")
-        partial.rename(folder)
-    return tuple(sorted(folder.glob("*.whl")))
+    wanted = folder / "requirements.txt"
+    wanted.write_text(requirements)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(folder)]
+    command += ["--python-version", "3.11", "--implementation", "cp"]
+    command += ["--platform", "manylinux2014_x86_64", "--requirement", str(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ImageError(f"pip cannot fetch the guest's wheels: {done.stderr.strip()[-500:]}")
 
 
 def locked_requirements(lock: str, names: Sequence[str] = WHEELS) -> str:

@@ -10,7 +10,12 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 
+import pytest
+
+import sappers
 from sappers.images.parts import Parts
+
+PROJECT = Path(sappers.__file__).parents[1]
 
 
 def test_what_a_killed_build_left_is_swept_and_nothing_behind_a_link(tmp_path: Path) -> None:
@@ -54,20 +59,28 @@ from sappers.images.tree import Tree
 cache = Path(sys.argv[1])
 parts = Parts(cache, cache / "runtime.lock")
 with parts.alone():
-    parts.unpack([Package("hello_1_amd64.deb", "")], Tree(cache, "hello"), lambda _: None)
+    if sys.argv[2] == "packages":
+        parts.unpack([Package("hello_1_amd64.deb", "")], Tree(cache, "hello"), lambda _: None)
+    else:
+        parts.wheels("hello==1")
 """
 
 
-def test_a_fetch_that_is_killed_leaves_nothing_for_ever(tmp_path: Path) -> None:
-    tool = tmp_path / "bin" / "apt-get"
-    tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\n: > hello_1_amd64.deb.part\nkill -9 $PPID\n")
-    tool.chmod(0o755)
+@pytest.mark.parametrize("what", ["packages", "wheels"])
+def test_a_fetch_that_is_killed_leaves_nothing_for_ever(tmp_path: Path, what: str) -> None:
+    apt, pip = tmp_path / "bin" / "apt-get", tmp_path / "bin" / "pip" / "__main__.py"
+    pip.parent.mkdir(parents=True)
+    apt.write_text("#!/bin/sh\n: > hello_1_amd64.deb.part\nkill -9 $PPID\n")
+    apt.chmod(0o755)
+    (pip.parent / "__init__.py").touch()  # or the real one is found first
+    pip.write_text("import os\nos.kill(os.getppid(), 9)\n")
     cache = tmp_path / "cache"
-    environment = os.environ | {"PATH": f"{tool.parent}:{os.environ['PATH']}"}
-    done = subprocess.run([sys.executable, "-c", FETCH, str(cache)], env=environment, check=False)
+    path = f"{apt.parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": f"{apt.parent}:{PROJECT}"}
+    killed = [sys.executable, "-c", FETCH, str(cache), what]
+    done = subprocess.run(killed, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert list(cache.rglob("*.part"))
+    assert [path for path in cache.rglob("*") if path.is_file()] != [cache / "lock"]
     with Parts(cache, tmp_path / "runtime.lock").alone():
         assert [path for path in cache.rglob("*") if path.is_file()] == [cache / "lock"]
-    assert not list(cache.rglob(".partial*"))
+    assert not list(cache.rglob("*partial*"))

@@ -78,7 +78,7 @@ class NanosBuilder:
         Raises:
             ImageError: It cannot be built; nothing half done is left.
         """
-        refuse_what_nanos_cannot_run(name, definition)
+        refuse_what_nanos_cannot_run(folder.name, definition)
         kernel = ops.find_kernel(self._environment)
         with building(name, self._parts.cache):
             program = ops.find_ops(self._environment, self._tools, report)

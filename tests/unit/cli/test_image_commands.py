@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from sappers.api.image_push import MemberShare, Pushed
 from sappers.api.wire import HeldImage
 from sappers.assembly.images import LocalImages
+from sappers.cli.deploy import deploy_app
 from sappers.cli.image_build import find_definitions, stored_name
 from sappers.cli.image_inspect import InspectedImage, image_lines
 from sappers.cli.image_keep import older_images
@@ -77,6 +80,24 @@ def test_what_an_image_is_made_of_is_told_in_lines():
     assert told["port"] == "8080"
     assert told["initrd"] == f"{'2' * 64}, 9.0 MiB, 9 chunks"
     assert told["signed by"] == WEB
+
+
+def test_programs_read_what_an_image_is_made_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    images = LocalImages(ControlHome(tmp_path / "home", tmp_path / "cache"))
+    key = images.own_key(create=True)
+    assert key is not None and images._signing_key is not None
+    kernel, initrd = images.store.put([b"kernel"]), images.store.put([b"initrd"])
+    manifest = Manifest("hello", "x86_64", MicrovmBoot(kernel, initrd), guest_port=8080)
+    digest = images.store.put_manifest(manifest, images._signing_key)
+    for name in ("hello", digest[:8]):
+        done = CliRunner().invoke(deploy_app(["image"]), ["image", "inspect", name, "-o", "json"])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert (told["digest"], told["kind"], told["size_bytes"]) == (digest, "microvm", 12)
+        assert told["signed_by"] == [key.key]
+        assert told["manifest"]["guest_port"] == 8080
+        assert told["manifest"]["boot"]["kernel"]["digest"] == kernel.digest
 
 
 def test_the_first_kind_has_the_plain_name():

@@ -18,10 +18,12 @@ from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.load import load_playbook
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
+from sappers.security.vault import open_vault
 from tests.corpus.server import web_server
 
 HERE = Path(__file__).parent
 CASES = sorted(path.stem for path in (HERE / "cases").glob("*.yml"))
+VAULT_PASSWORD = HERE / "cases/files/vault/password"
 # The options of a case that has some, as we and as Ansible take them.
 OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
     "tags": (RunOptions(tags=frozenset({"a", "b"})), ("--tags", "a,b")),
@@ -29,6 +31,7 @@ OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
         RunOptions(skip_tags=frozenset({"two", "never"})), ("--skip-tags", "two,never"),
     ),
     "play_limit": (RunOptions(limit="h1:h3"), ("--limit", "h1:h3")),
+    "vault": (RunOptions(), ("--vault-password-file", str(VAULT_PASSWORD))),
 }  # fmt: skip
 _PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())
 
@@ -75,6 +78,10 @@ def _harmless(value: Any, root: Path, server: str) -> Any:
     return json.loads(text)
 
 
+def _decrypt(envelope: str) -> str:
+    return open_vault(envelope, [VAULT_PASSWORD.read_text().strip()])
+
+
 class _Kept:
     def __init__(self, outcomes: Outcomes, root: Path, server: str) -> None:
         self._outcomes = outcomes
@@ -117,8 +124,8 @@ def _run_ours(
     options = RunOptions(**{**vars(options), "extra": extra})
     inventory = load_inventory(HERE / "inventory.ini")
     kept = _Kept(outcomes, root, extra["server"])
-    engine = Engine(inventory, options, kept, ledger=ledger)
-    report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml"))
+    engine = Engine(inventory, options, kept, decrypt=_decrypt, ledger=ledger)
+    report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml", _decrypt))
     outcomes.recap = {name: dict(vars(count)) for name, count in report.counts.items()}
     outcomes.tree = tree_of(root)
     return outcomes

@@ -87,7 +87,8 @@ def is_left_out(path):
         path in LEFT_OUT
         or path in BACKUPS
         or path.startswith("/etc/ssh/ssh_host_")
-        or path.endswith(("/.git", "/.ansible"))
+        # Ansible's own, and what it leaves where jobs ran in the background (docs: async).
+        or path.endswith(("/.git", "/.ansible", "/.ansible_async"))
         or "/systemd-private-" in path
     )
 

@@ -62,6 +62,7 @@ class _Source:
     """What an inventory is made of, to make it again with what is beside a playbook."""
 
     path: Path
+    given: tuple[str, ...]
     folders: tuple[Path, ...]
     written: WrittenInventory
     decrypt: Decrypt | None
@@ -80,6 +81,11 @@ class Inventory:
     def path(self) -> Path:
         """Its file; else what it is called."""
         return self.source.path
+
+    @property
+    def sources(self) -> list[str]:
+        """What it is read from: absolute paths, lists of hosts."""
+        return [one if "," in one else str(Path(one).absolute()) for one in self.source.given]
 
     @property
     def folder(self) -> Path | None:
@@ -188,7 +194,7 @@ def load_inventory(
             parts.append((_read_written(path, decrypt), path))
     written = _joined(parts)
     name = Path("(stdin)" if sources == [STDIN] else ", ".join(sources))
-    return _built(_Source(name, tuple(folders), written, decrypt, over))
+    return _built(_Source(name, tuple(sources), tuple(folders), written, decrypt, over))
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -221,7 +227,7 @@ def parse_inventory(
     """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
     path = Path("(stdin)")
     written = _read_plain(text, str(path), decrypt)
-    return _built(_Source(path, (), written, decrypt, over or {}))
+    return _built(_Source(path, (str(path),), (), written, decrypt, over or {}))
 
 
 def _read_plain(text: str, path: str, decrypt: Decrypt | None) -> WrittenInventory:

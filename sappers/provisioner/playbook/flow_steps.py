@@ -155,7 +155,8 @@ class Flow:
         name = str(args["dir"] or args["file"])
         folders = task.inherited.folders
         candidates = [one for folder in folders for one in (folder / "vars" / name, folder / name)]
-        candidates.insert(0, Path(task.place.path).parent / name)
+        if args["dir"] and not task.inherited.role:
+            candidates.insert(0, Path(task.place.path).parent / name)
         path = next((one for one in candidates if one.exists()), None)
         if path is None:
             raise task.place.error(f"there is no {name} to take variables from")

@@ -14,7 +14,15 @@ from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.handlers import names_of
 from sappers.provisioner.playbook.hashing import is_kind
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
-from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, Task, VarsPrompt
+from sappers.provisioner.playbook.model import (
+    Inherited,
+    Node,
+    Play,
+    Role,
+    RoleOrigin,
+    Task,
+    VarsPrompt,
+)
 from sappers.provisioner.playbook.roles import RoleFiles
 from sappers.provisioner.playbook.segments import tasks_in
 from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of, read_file
@@ -200,21 +208,22 @@ class PlayLoader:
             lambda: load_nodes(
                 read_file(path, self._decrypt),
                 Place(str(path), 1, 1),
-                replace(inherited, folders=_with_folder(inherited.folders, path.parent)),
+                replace(inherited, folders=_search_path(inherited, path.parent)),
                 self,
                 handlers=task.is_handler,
             ),
         )
 
     def tasks_of_role(
-        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place
-    ) -> tuple[Node, ...]:
+        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place,
+        origin: RoleOrigin = "task",
+    ) -> tuple[Node, ...]:  # fmt: skip
         """The tasks of a role and before them those of its dependencies; its handlers are kept.
 
         Raises:
             PlaybookError: There is no such role, it is wrong, or it needs itself.
         """
-        return self._deeper(place, lambda: self._role(name, arguments, inherited, place))
+        return self._deeper(place, lambda: self._role(name, arguments, inherited, place, origin))
 
     def _deeper(self, place: Place, load: Any) -> tuple[Node, ...]:
         self._depth += 1
@@ -227,36 +236,37 @@ class PlayLoader:
             self._depth -= 1
 
     def _role(
-        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place
-    ) -> tuple[Node, ...]:
+        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place,
+        origin: RoleOrigin,
+    ) -> tuple[Node, ...]:  # fmt: skip
         loaded = self._role_files.load(name, arguments, place)
-        params = inherited.vars[-1] if arguments.get("has_params") else {}
-        parent = inherited.role.name if inherited.role else None
-        parents = (
-            *(inherited.role.parents if inherited.role else ()),
-            *((parent,) if parent else ()),
-        )
-        if name in parents:
+        # A task may include its own role again under a condition, as in Ansible.
+        if origin != "task" and name in {one.name for one in inherited.roles}:
             raise place.error(f"the role {name} needs itself")
-        role = Role(loaded.name, loaded.folder, loaded.defaults, loaded.vars, params, parents)
-        self.roles.append(role)
-        below = replace(
-            inherited,
-            role=role,
-            roles=(*inherited.roles, role),
-            folders=(role.folder, *inherited.folders),
+        outer = inherited.role
+        role = Role(
+            loaded.name,
+            loaded.folder,
+            loaded.defaults,
+            loaded.vars,
+            params=inherited.vars[-1] if arguments.get("has_params") else {},
+            parents=_parents(outer, origin),
+            dependencies=tuple(_name_of(one, place_of(one, place)) for one in loaded.dependencies),
+            origin=origin,
         )
+        self.roles.append(role)
+        below = replace(inherited, role=role, roles=(*inherited.roles, role))
         nodes: list[Node] = []
         for dependency in loaded.dependencies:
-            nodes.extend(self._role_entry(dependency, dependency_place(dependency, place), below))
-        # Files are also looked for beside the task file, as in Ansible.
+            at = place_of(dependency, place)
+            nodes.extend(self._role_entry(dependency, at, below, "dependency"))
         within = {
-            kind: replace(below, folders=_with_folder(below.folders, role.folder / kind))
+            kind: replace(below, folders=_search_path(below, role.folder / kind))
             for kind in ("tasks", "handlers")
         }
         handlers = load_nodes(loaded.handlers, place, within["handlers"], self, handlers=True)
         self.handlers.extend(only_tasks(handlers))
-        nodes.extend(load_nodes(loaded.checks, place, below, self))
+        nodes.extend(load_nodes(loaded.checks, place, within["tasks"], self))
         nodes.extend(load_nodes(loaded.tasks, place, within["tasks"], self))
         return tuple(nodes)
 
@@ -268,23 +278,22 @@ class PlayLoader:
             raise item.at("roles").error("`roles` takes a list")
         nodes: list[Node] = []
         for entry, at in zip(roles, roles.places, strict=True):
-            nodes.extend(self._role_entry(entry, at, inherited))
+            nodes.extend(self._role_entry(entry, at, inherited, "play"))
         return tuple(nodes)
 
-    def _role_entry(self, entry: Any, at: Place, inherited: Inherited) -> tuple[Node, ...]:
+    def _role_entry(
+        self, entry: Any, at: Place, inherited: Inherited, origin: RoleOrigin
+    ) -> tuple[Node, ...]:
         """One item of `roles` or of a role's dependencies; what ran once is not run again."""
-        if isinstance(entry, str):
-            name, below, params = entry, inherited, False
-        elif isinstance(entry, Mapping) and ("role" in entry or "name" in entry):
-            name = str(entry.get("role") or entry.get("name"))
+        name = _name_of(entry, at)
+        below, params = inherited, False
+        if isinstance(entry, Mapping):
             below, params = self._with_params(entry, inherited)
-        else:
-            raise at.error("expected the name of a role", hint="- role: NAME")
         key = (name, repr(sorted(below.vars[-1].items())) if params else "")
         if key in self._seen_roles and not self._role_files.allows_duplicates(name, at):
             return ()
         self._seen_roles.add(key)
-        return self.tasks_of_role(name, {"has_params": params}, below, at)
+        return self.tasks_of_role(name, {"has_params": params}, below, at, origin)
 
     @staticmethod
     def _with_params(entry: Mapping, inherited: Inherited) -> tuple[Inherited, bool]:
@@ -305,9 +314,11 @@ class PlayLoader:
         return load_nodes(item.get(key), item.at(key), inherited, self)
 
 
-def dependency_place(entry: Any, otherwise: Place) -> Place:
-    """Where a dependency is written."""
-    return place_of(entry, otherwise)
+def _parents(outer: Role | None, origin: RoleOrigin) -> tuple[Role, ...]:
+    """The roles whose tasks include one that is asked for within another."""
+    if outer is None:
+        return ()
+    return (*outer.parents, outer) if origin == "task" else outer.parents
 
 
 def only_tasks(nodes: tuple[Node, ...]) -> tuple[Task, ...]:
@@ -318,8 +329,20 @@ def only_tasks(nodes: tuple[Node, ...]) -> tuple[Task, ...]:
     return tuple(node for node in nodes if isinstance(node, Task))
 
 
-def _with_folder(folders: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
-    return folders if folder in folders else (*folders[:1], folder, *folders[1:])
+def _search_path(inherited: Inherited, folder: Path) -> tuple[Path, ...]:
+    """Where tasks of a file in a folder look for theirs, in Ansible's order."""
+    roles = (role.folder for role in reversed(inherited.roles))
+    return tuple(dict.fromkeys((*roles, folder, inherited.folders[-1])))
+
+
+def _name_of(entry: Any, at: Place) -> str:
+    """The role that an item of `roles` or of dependencies names."""
+    if isinstance(entry, str):
+        return entry
+    name = entry.get("role") or entry.get("name") if isinstance(entry, Mapping) else None
+    if not name:
+        raise at.error("expected the name of a role", hint="- role: NAME")
+    return str(name)
 
 
 def _refuse_unknown_handlers(

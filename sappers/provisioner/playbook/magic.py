@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.inventory.inventory import Host, Inventory
-from sappers.provisioner.playbook.model import Inherited
+from sappers.provisioner.playbook.model import Inherited, Role
 from sappers.provisioner.playbook.options import RunOptions
 
+# Of what `play_magic` makes, what is no play's own: `hostvars` has it, too.
+_OF_THE_RUN = (
+    "ansible_check_mode", "ansible_diff_mode", "ansible_forks", "ansible_limit",
+    "ansible_playbook_python", "ansible_run_tags", "ansible_skip_tags", "ansible_verbosity",
+    "ansible_version", "playbook_dir",
+)  # fmt: skip
+_LOCALHOST = "localhost"
 ANSIBLE_VERSION = {"full": "2.19.0", "major": 2, "minor": 19, "revision": 0, "string": "2.19.0"}
 
 
 class HostVars(Mapping[str, Any]):
-    """`hostvars`: the variables of each host, made when asked for."""
+    """`hostvars`: the variables of each host, made when asked for.
+
+    That of `localhost` is there, though not counted, where the inventory does not name it.
+    """
 
     def __init__(self, names: Sequence[str], view: Callable[[str], Any]) -> None:
         self._names = names
         self._view = view
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
+        if name not in self._names and name != _LOCALHOST:
             raise KeyError(name)
         return self._view(name)
 
@@ -37,6 +48,7 @@ def inventory_magic(inventory: Inventory, host: Host) -> dict[str, Any]:
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
     folder, path = inventory.folder, inventory.path.absolute()
     return {
+        "ansible_inventory_sources": inventory.sources,
         "inventory_hostname": host.name,
         "inventory_hostname_short": host.name.split(".", 1)[0],
         "inventory_file": str(path) if folder is not None and path.is_file() else None,
@@ -47,20 +59,33 @@ def inventory_magic(inventory: Inventory, host: Host) -> dict[str, Any]:
 
 
 def play_magic(
-    folder: Path, name: str, options: RunOptions, roles: Sequence[str], in_play: Sequence[str]
+    folder: Path, name: str, options: RunOptions, roles: Sequence[Role], in_play: Sequence[str]
 ) -> dict[str, Any]:
     """What follows from the play.
 
     Args:
+        roles: Those loaded so far; more come with what is included.
         in_play: All hosts that the play names.
     """
+
+    def asked() -> list[str]:
+        of_play, of_tasks = (
+            [role.name for role in roles if role.origin == origin] for origin in ("play", "task")
+        )
+        return of_play + of_tasks
+
+    def needed() -> list[str]:
+        return list(dict.fromkeys(name for role in roles for name in role.dependencies))
+
     return {
         "playbook_dir": str(folder.absolute()),
         "ansible_play_name": name,
         "ansible_play_hosts_all": list(in_play),
-        "ansible_play_role_names": list(roles),
-        "role_names": list(roles),
-        "ansible_role_names": list(roles),
+        "ansible_playbook_python": sys.executable,
+        "ansible_play_role_names": asked,
+        "ansible_dependent_role_names": needed,
+        "ansible_role_names": lambda: list(dict.fromkeys([*needed(), *asked()])),
+        "role_names": asked,
         "ansible_check_mode": options.check,
         "ansible_diff_mode": options.diff,
         "ansible_verbosity": options.verbosity,
@@ -72,14 +97,26 @@ def play_magic(
     }
 
 
+def of_the_run(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What `play_magic` made that is the same in all plays."""
+    return {name: made[name] for name in _OF_THE_RUN if name in made}
+
+
 def task_magic(inherited: Inherited) -> dict[str, Any]:
-    """What follows from the role that a task is in."""
+    """What follows from where a task is written, and the role that it is in."""
+    found = {"ansible_search_path": [str(folder.absolute()) for folder in inherited.folders]}
     role = inherited.role
     if role is None:
-        return {}
-    return {
+        return found
+    above = list(reversed(role.parents))
+    of_parents = {
+        "ansible_parent_role_names": [one.name for one in above],
+        "ansible_parent_role_paths": [str(one.folder.absolute()) for one in above],
+    }
+    return found | {
         "role_name": role.name.rpartition("/")[2],
         "ansible_role_name": role.name,
+        "ansible_collection_name": "",
         "role_path": str(role.folder.absolute()),
-        "ansible_parent_role_names": list(reversed(role.parents)),
+        **(of_parents if above else {}),
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sappers.provisioner.source import Place
 
 Vars = Mapping[str, Any]
+RoleOrigin = Literal["play", "dependency", "task"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Role:
         name: As written, or the folder's name.
         defaults, vars: What `defaults/main` and `vars/main` say.
         params: What the play, or the role that needs it, gives beside its name.
-        parents: The roles whose dependency it is, outermost first.
+        parents: The roles whose tasks include it, outermost first.
+        dependencies: Names of the roles that it needs.
+        origin: Who asks for it: the play's `roles`, a role that needs it, or a task.
     """
 
     name: str
@@ -28,7 +31,9 @@ class Role:
     defaults: Vars = field(default_factory=dict, repr=False)
     vars: Vars = field(default_factory=dict, repr=False)
     params: Vars = field(default_factory=dict, repr=False)
-    parents: tuple[str, ...] = ()
+    parents: tuple[Role, ...] = ()
+    dependencies: tuple[str, ...] = ()
+    origin: RoleOrigin = "task"
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Inherited:
         environment: Mappings or templates of them, outermost first.
         vars: Layers of variables, outermost first.
         settings: Values of the keywords of which the nearest counts (`become`, `no_log`, …).
-        folders: Where files are looked for: the role's, the task file's, the playbook's.
+        roles: Those that a task is in, outermost first.
+        folders: Where files are looked for: those of the roles, the innermost first, the task
+            file's, the playbook's.
     """
 
     when: tuple[Any, ...] = ()
@@ -109,9 +116,13 @@ class Task:
     @property
     def title(self) -> str:
         """What it is called where no template can be rendered."""
-        named = str(self.name or self.written or self.module)
-        role = self.inherited.role
-        return f"{role.name} : {named}" if role else named
+        return titled(self, str(self.name or self.written or self.module))
+
+
+def titled(task: Task, name: str) -> str:
+    """A task's name with that of its role; what includes one goes without."""
+    role = task.inherited.role
+    return f"{role.name} : {name}" if role and task.module != "include_role" else name
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,10 @@ class Includer(Protocol):
     @property
     def handlers(self) -> list[Task]:
         """The handlers of all roles loaded so far."""
+
+    @property
+    def roles(self) -> list[Role]:
+        """All roles loaded so far."""
 
     def tasks_of_file(self, name: str, task: Task, inherited: Inherited) -> tuple[Node, ...]:
         """The tasks of a file. Raises PlaybookError."""

@@ -53,7 +53,7 @@ class PlayRun:
         self._play_hosts = {host.name: host for host in all_hosts}
         self._all_hosts = self._known_hosts()
         self.states = {name: run.states[name] for name in self._hosts}
-        roles = [role.name for role in play.roles]
+        roles = play.roles if play.loader is None else play.loader.roles
         self._magic = magic.play_magic(
             play.folder, name, run.options, roles, [host.name for host in all_hosts]
         )
@@ -306,11 +306,11 @@ class PlayRun:
     def _scope_of(self, host: str, inherited: Inherited, facts: HostFacts) -> Scope:
         def view(name: str) -> Any:
             if name == host:
-                return ScopeView(self._scope_of(name, inherited, facts))
+                return ScopeView(self._shared_scope(name, facts))
             if not self._in_step:
                 raise NeedsOthers(name)
             other = self._run.states[name].facts if name in self._run.states else HostFacts()
-            return ScopeView(self._scope_of(name, Inherited(), other))
+            return ScopeView(self._shared_scope(name, other))
 
         def elsewhere(name: str) -> Scope:
             there = self._run.states[name].facts if name in self._run.states else HostFacts()
@@ -335,6 +335,19 @@ class PlayRun:
         )  # fmt: skip
         known["vars"] = lambda: ScopeView(scope)
         return scope
+
+    def _shared_scope(self, host: str, facts: HostFacts) -> Scope:
+        """What `hostvars` tells of a host: nothing of the play, of its roles and tasks."""
+        target = self._host_named(host)
+        known = {
+            **magic.inventory_magic(self._run.inventory, target),
+            **magic.of_the_run(self._magic),
+            **self._run.given,
+        }
+        return make_scope(
+            self._run.templates, PlayVariables(extra=self._variables.extra), Inherited(), facts,
+            inventory_layer(target), known,
+        )  # fmt: skip
 
     def play_scope(self, host: str | None = None) -> Scope:
         """The variables of the play itself, on its first host."""

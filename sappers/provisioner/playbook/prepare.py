@@ -19,7 +19,7 @@ from sappers.provisioner.playbook.control import Control, ControlMissing
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.lookups import Lookups
-from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.model import Task, titled
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.template_values import OMIT
 from sappers.provisioner.playbook.variables import Scope
@@ -215,8 +215,7 @@ class Preparer:
                 named = f"include_role : {role}"
         except PlaybookError:
             pass  # the name as it is written tells more than none
-        within = task.inherited.role
-        return f"{within.name} : {named}" if within else str(named)
+        return titled(task, str(named))
 
     def _loop_values(self, task: Task, scope: Scope) -> list[Any] | None:
         if task.loop is None and not task.loop_with:

@@ -51,6 +51,23 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+def _zstd(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(content)
+
+
+PACKS = {
+    "": lambda tar: tar,
+    "gzip": _gzip,
+    "zstd": _zstd,
+    "gzip in parts": lambda tar: _gzip(tar[:700]) + _gzip(tar[700:]),
+    "zstd in parts": lambda tar: _zstd(tar[:700]) + _zstd(tar[700:]),
+}
+
+
 class Layout:
     """Files of an OCI layout, to be written as a folder or a tar."""
 
@@ -65,11 +82,7 @@ class Layout:
         return self.blob(json.dumps(value).encode())
 
     def image(self, layers: list[bytes], pack: str = "gzip", **config) -> dict:
-        packed = {
-            "gzip": lambda tar: gzip.compress(tar, mtime=0),
-            "zstd": zstandard.ZstdCompressor().compress,
-            "": lambda tar: tar,
-        }[pack]
+        packed = PACKS[pack]
         architecture = config.pop("architecture", "amd64")
         configuration = {
             "architecture": architecture,

@@ -35,7 +35,7 @@ def unpacked(path: Path, spool: Path) -> Tree:
         return tree
 
 
-@pytest.mark.parametrize("pack", ["", "gzip", "zstd"])
+@pytest.mark.parametrize("pack", ["", "gzip", "zstd", "gzip in parts", "zstd in parts"])
 @pytest.mark.parametrize("form", ["folder", "tar"])
 def test_a_layout_is_unpacked_layer_by_layer(tmp_path: Path, pack: str, form: str) -> None:
     layout = Layout()
@@ -201,6 +201,25 @@ def test_hard_links_stay_one_file(tmp_path: Path) -> None:
     one, two = tree.entries()
     assert one.link == two.link != 0
     assert one.content == two.content
+
+
+def test_a_hard_link_to_a_lower_layer_s_file_keeps_what_that_was(tmp_path: Path) -> None:
+    upper = layer(hard_link("b", "a"), file("a", "new"))
+    path = docker_save(tmp_path / "s.tar", [layer(file("a", "old", mode=0o600, uid=7)), upper])
+    tree = unpacked(path, tmp_path / "spool")
+    found = tree.find("b")
+    assert (tree.read("a"), tree.read("b")) == (b"new", b"old")
+    assert found is not None and (found.mode, found.user_id) == (stat.S_IFREG | 0o600, 7)
+
+
+def test_a_layer_that_docker_saved_once_and_named_twice_is_unpacked_twice(tmp_path: Path) -> None:
+    path, again = docker_save(tmp_path / "saved.tar", [BASE, TOP, BASE]), "2/layer.tar"
+    with tarfile.open(path) as archive:
+        contents = [(one.name, archive.extractfile(one)) for one in archive]
+        members = [file(name, found.read()) for name, found in contents if found and name != again]
+    path.write_bytes(layer(*members, symlink(again, "../0/layer.tar")))
+    tree = unpacked(path, tmp_path / "spool")
+    assert (tree.read("bin/app"), tree.read("etc/a")) == (b"old", b"a")
 
 
 def test_devices_are_left_to_the_guest_and_files_take_the_place_of_folders(tmp_path: Path) -> None:

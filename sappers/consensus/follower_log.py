@@ -47,7 +47,6 @@ class FollowerLog:
         fetch_entries: Committed entries after an index; None where they are compacted away.
         folder: Where a copy of the replica is kept, to start from. It is only a copy: when it is
             damaged, a voter's snapshot takes its place.
-        unsure_seconds: For so long a leader may be believed in that has no majority any more.
     """
 
     def __init__(
@@ -56,11 +55,8 @@ class FollowerLog:
         fetch_entries: FetchEntries,
         folder: Path,
         disk: Disk = LOCAL_DISK,
-        *,
-        unsure_seconds: float = 0.0,
     ) -> None:
         self._disk = disk
-        self._unsure_seconds = unsure_seconds
         self._fetch_snapshot = fetch_snapshot
         self._fetch_entries = fetch_entries
         self._path = folder / "replica"
@@ -70,7 +66,7 @@ class FollowerLog:
         self._term = 0
         self._leader_id: str | None = None
         self._revoked = 0  # how many were, at the last look
-        self._told_at = (0.0, 0)  # when a voter with a leader said last how far the cluster is
+        self._sure: tuple[float, int] | None = None  # since when this index is up to date
         self._state_as_of: float | None = None
         self._news = News()
         self._is_behind = asyncio.Event()
@@ -109,15 +105,18 @@ class FollowerLog:
         if self._replica.state.index != before:
             self._changed()
 
-    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+    async def heard(
+        self, index: int, term: int, leader_id: str | None, as_of: float | None = None
+    ) -> None:
         """How far the cluster is; what is missing is fetched in the background.
 
         Who is revoked is not believed.
         """
         if leader_id in self._replica.state.revoked:
             return
-        if leader_id is not None and term >= self._term:
-            self._told_at = (asyncio.get_running_loop().time(), index)
+        if as_of is not None:
+            self._note_age()  # what was sure before may have been fetched meanwhile
+            self._sure = (as_of, index)
         self._note(index, term)
         if term >= self._term and leader_id != self._leader_id:
             self._leader_id = leader_id
@@ -149,10 +148,7 @@ class FollowerLog:
 
     def state_age(self) -> float | None:
         """See the port."""
-        at, index = self._told_at
-        state = self._replica.state
-        if at and state.index >= index and state.term == self._term:
-            self._state_as_of = at - self._unsure_seconds
+        self._note_age()
         now = asyncio.get_running_loop().time()
         return None if self._state_as_of is None else now - self._state_as_of
 
@@ -187,12 +183,17 @@ class FollowerLog:
         self._heard_index = max(self._heard_index, index)
         self._term = max(self._term, term)
 
+    def _note_age(self) -> None:
+        if self._sure is not None and self._replica.state.index >= self._sure[1]:
+            as_of, self._sure = self._sure[0], None
+            self._state_as_of = max(self._state_as_of or as_of, as_of)
+
     def _changed(self) -> None:
         state = self._replica.state
         if len(state.revoked) > self._revoked:
             # Whoever it is may have told of any leader, term and index. The next word comes soon.
             _log.warning("forgot what was heard: a member is revoked", leader=self._leader_id)
-            self._leader_id = None
+            self._leader_id = self._sure = self._state_as_of = None
             self._term, self._heard_index = state.term, state.index
         self._revoked = len(state.revoked)
         self._news.tell()

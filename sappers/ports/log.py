@@ -152,8 +152,15 @@ class FollowingLog(ReplicatedLog, Protocol):
     async def feed(self, entry: Entry) -> None:
         """A committed entry as the hub brought it; repeated and out of order is fine."""
 
-    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
-        """How far the cluster is, by a heartbeat or a voter's word; fetches what is missing."""
+    async def heard(
+        self, index: int, term: int, leader_id: str | None, as_of: float | None = None
+    ) -> None:
+        """How far the cluster is, by a heartbeat or a voter's word; fetches what is missing.
+
+        Args:
+            as_of: A moment of the event loop's clock before which nothing was committed beyond
+                `index`; None where no moment is known.
+        """
 
 
 class EventRecord(Protocol):

@@ -293,11 +293,7 @@ class Host:
 
         def open_following_log(follower: Follower) -> FollowerLog:
             return FollowerLog(
-                follower.fetch_snapshot,
-                follower.fetch_entries,
-                Path(name),
-                self.disk,
-                unsure_seconds=self.settings.raft.unsure_seconds,
+                follower.fetch_snapshot, follower.fetch_entries, Path(name), self.disk
             )
 
         agent = Agent(

@@ -1,7 +1,8 @@
-"""Single mends of the Raft layer switched off, to see that the simulation finds what they mend."""
+"""Single mends switched off, to see that the simulation finds what they mend."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from unittest.mock import patch
 from sappers.consensus import state_machine
 from sappers.consensus.journal import _TermAndVote
 from sappers.consensus.layer import RaftNode
+from sappers.decisions.ages import ClockReading
 
 _answer = RaftNode._SyncObj__sendNextNodeIdx
 _receive = RaftNode._SyncObj__onMessageReceived
@@ -30,6 +32,10 @@ def _count_answers_of_any_term(self: Any, node: Any, message: dict[str, Any]) ->
 
 def _vote_in_memory(self: Any, term: int, voted_for: str | None) -> None:
     self._term = _TermAndVote(term, voted_for)
+
+
+def _when_it_is_read(self: Any, theirs: float) -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True)
@@ -63,5 +69,11 @@ MENDS = (
         "a request is applied once",
         lambda: patch.object(state_machine, "_remembering", lambda state, _: state),
         "is applied again",
+    ),
+    Mend(
+        "a heartbeat is as old as when it was said",
+        lambda: patch.object(ClockReading, "said_at", _when_it_is_read),
+        "was committed before",
+        ("weather", "isolate"),
     ),
 )

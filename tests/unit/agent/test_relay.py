@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import MemberHealth
 from sappers.security.messages import MessageSigner
 from tests.identities import make_cluster_identities
+from tests.unit.clocks import FixedClock
 from tests.unit.worlds import commit, founded, member, workload
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,6 +58,8 @@ class FakeLog:
         self.role = role
         self.entries: list[Entry] | None = []  # None: compacted away
         self.heard_of: list[tuple[int, int, str | None]] = []
+        self.as_of: list[float | None] = []
+        self.age: float | None = None
         self.fed: list[Entry] = []
 
     def state(self) -> ClusterState:
@@ -71,8 +76,14 @@ class FakeLog:
     async def feed(self, entry: Entry) -> None:
         self.fed.append(entry)
 
-    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+    def state_age(self) -> float | None:
+        return self.age
+
+    async def heard(
+        self, index: int, term: int, leader_id: str | None, as_of: float | None = None
+    ) -> None:
         self.heard_of.append((index, term, leader_id))
+        self.as_of.append(as_of)
 
 
 class FakePeers:
@@ -95,7 +106,7 @@ def health_of(member_id: str, leader_id: str | None, snapshot_index: int = 0) ->
 
 async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
     hub = FakeHub()
-    publisher = Publisher(hub, MESSAGES["m1"])
+    publisher = Publisher(hub, MESSAGES["m1"], FixedClock())
     log = FakeLog(founded(), RaftRole.FOLLOWER)
     await publisher.publish_news(log, "m1")
     assert hub.sent == []
@@ -115,7 +126,7 @@ async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
 
 async def test_who_leads_after_a_snapshot_took_its_entries_publishes_what_comes_then() -> None:
     hub = FakeHub()
-    publisher = Publisher(hub, MESSAGES["m1"])
+    publisher = Publisher(hub, MESSAGES["m1"], FixedClock())
     log = FakeLog(founded(), RaftRole.LEADER)
     log.entries = None
     await publisher.publish_news(log, "m1")
@@ -177,6 +188,53 @@ async def test_a_leader_that_no_voter_knows_is_forgotten_and_what_is_committed_i
     follower._heard_at = float("-inf")
     await follower.ask_voters()
     assert log.heard_of[1:] == [(9, 3, None)]
+
+
+async def test_a_leader_says_how_old_its_state_is_and_what_its_clock_shows() -> None:
+    hub, clock = FakeHub(), FixedClock(50.0)
+    log = FakeLog(founded(), RaftRole.LEADER)
+    log.age = 0.25
+    await Publisher(hub, MESSAGES["m1"], clock).publish_news(log, "m1")
+    ((_, message),) = hub.sent
+    _, body = MESSAGES["m9"].open(subjects.HEARTBEAT, message)
+    beat = msgspec.json.decode(body, type=Heartbeat)
+    assert (beat.index, beat.age, beat.clock) == (log.now.index, 0.25, 50.0)
+
+
+async def test_a_heartbeat_that_is_read_late_is_as_old_as_when_its_leader_said_it() -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    told = msgspec.json.decode(health_of("m1", "m1"), type=MemberHealth)
+    answer = msgspec.structs.replace(told, term=3, clock=5000.0, state_age=0.1)
+    peers = FakePeers({"m1": msgspec.json.encode(answer)})
+    voters = [member(1, has_vote=True), member(2, has_vote=True)]
+    follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
+    follower.follow(log)
+    reading = asyncio.create_task(follower.read_clocks())
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1", age=0.2, clock=4999.0)))
+    assert log.as_of == [None], "its clock was not read yet"
+    await eventually(lambda: follower._reading)
+    assert peers.asked == ["m1"]
+    now = asyncio.get_running_loop().time()
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1", age=0.2, clock=4990.0)))
+    assert log.as_of[-1] is not None
+    assert log.as_of[-1] <= now - 10.2, "it was said 10 s before the clock was read"
+    await follower.receive(*said("m1", Heartbeat(5, 4, "m1", age=0.2, clock=5000.0)))
+    assert log.as_of[-1] is None, "in another term its host may have been started anew"
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1", age=None, clock=5000.0)))
+    assert log.as_of[-1] is None
+    reading.cancel()
+
+
+async def test_what_a_voter_answers_is_as_old_as_when_it_was_asked() -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    told = msgspec.json.decode(health_of("m2", "m1"), type=MemberHealth)
+    peers = FakePeers({"m2": msgspec.json.encode(msgspec.structs.replace(told, state_age=4.0))})
+    follower = Follower("m9", peers, lambda: [member(2, has_vote=True)], MESSAGES["m9"])
+    follower.follow(log)
+    follower._heard_at = float("-inf")
+    await follower.ask_voters()
+    assert log.as_of[0] is not None
+    assert log.as_of[0] <= asyncio.get_running_loop().time() - 4.0
 
 
 @pytest.mark.parametrize("leader_id", ["m2", None])

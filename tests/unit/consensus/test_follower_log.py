@@ -163,16 +163,18 @@ async def test_another_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     await log.stop()
 
 
-async def test_its_state_is_as_old_as_a_leader_without_a_majority_may_be(tmp_path: Path) -> None:
-    cluster = Cluster(3)
-    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, unsure_seconds=2.5)
+async def test_its_state_is_as_old_as_what_was_told_and_is_applied_here(tmp_path: Path) -> None:
+    log = FollowerLog((cluster := Cluster(3)).snapshot, cluster.after, tmp_path)
     await log.start()
-    assert log.state_age() is None
+    told = asyncio.get_running_loop().time() - 2.5
     await log.heard(3, 1, "a")
     await reached(log, 3)
-    age = log.state_age()
-    assert age is not None
-    assert age >= 2.5
+    assert log.state_age() is None, "nobody said since when"
+    await log.heard(3, 1, "a", told)
+    assert log.state_age() == pytest.approx(2.5, abs=1.0)
+    await log.heard(4, 1, "a", told + 2.0)  # an entry that nobody has yet
+    await log.heard(3, 1, "a", told - 1.0)  # late
+    assert (log.state_age() or 0.0) >= 2.5
     await log.stop()
 
 

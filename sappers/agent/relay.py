@@ -200,17 +200,24 @@ class Follower:
     async def fetch_snapshot(self) -> bytes:
         """The newest snapshot that a voter which answers, and is ahead of this member, has on disk.
 
+        Ahead is, too, who votes in a later term: after `raft recover` perhaps at a lower index.
+
         Raises:
             ApiError: No voter answers.
         """
         voters, index = self.voters(), self._state().index
         healths = await asyncio.gather(*(self._health_of(voter) for voter in voters))
         newest = {
-            voter.id: (health.applied_index > index, health.snapshot_index)
+            voter.id: (
+                health.role != RaftRole.NONE,
+                health.term,
+                health.applied_index > index,
+                health.snapshot_index,
+            )
             for voter, health in zip(voters, healths, strict=True)
             if health is not None
         }
-        ordered = sorted(voters, key=lambda voter: newest.get(voter.id, (False, -1)), reverse=True)
+        ordered = sorted(voters, key=lambda voter: newest.get(voter.id, _SILENT), reverse=True)
         failure = _no_voter()
         for voter in ordered:
             try:
@@ -219,25 +226,35 @@ class Follower:
                 failure = error
         raise failure
 
-    async def fetch_entries(self, after: int) -> list[Entry] | None:
-        """Committed entries that follow an index; None where they are compacted away.
+    async def fetch_entries(self, after: int, term: int) -> list[Entry] | None:
+        """Committed entries that follow one; None where a snapshot must take their place.
 
-        One voter may keep more of them than another, or be no further than this member.
+        They are compacted away then, or at that index is another entry: `raft recover` gave up
+        what this member has. One voter may keep more of them than another, or be no further than
+        this member.
+
+        Args:
+            after, term: Of this member's newest entry.
 
         Raises:
             ApiError: No voter answers.
         """
-        failure, compacted, nothing_new = _no_voter(), False, False
+        failure, gone, nothing_new = _no_voter(), False, False
+        path = f"/v1/log?after={after - 1}&limit={ENTRIES_AT_ONCE}"
         for voter in self.voters():
             try:
-                answer = await self._ask(voter, f"/v1/log?after={after}&limit={ENTRIES_AT_ONCE}")
+                answer = await self._ask(voter, path)
             except ApiError as error:
-                failure, compacted = error, compacted or error.status == 410
+                failure, gone = error, gone or error.status == 410
                 continue
-            if entries := msgspec.msgpack.decode(answer, type=list[Entry]):
-                return entries
-            nothing_new = True
-        if compacted:
+            entries = msgspec.msgpack.decode(answer, type=list[Entry])
+            if entries and (entries[0].index, entries[0].term) != (after, term):
+                gone = True
+            elif entries[1:]:
+                return entries[1:]
+            else:
+                nothing_new = True
+        if gone:
             return None
         if nothing_new:
             return []
@@ -284,6 +301,9 @@ class Follower:
 
     async def _ask(self, voter: Member, path: str) -> bytes:
         return await self._peers.call(voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+
+_SILENT = (False, -1, False, -1)
 
 
 def _no_voter() -> ApiError:

@@ -29,10 +29,11 @@ class QuorumHeard(msgspec.Struct, frozen=True):
     """The quorum has answered its leader.
 
     Attributes:
-        index: Log index that it stood at, after it was asked.
+        index, term: Of the newest entry that it had, after it was asked.
     """
 
     index: int
+    term: int = 0
 
 
 class ReplicatedLog(Protocol):
@@ -62,8 +63,8 @@ class ReplicatedLog(Protocol):
             OutcomeUnknown: May or may not have been committed; retry with the same request id.
         """
 
-    async def read_barrier(self, timeout_seconds: float) -> int:
-        """Return once `state()` is at least as new as this call (linearizable); the index.
+    async def read_barrier(self, timeout_seconds: float) -> QuorumHeard:
+        """Return once `state()` is at least as new as this call (linearizable).
 
         Raises:
             ProposalRejected, OutcomeUnknown: As `propose`.

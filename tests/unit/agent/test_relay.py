@@ -265,21 +265,24 @@ async def test_compacted_entries_are_told_from_unreachable_voters() -> None:
     follower = Follower(
         "m9", FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter], MESSAGES["m9"]
     )
-    assert await follower.fetch_entries(3) is None
-    entries = [Entry(4, 1, b"x")]
+    assert await follower.fetch_entries(3, 1) is None
+    same, *entries = [Entry(3, 1, b""), Entry(4, 1, b"x")]
     follower = Follower(
-        "m9", FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter], MESSAGES["m9"]
+        "m9",
+        FakePeers({"m1": msgspec.msgpack.encode([same, *entries])}),
+        lambda: [voter],
+        MESSAGES["m9"],
     )
-    assert await follower.fetch_entries(3) == entries
+    assert await follower.fetch_entries(3, 1) == entries
 
 
 @pytest.mark.parametrize("first", [ApiError("compacted", status=410), msgspec.msgpack.encode([])])
 async def test_entries_that_one_voter_does_not_have_another_may(first: Any) -> None:
-    entries = [Entry(4, 1, b"x")]
-    peers = FakePeers({"m1": first, "m2": msgspec.msgpack.encode(entries)})
+    same, *entries = [Entry(3, 1, b""), Entry(4, 1, b"x")]
+    peers = FakePeers({"m1": first, "m2": msgspec.msgpack.encode([same, *entries])})
     voters = [member(n, has_vote=True) for n in (1, 2)]
     follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
-    assert await follower.fetch_entries(3) == entries
+    assert await follower.fetch_entries(3, 1) == entries
 
 
 async def test_entries_are_compacted_away_where_no_voter_has_any_that_are_new() -> None:
@@ -287,7 +290,15 @@ async def test_entries_are_compacted_away_where_no_voter_has_any_that_are_new() 
     peers = FakePeers({"m1": gone, "m2": msgspec.msgpack.encode([])})
     voters = [member(n, has_vote=True) for n in (1, 2, 3)]
     follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
-    assert await follower.fetch_entries(3) is None
+    assert await follower.fetch_entries(3, 1) is None
+
+
+async def test_a_voter_with_another_entry_in_the_place_of_the_newest_has_given_that_up() -> None:
+    theirs = msgspec.msgpack.encode([Entry(3, 2, b""), Entry(4, 2, b"x")])
+    peers = FakePeers({"m1": theirs, "m2": msgspec.msgpack.encode([])})
+    voters = [member(n, has_vote=True) for n in (1, 2)]
+    follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
+    assert await follower.fetch_entries(3, 1) is None
 
 
 def revoked_state() -> ClusterState:
@@ -339,11 +350,11 @@ async def test_a_leader_that_the_state_does_not_know_makes_it_ask_and_forget_not
 async def test_one_that_had_a_vote_when_it_knew_last_asks_the_others_and_not_itself() -> None:
     """Itself it would answer that there is nothing new."""
     everybody = [member(1), member(2, has_vote=True), member(3, has_vote=True)]
-    entries = msgspec.msgpack.encode([Entry(4, 1, b"x")])
+    entries = msgspec.msgpack.encode([Entry(3, 1, b""), Entry(4, 1, b"x")])
     peers = FakePeers({"m1": msgspec.msgpack.encode([]), "m2": entries})
     follower = Follower("m1", peers, lambda: everybody, MESSAGES["m1"])
     follower.follow(FakeLog(founded(3), RaftRole.NONE))
-    await follower.fetch_entries(3)
+    await follower.fetch_entries(3, 1)
     assert peers.asked == ["m2"]
 
 

@@ -26,6 +26,21 @@ def test_a_playbook_ends_as_with_ansible(case: str, tmp_path: Path) -> None:
         assert done["tree"] == wanted["tree"]
 
 
+def oldest_python() -> Path:
+    """One that hosts may have at the least, of those that pyenv or the machine has."""
+    found = [*Path("/root/.pyenv/versions").glob("3.8.*/bin/python3.8"), Path("/usr/bin/python3.8")]
+    return next((one for one in found if one.exists()), Path("python3.8"))
+
+
+@pytest.mark.skipif(not oldest_python().exists(), reason="no Python 3.8 on this machine")
+@pytest.mark.parametrize("case", ["modules_files", "modules_more", "module_unarchive", "real_web"])
+def test_hosts_with_the_oldest_python_end_as_well(case: str, tmp_path: Path) -> None:
+    wanted = json.loads((RECORDED / f"{case}.json").read_text())[0]
+    python = {"ansible_python_interpreter": str(oldest_python())}
+    done: dict[str, Any] = run_ours(case, tmp_path / "root", extra=python).as_data()
+    assert (done["tasks"], done["tree"]) == (wanted["tasks"], wanted["tree"])
+
+
 def outcomes_of(case: str, root: Path, options: RunOptions) -> list[list[Any]]:
     """Task, host and outcome in order; what is ignored counts as what it is."""
     return [entry[:3] for entry in run_ours(case, root, options).tasks]

@@ -14,7 +14,7 @@ from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook import magic
-from sappers.provisioner.playbook.check_templates import check_templates
+from sappers.provisioner.playbook.check_templates import all_tasks, check_templates
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
@@ -26,6 +26,7 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun, inventory_layer
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
+from sappers.provisioner.playbook.read_ahead import included_ahead
 from sappers.provisioner.playbook.run import Run, Watcher
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
 from sappers.provisioner.playbook.stats import Counts
@@ -162,7 +163,7 @@ class Engine:
             PlaybookError: A template is none, or wants what is not there.
             InventoryError: A play is for hosts that are not there, and nothing can bring them.
         """
-        check_templates(plays, self._run.templates)
+        check_templates((*all_tasks(plays), *included_ahead(plays)), self._run.templates)
         for play in self.chosen(plays):
             if self._makes_groups:
                 break

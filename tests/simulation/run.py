@@ -143,7 +143,7 @@ class World:
 
         def are_forgotten() -> bool:
             state = self.watch.newest()
-            gone = [state.members.get(host.name) for host in self.hosts if not host.is_up]
+            gone = [state.members.get(host.name) for host in self.hosts if not host.is_present]
             return not any(one and not why_kept(state, one) for one in gone)
 
         if not self._run_until(are_forgotten, 2 * FORGET_SECONDS):

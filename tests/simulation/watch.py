@@ -153,7 +153,7 @@ class Watch:
         """Whose state is not known to be new, in one sentence."""
         for host in self.hosts:
             age = self._ages.get(host.name)
-            if host.is_up and (age is None or age > AGE_MAX):
+            if host.is_present and (age is None or age > AGE_MAX):
                 return f"{host.name} says that its state is {age} s old"
         return ""
 
@@ -203,7 +203,7 @@ class Watch:
 
 def why_not_whole(state: ClusterState, hosts: Iterable[Host]) -> str:
     """What is not as wanted yet, in one sentence; empty once everything is."""
-    up = {host.name: host for host in hosts if host.is_up}
+    up = {host.name: host for host in hosts if host.is_present}
     return _why_not_agreed(state, up) or _why_not_running(state, up)
 
 

@@ -170,10 +170,11 @@ async def test_the_last_words_wait_for_nobody() -> None:
         agent.outbox.hold()
         agent.commit(9, 2**19 if lacks else 1)
         agent.outbox.add(Standing(RaftStatus(RaftRole.FOLLOWER, 1, None, 1, 1, ("a",))))
+        agent.outbox.add(StateAge(1.0))  # of a state with those entries
         agent.outbox.add(Done(1, 10, 1, ""))
         agent.outbox.send_last()
         kinds = [type(one) for many in agent.heard for one in many]
-        assert kinds == ([Standing] if lacks else [Committed, Standing, Done])
+        assert kinds == ([Standing] if lacks else [Committed, Standing, StateAge, Done])
 
 
 async def test_who_reads_again_in_time_is_told_every_entry() -> None:

@@ -213,7 +213,8 @@ def test_however_it_hangs_nothing_is_missing_in_the_end(steps: list[str]) -> Non
                 case "encoded":
                     await agent.encoding.finish()
                 case "taken over":
-                    further = ClusterState(index=agent.replica.state.index + 100)
+                    now = agent.replica.state
+                    further = ClusterState(index=now.index + 100, term=now.term)
                     agent.replica.replace(further)
                     agent.outbox.replace_entries(encode_state(further))
             assert not is_held or agent.waiting_bytes() <= 2 * _LIMIT_BYTES

@@ -220,8 +220,9 @@ def test_an_image_is_removed_and_a_key_changed(lab: Lab) -> None:
     (held,) = lab.calls.images().images
     assert (held.image.name, held.image.kind) == ("web", "microvm")
     lab.agents.client.put_workload("x", WantedWorkload(WantedImage("web", digest), count=0))
-    with pytest.raises(ApiError, match="in use: x"):
+    with pytest.raises(ApiError, match="in use: x") as used:
         lab.calls.remove(digest)
+    assert "sappers-deploy stop NAME" in (used.value.hint or "")
     lab.agents.client.delete_workload("x")
     lab.calls.remove(digest)
     wait_until("it is gone", lambda: lab.calls.images().images == ())

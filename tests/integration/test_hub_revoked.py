@@ -1,0 +1,185 @@
+"""Who is revoked is out of the hub at once, whatever it kept; the others notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import immutables
+import msgspec
+import pytest
+
+from sappers.decisions.hub_access import hub_access
+from sappers.hub.client import NatsHubClient
+from sappers.hub.credentials import AgentCredentials
+from sappers.hub.streams import NatsStreams
+from sappers.model.cluster_state import ClusterState
+from sappers.model.guest_scope import GuestScope
+from sappers.model.hub import HubKey
+from sappers.security.identity import key_digest
+from tests.integration.hubs import Hub, Inbox, hears, kept
+from tests.waiting import eventually
+
+ADDRESSES = {"a": "127.0.0.1", "b": "127.0.0.2", "x": "127.0.0.3"}
+NUMBERS = "sappers.guest.web-1.number"
+ROUNDS = 50
+
+
+class Revoking:
+    """A hub of three, one of whose members is revoked: `x`, which ran a hub server itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pinned = True
+        self.hub = Hub(folder, ADDRESSES, own_keys=True)
+        self.keys = {
+            name: HubKey(self.hub.own[name].signs, key_digest(self.hub.identities[name].cert))
+            for name in ADDRESSES
+        }
+        self.state = ClusterState(
+            hub_servers=tuple(ADDRESSES),
+            members=immutables.Map(self.hub.members),
+            hub_keys=immutables.Map(dict.fromkeys(ADDRESSES, b"proven")),
+            hub_seed_ends=0.0,
+        )
+
+    async def begin(self) -> None:
+        """All three run and let each other in."""
+        self._decide()
+        await self.hub.run(*ADDRESSES)
+
+    async def revoke(self) -> None:
+        """What the agents of `a` and `b` do once they know; `x` does nothing of the kind."""
+        revoked = immutables.Map({"x": time.time()})
+        self.state = msgspec.structs.replace(self.state, revoked=revoked, hub_servers=("a", "b"))
+        self._decide()
+        await self.hub.run("a", "b", term=2)
+
+    def _decide(self) -> None:
+        access = hub_access(self.state, self.keys, time.time())
+        assert access.servers_show
+        if not self.pinned:
+            access = msgspec.structs.replace(access, servers_show=())
+        self.hub.access = access
+
+    def guest(self, member: str, allocation_id: str = "web-1") -> str:
+        """Credentials of a guest, by a member."""
+        scope = GuestScope(allocation_id, "web")
+        return self.hub.own[member].mint(scope, time.time() + 600)
+
+    async def client(self, credentials: str, *servers: str) -> NatsHubClient:
+        return await self.hub.client(*servers, credentials=credentials)
+
+    async def is_let_in(self, credentials: str) -> bool:
+        """Whether a hub server of those that are left takes these."""
+        for server in ("a", "b"):
+            client = await self.hub.client(
+                server, credentials=credentials, identity=self.hub.identities["x"], wait=False
+            )
+            try:
+                await client.ready(1.5)
+            except Exception:
+                continue
+            finally:
+                await client.close()
+            return True
+        return False
+
+
+@pytest.fixture
+async def revoking(tmp_path: Path) -> AsyncIterator[Revoking]:
+    revoking = Revoking(tmp_path)
+    try:
+        yield revoking
+    finally:
+        await revoking.hub.down()
+
+
+async def test_who_is_revoked_is_cut_off_and_comes_back_with_nothing_it_knows(
+    revoking: Revoking,
+) -> None:
+    await revoking.begin()
+    hub = revoking.hub
+    thief = await revoking.client(hub.own["x"].agent("x"), "a")
+    its_guest = await revoking.client(revoking.guest("x"), "b")
+    member = await revoking.client(hub.own["a"].agent("a"), "a", "b")
+    await revoking.revoke()
+    await eventually(lambda: not thief.connected)
+    await eventually(lambda: not its_guest.connected)
+    assert member.connected
+
+    seed = AgentCredentials(hub.account.account_seed)  # each member has it
+    kept = {
+        "its own key": hub.own["x"].agent("x"),
+        "a guest by its own key": revoking.guest("x"),
+        "the servers' account by its own key": hub.own["x"].system("x"),
+        "the hub's seed": seed.agent("a"),
+        "a guest by the hub's seed": seed.mint(GuestScope("web-1", "web"), time.time() + 600),
+        "the servers' account by the hub's seed": seed.system("a"),
+        "an operator by the hub's seed": seed.operator(),
+    }
+    let_in = [what for what, text in kept.items() if await revoking.is_let_in(text)]
+    assert not let_in
+    assert await revoking.is_let_in(hub.own["a"].agent("a"))  # it is the credentials
+
+
+async def test_a_member_and_a_guest_lose_no_message_meanwhile(revoking: Revoking) -> None:
+    await revoking.begin()
+    hub = revoking.hub
+    member = await revoking.client(hub.own["a"].agent("a"), "a")
+    guest, inbox = await revoking.client(revoking.guest("b"), "b"), Inbox()
+    await guest.subscribe(NUMBERS, inbox)
+    await hears(member, inbox, NUMBERS)
+    streams = NatsStreams(member)
+    await kept(streams, "web", 3)
+    await streams.store("web", "before", b"kept", "1")
+    connections = member._connection, guest._connection
+    inbox.messages.clear()
+    revoked, sent = asyncio.Event(), 0
+
+    async def talk() -> None:
+        nonlocal sent
+        while not revoked.is_set():
+            await member.publish(NUMBERS, str(sent).encode())
+            sent += 1
+            await asyncio.sleep(0.002)
+
+    talking = asyncio.create_task(talk())
+    await eventually(lambda: len(inbox.messages) > 100)
+    await revoking.revoke()
+    heard = len(inbox.messages)
+    await eventually(lambda: len(inbox.messages) > heard + 100)
+    revoked.set()
+    await talking
+    await eventually(lambda: len(inbox.messages) >= sent)
+    assert [payload for _, payload in inbox.messages] == [str(i).encode() for i in range(sent)]
+    assert (member._connection, guest._connection) == connections
+    assert [each.payload for each in await streams.fetch("web", 1, 2.0)] == [b"kept"]
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_its_server_is_no_server_of_the_hub_any_more(
+    revoking: Revoking, pinned: bool
+) -> None:
+    """Its certificate is good to the authority still; without the pins it would be a server."""
+    revoking.pinned = pinned
+    await revoking.begin()
+    hub, heard, told = revoking.hub, Inbox(), Inbox()
+    # Its own server lets in whom it likes, and goes on to dial the others'.
+    spy = await revoking.client(hub.own["x"].agent("x"), "x")
+    await spy.subscribe("sappers.events.x", heard)
+    member = await revoking.client(hub.own["a"].agent("a"), "a")
+    await member.subscribe("sappers.alerts.x", told)
+    await hears(member, heard, "sappers.events.x")
+    await hears(spy, told, "sappers.alerts.x")
+    await revoking.revoke()
+    guest, marks = await revoking.client(revoking.guest("b"), "b"), Inbox()
+    await guest.subscribe(NUMBERS, marks)
+    heard.messages.clear()
+    told.messages.clear()
+    for _ in range(ROUNDS):
+        await member.publish("sappers.events.x", b"secret")
+        await spy.publish("sappers.alerts.x", b"false")
+        await hears(member, marks, NUMBERS)  # what is said here arrives where it may
+    assert (len(heard.messages), len(told.messages)) == (0, 0) if pinned else (ROUNDS, ROUNDS)

@@ -22,11 +22,12 @@ def hub_access(state: ClusterState, proven: Mapping[str, HubKey], now: float) ->
         now: Unix time.
     """
     keys = {who: key for who, key in proven.items() if who not in state.revoked}
-    servers = [keys[server].shows for server in state.hub_servers if server in keys]
+    servers = [server for server in state.hub_servers if server not in state.revoked]
+    shown = tuple(sorted(keys[server].shows for server in servers if server in keys))
     return HubAccess(
         signers=tuple(sorted({key.signs for key in keys.values()})),
         seed_signs=state.hub_seed_ends is None or now < state.hub_seed_ends,
-        servers_show=tuple(sorted(servers)) if len(servers) == len(state.hub_servers) else (),
+        servers_show=shown if len(shown) == len(servers) else (),
     )
 
 

@@ -205,7 +205,10 @@ def _assemble(
     )
     hub_seed = _read_secret(folder.hub_seed)
     credentials = AgentCredentials(
-        hub_seed, _own_hub_key(folder.hub_key), lambda: agent.outlook.is_let_in()
+        hub_seed,
+        _own_hub_key(folder.hub_key),
+        lambda: agent.outlook.is_let_in(),
+        lambda: agent.outlook.last_revocation(),
     )
     supervisor = choose_supervisor(folder.processes)
     mesh = _mesh(folder, settings, supervisor, consul)

@@ -10,6 +10,9 @@ from sappers.model.member import Member, MemberState
 
 # Longer than a guest's credentials last: until then all guests have some of their member's key.
 SEED_LASTS_SECONDS = 660.0
+# After a revocation, until what a server of that member has seen of guests' credentials is refused:
+# by then their members have given them others.
+RENEWED_WITHIN_SECONDS = 30.0
 _LIVES = (MemberState.ALIVE, MemberState.SUSPECT)
 
 
@@ -22,13 +25,22 @@ def hub_access(state: ClusterState, proven: Mapping[str, HubKey], now: float) ->
         now: Unix time.
     """
     keys = {who: key for who, key in proven.items() if who not in state.revoked}
+    revoked_at = last_revocation(state)
+    seen = RENEWED_WITHIN_SECONDS <= now - revoked_at < SEED_LASTS_SECONDS
     servers = [server for server in state.hub_servers if server not in state.revoked]
     shown = tuple(sorted(keys[server].shows for server in servers if server in keys))
     return HubAccess(
         signers=tuple(sorted({key.signs for key in keys.values()})),
         seed_signs=state.hub_seed_ends is None or now < state.hub_seed_ends,
         servers_show=shown if len(shown) == len(servers) else (),
+        seen_guests=_living_guests(state) if seen else (),
+        seen_until=revoked_at if seen else 0.0,
     )
+
+
+def last_revocation(state: ClusterState) -> float:
+    """Unix time; 0 where nobody was revoked."""
+    return max(state.revoked.values(), default=0.0)
 
 
 def is_let_in(state: ClusterState, member_id: str) -> bool:
@@ -56,6 +68,10 @@ def when_seed_ends(state: ClusterState, now: float) -> float | None:
         return state.hub_seed_ends
     ends = now + SEED_LASTS_SECONDS if state.allocations else now
     return ends if state.hub_seed_ends is None else min(ends, state.hub_seed_ends)
+
+
+def _living_guests(state: ClusterState) -> tuple[str, ...]:
+    return tuple(sorted(one.id for one in state.allocations.values() if not one.status.is_terminal))
 
 
 def _lives(state: ClusterState, member_id: str) -> bool:

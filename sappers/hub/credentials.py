@@ -157,10 +157,15 @@ class AgentCredentials:
         account_seed: The hub's, which all members have.
         own_seed: This member's own key. Without one, users are signed by the account's key.
         uses_own: Whether the hub's servers know that key by now.
+        stale_before: See `ports.GuestCredentials`.
     """
 
     def __init__(
-        self, account_seed: str, own_seed: str = "", uses_own: Callable[[], bool] = lambda: True
+        self,
+        account_seed: str,
+        own_seed: str = "",
+        uses_own: Callable[[], bool] = lambda: True,
+        stale_before: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Raises HubError when a seed is none of an account."""
         self._account = _account_key(account_seed, "the hub account's seed")
@@ -168,6 +173,7 @@ class AgentCredentials:
         self._own = own or self._account
         self._seed = account_seed.strip()
         self._uses_own = uses_own
+        self._stale_before = stale_before
         self._holders: dict[str, str] = {}
 
     @property
@@ -203,6 +209,10 @@ class AgentCredentials:
             del self._holders[next(iter(self._holders))]
         return credentials
 
+    def stale_before(self) -> float:
+        """As the port says."""
+        return self._stale_before()
+
     def holder(self, user: str) -> str | None:
         """Whom a user's public key was made for here; only the newest are remembered."""
         return self._holders.get(user)
@@ -234,10 +244,11 @@ class AgentCredentials:
             HubError: The file has no JWT.
         """
         found = read_accounts(account_jwt)
-        users = (_public(self._guest_key(name)) for name in sorted(refused))
-        revoked = {found.account: dict.fromkeys(users, _FOR_GOOD)}
+        until = dict.fromkeys(access.seen_guests, int(access.seen_until))
+        until |= dict.fromkeys(refused, _FOR_GOOD)
+        users = {_public(self._guest_key(name)): until[name] for name in sorted(until)}
         jwts = {
-            name: self._account_jwt(jwt, access, revoked.get(name, {}))
+            name: self._account_jwt(jwt, access, users if name == found.account else {})
             for name, jwt in found.jwts.items()
         }
         return msgspec.structs.replace(found, jwts=jwts)
@@ -285,7 +296,9 @@ class AgentCredentials:
         signer = self._own if own else account
         if own:
             claims["issuer_account"] = _public(account)
-        jwt = _sign(signer, user, name, claims, expires_at)
+        # A clock that is behind: what is made after a moment must not look as if it was before.
+        made_at = max(time.time(), self._stale_before() + 1.0)
+        jwt = _sign(signer, user, name, claims, expires_at, made_at)
         return (
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n"
@@ -345,10 +358,11 @@ def _sign(
     name: str,
     nats: dict[str, Any],
     expires_at: float | None = None,
+    made_at: float | None = None,
 ) -> str:
     """A JWT as nats-io/jwt version 2 makes them."""
     claims: dict[str, Any] = {
-        "iat": int(time.time()),
+        "iat": int(time.time() if made_at is None else made_at),
         "iss": _public(issuer),
         "name": name,
         "nats": {**nats, "version": 2},

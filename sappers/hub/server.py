@@ -146,7 +146,9 @@ class NatsHubServer:
                 hint="nothing: the new leader decides",
             )
         name = server_name(me.id, applied.times_left)
-        accounts = self._credentials.accounts(self._jwt(), refused, access)
+        # In a thread: thousands of guests have as many keys to make.
+        made = self._credentials.accounts
+        accounts = await asyncio.to_thread(made, self._jwt(), refused, access)
         settings = self._settings(me, servers, accounts, name, access.servers_show)
         wanted = _Applied(
             term, tuple(one.id for one in servers), self._digest(settings), applied.times_left

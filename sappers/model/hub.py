@@ -44,11 +44,15 @@ class HubAccess(msgspec.Struct, frozen=True):
         seed_signs: Those that the hub's seed signed are, too.
         servers_show: `HubKey.shows` of all servers; empty while not all say it: then any member's
             certificate will do.
+        seen_guests: Allocations whose guests' credentials of before `seen_until`, Unix time, are
+            refused: a server of a member that was revoked since may have seen them.
     """
 
     signers: tuple[str, ...] = ()
     seed_signs: bool = True
     servers_show: tuple[str, ...] = ()
+    seen_guests: tuple[str, ...] = ()
+    seen_until: float = 0.0
 
 
 BY_SEED = HubAccess()  # as hub servers of before let users in

@@ -199,6 +199,9 @@ class GuestCredentials(Protocol):
     def mint(self, scope: GuestScope, expires_at: float) -> str:
         """A NATS credentials file for what the guest may say and hear, until then (Unix time)."""
 
+    def stale_before(self) -> float:
+        """Unix time: guests' credentials that were made before soon end, and are made anew."""
+
     def operator(self) -> str:
         """A credentials file for a person: hears everything, says nothing."""
 

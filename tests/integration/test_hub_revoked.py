@@ -11,13 +11,15 @@ import immutables
 import msgspec
 import pytest
 
-from sappers.decisions.hub_access import hub_access
+from sappers.decisions.hub_access import RENEWED_WITHIN_SECONDS, hub_access, last_revocation
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials
 from sappers.hub.streams import NatsStreams
+from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.guest_scope import GuestScope
 from sappers.model.hub import HubKey
+from sappers.model.workload import ImageReference
 from sappers.security.identity import key_digest
 from tests.integration.hubs import Hub, Inbox, hears, kept
 from tests.waiting import eventually
@@ -25,6 +27,7 @@ from tests.waiting import eventually
 ADDRESSES = {"a": "127.0.0.1", "b": "127.0.0.2", "x": "127.0.0.3"}
 NUMBERS = "sappers.guest.web-1.number"
 ROUNDS = 50
+GUEST = Allocation("web-1", "web", 1, ImageReference("web", "d" * 64), 128, "b", placed_term=1)
 
 
 class Revoking:
@@ -42,6 +45,7 @@ class Revoking:
             members=immutables.Map(self.hub.members),
             hub_keys=immutables.Map(dict.fromkeys(ADDRESSES, b"proven")),
             hub_seed_ends=0.0,
+            allocations=immutables.Map({GUEST.id: GUEST}),
         )
 
     async def begin(self) -> None:
@@ -56,8 +60,13 @@ class Revoking:
         self._decide()
         await self.hub.run("a", "b", term=2)
 
-    def _decide(self) -> None:
-        access = hub_access(self.state, self.keys, time.time())
+    async def refuse_what_was_seen(self) -> None:
+        """What they do half a minute later."""
+        self._decide(RENEWED_WITHIN_SECONDS + 1.0)
+        await self.hub.run("a", "b", term=2)
+
+    def _decide(self, later: float = 0.0) -> None:
+        access = hub_access(self.state, self.keys, time.time() + later)
         assert access.servers_show
         if not self.pinned:
             access = msgspec.structs.replace(access, servers_show=())
@@ -65,8 +74,9 @@ class Revoking:
 
     def guest(self, member: str, allocation_id: str = "web-1") -> str:
         """Credentials of a guest, by a member."""
-        scope = GuestScope(allocation_id, "web")
-        return self.hub.own[member].mint(scope, time.time() + 600)
+        own = self.hub.own[member]
+        own._stale_before = lambda: last_revocation(self.state)
+        return own.mint(GuestScope(allocation_id, "web"), time.time() + 600)
 
     async def client(self, credentials: str, *servers: str) -> NatsHubClient:
         return await self.hub.client(*servers, credentials=credentials)
@@ -156,6 +166,25 @@ async def test_a_member_and_a_guest_lose_no_message_meanwhile(revoking: Revoking
     assert [payload for _, payload in inbox.messages] == [str(i).encode() for i in range(sent)]
     assert (member._connection, guest._connection) == connections
     assert [each.payload for each in await streams.fetch("web", 1, 2.0)] == [b"kept"]
+
+
+async def test_what_its_server_saw_of_a_guest_is_refused_once_the_guest_has_another(
+    revoking: Revoking,
+) -> None:
+    """A guest's key follows from the hub's seed, and each server sees what guests show."""
+    await revoking.begin()
+    seen = revoking.guest("b")
+    await revoking.revoke()
+    thief = await revoking.client(seen, "a")
+    guest, inbox = await revoking.client(revoking.guest("b"), "b"), Inbox()
+    connection = guest._connection
+    await revoking.refuse_what_was_seen()
+    await eventually(lambda: not thief.connected)
+    assert not await revoking.is_let_in(seen)
+    member = await revoking.client(revoking.hub.own["a"].agent("a"), "a")
+    await guest.subscribe(NUMBERS, inbox)
+    await hears(member, inbox, NUMBERS)
+    assert guest._connection is connection
 
 
 @pytest.mark.parametrize("pinned", [True, False])

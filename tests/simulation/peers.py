@@ -213,6 +213,9 @@ class NoCredentials:
     def mint(self, scope: GuestScope, expires_at: float) -> str:
         return ""
 
+    def stale_before(self) -> float:
+        return 0.0
+
     def operator(self) -> str:
         return ""
 

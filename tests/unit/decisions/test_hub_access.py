@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.decisions.hub_access import (
+    RENEWED_WITHIN_SECONDS,
     SEED_LASTS_SECONDS,
     hub_access,
     is_let_in,
     may_say_keys,
     when_seed_ends,
 )
-from sappers.model.allocation import Allocation
+from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import ForgetMember, PutHubKey, RevokeMember, SetMemberState
 from sappers.model.hub import HubKey
@@ -25,6 +26,15 @@ from tests.unit.worlds import IMAGE, commit, founded, member
 IDS = [f"m{number}" for number in range(1, 6)]
 KEYS = {name: HubKey(name.upper(), f"shown by {name}") for name in IDS}
 SERVERS = ("m1", "m2", "m3")
+GUEST = Allocation(
+    id="a1",
+    workload="hello",
+    revision=1,
+    image=IMAGE,
+    memory_mib=128,
+    member_id="m1",
+    placed_term=1,
+)
 some = st.sets(st.sampled_from(IDS))
 
 
@@ -84,16 +94,7 @@ def test_the_seed_ends_once_all_who_live_have_keys_and_no_later_than_was_said(
 @pytest.mark.parametrize("seconds", [-1.0, 1.0])
 def test_guests_of_before_get_new_credentials_first(seconds: float) -> None:
     state = world(set())
-    guest = Allocation(
-        id="a1",
-        workload="hello",
-        revision=1,
-        image=IMAGE,
-        memory_mib=128,
-        member_id="m1",
-        placed_term=1,
-    )
-    state = msgspec.structs.replace(state, allocations=immutables.Map({"a1": guest}))
+    state = msgspec.structs.replace(state, allocations=immutables.Map({"a1": GUEST}))
     for name in IDS:
         assert state.hub_seed_ends is None
         state, _ = commit(state, PutHubKey(name, b"signed"), time=100.0)
@@ -102,6 +103,22 @@ def test_guests_of_before_get_new_credentials_first(seconds: float) -> None:
     assert access.seed_signs == (seconds < 0)
     state, _ = commit(state, PutHubKey("m1", b"anew"), time=10.0)  # by another clock
     assert state.hub_seed_ends == 10.0 + SEED_LASTS_SECONDS
+
+
+@given(since=st.floats(-10.0, 1000.0), ended=st.booleans())
+def test_what_its_server_saw_of_guests_is_refused_once_they_have_other_credentials(
+    since: float, ended: bool
+) -> None:
+    status = AllocationStatus.STOPPED if ended else AllocationStatus.HEALTHY
+    guest = msgspec.structs.replace(GUEST, status=status)
+    state = msgspec.structs.replace(
+        world({*IDS}), allocations=immutables.Map({"a1": guest}), revoked=immutables.Map(m2=5000.5)
+    )
+    access = hub_access(state, KEYS, 5000.5 + since)
+    # As long as such credentials may last, and not before all have been made anew.
+    due = RENEWED_WITHIN_SECONDS <= since < SEED_LASTS_SECONDS
+    assert access.seen_guests == (("a1",) if due and not ended else ())
+    assert access.seen_until == (5000.5 if due else 0.0)
 
 
 def test_a_newcomer_opens_nothing_and_who_is_revoked_says_nothing() -> None:

@@ -217,6 +217,9 @@ class Inbox:
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
 
+    def payloads(self) -> list[bytes]:
+        return [payload for _, payload in self.messages]
+
     async def __call__(self, subject: str, payload: bytes) -> None:
         self.messages.append((subject, payload))
 

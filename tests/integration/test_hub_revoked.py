@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import immutables
 import msgspec
+import nats.errors
 import pytest
+from nats.aio.client import Client, RawCredentials
 
 from sappers.decisions.hub_access import RENEWED_WITHIN_SECONDS, hub_access, last_revocation
+from sappers.errors import HubError
 from sappers.hub.client import NatsHubClient
-from sappers.hub.credentials import AgentCredentials
+from sappers.hub.credentials import AgentCredentials, HubAccount, TrustedAccounts, read_accounts
 from sappers.hub.streams import NatsStreams
 from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
@@ -21,6 +25,7 @@ from sappers.model.guest_scope import GuestScope
 from sappers.model.hub import HubKey
 from sappers.model.workload import ImageReference
 from sappers.security.identity import key_digest
+from sappers.security.tls import AGENT_SERVER_NAME, client_context
 from tests.integration.hubs import Hub, Inbox, hears, kept
 from tests.waiting import eventually
 
@@ -82,19 +87,48 @@ class Revoking:
         return await self.hub.client(*servers, credentials=credentials)
 
     async def is_let_in(self, credentials: str) -> bool:
-        """Whether a hub server of those that are left takes these."""
+        """Whether a hub server of those that are left takes these; the others say why not."""
         for server in ("a", "b"):
-            client = await self.hub.client(
-                server, credentials=credentials, identity=self.hub.identities["x"], wait=False
-            )
+            member, client = self.hub.members[server], Client()
             try:
-                await client.ready(1.5)
-            except Exception:
-                continue
-            finally:
+                await client.connect(
+                    f"nats://{member.address}:{member.ports.hub}",
+                    tls=client_context(self.hub.identities["x"]),
+                    tls_hostname=AGENT_SERVER_NAME,
+                    tls_handshake_first=True,
+                    user_credentials=RawCredentials(credentials),
+                    allow_reconnect=False,
+                    connect_timeout=30,
+                )
+            except nats.errors.Error as error:
+                assert "Authorization Violation" in str(error)
+            else:
                 await client.close()
+                return True
+        return False
+
+
+async def messages_of(streams: NatsStreams, workload: str) -> list[bytes]:
+    """What waits there, as soon as the servers that are left say it."""
+    found: list[bytes] = []
+
+    async def look() -> bool:
+        with contextlib.suppress(HubError):
+            found.extend(each.payload for each in await streams.fetch(workload, 1, 2.0))
+        return bool(found)
+
+    await eventually(look)
+    return found
+
+
+async def stored(streams: NatsStreams, workload: str, payload: bytes) -> None:
+    async def store() -> bool:
+        with contextlib.suppress(HubError):
+            await streams.store(workload, "before", payload, "1")
             return True
         return False
+
+    await eventually(store)
 
 
 @pytest.fixture
@@ -143,10 +177,12 @@ async def test_a_member_and_a_guest_lose_no_message_meanwhile(revoking: Revoking
     await hears(member, inbox, NUMBERS)
     streams = NatsStreams(member)
     await kept(streams, "web", 3)
-    await streams.store("web", "before", b"kept", "1")
+    await stored(streams, "web", b"kept")
     connections = member._connection, guest._connection
-    inbox.messages.clear()
     revoked, sent = asyncio.Event(), 0
+
+    def numbers() -> list[bytes]:
+        return [payload for payload in inbox.payloads() if payload != b"x"]
 
     async def talk() -> None:
         nonlocal sent
@@ -156,16 +192,16 @@ async def test_a_member_and_a_guest_lose_no_message_meanwhile(revoking: Revoking
             await asyncio.sleep(0.002)
 
     talking = asyncio.create_task(talk())
-    await eventually(lambda: len(inbox.messages) > 100)
+    await eventually(lambda: len(numbers()) > 100)
     await revoking.revoke()
-    heard = len(inbox.messages)
-    await eventually(lambda: len(inbox.messages) > heard + 100)
+    heard = len(numbers())
+    await eventually(lambda: len(numbers()) > heard + 100)
     revoked.set()
     await talking
-    await eventually(lambda: len(inbox.messages) >= sent)
-    assert [payload for _, payload in inbox.messages] == [str(i).encode() for i in range(sent)]
+    await eventually(lambda: len(numbers()) >= sent)
+    assert numbers() == [str(i).encode() for i in range(sent)]
     assert (member._connection, guest._connection) == connections
-    assert [each.payload for each in await streams.fetch("web", 1, 2.0)] == [b"kept"]
+    assert await messages_of(streams, "web") == [b"kept"]
 
 
 async def test_what_its_server_saw_of_a_guest_is_refused_once_the_guest_has_another(
@@ -205,10 +241,62 @@ async def test_its_server_is_no_server_of_the_hub_any_more(
     await revoking.revoke()
     guest, marks = await revoking.client(revoking.guest("b"), "b"), Inbox()
     await guest.subscribe(NUMBERS, marks)
-    heard.messages.clear()
-    told.messages.clear()
     for _ in range(ROUNDS):
         await member.publish("sappers.events.x", b"secret")
         await spy.publish("sappers.alerts.x", b"false")
         await hears(member, marks, NUMBERS)  # what is said here arrives where it may
-    assert (len(heard.messages), len(told.messages)) == (0, 0) if pinned else (ROUNDS, ROUNDS)
+
+    def arrived() -> tuple[int, int]:
+        return heard.payloads().count(b"secret"), told.payloads().count(b"false")
+
+    if not pinned:
+        await eventually(lambda: arrived() == (ROUNDS, ROUNDS))
+    assert arrived() == ((0, 0) if pinned else (ROUNDS, ROUNDS))
+
+
+class OfBefore(AgentCredentials):
+    """As the agents of before had it: one operator for all servers, and users by the seed."""
+
+    def __init__(self, account: HubAccount) -> None:
+        super().__init__(account.account_seed)
+        self._made = account
+
+    def operator_jwt(self) -> str:
+        return self._made.operator_jwt
+
+    def accounts(self, account_jwt: str, *_: object) -> TrustedAccounts:
+        return read_accounts(account_jwt)
+
+
+async def test_a_cluster_of_before_goes_on_and_its_seed_ends(revoking: Revoking) -> None:
+    hub, names = revoking.hub, tuple(ADDRESSES)
+    new, before = hub.own, OfBefore(hub.account)
+    hub.own = dict.fromkeys(names, before)
+    hub.servers = {name: hub.server(name) for name in names}
+    await hub.run(*names)
+    guest, inbox = await revoking.client(before.mint(GuestScope("web-1", "web"), 2e9), "b"), Inbox()
+    await guest.subscribe(NUMBERS, inbox)
+    member = await revoking.client(before.agent("a"), *names)
+    streams = NatsStreams(member)
+    await kept(streams, "web", 3)
+    await stored(streams, "web", b"kept")
+    hub.own = new
+    for number, name in enumerate(names, 1):  # one host after the other has this version
+        hub.servers[name] = hub.server(name)
+        await hub.servers[name].run([hub.members[one] for one in names], 1)
+        assert hub.supervisors[name].starts == 2, number
+        await eventually(lambda: guest.connected and member.connected)
+        await hears(member, inbox, NUMBERS)
+    revoking.state = msgspec.structs.replace(revoking.state, hub_seed_ends=None)
+    revoking._decide()
+    await hub.run(*names)
+    later = await revoking.client(new["a"].agent("a"), "a")
+    assert guest.connected
+    revoking.state = msgspec.structs.replace(revoking.state, hub_seed_ends=0.0)
+    revoking._decide()
+    await hub.run(*names)
+    await eventually(lambda: not guest.connected)
+    assert later.connected
+    assert not await revoking.is_let_in(before.agent("a"))
+    assert await messages_of(NatsStreams(later), "web") == [b"kept"]
+    assert {one.starts for one in hub.supervisors.values()} == {2}

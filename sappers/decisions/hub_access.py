@@ -27,12 +27,14 @@ def hub_access(state: ClusterState, proven: Mapping[str, HubKey], now: float) ->
     keys = {who: key for who, key in proven.items() if who not in state.revoked}
     revoked_at = last_revocation(state)
     seen = RENEWED_WITHIN_SECONDS <= now - revoked_at < SEED_LASTS_SECONDS
+    seed_signs = state.hub_seed_ends is None or now < state.hub_seed_ends
     servers = [server for server in state.hub_servers if server not in state.revoked]
     shown = tuple(sorted(keys[server].shows for server in servers if server in keys))
     return HubAccess(
         signers=tuple(sorted({key.signs for key in keys.values()})),
-        seed_signs=state.hub_seed_ends is None or now < state.hub_seed_ends,
-        servers_show=shown if len(shown) == len(servers) else (),
+        seed_signs=seed_signs,
+        # With the seed ends that a server of before may be one of the hub.
+        servers_show=shown if len(shown) == len(servers) or not seed_signs else (),
         seen_guests=_living_guests(state) if seen else (),
         seen_until=revoked_at if seen else 0.0,
     )

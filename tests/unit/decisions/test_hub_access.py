@@ -47,13 +47,17 @@ def world(keyed: set[str], revoked: set[str] = frozenset()) -> ClusterState:
     )
 
 
-@given(proven=some, revoked=some)
-def test_who_is_revoked_admits_nobody_and_is_no_server(proven: set[str], revoked: set[str]) -> None:
-    access = hub_access(world(proven, revoked), {name: KEYS[name] for name in proven}, now=0.0)
+@given(proven=some, revoked=some, sealed=st.booleans())
+def test_who_is_revoked_admits_nobody_and_is_no_server(
+    proven: set[str], revoked: set[str], sealed: bool
+) -> None:
+    state = msgspec.structs.replace(world(proven, revoked), hub_seed_ends=0.0 if sealed else None)
+    access = hub_access(state, {name: KEYS[name] for name in proven}, now=0.0)
+    assert access.seed_signs != sealed
     assert set(access.signers) == {KEYS[name].signs for name in proven - revoked}
     left = {*SERVERS} - revoked
-    shown = {KEYS[name].shows for name in left}
-    assert set(access.servers_show) == (shown if left <= proven else set())
+    shown = {KEYS[name].shows for name in left & proven}
+    assert set(access.servers_show) == (shown if left <= proven or sealed else set())
 
 
 @given(keyed=some, revoked=some, me=st.sampled_from(IDS))

@@ -13,12 +13,14 @@ import structlog
 
 from sappers.decisions.hub_access import hub_access, is_let_in, may_say_keys
 from sappers.errors import IdentityError
-from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import PutHubKey
 from sappers.model.hub import BY_SEED, HubAccess, HubKey
 from sappers.model.member import Member
 from sappers.ports import Clock, SignedMessages
+
+# In place of a subject: it is said in the log, and on no hub.
+STATED_AS = "hub key"
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ class HubKeys:
             return ()
         if not self._statement:
             said = msgspec.json.encode(self._key())
-            self._statement = self._messages.sign(subjects.HUB_KEY, said)
+            self._statement = self._messages.sign(STATED_AS, said)
         if state.hub_keys.get(self._me_id) == self._statement:
             return ()
         return (PutHubKey(self._me_id, self._statement),)
@@ -78,7 +80,7 @@ class HubKeys:
 
     def _look_at(self, member_id: str, statement: bytes) -> HubKey | None:
         try:
-            signer, said = self._messages.open(subjects.HUB_KEY, statement)
+            signer, said = self._messages.open(STATED_AS, statement)
             if signer != member_id:
                 raise IdentityError(f"{signer} signed it")
             return msgspec.json.decode(said, type=HubKey)

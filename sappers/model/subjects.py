@@ -6,7 +6,6 @@ ENTRIES = "sappers.log.entries"  # leader -> all: signed; model.commands.Entry a
 HEARTBEAT = "sappers.log.heartbeat"  # leader -> all: signed; how far the log is, as JSON
 PULSE_ALL = "sappers.member.*.pulse"
 REFUSED = "sappers.refused"  # member -> all: {public key of a hub user: violations} as JSON
-HUB_KEY = "sappers.hub.key"  # said on no hub: what a member signs for the log
 EVENTS = "sappers.events"  # prefix; leader -> anyone: model.event.Event as JSON
 ALERTS = "sappers.alerts"  # prefix; see `alert`
 GUEST_HEALTH_ALL = "sappers.guest.*.health"

@@ -8,7 +8,7 @@ import immutables
 import msgspec
 import pytest
 
-from sappers.agent.hub_keys import HubKeys
+from sappers.agent.hub_keys import STATED_AS, HubKeys
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RevokeMember
@@ -42,7 +42,7 @@ class Members:
             for name, letter in zip(ids, "ABC", strict=True)
         }
 
-    def statement(self, member_id: str, said: bytes, subject: str = subjects.HUB_KEY) -> bytes:
+    def statement(self, member_id: str, said: bytes, subject: str = STATED_AS) -> bytes:
         return self.signers[member_id].sign(subject, said)
 
 

@@ -39,7 +39,7 @@ from sappers.provisioner.playbook.variables import (
     play_variables,
 )
 from sappers.provisioner.playbook.ways import reached_by
-from sappers.provisioner.source import Decrypt, Place, read_file
+from sappers.provisioner.source import Decrypt, Place, place_of, read_file
 from sappers.provisioner.source import Mapping as SourceMapping
 
 _MAY_MAKE_GROUPS = ("add_host", "group_by", "include_role", "include_tasks")
@@ -160,13 +160,14 @@ class Engine:
         """Refuse what can be told to be wrong before any host is asked.
 
         Raises:
-            PlaybookError: A template is none, or wants what is not there.
-            InventoryError: A play is for hosts that are not there, and nothing can bring them.
+            PlaybookError: A template is none, or wants what is not there; or a play is for hosts
+                that are not there, and nothing can bring them.
         """
         check_templates((*all_tasks(plays), *included_ahead(plays)), self._run.templates)
-        for play in self.chosen(plays):
-            if self._makes_groups:
-                break
+        chosen = self.chosen(plays)
+        for play in chosen[:1]:
+            self._vars_files(play)  # those of later plays may come of earlier ones
+        for play in chosen if not self._makes_groups else ():
             self.hosts_of(play)
 
     def chosen(self, plays: Sequence[Play]) -> list[Play]:
@@ -260,7 +261,7 @@ class Engine:
         """The hosts that a play names, within the limit, in its order.
 
         Raises:
-            InventoryError: Its pattern is malformed, or names nothing.
+            PlaybookError: Its pattern is malformed, or names nothing.
         """
         wanted = self._run.templates.render(play.hosts, self._scope(play), play.place)
         parts = wanted if isinstance(wanted, list) else [wanted]
@@ -273,17 +274,18 @@ class Engine:
             hosts = [local_host()]
         else:
             limit = {host.name for host in inventory.select(self._options.limit)}
-            hosts = [one for one in self._named(inventory, pattern) if one.name in limit]
+            hosts = [one for one in self._named(play, inventory, pattern) if one.name in limit]
         return _ordered(list(hosts), play.order)
 
-    def _named(self, inventory: Inventory, pattern: str) -> Sequence[Host]:
+    def _named(self, play: Play, inventory: Inventory, pattern: str) -> Sequence[Host]:
         """The hosts of a pattern; what names nothing is a mistake, unless tasks make groups."""
         try:
             return inventory.in_order_of(pattern)
-        except InventoryError:
+        except InventoryError as error:
             if self._makes_groups:
                 return ()
-            raise
+            where = place_of(play.hosts, play.place)
+            raise where.error(error.message, hint=error.hint) from error
 
     def _scope(self, play: Play) -> Scope:
         """What is known before any host is: `-e` and the play's own variables."""
@@ -309,7 +311,7 @@ class Engine:
                 (path for name in alternatives if (path := _found(play.folder, str(name)))), None
             )
             if path is None:
-                raise play.place.error(
+                raise place_of(entry, play.place).error(
                     f"vars_files: there is no {' or '.join(map(str, alternatives))}"
                 )
             content = read_file(path, self._run.decrypt)

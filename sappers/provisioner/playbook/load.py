@@ -87,6 +87,10 @@ def _import_plays(
     name = str(item[key])
     if is_template(name):
         raise item.at(key).error("the name of an imported playbook is no template")
+    if not (path.parent / name).is_file():
+        raise place_of(item[key], item.at(key)).error(
+            f"there is no playbook {name}", hint=f"looked for: {path.parent / name}"
+        )
     handed = inherit(Inherited(), item)
     return tuple(
         replace(play, inherited=_under(handed, play.inherited),

@@ -6,6 +6,7 @@ What Ansible did is recorded (`tests/corpus/record.py`), with ansible-core 2.19.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ def test_a_playbook_ends_as_with_ansible(case: str, tmp_path: Path) -> None:
 
 def oldest_python() -> Path:
     """One that hosts may have at the least, of those that pyenv or the machine has."""
-    found = [*Path("/root/.pyenv/versions").glob("3.8.*/bin/python3.8"), Path("/usr/bin/python3.8")]
-    return next((one for one in found if one.exists()), Path("python3.8"))
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found = [*pyenv.glob("versions/3.8.*/bin/python3.8"), Path("/usr/bin/python3.8")]
+    return next((one for one in found if one.exists()), found[-1])
 
 
 @pytest.mark.skipif(not oldest_python().exists(), reason="no Python 3.8 on this machine")

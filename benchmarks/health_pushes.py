@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,7 +30,6 @@ from sappers.images.store import FolderImageStore
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member
-from sappers.provisioner.control.identity import load_control_identity
 from sappers.security.signing import load_or_create_signing_key
 
 GUESTS = 200
@@ -82,11 +82,10 @@ def _names(client: OperatorClient) -> list[str]:
 
 
 async def _measure(rig: Rig, guests: Sequence[str], servers: Sequence[Member]) -> Section:
-    secrets = load_control_identity(rig.cluster_folder)
-    assert secrets is not None
-    account = AgentCredentials(secrets.hub.account_seed)
+    account = rig.hub_credentials()
     clients = [
-        NatsHubClient(rig.operator, _credentials(account, guest), name=guest) for guest in guests
+        NatsHubClient(rig.operator, partial(_credentials, account, guest), name=guest)
+        for guest in guests
     ]
     try:
         rig.say(f"connecting {len(clients)} guests")

@@ -15,10 +15,8 @@ import structlog
 
 from benchmarks.rig import Rig
 from sappers.hub.client import NatsHubClient
-from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
 from sappers.model.member import Member
-from sappers.provisioner.control.identity import load_control_identity
 
 _CONNECT_SECONDS = 15.0
 # Whether it is connected is seen here; how is of no interest.
@@ -34,9 +32,7 @@ class HubEar:
     """
 
     def __init__(self, rig: Rig, servers: Sequence[Member]) -> None:
-        secrets = load_control_identity(rig.cluster_folder)
-        assert secrets is not None
-        self._credentials = AgentCredentials(secrets.hub.account_seed).operator()
+        self._credentials = rig.hub_credentials().operator()
         self._identity = rig.operator
         self._servers = servers
         self.healthy: dict[str, float] = {}
@@ -63,7 +59,7 @@ class HubEar:
         self._loop.close()
 
     async def _run(self) -> None:
-        client = NatsHubClient(self._identity, self._credentials, name="bench")
+        client = NatsHubClient(self._identity, lambda: self._credentials, name="bench")
         await client.subscribe(subjects.GUEST_HEALTH_ALL, self._received)
         await client.connect(self._servers)
         while not self._stopping.is_set():

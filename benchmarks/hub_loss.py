@@ -17,10 +17,8 @@ from benchmarks.processes import hub_of
 from benchmarks.rig import Rig
 from sappers.errors import HubError
 from sappers.hub.client import NatsHubClient
-from sappers.hub.credentials import AgentCredentials
 from sappers.hub.streams import NatsStreams
 from sappers.model.member import Member
-from sappers.provisioner.control.identity import load_control_identity
 
 MESSAGES = 100_000
 AT_ONCE = 64
@@ -93,9 +91,11 @@ class _Beats:
 
 
 async def _measure(rig: Rig, servers: Sequence[Member], messages: int) -> Section:
-    secrets = load_control_identity(rig.cluster_folder)
-    assert secrets is not None
-    credentials = AgentCredentials(secrets.hub.account_seed).agent("bench")
+    account = rig.hub_credentials()
+
+    def credentials() -> str:
+        return account.agent("bench")
+
     clients = {
         # One is connected to each server, so that somebody loses its own with every kill.
         server.name: NatsHubClient(rig.operator, credentials, name=f"bench-{server.name}")

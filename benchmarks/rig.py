@@ -19,8 +19,10 @@ from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Endpoint
 from sappers.config import ControlHome, control_home
 from sappers.errors import ApiError
+from sappers.hub.credentials import AgentCredentials
 from sappers.lab.lab import Lab
 from sappers.model.view import ClusterView
+from sappers.provisioner.control.identity import load_control_identity
 from sappers.provisioner.control.record import (
     OPERATOR_CERTIFICATE_FILE,
     OPERATOR_KEY_FILE,
@@ -127,6 +129,15 @@ class Rig:
         return load_identity(
             self.cluster_folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE
         )
+
+    def hub_credentials(self) -> AgentCredentials:
+        """What a member admits itself and its guests to the hub with."""
+        secrets = load_control_identity(self.cluster_folder)
+        assert secrets is not None
+        host = next(iter(self.endpoints()))
+        reads = self.lab.ssh_command(host, ("cat /var/lib/sappers/hub.key",))
+        key = subprocess.run(reads, capture_output=True, check=True, text=True).stdout
+        return AgentCredentials(secrets.hub.account_seed, key)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """By host name."""

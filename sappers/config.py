@@ -199,6 +199,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "hub.seed"
 
     @property
+    def hub_key(self) -> Path:
+        """The seed of this member's own key for the hub (an nkey), one line; nobody else has it."""
+        return self.root / "hub.key"
+
+    @property
     def genesis(self) -> Path:
         """The cluster's id and first voters, written once by the founder's word."""
         return self.root / "genesis.json"

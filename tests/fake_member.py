@@ -193,6 +193,9 @@ class FakeMember:
     def pushes_heard(self) -> int:
         return 0
 
+    def hub_credentials(self) -> str:
+        return "a credentials file"
+
     def gossip_keys(self) -> GossipKeys:
         return self.keys
 

@@ -26,6 +26,7 @@ from sappers.model.actions import (
 )
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.commands import Command, ReportAllocation
+from sappers.model.hub import BY_SEED
 from sappers.model.image import Manifest
 from sappers.ports import Clock, HubServer, Launcher
 
@@ -71,6 +72,7 @@ class Actuator:
         self.failed_launches: dict[str, str] = {}
         self.hub_peers: tuple[str, ...] = ()
         self.hub_refuses: tuple[str, ...] = ()
+        self.hub_access = BY_SEED
         self.hub_left = False
         self._hub_renewals = 0
 
@@ -166,10 +168,10 @@ class Actuator:
                 )
                 async with self._reporting:
                     await self._submit(report)
-            case RunHubServer(servers=servers, term=term, refused=refused):
+            case RunHubServer(servers=servers, term=term, refused=refused, access=access):
                 renewals = self._hub_renewals
-                await self._hub_server.run(servers, term, refused)
-                self.hub_refuses, self.hub_left = refused, False
+                await self._hub_server.run(servers, term, refused, access)
+                self.hub_refuses, self.hub_access, self.hub_left = refused, access, False
                 if self._hub_renewals == renewals:
                     self.hub_peers = tuple(hub_peer(server) for server in servers)
             case StopHubServer(reason=reason):

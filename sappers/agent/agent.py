@@ -21,6 +21,7 @@ from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.hearing import Hearing
 from sappers.agent.hub_connection import HubConnection
+from sappers.agent.hub_keys import HubKeys
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.leadership import Leadership
 from sappers.agent.leases import Leases, boot_clock
@@ -53,6 +54,7 @@ from sappers.ports import (
     ChunkSource,
     Clock,
     DurableStreams,
+    GuestCredentials,
     HubClient,
     HubServer,
     HubServers,
@@ -89,6 +91,7 @@ class Agent:
         gossip_keys: GossipKeyRing,
         hub_client: HubClient,
         messages: SignedMessages,
+        hub_keys: HubKeys,
         hub_server: HubServer,
         launcher: Launcher,
         images: ImageStore,
@@ -98,6 +101,7 @@ class Agent:
         hub_watch: HubWatch,
         registration: Registration,
         repair_signer: RepairSigner,
+        credentials: GuestCredentials,
         routing: Routing,
         mesh: Mesh,
         streams: DurableStreams,
@@ -114,6 +118,7 @@ class Agent:
         self._gossip_keys = gossip_keys
         self._hub_client = hub_client
         self._hub = HubConnection(hub_client)
+        self._hub_keys = hub_keys
         self._peers = peers
         self._hub_watch = hub_watch
         self._registration = registration
@@ -177,6 +182,7 @@ class Agent:
             inbox=self._hearing.inbox,
             events=self._events,
             repair_signer=repair_signer,
+            credentials=credentials,
             stream_trouble=lambda: self._streams.trouble,
             clock=clock,
         )
@@ -213,6 +219,7 @@ class Agent:
             pulses=self._pulses,
             leases=self._leases,
             durable=lambda: self._streams.reading,
+            access=hub_keys.access,
             me_id=me.id,
         )
         self._wake = asyncio.Event()
@@ -280,7 +287,8 @@ class Agent:
         )
         self._actuator.execute(plan)
         self._hearing.inbox.note_processes(observed.guests, self._actuator.under_way)
-        self._actuator.propose(self._hearing.alerts.plan(state))
+        keys = self._hub_keys.plan(state, observed.gossip)
+        self._actuator.propose((*self._hearing.alerts.plan(state), *keys))
         if observed.caught_up:
             self._membership.forget(forgotten_by_the_log(state, observed.gossip))
             self._registration.follow(state, self.me, plan)
@@ -292,7 +300,9 @@ class Agent:
 
     async def _exchange(self, observed: MemberObservation) -> None:
         """Hear and tell what goes over gossip and over the hub."""
-        await self._hub.follow(self.log.state(), self._membership.members())
+        state, gossip = self.log.state(), self._membership.members()
+        if self._hub_keys.may_connect(state, gossip):
+            await self._hub.follow(state, gossip)
         self._spread.follow(self.log.state(), caught_up=observed.caught_up)
         await self._me.tell_images(self._spread.announced())
         await self._hub_watch.tell()
@@ -322,6 +332,7 @@ class Agent:
 
     def certificate_renewed(self) -> None:
         """The hub's server is to show the new one, too."""
+        self._hub_keys.renew()
         self._actuator.look_at_the_hub_again()
         self.wake()
 

@@ -30,6 +30,7 @@ class HubConnection:
                 known.get(server, state.members[server]).lasting(), state=MemberState.ALIVE
             )
             for server in state.hub_servers
+            if server not in state.revoked
         )
         if servers and servers != self.servers:
             self.servers = servers

@@ -70,6 +70,7 @@ def describe_member(
         voter_tag=settings.voter_tag,
         has_vote=has_vote,
         zone=settings.zone,
+        has_hub_key=True,
     )
 
 

@@ -10,7 +10,8 @@ from sappers.agent.leases import Leases
 from sappers.agent.pulses import Pulses
 from sappers.agent.spread import Spread
 from sappers.errors import SappersError
-from sappers.model.hub import HubReading
+from sappers.model.cluster_state import ClusterState
+from sappers.model.hub import HubAccess, HubReading
 from sappers.model.observation import HubObservation, MemberObservation, RaftRole, RaftStatus
 from sappers.ports import Clock, HubClient, HubServer, Launcher, Membership, ReplicatedLog
 
@@ -32,6 +33,7 @@ class Observer:
         pulses: Pulses,
         leases: Leases,
         durable: Callable[[], HubReading | None],
+        access: Callable[[ClusterState], HubAccess],
         me_id: str,
     ) -> None:
         self._membership = membership
@@ -44,6 +46,7 @@ class Observer:
         self._pulses = pulses
         self._leases = leases
         self._durable = durable
+        self._access = access
         self._clock = clock
         self._leads_since: float | None = None
         self._me_id = me_id
@@ -73,7 +76,9 @@ class Observer:
                 server_running=running_with is not None,
                 server_peers=self._actuator.hub_peers,
                 server_refuses=self._actuator.hub_refuses,
+                server_access=self._actuator.hub_access,
                 server_left=self._actuator.hub_left,
+                access=self._access(state),
                 connected=self._hub_client.connected,
                 durable=self._durable(),
             ),

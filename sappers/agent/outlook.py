@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from sappers.decisions.guest_scope import scope_of
+from sappers.decisions.hub_access import is_let_in, last_revocation
 from sappers.model.guest_scope import GuestScope
 from sappers.model.image import ImageKey
 from sappers.ports import Membership, ReplicatedLog
@@ -40,6 +41,16 @@ class Outlook:
         """Whether a member's certificate is refused."""
         log = self._log()
         return log is not None and member_id in log.state().revoked
+
+    def is_let_in(self) -> bool:
+        """Whether the hub's servers know this member's own key."""
+        log = self._log()
+        return log is not None and is_let_in(log.state(), self._me_id)
+
+    def last_revocation(self) -> float:
+        """Unix time; 0 where no member was revoked."""
+        log = self._log()
+        return last_revocation(log.state()) if log else 0.0
 
     def voter_addresses(self) -> Mapping[str, str]:
         """Where the Raft of those listens who say by gossip that they vote, `ip:port` by id."""

@@ -30,6 +30,7 @@ from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import (
     Applied,
     Clock,
+    GuestCredentials,
     HubClient,
     Launcher,
     LogLevel,
@@ -91,6 +92,7 @@ class Service:
         routing: Routing,
         events: EventRecord,
         repair_signer: RepairSigner,
+        credentials: GuestCredentials,
         mesh: Mesh,
         stream_trouble: Callable[[], Mapping[str, str]],
         clock: Clock,
@@ -109,6 +111,7 @@ class Service:
         self._routing = routing
         self._events = events
         self._repair_signer = repair_signer
+        self._credentials = credentials
         self._mesh = mesh
         self._stream_trouble = stream_trouble
         self._clock = clock
@@ -180,6 +183,10 @@ class Service:
     async def put_gossip_keys(self, keys: GossipKeys) -> None:
         """As the port says."""
         await self._gossip_keys.replace(keys)
+
+    def hub_credentials(self) -> str:
+        """As the port says."""
+        return self._credentials.operator()
 
     def set_log_level(self, level: LogLevel) -> None:
         """Log what is of this level or above from now on; a new start forgets it."""

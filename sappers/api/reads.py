@@ -186,6 +186,11 @@ async def snapshot(call: Call) -> Response:
     return Response(await call.service.log.written_snapshot(), media_type="application/msgpack")
 
 
+async def hub_credentials(call: Call) -> str:
+    """GET /v1/hub-credentials."""
+    return call.service.hub_credentials()
+
+
 async def gossip_keys(call: Call) -> GossipKeys:
     """GET /v1/gossip-keys."""
     return call.service.gossip_keys()

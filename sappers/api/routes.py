@@ -229,6 +229,13 @@ ROUTES: tuple[Route, ...] = (
         body=GossipKeys,
         roles=OPERATORS,
     ),
+    _get(
+        "/v1/hub-credentials",
+        "Credentials that hear everything on the hub and say nothing, by this member's key",
+        reads.hub_credentials,
+        media=TEXT,
+        roles=OPERATORS,
+    ),
     _write(
         "PUT",
         "/v1/genesis",

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
 from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
+from sappers.agent.hub_keys import HubKeys
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs, current_log_level
 from sappers.agent.me import describe_member, load_node_id
@@ -41,12 +43,13 @@ from sappers.consul.catalog import ConsulCatalog
 from sappers.consul.intentions import ConsulIntentions
 from sappers.consul.proxies import ConnectProxies, Host
 from sappers.consul.registry import ConsulRegistry
+from sappers.durable import write_durably
 from sappers.errors import FIT_OUT_AGAIN, ConfigError, IdentityError
 from sappers.gateway.configuration import Listen
 from sappers.gateway.haproxy import HaproxyGateway
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.client import NatsHubClient
-from sappers.hub.credentials import AgentCredentials
+from sappers.hub.credentials import AgentCredentials, create_hub_key
 from sappers.hub.server import NatsHubServer, find_nats_server
 from sappers.hub.server_folder import ServerFolder
 from sappers.hub.servers import NatsHubServers
@@ -59,9 +62,10 @@ from sappers.launchers.link_doors import close_doors, open_doors
 from sappers.launchers.qemu import QemuLauncher
 from sappers.membership.gossip import KinshipMembership
 from sappers.model.gossip_keys import GossipKeys, parse_gossip_keys
+from sappers.model.hub import HubKey
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog, Supervisor
-from sappers.security.identity import load_identity
+from sappers.security.identity import key_digest, load_identity
 from sappers.security.messages import MessageSigner
 from sappers.security.renewal import Renewal
 from sappers.security.repair_authority import SealedRepairSigner
@@ -200,7 +204,12 @@ def _assemble(
         has_vote=load_genesis(folder.genesis) is not None,
     )
     hub_seed = _read_secret(folder.hub_seed)
-    credentials = AgentCredentials(hub_seed)
+    credentials = AgentCredentials(
+        hub_seed,
+        _own_hub_key(folder.hub_key),
+        lambda: agent.outlook.is_let_in(),
+        lambda: agent.outlook.last_revocation(),
+    )
     supervisor = choose_supervisor(folder.processes)
     mesh = _mesh(folder, settings, supervisor, consul)
     # Only a unit of systemd's can show a server that is not root its folder alone.
@@ -249,7 +258,9 @@ def _assemble(
 
     keys = _gossip_keys(folder.gossip_key)
     membership = KinshipMembership(me=me, settings=settings, keys=keys, known=folder.known_members)
-    hub_client = NatsHubClient(identity, credentials.agent(identity.node_id))
+    hub_client = NatsHubClient(identity, lambda: credentials.agent(identity.node_id))
+    messages = MessageSigner(identity, lambda: renewal.count)
+    hub_key = partial(_said_hub_key, credentials, identity)
     streams = NatsStreams(hub_client)
     agent = Agent(
         settings=settings,
@@ -259,7 +270,8 @@ def _assemble(
         membership=membership,
         gossip_keys=GossipKeyRing(folder.gossip_key, keys, membership, peers),
         hub_client=hub_client,
-        messages=MessageSigner(identity, lambda: renewal.count),
+        messages=messages,
+        hub_keys=HubKeys(identity.node_id, hub_key, messages, clock),
         hub_server=_hub_server(server_folder, settings, identity, supervisor, credentials, streams),
         launcher=launcher,
         images=images,
@@ -274,11 +286,13 @@ def _assemble(
         ),
         registration=Registration(ConsulRegistry(consul) if consul else None, clock),
         repair_signer=SealedRepairSigner(hub_seed),
+        credentials=credentials,
         routing=_routing(folder, settings, supervisor, consul),
         mesh=mesh,
         streams=streams,
         hub_servers=NatsHubServers(
-            hub_client, lambda: NatsHubClient(identity, credentials.system(identity.node_id))
+            hub_client,
+            lambda: NatsHubClient(identity, lambda: credentials.system(identity.node_id)),
         ),
         open_voter_log=open_voter_log,
         open_following_log=open_following_log,
@@ -295,14 +309,13 @@ def _hub_server(
     credentials: AgentCredentials,
     streams: NatsStreams,
 ) -> NatsHubServer:
-    mine = credentials.agent(identity.node_id)
     return NatsHubServer(
         folder,
         identity,
         supervisor,
         credentials,
         listen_address=settings.listen_address,
-        carry_over=CarryOver(folder, identity, supervisor, streams, mine, find_nats_server),
+        carry_over=CarryOver(folder, identity, supervisor, streams, credentials, find_nats_server),
     )
 
 
@@ -337,6 +350,17 @@ def _gossip_keys(path: Path) -> GossipKeys:
         return parse_gossip_keys(_read_secret(path))
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path} is damaged", hint=FIT_OUT_AGAIN) from error
+
+
+def _own_hub_key(path: Path) -> str:
+    """The seed of this member's own key for the hub; the first start makes it."""
+    if not path.exists():
+        write_durably(path, f"{create_hub_key()}\n".encode())
+    return _read_secret(path)
+
+
+def _said_hub_key(credentials: AgentCredentials, identity: Identity) -> HubKey:
+    return HubKey(credentials.signs, key_digest(identity.cert))
 
 
 def _read_secret(path: Path) -> str:

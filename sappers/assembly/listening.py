@@ -44,7 +44,7 @@ async def listening(
     received: Received,
 ) -> AsyncIterator[None]:
     """While the block runs, `received` gets each message of a subject."""
-    client = NatsHubClient(identity, credentials)
+    client = NatsHubClient(identity, lambda: credentials)
     await client.subscribe(subject, received)
     await client.connect(servers)
     try:

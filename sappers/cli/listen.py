@@ -15,11 +15,12 @@ import msgspec
 import structlog
 import typer
 
+from sappers.api.operator_client import OperatorClient
 from sappers.assembly.listening import listener_credentials, listening
 from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
 from sappers.cli.status_view import plain
 from sappers.durable import write_durably
-from sappers.errors import HubError
+from sappers.errors import ApiError, HubError
 from sappers.model import subjects
 from sappers.model.commands import Entry, decode_proposal
 from sappers.model.member import Member
@@ -54,8 +55,8 @@ def listen(
     output: Form = Output.TEXT,
 ) -> None:
     """Print what is said on the hub: entries of the log, events, health of guests, applications."""
-    folder = cluster_folder(cluster)
-    text = listener_credentials(folder)
+    with open_cluster(cluster, addr) as client:
+        text = _credentials(client, cluster_folder(cluster))
     if credentials is not None:
         write_durably(credentials, text.encode())
         typer.echo(f"{credentials}: keep it to yourself; it hears all guests")
@@ -73,6 +74,16 @@ def listen(
         if not servers:
             raise HubError("the cluster has no hub yet", hint="see sappers-deploy status")
         asyncio.run(_print(client.identity, text, servers, subject, count, output))
+
+
+def _credentials(client: OperatorClient, folder: Path) -> str:
+    """A member's key signs them; those of before have none, and let in whom the seed signed."""
+    try:
+        return client.call("GET", "/v1/hub-credentials").decode()
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return listener_credentials(folder)
 
 
 async def _print(

@@ -29,6 +29,7 @@ from sappers.cli.waiting import POLL_SECONDS, wait_until
 from sappers.errors import ApiError, ConfigError, NoQuorum
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
+from sappers.provisioner.bootstrap.repair_key import KEY_FILE
 
 CALL_SECONDS = 30.0
 SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
@@ -111,6 +112,12 @@ def revoke(
             _say(f"{count} members have a new gossip key, and {found.name} has not")
         else:
             _say(f"{found.name} has the gossip key: sappers-deploy rekey gives the others another")
+        repair_key = cluster_folder(cluster) / KEY_FILE
+        if repair_key.exists():
+            _say(
+                f"{found.name} may have opened the healers' authority: to replace it on the "
+                f"others' hosts, move {repair_key} away and bootstrap them"
+            )
 
 
 @raft_app.command()

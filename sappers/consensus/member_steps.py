@@ -13,6 +13,7 @@ import msgspec
 
 from sappers.consensus.step import Happened, Step
 from sappers.decisions.forgetting import why_kept
+from sappers.decisions.hub_access import when_seed_ends
 from sappers.errors import CommandRefused
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
@@ -21,6 +22,7 @@ from sappers.model.commands import (
     CordonMember,
     ForgetMember,
     MemberCommand,
+    PutHubKey,
     ReportFencing,
     RevokeMember,
     UncordonMember,
@@ -60,6 +62,8 @@ def apply_member_command(state: ClusterState, command: MemberCommand, time: floa
             return state, (Happened(kind, member.id, text, _why_it_votes_no_more(state, member)),)
         case ReportFencing():
             return _fence(state, member, command)
+        case PutHubKey():
+            return _put_hub_key(state, member, command, time)
 
 
 def _why_it_votes_no_more(state: ClusterState, member: Member) -> tuple[str, ...]:
@@ -98,7 +102,7 @@ def _forget(state: ClusterState, member: Member, command: ForgetMember) -> Step:
         raise CommandRefused(f"{member.name} was there since")
     if reason := why_kept(state, member):
         raise CommandRefused(f"{member.name} cannot be forgotten: {reason}")
-    tables = ("members", "cordons", "suspicions", "repair_logins")
+    tables = ("members", "cordons", "suspicions", "repair_logins", "hub_keys")
     changed = msgspec.structs.replace(
         state, **{name: _without(getattr(state, name), member.id) for name in tables}
     )
@@ -121,6 +125,18 @@ def _uncordon(state: ClusterState, member: Member) -> Step:
         msgspec.structs.replace(state, cordons=state.cordons.delete(member.id)),
         (Happened("member.uncordoned", member.id, text, follows=()),),
     )
+
+
+def _put_hub_key(state: ClusterState, member: Member, command: PutHubKey, time: float) -> Step:
+    """Nothing happens that people would ask about: each member says it anew as it starts."""
+    if member.id in state.revoked:
+        raise CommandRefused(f"{member.name} is revoked: it joins again under a new id only")
+    if state.hub_keys.get(member.id) == command.statement:
+        return state, ()
+    keys = state.hub_keys.set(member.id, command.statement)
+    changed = msgspec.structs.replace(state, hub_keys=keys)
+    ends = when_seed_ends(changed, time)
+    return msgspec.structs.replace(changed, hub_seed_ends=ends), ()
 
 
 def _fence(state: ClusterState, member: Member, command: ReportFencing) -> Step:

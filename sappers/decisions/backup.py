@@ -28,6 +28,8 @@ def portable(state: ClusterState) -> ClusterState:
         state,
         repair_key=None,
         repair_logins=immutables.Map(),
+        hub_keys=immutables.Map(),
+        hub_seed_ends=None,
         requests=immutables.Map(),
         older_requests=immutables.Map(),
         restoring=None,

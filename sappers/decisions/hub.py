@@ -77,7 +77,8 @@ def votes_settled(state: ClusterState, reading: HubReading) -> bool:
 
 def _is_gone(state: ClusterState, server: str) -> bool:
     member = state.members.get(server)
-    return member is None or member.state in (MemberState.DEAD, MemberState.LEFT)
+    dead = member is None or member.state in (MemberState.DEAD, MemberState.LEFT)
+    return dead or server in state.revoked  # which the others let in no more
 
 
 def _is_free(server: str, reading: HubReading | None) -> bool:

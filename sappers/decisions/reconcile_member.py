@@ -80,9 +80,10 @@ def _reconcile_hub(
     wanted = tuple(hub_peer(server) for server in servers)
     refused = _ended_guests(state)
     hub = observed.hub
-    if hub.server_running and (hub.server_peers, hub.server_refuses) == (wanted, refused):
+    runs_with = (hub.server_peers, hub.server_refuses, hub.server_access)
+    if hub.server_running and runs_with == (wanted, refused, hub.access):
         return []
-    return [RunHubServer(servers, state.hub_term, refused)]
+    return [RunHubServer(servers, state.hub_term, refused, hub.access)]
 
 
 def _ended_guests(state: ClusterState) -> tuple[str, ...]:

@@ -19,10 +19,12 @@ import structlog
 from sappers.decisions.streams import GONE_SECONDS
 from sappers.errors import HubError, SappersError
 from sappers.hub.client import NatsHubClient
+from sappers.hub.credentials import AgentCredentials
 from sappers.hub.server_folder import STORE, ServerFolder
 from sappers.hub.settings import server_settings
 from sappers.hub.streams import NatsStreams
 from sappers.model import subjects
+from sappers.model.hub import HubAccess
 from sappers.model.member import Member
 from sappers.ports import Supervisor
 from sappers.security.tls import Identity
@@ -43,7 +45,7 @@ class CarryOver:
     Args:
         folder: Of this member's server.
         streams: The cluster's.
-        credentials: A member's, as text.
+        credentials: This member's.
         program: Finds nats-server.
     """
 
@@ -53,7 +55,7 @@ class CarryOver:
         identity: Identity,
         supervisor: Supervisor,
         streams: NatsStreams,
-        credentials: str,
+        credentials: AgentCredentials,
         program: Callable[[], Path],
     ) -> None:
         self._folder = folder
@@ -85,7 +87,8 @@ class CarryOver:
     async def _carry(self, me: Member, *, patient: bool) -> None:
         ports = msgspec.structs.replace(me.ports, hub=_free_port())
         before = msgspec.structs.replace(me, address=_LOOPBACK, ports=ports)
-        client = NatsHubClient(self._identity, self._credentials)
+        me_id = self._identity.node_id
+        client = NatsHubClient(self._identity, lambda: self._credentials.agent(me_id))
         try:
             await self._start(before)
             await client.connect((before,))
@@ -119,13 +122,14 @@ class CarryOver:
         return count
 
     async def _start(self, before: Member) -> None:
+        account_jwt = (self._folder.hub / "account.jwt").read_text()
         content = server_settings(
             before,
             _LOOPBACK,
             (before,),
             self._folder.identity,
-            (self._folder.hub / "operator.jwt").read_text(),
-            (self._folder.hub / "account.jwt").read_text(),
+            self._credentials.operator_jwt(),
+            self._credentials.accounts(account_jwt, (), HubAccess((self._credentials.signs,))),
             self._folder.data / "before.log",
             self._folder.data,
         )

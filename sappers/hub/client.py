@@ -75,8 +75,10 @@ class NatsHubClient:
         dropped: How many messages were dropped because nobody took them.
     """
 
-    def __init__(self, identity: Identity, credentials: str, *, name: str | None = None) -> None:
-        """`credentials` is the text of a credentials file; it stays in memory."""
+    def __init__(
+        self, identity: Identity, credentials: Callable[[], str], *, name: str | None = None
+    ) -> None:
+        """`credentials` gives the text of a credentials file, for each connection anew."""
         self.dropped = 0
         self._context = client_context(identity)
         self._credentials = credentials
@@ -284,7 +286,7 @@ class NatsHubClient:
                     tls=self._context,
                     tls_hostname=AGENT_SERVER_NAME,
                     tls_handshake_first=True,  # else a liar could talk us out of TLS
-                    user_credentials=RawCredentials(self._credentials),
+                    user_credentials=RawCredentials(self._credentials()),
                     inbox_prefix=self._inbox,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,

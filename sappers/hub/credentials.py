@@ -1,12 +1,13 @@
 """Who may do what on the hub: decentralised NATS authentication.
 
-Invariant: every server trusts one operator key, which signed one account; whoever holds the
-account's seed (every agent does) admits users to it, by signing what they may publish and
-subscribe. A user proves its own key when it connects; its credentials are of no use to a server.
+Invariant: every server trusts one operator, whose key its own member has and nobody else; that one
+says which members' keys admit users to the account, by signing what they may publish and subscribe.
+A user proves its own key when it connects; its credentials are of no use to a server.
 
-All other keys follow from the account's seed: the operator's, with which an agent signs the
-account anew without users that are refused, the servers' own account's, and each guest's. So any
-member can have the guest of any allocation refused, whoever minted its credentials.
+An account is known by the public half of the hub's seed, which every member has. That seed admits
+users only where there are members of before, which had no key of their own: who is revoked keeps
+it. Guests' keys follow from it, so that any member can have the guest of any allocation refused,
+whoever minted its credentials.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ import nkeys
 from sappers.errors import FIT_OUT_AGAIN, HubError
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
+from sappers.model.hub import HubAccess
 from sappers.security.derivation import derive_key
 
 GUEST_PAYLOAD_BYTES = 68 * 1024  # 64 KiB of an application, and what the sidecar says of it
@@ -143,21 +145,41 @@ def _claims_of(jwt: str) -> dict[str, Any]:
     return claims
 
 
-class AgentCredentials:
-    """Mints credentials files; satisfies `ports.GuestCredentials`."""
+def create_hub_key() -> str:
+    """The seed of a new key that admits users to the hub: one member's own."""
+    return str(_new_key(nkeys.PREFIX_BYTE_ACCOUNT).seed.decode())
 
-    def __init__(self, account_seed: str) -> None:
-        """Raises HubError when the seed is none of an account."""
-        try:
-            seed = account_seed.strip().encode()
-            prefix, _ = nkeys.decode_seed(seed)
-            self._account = nkeys.from_seed(seed)
-            self._seed = seed.decode()
-        except Exception as error:  # nkeys raises many kinds; none may show the seed
-            raise HubError("the hub account's seed is damaged", hint=FIT_OUT_AGAIN) from error
+
+class AgentCredentials:
+    """Mints credentials files; satisfies `ports.GuestCredentials`.
+
+    Args:
+        account_seed: The hub's, which all members have.
+        own_seed: This member's own key. Without one, users are signed by the account's key.
+        uses_own: Whether the hub's servers know that key by now.
+        stale_before: See `ports.GuestCredentials`.
+    """
+
+    def __init__(
+        self,
+        account_seed: str,
+        own_seed: str = "",
+        uses_own: Callable[[], bool] = lambda: True,
+        stale_before: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Raises HubError when a seed is none of an account."""
+        self._account = _account_key(account_seed, "the hub account's seed")
+        own = _account_key(own_seed, "this member's seed for the hub") if own_seed else None
+        self._own = own or self._account
+        self._seed = account_seed.strip()
+        self._uses_own = uses_own
+        self._stale_before = stale_before
         self._holders: dict[str, str] = {}
-        if prefix != nkeys.PREFIX_BYTE_ACCOUNT:
-            raise HubError("the hub account's seed is of another kind of key")
+
+    @property
+    def signs(self) -> str:
+        """The public half of this member's own key."""
+        return _public(self._own)
 
     def agent(self, node_id: str) -> str:
         """A credentials file for a member: all of `sappers.>`, the inboxes, and the streams."""
@@ -187,28 +209,61 @@ class AgentCredentials:
             del self._holders[next(iter(self._holders))]
         return credentials
 
+    def stale_before(self) -> float:
+        """As the port says."""
+        return self._stale_before()
+
     def holder(self, user: str) -> str | None:
         """Whom a user's public key was made for here; only the newest are remembered."""
         return self._holders.get(user)
 
-    def account_refusing(self, account_jwt: str, allocation_ids: Collection[str]) -> str:
-        """An account's file with which servers cut and refuse these guests, whatever they show.
+    def operator_jwt(self) -> str:
+        """Whom this member's hub server trusts: a key that follows from this member's own.
 
-        The same guests make the same text. In clusters whose operator is not of this seed (they
-        are of before) it stays as it is: there, guests are refused when their credentials end.
+        Strict: an account's own key admits nobody, unless the account lists it.
+        """
+        operator, signer = self._operator("operator"), self._operator("accounts")
+        nats = {
+            "type": "operator",
+            "signing_keys": [_public(signer)],
+            "strict_signing_key_usage": True,
+            "version": 2,
+        }
+        name = _public(operator)
+        return _signed(operator, {"iat": 0, "iss": name, "name": "hub", "nats": nats, "sub": name})
+
+    def accounts(
+        self, account_jwt: str, refused: Collection[str], access: HubAccess
+    ) -> TrustedAccounts:
+        """The accounts of a file, as this member's server is to know them.
+
+        Equal arguments make equal texts. Guests of the allocations in `refused` are cut off and
+        refused, whatever they show, and so is everybody whom `access` does not name.
 
         Raises:
             HubError: The file has no JWT.
         """
-        operator = _derived(self._seed, nkeys.PREFIX_BYTE_OPERATOR, "operator")
-        mine, *others = account_jwt.split() or [""]
-        claims = _claims_of(mine)
-        if not allocation_ids or claims["iss"] != _public(operator):
-            return account_jwt
-        users = (_public(self._guest_key(name)) for name in sorted(allocation_ids))
-        nats = {**claims["nats"], "revocations": dict.fromkeys(users, _FOR_GOOD)}
-        claims = {key: value for key, value in claims.items() if key != "jti"} | {"nats": nats}
-        return "\n".join((_signed(operator, claims), *others))
+        found = read_accounts(account_jwt)
+        until = dict.fromkeys(access.seen_guests, int(access.seen_until))
+        until |= dict.fromkeys(refused, _FOR_GOOD)
+        users = {_public(self._guest_key(name)): until[name] for name in sorted(until)}
+        jwts = {
+            name: self._account_jwt(jwt, access, users if name == found.account else {})
+            for name, jwt in found.jwts.items()
+        }
+        return msgspec.structs.replace(found, jwts=jwts)
+
+    def _account_jwt(self, jwt: str, access: HubAccess, revoked: Mapping[str, int]) -> str:
+        claims, signer = _claims_of(jwt), self._operator("accounts")
+        signers = {*access.signers, *((claims["sub"],) if access.seed_signs else ())}
+        nats = {**claims["nats"], "signing_keys": sorted(signers)}
+        if revoked:
+            nats["revocations"] = revoked
+        kept = {key: value for key, value in claims.items() if key != "jti"}
+        return _signed(signer, {**kept, "iss": _public(signer), "nats": nats})
+
+    def _operator(self, purpose: str) -> nkeys.KeyPair:
+        return _derived(self._own.seed.decode(), nkeys.PREFIX_BYTE_OPERATOR, purpose)
 
     def _guest_key(self, allocation_id: str) -> nkeys.KeyPair:
         return _derived(self._seed, nkeys.PREFIX_BYTE_USER, f"guest {allocation_id}")
@@ -225,7 +280,7 @@ class AgentCredentials:
         Of no use in clusters whose account is of before.
         """
         account = _derived(self._seed, nkeys.PREFIX_BYTE_ACCOUNT, "system")
-        return self._mint(node_id, {"pub": {}, "sub": {}, **_USER_LIMITS}, issuer=account)
+        return self._mint(node_id, {"pub": {}, "sub": {}, **_USER_LIMITS}, account=account)
 
     def _mint(
         self,
@@ -233,11 +288,17 @@ class AgentCredentials:
         permissions: dict[str, Any],
         expires_at: float | None = None,
         key: nkeys.KeyPair | None = None,
-        issuer: nkeys.KeyPair | None = None,
+        account: nkeys.KeyPair | None = None,
     ) -> str:
-        user = key or _new_key(nkeys.PREFIX_BYTE_USER)
+        user, account = key or _new_key(nkeys.PREFIX_BYTE_USER), account or self._account
         claims = {"type": "user", "allowed_connection_types": ["STANDARD"], **permissions}
-        jwt = _sign(issuer or self._account, user, name, claims, expires_at)
+        own = self._own is not self._account and self._uses_own()
+        signer = self._own if own else account
+        if own:
+            claims["issuer_account"] = _public(account)
+        # A clock that is behind: what is made after a moment must not look as if it was before.
+        made_at = max(time.time(), self._stale_before() + 1.0)
+        jwt = _sign(signer, user, name, claims, expires_at, made_at)
         return (
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n"
@@ -270,6 +331,18 @@ def _may_hear(scope: GuestScope) -> list[str]:
     return allowed
 
 
+def _account_key(seed: str, what: str) -> nkeys.KeyPair:
+    try:
+        encoded = seed.strip().encode()
+        prefix, _ = nkeys.decode_seed(encoded)
+        key = nkeys.from_seed(encoded)
+    except Exception as error:  # nkeys raises many kinds; none may show the seed
+        raise HubError(f"{what} is damaged", hint=FIT_OUT_AGAIN) from error
+    if prefix != nkeys.PREFIX_BYTE_ACCOUNT:
+        raise HubError(f"{what} is of another kind of key")
+    return key
+
+
 def _new_key(prefix: int) -> nkeys.KeyPair:
     return nkeys.from_seed(nkeys.encode_seed(secrets.token_bytes(32), prefix))
 
@@ -285,10 +358,11 @@ def _sign(
     name: str,
     nats: dict[str, Any],
     expires_at: float | None = None,
+    made_at: float | None = None,
 ) -> str:
     """A JWT as nats-io/jwt version 2 makes them."""
     claims: dict[str, Any] = {
-        "iat": int(time.time()),
+        "iat": int(time.time() if made_at is None else made_at),
         "iss": _public(issuer),
         "name": name,
         "nats": {**nats, "version": 2},

@@ -29,7 +29,7 @@ from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_acco
 from sappers.hub.log_tail import LogTail
 from sappers.hub.server_folder import ServerFolder, open_log, read
 from sappers.hub.settings import server_settings
-from sappers.model.hub import member_of, server_name
+from sappers.model.hub import BY_SEED, HubAccess, member_of, server_name
 from sappers.model.member import Member
 from sappers.ports import Supervisor
 from sappers.security.tls import Identity
@@ -81,7 +81,7 @@ class NatsHubServer:
         binary: Path | None = None,
         carry_over: CarryOver | None = None,
     ) -> None:
-        """`folder` is below STATE_DIR/hub, where `operator.jwt` and `account.jwt` are."""
+        """`folder` is below STATE_DIR/hub, where `account.jwt` is."""
         self._folder = folder
         self._identity = identity
         self._supervisor = supervisor
@@ -92,17 +92,24 @@ class NatsHubServer:
         self._carrying: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
+    async def run(
+        self,
+        servers: Sequence[Member],
+        term: int,
+        refused: Sequence[str] = (),
+        access: HubAccess = BY_SEED,
+    ) -> None:
         """Make the server run with just these members; nothing to do if it does already.
 
-        Guests of the allocations in `refused` are cut off and let in no more, whatever they show.
+        Guests of the allocations in `refused` are cut off and let in no more, whatever they show,
+        and so is whom `access` does not name.
 
         Raises:
             HubError: This member is not among them, a newer term spoke already, or the server
                 does not start; carries the end of its log.
         """
         async with self._one_at_a_time:
-            await self._run(servers, term, refused)
+            await self._run(servers, term, refused, access)
 
     async def stop(self) -> None:
         """Make it run no more."""
@@ -126,7 +133,9 @@ class NatsHubServer:
             return None
         return self._applied().servers
 
-    async def _run(self, servers: Sequence[Member], term: int, refused: Sequence[str]) -> None:
+    async def _run(
+        self, servers: Sequence[Member], term: int, refused: Sequence[str], access: HubAccess
+    ) -> None:
         me = next((one for one in servers if one.id == self._identity.node_id), None)
         if me is None:
             raise HubError(f"{self._identity.node_id} is not among the hub's servers")
@@ -137,7 +146,10 @@ class NatsHubServer:
                 hint="nothing: the new leader decides",
             )
         name = server_name(me.id, applied.times_left)
-        settings = self._settings(me, servers, refused, name)
+        # In a thread: thousands of guests have as many keys to make.
+        made = self._credentials.accounts
+        accounts = await asyncio.to_thread(made, self._jwt(), refused, access)
+        settings = self._settings(me, servers, accounts, name, access.servers_show)
         wanted = _Applied(
             term, tuple(one.id for one in servers), self._digest(settings), applied.times_left
         )
@@ -150,7 +162,7 @@ class NatsHubServer:
                 self._write_applied(wanted)
             return
         path = self._folder.write("nats-server.conf", settings)
-        if not self._accounts().system:
+        if not accounts.system:
             log.warning(
                 "the hub keeps no durable messages: this cluster's account is of before them",
                 hint="docs/messaging.md says how to give the cluster a new one",
@@ -164,31 +176,34 @@ class NatsHubServer:
         log.info("hub server runs", servers=wanted.servers, term=term, reloaded=reloaded)
 
     def _settings(
-        self, me: Member, servers: Sequence[Member], refused: Sequence[str], name: str
+        self,
+        me: Member,
+        servers: Sequence[Member],
+        accounts: TrustedAccounts,
+        name: str,
+        servers_show: Sequence[str],
     ) -> bytes:
-        account_jwt = self._jwt("account")
         return server_settings(
             me,
             self._listen_address,
             servers,
             self._folder.identity,
-            self._jwt("operator"),
-            self._credentials.account_refusing(account_jwt, refused),
+            self._credentials.operator_jwt(),
+            accounts,
             self._folder.log_file,
             self._folder.data,
             name,
+            servers_show,
         )
 
-    def _accounts(self) -> TrustedAccounts:
-        return read_accounts(self._jwt("account"))
-
-    def _jwt(self, name: str) -> str:
-        return read(self._folder.hub / f"{name}.jwt").decode(errors="replace")
+    def _jwt(self) -> str:
+        return read(self._folder.hub / "account.jwt").decode(errors="replace")
 
     def _must_restart(self, before: Sequence[str], servers: Sequence[Member]) -> bool:
         """Whether it becomes one of several, or the only one, or moves: no reload does that."""
         changes = (len(before) == 1) != (len(servers) == 1)
-        return (changes and bool(self._accounts().system)) or self._folder.is_of_before()
+        keeps = bool(read_accounts(self._jwt()).system)
+        return (changes and keeps) or self._folder.is_of_before()
 
     async def _start(self, me: Member, settings: Path) -> None:
         program = self._binary or find_nats_server()

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from sappers.hub.credentials import read_accounts
+from sappers.hub.credentials import TrustedAccounts
 from sappers.model.member import Member
 from sappers.security.tls import AGENT_SERVER_NAME, Identity
 
@@ -32,17 +32,18 @@ def server_settings(
     servers: Sequence[Member],
     identity: Identity,
     operator_jwt: str,
-    account_jwt: str,
+    accounts: TrustedAccounts,
     log_file: Path,
     store: Path,
     name: str = "",
+    servers_show: Sequence[str] = (),
 ) -> bytes:
     """The file's content; JSON, which nats-server's own form contains.
 
     The server is called `name`, or as the member where that is empty.
-    Durable messages are kept in `store` where the account allows them.
+    Durable messages are kept in `store` where the account allows them. Other servers must show a
+    certificate of `servers_show`, or any agent's where that is empty.
     """
-    accounts = read_accounts(account_jwt)
     settings: dict[str, Any] = {
         "server_name": name or me.id,
         "host": listen_address,
@@ -67,6 +68,8 @@ def server_settings(
                 **_certificate(identity),
                 "timeout": 5,
                 "verify_cert_and_check_known_urls": True,
+                # Certificates of members that were revoked are good to the line above.
+                **({"pinned_certs": list(servers_show)} if servers_show else {}),
             },
             "routes": [
                 _route(AGENT_SERVER_NAME, me.ports.hub_routes),

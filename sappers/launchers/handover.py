@@ -1,7 +1,8 @@
 """Handovers: guests are told who they are and where the hub is, again whenever that changes.
 
 Credentials are never on disk; a guest that has not confirmed its configuration, was told of other
-hub servers, or whose credentials have less than two thirds of their time left, gets them anew.
+hub servers, or whose credentials have less than two thirds of their time left or are refused soon,
+gets them anew.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ class Handovers:
         knows = record.told is not None and record.told == (self.servers() or record.told)
         left = record.credentials_until - self._clock.now()
         renewed_before = self._credentials_seconds * _RENEWED_BEFORE
-        if knows and renewed_before < left <= self._credentials_seconds:
+        made_at = record.credentials_until - self._credentials_seconds
+        holds = made_at >= self._credentials.stale_before()
+        if knows and holds and renewed_before < left <= self._credentials_seconds:
             return
         if self.is_wanted(record.allocation_id):
             self.begin(folder)

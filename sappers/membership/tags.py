@@ -42,7 +42,7 @@ def encode_tags(member: Member) -> dict[str, str]:
         "r": f"{member.resources.cpus},{member.resources.memory_mib}",
         "a": member.accelerator.kind,
         "v": member.version,
-        "f": "t" * member.voter_tag + "v" * member.has_vote + "d" * member.vote_is_damaged,
+        "f": _flags(member),
         "z": member.zone,
         "w": "",
     }
@@ -85,9 +85,19 @@ def decode_tags(tags: Mapping[str, str], gossip_address: str, state: MemberState
             zone=_text(tags, "z"),
             state=state,
             images=_image_digests(tags.get("i", "")),
+            has_hub_key="k" in tags.get("f", ""),
         )
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def _flags(member: Member) -> str:
+    return (
+        "t" * member.voter_tag
+        + "v" * member.has_vote
+        + "d" * member.vote_is_damaged
+        + "k" * member.has_hub_key
+    )
 
 
 def _agents_ports(ports: Ports) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.hub import BY_SEED, HubAccess
 from sappers.model.member import Member
 
 
@@ -56,11 +57,13 @@ class RunHubServer(msgspec.Struct, frozen=True):
 
     Attributes:
         refused: Allocations that are over: their guests are cut off.
+        access: Whom it lets in; everybody else is cut off.
     """
 
     servers: tuple[Member, ...]
     term: int
     refused: tuple[str, ...] = ()
+    access: HubAccess = BY_SEED
 
 
 class StopHubServer(msgspec.Struct, frozen=True):

@@ -36,6 +36,10 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
         electorate: Ids of the members that have a Raft vote: the Raft configuration.
         electorate_index: Log index of the entry that made the electorate what it is.
         revoked: Members whose certificates are refused, with the Unix time since when.
+        hub_keys: What members say of their keys for the hub, by id: signed, and looked at by those
+            who run its servers.
+        hub_seed_ends: Unix time from when on the hub's seed, which all members have, admits nobody
+            to the hub: members' own keys do. None while there are members without one.
         voter_addresses: Where the Raft of voters that were added listened then, `ip:port` by id.
         hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
         images: Every image that the members keep, by digest.
@@ -87,6 +91,8 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     revoked: immutables.Map[str, float] = immutables.Map()
     restoring: Restoring | None = None
     restored: str = ""
+    hub_keys: immutables.Map[str, bytes] = immutables.Map()
+    hub_seed_ends: float | None = None
 
     def is_as_new_as(self, index: int, term: int) -> bool:
         """Whether it has a committed entry, or what came after it.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.hub import HUB_STATEMENT_BYTES_MAX
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import Finding, RepairKey, RepairLogin, RepairStatus
@@ -250,6 +251,17 @@ class RevokeMember(msgspec.Struct, frozen=True, tag="revoke-member"):
     member_id: str
 
 
+class PutHubKey(msgspec.Struct, frozen=True, tag="put-hub-key"):
+    """A member says which key signs the hub's users that it admits: see `model.hub.HubKey`.
+
+    Attributes:
+        statement: Signed with its certificate (`model.signed.Signed`); hub servers' members check.
+    """
+
+    member_id: str
+    statement: Annotated[bytes, msgspec.Meta(max_length=HUB_STATEMENT_BYTES_MAX)]
+
+
 class UncordonMember(msgspec.Struct, frozen=True, tag="uncordon-member"):
     """The member may be used again."""
 
@@ -328,7 +340,13 @@ RepairCommand = (
     | CloseRepair
 )
 MemberCommand = (
-    CordonMember | UncordonMember | RevokeMember | ForgetMember | AnnounceElectorate | ReportFencing
+    CordonMember
+    | UncordonMember
+    | RevokeMember
+    | ForgetMember
+    | AnnounceElectorate
+    | ReportFencing
+    | PutHubKey
 )
 ImageCommand = PutImage | RemoveImage | TrustImageKey | DistrustImageKey
 ClusterCommand = (

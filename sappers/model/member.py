@@ -65,6 +65,8 @@ class Member(msgspec.Struct, frozen=True):
         vote_is_damaged: What it voted with cannot be used; it puts that away once the others
             count without it, and may be given a vote only then.
         state: What gossip says of it.
+        has_hub_key: It has a key of its own for the hub, and knows of those of others: members of
+            before did not. As fleeting as images.
         images: First 8 hex digits of the images it holds, wholly or in part, newest first and
             as many as gossip carries. Too fleeting for the log, which has none.
         state_since: Unix time in seconds when the cluster agreed on `state`; 0 in gossip.
@@ -84,7 +86,10 @@ class Member(msgspec.Struct, frozen=True):
     state: MemberState = MemberState.ALIVE
     state_since: float = 0.0
     images: tuple[str, ...] = ()
+    has_hub_key: bool = False
 
     def lasting(self) -> Member:
         """The member without what only gossip knows: as it is registered in the log."""
-        return msgspec.structs.replace(self, images=()) if self.images else self
+        if not self.images and not self.has_hub_key:
+            return self
+        return msgspec.structs.replace(self, images=(), has_hub_key=False)

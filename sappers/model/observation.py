@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from sappers.model.hub import HubReading
+from sappers.model.hub import BY_SEED, HubAccess, HubReading
 from sappers.model.member import Member
 from sappers.model.suspicion import PulseReading
 
@@ -118,6 +118,8 @@ class HubObservation(msgspec.Struct, frozen=True):
         server_peers: What that server was started with, `id@address:port` each.
         server_left: This member has taken note that it is no server, since the agent started.
         server_refuses: Allocations whose guests that server lets in no more.
+        server_access: Whom that server lets in.
+        access: Whom it should let in.
         durable: Where durable messages are, while this member leads and the hub says it.
         connected: This member's client is connected to the hub.
     """
@@ -126,6 +128,8 @@ class HubObservation(msgspec.Struct, frozen=True):
     server_peers: tuple[str, ...] = ()
     server_left: bool = False
     server_refuses: tuple[str, ...] = ()
+    server_access: HubAccess = BY_SEED
+    access: HubAccess = BY_SEED
     durable: HubReading | None = None
     connected: bool = False
 

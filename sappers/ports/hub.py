@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sappers.model.durable import KeptMessage, StoredMessage, StreamReading
 from sappers.model.guest_scope import GuestScope
-from sappers.model.hub import HubAction, HubReading
+from sappers.model.hub import BY_SEED, HubAccess, HubAction, HubReading
 from sappers.model.member import Member
 from sappers.model.observation import HealthPush
 from sappers.model.repair import RepairKey, RepairLogin
@@ -16,13 +16,20 @@ from sappers.model.repair import RepairKey, RepairLogin
 class HubServer(Protocol):
     """This member's nats-server, when it has one (`hub/`)."""
 
-    async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
+    async def run(
+        self,
+        servers: Sequence[Member],
+        term: int,
+        refused: Sequence[str] = (),
+        access: HubAccess = BY_SEED,
+    ) -> None:
         """Make the server run with just these members; nothing to do if it does already.
 
         Args:
             servers: Its cluster, this member among them.
             term: Of the leader that decided it; an older one than before is refused.
             refused: Allocations whose guests it cuts off and lets in no more.
+            access: Whom it lets in; it cuts off everybody else.
 
         Raises:
             HubError: It does not start; carries the end of its log.
@@ -191,6 +198,12 @@ class GuestCredentials(Protocol):
 
     def mint(self, scope: GuestScope, expires_at: float) -> str:
         """A NATS credentials file for what the guest may say and hear, until then (Unix time)."""
+
+    def stale_before(self) -> float:
+        """Unix time: guests' credentials that were made before soon end, and are made anew."""
+
+    def operator(self) -> str:
+        """A credentials file for a person: hears everything, says nothing."""
 
     def holder(self, user: str) -> str | None:
         """Whom this member made the credentials of a user (a public key) for, if it did."""

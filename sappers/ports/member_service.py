@@ -92,6 +92,9 @@ class MemberService(Protocol):
             MembershipError: They are not in use.
         """
 
+    def hub_credentials(self) -> str:
+        """A NATS credentials file for a person: hears everything, says nothing."""
+
     def set_log_level(self, level: LogLevel) -> None:
         """Log what is of this level or above from now on."""
 

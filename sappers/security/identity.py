@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def load_identity(pki: Path, *, cert: str = "cert.pem", key: str = "key.pem") ->
     _check_key(key_path, certificate)
     who = identity_in(uris_of(certificate), str(cert_path))
     return Identity(ca_path, cert_path, key_path, who.node_id, who.role, who.cluster)
+
+
+def key_digest(path: Path) -> str:
+    """SHA-256, hex, of the public key of a PEM file's certificate (SubjectPublicKeyInfo).
+
+    Raises:
+        IdentityError: There is none.
+    """
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    key = read_certificate(path).public_key().public_bytes(serialization.Encoding.DER, spki)
+    return hashlib.sha256(key).hexdigest()
 
 
 def read_certificate(path: Path) -> x509.Certificate:

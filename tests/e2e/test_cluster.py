@@ -179,7 +179,8 @@ def test_a_member_whose_pulses_do_not_come_is_suspected_though_gossip_hears_it(
 
 
 def hub_account(cluster: LabCluster) -> AgentCredentials:
-    return AgentCredentials((cluster.folder / "hub-account.seed").read_text())
+    key = cluster.run(cluster.hosts()[0], "cat /var/lib/sappers/hub.key")
+    return AgentCredentials((cluster.folder / "hub-account.seed").read_text(), key)
 
 
 async def on_hub(cluster: LabCluster, host: str, folder: Path, credentials: str, **more):

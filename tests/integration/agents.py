@@ -25,7 +25,7 @@ from sappers.api.ways import Endpoint, Reached
 from sappers.api.wire import WantedImage
 from sappers.config import StateFolder
 from sappers.errors import ApiError, SappersError
-from sappers.hub.credentials import create_hub_account
+from sappers.hub.credentials import AgentCredentials, create_hub_account
 from sappers.model.member import Ports
 from sappers.model.view import ClusterView
 from sappers.security.authority import create_authority
@@ -108,6 +108,11 @@ class Agents:
     def __exit__(self, *_: object) -> None:
         self.close()
         asyncio.run(self.sweep())
+
+    def credentials_of(self, name: str) -> AgentCredentials:
+        """What a member admits itself and its guests to the hub with."""
+        state = StateFolder(self.folder / name)
+        return AgentCredentials(state.hub_seed.read_text(), state.hub_key.read_text())
 
     def start(self, *names: str) -> None:
         for name in names or self.names:

@@ -8,15 +8,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sappers.errors import SupervisorError
+from sappers.errors import HubError, SupervisorError
 from sappers.hub.carry_over import CarryOver
 from sappers.hub.client import NatsHubClient
-from sappers.hub.credentials import AgentCredentials, HubAccount, create_hub_account
+from sappers.hub.credentials import (
+    AgentCredentials,
+    HubAccount,
+    create_hub_account,
+    create_hub_key,
+)
 from sappers.hub.server import UNIT, NatsHubServer, find_nats_server
 from sappers.hub.server_folder import ServerFolder
 from sappers.hub.servers import NatsHubServers
 from sappers.hub.streams import NatsStreams
 from sappers.model.guest_scope import GuestScope
+from sappers.model.hub import BY_SEED
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.ports import UnitSpec, UnitStatus
 from sappers.security.authority import Authority, create_authority
@@ -70,13 +76,21 @@ class ProcessSupervisor:
 
 
 class Hub:
-    """Some members' hub servers; each listens on a loopback address of its own."""
+    """Some members' hub servers; each listens on a loopback address of its own.
 
-    def __init__(self, folder: Path, addresses: dict[str, str]) -> None:
+    With `own_keys` each member has one, else all admit users with the hub's seed, as before.
+    """
+
+    def __init__(self, folder: Path, addresses: dict[str, str], *, own_keys: bool = False) -> None:
         self.folder = folder
         self.authority: Authority = create_authority("test")
         self.account: HubAccount = create_hub_account("test")
-        self.credentials = AgentCredentials(self.account.account_seed)
+        self.credentials = AgentCredentials(self.account.account_seed)  # of before
+        self.access = BY_SEED
+        self.own = {
+            name: AgentCredentials(self.account.account_seed, create_hub_key() if own_keys else "")
+            for name in addresses
+        }
         # Certificates name no address: what counts is who a server is, not where.
         self.identities: dict[str, Identity] = make_cluster_identities(
             folder, list(addresses), addresses=(), authority=self.authority
@@ -93,13 +107,12 @@ class Hub:
     def server(self, name: str) -> NatsHubServer:
         hub = self.folder / name / "hub"
         hub.mkdir(exist_ok=True)
-        (hub / "operator.jwt").write_text(self.account.operator_jwt)
         (hub / "account.jwt").write_text(self.account.account_jwt)
         return NatsHubServer(
             self.files(name),
             self.identities[name],
             self.supervisors[name],
-            self.credentials,
+            self.own[name],
             listen_address=self.members[name].address,
         )
 
@@ -117,7 +130,7 @@ class Hub:
                 identity,
                 self.supervisors[name],
                 streams,
-                self.credentials.agent(name),
+                self.credentials,
                 find_nats_server,
             ),
         )
@@ -131,7 +144,8 @@ class Hub:
     async def run(self, *names: str, term: int = 1, refused: Sequence[str] = ()) -> None:
         """Make the hub run on just these members, without these guests."""
         members = [self.members[name] for name in names]
-        await asyncio.gather(*(self.servers[name].run(members, term, refused) for name in names))
+        servers = [self.servers[name] for name in names]
+        await asyncio.gather(*(one.run(members, term, refused, self.access) for one in servers))
 
     async def client(
         self,
@@ -142,7 +156,7 @@ class Hub:
     ) -> NatsHubClient:
         client = NatsHubClient(
             identity or next(iter(self.identities.values())),
-            credentials or self.credentials.agent("test"),
+            lambda: credentials or self.credentials.agent("test"),
         )
         self.clients.append(client)
         await client.connect([self.members[name] for name in servers])
@@ -154,7 +168,7 @@ class Hub:
         """The servers as a cluster, as the member that leads sees them."""
         identity = next(iter(self.identities.values()))
         return NatsHubServers(
-            client, lambda: NatsHubClient(identity, self.credentials.system("test"))
+            client, lambda: NatsHubClient(identity, lambda: self.credentials.system("test"))
         )
 
     def guest(self, allocation_id: str, *links: str, seconds: float = 600.0, **more: str) -> str:
@@ -183,11 +197,28 @@ class Hub:
             process.send_signal(signal.SIGCONT)
 
 
+async def kept(streams: NatsStreams, workload: str, replicas: int) -> None:
+    """Have a stream, as soon as the servers can make one."""
+
+    async def make() -> bool:
+        try:
+            await streams.keep(workload, replicas)
+        except HubError:
+            await asyncio.sleep(0.2)
+            return False
+        return True
+
+    await eventually(make)
+
+
 class Inbox:
     """What a subscription received."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
+
+    def payloads(self) -> list[bytes]:
+        return [payload for _, payload in self.messages]
 
     async def __call__(self, subject: str, payload: bytes) -> None:
         self.messages.append((subject, payload))

@@ -22,7 +22,6 @@ import pytest
 from sappers.api.wire import WantedWorkload
 from sappers.config import StateFolder
 from sappers.hub.client import NatsHubClient
-from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
 from sappers.model.allocation import Allocation
 from sappers.model.guest_scope import GuestScope
@@ -45,9 +44,8 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
 
 
 def guest_credentials(agents: Agents, guest: Allocation) -> str:
-    seed = StateFolder(agents.folder / "n1").hub_seed.read_text()
     scope = GuestScope(guest.id, guest.workload)
-    return AgentCredentials(seed).mint(scope, time.time() + 600)
+    return agents.credentials_of("n1").mint(scope, time.time() + 600)
 
 
 async def guest_client(agents: Agents, guest: Allocation) -> NatsHubClient:
@@ -56,7 +54,7 @@ async def guest_client(agents: Agents, guest: Allocation) -> NatsHubClient:
     assert view is not None
     member = next(m.member for m in view.members if m.member.id == guest.member_id)
     identity = load_identity(StateFolder(agents.folder / "n1").pki)
-    client = NatsHubClient(identity, guest_credentials(agents, guest))
+    client = NatsHubClient(identity, lambda: guest_credentials(agents, guest))
     await client.connect([member])
     await eventually(lambda: client.connected)
     return client

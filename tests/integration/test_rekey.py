@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 
 from sappers.cli.rekey import replace_gossip_key
 from sappers.config import StateFolder
-from sappers.errors import SappersError
+from sappers.errors import HubError, SappersError
+from sappers.hub.client import NatsHubClient
+from sappers.hub.credentials import AgentCredentials
 from sappers.model.gossip_keys import GossipKeys, parse_gossip_keys
 from sappers.model.member import MemberState
 from sappers.provisioner.control.identity import load_gossip_keys, save_gossip_keys
+from sappers.security.identity import load_identity
 from tests.integration.agents import Agents, wait_until
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(400)
 WHOLE_SECONDS = 90.0
@@ -37,6 +42,30 @@ def states_at(cluster: Agents, name: str) -> dict[str, MemberState]:
         return {}
 
 
+async def is_cut_off_from_the_hub(agents: Agents, revoked: str) -> None:
+    """Who has all that a member has is let in until it is revoked, and never again."""
+    view = agents.view()
+    assert view is not None
+    servers = [one.member for one in view.members if one.member.id in view.hub_servers]
+    identity = load_identity(StateFolder(agents.folder / revoked).pki)
+    its = agents.credentials_of(revoked)
+    seed = AgentCredentials(StateFolder(agents.folder / revoked).hub_seed.read_text())
+    thief = NatsHubClient(identity, lambda: its.agent("thief"))
+    again = NatsHubClient(identity, lambda: seed.agent("thief"))
+    try:
+        await thief.connect(servers)
+        await eventually(lambda: thief.connected)
+        agents.client.call("PUT", f"/v1/members/{revoked}/revocation")
+        await eventually(lambda: not thief.connected)
+        await again.connect(servers)
+        for client in (thief, again):
+            with pytest.raises(HubError):
+                await client.ready(3.0)
+    finally:
+        await thief.close()
+        await again.close()
+
+
 def test_a_revoked_member_is_out_of_gossip_and_one_that_was_away_is_not(agents: Agents) -> None:
     wait_until("five members with a hub", agents.is_whole, WHOLE_SECONDS)
     view = agents.view()
@@ -47,7 +76,7 @@ def test_a_revoked_member_is_out_of_gossip_and_one_that_was_away_is_not(agents: 
     save_gossip_keys(folder, keys_of(agents, "n1"))
     before = load_gossip_keys(folder)
 
-    agents.client.call("PUT", f"/v1/members/{revoked}/revocation")
+    asyncio.run(is_cut_off_from_the_hub(agents, revoked))
     agents.kill(away)
     # Not to the revoked one as well: it hears no entries any more, so it may never be as new as
     # what this client has written, and does not answer it then.

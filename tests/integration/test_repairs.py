@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ss
 from sappers.api.image_calls import ImageCalls
 from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.errors import ApiError, SappersError
-from sappers.hub.credentials import AgentCredentials
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
 from sappers.model.repair import HEALER, Answer, Claim, Finding, RepairStatus, ReportedStep
@@ -76,7 +75,7 @@ class Healer:
             servers=tuple(f"{agents.addresses[name]}:{PORTS.hub}" for name in servers),
             ca_pem=(agents.folder / "n1" / "pki" / "ca.pem").read_text(),
             tls_name=AGENT_SERVER_NAME,
-            credentials=AgentCredentials(hub_seed(agents)).mint(
+            credentials=agents.credentials_of("n1").mint(
                 GuestScope(allocation_id, "healer"), time.time() + 600
             ),
         )

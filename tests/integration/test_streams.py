@@ -21,7 +21,7 @@ from sappers.model.durable import StreamReading
 from sappers.model.hub import HubReading, member_of
 from sappers.model.member import MemberState
 from sappers.ports import UnitSpec
-from tests.integration.hubs import Hub, Inbox, hears
+from tests.integration.hubs import Hub, Inbox, hears, kept
 from tests.waiting import eventually
 
 THREE = {"a": "127.41.0.1", "b": "127.41.0.2", "c": "127.41.0.3"}
@@ -37,20 +37,6 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
         yield hub
     finally:
         await hub.down()
-
-
-async def kept(streams: NatsStreams, workload: str, replicas: int) -> None:
-    """Have a stream, as soon as the servers can make one."""
-
-    async def make() -> bool:
-        try:
-            await streams.keep(workload, replicas)
-        except HubError:
-            await asyncio.sleep(0.2)
-            return False
-        return True
-
-    await eventually(make)
 
 
 class Publishers:

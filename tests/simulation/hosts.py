@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from sappers.agent.agent import Agent
+from sappers.agent.hub_keys import HubKeys
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.mesh import Mesh
 from sappers.agent.refusals import Refusals
@@ -37,8 +38,10 @@ from tests.simulation.links import RaftMesh
 from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.peers import (
+    NO_HUB_KEY,
     EveryImage,
     NoChunks,
+    NoCredentials,
     NoGateway,
     NoKeys,
     NoProxies,
@@ -330,6 +333,7 @@ class Host:
             gossip_keys=NoKeys(),
             hub_client=hub_client,
             messages=SimulatedMessages(name),
+            hub_keys=HubKeys(name, lambda: NO_HUB_KEY, SimulatedMessages(name), self.clock),
             hub_server=SimulatedHubServer(around.hub, name),
             launcher=SimulatedLauncher(
                 self.guests, lambda: agent.hub_members(), lambda one: agent.lease_of(one)
@@ -343,6 +347,7 @@ class Host:
             ),
             registration=Registration(None, self.clock),
             repair_signer=NoSigner(),
+            credentials=NoCredentials(),
             routing=Routing(NoGateway(), None),
             mesh=Mesh(folder.mesh / "ports.json", self.clock, NoProxies(), None),
             streams=NoStreams(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from sappers.model import subjects
 from sappers.model.durable import StreamReading
-from sappers.model.hub import HubAction, HubReading
+from sappers.model.hub import BY_SEED, HubAccess, HubAction, HubReading
 from sappers.model.member import Member
 from tests.simulation.loop import Life, VirtualLoop
 from tests.simulation.network import Network
@@ -124,7 +124,13 @@ class SimulatedHubServer:
         self._hub = hub
         self._host = host
 
-    async def run(self, servers: Sequence[Member], term: int, refused: Sequence[str] = ()) -> None:
+    async def run(
+        self,
+        servers: Sequence[Member],
+        term: int,
+        refused: Sequence[str] = (),
+        access: HubAccess = BY_SEED,
+    ) -> None:
         self._hub.servers[self._host] = tuple(server.id for server in servers)
 
     async def stop(self) -> None:

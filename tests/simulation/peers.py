@@ -11,6 +11,8 @@ import msgspec
 from sappers.agent.agent import Agent
 from sappers.errors import ApiError, MemberUnreachable, NoQuorum, OutcomeUnknown, SappersError
 from sappers.model.commands import decode_proposal
+from sappers.model.guest_scope import GuestScope
+from sappers.model.hub import HubKey
 from sappers.model.image import Blob, Manifest, MicrovmBoot, SignedManifest
 from sappers.model.member import Member
 from sappers.model.view import Genesis
@@ -199,6 +201,26 @@ class SimulatedMessages:
         sender, of, body = msgspec.msgpack.decode(message, type=tuple[str, str, bytes])
         assert of == subject
         return sender, body
+
+
+# Nobody says it: the members that are simulated are as those of before, which had none.
+NO_HUB_KEY = HubKey("A" * 56, "0" * 64)
+
+
+class NoCredentials:
+    """Implements `ports.GuestCredentials`."""
+
+    def mint(self, scope: GuestScope, expires_at: float) -> str:
+        return ""
+
+    def stale_before(self) -> float:
+        return 0.0
+
+    def operator(self) -> str:
+        return ""
+
+    def holder(self, user: str) -> str | None:
+        return None
 
 
 class NoSigner:

@@ -120,7 +120,7 @@ async def test_what_makes_no_sense_or_is_anothers_is_refused_and_counted(
 )
 async def test_a_token_that_is_anothers_is_refused_for_good_and_counted(world, tmp_path, token):
     identity = make_cluster_identities(tmp_path, ["a"])["a"]
-    hub = NatsHubClient(identity, "")  # which is not connected: nobody is asked about the token
+    hub = NatsHubClient(identity, str)  # which is not connected: nobody is asked about the token
     world.calls = DurableCalls(
         NatsStreams(hub), world.calls._scope_of, world.refusals, FixedClock()
     )

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from sappers.decisions.hub import plan_hub, plan_moves, votes_settled
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import SetHub
+from sappers.model.commands import RevokeMember, SetHub
 from sappers.model.hub import EvacuateServer, ForgetServer, HubReading, member_of, server_name
 from sappers.model.member import MemberState
-from tests.unit.worlds import founded, member
+from tests.unit.worlds import commit, founded, member
 
 IDS = [f"m{number}" for number in range(1, 6)]
 
@@ -54,6 +54,12 @@ def test_a_dead_one_is_not_waited_for_and_forgotten() -> None:
     assert plan_moves(state, HubReading(peers=peers)) == (ForgetServer("m3"),)
     # One that belongs to the hub may come back.
     assert plan_moves(state, HubReading(peers=peers | {"m3": True, "m4": False})) == ()
+
+
+def test_one_that_is_revoked_goes_at_once_whatever_it_holds() -> None:
+    state = world(("m1", "m2", "m4"), ("m1", "m2", "m3", "m4"))
+    state, _ = commit(state, RevokeMember("m3"))
+    assert plan_hub(state, reading("m1", "m2", "m3")) == (SetHub(("m1", "m2", "m4")),)
 
 
 def test_nothing_is_settled_while_one_that_left_has_a_say_still() -> None:

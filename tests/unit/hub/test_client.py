@@ -32,7 +32,7 @@ class Deaf:
 
 async def test_close_ends_although_a_cancellation_is_swallowed(tmp_path: Path) -> None:
     identity = make_cluster_identities(tmp_path, ["n1"])["n1"]
-    client = NatsHubClient(identity, "credentials")
+    client = NatsHubClient(identity, lambda: "credentials")
     connection = Deaf()
     client._servers, client._connected_to = ("nats://here",), "nats://here"
     client._connection = connection
@@ -60,7 +60,7 @@ async def test_of_a_burst_only_so_many_begin_and_the_rest_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ANSWERED_AT_ONCE", 6)
-    client = NatsHubClient(make_cluster_identities(tmp_path, ["n1"])["n1"], "credentials")
+    client = NatsHubClient(make_cluster_identities(tmp_path, ["n1"])["n1"], lambda: "credentials")
     go_on = asyncio.Event()
 
     async def answer(subject: str, payload: bytes, reply: str) -> bytes:

@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.errors import HubError
-from sappers.hub.credentials import AgentCredentials, create_hub_account, read_accounts
+from sappers.hub.credentials import (
+    AgentCredentials,
+    TrustedAccounts,
+    create_hub_account,
+    create_hub_key,
+    read_accounts,
+)
 from sappers.model.guest_scope import GuestScope
+from sappers.model.hub import BY_SEED, HubAccess
 
 
 def decode(part: str) -> dict:
@@ -25,6 +32,9 @@ def claims(jwt: str) -> dict:
 
 def user_jwt(credentials: str) -> str:
     return re.search(r"BEGIN NATS USER JWT-----\n(\S+)\n", credentials)[1]
+
+
+SCOPE = GuestScope("hello-1", "hello")
 
 
 @pytest.fixture(scope="module")
@@ -140,21 +150,62 @@ def test_any_member_can_have_the_guests_of_any_other_refused(names: list[str]) -
         claims(user_jwt(there.mint(GuestScope(name, "hello"), 2_000_000_000.0)))["sub"]
         for name in names
     }
-    text = here.account_refusing(made.account_jwt, names)
-    assert text == here.account_refusing(made.account_jwt, list(reversed(names)))
-    account, system = text.split()
-    assert set(claims(account)["nats"].get("revocations", {})) == users
-    assert system == made.account_jwt.split()[1]
-    before, after = claims(made.account_jwt.split()[0]), claims(account)
-    for said in (before, after):
-        said.pop("jti")
-        said["nats"].pop("revocations", None)
-    assert before == after
+    found = here.accounts(made.account_jwt, names, BY_SEED)
+    assert found == here.accounts(made.account_jwt, list(reversed(names)), BY_SEED)
+    assert set(said_of(found)["nats"].get("revocations", {})) == users
+    assert "revocations" not in claims(found.jwts[found.system])["nats"]
+    nothing_else = {"jti", "iss"}
+    before, after = claims(made.account_jwt.split()[0]), said_of(found)
+    after["nats"] = {
+        key: value
+        for key, value in after["nats"].items()
+        if key not in ("revocations", "signing_keys")
+    }
+    assert {key: before[key] for key in before.keys() - nothing_else} == {
+        key: after[key] for key in after.keys() - nothing_else
+    }
 
 
-def test_an_operator_of_before_signs_nothing_and_says_so_by_changing_nothing() -> None:
+def said_of(accounts: TrustedAccounts) -> dict:
+    return claims(accounts.jwts[accounts.account])
+
+
+def test_an_account_that_an_operator_of_before_signed_is_signed_anew() -> None:
     made, other = create_hub_account("lab"), create_hub_account("lab")
-    credentials = AgentCredentials(other.account_seed)
-    assert credentials.account_refusing(made.account_jwt, ["hello-1"]) == made.account_jwt
+    credentials = AgentCredentials(other.account_seed, create_hub_key())
+    found = credentials.accounts(made.account_jwt, ["hello-1"], BY_SEED)
+    assert said_of(found)["sub"] == claims(made.account_jwt.split()[0])["sub"]
+    assert said_of(found)["iss"] in claims(credentials.operator_jwt())["nats"]["signing_keys"]
     with pytest.raises(HubError):
-        credentials.account_refusing("x", ["hello-1"])
+        credentials.accounts("x", ["hello-1"], BY_SEED)
+
+
+@given(seed_signs=st.booleans())
+def test_an_account_lets_in_whom_the_named_keys_signed_and_nobody_else(seed_signs: bool) -> None:
+    made, keys = create_hub_account("lab"), [create_hub_key() for _ in range(3)]
+    one, two, _ = (AgentCredentials(made.account_seed, key) for key in keys)
+    access = HubAccess((one.signs, two.signs), seed_signs=seed_signs)
+    found = one.accounts(made.account_jwt, (), access)
+    for name, jwt in found.jwts.items():
+        signs = {one.signs, two.signs, *((name,) if seed_signs else ())}
+        assert set(claims(jwt)["nats"]["signing_keys"]) == signs
+    operator = claims(one.operator_jwt())["nats"]
+    assert operator["strict_signing_key_usage"]
+    assert {claims(jwt)["iss"] for jwt in found.jwts.values()} == set(operator["signing_keys"])
+    elsewhere = said_of(two.accounts(made.account_jwt, (), access))
+    assert elsewhere["iss"] not in operator["signing_keys"]  # each server trusts its own member
+
+
+@pytest.mark.parametrize("uses_own", [True, False])
+def test_a_member_signs_with_its_own_key_once_the_servers_know_it(uses_own: bool) -> None:
+    made = create_hub_account("lab")
+    accounts = read_accounts(made.account_jwt)
+    minter = AgentCredentials(made.account_seed, create_hub_key(), lambda: uses_own)
+    made_of = {
+        accounts.account: (minter.agent("n1"), minter.operator(), minter.mint(SCOPE, 2e9)),
+        accounts.system: (minter.system("n1"),),
+    }
+    for account, texts in made_of.items():
+        for said in map(claims, map(user_jwt, texts)):
+            assert said["iss"] == (minter.signs if uses_own else account)
+            assert said["nats"].get("issuer_account") == (account if uses_own else None)

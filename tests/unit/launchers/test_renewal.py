@@ -48,6 +48,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.clock, self.sidecar = FixedClock(1000.0), Sidecar()
         self.scope: GuestScope | None = GuestScope("shop-1", "shop", ("billing",))
+        self.stale = 0.0
         self.minted: list[tuple[GuestScope, float]] = []
         self.folder = GuestFolder(folder / "guests", "shop-1")
         self.folder.run.mkdir(parents=True)
@@ -65,6 +66,9 @@ class World:
             clock=self.clock,
             refusals=None,
         )
+
+    def stale_before(self) -> float:
+        return self.stale
 
     def mint(self, scope: GuestScope, expires_at: float) -> str:
         self.minted.append((scope, expires_at))
@@ -98,6 +102,14 @@ async def test_they_are_renewed_when_a_third_of_their_time_is_over(world: World)
     assert (told["workload"], told["hub"]["credentials"]) == ("shop", "credentials 1")
     assert world.minted == [(world.scope, world.clock.time + CREDENTIALS_SECONDS)]
     assert world.folder.record().credentials_until == world.clock.time + CREDENTIALS_SECONDS
+    assert await world.look() == 1
+
+
+async def test_those_that_a_revoked_member_may_have_seen_are_replaced_once(world: World) -> None:
+    world.write(CREDENTIALS_SECONDS)
+    world.clock.time += 10.0
+    world.stale = world.clock.time - 1.0
+    assert await world.look() == 1
     assert await world.look() == 1
 
 

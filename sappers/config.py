@@ -55,11 +55,6 @@ class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compaction_max_seconds: float = 3600.0
     max_command_bytes: int = 256 * 1024
 
-    @property
-    def unsure_seconds(self) -> float:
-        """How long after a leader lost its majority a voter may still say that it leads."""
-        return self.leader_fallback_seconds + self.election_timeout_max_seconds
-
 
 class ConsulSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The host's Consul agent.

@@ -82,8 +82,8 @@ class InstantLog:
         self.entries.append(entry)
         return Applied(entry.index, 1, outcome.refused)
 
-    async def read_barrier(self, timeout_seconds: float) -> int:
-        return self.current.index
+    async def read_barrier(self, timeout_seconds: float) -> QuorumHeard:
+        return QuorumHeard(self.current.index, self.current.term)
 
     def entries_after(self, index: int, limit: int) -> Sequence[Entry] | None:
         if index < self.compacted_to:
@@ -229,7 +229,7 @@ class FakeMember:
         return await self.log.propose(proposal, timeout_seconds)
 
     async def hear_quorum(self) -> QuorumHeard:
-        return QuorumHeard(await self.log.read_barrier(1.0))
+        return await self.log.read_barrier(1.0)
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
         if allocation_id not in self.serial_logs:

@@ -131,7 +131,7 @@ class Agent:
         self._streams = StreamKeeper(
             streams, hub_servers, self.hub_members, hub_client, clock, lambda: self.log
         )
-        self._publisher = Publisher(hub_client, messages)
+        self._publisher = Publisher(hub_client, messages, clock)
         self._follower = Follower(me.id, peers, membership.members, messages)
         self._seat = Seat(
             me_id=me.id,
@@ -178,6 +178,7 @@ class Agent:
             events=self._events,
             repair_signer=repair_signer,
             stream_trouble=lambda: self._streams.trouble,
+            clock=clock,
         )
         self._leases = Leases(self.service, peers, launcher, boot_clock)
         self._proposals = OwnProposals(me.id, lambda: self.log, clock)
@@ -244,6 +245,7 @@ class Agent:
             self._streams.run(),
             self._events.run(),
             self._leases.run(),
+            self._follower.read_clocks(),
             self._gossip_keys.run(self.me.id),
         ):
             notify_systemd("READY=1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sappers.ports import ReplicatedLog
+from sappers.ports import QuorumHeard, ReplicatedLog
 
 ANSWER_SECONDS = 3.0
 
@@ -16,10 +16,10 @@ class SharedBarrier:
     def __init__(self, replicated: Callable[[], ReplicatedLog]) -> None:
         self._replicated = replicated
         self._one_at_a_time = asyncio.Lock()
-        self._next: asyncio.Task[int] | None = None
+        self._next: asyncio.Task[QuorumHeard] | None = None
 
-    async def index(self) -> int:
-        """The log index that the quorum stood at, after this call.
+    async def pass_(self) -> QuorumHeard:
+        """How far the quorum was, after this call.
 
         Raises:
             ProposalRejected, OutcomeUnknown: As `ReplicatedLog.read_barrier`.
@@ -28,7 +28,7 @@ class SharedBarrier:
             self._next = asyncio.create_task(self._begin())
         return await asyncio.shield(self._next)
 
-    async def _begin(self) -> int:
+    async def _begin(self) -> QuorumHeard:
         async with self._one_at_a_time:
             self._next = None  # who calls from now on needs another one
             return await self._replicated().read_barrier(ANSWER_SECONDS)

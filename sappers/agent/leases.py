@@ -115,22 +115,25 @@ class Leases:
         new = granted.keys() - wanted.keys()
         return RETRY_SECONDS if new else shortest / RENEWALS_PER_LEASE
 
-    async def _ask(self) -> int:
-        """The log index that the quorum stood at, after this was called.
+    async def _ask(self) -> QuorumHeard:
+        """How far the quorum was, after this was called.
 
         Raises:
             SappersError: No quorum, no leader, or no answer.
         """
         if self._service.log.status().role is RaftRole.LEADER:
-            return (await self._service.hear_quorum()).index
+            return await self._service.hear_quorum()
         leader = self._service.leader()
         if leader is None:
             raise ApiError("no leader is known")
         answer = await self._peers.call(leader, "GET", "/v1/quorum", timeout_seconds=ANSWER_SECONDS)
-        return msgspec.json.decode(answer, type=QuorumHeard).index
+        return msgspec.json.decode(answer, type=QuorumHeard)
 
-    async def _state_at(self, index: int) -> ClusterState:
-        """This member's state once it is as new as an index."""
-        while self._service.log.state().index < index:  # noqa: ASYNC110 - the log may be another
+    async def _state_at(self, heard: QuorumHeard) -> ClusterState:
+        """This member's state once it is as new as the quorum was."""
+        # The log may become another one meanwhile, so no changes of this one are waited for.
+        while True:
+            state = self._service.log.state()
+            if state.is_as_new_as(heard.index, heard.term):
+                return state
             await asyncio.sleep(_LOOK_SECONDS)
-        return self._service.log.state()

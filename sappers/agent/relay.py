@@ -3,16 +3,21 @@
 The hub only makes it quick, and does not prove who speaks: the leader signs what it says, and only
 what a voter signed is heard. What the hub loses is found by the heartbeat's index, or
 without a hub by asking a voter, and fetched over the HTTP API.
+
+A heartbeat says how old the leader's state is, and what the leader's clock shows: who has asked it
+once for its clock knows when that was, however late the heartbeat comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
 
+from sappers.decisions.ages import ClockReading
 from sappers.errors import ApiError, IdentityError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
@@ -21,29 +26,38 @@ from sappers.model.event import after_index, event_line
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
 from sappers.model.view import MemberHealth
-from sappers.ports import FollowingLog, HubClient, PeerClient, ReplicatedLog, SignedMessages
+from sappers.ports import Clock, FollowingLog, HubClient, PeerClient, ReplicatedLog, SignedMessages
 
 HEARTBEAT_SECONDS = 1.0
 ENTRIES_AT_ONCE = 500
 CALL_TIMEOUT_SECONDS = 5.0
+_READINGS_A_SECOND = 500.0  # of a leader's clock, by all members together, where all need one
 
 log = structlog.get_logger(__name__)
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """The leader's word of how far the log is."""
+    """The leader's word of how far the log is.
+
+    Attributes:
+        age: Of its state, in seconds; None where it does not know.
+        clock: What its clock, which nobody sets, showed then.
+    """
 
     index: int
     term: int
     leader_id: str
+    age: float | None = None
+    clock: float = 0.0
 
 
 class Publisher:
     """Publishes, while this member leads, each entry it applies, the events, and a heartbeat."""
 
-    def __init__(self, hub: HubClient, messages: SignedMessages) -> None:
+    def __init__(self, hub: HubClient, messages: SignedMessages, clock: Clock) -> None:
         self._hub = hub
         self._messages = messages
+        self._clock = clock
         self._published_index = 0
         self._heartbeat_due = 0.0
 
@@ -54,6 +68,9 @@ class Publisher:
         if status.role is not RaftRole.LEADER:
             self._published_index = state.index
             return
+        beat = Heartbeat(
+            state.index, status.term, member_id, replicated.state_age(), self._clock.monotonic()
+        )
         news = replicated.entries_after(self._published_index, ENTRIES_AT_ONCE)
         if news is None:
             # A snapshot took their place before this member led; who follows fetches them.
@@ -68,7 +85,6 @@ class Publisher:
         now = asyncio.get_running_loop().time()
         if news or now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_SECONDS
-            beat = Heartbeat(status.applied_index, status.term, member_id)
             await self._say(subjects.HEARTBEAT, msgspec.json.encode(beat))
 
     async def _say(self, subject: str, body: bytes) -> None:
@@ -92,6 +108,8 @@ class Follower:
         self._following: FollowingLog | None = None
         self._heard_at = 0.0
         self._has_hint = False
+        self._reading: ClockReading | None = None
+        self._reading_due = asyncio.Event()
 
     def follow(self, following: FollowingLog | None) -> None:
         """Feed this log from now on; None once the member votes."""
@@ -113,9 +131,39 @@ class Follower:
                 await self._following.feed(msgspec.msgpack.decode(body, type=Entry))
             elif (beat := msgspec.json.decode(body, type=Heartbeat)).leader_id == sender:
                 self._heard_at = asyncio.get_running_loop().time()
-                await self._following.heard(beat.index, beat.term, beat.leader_id)
+                await self._hear(self._following, beat)
         except (IdentityError, msgspec.DecodeError) as error:
             log.warning("dropped a message", subject=subject, error=str(error))
+
+    async def _hear(self, following: FollowingLog, beat: Heartbeat) -> None:
+        reading = self._reading
+        if reading is None or (reading.leader_id, reading.term) != (beat.leader_id, beat.term):
+            reading = None
+        now = asyncio.get_running_loop().time()
+        if reading is None or reading.is_due(now, len(self._state().members)):
+            self._reading_due.set()
+        as_of = None
+        if reading is not None and beat.age is not None:
+            as_of = min(reading.said_at(beat.clock), now) - beat.age
+        await following.heard(beat.index, beat.term, beat.leader_id, as_of)
+
+    async def read_clocks(self) -> None:
+        """Ask whoever leads for its clock when it is due, not all members at once; for ever."""
+        share = zlib.crc32(self._me_id.encode()) / 2**32
+        while True:
+            await self._reading_due.wait()
+            await asyncio.sleep(share * len(self._state().members) / _READINGS_A_SECOND)
+            await self._read_clock()
+            self._reading_due.clear()  # the next heartbeat says so again where nobody answered
+
+    async def _read_clock(self) -> None:
+        leader_id = self._following and self._following.status().leader_id
+        for voter in self.voters():
+            if voter.id == leader_id:
+                asked_at = asyncio.get_running_loop().time()
+                health = await self._health_of(voter)
+                if health is not None and health.leader_id == leader_id:
+                    self._reading = ClockReading(leader_id, health.term, health.clock, asked_at)
 
     async def ask_voters(self) -> None:
         """Without a heartbeat for a while, or on a hint, ask voters who leads and how far."""
@@ -129,13 +177,15 @@ class Follower:
         self._has_hint = False
         committed = 0
         for voter in self.voters():
+            asked_at = asyncio.get_running_loop().time()
             health = await self._health_of(voter)
             if health is None:
                 continue
             if self._following is not following:
                 return  # this member has become a voter meanwhile
             if health.leader_id is not None and health.leader_id not in self._state().revoked:
-                await following.heard(health.commit_index, health.term, health.leader_id)
+                as_of = None if health.state_age is None else asked_at - health.state_age
+                await following.heard(health.commit_index, health.term, health.leader_id, as_of)
                 return
             committed = max(committed, health.commit_index)
         if self._following is not following:
@@ -150,17 +200,24 @@ class Follower:
     async def fetch_snapshot(self) -> bytes:
         """The newest snapshot that a voter which answers, and is ahead of this member, has on disk.
 
+        Ahead is, too, who votes in a later term: after `raft recover` perhaps at a lower index.
+
         Raises:
             ApiError: No voter answers.
         """
         voters, index = self.voters(), self._state().index
         healths = await asyncio.gather(*(self._health_of(voter) for voter in voters))
         newest = {
-            voter.id: (health.applied_index > index, health.snapshot_index)
+            voter.id: (
+                health.role != RaftRole.NONE,
+                health.term,
+                health.applied_index > index,
+                health.snapshot_index,
+            )
             for voter, health in zip(voters, healths, strict=True)
             if health is not None
         }
-        ordered = sorted(voters, key=lambda voter: newest.get(voter.id, (False, -1)), reverse=True)
+        ordered = sorted(voters, key=lambda voter: newest.get(voter.id, _SILENT), reverse=True)
         failure = _no_voter()
         for voter in ordered:
             try:
@@ -169,25 +226,35 @@ class Follower:
                 failure = error
         raise failure
 
-    async def fetch_entries(self, after: int) -> list[Entry] | None:
-        """Committed entries that follow an index; None where they are compacted away.
+    async def fetch_entries(self, after: int, term: int) -> list[Entry] | None:
+        """Committed entries that follow one; None where a snapshot must take their place.
 
-        One voter may keep more of them than another, or be no further than this member.
+        They are compacted away then, or at that index is another entry: `raft recover` gave up
+        what this member has. One voter may keep more of them than another, or be no further than
+        this member.
+
+        Args:
+            after, term: Of this member's newest entry.
 
         Raises:
             ApiError: No voter answers.
         """
-        failure, compacted, nothing_new = _no_voter(), False, False
+        failure, gone, nothing_new = _no_voter(), False, False
+        path = f"/v1/log?after={after - 1}&limit={ENTRIES_AT_ONCE}"
         for voter in self.voters():
             try:
-                answer = await self._ask(voter, f"/v1/log?after={after}&limit={ENTRIES_AT_ONCE}")
+                answer = await self._ask(voter, path)
             except ApiError as error:
-                failure, compacted = error, compacted or error.status == 410
+                failure, gone = error, gone or error.status == 410
                 continue
-            if entries := msgspec.msgpack.decode(answer, type=list[Entry]):
-                return entries
-            nothing_new = True
-        if compacted:
+            entries = msgspec.msgpack.decode(answer, type=list[Entry])
+            if entries and (entries[0].index, entries[0].term) != (after, term):
+                gone = True
+            elif entries[1:]:
+                return entries[1:]
+            else:
+                nothing_new = True
+        if gone:
             return None
         if nothing_new:
             return []
@@ -234,6 +301,9 @@ class Follower:
 
     async def _ask(self, voter: Member, path: str) -> bytes:
         return await self._peers.call(voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+
+_SILENT = (False, -1, False, -1)
 
 
 def _no_voter() -> ApiError:

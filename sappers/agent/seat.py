@@ -283,7 +283,7 @@ class Seat:
         note_raft_started(self._folder)
         before = self._log
         assert before is not None, "attend looks at it"
-        while voter.state().index < before.state().index:
+        while _progress(voter.state()) < _progress(before.state()):
             if voter.status().is_removed:
                 await self._end_joining()
                 self._note_loss(before.state(), voter.status())
@@ -338,3 +338,8 @@ class Seat:
     async def _wake_on(self, changes: AsyncIterator[None]) -> None:
         async for _ in changes:
             self._wake()
+
+
+def _progress(state: ClusterState) -> tuple[int, int]:
+    """How new a state is: in a later term, after `raft recover`, an index may be lower."""
+    return state.term, state.index

@@ -29,6 +29,7 @@ from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import (
     Applied,
+    Clock,
     HubClient,
     Launcher,
     LogLevel,
@@ -92,6 +93,7 @@ class Service:
         repair_signer: RepairSigner,
         mesh: Mesh,
         stream_trouble: Callable[[], Mapping[str, str]],
+        clock: Clock,
     ) -> None:
         self._agent = agent
         self._cluster = cluster
@@ -109,6 +111,7 @@ class Service:
         self._repair_signer = repair_signer
         self._mesh = mesh
         self._stream_trouble = stream_trouble
+        self._clock = clock
         self._proposer = Proposer(self, peers)
         self._barrier = SharedBarrier(lambda: agent.log)
 
@@ -164,7 +167,7 @@ class Service:
 
     async def hear_quorum(self) -> QuorumHeard:
         """Ask the quorum, as its leader; see `ports.MemberService`."""
-        return QuorumHeard(await self._barrier.index())
+        return await self._barrier.pass_()
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says; see `ports.MemberService`."""
@@ -211,6 +214,8 @@ class Service:
             vote_trouble=self._agent.vote_trouble,
             gateway_trouble=self._routing.trouble,
             mesh_trouble=self._mesh.trouble,
+            state_age=self.log.state_age(),
+            clock=self._clock.monotonic(),
         )
 
     def _image_trouble(self, state: ClusterState) -> str:

@@ -19,7 +19,9 @@ CATCH_UP_SECONDS = 10.0
 async def take(call: Call) -> TakenState:
     """POST /v1/backup: an entry goes through the log, and the state is no older than it."""
     barrier = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
-    state = portable(await state_at_least(call.service, barrier.index, CATCH_UP_SECONDS))
+    state = portable(
+        await state_at_least(call.service, barrier.index, barrier.term, seconds=CATCH_UP_SECONDS)
+    )
     found = [await call.service.images.signed(digest) for digest in sorted(state.images)]
     encoded = await asyncio.to_thread(encode_state, state)
     return TakenState(state.index, encoded, tuple(one for one in found if one is not None))

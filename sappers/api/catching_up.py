@@ -13,9 +13,12 @@ _LOOK_SECONDS = 0.01
 
 
 async def state_at_least(
-    service: MemberService, index: int, seconds: float = CATCH_UP_SECONDS
+    service: MemberService, index: int, term: int = 0, *, seconds: float = CATCH_UP_SECONDS
 ) -> ClusterState:
-    """This member's replica of the state, once it includes log index `index`.
+    """This member's replica of the state, once it includes an entry of the log.
+
+    Args:
+        term: Of the entry; 0 where the caller does not know it.
 
     Raises:
         OutcomeUnknown: This member does not get so far in time.
@@ -23,11 +26,13 @@ async def state_at_least(
     try:
         async with asyncio.timeout(seconds):
             # Its log may become another one meanwhile, so no changes of this one are waited for.
-            while service.log.state().index < index:  # noqa: ASYNC110 - soon, or not at all
+            while True:
+                state = service.log.state()
+                if state.is_as_new_as(index, term):
+                    return state
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:
         raise OutcomeUnknown(
             f"{service.me.name} has not caught up with index {index}",
             hint="ask another member: --addr",
         ) from None
-    return service.log.state()

@@ -232,10 +232,14 @@ class OperatorClient:
             return _content(answer, living)
         raise AssertionError("unreachable")
 
-    def everyone(self) -> tuple[Reached, ...]:
+    def everyone(self, *, silent: bool = False) -> tuple[Reached, ...]:
         """All living members that can be reached from here, each by the first way that answers.
 
         A client that asks one member and no other reaches that one.
+
+        Args:
+            silent: Those, too, that gossip does not hear, and those that this machine knows: cut
+                off from each other, they may be reached from here.
 
         Raises:
             MemberUnreachable, ApiError: As `call`; not for members beside the first.
@@ -247,8 +251,11 @@ class OperatorClient:
         endpoints = [
             Endpoint(member.name, member.address, member.ports.http, member.id)
             for member in members
-            if member.state is MemberState.ALIVE
+            if silent or member.state is MemberState.ALIVE
         ]
+        if silent:
+            named = {one.name for one in endpoints}
+            endpoints += [one for one in self._endpoints if one.name not in named]
         known = {(living.endpoint.address, living.endpoint.port): living}
 
         def reach(one: Endpoint) -> Reached | None:

@@ -50,6 +50,12 @@ async def put_leader(call: Call) -> NoInput:
     """PUT /v1/raft/leader."""
     wanted: WantedLeader = call.body
     _require_leader(call)
+    if wanted.member_id not in call.service.log.status().electorate:
+        names = {one.id: one.name for one in call.service.members()}
+        raise CommandRefused(
+            f"{names.get(wanted.member_id, wanted.member_id)} has no vote",
+            hint="sappers-deploy raft peers",
+        )
     await call.service.log.transfer_leadership(wanted.member_id, CHANGE_SECONDS)
     return NoInput()
 
@@ -63,7 +69,10 @@ async def recover(call: Call) -> Written:
             f"this is {call.service.me.id} of cluster {mine}, not {wanted.member_id} of"
             f" {wanted.cluster_id}"
         )
-    return _written(await call.service.log.recover_alone(RECOVERY_SECONDS))
+    try:
+        return _written(await call.service.log.recover_alone(RECOVERY_SECONDS))
+    except ProposalRejected as error:  # nothing that another attempt changes
+        raise CommandRefused(error.message, hint=error.hint) from error
 
 
 def _require_leader(call: Call) -> None:

@@ -127,7 +127,7 @@ async def _state(call: Call) -> tuple[ClusterState, float | None]:
     log = call.service.log
     if query.consistency == "linearizable":
         applied = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
-        return await state_at_least(call.service, applied.index), 0.0
+        return await state_at_least(call.service, applied.index, applied.term), 0.0
     state, age = log.state(), log.state_age()
     if query.max_age is not None and (age is None or age > query.max_age):
         how_old = "of unknown age" if age is None else f"{age:.1f} s old"

@@ -245,12 +245,7 @@ def _assemble(
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:
-        return FollowerLog(
-            follower.fetch_snapshot,
-            follower.fetch_entries,
-            folder.replica,
-            unsure_seconds=settings.raft.unsure_seconds,
-        )
+        return FollowerLog(follower.fetch_snapshot, follower.fetch_entries, folder.replica)
 
     keys = _gossip_keys(folder.gossip_key)
     membership = KinshipMembership(me=me, settings=settings, keys=keys, known=folder.known_members)

@@ -49,6 +49,7 @@ class TaskLines:
         self._verbosity = verbosity
         self._hide = hide
         self._facts = facts
+        self._place = ""
 
     def play(self, name: str) -> None:
         """The play's heading."""
@@ -58,6 +59,7 @@ class TaskLines:
         """The task's heading."""
         kind = "RUNNING HANDLER" if task.is_handler else "TASK"
         self._heading(f"{kind} [{name}]")
+        self._place = str(task.place) if task.place.line else ""
 
     def result(self, host: str, judged: Judged) -> None:
         """One line a host, or one an item; what changed, and why it failed."""
@@ -69,6 +71,9 @@ class TaskLines:
             self._line(host, judged, judged.result, judged.outcome, "")
         elif judged.outcome is Outcome.FAILED or judged.outcome is Outcome.IGNORED:
             self._line(host, judged, {"msg": judged.result.get("msg")}, Outcome.FAILED, "")
+        if judged.outcome in (Outcome.FAILED, Outcome.IGNORED) and self._place:
+            self._print(f"  the task is at {self._place}", "dim")
+            self._place = ""  # said once, not for each host
         if judged.outcome is Outcome.IGNORED:
             self._print("...ignoring", "cyan")
 

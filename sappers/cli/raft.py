@@ -15,12 +15,19 @@ from sappers.api.ways import Reached, at_once
 from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode
-from sappers.cli.raft_view import newest_voter, render_peers, render_status, summary_of
+from sappers.cli.raft_view import (
+    given_up,
+    heirs_of,
+    newest_voter,
+    render_peers,
+    render_status,
+    summary_of,
+)
 from sappers.cli.rekey import replace_gossip_key
 from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
 from sappers.cli.waiting import POLL_SECONDS, wait_until
 from sappers.errors import ApiError, ConfigError, NoQuorum
-from sappers.model.member import Member
+from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
 
 CALL_SECONDS = 30.0
@@ -110,7 +117,7 @@ def revoke(
 def reseed(
     member: Named,
     *,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 120.0,
     cluster: Cluster = None,
     addr: Address = None,
 ) -> None:
@@ -133,7 +140,7 @@ def recover(
 ) -> None:
     """Go on with one voter when the majority is lost for good. Asks twice."""
     with open_cluster(cluster, addr) as client:
-        found = _reached_reports(client)
+        found = _reached_reports(client, silent=True)
         everyone = {report.member_id: one for one, report in found}
         reports = [report for _, report in found]
         if summary_of(reports).has_quorum:
@@ -142,17 +149,10 @@ def recover(
                 hint="sappers-deploy raft reseed MEMBER replaces a damaged voter",
             )
         chosen = newest_voter(reports, member)
-        missing = sorted(set(chosen.status.electorate) - {one.member_id for one in reports})
         screen = Console(stderr=True)
         screen.print(render_peers(reports))
-        screen.print(
-            f"{chosen.name} has the newest log: entry {chosen.status.last_index} of term"
-            f" {chosen.status.last_term}. It will be the only voter.\n"
-            f"What only {', '.join(missing) or 'nobody'} had is lost. Their disks must never come"
-            " back: two clusters would write.",
-            highlight=False,
-        )
-        typer.confirm("Are those hosts gone for good?", abort=True, err=True)
+        screen.print(_consequences(client, chosen, reports), highlight=False)
+        typer.confirm("Are the hosts that do not answer gone for good?", abort=True, err=True)
         typed = typer.prompt(f"Type {chosen.name} to go on", err=True)
         if typed != chosen.name:
             raise ConfigError(f"{typed!r} is not {chosen.name}: nothing was done")
@@ -165,6 +165,37 @@ def recover(
             timeout_seconds=CALL_SECONDS,
         )
     _say(f"{chosen.name} goes on alone; other members get votes as they are well")
+
+
+def _consequences(client: OperatorClient, chosen: RaftReport, reports: Sequence[RaftReport]) -> str:
+    """What it means that this voter goes on alone."""
+    status, answering = chosen.status, {one.member_id for one in reports}
+    members = {one.member.id: one for one in client.view().members}
+    missing = [
+        members[voter].member.name if voter in members else voter
+        for voter in status.electorate
+        if voter not in answering
+    ]
+    said = [
+        f"{chosen.name}'s log reaches entry {status.last_index} of term {status.last_term}."
+        " It will be the only voter.",
+        f"What only {', '.join(missing) or 'nobody'} had is lost. Their disks must never come"
+        " back: two clusters would write.",
+    ]
+    if lost := given_up(chosen, reports):
+        said.append("Given up is, too, what others have and it has not: " + "; ".join(lost) + ".")
+    heard = [
+        one.member.name
+        for one in members.values()
+        if one.member.id not in answering
+        and one.member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+    ]
+    if heard:
+        said.append(
+            f"{', '.join(heard)}: gossip hears of them, and they do not answer here. Look at them"
+            " first: one may have a newer log, or lead."
+        )
+    return "\n".join(said)
 
 
 def reseed_voter(client: OperatorClient, member: Member, timeout_seconds: float) -> None:
@@ -218,13 +249,24 @@ def _wait(
 
 def _remove(client: OperatorClient, member: Member) -> None:
     """Take a vote; a leader hands over first."""
-    summary = summary_of(_reports(client))
-    if summary.leader_id == member.id:
-        others = [voter for voter in summary.answering if voter != member.id]
-        if not others:
-            raise ConfigError(f"{member.name} is the only voter that answers")
-        _at_leader(client, "PUT", "/v1/raft/leader", WantedLeader(others[0]))
+    reports = _reports(client)
+    if summary_of(reports).leader_id == member.id:
+        heirs = heirs_of(member.id, reports, client.view().cordons)
+        if not heirs:
+            raise ConfigError(f"{member.name} is the only voter that answers and is well")
+        _hand_over(client, heirs)
     _at_leader(client, "DELETE", f"/v1/raft/voters/{member.id}")
+
+
+def _hand_over(client: OperatorClient, heirs: Sequence[str]) -> None:
+    for heir in heirs:
+        try:
+            _at_leader(client, "PUT", "/v1/raft/leader", WantedLeader(heir))
+        except ApiError:
+            if heir == heirs[-1]:
+                raise
+        else:
+            return
 
 
 def _at_leader(
@@ -233,10 +275,14 @@ def _at_leader(
     """Ask the leader; a new one needs a moment before it takes a change."""
     content = msgspec.json.encode(body) if body is not None else None
     deadline = time.monotonic() + SETTLING_SECONDS
+    asked_before = False
     while True:
         try:
             client.call_at(_leader(client), method, path, content=content, timeout_seconds=20.0)
         except ApiError as error:
+            if asked_before and method == "DELETE" and error.status == 404:
+                return  # done, and the answer was lost
+            asked_before = asked_before or error.status == 0
             if error.status not in (0, 503) or time.monotonic() > deadline:
                 raise
             time.sleep(POLL_SECONDS)
@@ -273,7 +319,9 @@ def _reports(client: OperatorClient) -> list[RaftReport]:
     return [report for _, report in _reached_reports(client)]
 
 
-def _reached_reports(client: OperatorClient) -> Sequence[tuple[Reached, RaftReport]]:
+def _reached_reports(
+    client: OperatorClient, *, silent: bool = False
+) -> Sequence[tuple[Reached, RaftReport]]:
     def ask(reached: Reached) -> tuple[Reached, RaftReport] | None:
         try:
             answer = client.call_at(reached, "GET", "/v1/raft")
@@ -281,7 +329,7 @@ def _reached_reports(client: OperatorClient) -> Sequence[tuple[Reached, RaftRepo
         except (ApiError, msgspec.DecodeError):
             return None
 
-    found = [one for one in at_once(ask, client.everyone()) if one]
+    found = [one for one in at_once(ask, client.everyone(silent=silent)) if one]
     return sorted(found, key=lambda one: one[1].name)
 
 

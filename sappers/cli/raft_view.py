@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -73,6 +73,29 @@ def newest_voter(reports: Sequence[RaftReport], named: str | None) -> RaftReport
         what = "no voter answers" if named is None else f"{named} is no voter that answers"
         raise ConfigError(what, hint="sappers-deploy raft peers lists who answers")
     return max(voters, key=lambda one: (one.status.last_term, one.status.last_index))
+
+
+def heirs_of(leader_id: str, reports: Sequence[RaftReport], cordoned: Collection[str]) -> list[str]:
+    """Voters that answer and are well, by id: whom to hand leadership to, the best first."""
+    heirs = [one for one in reports if one.votes_here and not one.trouble]
+    heirs.sort(key=lambda one: (one.member_id in cordoned, -one.status.last_index, one.member_id))
+    return [one.member_id for one in heirs if one.member_id != leader_id]
+
+
+def given_up(chosen: RaftReport, reports: Sequence[RaftReport]) -> list[str]:
+    """What others that answer have and the voter that goes on alone has not, in words."""
+    status = chosen.status
+    said = [
+        f"{one.name}'s log reaches entry {one.status.last_index} of term {one.status.last_term}"
+        for one in reports
+        if one.votes_here
+        and (one.status.last_term, one.status.last_index) > (status.last_term, status.last_index)
+    ]
+    return said + [
+        f"{one.name} follows, and has applied entry {one.status.applied_index}"
+        for one in reports
+        if not one.votes_here and one.status.applied_index > status.last_index
+    ]
 
 
 def render_status(found: RaftSummary) -> RenderableType:

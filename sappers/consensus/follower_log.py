@@ -23,11 +23,12 @@ from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
 
 FetchSnapshot = Callable[[], Awaitable[bytes]]
-FetchEntries = Callable[[int], Awaitable[list[Entry] | None]]
+FetchEntries = Callable[[int, int], Awaitable[list[Entry] | None]]
 
 _KIND = "replica"
 _SAVE_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
+_VAIN_ATTEMPTS = 4  # a new leader's first entry is not committed yet, or what is here was given up
 
 _log = structlog.get_logger()
 
@@ -44,10 +45,10 @@ class FollowerLog:
 
     Args:
         fetch_snapshot: A voter's newest snapshot; what follows it is fetched as entries.
-        fetch_entries: Committed entries after an index; None where they are compacted away.
+        fetch_entries: Committed entries after that of an index and a term; None where they are
+            compacted away, or the log has another entry there.
         folder: Where a copy of the replica is kept, to start from. It is only a copy: when it is
             damaged, a voter's snapshot takes its place.
-        unsure_seconds: For so long a leader may be believed in that has no majority any more.
     """
 
     def __init__(
@@ -56,24 +57,24 @@ class FollowerLog:
         fetch_entries: FetchEntries,
         folder: Path,
         disk: Disk = LOCAL_DISK,
-        *,
-        unsure_seconds: float = 0.0,
     ) -> None:
         self._disk = disk
-        self._unsure_seconds = unsure_seconds
         self._fetch_snapshot = fetch_snapshot
         self._fetch_entries = fetch_entries
         self._path = folder / "replica"
         self._replica = Replica()
-        self._saved_index = 0
+        self._saved = (0, 0)  # index and term
         self._heard_index = 0
         self._term = 0
         self._leader_id: str | None = None
         self._revoked = 0  # how many were, at the last look
-        self._told_at = (0.0, 0)  # when a voter with a leader said last how far the cluster is
+        # Since when what has the entry of this index and term is up to date.
+        self._sure: tuple[float, int, int] | None = None
+        self._leaders_index = 0  # as the newest leader said it
         self._state_as_of: float | None = None
         self._news = News()
         self._is_behind = asyncio.Event()
+        self._vain_attempts = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     # ports.FollowingLog
@@ -100,29 +101,39 @@ class FollowerLog:
         self._changed()
 
     async def feed(self, entry: Entry) -> None:
-        """A committed entry as the hub brought it; repeated and out of order is fine."""
-        before = self._replica.state.index
-        complete = self._replica.advance([entry])
+        """A committed entry as the hub brought it; repeated and out of order is fine.
+
+        The first one of a term is fetched, with the one before: two entries of one term are of one
+        leader's log, and so is all before them; of others that must be seen.
+        """
+        before = self._replica.state
+        if entry.term == before.term:
+            self._replica.advance([entry])
         self._note(entry.index, entry.term)
-        if not complete:
+        if self._lags():
             self._is_behind.set()
-        if self._replica.state.index != before:
+        if self._replica.state is not before:
             self._changed()
 
-    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+    async def heard(
+        self, index: int, term: int, leader_id: str | None, as_of: float | None = None
+    ) -> None:
         """How far the cluster is; what is missing is fetched in the background.
 
         Who is revoked is not believed.
         """
         if leader_id in self._replica.state.revoked:
             return
-        if leader_id is not None and term >= self._term:
-            self._told_at = (asyncio.get_running_loop().time(), index)
+        if as_of is not None:
+            self._note_age()  # what was sure before may have been fetched meanwhile
+            self._sure = (as_of, index, term)
         self._note(index, term)
+        if term >= self._term and leader_id is not None:
+            self._leaders_index = index
         if term >= self._term and leader_id != self._leader_id:
             self._leader_id = leader_id
             self._news.tell()
-        if index > self._replica.state.index:
+        if self._lags():
             self._is_behind.set()
 
     def state(self) -> ClusterState:
@@ -149,10 +160,7 @@ class FollowerLog:
 
     def state_age(self) -> float | None:
         """See the port."""
-        at, index = self._told_at
-        state = self._replica.state
-        if at and state.index >= index and state.term == self._term:
-            self._state_as_of = at - self._unsure_seconds
+        self._note_age()
         now = asyncio.get_running_loop().time()
         return None if self._state_as_of is None else now - self._state_as_of
 
@@ -175,7 +183,7 @@ class FollowerLog:
     async def trigger_snapshot(self) -> int:
         """Write the copy now; the index it stands at."""
         await asyncio.to_thread(self._save)
-        return self._saved_index
+        return self._saved[0]
 
     def changes(self) -> AsyncIterator[None]:
         """See the port."""
@@ -187,36 +195,48 @@ class FollowerLog:
         self._heard_index = max(self._heard_index, index)
         self._term = max(self._term, term)
 
+    def _note_age(self) -> None:
+        if self._sure is not None and self._replica.state.is_as_new_as(*self._sure[1:]):
+            as_of, self._sure = self._sure[0], None
+            self._state_as_of = max(self._state_as_of or as_of, as_of)
+
     def _changed(self) -> None:
         state = self._replica.state
         if len(state.revoked) > self._revoked:
             # Whoever it is may have told of any leader, term and index. The next word comes soon.
             _log.warning("forgot what was heard: a member is revoked", leader=self._leader_id)
-            self._leader_id = None
+            self._leader_id = self._sure = self._state_as_of = None
             self._term, self._heard_index = state.term, state.index
         self._revoked = len(state.revoked)
         self._news.tell()
+
+    def _lags(self) -> bool:
+        state = self._replica.state
+        return not state.is_as_new_as(self._heard_index, self._term)
 
     async def _catch_up(self) -> None:
         while True:
             await self._is_behind.wait()
             self._is_behind.clear()
-            while self._replica.state.index < self._heard_index:
-                before = self._replica.state.index
+            while self._lags():
+                before = self._replica.state
                 try:
                     await self._fetch_missing()
                 except (SappersError, OSError, msgspec.DecodeError) as error:
-                    _log.warning("cannot catch up yet", index=before, reason=str(error))
-                if self._replica.state.index == before:
+                    _log.warning("cannot catch up yet", index=before.index, reason=str(error))
+                if self._replica.state is before:
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
+                    self._vain_attempts = 0
                     self._changed()
 
     async def _fetch_missing(self) -> None:
         index, ours = self._replica.state.index, self._replica.state.cluster_id
         if index > 1:  # a new member starts from a snapshot, however short the log is
-            entries = await self._fetch_entries(index)
-            if entries is not None and self._replica.advance(entries):
+            entries = await self._fetch_entries(index, self._replica.state.term)
+            if entries and self._replica.advance(entries):
+                return
+            if entries == [] and not self._may_have_what_was_given_up():
                 return
         fetched = load_state(await self._fetch_snapshot())
         if ours and fetched.cluster_id != ours:
@@ -224,8 +244,23 @@ class FollowerLog:
                 f"a voter sent the state of cluster {fetched.cluster_id}, this member is of {ours}",
                 hint=f"if it was moved on purpose, delete {self._path}",
             )
-        self._replica.replace(fetched)
-        _log.info("started from a snapshot", snapshot=fetched.index, after=index)
+        if self._replica.replace(fetched):
+            if fetched.index < index:
+                self._heard_index = fetched.index  # what was heard before was given up, too
+                self._sure = self._state_as_of = None
+            _log.info("started from a snapshot", snapshot=fetched.index, after=index)
+
+    def _may_have_what_was_given_up(self) -> bool:
+        """Whether a voter's state is looked at though no voter has more entries: ever more seldom.
+
+        A leader of a later term that has fewer entries than this member was recovered without them.
+        """
+        state = self._replica.state
+        if state.term >= self._term or state.index < self._leaders_index:
+            return False
+        self._vain_attempts += 1
+        count = self._vain_attempts
+        return count >= _VAIN_ATTEMPTS and count & (count - 1) == 0
 
     # The copy on disk
 
@@ -237,14 +272,14 @@ class FollowerLog:
             return
         except (LogDamaged, msgspec.DecodeError) as error:
             _log.warning("the kept copy is of no use, a voter's is fetched", reason=str(error))
-        self._saved_index = self._replica.state.index
-        self._note(self._replica.state.index, self._replica.state.term)
+        self._saved = (self._replica.state.index, self._replica.state.term)
+        self._note(*self._saved)
 
     def _save(self) -> None:
         state = self._replica.state
-        if state.index > self._saved_index:
+        if (state.index, state.term) != self._saved:
             self._disk.replace(self._path, seal(_KIND, encode_state(state)))
-            self._saved_index = state.index
+            self._saved = (state.index, state.term)
 
     async def _keep_copy(self) -> None:
         while True:

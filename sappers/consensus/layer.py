@@ -22,11 +22,11 @@ from pysyncobj.monotonic import monotonic  # not quite the clock of time.monoton
 from pysyncobj.node import Node
 
 from sappers.config import RaftSettings
+from sappers.consensus.ages import Aging
 from sappers.consensus.configuration import configuration_now
 from sappers.consensus.journal import CHANGE, Journal
 from sappers.consensus.library import QUEUE_LENGTH, library_settings
 from sappers.consensus.parties import Answer, Listener, PeerLinks
-from sappers.consensus.recovery import Recovering
 from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
 from sappers.consensus.state_machine import Outcome, apply
 from sappers.model.cluster_state import ClusterState
@@ -50,7 +50,7 @@ class _NothingToPoll:
         """Nothing comes in this way."""
 
 
-class RaftNode(Recovering):
+class RaftNode(Aging):
     """One voter. Single-threaded: `tick` and the transport's callbacks run in one event loop.
 
     Attributes:
@@ -89,8 +89,9 @@ class RaftNode(Recovering):
         self._votes: set[tuple[int, str]] = set()
         self._leader_heard_at = 0.0
         self._told_commit_index = 0
-        self._told_at = (0.0, 0)  # when a leader last said how far it is, and how far
-        self._state_as_of = 0.0
+        self._probe_due = self._state_as_of = 0.0
+        self._answered, self._follower_times = {}, {}
+        self._sure = (0.0, 0)
         self._announced = (0, 0)
         self._snapshot_waiters: list[Callable[[int], None]] = []
         join(journal, snapshots.loaded)
@@ -135,6 +136,7 @@ class RaftNode(Recovering):
         self._onTick(0.0)
         self._tell_snapshot_waiters()
         self._announce()
+        self._probe_if_due()
         tell()
         return self._settle() and not self._SyncObj__otherNodes  # else their answers wake it
 
@@ -204,21 +206,6 @@ class RaftNode(Recovering):
             last_term=self._last[2],
         )
 
-    def state_age(self) -> float | None:
-        """Seconds since this voter's state was as new as the cluster's; None before it was.
-
-        Of a leader: since a majority answered it last. Of a follower: since its leader said that
-        all is applied here that is committed; but a leader may lead for a while without a majority.
-        """
-        if self._isLeader() and self.raftLastApplied >= (self._SyncObj__noopIDx or 0):
-            heard = [self._heard_at(one) for one in self.otherNodes]
-            latest = sorted([*heard, self._now()], reverse=True)
-            self._state_as_of = max(self._state_as_of, latest[len(self._voters) // 2])
-        elif self.status().is_up_to_date(self.state.term):
-            sure = self._told_at[0] - self._settings.leader_fallback_seconds
-            self._state_as_of = max(self._state_as_of, sure)
-        return self._now() - self._state_as_of if self._state_as_of else None
-
     def _unheard(self) -> dict[str, int]:
         """Whole seconds, of voters that have said nothing for a while; by id."""
         now = self._now()
@@ -272,6 +259,10 @@ class RaftNode(Recovering):
                 self._count_pre_vote(node, message["term"])
             case "newer_term":
                 self._adopt_term(message["term"])
+            case "probe":
+                self._answer_probe(node, message)
+            case "probe_answer":
+                self._take_probe_answer(node, message)
             case "removed":
                 self._consider_farewell(message["index"])
             case "timeout_now" if self._agent_hangs():
@@ -296,7 +287,6 @@ class RaftNode(Recovering):
                     return
                 self._leader_heard_at = self._now()
                 self._told_commit_index = max(self._told_commit_index, message["commit_index"])
-                self._told_at = (self._leader_heard_at, message["commit_index"])
                 self._pre_votes.clear()
                 self._keep_what_matches(message)
                 if "serialized" in message:  # answered by the library only when it is complete

@@ -17,6 +17,7 @@ from sappers.consensus.framing import Frames, FrameTooLong, frame
 from sappers.consensus.wire import Hello, Ping, decode_peer_message
 
 HELLO_SECONDS = 5.0
+PROBED = "sappers-raft/2"  # the protocol with probes, in TLS's ALPN: older voters name none
 _HELLO_LIMIT_BYTES = 4096
 _FRAME_LIMIT_BYTES = 4 * 2**20  # a batch of 1 MiB, a command, and what framing adds
 _UNSENT_LIMIT_BYTES = 64 * 2**20  # a peer that takes in no more than that is cut off
@@ -53,6 +54,7 @@ class Link(asyncio.Protocol):
     def __init__(self, owner: LinkOwner, peer_id: str | None) -> None:
         self.peer_id = peer_id
         self.is_greeted = False
+        self.tells_time = False
         self.closed = asyncio.Event()
         self.settled = asyncio.Event()  # greeted or closed
         self.heard_at = 0.0
@@ -70,6 +72,7 @@ class Link(asyncio.Protocol):
         if objection := self._owner.objection(self, tls):
             self.abort(objection)
             return
+        self.tells_time = tls.selected_alpn_protocol() == PROBED
         if self._owner.knows(self.peer_id):  # who is not known has the first word
             self.write(frame(self._owner.hello))
         self._loop.call_later(HELLO_SECONDS, self._expect_greeted)

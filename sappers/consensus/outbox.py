@@ -97,11 +97,12 @@ class Outbox:
     def send_last(self) -> None:
         """Before the process ends: what it knows of itself reaches its agent, however slow that is.
 
-        Answers whose entries are missing stay untold; what they were about is unknown then.
+        Answers whose entries are missing stay untold, and how old the state is that has them; what
+        the answers were about is unknown then.
         """
         if self._lacks_entries or self._is_encoding:
             self._entries.clear()
-            self._messages = [one for one in self._messages if isinstance(one, _WORDS)]
+            self._messages = [one for one in self._messages if isinstance(one, Standing)]
         self._is_held = self._is_encoding = False
         self.send_all()
 

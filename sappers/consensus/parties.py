@@ -27,6 +27,9 @@ class PeerLinks(Protocol):
     def has_room(self, node: Any) -> bool:
         """Whether little is still to be sent to a voter."""
 
+    def tells_time(self, node: Any) -> bool:
+        """Whether a voter is connected whose version answers probes."""
+
     def addNode(self, node: Any) -> None:  # noqa: N802
         """Connect with one more voter."""
 

@@ -54,7 +54,7 @@ from sappers.model.commands import (
 from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
-from sappers.ports import Applied, Clock
+from sappers.ports import Applied, Clock, QuorumHeard
 from sappers.security.tls import Identity
 
 _SNAPSHOT_SECONDS = 60.0
@@ -204,9 +204,10 @@ class RaftLog:
             by=f"member/{self._me_id}",
         )
 
-    async def read_barrier(self, timeout_seconds: float) -> int:
+    async def read_barrier(self, timeout_seconds: float) -> QuorumHeard:
         """See the port: a no-operation goes through the log."""
-        return (await self.propose(self._proposal(NoOperation()), timeout_seconds)).index
+        applied = await self.propose(self._proposal(NoOperation()), timeout_seconds)
+        return QuorumHeard(applied.index, applied.term)
 
     def state_age(self) -> float | None:
         """See the port."""
@@ -232,7 +233,8 @@ class RaftLog:
         except (LogDamaged, OSError) as error:  # the raft process says what to do about it
             _log.warning("the snapshot on disk is of no use to others", reason=str(error))
             found = None
-        if found is None or self._replica.entries_after(found.index, 1) is None:
+        # Who starts from it asks for its last entry and what follows, to see that they fit.
+        if found is None or self._replica.entries_after(found.index - 1, 1) is None:
             return await self.snapshot()
         return found.state
 

@@ -16,6 +16,9 @@ from sappers.consensus.reconfiguration import Reconfiguring
 from sappers.model.commands import RemoveVoter, decode_proposal, encode_proposal
 
 LISTEN_SECONDS = 5.0
+# Those who are lost may have had terms of their own that this voter never heard of. An entry of one
+# of them must not look like one of this voter's.
+TERMS_LEFT_OUT = 1000
 
 
 class Recovering(Reconfiguring):
@@ -55,6 +58,7 @@ class Recovering(Reconfiguring):
             asked[1].rejected(objection)
         elif self._now() - self._started_at >= LISTEN_SECONDS:
             self._recovery_asked, self._recovery = None, asked
+            self._SyncObj__setCurrentTerm(self.raftCurrentTerm + TERMS_LEFT_OUT, None)
             self._change_to(Configuration((self.selfNode.id,), self._configuration.index))
 
     def _advance_recovery(self) -> None:

@@ -16,7 +16,9 @@ EVENTS_WAITING = 20_000  # for whoever writes them down
 
 
 class Replica:
-    """Applies committed entries in order; the state never goes back.
+    """Applies committed entries in order; the state never goes back in the log.
+
+    To a lower index it goes for a later term alone: after `raft recover`, which gave entries up.
 
     Attributes:
         state: An immutable value.
@@ -43,7 +45,7 @@ class Replica:
 
     def replace(self, state: ClusterState) -> bool:
         """Take over a newer state; False when it is not newer."""
-        if state.index <= self.state.index:
+        if (state.term, state.index) <= (self.state.term, self.state.index):
             return False
         self.state = state
         self._newest.clear()

@@ -19,7 +19,7 @@ from pysyncobj.transport import Transport
 
 from sappers.config import RaftSettings
 from sappers.consensus.framing import frame
-from sappers.consensus.link import HELLO_SECONDS, Link
+from sappers.consensus.link import HELLO_SECONDS, PROBED, Link
 from sappers.consensus.listener import SpareDescriptor, listen_on
 from sappers.consensus.wire import Hello, InstallSnapshot, Ping
 from sappers.decisions.strangers import who_makes_room
@@ -70,6 +70,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         self._failed = failed
         self._server_context = server_context(identity)
         self._client_context = client_context(identity)
+        for context in (self._server_context, self._client_context):
+            context.set_alpn_protocols([PROBED])
         self._links: dict[str, Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: dict[asyncio.Task[None], str] = {}
@@ -138,6 +140,11 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         """Whether little is still to be sent to a voter."""
         link = self._links.get(node.id)
         return link is not None and link.unsent_bytes < _ROOM_BYTES
+
+    def tells_time(self, node: Any) -> bool:
+        """Whether a voter is connected whose version answers probes."""
+        link = self._links.get(node.id)
+        return link is not None and link.tells_time
 
     def destroy(self) -> None:
         """Close everything (pysyncobj's name)."""

@@ -103,6 +103,35 @@ class NextNodeIndex(_Peer, frozen=True, tag="next_node_idx"):
     success: bool
 
 
+class Probe(_Peer, frozen=True, tag="probe"):
+    """A leader to a follower; see `ages.py`.
+
+    Attributes:
+        at: What the leader's own clock shows.
+        age: Of the leader's state, in seconds; None while it does not know.
+        heard: The newest `now` of this follower.
+    """
+
+    term: int
+    at: float
+    age: float | None
+    commit_index: int
+    heard: tuple[float, float] | None
+
+
+class ProbeAnswer(_Peer, frozen=True, tag="probe_answer"):
+    """The answer.
+
+    Attributes:
+        at: As it was asked.
+        now: When the follower's process started, and what its clock shows.
+    """
+
+    term: int
+    at: float
+    now: tuple[float, float]
+
+
 PeerMessage = (
     Hello
     | Ping
@@ -116,6 +145,8 @@ PeerMessage = (
     | AppendEntries
     | InstallSnapshot
     | NextNodeIndex
+    | Probe
+    | ProbeAnswer
 )
 
 

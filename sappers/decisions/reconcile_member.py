@@ -190,7 +190,10 @@ def _judge_running(
         reason = f"no health push for over {settings.push_deadline_seconds:.0f} s"
         return _reports(allocation, AllocationStatus.UNHEALTHY, reason, observed)
     if push.healthy:
-        # A clone may be well before anybody has said that it starts: how it did is told here too.
+        # A clone may be well before anybody has said that it starts: how it did is told here too,
+        # and told once. So it waits for the launch that is about to say it.
+        if not guest.reason and allocation.id in observed.under_way:
+            return []
         reason = "; ".join(filter(None, (push.reason or "its sidecar says so", guest.reason)))
         return _reports(allocation, AllocationStatus.HEALTHY, reason, observed)
     if push.healthy_at is None:

@@ -88,6 +88,14 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     restoring: Restoring | None = None
     restored: str = ""
 
+    def is_as_new_as(self, index: int, term: int) -> bool:
+        """Whether it has a committed entry, or what came after it.
+
+        The index alone does not tell: after `raft recover` other entries have indexes of those that
+        were given up, in later terms.
+        """
+        return self.index >= index and self.term >= term
+
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""
         return tuple(

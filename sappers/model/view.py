@@ -32,6 +32,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
         vote_trouble: Why it does not use the vote that it has, or empty.
         snapshot_index: Of its newest snapshot on disk, from which new members start; 0 without.
         mesh_trouble: Why its guests' part of the mesh is not as wanted, or empty.
+        state_age: Seconds since its state was as new as the cluster's; None where nobody knows.
+        clock: Seconds of its own clock, which nobody sets: what it says later is told by it.
     """
 
     member_id: str
@@ -55,6 +57,8 @@ class MemberHealth(msgspec.Struct, frozen=True):
     vote_trouble: str = ""
     mesh_trouble: str = ""
     stream_trouble: dict[str, str] = {}
+    state_age: float | None = None
+    clock: float = 0.0
 
 
 class MemberView(msgspec.Struct, frozen=True):

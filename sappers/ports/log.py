@@ -29,10 +29,11 @@ class QuorumHeard(msgspec.Struct, frozen=True):
     """The quorum has answered its leader.
 
     Attributes:
-        index: Log index that it stood at, after it was asked.
+        index, term: Of the newest entry that it had, after it was asked.
     """
 
     index: int
+    term: int = 0
 
 
 class ReplicatedLog(Protocol):
@@ -62,8 +63,8 @@ class ReplicatedLog(Protocol):
             OutcomeUnknown: May or may not have been committed; retry with the same request id.
         """
 
-    async def read_barrier(self, timeout_seconds: float) -> int:
-        """Return once `state()` is at least as new as this call (linearizable); the index.
+    async def read_barrier(self, timeout_seconds: float) -> QuorumHeard:
+        """Return once `state()` is at least as new as this call (linearizable).
 
         Raises:
             ProposalRejected, OutcomeUnknown: As `propose`.
@@ -152,8 +153,15 @@ class FollowingLog(ReplicatedLog, Protocol):
     async def feed(self, entry: Entry) -> None:
         """A committed entry as the hub brought it; repeated and out of order is fine."""
 
-    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
-        """How far the cluster is, by a heartbeat or a voter's word; fetches what is missing."""
+    async def heard(
+        self, index: int, term: int, leader_id: str | None, as_of: float | None = None
+    ) -> None:
+        """How far the cluster is, by a heartbeat or a voter's word; fetches what is missing.
+
+        Args:
+            as_of: A moment of the event loop's clock before which nothing was committed beyond
+                `index`; None where no moment is known.
+        """
 
 
 class EventRecord(Protocol):

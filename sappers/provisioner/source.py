@@ -129,14 +129,14 @@ def read_text(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
         mark = error.problem_mark or error.context_mark
         place = Place(path, mark.line + 1, mark.column + 1) if mark else Place(path)
         problem = (error.problem or error.context or "no valid YAML").splitlines()[0]
-        raise place.error(problem, hint=_syntax_hint(text, place)) from error
+        raise place.error(problem, hint=_syntax_hint(text, place, problem)) from error
     except (YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         # Constructors of dates and numbers raise what they like.
         reason = str(error).splitlines() or [type(error).__name__]
         raise Place(path).error(f"no valid YAML: {reason[0]}") from error
 
 
-def _syntax_hint(text: str, place: Place) -> str | None:
+def _syntax_hint(text: str, place: Place, problem: str) -> str | None:
     lines = text.splitlines()
     if place.line is None or not 1 <= place.line <= len(lines):
         return None
@@ -144,7 +144,9 @@ def _syntax_hint(text: str, place: Place) -> str | None:
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "indent with spaces, not with tabs"
     if "{{" in line and not any(quote in line for quote in "\"'"):
-        return 'quote a value that begins with a template: key: "{{ name }}"'
+        return _QUOTE_TEMPLATE
+    if "mapping values" in problem:
+        return "quote a value that holds `: `, or look at the indentation"
     return None
 
 
@@ -174,6 +176,9 @@ def is_text_for_ansible(tag: str, text: str) -> bool:
     if not tag.endswith(":float") or ":" in number:
         return False
     return "." not in number or exponent[:1].isdigit()
+
+
+_QUOTE_TEMPLATE = 'quote a value that begins with a template: key: "{{ name }}"'
 
 
 class _Builder:
@@ -221,7 +226,9 @@ class _Builder:
             at = self._place(key_node)
             key = self._scalar(key_node, at) if isinstance(key_node, ScalarNode) else None
             if not isinstance(key, str | int | float):
-                raise at.error("a key has to be a plain text", hint="quote it")
+                is_template = isinstance(key_node, MappingNode)  # {{ x }} is a mapping as a key
+                hint = _QUOTE_TEMPLATE if is_template else "quote it"
+                raise at.error("a key has to be a plain text", hint=hint)
             name = str(key)
             if name in mapping and mapping.places[name].line != at.line:
                 first = mapping.places[name].line

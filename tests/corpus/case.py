@@ -104,12 +104,17 @@ class _Kept:
 
 
 def run_ours(
-    case: str, root: Path, options: RunOptions | None = None, ledger: Ledger | None = None
+    case: str,
+    root: Path,
+    options: RunOptions | None = None,
+    ledger: Ledger | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> Outcomes:
-    """Run a case with our engine; `options` instead of the case's own."""
+    """Run a case with our engine; `options` instead of the case's own, variables beside them."""
     root.mkdir(exist_ok=True)
     with web_server() as server:
-        return _run_ours(case, root, options, {"root": str(root), "server": server}, ledger)
+        variables = {"root": str(root), "server": server, **(extra or {})}
+        return _run_ours(case, root, options, variables, ledger)
 
 
 def _run_ours(
@@ -122,7 +127,7 @@ def _run_ours(
     outcomes = Outcomes()
     options = options or OPTIONS.get(case, _PLAIN)[0]
     options = RunOptions(**{**vars(options), "extra": extra})
-    inventory = load_inventory(HERE / "inventory.ini")
+    inventory = load_inventory(HERE / "inventory.ini", extra=extra)
     kept = _Kept(outcomes, root, extra["server"])
     engine = Engine(inventory, options, kept, decrypt=_decrypt, ledger=ledger)
     report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml", _decrypt))

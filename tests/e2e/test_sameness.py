@@ -22,7 +22,7 @@ def sameness(home: ControlHome) -> Iterator[Sameness]:
         ensure_ansible(home.cache)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"Ansible cannot be installed from the package index: {error}")
-    with Sameness.open(f"{LAB_NAME}-same", home, print) as sameness:
+    with Sameness.open(f"{LAB_NAME}-same", home, print, QUICK) as sameness:
         yield sameness
 
 

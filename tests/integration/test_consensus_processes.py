@@ -165,7 +165,7 @@ class Cluster:
         index = 0
         while not index:
             with contextlib.suppress(ProposalRejected, OutcomeUnknown):
-                index = await (await self.leader()).read_barrier(2.0)
+                index = (await (await self.leader()).read_barrier(2.0)).index
         await until(lambda: all(log.state().index >= index for log in logs), logs)
         assert all(log.state().workloads == logs[0].state().workloads for log in logs)
 
@@ -529,7 +529,7 @@ async def test_a_new_member_starts_from_the_triggered_snapshot_and_the_log_after
         started_at.append(load_state(encoded).index)
         return encoded
 
-    async def fetch_entries(after: int) -> list[Entry] | None:
+    async def fetch_entries(after: int, _: int) -> list[Entry] | None:
         entries = voter.entries_after(after, 2)
         return None if entries is None else list(entries)
 

@@ -19,7 +19,7 @@ from sappers.api.image_push import ImagePush, MemberShare, SpreadStalled
 from sappers.api.operator_client import OperatorClient
 from sappers.api.server import ApiServer
 from sappers.api.ways import Endpoint
-from sappers.errors import ApiError, ImageError, ImageUntrusted
+from sappers.errors import ApiError, ImageError, ImageIncomplete, ImageUntrusted
 from sappers.model.image import CHUNK_BYTES
 from sappers.model.member import Member
 from sappers.security.authority import create_authority
@@ -270,6 +270,23 @@ def test_a_killed_pull_goes_on_and_damage_is_fetched_elsewhere(three: Three) -> 
         pull_image(three.client, sink, digest, Watcher({3: killed}))
     lacking = len(sink.missing_chunks(digest))
     assert 0 < lacking < MANY
+    assert pull_image(three.client, sink, digest, Watcher()).chunks_fetched == lacking
+    sink.verify(digest)
+
+
+def test_a_pull_onto_a_full_disk_goes_on_once_there_is_room(three: Three, small_disk: Path) -> None:
+    digest = three.build(3)
+    push(three, digest, wait=False)
+    (ballast := small_disk / "ballast").write_bytes(bytes(2 * CHUNK_BYTES))
+    sink = make_store(small_disk / "images")
+    with pytest.raises(ImageError, match="no room") as refused:
+        pull_image(three.client, sink, digest, Watcher())
+    assert refused.value.hint == "free some space and repeat"
+    with pytest.raises(ImageIncomplete):
+        sink.verify(digest)
+    lacking = len(sink.missing_chunks(digest))
+    assert 0 < lacking < 4
+    ballast.unlink()
     assert pull_image(three.client, sink, digest, Watcher()).chunks_fetched == lacking
     sink.verify(digest)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from sappers.api.wire import RaftReport, WantedRecovery
+from sappers.cli import raft
 from sappers.cli.cordon import find_member
 from sappers.cli.raft import reseed_voter
 from sappers.cli.raft_view import newest_voter, summary_of
@@ -41,6 +45,35 @@ def recover(cluster: Agents, name: str) -> None:
     client.call("POST", "/v1/raft/recovery", content=content, timeout_seconds=60.0)
 
 
+def ask(cluster: Agents, *command: str, said: str = "") -> Result:
+    """What a person does; exceptions are those that the entry point prints."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(raft, "open_cluster", lambda *_: nullcontext(cluster.client))
+        return CliRunner().invoke(raft.raft_app, command, input=said)
+
+
+def test_leadership_is_handed_over_and_a_vote_is_taken_and_given_back(agents: Agents) -> None:
+    wait_until("three members with a hub", agents.is_whole, WHOLE_SECONDS)
+    view = agents.view()
+    assert view is not None
+    (other, *_) = [name for name in agents.names if name != view.leader_id]
+    assert ask(agents, "transfer", other).exit_code == 0
+    assert ask(agents, "remove", other, said="n\n").exit_code != 0, "it asks first"
+    assert other in summary_of(reports_of(agents)).electorate
+    removed = ask(agents, "remove", other, "--yes")
+    assert removed.exit_code == 0, removed.output
+    assert "votes no more" in removed.stderr
+
+    def has_it_back() -> bool:
+        return len(summary_of(reports_of(agents)).electorate) == 3
+
+    wait_until("the electorate's rules give it back", has_it_back, WHOLE_SECONDS)
+
+
+def reports_of(cluster: Agents) -> list[RaftReport]:
+    return [report for name in cluster.names if (report := report_of(cluster, name))]
+
+
 def test_a_damaged_voter_is_reseeded_and_a_lost_quorum_is_recovered(agents: Agents) -> None:
     wait_until("three members with a hub", agents.is_whole, WHOLE_SECONDS)
     view = agents.view()
@@ -59,7 +92,7 @@ def test_a_damaged_voter_is_reseeded_and_a_lost_quorum_is_recovered(agents: Agen
 
     wait_until("it refuses, and says which file", says_so, WHOLE_SECONDS)
     reseed_voter(agents.client, find_member(agents.client.view(), damaged), WHOLE_SECONDS)
-    reports = [report for name in agents.names if (report := report_of(agents, name))]
+    reports = reports_of(agents)
     assert all(report.votes_here and not report.trouble for report in reports)
     assert summary_of(reports).has_quorum
 
@@ -76,7 +109,12 @@ def test_a_damaged_voter_is_reseeded_and_a_lost_quorum_is_recovered(agents: Agen
     alone = report_of(agents, damaged)
     assert alone is not None
     assert newest_voter([alone], None) is alone
-    recover(agents, damaged)
+    refused = ask(agents, "recover", said="y\nanother\n")
+    assert refused.exit_code != 0
+    assert "It will be the only voter" in refused.stderr
+    assert "gone for good?" in refused.stderr
+    assert "'another' is not" in str(refused.exception)
+    assert ask(agents, "recover", said=f"y\n{damaged}\n").exit_code == 0
     # Only a leader can have that committed.
     agents.insist("it leads", lambda: agents.client_at(damaged).uncordon(damaged))
     after = report_of(agents, damaged)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,21 +13,6 @@ from sappers.model.image import CHUNK_BYTES, Manifest, NanosBoot
 from tests.image_stores import KEY, copy_image, files, make_store, put_image
 
 CONTENT = os.urandom(6 * CHUNK_BYTES)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 4 chunks."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    size = 4 * CHUNK_BYTES + (256 << 10)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_build_that_does_not_fit_is_refused(small_disk: Path) -> None:

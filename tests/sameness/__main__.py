@@ -22,13 +22,14 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(ALL):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    cases = arguments.cases or ALL
     differ = 0
     # Of the same name each time: what a killed run left is removed by the next.
     folder = Path(tempfile.gettempdir()) / f"sappers-{arguments.lab}"
     folder.mkdir(mode=0o700, exist_ok=True)
     home = ControlHome(folder, control_home(os.environ).cache)
-    with Sameness.open(arguments.lab, home, print) as sameness:
-        for case in arguments.cases or ALL:
+    with Sameness.open(arguments.lab, home, print, cases) as sameness:
+        for case in cases:
             began = time.monotonic()
             found = sameness.compare(case)
             differ += bool(found)
@@ -37,7 +38,7 @@ def main() -> int:
             for line in found:
                 print(f"  {line}", flush=True)
     shutil.rmtree(folder)
-    print(f"{len(arguments.cases or ALL) - differ} passed, {differ} failed")
+    print(f"{len(cases) - differ} passed, {differ} failed")
     return int(differ > 0)
 
 

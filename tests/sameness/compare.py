@@ -21,6 +21,11 @@ from tests.sameness.runs import ROOT, Players
 HOST_CASES = sorted(path.stem for path in (CORPUS / "host_cases").glob("*.yml"))
 ALL = (*HOST_CASES, *CASES)
 REBOOTING = ("host_reboot",)
+# Packages that Ansible's modules, or a playbook, need on the hosts beside those of all cases.
+PACKAGES = {
+    "host_dnf": ("createrepo-c", "dnf", "rpm"),
+    "host_inventories": ("python3-debian",),
+}
 # Those that CI runs: of most modules and keywords a little.
 QUICK = ("host_everyday", "host_become")
 
@@ -38,11 +43,14 @@ class Sameness:
 
     @classmethod
     @contextmanager
-    def open(cls, name: str, home: ControlHome, say: Callable[[str], None]) -> Iterator[Sameness]:
-        """With a lab of its own, which is removed at the end."""
+    def open(
+        cls, name: str, home: ControlHome, say: Callable[[str], None], cases: Sequence[str] = ALL
+    ) -> Iterator[Sameness]:
+        """For some cases, with a lab of its own, which is removed at the end."""
+        packages = [one for case in cases for one in PACKAGES.get(case, ())]
         ansible = ensure_ansible(home.cache, say)
         with (
-            Twins.open(name, home, say) as twins,
+            Twins.open(name, home, say, packages) as twins,
             tempfile.TemporaryDirectory(prefix="sappers-sameness-") as folder,
             web_server(twins.lab.plan.control_address) as server,
         ):

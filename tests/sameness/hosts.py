@@ -20,10 +20,7 @@ from sappers.provisioner.bootstrap.apt_proxy import AptProxy
 State = Mapping[str, Any]
 HOSTNAME = "twin"
 # What Ansible's modules need on a host beyond Python, and what playbooks of the corpus work with.
-PACKAGES = (
-    *("git", "iptables", "python3-apt", "python3-debian", "python3-pip", "python3-venv", "rsync"),
-    "unzip",
-)
+PACKAGES = ("git", "iptables", "python3-apt", "python3-pip", "python3-venv", "rsync", "unzip")
 _LOOK = Path(__file__).with_name("look.py")
 _SECONDS = 300.0
 _LOOK_SECONDS = 0.2
@@ -38,8 +35,10 @@ class Twins:
 
     @classmethod
     @contextmanager
-    def open(cls, name: str, home: ControlHome, say: Callable[[str], None]) -> Iterator[Twins]:
-        """A lab of its own, removed at the end.
+    def open(
+        cls, name: str, home: ControlHome, say: Callable[[str], None], packages: Sequence[str] = ()
+    ) -> Iterator[Twins]:
+        """A lab of its own, with some packages more; removed at the end.
 
         The second host begins with what was written on the first one's disk.
         """
@@ -48,7 +47,7 @@ class Twins:
         try:
             lab.down()
             lab.up(1)
-            twins._install(home)
+            twins._install(home, (*PACKAGES, *packages))
             lab.kill_host(twins.names[0])
             twins._copy_disk()
             lab.up(2)
@@ -58,7 +57,7 @@ class Twins:
         finally:
             lab.down()
 
-    def _install(self, home: ControlHome) -> None:
+    def _install(self, home: ControlHome, packages: Sequence[str]) -> None:
         with AptProxy(home.cache / "apt") as proxy:
             port = proxy.port()
             assert port, "apt-cacher-ng is not installed; run tools/setup"
@@ -67,7 +66,7 @@ class Twins:
             )
             script = (
                 f"export DEBIAN_FRONTEND=noninteractive; set -e; apt-get -qq {options} update;"
-                f" apt-get -qq {options} install {' '.join(PACKAGES)}; apt-get clean;"
+                f" apt-get -qq {options} install {' '.join(packages)}; apt-get clean;"
                 # Playbooks bring their own archive; others cannot be reached from there.
                 " rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*"
             )

@@ -30,7 +30,7 @@ TOPS = (
 )
 LEFT_OUT = (
     "/etc/machine-id", "/etc/shadow", "/etc/systemd/network/10-host0.network",
-    "/etc/ld.so.cache", "/root/.cache",
+    "/etc/ld.so.cache", "/root/.cache", "/root/.rpmdb",
     # Of programs that Ansible asks: less, and sudo by whom it is called (docs: SUDO_USER).
     "/root/.lesshst", "/root/.sudo_as_admin_successful",
 )  # fmt: skip
@@ -161,6 +161,8 @@ def others():
     ):
         name, told = line.split(None, 1)
         found["package " + name] = told
+    for line in printed("rpm", "-qa", "--qf", "%{NAME} %{VERSION}-%{RELEASE}\\n"):
+        found["rpm " + line] = "installed"
     for path in [
         "/proc/sys/net/ipv4/ip_forward",
         *glob.glob("/proc/sys/net/ipv4/icmp*"),

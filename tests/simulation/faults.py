@@ -69,22 +69,48 @@ class Faults:
             host.guests.launch_fails = 0.0
             if not host.is_up or host.is_stopped:
                 host.boot()
-        if self._drained is not None:
-            self._loop.create_task(self._use_again(self._drained))
+        self._loop.create_task(self._use_all_again())
         if any(host.is_failed for host in self._hosts):
             return  # a second one that is gone may be the quorum
         if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
-            lost = self._victim()
-            self._note(f"{lost.name} is gone for long")
-            lost.lose_power()
+            alone = self._where_one_alone_runs() if self._chance.random() < 0.6 else None
+            self._take_away(alone or self._victim())
+
+    def _where_one_alone_runs(self) -> Host | None:
+        """A host with an exclusive guest: another must not start before it has surely ended."""
+        for host in self._hosts:
+            if any(guest.allocation.is_exclusive for guest in host.guests.running.values()):
+                return host
+        return None
+
+    def _take_away(self, host: Host) -> None:
+        """For long: it has no power; or its guests go on, and nobody hears of them."""
+        way = self._chance.choice(("has no power", "is cut off", "hangs"))
+        self._note(f"{host.name} {way} for long")
+        match way:
+            case "has no power":
+                host.lose_power()
+            case "is cut off":
+                host.is_away = True
+                self._network.cut.update(self._links_of(host))
+            case "hangs":
+                host.hang_for_long()
 
     def bring_back(self) -> bool:
-        """Switch on who was gone for long; whether anybody was."""
-        lost = [host for host in self._hosts if not host.is_up]
+        """Switch on, or let go on, who was gone for long; whether anybody was."""
+        lost = [host for host in self._hosts if not host.is_present]
         for host in lost:
             self._note(f"{host.name} comes back")
-            host.boot()
+            self._network.cut.clear()
+            if host.is_up:
+                host.go_on()
+            else:
+                host.boot()
         return bool(lost)
+
+    def _links_of(self, host: Host) -> list[tuple[str, str]]:
+        others = [other.name for other in self._hosts if other is not host]
+        return [link for one in others for link in ((host.name, one), (one, host.name))]
 
     # -- helpers ------------------------------------------------------------------------------
 
@@ -142,10 +168,8 @@ class Faults:
         await self._cut(links, f"one-way: {victim} {'hears' if deaf else 'reaches'} no {some}")
 
     async def _isolate(self) -> None:
-        victim = self._leader().name
-        others = [host.name for host in self._hosts if host.name != victim]
-        links = [link for other in others for link in ((victim, other), (other, victim))]
-        await self._cut(links, f"{victim} is alone")
+        victim = self._leader()
+        await self._cut(self._links_of(victim), f"{victim.name} is alone")
 
     async def _weather(self) -> None:
         weather = Weather(
@@ -313,6 +337,13 @@ class Faults:
         while await self._operator.submit(UncordonMember(host.name)) is None:
             pass
 
+    async def _use_all_again(self) -> None:
+        """For good: a drain whose outcome nobody knew may come late."""
+        while True:
+            for name in sorted(self._watch.newest().cordons):
+                await self._operator.submit(UncordonMember(name))
+            await asyncio.sleep(1.0)
+
     async def _snapshot(self) -> None:
         host = self._victim()
         self._note(f"a snapshot of {host.name}")
@@ -360,5 +391,5 @@ KINDS = frozenset(
     name[1:]
     for name, method in vars(Faults).items()
     if asyncio.iscoroutinefunction(method)
-    and name not in ("_for_a_while", "_cut", "_fail_agent", "_use_again", "run")
+    and name not in ("_for_a_while", "_cut", "_fail_agent", "_use_again", "_use_all_again", "run")
 )

@@ -150,12 +150,19 @@ class Host:
         self.reachable: Reachable | None = None
         self.is_frozen = False
         self.is_up = False
+        self.is_away = False  # cut off, or its agent hangs, for so long that it is taken for dead
+        self._hangs = False
         self.is_failed = False  # its agent is down, and nothing on the host starts it
         self.is_stopped = False  # the same, as an operator wanted it so
         self._stopping = asyncio.Event()
         self.lives = 0
         self.power_losses = 0
         around.network.addresses[name] = settings.address
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it is one of those that the cluster can count on."""
+        return self.is_up and not self.is_away
 
     def boot(self) -> None:
         """Switch it on; its agent starts."""
@@ -211,7 +218,7 @@ class Host:
         def resume() -> None:
             self.is_frozen = False
             for life in lives:
-                self.around.loop.resume(life)
+                self._resume(life)
 
         self.around.loop.call_later(seconds, resume)
 
@@ -219,7 +226,24 @@ class Host:
         """SIGSTOP of the agent alone: its raft process goes on."""
         if (life := self.life) is not None:
             life.is_paused = True
-            self.around.loop.call_later(seconds, self.around.loop.resume, life)
+            self.around.loop.call_later(seconds, self._resume, life)
+
+    def _resume(self, life: Life) -> None:
+        if life is not self.life or not self._hangs:
+            self.around.loop.resume(life)
+
+    def hang_for_long(self) -> None:
+        """The same, until `go_on`; an agent that is about to start does not."""
+        self.is_away = self._hangs = True
+        if self.life is not None:
+            self.life.is_paused = True
+
+    def go_on(self) -> None:
+        """It is there again."""
+        self.is_away = self._hangs = False
+        if self.life is not None:
+            self.around.loop.resume(self.life)
+        self._start_agent()
 
     def move(self, address: str) -> None:
         """The host has another address; the agent notices and is started anew with it."""
@@ -243,6 +267,7 @@ class Host:
             not self.is_up
             or self.is_failed
             or self.is_stopped
+            or self._hangs
             or (self.life is not None and not self.life.is_over)
         ):
             return
@@ -293,11 +318,7 @@ class Host:
 
         def open_following_log(follower: Follower) -> FollowerLog:
             return FollowerLog(
-                follower.fetch_snapshot,
-                follower.fetch_entries,
-                Path(name),
-                self.disk,
-                unsure_seconds=self.settings.raft.unsure_seconds,
+                follower.fetch_snapshot, follower.fetch_entries, Path(name), self.disk
             )
 
         agent = Agent(

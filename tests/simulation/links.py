@@ -163,6 +163,9 @@ class RaftLinks(Transport):
     def has_room(self, node: Any) -> bool:
         return self._mesh.network.chance(self.me, node.id).random() < 0.9
 
+    def tells_time(self, node: Any) -> bool:
+        return node.id in self._connected
+
     def take(self, source: str, epoch: int, message: dict[str, Any]) -> None:
         """A message has arrived; one of an older connection has not."""
         if self._connected.get(source) != epoch:

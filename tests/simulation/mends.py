@@ -1,19 +1,29 @@
-"""Single mends of the Raft layer switched off, to see that the simulation finds what they mend."""
+"""Single mends switched off, to see that the simulation finds what they mend."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from sappers.agent import leases
+from sappers.agent.proposing import Proposer
 from sappers.consensus import state_machine
+from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.journal import _TermAndVote
 from sappers.consensus.layer import RaftNode
+from sappers.decisions import reconcile_member
+from sappers.decisions.ages import ClockReading
+from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import NoOperation, Proposal
+from sappers.ports import Applied
 
 _answer = RaftNode._SyncObj__sendNextNodeIdx
 _receive = RaftNode._SyncObj__onMessageReceived
+_propose = Proposer.propose
 
 
 def _answer_before_the_sync(self: Any, node: Any, *args: Any, **kwargs: Any) -> None:
@@ -30,6 +40,29 @@ def _count_answers_of_any_term(self: Any, node: Any, message: dict[str, Any]) ->
 
 def _vote_in_memory(self: Any, term: int, voted_for: str | None) -> None:
     self._term = _TermAndVote(term, voted_for)
+
+
+def _when_it_is_read(self: Any, theirs: float) -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _read_what_is_here(self: Any, proposal: Proposal, timeout_seconds: float) -> Applied:
+    if proposal.commands == (NoOperation(),):
+        state = self._service.log.state()
+        return Applied(state.index, state.term, "")
+    return await _propose(self, proposal, timeout_seconds)
+
+
+def _leases_for_ever(state: ClusterState, member_id: str, _: float) -> dict[str, float]:
+    return {
+        one.id: float("inf")
+        for one in state.allocations_on(member_id)
+        if one.is_exclusive and not one.status.is_terminal
+    }
+
+
+async def _fetch_nothing(_: FollowerLog) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -63,5 +96,33 @@ MENDS = (
         "a request is applied once",
         lambda: patch.object(state_machine, "_remembering", lambda state, _: state),
         "is applied again",
+    ),
+    Mend(
+        "a heartbeat is as old as when it was said",
+        lambda: patch.object(ClockReading, "said_at", _when_it_is_read),
+        "was committed before",
+        ("weather", "isolate"),
+    ),
+    Mend(
+        "a linearizable read goes through the log",
+        lambda: patch.object(Proposer, "propose", _read_what_is_here),
+        "is not linearizable",
+    ),
+    Mend(
+        "a lease ends",
+        lambda: patch.object(leases, "renewed_leases", _leases_for_ever),
+        "exclusive guests run at once",
+        ("clock", "transfer"),
+    ),
+    Mend(
+        "a guest is restarted a few times at most",
+        lambda: patch.object(reconcile_member, "_restarts", lambda *_: (0, float("-inf"))),
+        "a restart storm",
+        ("guest",),
+    ),
+    Mend(
+        "what the hub lost is fetched",
+        lambda: patch.object(FollowerLog, "_fetch_missing", _fetch_nothing),
+        "the members are at different indexes",
     ),
 )

@@ -143,7 +143,7 @@ class World:
 
         def are_forgotten() -> bool:
             state = self.watch.newest()
-            gone = [state.members.get(host.name) for host in self.hosts if not host.is_up]
+            gone = [state.members.get(host.name) for host in self.hosts if not host.is_present]
             return not any(one and not why_kept(state, one) for one in gone)
 
         if not self._run_until(are_forgotten, 2 * FORGET_SECONDS):
@@ -185,6 +185,7 @@ class World:
                 return False
             self.loop.run_until(self.loop.time() + STEP_SECONDS)
             self.watch.look_at_replicas(self.hosts)
+            self.watch.look_at_ages(self.hosts)
             if self.loop.failures:
                 self.watch.broke(f"an error that nobody caught: {self.loop.failures[0]}")
         return True
@@ -207,7 +208,7 @@ class World:
     def _why_not(self) -> str:
         if not self.watch.states:
             return "nothing is committed"
-        return why_not_whole(self.watch.newest(), self.hosts)
+        return why_not_whole(self.watch.newest(), self.hosts) or self.watch.why_not_new()
 
     def _check_the_end(self) -> None:
         if self.watch.violations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,6 +17,8 @@ from tests.simulation.hosts import Host
 from tests.simulation.loop import VirtualLoop
 
 WHOLE_COMPARISON_EVERY = 8
+AGE_MAX = 3.0  # where nothing lacks
+CLOCKS_DIFFER = 0.01  # an age is counted by clocks that run a little fast or slow
 LAUNCHES_MAX = 6  # of one allocation: the first, the restarts that settings allow, and a few
 
 
@@ -34,6 +37,7 @@ class Watch:
         self.violations: list[str] = []
         self.entries: dict[int, Entry] = {}
         self.states: dict[int, ClusterState] = {}
+        self.newest_at: list[tuple[float, int]] = []  # when an index was applied first, by time
         self.requests: dict[str, int] = {}
         self.leaders: dict[int, str] = {}
         self.launches: Counter[str] = Counter()
@@ -43,6 +47,7 @@ class Watch:
         self.healers: dict[str, str] = {}  # at work: the member, by allocation
         self.repairs: Counter[str] = Counter()
         self._compared: dict[str, int] = {}
+        self._ages: dict[str, float | None] = {}  # as each said last
 
     def broke(self, what: str) -> None:
         """An invariant does not hold."""
@@ -57,6 +62,8 @@ class Watch:
     # -- consensus ----------------------------------------------------------------------------
 
     def applied(self, who: str, entry: Entry, state: ClusterState) -> None:
+        if not self.newest_at or entry.index > self.newest_at[-1][1]:
+            self.newest_at.append((self._loop.time(), entry.index))
         known = self.entries.setdefault(entry.index, entry)
         if known != entry:
             self.broke(f"{who} applies another entry {entry.index} (term {entry.term} not"
@@ -122,6 +129,34 @@ class Watch:
             else:
                 self._compare(f"{host.name}'s agent", state, whole=whole)
 
+    def look_at_ages(self, hosts: Iterable[Host]) -> None:
+        """Whether members say how old their states are, at most."""
+        for host in hosts:
+            if host.life is not None:
+                self._loop.call_soon(self._look_at_age, host, context=host.life.context)
+
+    def _look_at_age(self, host: Host) -> None:
+        if host.agent is None or not host.agent.has_log:
+            return
+        age, index = host.agent.log.state_age(), host.agent.log.state().index
+        self._ages[host.name] = age
+        if age is None:
+            return
+        then = self._loop.time() - age * (1 + CLOCKS_DIFFER)
+        known = bisect_left(self.newest_at, (then, 0))
+        if known and self.newest_at[known - 1][1] > index:
+            newer = self.newest_at[known - 1][1]
+            self.broke(f"{host.name} says that its state, of index {index}, is at most {age:.1f} s"
+                       f" old, but {newer} was committed before")  # fmt: skip
+
+    def why_not_new(self) -> str:
+        """Whose state is not known to be new, in one sentence."""
+        for host in self.hosts:
+            age = self._ages.get(host.name)
+            if host.is_present and (age is None or age > AGE_MAX):
+                return f"{host.name} says that its state is {age} s old"
+        return ""
+
     # -- guests -------------------------------------------------------------------------------
 
     def launched(self, host: str, allocation: Allocation) -> None:
@@ -168,7 +203,7 @@ class Watch:
 
 def why_not_whole(state: ClusterState, hosts: Iterable[Host]) -> str:
     """What is not as wanted yet, in one sentence; empty once everything is."""
-    up = {host.name: host for host in hosts if host.is_up}
+    up = {host.name: host for host in hosts if host.is_present}
     return _why_not_agreed(state, up) or _why_not_running(state, up)
 
 

@@ -125,6 +125,9 @@ class SimulatedTransport(Transport):
     def has_room(self, node: Any) -> bool:
         return self.network.chance.random() < 0.7
 
+    def tells_time(self, node: Any) -> bool:
+        return node.id in self.connected
+
     def take(self, source: str, message: dict[str, Any]) -> None:
         if source in self.connected and self.knows(source):
             self._onMessageReceived(pysyncobj.node.Node(source), message)

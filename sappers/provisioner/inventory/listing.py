@@ -23,7 +23,8 @@ def list_inventory(inventory: Inventory) -> Listing:
         below = {host for child in group.children for host in inventory.groups[child].hosts}
         own = [host for host in group.hosts if host not in below]
         parts = {"hosts": own, "children": list(group.children)}
-        groups[name] = {key: names for key, names in parts.items() if names}
+        # Of a group that is empty altogether Ansible would make a host with the group's name.
+        groups[name] = {key: names for key, names in parts.items() if names} or {"hosts": []}
     return {**groups, **_meta({host.name: shown_variables(host) for host in inventory.hosts})}
 
 

@@ -49,9 +49,12 @@ SPEC = Module(
         ("validate_certs", "write sslverify"),
         ("best", "write nobest"),
     ),
-    returns=(("results", "what dnf wrote, line by line"), ("rc", "its exit code")),
+    returns=(("results", "what dnf wrote, line by line"), ("rc", "its exit code"),
+             ("failures", "what is wrong, by package")),
 )  # fmt: skip
-_NOTHING_TO_DO = ("Nothing to do", "No packages marked for removal", "nothing provides")
+_NOTHING_TO_DO = ("Nothing to do", "No packages marked for removal")
+_ASK_SECONDS = 600.0
+_NO_MATCH = "Unable to find a match:"
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -69,10 +72,9 @@ def plan(task: step.Task) -> step.Plan:
     words = yield from _words(args, names, state)
     if not words:
         return result
-    done = yield from _run(args, words)
+    done = yield from (_rehearse(args, words) if task.check else _run(args, words))
     lines = done.out.splitlines()
-    idle = any(text in done.out for text in _NOTHING_TO_DO) and "Complete!" not in done.out
-    if not task.check and idle:
+    if any(text in done.out for text in _NOTHING_TO_DO):
         return {**result, "results": lines}
     return {"changed": True, "msg": "", "results": lines, "rc": 0}
 
@@ -118,16 +120,15 @@ def _missing(names: Sequence[str]) -> step.Steps:
 
 def _has_updates(args: Dict[str, Any], names: Sequence[str]) -> step.Steps:
     """Whether dnf would upgrade: it ends with 100 then."""
-    command = ("dnf", "-q", *_options(args), "check-update", *names)
-    done = yield step.Ask(command, timeout_seconds=600.0)
+    command = ("dnf", "-q", "-y", *_options(args), "check-update", *names)
+    done = yield step.Ask(command, timeout_seconds=_ASK_SECONDS)
     if done.code not in (0, 100):
         raise step.Failed(done.err.strip() or done.out.strip(), rc=done.code, results=[])
     return done.code == 100
 
 
 def _options(args: Dict[str, Any]) -> List[str]:
-    options = ["-y"]
-    options += [f"--enablerepo={name}" for name in args["enablerepo"]]
+    options = [f"--enablerepo={name}" for name in args["enablerepo"]]
     options += [f"--disablerepo={name}" for name in args["disablerepo"]]
     options += [f"--exclude={name}" for name in args["exclude"]]
     for key, option in (
@@ -148,10 +149,27 @@ def _options(args: Dict[str, Any]) -> List[str]:
 
 
 def _run(args: Dict[str, Any], words: Sequence[str]) -> step.Steps:
-    command = ("dnf", *_options(args), *words)
+    command = ("dnf", "-y", *_options(args), *words)
     done = yield step.Execute(command, b"", "/", {"LC_ALL": "C.UTF-8"})
     if done.code:
-        lines = done.out.splitlines()
-        message = done.err.strip() or "Failed to install some of the specified packages"
-        raise step.Failed(message, rc=done.code, results=lines)
+        raise _failure(done)
     return done
+
+
+def _rehearse(args: Dict[str, Any], words: Sequence[str]) -> step.Steps:
+    """What dnf would do: it says so, and gives up when it is to begin."""
+    command = ("dnf", "--assumeno", *_options(args), *words)
+    done = yield step.Ask(command, "", {"LC_ALL": "C.UTF-8"}, _ASK_SECONDS)
+    if done.code and "Operation aborted" not in done.out + done.err:
+        raise _failure(done)
+    return done
+
+
+def _failure(done: Any) -> step.Failed:
+    lines = done.out.splitlines()
+    _, _, missing = done.err.partition(_NO_MATCH)
+    message = done.err.strip() or "dnf failed"
+    failures = [f"No package {name} available." for name in missing.split()]
+    if failures:
+        message = "Failed to install some of the specified packages"
+    return step.Failed(message, rc=done.code, results=lines, failures=failures)

@@ -17,9 +17,9 @@ SPEC = Module(
         Argument("checksum_algorithm", "str", "", default="sha1",
                  aliases=("checksum", "checksum_algo"),
                  choices=("md5", "sha1", "sha224", "sha256", "sha384", "sha512")),
-        Argument("get_mime", "bool", "Accepted; types are not told.", default=True,
+        Argument("get_mime", "bool", "Ask `file` of what type it is.", default=True,
                  aliases=("mime", "mime_type", "mime-type")),
-        Argument("get_attributes", "bool", "Accepted; attributes are not told.", default=True,
+        Argument("get_attributes", "bool", "Ask `lsattr` for attributes.", default=True,
                  aliases=("attr", "attributes")),
     ),
     returns=(("stat", "`exists`, and where it does: `isreg`, `isdir`, `size`, `checksum`, …"),),
@@ -41,6 +41,14 @@ _FIELDS = (
     ("mtime", "st_mtime"),
     ("ctime", "st_ctime"),
 )
+# Of a path that check mode pretends nobody knows them.
+_MAYBE = (("blocks", "st_blocks"), ("block_size", "st_blksize"), ("device_type", "st_rdev"))
+_ATTRIBUTES = {
+    "A": "noatime", "a": "append", "c": "compressed", "C": "nocow", "d": "nodump", "D": "dirsync",
+    "e": "extents", "E": "encrypted", "h": "blocksize", "i": "immutable", "I": "indexed",
+    "j": "journalled", "N": "inline", "s": "zero", "S": "synchronous", "t": "notail",
+    "T": "blockroot", "u": "undelete", "X": "compressedraw", "Z": "compresseddirty",
+}  # fmt: skip
 _PERMISSIONS = ("rusr", "wusr", "xusr", "rgrp", "wgrp", "xgrp", "roth", "woth", "xoth")
 
 
@@ -64,6 +72,7 @@ def plan(task: step.Task) -> step.Plan:
     told.update(uid=found.uid, gid=found.gid, size=found.size)
     for name, field in _FIELDS:
         told[name] = found.raw[field]
+    told.update((name, found.raw[field]) for name, field in _MAYBE if field in found.raw)
     owner = yield step.Account("passwd", str(found.uid))
     group = yield step.Account("group", str(found.gid))
     if owner:
@@ -77,4 +86,28 @@ def plan(task: step.Task) -> step.Plan:
         told["checksum"] = found.digests[algorithm]
     access = yield step.Access(args["path"])
     told.update(readable="r" in access, writeable="w" in access, executable="x" in access)
+    if args["get_mime"]:
+        told.update((yield from _type_of(args["path"])))
+    if args["get_attributes"]:
+        told.update((yield from _attributes(args["path"])))
     return {"changed": False, "stat": told}
+
+
+def _type_of(path: str) -> step.Steps:
+    """What `file` says."""
+    done = yield step.Ask(("file", "--mime-type", "--mime-encoding", path))
+    kind, _, encoding = done.out.rpartition(":")[2].partition(";")
+    if done.code or not encoding:
+        return {"mimetype": "unknown", "charset": "unknown"}
+    return {"mimetype": kind.strip(), "charset": encoding.split("=")[-1].strip()}
+
+
+def _attributes(path: str) -> step.Steps:
+    """What `lsattr` says; nothing where the file system has none."""
+    done = yield step.Ask(("lsattr", "-vd", path))
+    words = done.out.split()
+    if done.code or len(words) < 2:
+        return {"version": None, "attributes": [], "attr_flags": ""}
+    flags = words[1].replace("-", "")
+    names = [_ATTRIBUTES[flag] for flag in flags if flag in _ATTRIBUTES]
+    return {"version": words[0], "attributes": names, "attr_flags": flags}

@@ -15,14 +15,14 @@ from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.source import Text, texts_in
 
 
-def check_templates(plays: Sequence[Play], templates: Templates) -> None:
+def check_templates(tasks: Iterable[Task], templates: Templates) -> None:
     """Refuse a template that is none, or wants a filter or a test that is not there.
 
     Raises:
         PlaybookError: At its place.
     """
     seen: set[int] = set()
-    for task in _tasks(plays):
+    for task in tasks:
         try:
             for text in _new(_conditions(task), seen):
                 templates.check(text, is_condition=True)
@@ -32,7 +32,8 @@ def check_templates(plays: Sequence[Play], templates: Templates) -> None:
             raise error.in_task(task.name) from error
 
 
-def _tasks(plays: Sequence[Play]) -> Iterator[Task]:
+def all_tasks(plays: Sequence[Play]) -> Iterator[Task]:
+    """The tasks and handlers of plays."""
     for play in plays:
         yield from tasks_in([node for section in play.sections for node in section])
         yield from play.handlers

@@ -14,7 +14,7 @@ from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook import magic
-from sappers.provisioner.playbook.check_templates import check_templates
+from sappers.provisioner.playbook.check_templates import all_tasks, check_templates
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
@@ -26,6 +26,7 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun, inventory_layer
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
+from sappers.provisioner.playbook.read_ahead import included_ahead
 from sappers.provisioner.playbook.run import Run, Watcher
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
 from sappers.provisioner.playbook.stats import Counts
@@ -38,7 +39,7 @@ from sappers.provisioner.playbook.variables import (
     play_variables,
 )
 from sappers.provisioner.playbook.ways import reached_by
-from sappers.provisioner.source import Decrypt, Place, read_file
+from sappers.provisioner.source import Decrypt, Place, place_of, read_file
 from sappers.provisioner.source import Mapping as SourceMapping
 
 _MAY_MAKE_GROUPS = ("add_host", "group_by", "include_role", "include_tasks")
@@ -159,13 +160,14 @@ class Engine:
         """Refuse what can be told to be wrong before any host is asked.
 
         Raises:
-            PlaybookError: A template is none, or wants what is not there.
-            InventoryError: A play is for hosts that are not there, and nothing can bring them.
+            PlaybookError: A template is none, or wants what is not there; or a play is for hosts
+                that are not there, and nothing can bring them.
         """
-        check_templates(plays, self._run.templates)
-        for play in self.chosen(plays):
-            if self._makes_groups:
-                break
+        check_templates((*all_tasks(plays), *included_ahead(plays)), self._run.templates)
+        chosen = self.chosen(plays)
+        for play in chosen[:1]:
+            self._vars_files(play)  # those of later plays may come of earlier ones
+        for play in chosen if not self._makes_groups else ():
             self.hosts_of(play)
 
     def chosen(self, plays: Sequence[Play]) -> list[Play]:
@@ -259,7 +261,7 @@ class Engine:
         """The hosts that a play names, within the limit, in its order.
 
         Raises:
-            InventoryError: Its pattern is malformed, or names nothing.
+            PlaybookError: Its pattern is malformed, or names nothing.
         """
         wanted = self._run.templates.render(play.hosts, self._scope(play), play.place)
         parts = wanted if isinstance(wanted, list) else [wanted]
@@ -272,17 +274,18 @@ class Engine:
             hosts = [local_host()]
         else:
             limit = {host.name for host in inventory.select(self._options.limit)}
-            hosts = [one for one in self._named(inventory, pattern) if one.name in limit]
+            hosts = [one for one in self._named(play, inventory, pattern) if one.name in limit]
         return _ordered(list(hosts), play.order)
 
-    def _named(self, inventory: Inventory, pattern: str) -> Sequence[Host]:
+    def _named(self, play: Play, inventory: Inventory, pattern: str) -> Sequence[Host]:
         """The hosts of a pattern; what names nothing is a mistake, unless tasks make groups."""
         try:
             return inventory.in_order_of(pattern)
-        except InventoryError:
+        except InventoryError as error:
             if self._makes_groups:
                 return ()
-            raise
+            where = place_of(play.hosts, play.place)
+            raise where.error(error.message, hint=error.hint) from error
 
     def _scope(self, play: Play) -> Scope:
         """What is known before any host is: `-e` and the play's own variables."""
@@ -308,7 +311,7 @@ class Engine:
                 (path for name in alternatives if (path := _found(play.folder, str(name)))), None
             )
             if path is None:
-                raise play.place.error(
+                raise place_of(entry, play.place).error(
                     f"vars_files: there is no {' or '.join(map(str, alternatives))}"
                 )
             content = read_file(path, self._run.decrypt)

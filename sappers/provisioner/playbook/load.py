@@ -87,6 +87,10 @@ def _import_plays(
     name = str(item[key])
     if is_template(name):
         raise item.at(key).error("the name of an imported playbook is no template")
+    if not (path.parent / name).is_file():
+        raise place_of(item[key], item.at(key)).error(
+            f"there is no playbook {name}", hint=f"looked for: {path.parent / name}"
+        )
     handed = inherit(Inherited(), item)
     return tuple(
         replace(play, inherited=_under(handed, play.inherited),
@@ -123,6 +127,7 @@ class PlayLoader:
 
     def __init__(self, folder: Path, how: Reading) -> None:
         self._folder = folder
+        self._how = how
         self._decrypt = how.decrypt
         self._role_files = RoleFiles(folder, how.decrypt, how.roles_path)
         self._depth = 0
@@ -192,11 +197,7 @@ class PlayLoader:
         Raises:
             PlaybookError: There is none such, it is wrong, or it includes itself without end.
         """
-        here = Path(task.place.path).parent
-        candidates = [here / name]
-        if inherited.role:
-            candidates.insert(0, inherited.role.folder / "tasks" / name)
-        candidates.append(self._folder / name)
+        candidates = self._task_files(name, task, inherited)
         path = next((one for one in candidates if one.is_file()), None)
         if path is None:
             raise task.place.error(
@@ -213,6 +214,35 @@ class PlayLoader:
                 handlers=task.is_handler,
             ),
         )
+
+    def _task_files(self, name: str, task: Task, inherited: Inherited) -> list[Path]:
+        """Where a task file may be."""
+        candidates = [Path(task.place.path).parent / name, self._folder / name]
+        if inherited.role:
+            candidates.insert(0, inherited.role.folder / "tasks" / name)
+        return candidates
+
+    def ahead(self, task: Task) -> tuple[Node, ...]:
+        """What an include whose name is no template will bring; the play keeps nothing of it.
+
+        None where there is no such file or role, which a task before it may bring.
+
+        Raises:
+            PlaybookError: It is wrong.
+        """
+        # Of a loop nobody can tell whether it has any item.
+        below = replace(task.inherited, when=(True,) if task.loop or task.loop_with else ())
+        loader = PlayLoader(self._folder, self._how)
+        if task.module == "include_tasks":
+            name = str(task.arguments["file"])
+            if not any(one.is_file() for one in self._task_files(name, task, below)):
+                return ()
+            return loader.tasks_of_file(name, task, below)
+        name = str(task.arguments["name"])
+        if not self._role_files.has(name, task.place):
+            return ()
+        nodes = loader.tasks_of_role(name, task.arguments, below, task.place)
+        return (*nodes, *loader.handlers)
 
     def tasks_of_role(
         self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place,

@@ -147,6 +147,8 @@ def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any, 
     for key in found:
         if key in keywords.REFUSED:
             raise item.at(key).error(f"`{key}` is not supported", hint=keywords.REFUSED[key])
+        if key in ("rescue", "always"):
+            raise item.at(key).error(f"`{key}` needs a `block`", hint="- block: […], above it")
     found += [key for key in _ACTIONS if key in item]
     if not found:
         raise item.place.error("the task names no module", hint="for example `debug: msg=…`")
@@ -218,6 +220,8 @@ def _arguments(
         at = source.at(name) if isinstance(source, Mapping) else place
         if spec.any_arguments and (hint := why_refused(name, value)):
             raise at.error(f"the variable `{name}` is not supported", hint=hint)
+        if module == "set_fact" and not (is_template(name) or name.isidentifier()):
+            raise at.error(f"{name!r} is no name of a variable", hint="letters, digits and _")
         values[_checked_name(module, name, value, at)] = value
     if not spec.any_arguments:
         try:

@@ -186,7 +186,8 @@ class Lookups:
             if Path(term).is_absolute():
                 folders = [Path("/")]
             else:
-                folders = [one for base in self._scope.folders for one in (base / "files", base)]
+                bases = (folder.absolute() for folder in self._scope.folders)
+                folders = [one for base in bases for one in (base / "files", base)]
             for folder in folders:
                 paths = sorted(glob.glob(str(folder / term)))  # noqa: PTH207
                 if paths:
@@ -205,7 +206,7 @@ class Lookups:
         skip = is_truthy(options.get("skip", False), convert_bool=True)
         for name in names:
             with suppress(ValueError):
-                return [str(self._find(str(name), kind))]
+                return [str(self._find(str(name), kind).absolute())]
         if skip:
             return []
         raise ValueError(f"none of these files is there: {', '.join(map(str, names))}")

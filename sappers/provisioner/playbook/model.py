@@ -157,6 +157,9 @@ class Includer(Protocol):
     ) -> tuple[Node, ...]:
         """The tasks of a role. Raises PlaybookError."""
 
+    def ahead(self, task: Task) -> tuple[Node, ...]:
+        """What an include whose name is no template will bring. Raises PlaybookError."""
+
 
 @dataclass(frozen=True)
 class VarsPrompt:

@@ -49,16 +49,23 @@ class RoleFiles:
         Raises:
             PlaybookError: There is none such.
         """
-        candidates = [folder / name for folder in self._folders]
-        # A role may stand beside the role that needs it.
-        candidates.insert(1, Path(place.path).parent.parent.parent / name)
-        candidates += self._in_collections(name)
+        candidates = self._candidates(name, place)
         found = next((one for one in candidates if one.is_dir()), None)
         if found is None:
             raise place.error(
                 f"there is no role {name}", hint=f"looked for: {', '.join(map(str, candidates))}"
             )
         return found
+
+    def has(self, name: str, place: Place) -> bool:
+        """Whether there is such a role."""
+        return any(one.is_dir() for one in self._candidates(name, place))
+
+    def _candidates(self, name: str, place: Place) -> list[Path]:
+        candidates = [folder / name for folder in self._folders]
+        # A role may stand beside the role that needs it.
+        candidates.insert(1, Path(place.path).parent.parent.parent / name)
+        return candidates + self._in_collections(name)
 
     def _in_collections(self, name: str) -> list[Path]:
         """Where a role is that is named with its collection: NAMESPACE.COLLECTION.ROLE."""

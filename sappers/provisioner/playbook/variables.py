@@ -18,6 +18,8 @@ from sappers.provisioner.source import Mapping as SourceMapping
 
 NO_PLACE = Place("(variables)")
 _FACT = "ansible_"
+# The fact that keeps its prefix in `ansible_facts`, as in Ansible.
+_NAMED_WHOLE = {"local": "ansible_local"}
 # No host tells these (`judge.own_facts`): who asks for them need not wait for its facts.
 _NO_FACTS = NAMES | BECOME_NAMES
 Layer = Mapping[str, Any]
@@ -76,7 +78,7 @@ class HostFacts:
         if name == "ansible_facts":
             if self.facts_pending:
                 raise NotYetKnown(name)
-            return dict(self.facts)
+            return {_NAMED_WHOLE.get(name, name): value for name, value in self.facts.items()}
         if not name.startswith(_FACT):
             if _fits(name, self.plain_pending):
                 raise NotYetKnown(name)

@@ -29,6 +29,9 @@ _STAT_FIELDS = [
     "st_atime",
     "st_mtime",
     "st_ctime",
+    "st_blocks",
+    "st_blksize",
+    "st_rdev",
 ]
 
 

@@ -35,11 +35,11 @@ class Log:
     def status(self) -> RaftStatus:
         return RaftStatus(RaftRole.LEADER, 1, "m1", 1, 1)
 
-    async def read_barrier(self, timeout_seconds: float) -> int:
+    async def read_barrier(self, timeout_seconds: float) -> QuorumHeard:
         self.barriers += 1
         self.asked.set()
         await self.gate.wait()
-        return self.current.index
+        return QuorumHeard(self.current.index, self.current.term)
 
 
 class World:
@@ -129,9 +129,9 @@ async def test_a_barrier_is_shared_but_only_by_who_called_before_it_began() -> N
     log = Log(exclusive()[0])
     log.gate.clear()
     barrier = SharedBarrier(lambda: log)
-    first = asyncio.create_task(barrier.index())
+    first = asyncio.create_task(barrier.pass_())
     await log.asked.wait()
-    late = [asyncio.create_task(barrier.index()) for _ in range(5)]
+    late = [asyncio.create_task(barrier.pass_()) for _ in range(5)]
     await asyncio.sleep(0)
     log.gate.set()
     await asyncio.gather(first, *late)

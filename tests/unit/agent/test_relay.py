@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import MemberHealth
 from sappers.security.messages import MessageSigner
 from tests.identities import make_cluster_identities
+from tests.unit.clocks import FixedClock
 from tests.unit.worlds import commit, founded, member, workload
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,6 +58,8 @@ class FakeLog:
         self.role = role
         self.entries: list[Entry] | None = []  # None: compacted away
         self.heard_of: list[tuple[int, int, str | None]] = []
+        self.as_of: list[float | None] = []
+        self.age: float | None = None
         self.fed: list[Entry] = []
 
     def state(self) -> ClusterState:
@@ -71,8 +76,14 @@ class FakeLog:
     async def feed(self, entry: Entry) -> None:
         self.fed.append(entry)
 
-    async def heard(self, index: int, term: int, leader_id: str | None) -> None:
+    def state_age(self) -> float | None:
+        return self.age
+
+    async def heard(
+        self, index: int, term: int, leader_id: str | None, as_of: float | None = None
+    ) -> None:
         self.heard_of.append((index, term, leader_id))
+        self.as_of.append(as_of)
 
 
 class FakePeers:
@@ -95,7 +106,7 @@ def health_of(member_id: str, leader_id: str | None, snapshot_index: int = 0) ->
 
 async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
     hub = FakeHub()
-    publisher = Publisher(hub, MESSAGES["m1"])
+    publisher = Publisher(hub, MESSAGES["m1"], FixedClock())
     log = FakeLog(founded(), RaftRole.FOLLOWER)
     await publisher.publish_news(log, "m1")
     assert hub.sent == []
@@ -115,7 +126,7 @@ async def test_only_a_leader_publishes_and_only_what_is_new() -> None:
 
 async def test_who_leads_after_a_snapshot_took_its_entries_publishes_what_comes_then() -> None:
     hub = FakeHub()
-    publisher = Publisher(hub, MESSAGES["m1"])
+    publisher = Publisher(hub, MESSAGES["m1"], FixedClock())
     log = FakeLog(founded(), RaftRole.LEADER)
     log.entries = None
     await publisher.publish_news(log, "m1")
@@ -179,6 +190,53 @@ async def test_a_leader_that_no_voter_knows_is_forgotten_and_what_is_committed_i
     assert log.heard_of[1:] == [(9, 3, None)]
 
 
+async def test_a_leader_says_how_old_its_state_is_and_what_its_clock_shows() -> None:
+    hub, clock = FakeHub(), FixedClock(50.0)
+    log = FakeLog(founded(), RaftRole.LEADER)
+    log.age = 0.25
+    await Publisher(hub, MESSAGES["m1"], clock).publish_news(log, "m1")
+    ((_, message),) = hub.sent
+    _, body = MESSAGES["m9"].open(subjects.HEARTBEAT, message)
+    beat = msgspec.json.decode(body, type=Heartbeat)
+    assert (beat.index, beat.age, beat.clock) == (log.now.index, 0.25, 50.0)
+
+
+async def test_a_heartbeat_that_is_read_late_is_as_old_as_when_its_leader_said_it() -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    told = msgspec.json.decode(health_of("m1", "m1"), type=MemberHealth)
+    answer = msgspec.structs.replace(told, term=3, clock=5000.0, state_age=0.1)
+    peers = FakePeers({"m1": msgspec.json.encode(answer)})
+    voters = [member(1, has_vote=True), member(2, has_vote=True)]
+    follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
+    follower.follow(log)
+    reading = asyncio.create_task(follower.read_clocks())
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1", age=0.2, clock=4999.0)))
+    assert log.as_of == [None], "its clock was not read yet"
+    await eventually(lambda: follower._reading)
+    assert peers.asked == ["m1"]
+    now = asyncio.get_running_loop().time()
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1", age=0.2, clock=4990.0)))
+    assert log.as_of[-1] is not None
+    assert log.as_of[-1] <= now - 10.2, "it was said 10 s before the clock was read"
+    await follower.receive(*said("m1", Heartbeat(5, 4, "m1", age=0.2, clock=5000.0)))
+    assert log.as_of[-1] is None, "in another term its host may have been started anew"
+    await follower.receive(*said("m1", Heartbeat(5, 3, "m1", age=None, clock=5000.0)))
+    assert log.as_of[-1] is None
+    reading.cancel()
+
+
+async def test_what_a_voter_answers_is_as_old_as_when_it_was_asked() -> None:
+    log = FakeLog(ClusterState(), RaftRole.NONE)
+    told = msgspec.json.decode(health_of("m2", "m1"), type=MemberHealth)
+    peers = FakePeers({"m2": msgspec.json.encode(msgspec.structs.replace(told, state_age=4.0))})
+    follower = Follower("m9", peers, lambda: [member(2, has_vote=True)], MESSAGES["m9"])
+    follower.follow(log)
+    follower._heard_at = float("-inf")
+    await follower.ask_voters()
+    assert log.as_of[0] is not None
+    assert log.as_of[0] <= asyncio.get_running_loop().time() - 4.0
+
+
 @pytest.mark.parametrize("leader_id", ["m2", None])
 async def test_a_member_that_becomes_a_voter_while_it_asks_follows_no_more(
     leader_id: str | None,
@@ -207,21 +265,24 @@ async def test_compacted_entries_are_told_from_unreachable_voters() -> None:
     follower = Follower(
         "m9", FakePeers({"m1": ApiError("compacted", status=410)}), lambda: [voter], MESSAGES["m9"]
     )
-    assert await follower.fetch_entries(3) is None
-    entries = [Entry(4, 1, b"x")]
+    assert await follower.fetch_entries(3, 1) is None
+    same, *entries = [Entry(3, 1, b""), Entry(4, 1, b"x")]
     follower = Follower(
-        "m9", FakePeers({"m1": msgspec.msgpack.encode(entries)}), lambda: [voter], MESSAGES["m9"]
+        "m9",
+        FakePeers({"m1": msgspec.msgpack.encode([same, *entries])}),
+        lambda: [voter],
+        MESSAGES["m9"],
     )
-    assert await follower.fetch_entries(3) == entries
+    assert await follower.fetch_entries(3, 1) == entries
 
 
 @pytest.mark.parametrize("first", [ApiError("compacted", status=410), msgspec.msgpack.encode([])])
 async def test_entries_that_one_voter_does_not_have_another_may(first: Any) -> None:
-    entries = [Entry(4, 1, b"x")]
-    peers = FakePeers({"m1": first, "m2": msgspec.msgpack.encode(entries)})
+    same, *entries = [Entry(3, 1, b""), Entry(4, 1, b"x")]
+    peers = FakePeers({"m1": first, "m2": msgspec.msgpack.encode([same, *entries])})
     voters = [member(n, has_vote=True) for n in (1, 2)]
     follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
-    assert await follower.fetch_entries(3) == entries
+    assert await follower.fetch_entries(3, 1) == entries
 
 
 async def test_entries_are_compacted_away_where_no_voter_has_any_that_are_new() -> None:
@@ -229,7 +290,15 @@ async def test_entries_are_compacted_away_where_no_voter_has_any_that_are_new() 
     peers = FakePeers({"m1": gone, "m2": msgspec.msgpack.encode([])})
     voters = [member(n, has_vote=True) for n in (1, 2, 3)]
     follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
-    assert await follower.fetch_entries(3) is None
+    assert await follower.fetch_entries(3, 1) is None
+
+
+async def test_a_voter_with_another_entry_in_the_place_of_the_newest_has_given_that_up() -> None:
+    theirs = msgspec.msgpack.encode([Entry(3, 2, b""), Entry(4, 2, b"x")])
+    peers = FakePeers({"m1": theirs, "m2": msgspec.msgpack.encode([])})
+    voters = [member(n, has_vote=True) for n in (1, 2)]
+    follower = Follower("m9", peers, lambda: voters, MESSAGES["m9"])
+    assert await follower.fetch_entries(3, 1) is None
 
 
 def revoked_state() -> ClusterState:
@@ -281,11 +350,11 @@ async def test_a_leader_that_the_state_does_not_know_makes_it_ask_and_forget_not
 async def test_one_that_had_a_vote_when_it_knew_last_asks_the_others_and_not_itself() -> None:
     """Itself it would answer that there is nothing new."""
     everybody = [member(1), member(2, has_vote=True), member(3, has_vote=True)]
-    entries = msgspec.msgpack.encode([Entry(4, 1, b"x")])
+    entries = msgspec.msgpack.encode([Entry(3, 1, b""), Entry(4, 1, b"x")])
     peers = FakePeers({"m1": msgspec.msgpack.encode([]), "m2": entries})
     follower = Follower("m1", peers, lambda: everybody, MESSAGES["m1"])
     follower.follow(FakeLog(founded(3), RaftRole.NONE))
-    await follower.fetch_entries(3)
+    await follower.fetch_entries(3, 1)
     assert peers.asked == ["m2"]
 
 

@@ -62,6 +62,14 @@ def headings(output: str) -> list[str]:
     ]
 
 
+def test_where_a_task_stands_is_said_once_when_it_fails(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "h1-is-well").unlink()
+    code, output = deploy()
+    assert code == 2
+    assert output.count("the task is at play.yml:8:7\n") == 1
+    assert output.count("failed: [") == 2
+
+
 def test_a_failed_run_is_resumed_or_retried(deploy: Deploy, tmp_path: Path) -> None:
     assert deploy("--resume") == (1, deploy("--limit", "@retry")[1])
     assert "no run of play.yml" in deploy("--resume")[1]
@@ -174,3 +182,23 @@ def test_a_profile_fits_a_terminal_and_is_read_without_colours(count: int) -> No
     assert "and 10 shorter tasks, 5.50 s together" in lines
     assert next(line for line in lines if line.startswith("task 30 ")).count("█") == 20
     assert any("▒" in line and "46.50" in line and "10.50" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("play", "where", "message"),
+    [
+        ("hosts: nosuch", "play.yml:1:10", "host pattern 'nosuch'"),
+        ("hosts: all\n  vars_files: [no.yml]", "play.yml:2:16", "there is no no.yml"),
+    ],
+)
+def test_what_a_play_names_and_is_not_there_is_said_at_its_place_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: str, where: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    (tmp_path / "play.yml").write_text(f"- {play}\n")
+    command = ["playbook", "run", "play.yml", "-i", "h1,"]
+    done = CliRunner().invoke(deploy_app(["playbook"]), command)
+    assert f"{where}: " in str(done.exception)
+    assert message in str(done.exception)
+    assert "PLAY" not in done.output

@@ -6,7 +6,14 @@ import pytest
 from rich.console import Console
 
 from sappers.api.wire import RaftReport
-from sappers.cli.raft_view import newest_voter, render_peers, render_status, summary_of
+from sappers.cli.raft_view import (
+    given_up,
+    heirs_of,
+    newest_voter,
+    render_peers,
+    render_status,
+    summary_of,
+)
 from sappers.errors import ConfigError
 from sappers.model.observation import RaftRole, RaftStatus
 
@@ -52,6 +59,22 @@ def test_the_newest_log_goes_on() -> None:
     assert newest_voter([older_term, FOLLOWER], None) is FOLLOWER, "terms come first"
     with pytest.raises(ConfigError, match="no voter"):
         newest_voter([NO_VOTE], None)
+
+
+def test_what_others_have_and_the_chosen_has_not_is_said() -> None:
+    ahead = RaftReport("m4", "host-m4", "c", RaftStatus(RaftRole.NONE, 7, None, 130, 130))
+    assert given_up(FOLLOWER, [FOLLOWER, ASKING, NO_VOTE, ahead]) == [
+        "host-m3's log reaches entry 120 of term 7",
+        "host-m4 follows, and has applied entry 130",
+    ]
+    assert given_up(ASKING, [FOLLOWER, ASKING, NO_VOTE]) == []
+
+
+def test_leadership_goes_to_voters_that_are_well_and_to_cordoned_ones_last() -> None:
+    damaged = report("m5", RaftRole.FOLLOWER, trouble="its journal is damaged")
+    found = [LEADER, FOLLOWER, report("m3", RaftRole.FOLLOWER, last=120), NO_VOTE, damaged]
+    assert heirs_of("m1", found, {}) == ["m3", "m2"]
+    assert heirs_of("m1", found, {"m3"}) == ["m2", "m3"]
 
 
 def test_it_is_shown_in_eighty_columns() -> None:

@@ -19,10 +19,10 @@ from sappers.model.commands import (
 )
 
 
-def entry(index: int, cluster: str = "c") -> Entry:
+def entry(index: int, cluster: str = "c", term: int = 1) -> Entry:
     command = FoundCluster(cluster, ("a",)) if index == 3 else NoOperation()
-    payload = encode_proposal(Proposal(f"r{index}", "me", 1.0, (command,)))
-    return Entry(index, 1, payload if index != 2 else b"")
+    payload = encode_proposal(Proposal(f"r{index}", "me", float(term), (command,)))
+    return Entry(index, term, payload if index != 2 else b"")
 
 
 class Cluster:
@@ -50,12 +50,20 @@ class Cluster:
             self.asked_twice.set()
         return encode_state(self.replica.state)
 
-    async def after(self, index: int) -> list[Entry] | None:
+    async def after(self, index: int, term: int) -> list[Entry] | None:
         self.fetches += 1
         self._answer()
-        if index < self.compacted:
+        if index < self.compacted or any(e.index == index and e.term != term for e in self.entries):
             return None
         return [e for e in self.entries if e.index > index][:4]
+
+    def recover(self, gives_up: int, adds: int) -> None:
+        """Go on with fewer entries, and then with others in a later term."""
+        first = self.entries[-1].index + 1 - gives_up
+        self.entries = self.entries[: len(self.entries) - gives_up]
+        self.entries += [entry(index, term=9) for index in range(first, first + adds)]
+        self.replica = Replica()
+        self.replica.advance(self.entries)
 
 
 async def reached(log: FollowerLog, index: int) -> None:
@@ -75,6 +83,7 @@ async def following(cluster: Cluster, folder: Path) -> FollowerLog:
 async def test_fed_in_order_it_follows(tmp_path: Path) -> None:
     cluster = Cluster(20)
     log = await following(cluster, tmp_path)
+    await log.begin_at(Cluster(3).replica.state)
     for one in cluster.entries:
         await log.feed(one)
         await log.feed(one)
@@ -87,7 +96,8 @@ async def test_fed_in_order_it_follows(tmp_path: Path) -> None:
 async def test_a_gap_is_filled_with_entries(tmp_path: Path) -> None:
     cluster = Cluster(20)
     log = await following(cluster, tmp_path)
-    await log.feed(entry(2))
+    await log.begin_at(Cluster(3).replica.state)
+    await log.feed(entry(4))
     await log.feed(entry(20))
     await reached(log, 20)
     assert log.state() == cluster.replica.state
@@ -163,16 +173,63 @@ async def test_another_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     await log.stop()
 
 
-async def test_its_state_is_as_old_as_a_leader_without_a_majority_may_be(tmp_path: Path) -> None:
-    cluster = Cluster(3)
-    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, unsure_seconds=2.5)
+@pytest.mark.parametrize("adds", [1, 3, 4, 8])
+async def test_what_was_given_up_by_a_recovery_is_given_up_here_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adds: int
+) -> None:
+    monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.001)
+    cluster = Cluster(20)
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    cluster.recover(gives_up=4, adds=adds)
+    await log.heard(16 + adds, 9, "b")
+    for one in cluster.entries[-adds:]:
+        await log.feed(one)
+    async with asyncio.timeout(60):
+        async for _ in log.changes():
+            if log.state() == cluster.replica.state:
+                break
+    assert log.status().is_up_to_date(log.state().term)
+    await log.stop()
+    again = await following(cluster, tmp_path)
+    assert again.state() == cluster.replica.state
+    await again.stop()
+
+
+async def test_a_new_leader_whose_first_entry_is_not_committed_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.001)
+    cluster = Cluster(20)
+    log = await following(cluster, tmp_path)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    await log.heard(18, 9, "b")  # it has all 20 entries, and has not counted them yet
+    fetches = cluster.fetches + 20
+    async with asyncio.timeout(60):
+        while cluster.fetches < fetches:  # noqa: ASYNC110 - nobody tells of them
+            await asyncio.sleep(0.001)
+    assert log.state().index == 20
+    assert cluster.snapshots <= 5
+    cluster.recover(gives_up=0, adds=1)
+    await reached(log, 21)
+    assert log.state() == cluster.replica.state
+    await log.stop()
+
+
+async def test_its_state_is_as_old_as_what_was_told_and_is_applied_here(tmp_path: Path) -> None:
+    log = FollowerLog((cluster := Cluster(3)).snapshot, cluster.after, tmp_path)
     await log.start()
-    assert log.state_age() is None
+    told = asyncio.get_running_loop().time() - 2.5
     await log.heard(3, 1, "a")
     await reached(log, 3)
-    age = log.state_age()
-    assert age is not None
-    assert age >= 2.5
+    assert log.state_age() is None, "nobody said since when"
+    await log.heard(3, 1, "a", told)
+    assert log.state_age() == pytest.approx(2.5, abs=1.0)
+    await log.heard(4, 1, "a", told + 2.0)  # an entry that nobody has yet
+    await log.heard(3, 1, "a", told - 1.0)  # late
+    assert (log.state_age() or 0.0) >= 2.5
     await log.stop()
 
 
@@ -206,8 +263,7 @@ async def test_what_a_member_claimed_is_forgotten_once_it_is_revoked(
     """It may have named another leader than itself, or none."""
     cluster = Cluster(5)
     log = await following(cluster, tmp_path)
-    for one in cluster.entries:
-        await log.feed(one)
+    await log.begin_at(cluster.replica.state)
     await log.heard(2**60, 2**60, named)
     state = log.state()
     later = msgspec.structs.replace(

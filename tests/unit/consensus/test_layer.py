@@ -11,7 +11,6 @@ import pysyncobj.syncobj
 import pytest
 from pysyncobj.node import Node
 
-from sappers.config import RaftSettings
 from sappers.consensus import library
 from sappers.errors import ConfigError, LogDamaged
 from sappers.model.commands import Proposal, encode_proposal
@@ -285,43 +284,6 @@ def test_a_leader_says_whom_it_has_not_heard_and_for_how_long(voter: Any) -> Non
     assert voter.node.status().unheard == {"b": 4}
     voter.hears("b", "next_node_idx", term=term, next_node_idx=index, reset=False, success=True)
     assert voter.node.status().unheard == {}
-
-
-def test_a_state_says_how_old_it_may_be(voter: Any) -> None:
-    assert voter.node.state_age() is None, "it has heard of nobody"
-    voter.append(1, (1, 0), entry(2, 1), commit=2)
-    assert voter.node.state_age() is None, "what is committed is not applied yet"
-    voter.tick_after(0.25)
-    alone = RaftSettings().leader_fallback_seconds  # a leader may lead that nobody else hears
-    assert voter.node.state_age() == pytest.approx(0.25 + alone)
-    voter.append(1, (3, 1), entry(4, 1), commit=4)
-    voter.tick_after(0.25)
-    assert voter.node.state_age() == pytest.approx(0.5 + alone), "it lags: nothing newer counts"
-
-
-def test_a_new_leader_may_not_know_yet_what_is_committed(voter: Any) -> None:
-    voter.append(1, (1, 0), entry(2, 1), entry(3, 1), commit=2)
-    voter.tick_after(0.25)
-    age = voter.node.state_age()
-    voter.append(2, (3, 1), commit=2)  # entry 3 is committed all the same, as others know
-    voter.tick_after(0.25)
-    assert not voter.node.status().is_up_to_date(voter.node.state.term)
-    assert voter.node.state_age() == pytest.approx(age + 0.25)
-    voter.append(2, (3, 1), entry(4, 2), commit=4)
-    voter.tick_after(0.25)
-    assert voter.node.status().is_up_to_date(voter.node.state.term)
-    assert voter.node.state_age() < age + 0.25
-
-
-def test_a_leader_that_nobody_answers_says_that_its_state_grows_old(voter: Any) -> None:
-    term = voter.becomes_leader()
-    ack = {"next_node_idx": 3, "reset": False, "success": True}
-    voter.hears("a", "next_node_idx", term=term, **ack)
-    voter.tick_after(0.0)
-    assert voter.node.state_age() == pytest.approx(0.0)
-    voter.tick_after(0.5)
-    voter.tick_after(0.5)
-    assert voter.node.state_age() == pytest.approx(1.0)
 
 
 def test_it_tells_its_links_whom_to_refuse(voter: Any) -> None:

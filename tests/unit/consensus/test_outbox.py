@@ -170,10 +170,11 @@ async def test_the_last_words_wait_for_nobody() -> None:
         agent.outbox.hold()
         agent.commit(9, 2**19 if lacks else 1)
         agent.outbox.add(Standing(RaftStatus(RaftRole.FOLLOWER, 1, None, 1, 1, ("a",))))
+        agent.outbox.add(StateAge(1.0))  # of a state with those entries
         agent.outbox.add(Done(1, 10, 1, ""))
         agent.outbox.send_last()
         kinds = [type(one) for many in agent.heard for one in many]
-        assert kinds == ([Standing] if lacks else [Committed, Standing, Done])
+        assert kinds == ([Standing] if lacks else [Committed, Standing, StateAge, Done])
 
 
 async def test_who_reads_again_in_time_is_told_every_entry() -> None:
@@ -212,7 +213,8 @@ def test_however_it_hangs_nothing_is_missing_in_the_end(steps: list[str]) -> Non
                 case "encoded":
                     await agent.encoding.finish()
                 case "taken over":
-                    further = ClusterState(index=agent.replica.state.index + 100)
+                    now = agent.replica.state
+                    further = ClusterState(index=now.index + 100, term=now.term)
                     agent.replica.replace(further)
                     agent.outbox.replace_entries(encode_state(further))
             assert not is_held or agent.waiting_bytes() <= 2 * _LIMIT_BYTES

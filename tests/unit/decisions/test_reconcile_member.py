@@ -160,6 +160,14 @@ def test_how_a_guest_started_is_told_once_it_is_well(how: str) -> None:
     assert report.reason == f"says so; {how}"
 
 
+def test_a_clone_that_is_well_before_its_launch_has_ended_is_told_with_how_it_started() -> None:
+    """The word on a healthy guest is not corrected: so it is said once all of it is known."""
+    state, _ = world(status=AllocationStatus.STARTING)
+    seen = {"guests": guest(), "pushes": push(99.5)}
+    assert plan(state, under_way=frozenset({"hello-1"}), **seen) == ()
+    assert plan(state, **seen) == (ReportStatus("hello-1", AllocationStatus.HEALTHY, "says so", 0),)
+
+
 def test_a_guest_that_hangs_is_asked_nothing_before_it_is_killed() -> None:
     state, allocation = world(status=AllocationStatus.UNHEALTHY)
     actions = plan(state, guests=guest(0.0), pushes=push(79.0))

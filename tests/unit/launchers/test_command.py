@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 import pytest
@@ -112,6 +113,17 @@ def test_a_template_has_no_way_out_and_its_memory_is_the_file_it_was_given() -> 
     assert "memory-backend-file,id=memory,size=128M,mem-path=/proc/self/fd/0,share=on" in command
     assert value_after(command, "-M") == "microvm,memory-backend=memory"
     assert command[0] == "/usr/bin/nice"
+
+
+@pytest.mark.parametrize("kind", ["microvm", "nanos"])
+def test_every_guest_is_alone_in_a_network_of_its_own(kind: Literal["microvm", "nanos"]) -> None:
+    """So it is nobody's harm that clones of a unikernel have one MAC address."""
+    spec = msgspec.structs.replace(SPEC, kind=kind)
+    for command in (qemu_command(spec), template_command(spec), clone_command(spec)):
+        (network,) = (value for option, value in pairwise(command) if option == "-netdev")
+        assert network.startswith("user,id=net")
+        (card,) = (value for _, value in pairwise(command) if value.startswith("virtio-net-"))
+        assert "netdev=net," in card
 
 
 def test_a_clone_keeps_what_it_writes_to_itself_and_reads_no_kernel() -> None:

@@ -88,3 +88,7 @@ def test_the_script_is_a_dynamic_inventory(tmp_path: Path) -> None:
     listing = ask("--list")
     assert isinstance(listing, dict)
     assert listing["web"] == {"hosts": ["h1", "h2"]}
+    # What has none of these keys Ansible takes for a host.
+    assert listing["ungrouped"] == {"hosts": []}
+    groups = [part for name, part in listing.items() if name != "_meta"]
+    assert all(part.keys() & {"hosts", "children", "vars"} for part in groups)

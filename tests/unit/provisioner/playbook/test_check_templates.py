@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.playbook.check_templates import check_templates
+from sappers.provisioner.playbook.check_templates import all_tasks, check_templates
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.load import load_playbook
 
@@ -17,7 +17,7 @@ HEAD = "- hosts: all\n  tasks:\n"
 def check(tmp_path: Path, text: str) -> None:
     path = tmp_path / "play.yml"
     path.write_text(HEAD + text)
-    check_templates(load_playbook(path), make_templates())
+    check_templates(all_tasks(load_playbook(path)), make_templates())
 
 
 @pytest.mark.parametrize(

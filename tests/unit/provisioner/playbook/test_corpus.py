@@ -6,6 +6,7 @@ What Ansible did is recorded (`tests/corpus/record.py`), with ansible-core 2.19.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,22 @@ def test_a_playbook_ends_as_with_ansible(case: str, tmp_path: Path) -> None:
         assert done["tasks"] == wanted["tasks"]
         assert done["recap"] == wanted["recap"]
         assert done["tree"] == wanted["tree"]
+
+
+def oldest_python() -> Path:
+    """One that hosts may have at the least, of those that pyenv or the machine has."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found = [*pyenv.glob("versions/3.8.*/bin/python3.8"), Path("/usr/bin/python3.8")]
+    return next((one for one in found if one.exists()), found[-1])
+
+
+@pytest.mark.skipif(not oldest_python().exists(), reason="no Python 3.8 on this machine")
+@pytest.mark.parametrize("case", ["modules_files", "modules_more", "module_unarchive", "real_web"])
+def test_hosts_with_the_oldest_python_end_as_well(case: str, tmp_path: Path) -> None:
+    wanted = json.loads((RECORDED / f"{case}.json").read_text())[0]
+    python = {"ansible_python_interpreter": str(oldest_python())}
+    done: dict[str, Any] = run_ours(case, tmp_path / "root", extra=python).as_data()
+    assert (done["tasks"], done["tree"]) == (wanted["tasks"], wanted["tree"])
 
 
 def outcomes_of(case: str, root: Path, options: RunOptions) -> list[list[Any]]:

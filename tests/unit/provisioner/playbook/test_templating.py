@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +117,17 @@ def test_a_template_file_names_its_line() -> None:
     text = TEMPLATES.render_file("{% for i in r %}\n{{ i }}\n{% endfor %}\n", scope(r=[1, None]),
                                  Place("t.j2"), {})  # fmt: skip
     assert text == "1\n\n"  # as in Ansible: nothing is no text
+
+
+def test_files_that_lookups_find_are_named_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever uses the name may be in another folder by then."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/a.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    beside = Scope(TEMPLATES, [], HostFacts(), [], (Path(),))
+
+    for asked in ("q('fileglob', '*.txt')", "q('first_found', 'files/a.txt')"):
+        found = TEMPLATES.render(Text("{{ " + asked + " }}", PLACE), beside, PLACE)
+        assert found == [str(tmp_path / "files/a.txt")]

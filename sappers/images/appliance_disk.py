@@ -2,11 +2,14 @@
 
 Two partitions: a FAT one with kernel, initramfs and both boot loaders (syslinux for BIOS,
 systemd-boot for UEFI), and the ext4 root. Files go in by mtools and `mke2fs -d`; see ADR 12.
+
+Invariant: the same root, overlay and key make the same disk, byte for byte.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -34,16 +37,19 @@ _FSTAB = """\
 UUID={root} / ext4 errors=remount-ro,x-systemd.growfs 0 1
 PARTUUID={boot} /efi vfat umask=0077,nofail 0 2
 """
-# $1 tar, $2 overlay, $3 fstab, $4 tree, $5 time, $6 disk, $7 offset, $8 blocks, $9 UUID. The tree
-# is made and read by one process tree: as somebody else than root, under one fakeroot.
+_ROOT_INODE, _FIRST_INODE = 2, 11  # of ext4; those between are its own
+# $1 tar, $2 overlay or nothing, $3 fstab, $4 tree, $5 time, $6 disk, $7 offset, $8 blocks, $9 UUID.
+# The tree is made and read by one process tree: as somebody else than root, under one fakeroot.
 _FILL = """\
 set -eu
 mkdir "$4"
 tar --extract --numeric-owner --preserve-permissions --file "$1" --directory "$4"
-cp --recursive --no-preserve=ownership --preserve=mode --no-dereference "$2/." "$4/"
-chown -R --no-dereference --from="$(id -u):$(id -g)" 0:0 "$4"
+if [ "$2" ]; then
+    tar --create --owner=0 --group=0 --mode=u=rwX,go=rX --file "$4.tar" --directory "$2" .
+    tar --extract --preserve-permissions --no-overwrite-dir --file "$4.tar" --directory "$4"
+fi
 install -m 0644 "$3" "$4/etc/fstab"
-mkdir -p "$4/efi"
+install -d -m 0755 "$4/efi"
 find "$4" -newermt "@$5" -exec touch --no-dereference --date="@$5" {} +
 cp --dereference "$4/vmlinuz" "$4/../vmlinuz"
 cp --dereference "$4/initrd.img" "$4/../initrd"
@@ -74,21 +80,22 @@ class _Layout(msgspec.Struct, frozen=True):
         return self.size_mib - _BOOT_MIB - 2  # the copy of the table at the end has a MiB
 
 
-def build_disk(root: Path, overlay: Path, disk_mib: int, key: str, work: Path) -> Path:
+def build_disk(root: Path, overlay: Path | None, disk_mib: int, key: str, work: Path) -> Path:
     """The disk, a sparse file in `work`.
 
     Args:
         root: The root's tar, with a kernel.
-        overlay: Folder of files that go over it, owned by root.
+        overlay: Folder of files that go over it, owned by root; None for none.
         disk_mib: Size of the disk.
         key: What the file systems' ids are derived from.
-        work: An empty folder.
+        work: A folder to make.
 
     Raises:
         ImagePartError: The root does not fit.
         ImageError: A tool fails.
     """
     layout = _plan_layout(key, disk_mib)
+    work.mkdir()
     disk, tree = work / "disk.img", work / "tree"  # a `.raw` Packer would copy with all its holes
     with disk.open("wb") as file:
         file.truncate(disk_mib * _MIB)
@@ -98,10 +105,11 @@ def build_disk(root: Path, overlay: Path, disk_mib: int, key: str, work: Path) -
     with named_at("appliance.disk_mib"):
         _run(
             *(() if os.geteuid() == 0 else ("fakeroot", "--")),
-            "sh", "-c", _FILL, "sh", str(root), str(overlay), str(fstab), str(tree),
+            "sh", "-c", _FILL, "sh", str(root), str(overlay or ""), str(fstab), str(tree),
             str(EPOCH_SECONDS), str(disk), str(layout.root_start), f"{layout.root_mib}M",
             layout.root, hint="disk_mib may be too small for the packages",
         )  # fmt: skip
+    _forget_times(f"{disk}?offset={layout.root_start}")
     boot = _boot_partition(layout, tree, work)
     _copy_into(boot, disk, layout.boot_start)
     _run("rm", "-rf", str(tree))
@@ -161,6 +169,23 @@ def _boot_partition(layout: _Layout, tree: Path, work: Path) -> Path:
     return boot
 
 
+def _forget_times(root: str) -> None:
+    """Take from a file system when its files were unpacked and read, which mke2fs copies."""
+    header = _run("dumpe2fs", "-h", root)
+    inodes, free = (
+        int(found[1])
+        for name in ("Inode count", "Free inodes")
+        if (found := re.search(rf"^{name}:\s+(\d+)$", header, re.MULTILINE))
+    )
+    numbers = (_ROOT_INODE, *range(_FIRST_INODE, inodes - free + 1))
+    lines = (
+        f"set_inode_field <{number}> {field} @{EPOCH_SECONDS}\n"
+        for number in numbers
+        for field in ("atime", "ctime")
+    )
+    _run("debugfs", "-w", "-f", "/dev/stdin", root, given="".join(lines))
+
+
 def _copy_into(part: Path, disk: Path, offset: int) -> None:
     """Put a file into another, holes left out."""
     with part.open("rb") as source, disk.open("r+b") as target:
@@ -172,7 +197,7 @@ def _copy_into(part: Path, disk: Path, offset: int) -> None:
             place += len(block)
 
 
-def _run(*command: str, given: str | None = None, hint: str | None = None) -> None:
+def _run(*command: str, given: str | None = None, hint: str | None = None) -> str:
     environment = os.environ | {
         "SOURCE_DATE_EPOCH": str(EPOCH_SECONDS),
         "E2FSPROGS_FAKE_TIME": str(EPOCH_SECONDS),
@@ -189,3 +214,4 @@ def _run(*command: str, given: str | None = None, hint: str | None = None) -> No
     if done.returncode != 0:
         tail = (done.stderr.strip() or done.stdout.strip())[-600:]
         raise ImageError(f"{command[0]} failed: {tail}", hint=hint)
+    return done.stdout

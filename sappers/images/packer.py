@@ -1,8 +1,8 @@
-"""Builds appliances: Packer boots a Debian disk, installs the agent over SSH and keeps the disk.
+"""Builds appliances: Packer boots a Debian disk and installs the agent over SSH.
 
-A disk that has booted is never the same twice, byte for byte; so what it was made from (packages,
-agent, files, template) keys the cache, and the same inputs give the image that was stored first.
-The root before Packer is reproducible; see `appliance_root`.
+A disk that has booted is never the same twice, byte for byte. So the machine gives its files as a
+tar, without what was born with it, and of these a disk is made that never ran: the same packages,
+agent, files and template make the same image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sappers.images.store import FolderImageStore
 from sappers.model.image import ARCHITECTURE, ApplianceBoot, Manifest
 from sappers.security.signing import SigningKey
 
-RECIPE = "1"  # raise it when this builder's output changes for the same inputs
+RECIPE = "2"  # raise it when this builder's output changes for the same inputs
 TEMPLATES = "*.pkr.hcl"
 PLUGINS = "plugins"  # folder of templates that only Packer 1.7 and newer read
 OVERLAY = "root"
@@ -126,16 +126,20 @@ class ApplianceBuilder:
             dir=self._scratch, prefix="appliance-", ignore_cleanup_errors=True
         ) as scratch:
             work = Path(scratch)
-            (work / "disk").mkdir()
+
+            def disk_of(root: Path, overlay: Path | None, place: str) -> Path:
+                mib = appliance.disk_mib
+                return appliance_disk.build_disk(root, overlay, mib, inputs, work / place)
+
             report("making a disk of it")
-            disk = appliance_disk.build_disk(
-                root, folder / OVERLAY, appliance.disk_mib, inputs, work / "disk"
-            )
+            first = disk_of(root, folder / OVERLAY, "first")
             report("booting it")
             template = prepare_template(folder, work / "template", version)
-            made = self._run_packer(template, disk, work, agent, definition.memory_mib, report)
+            ready = self._run_packer(template, first, work, agent, definition.memory_mib, report)
+            report("making a disk of what it became")
+            disk = disk_of(ready, None, "disk")
             report("storing")
-            return self._keep(name, inputs, made, definition.memory_mib), True
+            return self._keep(name, inputs, disk, definition.memory_mib), True
 
     def _keep(self, name: str, inputs: str, disk: Path, memory_mib: int) -> str:
         """Store a disk; its image's digest. Nobody prunes between its chunks and its manifest."""
@@ -169,13 +173,15 @@ class ApplianceBuilder:
         memory_mib: int,
         report: Report,
     ) -> Path:
-        """The disk that Packer leaves."""
+        """The root that the machine hands out when all is installed, as a tar."""
         (work / "sappers.service").write_bytes(agent.unit)
         (work / "unpack").write_text(agent.unpack)
         key, credential = _make_key(work)
+        root, booted = work / "root.tar", work / "booted"
         values = {
             "disk": str(disk),
-            "output": str(work / "made"),
+            "output": str(booted),
+            "root": str(root),
             "agent": str(agent.bundle),
             "version": agent.version,
             "unit": str(work / "sappers.service"),
@@ -188,15 +194,20 @@ class ApplianceBuilder:
         command = ["packer", "build", "-color=false", *variable_options(values), "."]
         environment = packer_environment(work)
         ended, output = _follow(command, template, environment, report)
-        made = work / "made" / "disk.raw"
-        if ended != 0 or not made.exists():
+        if ended != 0:
             serial = template / "serial.log"
             console = serial.read_text(errors="replace")[-500:] if serial.exists() else ""
             raise ImageError(
                 f"packer ended with exit code {ended}: {output[-1500:].strip()}",
                 hint=f"the machine's console said last: {console.strip()}" if console else None,
             )
-        return made
+        shutil.rmtree(booted, ignore_errors=True)
+        if not root.exists() or not root.stat().st_size:
+            raise ImageError(
+                "packer ended well, but the machine handed out no root",
+                hint="provision/seal.sh of images/packer/appliance does it",
+            )
+        return root
 
     @property
     def _scratch(self) -> Path:

@@ -31,6 +31,7 @@ BUILD_SECONDS = 1200.0
 JOIN_SECONDS = 600.0
 HOST_NUMBER = 200  # of its address in the lab's subnet; the lab's own hosts are far below
 NAME = "appliance1"
+ROOT_START = 161 << 20  # where its second partition begins
 
 Deploy = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -121,6 +122,20 @@ def booted(disk: Path, seed: Path, tap: str, console: Path) -> Iterator[subproce
             machine.kill()
 
 
+def test_the_disk_has_nothing_of_the_machine_that_packer_booted(disk: Path) -> None:
+    root = f"{disk}?offset={ROOT_START}"
+
+    def names(folder: str) -> list[str]:
+        listed = debugfs(f"ls -p {folder}", root).split()
+        return [line.split("/")[5] for line in listed]
+
+    assert "sshd_config" in names("/etc/ssh") and "current" in names("/opt/sappers")
+    assert not [name for name in names("/etc/ssh") if name.startswith("ssh_host_")]
+    assert ".ssh" not in names("/root")
+    assert names("/var/log/journal") == names("/var/tmp") == [".", ".."]
+    assert debugfs("cat /etc/machine-id", root) == ""
+
+
 def test_an_appliance_with_a_seed_becomes_a_member(
     disk: Path,
     own_lab: Lab,
@@ -152,6 +167,15 @@ def test_an_appliance_with_a_seed_becomes_a_member(
         except AssertionError as error:
             raise AssertionError(f"{error}; its console: {console.read_text()[-1500:]}") from None
         until(lambda: erased(seed), JOIN_SECONDS, "the seed's secrets are erased")
+
+
+def debugfs(request: str, root: str) -> str:
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        ["debugfs", "-R", request, root], env=os.environ | {"PATH": path}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
 
 
 def erased(seed: Path) -> bool:

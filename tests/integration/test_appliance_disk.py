@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import subprocess
 import tarfile
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from sappers.errors import ImageError
 from sappers.images.appliance_disk import build_disk
 from sappers.images.appliance_root import PACKAGES, Archive, build_root, resolve_closure
 from sappers.lab.base_root import archive_settings, debian_sources
+from tests.appliance_roots import root_tar
+from tests.waiting import wait_until
 
 TOOLS = ("mke2fs", "sfdisk", "mcopy", "mkfs.vfat", "syslinux", "debugfs")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -27,44 +30,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def root_tar(path: Path, **more: bytes) -> Path:
-    """As little of a root as makes a disk."""
-    files = {
-        "boot/vmlinuz-6.1": b"kernel",
-        "boot/initrd.img-6.1": b"initramfs",
-        "usr/lib/systemd/boot/efi/systemd-bootx64.efi": b"loader",
-        "etc/fstab": b"none\n",
-        **more,
-    }
-    with tarfile.open(path, "w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"./{name}")
-            entry.size, entry.mode = len(content), 0o640
-            tar.addfile(entry, io.BytesIO(content))
-        for name, target in {
-            "vmlinuz": "boot/vmlinuz-6.1",
-            "initrd.img": "boot/initrd.img-6.1",
-        }.items():
-            entry = tarfile.TarInfo(f"./{name}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            tar.addfile(entry)
-    return path
-
-
 @pytest.fixture
 def overlay(tmp_path: Path) -> Path:
     folder = tmp_path / "overlay"
     (folder / "usr/lib/sappers").mkdir(parents=True)
     (folder / "usr/lib/sappers/seed").write_text("#!/bin/sh\n")
-    (folder / "usr/lib/sappers/seed").chmod(0o755)
+    (folder / "usr/lib/sappers/seed").chmod(0o700)  # of a checkout whose umask is 077
     return folder
 
 
 def made(tmp_path: Path, overlay: Path, name: str, **more: bytes) -> Path:
-    work = tmp_path / name
-    work.mkdir()
     root = root_tar(tmp_path / f"{name}.tar", **more)
-    return build_disk(root, overlay, DISK_MIB, "key", work)
+    return build_disk(root, overlay, DISK_MIB, "key", tmp_path / name)
+
+
+def another_second(than: int) -> bool:
+    return int(time.time()) > than
 
 
 def output_of(*command: str) -> str:
@@ -104,13 +85,27 @@ def test_files_keep_their_modes_and_belong_to_root(tmp_path: Path, overlay: Path
     with disk.open("rb") as whole, part.open("wb") as file:
         whole.seek(161 * MIB)
         shutil.copyfileobj(whole, file)
-    seed = output_of("debugfs", "-R", "stat /usr/lib/sappers/seed", str(part))
-    kernel = output_of("debugfs", "-R", "stat /boot/vmlinuz-6.1", str(part))
-    assert "Mode:  0755" in seed and "Mode:  0640" in kernel
-    for shown in (seed, kernel):
+    seed, kernel, become = (
+        output_of("debugfs", "-R", f"stat {path}", str(part))
+        for path in ("/usr/lib/sappers/seed", "/boot/vmlinuz-6.1", "/usr/bin/su")
+    )
+    assert "Mode:  0755" in seed and "Mode:  0640" in kernel and "Mode:  04755" in become
+    for shown in (seed, kernel, become):
         assert "User:     0   Group:     0" in shown
     fstab = output_of("debugfs", "-R", "cat /etc/fstab", str(part))
     assert " / ext4 " in fstab and " /efi vfat " in fstab
+
+
+def test_a_root_makes_the_same_disk_whenever_it_is_unpacked(tmp_path: Path, overlay: Path) -> None:
+    digests = set()
+    for name in ("one", "other"):
+        disk = made(tmp_path, overlay, name)
+        written = int(disk.stat().st_ctime)
+        with disk.open("rb") as file:
+            digests.add(hashlib.file_digest(file, "sha256").hexdigest())
+        wait_until("the clock shows another second", partial(another_second, written))
+
+    assert len(digests) == 1
 
 
 def test_a_root_that_does_not_fit_is_an_error_that_says_so(tmp_path: Path, overlay: Path) -> None:

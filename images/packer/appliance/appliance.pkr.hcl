@@ -1,6 +1,6 @@
-# Boots the disk that the builder made, installs the agent over SSH, takes away what belongs to one
-# machine, and keeps the disk. Read by Packer 1.6.6 and newer: therefore no `packer` block here;
-# what newer ones need stands in plugins/, which only they get.
+# Boots the disk that the builder made, installs the agent over SSH, and hands out the root without
+# what belongs to one machine: the builder makes a new disk of it. Read by Packer 1.6.6 and newer:
+# therefore no `packer` block here; what newer ones need stands in plugins/, which only they get.
 
 variable "disk" {
   type        = string
@@ -9,7 +9,12 @@ variable "disk" {
 
 variable "output" {
   type        = string
-  description = "Folder of the result, disk.raw; Packer makes it."
+  description = "Folder of the disk that was booted; Packer makes it, and nobody needs it."
+}
+
+variable "root" {
+  type        = string
+  description = "File that gets the root in the end, as a tar."
 }
 
 variable "agent" {
@@ -58,20 +63,19 @@ source "qemu" "appliance" {
   iso_checksum     = "none"
   format           = "raw"
   skip_resize_disk = true
+  skip_compaction  = true
   output_directory = var.output
   vm_name          = "disk.raw"
 
-  accelerator        = var.accelerator
-  machine_type       = "q35"
-  memory             = var.memory_mib
-  cpus               = 2
-  disk_interface     = "virtio"
-  disk_discard       = "unmap"
-  disk_detect_zeroes = "unmap"
-  net_device         = "virtio-net"
-  headless           = true
-  disable_vnc        = true
-  boot_wait          = "1ms" # "0s" would mean ten seconds
+  accelerator    = var.accelerator
+  machine_type   = "q35"
+  memory         = var.memory_mib
+  cpus           = 2
+  disk_interface = "virtio"
+  net_device     = "virtio-net"
+  headless       = true
+  disable_vnc    = true
+  boot_wait      = "1ms" # "0s" would mean ten seconds
 
   communicator         = "ssh"
   ssh_username         = "root"
@@ -86,6 +90,12 @@ source "qemu" "appliance" {
     ["-cpu", "max"],
     # The forwarded port on loopback alone, and no way out for the guest.
     ["-netdev", "user,id=user.0,restrict=on,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
+    # Named here, devices of Packer's own are left out: the network's is one of them.
+    ["-device", "virtio-net,netdev=user.0"],
+    # A port and no second disk: a PC's firmware might boot from that.
+    ["-device", "virtio-serial"],
+    ["-device", "virtserialport,chardev=root,name=root"],
+    ["-chardev", "file,id=root,path=${var.root}"],
     ["-smbios", "type=11,value=io.systemd.credential.binary:ssh.authorized_keys.root=${var.credential}"],
   ]
 }

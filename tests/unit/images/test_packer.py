@@ -32,7 +32,7 @@ from tests.image_stores import KEY
 APPLIANCE = Path(__file__).parents[3] / "images/packer/appliance"
 KIT = AgentKit(Path("agent.pex"), "0123456789ab-py311", b"[Unit]\n", "true\n", ("nftables",))
 DEFINITION = ImageDefinition(kinds=("appliance",), appliance=ApplianceDefinition())
-VARIABLES = ("disk", "agent", "unit", "unpack", "key")
+VARIABLES = ("disk", "root", "agent", "unit", "unpack", "key")
 needs_packer = pytest.mark.skipif(not shutil.which("packer"), reason="packer is not here")
 
 

@@ -1,0 +1,115 @@
+"""Appliances by the real builder, with a machine that only hands out a root: no boot, no Debian."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from sappers.errors import ImageError
+from sappers.images import appliance_root
+from sappers.images.appliance_root import Archive
+from sappers.images.debian import Package
+from sappers.images.definition import ApplianceDefinition, ImageDefinition
+from sappers.images.packer import AgentKit, ApplianceBuilder
+from tests.appliance_roots import root_tar
+from tests.image_stores import KEY, make_store
+from tests.integration.test_appliance_disk import PATH, TOOLS
+
+APPLIANCE = Path(__file__).parents[2] / "images/packer/appliance"
+DEFINITION = ImageDefinition(kinds=("appliance",), appliance=ApplianceDefinition(disk_mib=256))
+PROJECT = Path(__file__).parents[2]
+# Does what Packer and the machine do: it takes the disk, and hands out a root.
+MACHINE = """\
+#!{python}
+import sys
+sys.path.insert(0, {project!r})
+from pathlib import Path
+from tests.appliance_roots import root_tar
+if sys.argv[1] == "version":
+    sys.exit(print("Packer v1.6.6"))
+given = dict(one.split("=", 1) for one in sys.argv if "=" in one)
+assert Path(given["disk"]).stat().st_size == 256 << 20
+print("==> qemu.appliance: Booting")
+if {hands_out}:
+    made = root_tar(Path(given["root"]).with_suffix(".made"), agent=b"installed")
+    Path(given["root"]).write_bytes(made.read_bytes())
+"""
+pytestmark = pytest.mark.skipif(
+    not all(shutil.which(tool, path=PATH) for tool in (*TOOLS, "ssh-keygen")),
+    reason="a tool is not here",
+)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin" / "packer"
+    program.parent.mkdir()
+    write_machine(program)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(
+        appliance_root, "resolve_closure", lambda *_: (Package("systemd_252.deb", "SHA256:1"),)
+    )
+    monkeypatch.setattr(appliance_root, "build_root", lambda names, archive, path: debian(path))
+    return program
+
+
+def write_machine(program: Path, *, hands_out: bool = True) -> None:
+    text = MACHINE.format(python=sys.executable, project=str(PROJECT), hands_out=hands_out)
+    program.write_text(text)
+    program.chmod(0o755)
+
+
+def debian(target: Path) -> None:
+    target.parent.mkdir()
+    root_tar(target)
+
+
+def build(place: Path, definition: Path = APPLIANCE) -> tuple[str, bool, list[str]]:
+    """An image's digest, whether it was built, what was told; cache and store are in `place`."""
+    told: list[str] = []
+    place.mkdir(exist_ok=True)
+    (place / "agent.pex").write_bytes(b"agent")
+    kit = AgentKit(place / "agent.pex", "0123456789ab-py311", b"[Unit]\n", "true\n", ())
+    builder = ApplianceBuilder(
+        make_store(place / "images"),
+        KEY,
+        place / "cache",
+        agent=lambda _: kit,
+        archive=lambda: Archive(()),
+        accelerator=lambda: "tcg",
+    )
+    digest, built = builder.build("appliance", DEFINITION, definition, told.append)
+    return digest, built, told
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_same_inputs_make_the_same_image_and_others_another(tmp_path: Path) -> None:
+    definition = tmp_path / "appliance"
+    shutil.copytree(APPLIANCE, definition)
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+
+    digest, built, told = build(here, definition)
+    assert built
+    steps = ("making a disk of it", "booting it", "Booting", "storing")
+    assert tuple(one for one in told if one in steps) == steps
+
+    assert build(here, definition)[:2] == (digest, False)
+    assert build(elsewhere, definition)[:2] == (digest, True)
+
+    with (definition / "provision" / "agent.sh").open("a") as script:
+        script.write("true\n")
+    another, built, _ = build(here, definition)
+    assert built and another != digest  # the disk's ids are derived from the inputs
+
+
+def test_a_machine_that_hands_out_no_root_makes_no_image(machine: Path, tmp_path: Path) -> None:
+    write_machine(machine, hands_out=False)
+
+    with pytest.raises(ImageError, match="handed out no root") as refused:
+        build(tmp_path / "place")
+
+    assert refused.value.hint is not None and "seal.sh" in refused.value.hint

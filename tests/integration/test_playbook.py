@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,3 +233,49 @@ def test_a_large_file_is_fetched_and_a_connection_waited_for(
     assert report.counts["lab1"].changed == 1
     kept = tmp_path / f"kept/lab1{tmp_path}/large"
     assert kept.read_bytes() == (tmp_path / "large").read_bytes()
+
+
+FULL_DISK = """
+- hosts: all
+  gather_facts: false
+  vars: {small: "%s"}
+  tasks:
+    - command: mount -t tmpfs -o size=1m tmpfs {{ small }}
+    - block:
+        - copy: {content: old, dest: "{{ small }}/file"}
+        - copy: {content: "{{ 'line\\n' * 130000 }}", dest: "{{ small }}/lines"}
+        - {name: large, ignore_errors: true, copy: {src: large, dest: "{{ small }}/file"}}
+        - {name: template, ignore_errors: true, template: {src: t.j2, dest: "{{ small }}/file"}}
+        - {name: line, ignore_errors: true, lineinfile: {path: "{{ small }}/lines", line: more}}
+        - name: archive
+          ignore_errors: true
+          unarchive: {src: large.tar, dest: "{{ small }}"}
+        - name: download
+          ignore_errors: true
+          get_url: {url: "file://%s/large", dest: "{{ small }}/file", force: true}
+        - command: sh -c 'ls -A {{ small }}; cat {{ small }}/file; wc -l < {{ small }}/lines'
+          name: left
+      always:
+        - command: umount {{ small }}
+"""
+
+
+def test_on_a_full_disk_all_is_as_it_was_and_the_path_is_said(
+    server: SshServer, tmp_path: Path
+) -> None:
+    make_host(server, tmp_path)
+    small = tmp_path / "small"
+    small.mkdir()
+    (tmp_path / "large").write_bytes(os.urandom(700_000))
+    (tmp_path / "t.j2").write_text("{{ 'x' * 700000 }}")
+    with tarfile.open(tmp_path / "large.tar", "w") as archive:
+        archive.add(tmp_path / "large", "second")
+    _, told = run(tmp_path, FULL_DISK % (small, tmp_path))
+    assert told.of("left")["stdout"] == "file\nlines\nold130000"
+    for name, path in (
+        ("large", "file"), ("template", "file"), ("line", "lines"), ("archive", "second"),
+        ("download", "file"),
+    ):  # fmt: skip
+        said = str(told.of(name)["msg"])
+        assert said.startswith("No space left on device"), (name, said)
+        assert said.endswith(f"{small}/{path}"), (name, said)

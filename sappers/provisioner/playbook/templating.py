@@ -61,7 +61,7 @@ class _Context(Context):
     """Finds variables in the scope that a template is rendered for."""
 
     def resolve_or_missing(self, key: str) -> Any:
-        if key not in self.vars and SCOPE in self.parent:
+        if SCOPE in self.parent and not self._is_set(key):
             try:
                 found = self.parent[SCOPE].find(key)
             except UndefinedVariable as error:
@@ -70,6 +70,12 @@ class _Context(Context):
             if found is not MISSING:
                 return found
         return super().resolve_or_missing(key)
+
+    def _is_set(self, key: str) -> bool:
+        """Whether the template has set it, or the one that includes it."""
+        given = self.parent.get(key, MISSING)
+        of_all = self.environment.globals.get(key, MISSING)
+        return key in self.vars or given is not of_all
 
 
 @jinja2.pass_context

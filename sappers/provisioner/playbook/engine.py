@@ -51,17 +51,17 @@ class RunReport:
 
     Attributes:
         counts: By host, of those that took part.
-        left_out: Hosts that took no part any more since another host's failure was theirs, too.
         offline: Hosts that were left out since they did not answer (`skip_offline`).
         seconds: How long it took.
         connect_seconds: How long it took to get into each host.
+        left_out: Hosts that took no part any more since another host's failure was theirs, too.
     """
 
     counts: Mapping[str, Counts] = field(default_factory=dict)
-    left_out: frozenset[str] = frozenset()
     offline: tuple[str, ...] = ()
     seconds: float = 0.0
     connect_seconds: Mapping[str, float] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
 
     @property
     def failed(self) -> bool:
@@ -154,10 +154,10 @@ class Engine:
             self._run.links.close()
         return RunReport(
             {name: self._run.counts[name] for name in sorted(taking_part)},
-            frozenset(self._left_out),
             tuple(sorted(name for name, is_offline in self._offline.items() if is_offline)),
             self._clock() - began,
             self._run.links.connect_seconds(),
+            frozenset(self._left_out),
         )
 
     def check(self, plays: Sequence[Play]) -> None:

@@ -31,6 +31,7 @@ OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
         RunOptions(skip_tags=frozenset({"two", "never"})), ("--skip-tags", "two,never"),
     ),
     "play_limit": (RunOptions(limit="h1:h3"), ("--limit", "h1:h3")),
+    "include_tags": (RunOptions(tags=frozenset({"a"})), ("--tags", "a")),
     "vault": (RunOptions(), ("--vault-password-file", str(VAULT_PASSWORD))),
 }  # fmt: skip
 _PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())

@@ -155,6 +155,11 @@ class GuestHost:
         return reason
 
 
+def cold_guest(host: GuestHost, name: str, digest: str, number: int = 0) -> Allocation:
+    """One that boots, and leaves no template behind."""
+    return msgspec.structs.replace(host.allocation(name, digest, number), cold=True)
+
+
 async def get(port: int, path: str = "/", seconds: float = BOOT_SECONDS) -> str:
     """What the guest answers; tried with new connections, for early ones stall."""
     answer = ""

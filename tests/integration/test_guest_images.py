@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import os
 import shutil
@@ -19,8 +21,17 @@ from sappers.images.definition import load_definition, placing
 from sappers.images.microvm import MicrovmBuilder
 from sappers.model.image import MicrovmBoot
 from tests.image_stores import KEY, make_store
-from tests.integration.guests import PROJECT, GuestHost, build_image, get, image_cache
+from tests.integration.guests import (
+    BOOT_SECONDS,
+    PROJECT,
+    GuestHost,
+    build_image,
+    cold_guest,
+    get,
+    image_cache,
+)
 from tests.unit.images.containers import Layout, file, folder, layer, symlink
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -161,9 +172,9 @@ exec httpd -f -p 80 -h www
 APPLETS = ("cat", "grep", "httpd", "id", "mkdir", "mount", "pwd", "sh")
 
 
-def container(path: Path) -> Path:
-    """An image of Debian's static busybox, one script and one user."""
-    (package,) = debian.resolve(["busybox-static"])
+def busybox_of(name: str) -> bytes:
+    """The program of one of Debian's packages of it."""
+    (package,) = (one for one in debian.resolve([name]) if one.name == name)
     packages = image_cache() / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=image_cache()) as work:
@@ -174,10 +185,14 @@ def container(path: Path) -> Path:
         check=True,
     ).stdout
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        busybox = archive.extractfile("./bin/busybox").read()
+        return archive.extractfile("./bin/busybox").read()
+
+
+def container(path: Path) -> Path:
+    """An image of Debian's static busybox, one script and one user."""
     base = layer(
         folder("bin"),
-        file("bin/busybox", busybox, mode=0o755),
+        file("bin/busybox", busybox_of("busybox-static"), mode=0o755),
         *(symlink(f"bin/{name}", "busybox") for name in APPLETS),
         folder("srv", uid=33, gid=33),
         file("entry.sh", "old", mode=0o755),
@@ -223,3 +238,76 @@ async def test_a_container_runs_as_its_user_in_its_root(tmp_path, memory_mib, on
     for words in ("uid=33(web)", "/srv", "hello from a container", "nameserver", "hidden"):
         assert words in said
     assert "powerless" in said and "CapBnd:\t00000000a00025fb" in said
+
+
+PROGRAM = """kinds = ["microvm"]
+port = 8080
+[application]
+binary = "busybox"
+arguments = ["sh", "start.sh"]
+files = ["start.sh", "www"]
+[environment]
+GREETING = "hello to you"
+[health]
+check = "http"
+path = "/said"
+"""
+# All that it runs is the program itself: there is nothing else in the guest.
+START = b"""set -e
+run=/app/busybox
+$run cp -r /app/www /tmp/www
+{ echo "$GREETING"; echo "at $SAPPERS_PORT"; $run id -u; } >/tmp/www/said
+exec $run httpd -f -p $SAPPERS_PORT -h /tmp/www
+"""
+DAEMON = """kinds = ["microvm"]
+port = 6379
+memory_mib = 160
+[application]
+command = ["redis-server", "--protected-mode", "no"]
+packages = ["redis-server"]
+[health]
+check = "tcp"
+"""
+
+
+@needs_qemu
+async def test_static_and_dynamic_programs_and_a_debian_daemon_boot_and_answer(tmp_path):
+    """With the files and the environment of their definitions; the daemon is the manual's."""
+    definitions = tmp_path / "definitions"
+    for name, package in (("static", "busybox-static"), ("dynamic", "busybox")):
+        program = busybox_of(package)
+        define(definitions, name, PROGRAM, busybox=program, start_sh=START)
+        (definitions / name / "www" / "deep").mkdir(parents=True)
+        (definitions / name / "www" / "deep" / "page").write_text(f"a page of the {name} one")
+    define(definitions, "daemon", DAEMON)
+    host = GuestHost(tmp_path / "host")
+    await host.start()
+    try:
+        guests = {
+            name: cold_guest(host, name, build_image(host.store, name, definitions))
+            for name in ("static", "dynamic", "daemon")
+        }
+        await asyncio.gather(*map(host.launch, guests.values()))
+        for name in ("static", "dynamic"):
+            port = guests[name].host_port
+            assert f"a page of the {name} one" in await get(port, "/deep/page")
+            said = (await get(port, "/said")).partition("\r\n\r\n")[2]
+            assert said.splitlines() == ["hello to you", "at 8080", "1000"]
+        await eventually(lambda: answers_ping(guests["daemon"].host_port), BOOT_SECONDS)
+        for guest in guests.values():
+            await host.healthy(guest)
+    finally:
+        await host.stop()
+
+
+async def answers_ping(port: int) -> bool:
+    """Whether a Redis answers there."""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(5.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"PING\r\n")
+                return await reader.readline() == b"+PONG\r\n"
+            finally:
+                writer.close()
+    return False

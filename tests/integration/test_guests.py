@@ -19,7 +19,7 @@ from sappers.errors import LaunchError, PortTaken
 from sappers.launchers import qemu
 from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
-from tests.integration.guests import GuestHost, build_image, get, link_port
+from tests.integration.guests import GuestHost, build_image, cold_guest, get, link_port
 from tests.waiting import eventually
 
 pytestmark = [
@@ -27,11 +27,6 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86"),
     pytest.mark.skipif(not shutil.which("lz4"), reason="needs lz4"),
 ]
-
-
-def cold_guest(host: GuestHost, name: str, digest: str, number: int = 0) -> Allocation:
-    """One that boots, and leaves no template behind."""
-    return msgspec.structs.replace(host.allocation(name, digest, number), cold=True)
 
 
 def left_in(folder: Path) -> set[str]:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.argument_specs import problems_of
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.templating import MISSING
+from sappers.provisioner.playbook.templating import MISSING, UndefinedVariable
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import Way
 from sappers.provisioner.source import Decrypt, Place, place_of
@@ -169,7 +168,9 @@ class Control:
             "template_host": "localhost",
         }
         scope = self._scope.under({"ansible_managed": "Ansible managed", **own})
-        return self._scope.templates.render_file(content, scope, Place(path), settings)
+        return self._scope.templates.render_file(
+            content, scope, Place(path), settings, self._scope.folders
+        )
 
     def to_json(self, value: Any) -> str:
         """A mapping or list as the text that `copy` writes for it."""
@@ -191,7 +192,5 @@ class Control:
             raise place.error("`var` takes an expression", hint=hint)
         try:
             return self._scope.templates.evaluate(expression, self._scope, place)
-        except PlaybookError as error:
-            if "undefined" in error.message:
-                return "VARIABLE IS NOT DEFINED!"
-            raise
+        except UndefinedVariable:
+            return "VARIABLE IS NOT DEFINED!"

@@ -54,17 +54,19 @@ class RunReport:
         offline: Hosts that were left out since they did not answer (`skip_offline`).
         seconds: How long it took.
         connect_seconds: How long it took to get into each host.
+        left_out: Hosts that took no part any more since another host's failure was theirs, too.
     """
 
     counts: Mapping[str, Counts] = field(default_factory=dict)
     offline: tuple[str, ...] = ()
     seconds: float = 0.0
     connect_seconds: Mapping[str, float] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
 
     @property
     def failed(self) -> bool:
         """Whether a task failed for good on some host."""
-        return any(count.failed for count in self.counts.values())
+        return bool(self.left_out) or any(count.failed for count in self.counts.values())
 
     @property
     def unreachable(self) -> bool:
@@ -105,6 +107,7 @@ class Engine:
         inventory.select(options.limit)  # what is wrong with it is said before anything runs
         self._clock = clock
         self._offline: dict[str, bool] = {}
+        self._left_out: set[str] = set()
         self._inventories = Inventories(inventory)
         self._options = options
         self._makes_groups = False
@@ -154,6 +157,7 @@ class Engine:
             tuple(sorted(name for name, is_offline in self._offline.items() if is_offline)),
             self._clock() - began,
             self._run.links.connect_seconds(),
+            frozenset(self._left_out),
         )
 
     def check(self, plays: Sequence[Play]) -> None:
@@ -224,9 +228,11 @@ class Engine:
 
     def _run_play(self, play: Play, hosts: Sequence[Host]) -> bool:
         """Whether plays that follow may run."""
-        well = [host for host in hosts if self._run.states[host.name].failed is None]
+        states = self._run.states
         for host in hosts:
-            self._run.states[host.name].over = False
+            states[host.name].over = False
+        self._left_out.update(host.name for host in hosts if states[host.name].is_left_out)
+        well = [host for host in hosts if not states[host.name].is_out]
         if not well:
             return not hosts
         prompted = ask_for(play, self._extra, self._run.ask)
@@ -235,8 +241,9 @@ class Engine:
         for batch in batches(well, play.serial):
             run = PlayRun(around, play, self.name_of(play), variables, batch, hosts)
             run.go()
-            failed = [host for host in batch if self._run.states[host.name].failed]
-            if run.ended or len(failed) == len(batch):
+            failed = [host.name for host in batch if states[host.name].failed]
+            self._left_out.update(name for name in failed if states[name].is_left_out)
+            if run.ended or all(states[host.name].is_out for host in batch):
                 return False
             if run.ended_play:
                 break

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.playbook.judge import Judged, judge, judge_item, learn
+from sappers.provisioner.playbook.judge import Judged, Outcome, judge, judge_item, learn
 from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Task
@@ -52,11 +52,12 @@ class Flow:
         Raises:
             PlaybookError: What it includes is wrong, or includes itself without end.
         """
-        prepared = {host: self._prepare(task, host) for host in hosts}
+        once = task.setting("run_once") and task.module != "meta"
+        prepared = {host: self._prepare(task, host) for host in (hosts[:1] if once else hosts)}
         if task.module == "meta":
             self._meta(task, prepared)
         elif task.module == "include_vars":
-            self._include_vars(task, prepared)
+            self._include_vars(task, prepared, hosts)
         else:
             self._include(task, prepared)
 
@@ -67,9 +68,13 @@ class Flow:
         )
 
     def _finish(
-        self, task: Task, prepared: Mapping[str, Prepared], results: Mapping[str, Any]
+        self,
+        task: Task,
+        prepared: Mapping[str, Prepared],
+        results: Mapping[str, Any],
+        lost: Container[str] = (),
     ) -> None:
-        """Judge, learn and show."""
+        """Judge, learn and show; on the hosts that are lost a failure is never ignored."""
         told: dict[str, Judged] = {}
         for host, one in prepared.items():
             judged_items = [
@@ -79,12 +84,16 @@ class Flow:
             judged = judge(one, judged_items)
             done = sum(not item.get("skipped") for item in judged_items)
             judged = replace(judged, weight=max(1, done))
+            if host in lost:
+                judged = replace(judged, outcome=Outcome.FAILED)
             self._around.ledger.check(host, task)
             self._around.ledger.note(host, judged)
             state = self._around.states[host]
             state.facts = learn(state.facts, judged)
-            if judged.failed:
-                state.failed = judged
+            if host in lost:
+                state.fail_along(judged)
+            elif judged.failed:
+                state.fail(judged)
             told[host] = judged
         self._around.show(task, told)
 
@@ -104,13 +113,15 @@ class Flow:
                     key = repr((sorted(args.items(), key=str), layer))
                     wanted = included.setdefault(key, _Included(args, layer))
                     wanted.turns.append((host, index))
+        lost: set[str] = set()
         for file in included.values():
             try:
                 file.nodes = self._load(task, file.args, file.layer)
             except PlaybookError as error:
                 for host, index in file.turns:
                     results[host][index] = failure(error, hidden=prepared[host].no_log)
-        self._finish(task, prepared, results)
+                    lost.add(host)
+        self._finish(task, prepared, results, lost)
         self._depth += 1
         for file in included.values():
             hosts = [host for host, _ in file.turns if self._around.states[host].is_well]
@@ -120,7 +131,6 @@ class Flow:
     def _load(self, task: Task, args: Mapping[str, Any], layer: dict[str, Any]) -> tuple[Node, ...]:
         if self._depth >= DEPTH_MAX:
             raise task.place.error("it includes itself without end")
-        # What the include itself was asked by is not asked of its tasks again.
         below = _handed_down(task, layer)
         apply = task.arguments.get("apply")
         if isinstance(apply, SourceMapping):
@@ -129,14 +139,20 @@ class Flow:
         assert loader is not None
         if task.module == "include_tasks":
             return loader.tasks_of_file(str(args["file"]), task, below)
-        return loader.tasks_of_role(str(args["name"]), args, below, task.place)
+        known = len(loader.roles)
+        nodes = loader.tasks_of_role(str(args["name"]), args, below, task.place)
+        if args["public"]:
+            self._around.publish(loader.roles[known:])
+        return nodes
 
     # include_vars
 
-    def _include_vars(self, task: Task, prepared: Mapping[str, Prepared]) -> None:
+    def _include_vars(
+        self, task: Task, prepared: Mapping[str, Prepared], hosts: Sequence[str]
+    ) -> None:
         results = {host: self._known(one) for host, one in prepared.items()}
-        for host, one in prepared.items():
-            state = self._around.states[host]
+        for host in prepared:
+            told = hosts if task.setting("run_once") else [host]
             for index, result in enumerate(results[host]):
                 args = result.pop("include_args", None)
                 if args is None:
@@ -146,9 +162,10 @@ class Flow:
                 except PlaybookError as error:
                     results[host][index] = failure(error, hidden=prepared[host].no_log)
                     continue
-                state.facts = replace(state.facts, included=state.facts.included.update(values))
+                for state in (self._around.states[name] for name in told):
+                    included = state.facts.included.update(values)
+                    state.facts = replace(state.facts, included=included)
                 result["ansible_included_var_files"] = files
-            del one
         self._finish(task, prepared, results)
 
     def _read_vars(self, task: Task, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -193,7 +210,7 @@ class Flow:
                     if state.failed:
                         self._around.ledger.mended(state.name)
                         state.over = True
-                    state.failed, state.unreachable = None, False
+                    state.failed, state.along, state.unreachable = None, None, False
             case "clear_facts":
                 for state in states:
                     none = HostFacts()
@@ -253,11 +270,6 @@ def _item_layer(task: Task, item: Item) -> dict[str, Any]:
 
 
 def _handed_down(task: Task, layer: Mapping[str, Any]) -> Inherited:
-    below = task.inherited
-    outer = below.vars
-    return replace(
-        below,
-        when=(),
-        tags=frozenset(),
-        vars=(*outer, layer) if layer else outer,
-    )
+    """What is around the include, and of its own keywords `vars`: the others are about itself."""
+    told = tuple(one for one in (task.vars, layer) if one)
+    return replace(task.around, params=(*task.around.params, *told))

@@ -17,13 +17,10 @@ SETTINGS = frozenset(
         *("port", "remote_user", "run_once", "throttle", "timeout"),
     }
 )
-_OF_PLAYS = {"any_errors_fatal"}
 _OF_DELEGATION = {"delegate_facts", "delegate_to"}
 # Where Ansible looks for short names; here all that there are are known by them.
 _OF_NAMES = {"collections"}
-_HANDED_DOWN = (
-    (SETTINGS - _OF_PLAYS) | {"environment", "module_defaults", "tags", "vars"} | _OF_NAMES
-)
+_HANDED_DOWN = SETTINGS | {"environment", "module_defaults", "tags", "vars"} | _OF_NAMES
 BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always", "notify"}
 TASK = (
     _HANDED_DOWN
@@ -38,7 +35,6 @@ PLAY = (_HANDED_DOWN - _OF_DELEGATION) | {
     *("pre_tasks", "roles", "serial", "strategy", "tasks", "vars_files", "vars_prompt"),
     "force_handlers",
     *GATHERING,
-    *_OF_PLAYS,
 }
 LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended", "pause"})
 PROMPT = frozenset(
@@ -57,7 +53,6 @@ REFUSED: Mapping[str, str] = {
     "include": "write include_tasks, import_tasks or import_playbook",
     "debugger": "leave it out; --step asks before each task",
     "become_exe": "sudo, su and doas are found by PATH; leave it out",
-    "any_errors_fatal": "write it at the play",
     "become_flags": "sudo is called as -H -S; leave it out",
     "break_when": "filter the list of the loop",
     "extended_allitems": "leave it out",

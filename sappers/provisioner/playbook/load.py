@@ -110,7 +110,11 @@ def _under(outer: Inherited, inner: Inherited) -> Inherited:
 
 def _nodes_under(outer: Inherited, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     return tuple(
-        replace(node, inherited=_under(outer, node.inherited))
+        replace(
+            node,
+            inherited=_under(outer, node.inherited),
+            around=_under(outer, node.around),
+        )
         if isinstance(node, Task)
         else replace(
             node,
@@ -164,7 +168,6 @@ class PlayLoader:
             gathering={key: item[key] for key in sorted(keywords.GATHERING) if key in item},
             serial=as_tuple(item.get("serial")),
             max_fail_percentage=item.get("max_fail_percentage"),
-            any_errors_fatal=item.get("any_errors_fatal", False),
             strategy=str(item.get("strategy", "linear")).removeprefix("ansible.builtin."),
             order=str(item.get("order", "inventory")),
             force_handlers=item.get("force_handlers"),
@@ -219,7 +222,8 @@ class PlayLoader:
         """Where a task file may be."""
         candidates = [Path(task.place.path).parent / name, self._folder / name]
         if inherited.role:
-            candidates.insert(0, inherited.role.folder / "tasks" / name)
+            kind = "handlers" if task.is_handler else "tasks"
+            candidates.insert(0, inherited.role.folder / kind / name)
         return candidates
 
     def ahead(self, task: Task) -> tuple[Node, ...]:
@@ -279,7 +283,8 @@ class PlayLoader:
             loaded.folder,
             loaded.defaults,
             loaded.vars,
-            params=inherited.vars[-1] if arguments.get("has_params") else {},
+            params=arguments.get("params") or {},
+            given=arguments.get("given") or {},
             parents=_parents(outer, origin),
             dependencies=tuple(_name_of(one, place_of(one, place)) for one in loaded.dependencies),
             origin=origin,
@@ -316,32 +321,30 @@ class PlayLoader:
     ) -> tuple[Node, ...]:
         """One item of `roles` or of a role's dependencies; what ran once is not run again."""
         name = _name_of(entry, at)
-        below, params = inherited, False
+        below = inherited
+        told: dict[str, Mapping] = {}
         if isinstance(entry, Mapping):
-            below, params = self._with_params(entry, inherited)
-        key = (name, repr(sorted(below.vars[-1].items())) if params else "")
+            # Its `vars` are the role's, and no layer of each of its tasks.
+            below = replace(inherit(inherited, entry), vars=inherited.vars)
+            told = {"params": _params_of(entry), "given": entry.get("vars") or Mapping(at)}
+        key = (name, repr([sorted(one.items()) for one in told.values() if one]))
         if key in self._seen_roles and not self._role_files.allows_duplicates(name, at):
             return ()
         self._seen_roles.add(key)
-        return self.tasks_of_role(name, {"has_params": params}, below, at, origin)
-
-    @staticmethod
-    def _with_params(entry: Mapping, inherited: Inherited) -> tuple[Inherited, bool]:
-        """What a role entry hands down; names that are no keywords are its parameters."""
-        params = Mapping(entry.place)
-        for key, value in entry.items():
-            if key not in keywords.ROLE:
-                params[key], params.places[key] = value, entry.at(key)
-        keywords.refuse_variables(params)
-        params.update(entry.get("vars") or {})
-        below = inherit(inherited, entry)
-        if not params:
-            return below, False
-        outer = inherited.vars
-        return replace(below, vars=(*outer, params)), True
+        return self.tasks_of_role(name, told, below, at, origin)
 
     def _nodes(self, item: Mapping, key: str, inherited: Inherited) -> tuple[Node, ...]:
         return load_nodes(item.get(key), item.at(key), inherited, self)
+
+
+def _params_of(entry: Mapping) -> Mapping:
+    """The parameters of a role entry: names that are no keywords."""
+    params = Mapping(entry.place)
+    for key, value in entry.items():
+        if key not in keywords.ROLE:
+            params[key], params.places[key] = value, entry.at(key)
+    keywords.refuse_variables(params)
+    return params
 
 
 def _parents(outer: Role | None, origin: RoleOrigin) -> tuple[Role, ...]:

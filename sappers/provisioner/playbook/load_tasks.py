@@ -114,6 +114,8 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
         module=module,
         arguments=arguments,
         inherited=below,
+        around=inherited,
+        vars=item.get("vars") or {},
         name=item.get("name"),
         loop=loop,
         loop_with=loop_with,
@@ -174,6 +176,11 @@ def _refuse_module(name: str, place: Place, known: Iterable[str]) -> None:
     short = catalog.short_name(name)
     if catalog.is_known(short):
         return
+    if is_template(name):
+        raise place.error(
+            "the name of a module is no template here: arguments are checked before anything runs",
+            hint="a task for each module, with `when`; or `include_tasks`: its file may be one",
+        )
     if unsupported.is_of_ansible(name):
         raise unsupported.refusal(name, place)
     hint = keywords.instead(short, {*known, *catalog.names(), *catalog.FLOW}, "")
@@ -191,6 +198,8 @@ def _old_action(item: Mapping, keyword: str) -> tuple[str, Any]:
         rest.places, rest.read_as = given.places, given.read_as
         return str(given["module"]), rest
     name, _, text = str(given).partition(" ")
+    if is_template(given) and "{{" in name:
+        name = str(given)
     return name, Text(text, item.at(keyword))
 
 

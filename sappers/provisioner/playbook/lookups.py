@@ -236,7 +236,9 @@ class Lookups:
             path = self._find(str(term), "templates")
             content = self._read(path)
             place = Place(str(path))
-            found.append(scope.templates.render_value(content, scope, place, settings))
+            found.append(
+                scope.templates.render_value(content, scope, place, settings, scope.folders)
+            )
         return found
 
     def _vars(self, terms: list[Any], **options: Any) -> list[Any]:

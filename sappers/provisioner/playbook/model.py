@@ -21,6 +21,7 @@ class Role:
         name: As written, or the folder's name.
         defaults, vars: What `defaults/main` and `vars/main` say.
         params: What the play, or the role that needs it, gives beside its name.
+        given: The `vars` that it is named with.
         parents: The roles whose tasks include it, outermost first.
         dependencies: Names of the roles that it needs.
         origin: Who asks for it: the play's `roles`, a role that needs it, or a task.
@@ -31,6 +32,7 @@ class Role:
     defaults: Vars = field(default_factory=dict, repr=False)
     vars: Vars = field(default_factory=dict, repr=False)
     params: Vars = field(default_factory=dict, repr=False)
+    given: Vars = field(default_factory=dict, repr=False)
     parents: tuple[Role, ...] = ()
     dependencies: tuple[str, ...] = ()
     origin: RoleOrigin = "task"
@@ -45,6 +47,7 @@ class Inherited:
         notify: Handlers that blocks call, outermost first.
         environment: Mappings or templates of them, outermost first.
         vars: Layers of variables, outermost first.
+        params: What includes say of variables, outermost first; over what tasks have set.
         settings: Values of the keywords of which the nearest counts (`become`, `no_log`, …).
         roles: Those that a task is in, outermost first.
         folders: Where files are looked for: those of the roles, the innermost first, the task
@@ -56,6 +59,7 @@ class Inherited:
     notify: tuple[Any, ...] = ()
     environment: tuple[Any, ...] = ()
     vars: tuple[Vars, ...] = ()
+    params: tuple[Vars, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     module_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     role: Role | None = None
@@ -81,6 +85,9 @@ class Task:
     Attributes:
         module: Its short name.
         written: The module as it is named there.
+        inherited: What counts for it: of all around it, and its own.
+        around: What all around it hands down; what it includes gets this, and its `vars`.
+        vars: Its own.
         arguments: By name; a free form is under the name that the module has for it.
         loop_with: The lookup that makes the items, for `with_NAME`; empty for `loop`.
         listen: What a handler answers to beside its name.
@@ -92,6 +99,8 @@ class Task:
     module: str
     arguments: Mapping[str, Any]
     inherited: Inherited
+    around: Inherited = field(default_factory=Inherited)
+    vars: Vars = field(default_factory=dict)
     name: Any = None
     loop: Any = None
     loop_with: str = ""
@@ -204,7 +213,6 @@ class Play:
     gathering: Vars = field(default_factory=dict)
     serial: tuple[Any, ...] = ()
     max_fail_percentage: Any = None
-    any_errors_fatal: Any = False
     strategy: str = "linear"
     order: str = "inventory"
     force_handlers: Any = None

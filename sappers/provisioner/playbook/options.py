@@ -42,18 +42,11 @@ class RunOptions:
 
     def selects(self, tags: frozenset[str]) -> bool:
         """Whether tasks with these tags are run; `always` and `never` as in Ansible."""
-        named = tags | ({"untagged"} if not tags - {"always", "never"} else {"tagged"})
-        wanted = self.tags
-        chosen = bool(wanted & named) or "always" in tags
-        if "all" in wanted and "never" not in tags:
-            chosen = True
-        if "tagged" in wanted and tags and "never" not in tags:
-            chosen = True
-        if "always" in tags and "always" in self.skip_tags:
-            return False
-        if "all" in self.skip_tags and "always" not in tags:
-            return False
-        skipped = (
-            self.skip_tags & named - {"always"} if "always" in tags else self.skip_tags & named
-        )
+        named = tags or {"untagged"}
+        chosen = "always" in tags or bool(self.tags & named)
+        if "never" not in tags:
+            chosen = chosen or "all" in self.tags or ("tagged" in self.tags and bool(tags))
+        if "all" in self.skip_tags:
+            return chosen and "always" in tags and "always" not in self.skip_tags
+        skipped = self.skip_tags & named or ("tagged" in self.skip_tags and tags)
         return chosen and not skipped

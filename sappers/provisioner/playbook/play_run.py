@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,9 +19,9 @@ from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
 from sappers.provisioner.playbook.hosts import HostLink, local_host
-from sappers.provisioner.playbook.judge import Judged, learn, learn_facts
+from sappers.provisioner.playbook.judge import Judged, Outcome, learn, learn_facts
 from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Task
+from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Role, Task
 from sappers.provisioner.playbook.prepare import Prepared
 from sappers.provisioner.playbook.run import Run
 from sappers.provisioner.playbook.segments import cut, selected, tasks_in
@@ -61,6 +61,8 @@ class PlayRun:
         self._told_lock = threading.Lock()
         self._last: dict[str, Judged] = {}
         self._in_step = True
+        self._caring = 0  # blocks around whose `rescue` or `always` follows a failure
+        self._given_up: set[str] = set()
         self._threads = ThreadPoolExecutor(max_workers=max(1, min(run.options.forks, len(hosts))))
         self.handlers = Handlers(self, play)
         self._flow = Flow(self, run.options)
@@ -81,7 +83,8 @@ class PlayRun:
         sections = [selected(section, self._run.options) for section in self._play.sections]
         with self._threads:
             if self._gathers():
-                self.run_nodes((_gathering(self._play),), self.well())
+                gathering = selected((_gathering(self._play),), self._run.options)
+                self.run_nodes(gathering, self.well())
             for section in sections:
                 self._refuse_unsupported(section)
             for section in sections:
@@ -132,7 +135,7 @@ class PlayRun:
 
     def run_nodes(self, nodes: Sequence[Node], hosts: Sequence[str]) -> None:
         """Run tasks and blocks on those of the hosts that are well."""
-        one_by_one = self._stops_at_failures or self._run.takes is not None
+        one_by_one = self._play.max_fail_percentage is not None or self._run.takes is not None
         for part in cut(nodes, one_by_one=one_by_one, free=self._play.strategy != "linear"):
             going = [name for name in hosts if self.states[name].is_well]
             if not going or self.ended:
@@ -145,26 +148,73 @@ class PlayRun:
                     self._flow.run(part, going)
             else:
                 self.run_segment(part, going)
-            self._stop_if_too_many_failed()
 
     def _run_block(self, block: Block, hosts: Sequence[str]) -> None:
-        self.run_nodes(block.body, hosts)
-        broken = [self.states[name] for name in hosts if self.states[name].failed]
-        broken = [state for state in broken if not state.unreachable]
-        if block.rescue and broken:
+        states = [self.states[name] for name in hosts]
+        with self._cared_for(block.rescue or block.always):
+            self.run_nodes(block.body, hosts)
+        reached = [state for state in states if not state.unreachable]
+        struck = [state for state in reached if state.struck]
+        for state in struck:
+            state.struck = False
+        if block.rescue:
+            broken = [state for state in reached if state.failed and state not in struck]
             for state in broken:
-                self._run.ledger.mended(state.name)
-                _mend(state)
-                self._run.counts[state.name].rescue()
-            self.run_nodes(block.rescue, [state.name for state in broken])
+                self._mend(state)
+            with self._cared_for(block.always):
+                self.run_nodes(block.rescue, [state.name for state in broken])
         if block.always:
-            states = [self.states[name] for name in hosts if not self.states[name].unreachable]
-            failures = {state.name: state.failed for state in states}
-            for state in states:
-                state.failed = None
-            self.run_nodes(block.always, [state.name for state in states])
-            for state in states:
-                state.failed = state.failed or failures[state.name]
+            reached = [state for state in states if not state.unreachable]
+            if not block.rescue:  # what they were struck by took this from them
+                reached = [state for state in reached if state not in struck]
+            self._run_always(block, reached)
+
+    def _run_always(self, block: Block, states: Sequence[HostState]) -> None:
+        failures = {state.name: state.failed for state in states}
+        for state in states:
+            state.failed = None
+        self.run_nodes(block.always, [state.name for state in states])
+        for state in states:
+            state.failed = state.failed or failures[state.name]
+
+    @contextlib.contextmanager
+    def _cared_for(self, nodes: Sequence[Node]) -> Iterator[None]:
+        """While failures are followed by these: none of them stops the play."""
+        self._caring += bool(nodes)
+        yield
+        self._caring -= bool(nodes)
+
+    def _mend(self, state: HostState) -> None:
+        """A failure that `rescue` takes care of; who has failed itself is told which."""
+        self._run.ledger.mended(state.name)
+        if state.failed and state.failed is not state.along:
+            self._run.counts[state.name].rescue()
+            state.facts = state.facts.tell(_told_of(state.failed))
+        state.failed = None
+
+    def spread(self, task: Task) -> None:
+        """What follows for the other hosts where some have just failed at a task."""
+        failed = {name: judged for name, judged in self._last.items() if judged.failed}
+        if not failed:
+            return
+        self._share(task, failed)
+        limit = self._play.max_fail_percentage
+        if limit is not None and not self._caring:
+            self._given_up |= {n for n, one in failed.items() if one.outcome is Outcome.FAILED}
+            share = len(self._given_up) * 100.0 / len(self.states)
+            self.ended = share > float(str(limit).rstrip("%"))
+
+    def _share(self, task: Task, failed: Mapping[str, Judged]) -> None:
+        """With `any_errors_fatal`, or where a task ran once for all, all hosts fail."""
+        first = next(iter(failed))
+        scope = self._scope_of(first, task.inherited, self.states[first].facts)
+        fatal = self._run.templates.render(task.setting("any_errors_fatal"), scope, task.place)
+        if not (to_bool(fatal or False) or _is_done_once(task)):
+            return
+        struck = bool(task.setting("run_once")) and not self.states[first].unreachable
+        for state in self.states.values():
+            if state.is_well:
+                state.fail_along(failed[first], struck=struck)
 
     def run_segment(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
         """Run a segment: each host by itself, until one needs what others know."""
@@ -194,7 +244,9 @@ class PlayRun:
         self._show(tasks, hosts)
         self._learn_elsewhere()
         if once:
-            self._share(tasks[0], first_host, hosts)
+            self._tell_all(tasks[0], first_host, hosts)
+        if len(tasks) == 1:
+            self.spread(tasks[0])
         alone = tasks[0].module not in catalog.FLOW and catalog.spec_of(tasks[0].module).alone
         if alone and self._run.change_inventory(self._play, tasks[0], self._last):
             self._all_hosts = self._known_hosts()
@@ -220,15 +272,14 @@ class PlayRun:
         except (TypeError, ValueError):
             raise task.place.error(f"`throttle` takes a number; this is {rendered!r}") from None
 
-    def _share(self, task: Task, source: str, hosts: Sequence[str]) -> None:
-        """All fail where what ran once failed; with `run_once` all know what it told, too."""
+    def _tell_all(self, task: Task, source: str, hosts: Sequence[str]) -> None:
+        """With `run_once` all know what the one host was told."""
         judged = self._last.get(source)
-        for name in hosts:
-            if name != source and judged is not None:
-                state = self.states[name]
-                if task.setting("run_once"):
+        if judged is not None and task.setting("run_once"):
+            for name in hosts:
+                if name != source:
+                    state = self.states[name]
                     state.facts = learn(state.facts, judged)
-                state.failed = judged if judged.failed else state.failed
 
     def _show(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
         """Tell the results in the tasks' order."""
@@ -249,6 +300,7 @@ class PlayRun:
         """Tell the results of a task that steers the run."""
         self._told[id(task)] = dict(results)
         self._show([task], list(results))
+        self.spread(task)
 
     # Surroundings
 
@@ -349,6 +401,10 @@ class PlayRun:
             inventory_layer(target), known,
         )  # fmt: skip
 
+    def publish(self, roles: Sequence[Role]) -> None:
+        """Make the variables of roles known to all tasks that follow."""
+        self._variables = self._variables.with_roles(roles)
+
     def play_scope(self, host: str | None = None) -> Scope:
         """The variables of the play itself, on its first host."""
         name = host or next(iter(self.states))
@@ -369,20 +425,6 @@ class PlayRun:
         """What all plays share."""
         return self._run
 
-    @property
-    def _stops_at_failures(self) -> bool:
-        return self._play.max_fail_percentage is not None or to_bool(self._play.any_errors_fatal)
-
-    def _stop_if_too_many_failed(self) -> None:
-        if not self._stops_at_failures or not self.states:
-            return
-        failed = sum(state.failed is not None for state in self.states.values())
-        allowed = 0.0
-        if not to_bool(self._play.any_errors_fatal):
-            allowed = float(str(self._play.max_fail_percentage).rstrip("%"))
-        if failed and failed * 100.0 / len(self.states) > allowed:
-            self.ended = True
-
 
 def _is_done_once(task: Task) -> bool:
     if task.module not in catalog.FLOW and catalog.spec_of(task.module).once:
@@ -400,16 +442,12 @@ def inventory_layer(host: Host) -> Mapping[str, Any]:
     }
 
 
-def _mend(state: HostState) -> None:
-    """A failure that `rescue` takes care of; it is told which."""
-    assert state.failed is not None
-    failed = state.failed
-    told = {
+def _told_of(failed: Judged) -> dict[str, Any]:
+    """What a `rescue` knows of the failure."""
+    return {
         "ansible_failed_task": {"name": failed.task.name or "", "action": failed.task.module},
         "ansible_failed_result": failed.result,
     }
-    state.facts = state.facts.tell(told)
-    state.failed = None
 
 
 def _gathering(play: Play) -> Task:
@@ -418,6 +456,6 @@ def _gathering(play: Play) -> Task:
         place=play.place,
         module="setup",
         arguments=play.gathering,
-        inherited=replace(play.inherited, when=(), tags=frozenset({"always"})),
+        inherited=replace(play.inherited, when=(), tags=play.inherited.tags | {"always"}),
         name="Gathering Facts",
     )

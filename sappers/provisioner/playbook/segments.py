@@ -36,7 +36,9 @@ def cut(
             yield node
             continue
         if segment and (
-            one_by_one or (not free and (_looks_out(node) or _stands_alone(segment[-1])))
+            one_by_one
+            or any(one.setting("any_errors_fatal") for one in (segment[-1], node))
+            or (not free and (_looks_out(node) or _stands_alone(segment[-1])))
         ):
             yield tuple(segment)
             segment = []

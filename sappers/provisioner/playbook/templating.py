@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
@@ -21,6 +22,7 @@ from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import embedded
 from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.embedded import TermsRendered, TextsRendered
+from sappers.provisioner.playbook.template_files import TemplateFiles
 from sappers.provisioner.playbook.template_header import read_header
 from sappers.provisioner.playbook.template_values import (
     OMIT,
@@ -59,7 +61,7 @@ class _Context(Context):
     """Finds variables in the scope that a template is rendered for."""
 
     def resolve_or_missing(self, key: str) -> Any:
-        if key not in self.vars and SCOPE in self.parent:
+        if SCOPE in self.parent and not self._is_set(key):
             try:
                 found = self.parent[SCOPE].find(key)
             except UndefinedVariable as error:
@@ -68,6 +70,12 @@ class _Context(Context):
             if found is not MISSING:
                 return found
         return super().resolve_or_missing(key)
+
+    def _is_set(self, key: str) -> bool:
+        """Whether the template has set it, or the one that includes it."""
+        given = self.parent.get(key, MISSING)
+        of_all = self.environment.globals.get(key, MISSING)
+        return key in self.vars or given is not of_all
 
 
 @jinja2.pass_context
@@ -123,27 +131,21 @@ def _of_defined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Templates:
-    """An environment with the filters, tests and functions of playbooks, and what it compiled.
-
-    Args:
-        loader: Where `{% include %}` and `{% import %}` find files.
-    """
+    """An environment with the filters, tests and functions of playbooks, and what it compiled."""
 
     def __init__(
         self,
         filters: Mapping[str, Any],
         tests: Mapping[str, Any],
         functions: Mapping[str, Any],
-        loader: jinja2.BaseLoader | None = None,
     ) -> None:
         settings: dict[str, Any] = {
             "undefined": Undefined,
             "trim_blocks": True,
             "extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"],
-            "loader": loader,
         }
         self._compiled: dict[tuple[str, bool, bool], jinja2.Template] = {}
-        self._compiled_files: dict[tuple[bool, str, tuple[Any, ...]], jinja2.Template] = {}
+        self._compiled_files: dict[tuple[Any, ...], jinja2.Template] = {}
         self._environment = _Environment(finalize=_finalize, **settings)
         self._conditions = _ConditionEnvironment(finalize=_finalize, **settings)
         self._files = _FileEnvironment(finalize=_finalize_text, **settings)
@@ -268,21 +270,27 @@ class Templates:
         return value
 
     def render_file(
-        self, content: str, scope: Variables, place: Place, settings: Mapping[str, Any]
-    ) -> str:
-        """A template file's text; `settings` are those of the environment, as `trim_blocks`.
+        self, content: str, scope: Variables, place: Place, settings: Mapping[str, Any],
+        folders: Sequence[Path] = (),
+    ) -> str:  # fmt: skip
+        """A template file's text.
+
+        Args:
+            settings: Those of the environment, as `trim_blocks`.
+            folders: Where its task looks for files: what it includes is in their `templates`.
 
         Raises:
             PlaybookError: As `render`; the line is the file's.
         """
-        text: str = self._render_file(self._files, content, scope, place, settings)
+        text: str = self._render_file(self._files, content, scope, place, settings, folders)
         return text
 
     def render_value(
-        self, content: str, scope: Variables, place: Place, settings: Mapping[str, Any]
-    ) -> Any:
+        self, content: str, scope: Variables, place: Place, settings: Mapping[str, Any],
+        folders: Sequence[Path] = (),
+    ) -> Any:  # fmt: skip
         """As `render_file`, but the value itself where the file is one expression."""
-        return self._render_file(self._environment, content, scope, place, settings)
+        return self._render_file(self._environment, content, scope, place, settings, folders)
 
     def _render_file(
         self,
@@ -291,11 +299,14 @@ class Templates:
         scope: Variables,
         place: Place,
         settings: Mapping[str, Any],
+        folders: Sequence[Path],
     ) -> Any:
+        header = ""
         try:
             header, settings_there = read_header(content)
             settings = {**settings, **settings_there}
-            template = self._compile_file(environment, content[len(header) :], settings)
+            searched = (Path(place.path).parent, *folders)
+            template = self._compile_file(environment, content[len(header) :], settings, searched)
             found = (
                 "".join(self._values(template, scope)) if environment is self._files
                 else self._yielded(template, scope)
@@ -303,12 +314,14 @@ class Templates:
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
-            there = Place(place.path, error.lineno + header.count("\n"))
+            below = 0 if error.filename else header.count("\n")
+            there = Place(error.filename or place.path, error.lineno + below)
             raise there.error(error.message or "wrong") from error
         except Exception as error:  # a template may compute anything, and fail in any way
-            line = _line_in_template(error)
+            path, line = _line_in_template(error)
+            below = 0 if path else header.count("\n")
             message = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise Place(place.path, line and line + header.count("\n")).error(message) from error
+            raise Place(path or place.path, line and line + below).error(message) from error
         if not isinstance(found, str):
             return found
         return _with_newlines_of(content, found, str(settings.get("newline_sequence", "\n")))
@@ -335,12 +348,15 @@ class Templates:
         return self._compiled[key]
 
     def _compile_file(
-        self, environment: jinja2.Environment, content: str, settings: Mapping[str, Any]
-    ) -> jinja2.Template:
+        self, environment: jinja2.Environment, content: str, settings: Mapping[str, Any],
+        searched: tuple[Path, ...],
+    ) -> jinja2.Template:  # fmt: skip
         """Once for all hosts."""
-        key = environment is self._files, content, tuple(sorted(settings.items()))
+        key = environment is self._files, content, tuple(sorted(settings.items())), searched
         if key not in self._compiled_files:
-            environment = environment.overlay(**settings) if settings else environment
+            files = TemplateFiles(searched[0], searched[1:])
+            environment = environment.overlay(loader=files, **settings)
+            files.note(environment, content)
             self._compiled_files[key] = environment.from_string(content)
         return self._compiled_files[key]
 
@@ -384,13 +400,14 @@ def _with_newlines_of(source: str, text: str, newline: str = "\n") -> str:
     return text + newline * max(0, missing)
 
 
-def _line_in_template(error: BaseException) -> int | None:
-    """The line of the template that an error came from."""
-    line = None
+def _line_in_template(error: BaseException) -> tuple[str | None, int | None]:
+    """The file, where it is an included one, and the line of the template an error came from."""
+    path, line = None, None
     trace = error.__traceback__
     while trace is not None:
         template = trace.tb_frame.f_globals.get("__jinja_template__")
         if template is not None:
+            path = None if template.filename == "<template>" else template.filename
             line = int(template.get_corresponding_lineno(trace.tb_lineno))
         trace = trace.tb_next
-    return line
+    return path, line

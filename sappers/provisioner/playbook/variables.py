@@ -11,7 +11,7 @@ from typing import Any
 import immutables
 
 from sappers.provisioner.inventory.reach import BECOME_NAMES, NAMES
-from sappers.provisioner.playbook.model import Inherited, Play, Vars
+from sappers.provisioner.playbook.model import Inherited, Play, Role, Vars
 from sappers.provisioner.playbook.templating import MISSING, NotYetKnown, Templates
 from sappers.provisioner.source import Items, Place, Text
 from sappers.provisioner.source import Mapping as SourceMapping
@@ -234,18 +234,22 @@ class PlayVariables:
     role_vars: Layer = field(default_factory=dict)
     role_defaults: Layer = field(default_factory=dict)
 
+    def with_roles(self, roles: Sequence[Role]) -> PlayVariables:
+        """With the vars and defaults of roles known to all tasks; a later one's count."""
+        role_vars, role_defaults = dict(self.role_vars), dict(self.role_defaults)
+        for role in roles:
+            role_vars.update(role.vars)
+            role_defaults.update(role.defaults)
+        return replace(self, role_vars=role_vars, role_defaults=role_defaults)
+
 
 def play_variables(play: Play, extra: Layer, files: Layer, prompted: Layer) -> PlayVariables:
-    """The shared layers of a play; of its roles a later one's vars and defaults count."""
-    role_vars: dict[str, Any] = {}
-    role_defaults: dict[str, Any] = {}
-    for role in play.roles:
-        role_vars.update(role.vars)
-        role_defaults.update(role.defaults)
+    """The shared layers of a play and of its roles."""
     outer: dict[str, Any] = {}
     for layer in play.inherited.vars:
         outer.update(layer)
-    return PlayVariables(extra, files, prompted, {**outer, **play.vars}, role_vars, role_defaults)
+    own = PlayVariables(extra, files, prompted, {**outer, **play.vars})
+    return own.with_roles(play.roles)
 
 
 def make_scope(
@@ -263,11 +267,12 @@ def make_scope(
     above = [
         magic,
         shared.extra,
+        *reversed(inherited.params),
         *(role.params for role in roles if role.params),
         facts.told,
         facts.included,
         *inner,
-        *(role.vars for role in roles if role.vars),
+        *(layer for role in roles for layer in (role.given, role.vars)),
         shared.role_vars,
         shared.files,
         shared.prompted,

@@ -44,6 +44,7 @@ def tasks(*lines: str) -> str:
         (tasks("- ping:", "  port: many"), "4:7", "'many' is no port", None),
         (tasks("- ping:", "  vars: {ansible_become_flags: -n}"), "4:14", "`ansible_become_f", "-S"),
         (tasks("- set_fact: {ansible_shell_type: csh}"), "3:18", "`ansible_shell_type`", "POSIX"),
+        (tasks('- action: "{{ x }} a=1"'), "3:7", "name of a module is no template", "when"),
         (tasks("- local_action: pingg"), "3:7", "`pingg` is neither", "`ping`"),
         (tasks("- yum_repository: {name: a}"), "3:7", "`yum_repository` is not", "deb822_rep"),
         (tasks("- a.b.c:"), "3:7", "the module `a.b.c` is not supported", "sappers-deploy module"),

@@ -454,3 +454,30 @@ def test_what_only_the_run_shows_to_be_wrong_is_said_with_its_place(run: Run) ->
     messages = [one.result["msg"] for one in run(HEAD + text).results]
     assert "play.yml:5:22: wait_for: port: 'many' is no whole number" in messages[0]
     assert "play.yml:7:5: there is no none.j2 here" in messages[1]
+
+
+def test_a_computed_name_includes_only_what_is_kept_as_a_template(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "secrets.yml").write_text("beside the playbook")
+    (tmp_path / "templates/kept.j2").write_text("kept as a template")
+    for name, include in (("a", "said"), ("b", "'secrets.yml'"), ("c", "'../secrets.yml'")):
+        (tmp_path / f"templates/{name}.j2").write_text(f"{{% include {include} %}}")
+    task = "  - debug: {{msg: \"{{{{ lookup('template', '{}.j2') }}}}\"}}\n    vars: {{said: {}}}\n"
+    asked = [("a", "kept.j2"), ("b", "x"), ("a", "secrets.yml"), ("c", "x"), ("a", "/etc/hostname")]
+    done = [run(HEAD + task.format(*one)).results[-1].result["msg"] for one in asked]
+    assert done[:2] == ["kept as a template", "beside the playbook"]
+    assert all("there is no template" in message for message in done[2:])
+
+
+def test_an_error_in_an_included_template_names_its_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "outer.j2").write_text("1\n{% include 'inner.j2' %}\n")
+    (tmp_path / "inner.j2").write_text("1\n2\n{{ nope }}\n")
+    done = run(HEAD + "  - template: {src: outer.j2, dest: /nonexistent/x}\n")
+    assert "inner.j2:3: 'nope' is undefined" in done.results[0].result["msg"]
+
+
+@pytest.mark.parametrize("skipped", ["always", "mine"])
+def test_facts_are_not_gathered_where_their_tags_are_skipped(run: Run, skipped: str) -> None:
+    text = "- hosts: all\n  tags: mine\n  tasks: [{ping: }]\n"
+    done = run(text, skip_tags=frozenset({skipped}))
+    assert done.lines == (["h1 ping ok"] if skipped == "always" else [])

@@ -209,6 +209,16 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "former-genesis.json"
 
     @property
+    def no_vote(self) -> Path:
+        """There while this member knows from the cluster that it has no vote, and uses none."""
+        return self.root / "no-vote.json"
+
+    @property
+    def invited(self) -> Path:
+        """Of a founder: the first voters that have taken the genesis, which none takes twice."""
+        return self.root / "invited.json"
+
+    @property
     def damaged_raft(self) -> Path:
         """What a voter began again without; for whoever wants to know what happened."""
         return self.root / "raft-damaged"

@@ -17,7 +17,6 @@ from sappers import __version__
 from sappers.agent.address import is_local, own_address
 from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
-from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs, current_log_level
@@ -197,7 +196,7 @@ def _assemble(
         identity.node_id,
         accelerator,
         __version__,
-        has_vote=load_genesis(folder.genesis) is not None,
+        has_vote=folder.genesis.exists(),
     )
     hub_seed = _read_secret(folder.hub_seed)
     credentials = AgentCredentials(hub_seed)

@@ -20,8 +20,8 @@ import msgspec
 import structlog
 
 from sappers.consensus.disk import LOCAL_DISK, Disk
-from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
-from sappers.errors import LogDamaged
+from sappers.consensus.sealed import seal, unseal
+from sappers.errors import DAMAGED_HINT, LogDamaged
 
 LogEntry = tuple[bytes, int, int]  # command with its type byte, index, term: as pysyncobj has it
 

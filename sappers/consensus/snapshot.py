@@ -19,8 +19,8 @@ import structlog
 
 from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.journal import Journal, LogEntry
-from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
-from sappers.errors import LogDamaged
+from sappers.consensus.sealed import seal, unseal
+from sappers.errors import DAMAGED_HINT, LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encoded_state
 

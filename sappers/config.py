@@ -52,6 +52,7 @@ class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent_silence_seconds: float = 5.0
     ping_seconds: float = 0.25
     compaction_min_entries: int = 20_000
+    compaction_min_bytes: int = 64 * 2**20
     compaction_max_seconds: float = 3600.0
     max_command_bytes: int = 256 * 1024
 

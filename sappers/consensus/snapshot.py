@@ -173,7 +173,7 @@ class SnapshotStore:
         if self.loaded is not None:
             # Written by a process that then failed, it may be in the page cache alone, while the
             # journal is about to be trimmed to it.
-            disk.sync(path)
+            disk.rewrite(path, disk.read(path))
         self.index = self.loaded.index if self.loaded else 0
         self._writer: Worker | None = None
         self._error: Exception | None = None

@@ -52,6 +52,7 @@ class RaftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent_silence_seconds: float = 5.0
     ping_seconds: float = 0.25
     compaction_min_entries: int = 20_000
+    compaction_min_bytes: int = 64 * 2**20
     compaction_max_seconds: float = 3600.0
     max_command_bytes: int = 256 * 1024
 
@@ -212,6 +213,16 @@ class StateFolder(msgspec.Struct, frozen=True):
     def former_genesis(self) -> Path:
         """There once this member has lost a vote: it never founds a cluster then."""
         return self.root / "former-genesis.json"
+
+    @property
+    def no_vote(self) -> Path:
+        """There while this member knows from the cluster that it has no vote, and uses none."""
+        return self.root / "no-vote.json"
+
+    @property
+    def invited(self) -> Path:
+        """Of a founder: the first voters that have taken the genesis, which none takes twice."""
+        return self.root / "invited.json"
 
     @property
     def damaged_raft(self) -> Path:

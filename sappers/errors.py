@@ -275,3 +275,9 @@ class CommandRefused(SappersError, ValueError):
 
 class LogDamaged(SappersError):
     """A file of the replicated log is missing, torn in the middle or does not match."""
+
+
+DAMAGED_HINT = (
+    "if the other voters are well: sappers-deploy raft reseed MEMBER; this member votes again then,"
+    " with what they give it. Otherwise put the folder back from a copy of the host's disk"
+)

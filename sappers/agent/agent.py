@@ -343,10 +343,14 @@ class Agent:
     # -- the log -------------------------------------------------------------------------------
 
     async def _found(self) -> None:
-        """Found the cluster, or go on with that; never where this member has lost a vote."""
-        if not self._folder.former_genesis.exists():
-            founding = Founding(self, self._settings, self._membership, self._peers)
-            await founding.run(load_genesis(self._folder.genesis))
+        """Found the cluster, or go on with that; never where this member had part in one before."""
+        known = (self._folder.former_genesis, self._folder.no_vote)
+        if self._seat.trouble or any(path.exists() for path in known):
+            return
+        founding = Founding(
+            self, self._settings, self._membership, self._peers, self._folder.invited
+        )
+        await founding.run(load_genesis(self._folder.genesis))
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says.

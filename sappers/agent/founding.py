@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from sappers.agent.genesis import load_invited, save_invited
 from sappers.config import AgentSettings
 from sappers.decisions.electorate import choose_first_voters
-from sappers.errors import ApiError
+from sappers.errors import ApiError, LogDamaged
 from sappers.model.member import Member
 from sappers.model.view import Genesis
 from sappers.ports import Membership, PeerClient
@@ -37,12 +40,47 @@ class Voter(Protocol):
         """Become a voter."""
 
 
+class Invited:
+    """The first voters that have taken the genesis, on the founder's disk.
+
+    Whoever took it has voted with it: with an empty disk it must not begin anew, in the same terms.
+
+    Raises:
+        LogDamaged: The file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ids = self._noted = load_invited(path)
+
+    def __contains__(self, member_id: str) -> bool:
+        return member_id in self._ids
+
+    def note(self, member_ids: Iterable[str]) -> None:
+        """Remember these, too."""
+        self._ids |= frozenset(member_ids)
+        if self._ids == self._noted:
+            return
+        try:
+            save_invited(self._path, self._ids)
+        except OSError as error:
+            log.warning("cannot note who votes", file=str(self._path), reason=str(error))
+        else:
+            self._noted = self._ids
+
+
 class Founding:
     """Runs on every agent; does something on the founder alone, until all voters vote."""
 
     def __init__(
-        self, agent: Voter, settings: AgentSettings, membership: Membership, peers: PeerClient
+        self,
+        agent: Voter,
+        settings: AgentSettings,
+        membership: Membership,
+        peers: PeerClient,
+        invited: Path,
     ) -> None:
+        self._invited_path = invited
         self._agent = agent
         self._settings = settings
         self._membership = membership
@@ -53,7 +91,10 @@ class Founding:
         if genesis is None and self._settings.bootstrap:
             genesis = await self._found()
         if genesis is not None and genesis.founder == self._agent.me.id:
-            await self._invite(genesis)
+            try:
+                await self._invite(genesis, Invited(self._invited_path))
+            except LogDamaged as error:
+                log.error("invites nobody", reason=error.message, hint=error.hint)
 
     async def _found(self) -> Genesis | None:
         loop = asyncio.get_running_loop()
@@ -80,24 +121,28 @@ class Founding:
         await self._agent.accept_genesis(genesis)
         return genesis
 
-    async def _invite(self, genesis: Genesis) -> None:
-        while waiting := self._not_voting(genesis):
-            await asyncio.gather(*(self._send(member, genesis) for member in waiting))
+    async def _invite(self, genesis: Genesis, invited: Invited) -> None:
+        while waiting := self._not_voting(genesis, invited):
+            await asyncio.gather(*(self._send(member, genesis, invited) for member in waiting))
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _not_voting(self, genesis: Genesis) -> list[Member]:
+    def _not_voting(self, genesis: Genesis, invited: Invited) -> list[Member]:
+        """First voters that were never told; one that was, and does not vote, has lost its disk."""
+        members = [one for one in self._membership.members() if one.id in genesis.voters]
+        invited.note(member.id for member in members if member.has_vote)
+        wanted = self._agent.electorate() or genesis.voters
         return [
             member
-            for member in self._membership.members()
-            if member.id in (self._agent.electorate() or genesis.voters)
-            and member.id in genesis.voters
-            and not member.has_vote
+            for member in members
+            if member.id in wanted and not member.has_vote and member.id not in invited
         ]
 
-    async def _send(self, member: Member, genesis: Genesis) -> None:
+    async def _send(self, member: Member, genesis: Genesis, invited: Invited) -> None:
         try:
             await self._peers.call(
                 member, "PUT", "/v1/genesis", body=genesis, timeout_seconds=INVITE_SECONDS
             )
         except ApiError as error:
             log.info("voter not reached yet", voter=member.name, error=error.message)
+        else:
+            invited.note([member.id])

@@ -5,18 +5,40 @@ first voters, writes its decision durably, and only then tells the others; so ho
 interrupted, there is one genesis. A rival could come only from a second founder, which the
 settings name just one of, or from a founder that lost its disk; `choose_first_voters` founds
 nothing where anybody has a vote already.
+
+What a member without genesis may do with a vote that the cluster gives: `vote_memory.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from sappers.config import StateFolder
 from sappers.durable import remove_durably, write_durably
-from sappers.errors import IdentityError, LogDamaged
+from sappers.errors import DAMAGED_HINT, IdentityError, LogDamaged
+from sappers.model.cluster_state import ClusterState
 from sappers.model.view import Genesis
+
+_Kept = TypeVar("_Kept")
+
+
+class NoVote(msgspec.Struct, frozen=True):
+    """That this member has no vote, as it heard from the cluster, and has begun to use none since.
+
+    Attributes:
+        index: Of the electorate in which it had none.
+    """
+
+    cluster_id: str
+    index: int
+
+    def precedes(self, state: ClusterState) -> bool:
+        """Whether the vote that a state gives was given after this."""
+        return state.cluster_id == self.cluster_id and state.electorate_index > self.index
 
 
 def load_genesis(path: Path) -> Genesis | None:
@@ -25,15 +47,52 @@ def load_genesis(path: Path) -> Genesis | None:
     Raises:
         LogDamaged: The file cannot be read; the member must not act as if it were new.
     """
+    return _load(path, Genesis)
+
+
+def load_no_vote(path: Path) -> NoVote | None:
+    """What this member heard of having no vote, or None where it has not.
+
+    Raises:
+        LogDamaged: The file cannot be read.
+    """
+    return _load(path, NoVote)
+
+
+def save_no_vote(folder: StateFolder, state: ClusterState) -> NoVote:
+    """Remember that by this state this member has no vote."""
+    heard = NoVote(state.cluster_id, state.electorate_index)
+    write_durably(folder.no_vote, msgspec.json.encode(heard))
+    return heard
+
+
+def forget_no_vote(folder: StateFolder) -> None:
+    """Before a vote is used: if what it is used with is lost, nothing shall say that it is new."""
+    if folder.no_vote.exists():
+        remove_durably(folder.no_vote)
+
+
+def load_invited(path: Path) -> frozenset[str]:
+    """Ids of the first voters that have taken the genesis, as the founder noted.
+
+    Raises:
+        LogDamaged: The file cannot be read.
+    """
+    return frozenset(_load(path, list[str]) or ())
+
+
+def save_invited(path: Path, member_ids: Iterable[str]) -> None:
+    """Note them durably."""
+    write_durably(path, msgspec.json.encode(sorted(member_ids)))
+
+
+def _load(path: Path, kind: type[_Kept]) -> _Kept | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Genesis)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, OSError) as error:
-        raise LogDamaged(
-            f"{path}: {error}",
-            hint="copy the file from another voter; it is the same on all of them",
-        ) from error
+        raise LogDamaged(f"{path}: {error}", hint=DAMAGED_HINT) from error
 
 
 def save_genesis(path: Path, genesis: Genesis, member_id: str) -> None:
@@ -54,18 +113,23 @@ def save_genesis(path: Path, genesis: Genesis, member_id: str) -> None:
     write_durably(path, msgspec.json.encode(genesis))
 
 
-def leave_genesis(folder: StateFolder, *, index: int, term: int) -> None:
+def leave_genesis(folder: StateFolder, state: ClusterState, *, term: int) -> None:
     """Start no raft process any more; it stays known that this member has had a vote.
 
     Args:
         folder: STATE_DIR.
-        index: Of a committed electorate in which this member has no vote.
+        state: A committed one in whose electorate this member has no vote.
         term: It may have voted in all terms up to this one.
     """
-    genesis = load_genesis(folder.genesis)
+    try:
+        genesis = load_genesis(folder.genesis)
+    except LogDamaged:
+        genesis = None
     if genesis is None:
-        return
-    former = msgspec.structs.replace(genesis, index=index, term=max(genesis.term, term))
+        genesis = Genesis(state.cluster_id, "", (), {})
+    former = msgspec.structs.replace(
+        genesis, index=state.electorate_index, term=max(genesis.term, term)
+    )
     write_durably(folder.former_genesis, msgspec.json.encode(former))
     remove_durably(folder.genesis)
 
@@ -76,14 +140,31 @@ def check_raft_folder(folder: StateFolder) -> None:
     Raises:
         LogDamaged: This member has voted before, and its raft folder is empty now.
     """
-    if not folder.raft_started.exists():
-        return
-    if not any(path.name != "lock" for path in folder.raft.iterdir()):
+    if folder.raft_started.exists() and not _holds_anything(folder.raft):
         raise LogDamaged(
             f"{folder.raft} is empty, but this member has voted before: its votes are not known",
-            hint=f"put the folder back; if it is lost, empty {folder.root} and run "
-            "sappers-deploy bootstrap: the host joins again as a new member",
+            hint=DAMAGED_HINT,
         )
+
+
+def check_nothing_is_left(folder: StateFolder) -> None:
+    """Refuse to be new where there is no genesis: entries that it acknowledged may be there.
+
+    Raises:
+        LogDamaged: This member has voted before.
+    """
+    left = [path for path in (folder.raft_started,) if path.exists()]
+    left += [folder.raft] * _holds_anything(folder.raft)
+    if left:
+        raise LogDamaged(
+            f"{folder.genesis} is missing, but this member has voted before:"
+            f" {' and '.join(str(path) for path in left)} {'are' if left[1:] else 'is'} there",
+            hint=DAMAGED_HINT,
+        )
+
+
+def _holds_anything(raft: Path) -> bool:
+    return any(path.name != "lock" for path in raft.iterdir())
 
 
 def note_raft_started(folder: StateFolder) -> None:

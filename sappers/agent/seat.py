@@ -8,30 +8,21 @@ Invariants:
   that lost its vote starts none until it gets another one, and founds nothing.
 - A voter's word that this member has no vote only makes it stop: what it voted with is deleted once
   the committed state says the same. While that does not, it votes again after a while.
-- Once that is deleted, it is known on disk until when this member had a vote and in which terms: a
-  vote that it was given before is not used again, and none is given twice.
+- Nobody votes with less memory than it had (`vote_memory.py`); it follows then, and says why.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-import msgspec
 import structlog
 
-from sappers.agent.genesis import (
-    check_raft_folder,
-    leave_genesis,
-    load_genesis,
-    note_raft_started,
-    save_genesis,
-)
 from sappers.agent.relay import Follower
+from sappers.agent.vote_memory import VoteMemory
 from sappers.config import StateFolder
-from sappers.errors import IdentityError, LogDamaged, SappersError
+from sappers.errors import DAMAGED_HINT, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.observation import RaftStatus
 from sappers.model.view import Genesis
@@ -52,27 +43,13 @@ JoinersRecord = Callable[[ClusterState], Genesis]
 
 
 class TellVote(Protocol):
-    """Tells the others whether this member has a vote, or what it voted with is damaged."""
+    """Tells the others whether this member has a vote.
+
+    Damaged: it has none that it can use, and could not use one that it is given now.
+    """
 
     async def __call__(self, *, votes: bool, damaged: bool = False) -> None:
         """Do so."""
-
-
-class _Loss(msgspec.Struct, frozen=True):
-    """How this member lost its vote last.
-
-    Attributes:
-        index: Of the newest electorate that it knew then.
-        term: It may have voted in all terms up to this one.
-    """
-
-    cluster_id: str = ""
-    index: int = -1
-    term: int = 0
-
-    def covers(self, state: ClusterState) -> bool:
-        """Whether the vote that a state gives is no newer than the one that was lost."""
-        return state.cluster_id == self.cluster_id and state.electorate_index <= self.index
 
 
 class Seat:
@@ -100,6 +77,7 @@ class Seat:
     ) -> None:
         self._me_id = me_id
         self._folder = folder
+        self._memory = VoteMemory(me_id, folder)
         self._follower = follower
         self._open_voter_log = open_voter_log
         self._open_following_log = open_following_log
@@ -112,7 +90,7 @@ class Seat:
         self._change: asyncio.Task[None] | None = None
         self._joining: ReplicatedLog | None = None
         self._trouble = ""
-        self._loss = _Loss()
+        self._lacks_since: float | None = None
         self._led_at = 0.0  # when a leader was known last
         self._told_at: float | None = None  # when a loss was told that is not confirmed yet
 
@@ -127,29 +105,20 @@ class Seat:
         return self._log
 
     async def start(self) -> None:
-        """Take the seat that this member had; only follow where what it voted with is damaged.
-
-        Raises:
-            LogDamaged: The genesis, or a former one, cannot be read; nothing runs then.
-        """
+        """Take the seat that this member had; only follow where what it voted with is damaged."""
         self._led_at = asyncio.get_running_loop().time()
-        genesis = load_genesis(self._folder.genesis)
-        if (former := load_genesis(self._folder.former_genesis)) is not None:
-            self._loss = _Loss(former.cluster_id, former.index, former.term)
-        if genesis is not None:
-            try:
+        try:
+            if (genesis := self._memory.load()) is not None:
                 await self._vote(genesis)
-            except LogDamaged as error:
-                self._trouble = error.message
-                log.error("does not vote", reason=error.message, hint=error.hint)
-            else:
                 return
+        except LogDamaged as error:
+            self._trouble = error.message
+            log.error("does not vote", reason=error.message, hint=error.hint)
         following = self._open_following_log(self._follower)
         self._follower.follow(following)
         await following.start()
         self._use(following, votes=False)
-        if self._trouble:
-            await self._tell(votes=False, damaged=True)
+        await self._tell(votes=False, damaged=bool(self._trouble) or not self._memory.is_ready)
 
     async def stop(self) -> None:
         """End the log, with nothing acknowledged left unsynced."""
@@ -165,16 +134,12 @@ class Seat:
         """Become a first voter as the founder says.
 
         Raises:
-            IdentityError: This member has another genesis already, is not named in it, or lost its
-                vote since.
+            IdentityError, LogDamaged: As `VoteMemory.accept`.
         """
-        if self._folder.former_genesis.exists():
-            raise IdentityError(f"{self._me_id} has lost the vote that it was founded with")
-        already = load_genesis(self._folder.genesis)
-        save_genesis(self._folder.genesis, genesis, self._me_id)
-        if already is None:
+        if self._memory.accept(genesis):
             before = self._log
             await self._vote(genesis)
+            self._trouble = ""  # nothing was here, and the founder knows that nothing ever was
             if before is not None:
                 await before.stop()
 
@@ -194,8 +159,12 @@ class Seat:
                 self._change = asyncio.create_task(self._begin_again(state), name="beginning again")
         elif lost and self._told_at is not None:
             self._change = asyncio.create_task(self._confirm_loss(state), name="losing the vote")
+        elif lost and not self._memory.is_used and not self._memory.is_ready_in(state.cluster_id):
+            self._change = asyncio.create_task(self._note_no_vote(state), name="noting no vote")
         elif self._gains(status, state) or self._is_doubtful():
             self._change = asyncio.create_task(self._gain_vote(state), name="gaining a vote")
+        elif self._lacks(state):
+            self._change = asyncio.create_task(self._refuse_vote(), name="refusing a vote")
 
     def _gains(self, status: RaftStatus, state: ClusterState) -> bool:
         """Whether the committed state gives this member a vote that it does not use yet.
@@ -208,12 +177,24 @@ class Seat:
         may_be_lacking = now - self._led_at >= DOUBT_SECONDS
         return (
             self._me_id in state.electorate
-            and not self._loss.covers(state)
+            and self._memory.may_use(state)
             and (
                 status.is_up_to_date(state.term)
                 or (may_be_lacking and status.applied_index >= status.commit_index)
             )
         )
+
+    def _lacks(self, state: ClusterState) -> bool:
+        """Whether the cluster counts on a vote of which there is nothing here, for a while now.
+
+        A first voter may be told by the founder a moment after it saw what the others founded.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._memory.lacks(state):
+            self._lacks_since = None
+        elif self._lacks_since is None:
+            self._lacks_since = now
+        return self._lacks_since is not None and now - self._lacks_since >= DOUBT_SECONDS
 
     def _is_doubtful(self) -> bool:
         """Whether a loss was told that the committed state does not know of, even after a while.
@@ -226,18 +207,37 @@ class Seat:
 
     async def _confirm_loss(self, state: ClusterState) -> None:
         try:
-            self._forget_votes(state)
+            self._memory.forget(state)
         except OSError as error:
             log.error("cannot forget what it voted with", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
         else:
             self._told_at = None
             log.info("the loss of the vote is committed", index=state.electorate_index)
+            await self._tell(votes=False)
+
+    async def _note_no_vote(self, state: ClusterState) -> None:
+        """From now on this member may be given a vote: it will know it for a new one."""
+        try:
+            self._memory.note_no_vote(state)
+        except OSError as error:
+            log.error("cannot note that it has no vote", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            await self._tell(votes=False)
+
+    async def _refuse_vote(self) -> None:
+        self._trouble = (
+            f"the cluster counts on its vote, and nothing of what it voted with is in"
+            f" {self._folder.root}: the disk was replaced or emptied"
+        )
+        log.error("does not vote", reason=self._trouble, hint=DAMAGED_HINT)
+        await self._tell(votes=False, damaged=True)
 
     async def _begin_again(self, state: ClusterState) -> None:
         """Once the others count without this member: until then, what is damaged has voted."""
         try:
-            self._put_away(state)
+            self._memory.put_away(state)
         except OSError as error:
             log.error("cannot put damaged files away", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
@@ -246,17 +246,11 @@ class Seat:
         log.info("damaged files put away", folder=str(self._folder.damaged_raft))
         await self._tell(votes=False)
 
-    def _put_away(self, state: ClusterState) -> None:
-        """Keep what is damaged for whoever wants to know why."""
-        shutil.rmtree(self._folder.damaged_raft, ignore_errors=True)
-        shutil.copytree(self._folder.raft, self._folder.damaged_raft)
-        self._forget_votes(state)
-
     async def _vote(self, genesis: Genesis) -> None:
-        check_raft_folder(self._folder)
+        self._memory.begin()
         voter = self._open_voter_log(genesis)
         await voter.start()
-        note_raft_started(self._folder)
+        self._memory.note_begun()
         self._use(voter, votes=True)
         self._follower.follow(None)
         await self._tell(votes=True)
@@ -271,16 +265,11 @@ class Seat:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _join(self, state: ClusterState) -> None:
-        record = load_genesis(self._folder.genesis)
-        if record is None:
-            self._forget_votes(state)  # what an interrupted loss has left
-            record = self._joiners_record(state)
-            if record.cluster_id == self._loss.cluster_id:
-                record = msgspec.structs.replace(record, term=max(record.term, self._loss.term))
-            save_genesis(self._folder.genesis, record, self._me_id)
+        record = self._memory.join_with(self._joiners_record(state))
+        self._memory.begin()
         voter = self._joining = self._open_voter_log(record)
         await voter.start()
-        note_raft_started(self._folder)
+        self._memory.note_begun()
         before = self._log
         assert before is not None, "attend looks at it"
         while _progress(voter.state()) < _progress(before.state()):
@@ -311,22 +300,12 @@ class Seat:
         self._follower.follow(following)
         self._use(following, votes=False)
         await before.stop()
-        await self._tell(votes=False)
+        await self._tell(votes=False, damaged=True)  # until the committed state says the same
         log.info("voting no more; following", index=following.state().index)
 
     def _note_loss(self, state: ClusterState, status: RaftStatus) -> None:
-        self._loss = _Loss(state.cluster_id, state.electorate_index, status.term)
+        self._memory.note_loss(state, status.term)
         self._told_at = asyncio.get_running_loop().time()
-
-    def _forget_votes(self, state: ClusterState) -> None:
-        """What it voted for is of use to nobody: it votes again in later terms only.
-
-        The genesis goes first: without it, whatever else is left is not looked at.
-        """
-        leave_genesis(self._folder, index=state.electorate_index, term=self._loss.term)
-        self._folder.raft_started.unlink(missing_ok=True)
-        for path in list(self._folder.raft.iterdir()):
-            path.unlink(missing_ok=True)
 
     def _use(self, replicated: ReplicatedLog, *, votes: bool) -> None:
         if self._watch is not None:

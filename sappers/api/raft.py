@@ -30,7 +30,7 @@ async def put_voter(call: Call) -> Written:
     _require_leader(call)
     if member.vote_is_damaged:  # by gossip, which may say so for longer than the member itself
         raise ApiError(
-            f"{member.name} has not put its damaged files away",
+            f"{member.name} is not ready for a vote: it has not put away what it voted with",
             status=503,
             hint=f"sappers-deploy raft reseed {member.name}",
         )

@@ -18,7 +18,6 @@ from sappers import __version__
 from sappers.agent.address import is_local, own_address
 from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
-from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
 from sappers.agent.hub_keys import HubKeys
 from sappers.agent.hub_watch import HubWatch
@@ -201,7 +200,7 @@ def _assemble(
         identity.node_id,
         accelerator,
         __version__,
-        has_vote=load_genesis(folder.genesis) is not None,
+        has_vote=folder.genesis.exists(),
     )
     hub_seed = _read_secret(folder.hub_seed)
     credentials = AgentCredentials(

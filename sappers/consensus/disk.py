@@ -1,7 +1,9 @@
 """The disk as consensus uses it: few operations, so that a simulation can stand in for it.
 
-What `replace` returned for, and what was appended before a `sync` that returned, survives a power
-loss. Every operation raises OSError as the file system does.
+What `replace` and `rewrite` returned for, and what was appended before a `sync` that returned,
+survives a power loss. Every operation raises OSError as the file system does. Where a sync failed,
+the kernel takes what it could not write for written: it can be read again, and the next sync of the
+same bytes succeeds, but they are not on the disk. Whoever relies on what it reads writes it anew.
 """
 
 from __future__ import annotations
@@ -47,11 +49,17 @@ class Disk(Protocol):
     def replace(self, path: Path, data: bytes) -> None:
         """Put `data` in the place of `path`, as a whole or not at all; durable."""
 
-    def truncate(self, path: Path, size: int) -> None:
-        """Cut a file; durable."""
+    def rewrite(self, path: Path, data: bytes) -> None:
+        """Write, in its place, what was read of a file, without its end perhaps; durable.
 
-    def sync(self, path: Path) -> None:
-        """Make durable what was read, its name too: it may be in the page cache alone."""
+        After a power loss meanwhile there may be more of the file again, but no other bytes.
+        """
+
+    def overwrite(self, path: Path, data: bytes) -> None:
+        """Write other bytes, as many as there are, in a file's place, and sync nothing.
+
+        After a power loss they may be the old ones; or torn, if they are more than a sector's.
+        """
 
 
 class _File:
@@ -113,16 +121,19 @@ class LocalDisk:
         fresh.replace(path)
         _sync_folder(path.parent)
 
-    def truncate(self, path: Path, size: int) -> None:
+    def rewrite(self, path: Path, data: bytes) -> None:
         """See Disk."""
-        os.truncate(path, size)
-        self.sync(path)
-
-    def sync(self, path: Path) -> None:
-        """See Disk."""
-        with path.open("rb") as file:
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+            file.flush()
             os.fsync(file.fileno())
         _sync_folder(path.parent)
+
+    def overwrite(self, path: Path, data: bytes) -> None:
+        """See Disk."""
+        with path.open("r+b") as file:
+            file.write(data)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,6 +6,10 @@ Invariants:
 - A tail that was never synced may be cut; anything else that does not match its checksum makes
   the journal refuse to open. Every record says how much of the file was synced when it was
   written: that is how the two are told apart.
+- A journal that ends before an entry that was committed and on disk is refused, too: however it
+  was cut. Which one that was stands beside it, once a second, and so never ahead of the journal.
+- What is read at the start is written again before it is relied on: after a failed sync it may be
+  in the page cache alone.
 """
 
 from __future__ import annotations
@@ -20,8 +24,8 @@ import msgspec
 import structlog
 
 from sappers.consensus.disk import LOCAL_DISK, Disk
-from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
-from sappers.errors import LogDamaged
+from sappers.consensus.sealed import seal, unseal
+from sappers.errors import DAMAGED_HINT, LogDamaged
 
 LogEntry = tuple[bytes, int, int]  # command with its type byte, index, term: as pysyncobj has it
 
@@ -35,6 +39,8 @@ _ALL = 2**64 - 1  # in the place of these bytes: the file came into being as a w
 _APPEND, _CUT, _COMMITTED = b"A", b"T", b"C"
 CHANGE = b"\x02"  # pysyncobj's type byte of a membership change: the first of the command
 _TERM_KIND = "term"
+_BOUND_KIND = "bound"
+_BOUND = struct.Struct("<Q")  # log index
 _JOINED = "(joined)"  # takes the place of whom a joiner may have voted for in an earlier life
 
 
@@ -45,6 +51,9 @@ class _TermAndVote(msgspec.Struct, frozen=True):
 
 class Journal:
     """A pysyncobj journal (its method names) that keeps what it was given.
+
+    Attributes:
+        entry_bytes: Of the commands of all entries that are kept.
 
     Args:
         first_term: For a new journal: the term up to which this voter has no vote to give.
@@ -57,13 +66,17 @@ class Journal:
         self._disk = disk
         self._path = folder / "journal"
         self._term_path = folder / "term"
+        self._bound_path = folder / "bound"
         self._entries: list[LogEntry] = []
+        self.entry_bytes = 0
         self._changes: list[LogEntry] = []  # those of the entries that change the electorate
         self._commit_index = 1
         self._commit_written = 1
         self._synced_bytes = 0
+        self._synced_index = 0
         self._dirty = False
         self.syncs = 0
+        self._bound = self._load_bound()  # None without a file
         self._first = _TermAndVote(first_term, _JOINED if first_term else None)
         self._term = self._load_term()
         if not disk.exists(self._path):
@@ -94,6 +107,7 @@ class Journal:
 
     def _append(self, entry: LogEntry) -> None:
         self._entries.append(entry)
+        self.entry_bytes += len(entry[0])
         if entry[0][:1] == CHANGE:
             self._changes.append(entry)
 
@@ -109,6 +123,7 @@ class Journal:
 
     def _drop_from(self, position: int) -> None:
         first_dropped = self._entries[position][1]
+        self.entry_bytes -= sum(len(command) for command, _, _ in self._entries[position:])
         del self._entries[position:]
         self._changes = [change for change in self._changes if change[1] < first_dropped]
 
@@ -120,6 +135,7 @@ class Journal:
         """Replace all entries, as a whole and durably."""
         self._file.close()
         self._entries = list(entries)
+        self.entry_bytes = sum(len(command) for command, _, _ in entries)
         self._changes = [entry for entry in entries if entry[0][:1] == CHANGE]
         self._commit_written = min(self._commit_index, self._entries[-1][1])
         records = [_FILE_MAGIC]
@@ -129,6 +145,7 @@ class Journal:
         self._disk.replace(self._path, content)
         self._file = self._disk.append(self._path)
         self._size = self._synced_bytes = len(content)
+        self._synced_index = self._entries[-1][1]
         self._dirty = False
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
@@ -156,9 +173,22 @@ class Journal:
 
     def onOneSecondTimer(self) -> None:  # noqa: N802
         """Write the commit index if it changed; the next sync takes it along."""
+        self._note_bound()
         if self._commit_index != self._commit_written:
             self._commit_written = self._commit_index
             self._write(_COMMITTED, self._commit_index, 0)
+
+    def _note_bound(self) -> None:
+        """What was committed is cut off by no leader, and what was synced by no power loss."""
+        bound = min(self._commit_index, self._synced_index)
+        if bound <= (self._bound or 0):
+            return
+        content = seal(_BOUND_KIND, _BOUND.pack(bound))
+        if self._bound is None:
+            self._disk.replace(self._bound_path, content)
+        else:  # in its place, and unsynced: it costs nothing, and an older one is true, too
+            self._disk.overwrite(self._bound_path, content)
+        self._bound = bound
 
     def _destroy(self) -> None:
         self.onOneSecondTimer()
@@ -176,6 +206,7 @@ class Journal:
             return False
         self._file.sync()
         self._synced_bytes = self._size
+        self._synced_index = self._entries[-1][1] if self._entries else 0
         self._dirty = False
         self.syncs += 1
         return True
@@ -189,10 +220,9 @@ class Journal:
         self._dirty = True
 
     def _begin(self) -> None:
-        if self._term != self._first:
-            raise LogDamaged(
-                f"{self._path} is missing, {self._term_path} is not", hint=DAMAGED_HINT
-            )
+        there = self._term_path if self._term != self._first else self._bound_path
+        if self._term != self._first or self._bound is not None:
+            raise LogDamaged(f"{self._path} is missing, {there} is not", hint=DAMAGED_HINT)
         self._disk.replace(self._term_path, seal(_TERM_KIND, msgspec.json.encode(self._term)))
         self._disk.replace(self._path, _FILE_MAGIC)
 
@@ -205,10 +235,10 @@ class Journal:
                     f"{self._term_path} is missing, {self._path} is not", hint=DAMAGED_HINT
                 ) from None
             return self._first
-        # Its name may be in the page cache only, after a failed write; and a vote that was read is
-        # acted on, so it must not be given once more to another.
-        self._disk.sync(self._term_path)
         content = unseal(_TERM_KIND, sealed, self._term_path, DAMAGED_HINT)
+        # It may be in the page cache only, after a failed write; and a vote that was read is acted
+        # on, so it must not be given once more to another.
+        self._disk.rewrite(self._term_path, sealed)
         return msgspec.json.decode(content, type=_TermAndVote)
 
     def _load(self) -> int:
@@ -220,14 +250,13 @@ class Journal:
         while offset < len(data):
             body = _body_at(data, offset)
             if body is None:
-                self._cut_torn_tail(data, offset)
                 break
             self._replay(body, offset)
             offset += _HEAD.size + len(body)
-        # What was read may sit in the page cache only, after a kill.
-        self._disk.sync(self._path)
-        self._synced_bytes = offset
         last = self._entries[-1][1] if self._entries else 1
+        self._check_tail(data, offset, last)
+        self._disk.rewrite(self._path, data[:offset])
+        self._synced_bytes, self._synced_index = offset, last
         self._commit_index = self._commit_written = min(self._commit_index, last)
         return offset
 
@@ -248,11 +277,30 @@ class Journal:
                 hint=DAMAGED_HINT,
             )
 
-    def _cut_torn_tail(self, data: bytes, offset: int) -> None:
+    def _load_bound(self) -> int | None:
+        """Index of an entry that was committed and on disk, None where nobody noted one."""
+        try:
+            sealed = self._disk.read(self._bound_path)
+        except FileNotFoundError:
+            return None  # of a new voter, or of an earlier version
+        try:
+            content = unseal(_BOUND_KIND, sealed, self._bound_path, DAMAGED_HINT)
+            return int(_BOUND.unpack(content)[0])
+        except (LogDamaged, struct.error) as error:
+            _log.warning("how long the journal was is not known", reason=str(error))
+            return None
+
+    def _check_tail(self, data: bytes, offset: int, last: int) -> None:
+        """That nothing is missing but what was never synced."""
+        if last < (self._bound or 0):
+            raise LogDamaged(
+                f"{self._path} ends with entry {last} at byte {offset} of {len(data)}, but entry"
+                f" {self._bound} was committed and on disk",
+                hint=DAMAGED_HINT,
+            )
         if any(data[offset:]):  # more than the room that was made ahead
             self._require_unsynced(data, offset)
             _log.warning("cut a torn tail", file=str(self._path), byte=offset, of=len(data))
-        self._disk.truncate(self._path, offset)
 
     def _require_unsynced(self, data: bytes, offset: int) -> None:
         at = data.find(_MARK, offset + 1)

@@ -114,7 +114,8 @@ class RaftNode(Aging):
         if snapshots.loaded is not None:
             self._take_state(snapshots.loaded)
         self._use_configuration()
-        snapshots.newest_useful = lambda: int(self.raftLastApplied)
+        # Of what is committed the journal has all: an older snapshot would cut it.
+        snapshots.newest_useful = lambda: int(max(self.raftLastApplied, self.raftCommitIndex))
         snapshots.has_room = self._links.has_room
 
     # What the process calls
@@ -133,6 +134,8 @@ class RaftNode(Aging):
         self._begin_election_if_due()
         if self._SyncObj__otherNodes:  # alone, what is there counts at once: it waits for a sync
             self._checkCommandsToApply()  # what the library sends has them in it, and goes once
+        if self._journal.entry_bytes > self._settings.compaction_min_bytes:
+            self.forceLogCompaction()  # the library counts entries alone
         self._onTick(0.0)
         self._tell_snapshot_waiters()
         self._announce()

@@ -12,6 +12,7 @@ from sappers.model.commands import Entry
 from sappers.model.event import Event
 
 ENTRIES_KEPT = 10_000
+ENTRY_BYTES_KEPT = 32 * 2**20  # of payload
 EVENTS_WAITING = 20_000  # for whoever writes them down
 
 
@@ -26,7 +27,8 @@ class Replica:
 
     def __init__(self, state: ClusterState | None = None) -> None:
         self.state = state or ClusterState(index=1)  # entry 1 is the log's own beginning
-        self._newest: deque[Entry] = deque(maxlen=ENTRIES_KEPT)
+        self._newest: deque[Entry] = deque()
+        self._newest_bytes = 0
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING)
 
     def advance(self, entries: Iterable[Entry]) -> bool:
@@ -37,11 +39,18 @@ class Replica:
             if entry.index == self.state.index + 1:
                 head = self.state.event_head
                 self.state, outcome = apply(self.state, entry)
-                self._newest.append(entry)
+                self._keep(entry)
                 if outcome.events and head and outcome.events[0].previous != head:
                     self._events.clear()  # a backup took effect, with the chain that it has
                 self._events.extend(outcome.events)
         return True
+
+    def _keep(self, entry: Entry) -> None:
+        """The newest entries, as many as there is room for."""
+        self._newest.append(entry)
+        self._newest_bytes += len(entry.payload)
+        while len(self._newest) > ENTRIES_KEPT or self._newest_bytes > ENTRY_BYTES_KEPT:
+            self._newest_bytes -= len(self._newest.popleft().payload)
 
     def replace(self, state: ClusterState) -> bool:
         """Take over a newer state; False when it is not newer."""
@@ -49,6 +58,7 @@ class Replica:
             return False
         self.state = state
         self._newest.clear()
+        self._newest_bytes = 0
         self._events.clear()
         return True
 

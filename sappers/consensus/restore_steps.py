@@ -14,7 +14,7 @@ from sappers.consensus.image_steps import trusted
 from sappers.consensus.step import Happened, Step
 from sappers.decisions.backup import unpacked, with_piece
 from sappers.errors import CommandRefused
-from sappers.model.backup import Restorable, Restoring
+from sappers.model.backup import PIECE_WITHIN_SECONDS, Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RestorePiece
 from sappers.model.event import Event
@@ -34,7 +34,20 @@ class _Taken(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
+def without_abandoned(state: ClusterState, time: float) -> ClusterState:
+    """The state without a backup that came in part and was given up: it is in every snapshot.
+
+    Args:
+        state: What was before the proposal.
+        time: The proposal's.
+    """
+    restoring = state.restoring
+    if restoring is None or abs(time - restoring.time) <= PIECE_WITHIN_SECONDS:
+        return state
+    return msgspec.structs.replace(state, restoring=None)
+
+
+def apply_restore_piece(state: ClusterState, command: RestorePiece, time: float) -> Step:
     """Keep a piece; with the last one, become what the backup says.
 
     Raises:
@@ -45,7 +58,7 @@ def apply_restore_piece(state: ClusterState, command: RestorePiece) -> Step:
     _require_room(state, command)
     pieces = with_piece(state, command)
     if not all(pieces):
-        return msgspec.structs.replace(state, restoring=Restoring(command.digest, pieces)), ()
+        return msgspec.structs.replace(state, restoring=Restoring(command.digest, pieces, time)), ()
     return _restore(state, unpacked(pieces, command.digest), command.digest)
 
 

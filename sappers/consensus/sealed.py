@@ -10,10 +10,6 @@ from sappers.errors import LogDamaged
 
 _HEADER = struct.Struct("<8s8sQ16s")  # magic, kind, length of the content, digest of the content
 _MAGIC = b"SAPPERS1"
-DAMAGED_HINT = (
-    "if the other voters are well: sappers-deploy raft reseed MEMBER; this member votes again then,"
-    " with what they give it. Otherwise put the folder back from a copy of the host's disk"
-)
 
 
 def seal(kind: str, content: bytes) -> bytes:

@@ -19,8 +19,8 @@ import structlog
 
 from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.journal import Journal, LogEntry
-from sappers.consensus.sealed import DAMAGED_HINT, seal, unseal
-from sappers.errors import LogDamaged
+from sappers.consensus.sealed import seal, unseal
+from sappers.errors import DAMAGED_HINT, LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encoded_state
 
@@ -173,7 +173,7 @@ class SnapshotStore:
         if self.loaded is not None:
             # Written by a process that then failed, it may be in the page cache alone, while the
             # journal is about to be trimmed to it.
-            disk.sync(path)
+            disk.rewrite(path, disk.read(path))
         self.index = self.loaded.index if self.loaded else 0
         self._writer: Worker | None = None
         self._error: Exception | None = None

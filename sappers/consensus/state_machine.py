@@ -20,7 +20,11 @@ from sappers.consensus.electorate_steps import change_electorate
 from sappers.consensus.image_steps import apply_image_command, require_image
 from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
-from sappers.consensus.restore_steps import apply_restore_piece, forget_restored
+from sappers.consensus.restore_steps import (
+    apply_restore_piece,
+    forget_restored,
+    without_abandoned,
+)
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
 from sappers.decisions.fencing import places_free
@@ -90,7 +94,7 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
             refused=f"decided in term {proposal.leader_term}, committed in term {entry.term}"
         )
     try:
-        changed, happened = _apply_all(advanced, proposal)
+        changed, happened = _apply_all(without_abandoned(advanced, proposal.time), proposal)
     except CommandRefused as refusal:
         return advanced, Outcome(refused=refusal.message)
     changed, events = chained(changed, entry, proposal, happened)
@@ -392,7 +396,7 @@ _STEPS: Mapping[type, _ApplyCommand] = {
     ForgetAllocation: _timeless(_forget),
     SetHub: _timeless(_set_hub),
     SetSuspicion: apply_suspicion,
-    RestorePiece: _timeless(apply_restore_piece),
+    RestorePiece: apply_restore_piece,
     **dict.fromkeys(get_args(ImageCommand), _timeless(apply_image_command)),
     **dict.fromkeys(get_args(ElectorateCommand), _timeless(change_electorate)),
     **dict.fromkeys(get_args(AlertCommand), apply_alert_command),

@@ -23,6 +23,7 @@ from sappers.model.limits import (
 BACKUP_FORMAT = 1
 PIECE_BYTES = 128 * 1024
 PIECES_MAX = 256
+PIECE_WITHIN_SECONDS = 3600.0  # of the one before; then the backup is given up
 RESTORED_BYTES_MAX = 32 << 20  # of a state, unpacked: each voter unpacks it, at every replay
 BACKUP_BYTES_MAX = 256 << 20  # of a backup with the record of events, unpacked
 
@@ -65,10 +66,12 @@ class Restoring(msgspec.Struct, frozen=True):
     Attributes:
         digest: SHA-256 of all of them together, hex.
         pieces: In their order; empty where one has not come.
+        time: Unix time in seconds, of the newest.
     """
 
     digest: str
     pieces: tuple[bytes, ...]
+    time: float = 0.0
 
 
 class Restorable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -62,8 +62,8 @@ class Member(msgspec.Struct, frozen=True):
         address: IP address that other members reach it at; may change, the id does not.
         voter_tag: The operator prefers it for consensus.
         has_vote: It takes part in Raft, by its own word.
-        vote_is_damaged: What it voted with cannot be used; it puts that away once the others
-            count without it, and may be given a vote only then.
+        vote_is_damaged: It could use no vote that it is given now: it has not put away yet what it
+            voted with, whole or damaged, or has not heard from the cluster yet that it has none.
         state: What gossip says of it.
         has_hub_key: It has a key of its own for the hub, and knows of those of others: members of
             before did not. As fleeting as images.

@@ -1,4 +1,8 @@
-"""A disk in memory: it forgets what was not synced, fills up, and fails, when told."""
+"""A disk in memory: it forgets what was not synced, fills up, and fails, when told.
+
+It fails as Linux has it: what a sync could not write is said once, and taken for written from then
+on. It can be read, the next sync of it succeeds, and a power loss brings back what the disk has.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,30 @@ class PowerLost(BaseException):
 
 
 class _Stored:
-    """A file: what is in the page cache, and how much of it is on the disk."""
+    """A file.
+
+    Attributes:
+        data: What is read: the page cache.
+        on_disk: What a power loss leaves of it.
+        dirty_from: From here on the next sync writes it.
+        overwritten: It was written over in its place, and not synced since.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
-        self.durable = len(data)
+        self.on_disk = bytearray(data)
+        self.dirty_from = len(data)
         self.grows = False
+        self.overwritten = False
+
+    def write_out(self, until: int) -> None:
+        """What is dirty up to there reaches the disk; the rest counts as written, too."""
+        begin = self.dirty_from
+        if until > begin:
+            hole = begin - len(self.on_disk)  # of a sync that failed
+            self.on_disk += bytes(max(0, hole))
+            self.on_disk[begin:until] = self.data[begin:until]
+        self.dirty_from = len(self.data)
 
 
 class _AppendFile:
@@ -34,15 +56,7 @@ class _AppendFile:
         self._stored.data += data
 
     def sync(self) -> None:
-        unsynced = len(self._stored.data) - self._stored.durable
-        try:
-            self._disk.check_health()
-        except OSError:
-            # The kernel drops what it could not write, and says so once.
-            keep = self._disk.chance.randint(0, unsynced) if unsynced else 0
-            del self._stored.data[self._stored.durable + keep :]
-            raise
-        self._stored.durable = len(self._stored.data)
+        self._disk.sync(self._stored)
 
     def close(self) -> None:
         pass
@@ -118,17 +132,36 @@ class SimulatedDisk:
         self._files.pop(str(path), None)
         self._before.pop(str(path), None)
 
-    def truncate(self, path: Path, size: int) -> None:
-        self.check_health()
+    def rewrite(self, path: Path, data: bytes) -> None:
         stored = self._stored(path)
-        del stored.data[size:]
-        stored.durable = len(stored.data)
-
-    def sync(self, path: Path) -> None:
-        self.check_health()
-        stored = self._stored(path)
-        stored.durable = len(stored.data)
+        assert stored.data[: len(data)] == data, "only what was read is written again"
+        stored.dirty_from = self.dirty_again(stored)
+        del stored.data[len(data) :]
+        self.sync(stored)
+        del stored.on_disk[len(data) :]
+        stored.overwritten = False
         self._before.pop(str(path), None)
+
+    def dirty_again(self, stored: _Stored) -> int:
+        """All of a file that is written again is."""
+        return 0
+
+    def overwrite(self, path: Path, data: bytes) -> None:
+        stored = self._stored(path)
+        assert len(data) == len(stored.data), "a file that grows has more to sync"
+        stored.data[:] = data
+        stored.overwritten = True
+
+    def sync(self, stored: _Stored) -> None:
+        """Write what is dirty."""
+        try:
+            self.check_health()
+        except OSError:
+            unsynced = len(stored.data) - stored.dirty_from
+            written = self.chance.randint(0, unsynced) if unsynced > 0 else 0
+            stored.write_out(stored.dirty_from + written)
+            raise
+        stored.write_out(len(stored.data))
 
     def names(self, prefix: str) -> list[str]:
         """Files whose names begin so."""
@@ -146,14 +179,19 @@ class SimulatedDisk:
                 self._files[name] = before
         self._before.clear()
         for stored in self._files.values():
-            if unsynced := len(stored.data) - stored.durable:
+            unsynced, before = len(stored.data) - stored.dirty_from, len(stored.on_disk)
+            if unsynced > 0:
                 kept = self.chance.choice((0, 0, self.chance.randint(0, unsynced)))
-                del stored.data[stored.durable + kept :]
-                if kept and self.chance.random() < 0.3:
-                    stored.data[-1] ^= 0x55
+                stored.write_out(stored.dirty_from + kept)
+                if len(stored.on_disk) > before and self.chance.random() < 0.3:
+                    stored.on_disk[-1] ^= 0x55
+            if stored.overwritten and self.chance.random() < 0.5:
+                stored.on_disk[:] = stored.data
             if stored.grows:
-                stored.data += bytes(_ROOM_BYTES)
-            stored.durable = len(stored.data)
+                stored.on_disk += bytes(_ROOM_BYTES)
+            stored.overwritten = False
+            stored.data = bytearray(stored.on_disk)
+            stored.dirty_from = len(stored.data)
 
     def _stored(self, path: Path) -> _Stored:
         try:

@@ -20,6 +20,7 @@ from sappers.decisions.ages import ClockReading
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import NoOperation, Proposal
 from sappers.ports import Applied
+from tests.simulation.disk import SimulatedDisk
 
 _answer = RaftNode._SyncObj__sendNextNodeIdx
 _receive = RaftNode._SyncObj__onMessageReceived
@@ -86,6 +87,12 @@ MENDS = (
         lambda: patch.object(RaftNode, "_SyncObj__sendNextNodeIdx", _answer_before_the_sync),
         "applies another entry",
         ("forgetful",),
+    ),
+    Mend(
+        "what is read after a failed sync is written again",
+        lambda: patch.object(SimulatedDisk, "dirty_again", lambda _, stored: stored.dirty_from),
+        "not whole",  # what was acknowledged is damaged after a power loss, and the voter says so
+        ("bad_disk", "power_of_all"),
     ),
     Mend(
         "only what differs is cut",

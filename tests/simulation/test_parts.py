@@ -34,6 +34,32 @@ def test_what_was_synced_survives_a_loss_of_power_and_more_never_does(disk: Simu
     assert len(kept) <= len(b"begun synced not synced")
 
 
+def test_what_a_sync_could_not_write_can_be_read_until_the_power_goes(disk: SimulatedDisk) -> None:
+    file = disk.append(PATH)
+    file.write(b"failed ")
+    disk.failing = 1.0
+    with pytest.raises(OSError, match="Input/output"):
+        file.sync()
+    disk.failing = 0.0
+    file.write(b"after ")
+    file.sync()
+    assert disk.read(PATH) == b"begun failed after "
+    disk.lose_power()
+    assert disk.read(PATH).rstrip(b"\0") != b"begun failed after ", "nobody wrote it again"
+
+
+def test_what_is_written_again_is_on_the_disk(disk: SimulatedDisk) -> None:
+    file = disk.append(PATH)
+    file.write(b"failed ")
+    disk.failing = 1.0
+    with pytest.raises(OSError, match="Input/output"):
+        file.sync()
+    disk.failing = 0.0
+    disk.rewrite(PATH, b"begun failed")
+    disk.lose_power()
+    assert disk.read(PATH).rstrip(b"\0") == b"begun failed"
+
+
 def test_a_full_disk_says_so_and_keeps_what_it_had(disk: SimulatedDisk) -> None:
     disk.is_full = True
     with pytest.raises(OSError, match="No space"):

@@ -12,7 +12,7 @@ import pytest
 from sappers.agent.genesis import load_genesis
 from sappers.agent.seat import Seat
 from sappers.config import StateFolder
-from sappers.errors import IdentityError, SappersError
+from sappers.errors import IdentityError, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
@@ -118,7 +118,8 @@ class World:
         return log
 
     async def tell(self, *, votes: bool, damaged: bool = False) -> None:
-        self.says_it_votes.append(votes)
+        if [votes] != (self.says_it_votes or [False])[-1:]:
+            self.says_it_votes.append(votes)
         self.says_it_is_damaged = damaged
 
     def elect(self, *voters: str) -> ClusterState:
@@ -136,8 +137,18 @@ class World:
     def is_seated(self) -> bool:
         return self.seat._change is None or self.seat._change.done()
 
+    async def hear_of_no_vote(self) -> None:
+        """See a state that is as new as the cluster's, and gives no vote."""
+        assert self.me_id not in self.committed.electorate
+        self.seat.log.current = self.committed
+        self.seat.attend()
+        await eventually(self.is_seated)
+        assert self.folder.no_vote.exists()
+
     async def gain(self) -> Log:
         """Be given a vote, and catch up with it."""
+        if not (self.folder.no_vote.exists() or self.folder.genesis.exists()):
+            await self.hear_of_no_vote()
         following = self.seat.log
         assert isinstance(following, Log)
         following.current = self.elect("m1", "m2", self.me_id)
@@ -162,7 +173,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_a_member_that_is_given_a_vote_votes_once_its_log_is_as_far(world: World) -> None:
     following = world.seat.log
     world.seat.attend()
-    assert world.seat._change is None, "nobody gave it a vote"
+    assert world.is_seated(), "nobody gave it a vote"
     await world.gain()
     assert not following.runs
     assert world.follower.following is None
@@ -227,23 +238,21 @@ async def test_a_copy_of_the_state_from_before_the_loss_gives_no_vote_back(world
     assert load_genesis(world.folder.genesis).term == 7, "it votes in later terms alone"
 
 
-async def test_the_vote_of_another_cluster_is_another(world: World) -> None:
-    await world.gain()
-    genesis = load_genesis(world.folder.genesis)
-    former = msgspec.structs.replace(genesis, cluster_id="c0", index=10**6, term=10**6)
-    world.folder.former_genesis.write_bytes(msgspec.json.encode(former))
-    await world.seat.stop()
-    world.folder.genesis.unlink()
-    world.seat = world.new_seat()
+async def test_the_vote_of_another_cluster_is_another(tmp_path: Path) -> None:
+    former = Genesis("c0", "", ("m4",), {}, index=10**6, term=10**6)
+    StateFolder(tmp_path).former_genesis.write_bytes(msgspec.json.encode(former))
+    world = World(tmp_path)
     await world.seat.start()
     await world.gain()
-    assert load_genesis(world.folder.genesis).term == genesis.term
+    assert load_genesis(world.folder.genesis).term == 0
+    await world.seat.stop()
 
 
 async def test_a_vote_that_the_quorum_may_lack_waits_for_no_leader(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who would lead waits for this vote."""
+    await world.hear_of_no_vote()
     following = world.seat.log
     following.leader_id = None
     following.current = world.elect("m1", "m2", "m4")
@@ -274,7 +283,7 @@ async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_r
     (world.folder.raft / "evidence").write_text("")
     following.current = world.elect("m1", "m2", "m4")
     world.seat.attend()
-    assert world.seat._change is None, "the others count on a memory that it has not got"
+    assert world.is_seated(), "the others count on a memory that it has not got"
     assert world.seat.trouble
     following.current = world.elect("m1", "m2", "m3")
     world.seat.attend()
@@ -290,6 +299,7 @@ async def test_one_that_cannot_vote_yet_goes_on_following_and_tries_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sappers.agent.seat.RETRY_SECONDS", 0.0)
+    await world.hear_of_no_vote()
     world.next_fails = True
     following = world.seat.log
     following.current = world.elect("m1", "m2", "m4")
@@ -299,15 +309,144 @@ async def test_one_that_cannot_vote_yet_goes_on_following_and_tries_again(
     await world.gain()
 
 
-async def test_what_an_interrupted_loss_has_left_is_no_memory_of_votes(world: World) -> None:
-    (world.folder.raft / "journal").write_text("of an earlier life")
-    world.folder.raft_started.write_text("")
+@pytest.mark.parametrize("left", [("raft-started", "raft/journal"), ("raft/journal",), ()])
+async def test_a_loss_that_was_interrupted_ends_when_the_cluster_confirms_it(
+    world: World, left: tuple[str, ...]
+) -> None:
+    voter = await world.gain()
+    voter.removed = True
+    world.seat.attend()
+    await world.seat._change
+    world.seat.log.current = world.elect("m1", "m2")
+    await world.until(world.seat.log)
+    world.folder.no_vote.unlink()
+    for name in left:
+        (world.folder.root / name).write_text("of an earlier life")
+    await world.restart()
+    assert bool(world.seat.trouble) == bool(left)
+    assert world.says_it_is_damaged, "it would not use a vote that it is given now"
+    world.seat.log.current = world.committed
+    await world.until(world.seat.log)
+    assert world.seat.trouble == ""
+    assert not world.says_it_is_damaged
     voter = await world.gain()
     assert (world.folder.raft / "journal").read_text() == "a vote"
     assert voter.runs
 
 
+def lose(folder: StateFolder, *names: str) -> None:
+    for name in names:
+        (folder.root / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "lost", [("genesis.json",), ("genesis.json", "raft-started"), ("genesis.json", "raft/journal")]
+)
+async def test_where_the_genesis_is_missing_what_it_voted_with_is_neither_used_nor_deleted(
+    world: World, lost: tuple[str, ...]
+) -> None:
+    """Entries that it acknowledged are there: a majority may be counting on them."""
+    await world.gain()
+    await world.seat.stop()
+    (world.folder.raft / "journal").write_text("acknowledged entries")
+    lose(world.folder, *lost)
+    world.seat = world.new_seat()
+    await world.seat.start()
+    assert "genesis.json is missing" in world.seat.trouble
+    assert world.says_it_is_damaged
+    await begins_again_once_it_is_removed(world)
+    if "raft/journal" not in lost:
+        kept = world.folder.damaged_raft / "journal"
+        assert kept.read_text() == "acknowledged entries"
+
+
+@pytest.mark.parametrize("name", ["genesis.json", "former-genesis.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"cluster_id": 3}'])
+async def test_an_unreadable_genesis_keeps_it_from_voting_and_not_from_running(
+    world: World, name: str, content: bytes
+) -> None:
+    await world.gain()
+    await world.seat.stop()
+    (world.folder.root / name).write_bytes(content)
+    world.seat = world.new_seat()
+    await world.seat.start()
+    assert name in world.seat.trouble
+    await begins_again_once_it_is_removed(world)
+    assert (world.folder.damaged_raft / name).read_bytes() == content
+
+
+async def test_an_empty_disk_under_an_old_id_has_no_vote_until_it_is_given_a_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have acknowledged what a majority without it never had."""
+    await world.gain()
+    await world.seat.stop()
+    lose(world.folder, "genesis.json", "raft-started", "raft/journal")
+    world.seat = world.new_seat()
+    await world.seat.start()
+    world.seat.log.current = world.committed
+    world.seat.attend()
+    assert world.is_seated(), "a founder may know that it never voted"
+    assert world.says_it_is_damaged
+    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    world.seat.attend()
+    await eventually(lambda: bool(world.seat.trouble) and world.is_seated())
+    assert "the disk was replaced or emptied" in world.seat.trouble
+    await begins_again_once_it_is_removed(world)
+
+
+async def begins_again_once_it_is_removed(world: World) -> None:
+    following = world.seat.log
+    opened = len(world.opened)
+    following.current = world.committed
+    following.leader_id = None
+    for leader_id in (None, "m2"):
+        following.leader_id = leader_id
+        world.seat.attend()
+        await eventually(world.is_seated)
+    assert len(world.opened) == opened, "it votes with nothing less than it had"
+    with pytest.raises((IdentityError, LogDamaged)):
+        await world.seat.accept_genesis(msgspec.structs.replace(FIRST, voters=("m3",)))
+    following.current = world.elect("m1", "m2", "m3")
+    world.seat.attend()
+    await eventually(world.is_seated)
+    assert world.seat.trouble == ""
+    assert not world.says_it_is_damaged
+    voter = await world.gain()
+    assert voter.votes
+    assert not world.folder.no_vote.exists(), "without its files, its vote is no new one"
+
+
+async def test_a_first_voter_that_was_never_told_takes_the_founders_word_late(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    world.seat.log.current = world.elect("m1", "m2", "m4")
+    world.seat.attend()
+    await eventually(lambda: bool(world.seat.trouble) and world.is_seated())
+    await world.seat.accept_genesis(Genesis("c1", "m1", ("m1", "m2", "m4"), {}))
+    assert world.seat.log.votes
+    assert world.seat.trouble == ""
+
+
+async def test_a_newcomer_is_ready_for_a_vote_once_it_has_heard_that_it_has_none(
+    world: World,
+) -> None:
+    assert world.says_it_is_damaged
+    world.seat.log.leader_id = None
+    world.seat.log.current = world.committed
+    world.seat.attend()
+    assert world.is_seated(), "it may be an old state"
+    world.seat.log.leader_id = "m2"
+    await world.hear_of_no_vote()
+    assert not world.says_it_is_damaged
+    await world.restart()
+    assert not world.says_it_is_damaged
+    await world.gain()
+
+
 async def test_a_vote_that_is_taken_away_before_it_was_used_ends_the_attempt(world: World) -> None:
+    await world.hear_of_no_vote()
     following = world.seat.log
     following.current = world.elect("m1", "m2", "m4")
     world.seat.attend()

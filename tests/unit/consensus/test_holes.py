@@ -369,11 +369,26 @@ def test_a_bad_entry_in_the_middle_is_refused_not_cut(
     data[len(data) // 2] ^= 1
     (tmp_path / "journal").write_bytes(data)
 
-    def cut(damaged: Journal, _: bytes, offset: int) -> None:
-        os.truncate(damaged._path, offset)
-
-    without(Journal, "_cut_torn_tail", cut)
+    without(Journal, "_check_tail", lambda *_: None)
     with pytest.raises(LogDamaged, match="checksum") if mended else nullcontext():
+        assert len(Journal(tmp_path)) < 20, "what was acknowledged is gone"
+
+
+@pytest.mark.parametrize("zeros", [0, 1000])
+def test_a_journal_that_was_cut_short_is_refused(
+    tmp_path: Path, mended: bool, without: Callable[..., None], zeros: int
+) -> None:
+    journal = Journal(tmp_path)
+    for index in range(1, 21):
+        journal.add(b"\0" + bytes(50), index, 1)
+        journal.sync()
+    journal.setRaftCommitIndex(20)
+    journal._destroy()
+    data = (tmp_path / "journal").read_bytes()
+    end_of_a_record = data.rindex(b"\xf5Jr\x01", 0, len(data) // 2)
+    (tmp_path / "journal").write_bytes(data[:end_of_a_record] + bytes(zeros))
+    without(Journal, "_load_bound", lambda _: None)
+    with pytest.raises(LogDamaged, match="entry 20 was committed") if mended else nullcontext():
         assert len(Journal(tmp_path)) < 20, "what was acknowledged is gone"
 
 

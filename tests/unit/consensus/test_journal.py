@@ -188,6 +188,117 @@ def test_a_term_that_is_read_again_survives_a_power_loss_though_its_writing_fail
     assert (once_more.getCurrentTerm(), once_more.getVotedForNodeId()) == read
 
 
+def noted(folder: Path, count: int) -> bytes:
+    """The bytes of a journal all of whose entries are committed, and noted to be so."""
+    journal = filled(folder, count)
+    journal.setRaftCommitIndex(count)
+    journal.onOneSecondTimer()
+    journal._destroy()
+    return content(folder)
+
+
+def ends_of_entries(data: bytes) -> list[int]:
+    marks = [at for at in range(len(data)) if data[at : at + 4] == b"\xf5Jr\x01"]
+    return [*marks[1:], len(data)]
+
+
+@pytest.mark.parametrize("room", [0, 300])
+def test_a_journal_that_ends_before_what_was_committed_is_refused(
+    tmp_path: Path, room: int
+) -> None:
+    """Cut where a record ends, or zeroed: nothing in the file itself tells."""
+    whole = noted(tmp_path, 20)
+    ends = ends_of_entries(whole)
+    for end in ends[5:19]:
+        cut = whole[:end] + bytes(room)
+        (tmp_path / "journal").write_bytes(cut)
+        with pytest.raises(LogDamaged, match="entry 20 was committed") as caught:
+            Journal(tmp_path)
+        assert "raft reseed" in str(caught.value.hint)
+        assert (tmp_path / "journal").read_bytes() == cut, "evidence must not be touched"
+    (tmp_path / "journal").write_bytes(whole[: ends[19]])
+    assert len(Journal(tmp_path)) == 20
+
+
+def test_a_journal_that_is_missing_as_a_whole_is_no_new_one(tmp_path: Path) -> None:
+    noted(tmp_path, 5)
+    (tmp_path / "journal").unlink()
+    (tmp_path / "term").unlink()
+    with pytest.raises(LogDamaged, match="bound is not"):
+        Journal(tmp_path)
+
+
+@pytest.mark.parametrize("there", [b"", b"torn by a power loss", None])
+def test_one_that_nobody_noted_the_end_of_goes_on(tmp_path: Path, there: bytes | None) -> None:
+    """Of an earlier version, for one."""
+    noted(tmp_path, 5)
+    (tmp_path / "bound").unlink()
+    if there is not None:
+        (tmp_path / "bound").write_bytes(there)
+    journal = Journal(tmp_path)
+    assert len(journal) == 5
+    journal.setRaftCommitIndex(5)
+    journal.onOneSecondTimer()
+    journal._destroy()
+    (tmp_path / "journal").write_bytes(content(tmp_path)[:100])
+    with pytest.raises(LogDamaged, match="was committed"):
+        Journal(tmp_path)
+
+
+def test_what_may_be_cut_by_another_leader_is_not_noted(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 20)
+    journal.setRaftCommitIndex(12)
+    journal.onOneSecondTimer()
+    journal.deleteEntriesFrom(12)
+    journal.sync()
+    journal.reset(journal[:])
+    assert len(Journal(tmp_path)) == 12
+
+
+def test_what_is_not_synced_is_not_noted(tmp_path: Path) -> None:
+    """A leader has entries committed by the others while its own sync is to come."""
+    journal = filled(tmp_path, 5)
+    synced = content(tmp_path)
+    journal.add(b"\0more", 6, 1)
+    journal.setRaftCommitIndex(6)
+    journal.onOneSecondTimer()
+    journal._file._file.close()
+    (tmp_path / "journal").write_bytes(synced)
+    assert len(Journal(tmp_path)) == 5
+
+
+def test_noting_the_end_syncs_nothing(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 5)
+    for index in (3, 4):
+        journal.setRaftCommitIndex(index)
+        if index == 4:
+            with patch("os.fsync", side_effect=AssertionError("a sync for it")):
+                journal.onOneSecondTimer()
+        else:
+            journal.onOneSecondTimer()
+    assert Journal(tmp_path)._bound == 4
+
+
+def test_what_is_read_after_a_failed_sync_survives_a_power_loss() -> None:
+    """The kernel takes it for written, and the next sync of it succeeds."""
+    disk = SimulatedDisk(random.Random(1))
+    folder = Path("/raft")
+    journal = Journal(folder, disk)
+    journal.add(*FIRST)
+    journal.sync()
+    journal.add(b"\0failed", 2, 1)
+    disk.failing = 1.0
+    with pytest.raises(OSError, match="Input/output"):
+        journal.sync()
+    disk.failing = 0.0
+    again = Journal(folder, disk)
+    assert len(again) == 2
+    again.add(b"\0acknowledged", 3, 1)
+    again.sync()
+    disk.lose_power()
+    assert len(Journal(folder, disk)) == 3
+
+
 def test_trimming_keeps_the_rest_and_survives(tmp_path: Path) -> None:
     journal = filled(tmp_path, 20)
     kept = entries(journal)[14:]
@@ -231,13 +342,14 @@ def test_it_behaves_like_a_list_that_survives(
     journal.add(*FIRST)
     journal.sync()
     now, durable = [FIRST], [FIRST]
+    committed = 1  # no leader cuts that
     for operation, argument in operations:
         match operation, argument:
             case "add", bytes(command):
                 entry = (b"\0" + command, now[-1][1] + 1, 1)
                 journal.add(*entry)
                 now.append(entry)
-            case "cut", int(position):
+            case "cut", int(position) if all(one[1] > committed for one in now[position:]):
                 journal.deleteEntriesFrom(position)
                 del now[position:]
             case "trim", int(position) if position < len(now):
@@ -248,7 +360,8 @@ def test_it_behaves_like_a_list_that_survives(
                 journal.sync()
                 durable = list(now)
             case "commit", int(index):
-                journal.setRaftCommitIndex(index)
+                committed = max(committed, index)
+                journal.setRaftCommitIndex(committed)
                 journal.onOneSecondTimer()
             case "crash", _:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -257,5 +370,6 @@ def test_it_behaves_like_a_list_that_survives(
                 journal = Journal(folder)
                 now = list(durable)
         assert entries(journal) == now
+        assert journal.entry_bytes == sum(len(command) for command, _, _ in now)
     journal._destroy()
     assert entries(Journal(folder)) == now

@@ -11,13 +11,15 @@ import pysyncobj.syncobj
 import pytest
 from pysyncobj.node import Node
 
+from sappers.config import RaftSettings
 from sappers.consensus import library
 from sappers.errors import ConfigError, LogDamaged
 from sappers.model.commands import Proposal, encode_proposal
 from sappers.model.observation import RaftRole
 from tests.unit.raft_voter import PAYLOAD, Answers, entry, new_voter, voter
+from tests.unit.raft_worlds import NewWorld, new_world
 
-__all__ = ["new_voter", "voter"]
+__all__ = ["new_voter", "new_world", "voter"]
 
 
 def test_it_acknowledges_after_the_sync_only(voter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +33,19 @@ def test_it_acknowledges_after_the_sync_only(voter: Any, monkeypatch: pytest.Mon
     assert order[:2] == ["sync", "ack"]
     ((_, ack),) = voter.wire.take("next_node_idx")
     assert (ack["term"], ack["next_node_idx"], ack["success"]) == (1, 3, True)
+
+
+def test_a_few_large_entries_are_compacted_like_many_small_ones(
+    new_world: NewWorld,
+) -> None:
+    settings = RaftSettings(compaction_min_entries=10_000, compaction_min_bytes=4_000)
+    world = new_world(seed=2, settings=settings)
+    world.found()
+    for _ in range(60):
+        world.write()
+        assert world.leader().journal.entry_bytes < 6_000
+    journal = world.leader().journal
+    assert journal.entry_bytes == sum(len(command) for command, _, _ in journal[:])
 
 
 def test_who_asked_is_told_before_the_next_sync(voter: Any) -> None:
@@ -255,8 +270,11 @@ def test_a_journal_without_its_snapshot_is_refused(new_voter: Any, tmp_path: Pat
 
 def test_a_snapshot_without_its_journal_is_refused(new_voter: Any, tmp_path: Path) -> None:
     with_snapshot(new_voter, tmp_path)
-    (tmp_path / "journal").unlink()
-    (tmp_path / "term").unlink()
+    for name in ("journal", "term"):
+        (tmp_path / name).unlink()
+    with pytest.raises(LogDamaged, match="journal is missing"):
+        new_voter(("me",))
+    (tmp_path / "bound").unlink()  # of a version that noted no end of the journal
     with pytest.raises(LogDamaged, match="is empty, but the snapshot ends at 12"):
         new_voter(("me",))
 

@@ -15,10 +15,12 @@ from sappers.api.reads import pick_events
 from sappers.consensus.replica import Replica
 from sappers.consensus.state_machine import Outcome
 from sappers.decisions.backup import in_pieces, portable
+from sappers.model.backup import PIECE_WITHIN_SECONDS
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
     Entry,
+    NoOperation,
     Proposal,
     PutRepairKey,
     PutWorkload,
@@ -313,3 +315,17 @@ def test_indexes_of_the_old_log_are_not_taken_for_the_new_ones() -> None:
         *outcome.events,
         *later.events,
     )
+
+
+def test_a_backup_that_was_given_up_half_way_is_in_no_snapshot_for_ever() -> None:
+    first, second, third = cut(old_cluster(), 3)
+    state, _ = commit(new_cluster(), first, time=1000.0)
+    state, _ = commit(state, second, time=1000.0 + PIECE_WITHIN_SECONDS)
+    assert state.restoring is not None, "the next one came in time"
+    done, _ = commit(state, third, time=1001.0 + PIECE_WITHIN_SECONDS)
+    assert done.restored == first.digest
+    state, _ = commit(state, NoOperation(), time=1001.0 + 2 * PIECE_WITHIN_SECONDS)
+    assert state.restoring is None
+    assert decode_state(encode_state(state)) == state
+    state, _ = given_back(state, first, second, third)
+    assert state.restored == first.digest, "it can be given anew"

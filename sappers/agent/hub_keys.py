@@ -51,12 +51,13 @@ class HubKeys:
     def plan(self, state: ClusterState, gossip: Collection[Member]) -> tuple[PutHubKey, ...]:
         """What is to be committed: this member's key, where the state has another statement."""
         wanted = self._me_id in state.members and self._me_id not in state.revoked
-        if not wanted or not may_say_keys(gossip):
+        if not wanted:
             return ()
         if not self._statement:
             said = msgspec.json.encode(self._key())
             self._statement = self._messages.sign(STATED_AS, said)
-        if state.hub_keys.get(self._me_id) == self._statement:
+        is_said = state.hub_keys.get(self._me_id) == self._statement
+        if is_said or not may_say_keys(gossip):  # in this order: all members are looked at
             return ()
         return (PutHubKey(self._me_id, self._statement),)
 

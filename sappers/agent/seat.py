@@ -159,7 +159,7 @@ class Seat:
                 self._change = asyncio.create_task(self._begin_again(state), name="beginning again")
         elif lost and self._told_at is not None:
             self._change = asyncio.create_task(self._confirm_loss(state), name="losing the vote")
-        elif lost and not self._memory.is_used and not self._memory.is_ready_in(state.cluster_id):
+        elif lost and not self._memory.is_ready_in(state.cluster_id) and not self._memory.is_used:
             self._change = asyncio.create_task(self._note_no_vote(state), name="noting no vote")
         elif self._gains(status, state) or self._is_doubtful():
             self._change = asyncio.create_task(self._gain_vote(state), name="gaining a vote")
@@ -272,7 +272,7 @@ class Seat:
         self._memory.note_begun()
         before = self._log
         assert before is not None, "attend looks at it"
-        while _progress(voter.state()) < _progress(before.state()):
+        while voter.state().progress < before.state().progress:
             if voter.status().is_removed:
                 await self._end_joining()
                 self._note_loss(before.state(), voter.status())
@@ -317,8 +317,3 @@ class Seat:
     async def _wake_on(self, changes: AsyncIterator[None]) -> None:
         async for _ in changes:
             self._wake()
-
-
-def _progress(state: ClusterState) -> tuple[int, int]:
-    """How new a state is: in a later term, after `raft recover`, an index may be lower."""
-    return state.term, state.index

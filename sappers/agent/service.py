@@ -24,7 +24,7 @@ from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal
 from sappers.model.gossip_keys import GossipKeys
-from sappers.model.member import Member, MemberState
+from sappers.model.member import Member
 from sappers.model.repair import RepairKey, RepairLogin
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import (
@@ -235,7 +235,7 @@ class Service:
     async def view(self) -> ClusterView:
         """The cluster for `status`: this member's state, and each living member's own word."""
         gossip = self.members()
-        living = [m for m in gossip if m.state in (MemberState.ALIVE, MemberState.SUSPECT)]
+        living = [m for m in gossip if m.lives]
         answers = await asyncio.gather(*(self._health_of(member) for member in living))
         return build_view(
             cluster=self._cluster,

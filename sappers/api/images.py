@@ -75,7 +75,8 @@ async def delete_image(call: Call) -> Written:
             status=404,
             hint="sappers-deploy image ls lists them",
         )
-    return await _write(call, RemoveImage(call.path.digest))
+    hint = "end what it names first: sappers-deploy stop NAME"
+    return await _write(call, RemoveImage(call.path.digest), hint)
 
 
 async def image_chunks(call: Call) -> ChunksHere:
@@ -135,10 +136,10 @@ async def delete_image_key(call: Call) -> Written:
     return await _write(call, DistrustImageKey(call.path.key))
 
 
-async def _write(call: Call, command: Command) -> Written:
+async def _write(call: Call, command: Command, hint_if_refused: str | None = None) -> Written:
     applied: Applied = await call.service.propose(call.proposal(command), PROPOSE_TIMEOUT_SECONDS)
     if applied.refused:
-        raise CommandRefused(applied.refused)
+        raise CommandRefused(applied.refused, hint=hint_if_refused)
     return Written(applied.index, applied.term)
 
 

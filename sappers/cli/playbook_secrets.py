@@ -24,7 +24,7 @@ Decrypt = Callable[[str], str]
 
 def ask_secret(what: str, secrets: SecretTexts) -> Secret:
     """A password from the person at the terminal, or from stdin where there is none."""
-    text = _typed_unseen(what)
+    text = ""
     while not text:
         text = _typed_unseen(what)
     secrets.add(text)

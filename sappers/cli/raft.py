@@ -27,7 +27,7 @@ from sappers.cli.rekey import replace_gossip_key
 from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
 from sappers.cli.waiting import POLL_SECONDS, wait_until
 from sappers.errors import ApiError, ConfigError, NoQuorum
-from sappers.model.member import Member, MemberState
+from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.provisioner.bootstrap.repair_key import KEY_FILE
 
@@ -194,8 +194,7 @@ def _consequences(client: OperatorClient, chosen: RaftReport, reports: Sequence[
     heard = [
         one.member.name
         for one in members.values()
-        if one.member.id not in answering
-        and one.member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+        if one.member.id not in answering and one.member.lives
     ]
     if heard:
         said.append(

@@ -72,7 +72,12 @@ def newest_voter(reports: Sequence[RaftReport], named: str | None) -> RaftReport
     if not voters:
         what = "no voter answers" if named is None else f"{named} is no voter that answers"
         raise ConfigError(what, hint="sappers-deploy raft peers lists who answers")
-    return max(voters, key=lambda one: (one.status.last_term, one.status.last_index))
+    return max(voters, key=_log_end)
+
+
+def _log_end(report: RaftReport) -> tuple[int, int]:
+    """How new a voter's log is."""
+    return report.status.last_term, report.status.last_index
 
 
 def heirs_of(leader_id: str, reports: Sequence[RaftReport], cordoned: Collection[str]) -> list[str]:
@@ -88,8 +93,7 @@ def given_up(chosen: RaftReport, reports: Sequence[RaftReport]) -> list[str]:
     said = [
         f"{one.name}'s log reaches entry {one.status.last_index} of term {one.status.last_term}"
         for one in reports
-        if one.votes_here
-        and (one.status.last_term, one.status.last_index) > (status.last_term, status.last_index)
+        if one.votes_here and _log_end(one) > _log_end(chosen)
     ]
     return said + [
         f"{one.name} follows, and has applied entry {one.status.applied_index}"

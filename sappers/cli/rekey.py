@@ -15,7 +15,6 @@ from sappers.api.ways import Reached, at_once
 from sappers.cli.session import Cluster, cluster_folder, open_cluster
 from sappers.errors import ApiError, ConfigError
 from sappers.model.gossip_keys import GossipKeys, rings_to
-from sappers.model.member import MemberState
 from sappers.provisioner.control.identity import (
     create_gossip_key,
     load_gossip_keys,
@@ -70,7 +69,7 @@ def _members(client: OperatorClient) -> list[Reached]:
     living = {
         (one.member.address, one.member.ports.http): one.member
         for one in client.view().members
-        if one.member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+        if one.member.lives
     }
     reached = {(one.endpoint.address, one.endpoint.port): one for one in client.everyone()}
     words = dict(zip(reached, at_once(partial(_revoked, client), reached.values()), strict=True))

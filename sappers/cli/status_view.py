@@ -17,7 +17,7 @@ from sappers.cli.harmless import CONTROL_CODES
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cordon import Cordon
-from sappers.model.member import Member, MemberState
+from sappers.model.member import MemberState
 from sappers.model.repair import Repair
 from sappers.model.view import ClusterView, MemberView
 from sappers.model.workload import Workload
@@ -99,7 +99,7 @@ def _facts(view: ClusterView) -> Group:
     lines = [hub]
     for kind, reason, members in _accelerators(view.members):
         lines.append(plain(f"accelerator: {kind} on {members}: {reason}"))
-    versions = sorted({one.member.version for one in view.members if _here(one.member)})
+    versions = sorted({one.member.version for one in view.members if one.member.lives})
     asked = names.get(view.answered_by, view.answered_by)
     answer = f"commit index {view.commit_index}, as {asked} answers"
     lines.append(plain(f"agents: version {', '.join(versions)} · {answer}"))
@@ -110,7 +110,7 @@ def _accelerators(members: Iterable[MemberView]) -> list[tuple[str, str, str]]:
     """(kind, reason, on which members), members that are here only."""
     found: dict[tuple[str, str], list[str]] = {}
     for one in members:
-        if _here(one.member):
+        if one.member.lives:
             accelerator = one.member.accelerator
             found.setdefault((accelerator.kind, accelerator.reason), []).append(one.member.name)
     return [(kind, reason, ", ".join(names)) for (kind, reason), names in sorted(found.items())]
@@ -120,7 +120,7 @@ def _members_table(view: ClusterView) -> Table:
     table = _table("MEMBER", "STATE", "ROLE", "ADDRESS")
     table.add_column("CPU", justify="right")
     table.add_column("MEMORY", justify="right")
-    mixed = len({one.member.version for one in view.members if _here(one.member)}) > 1
+    mixed = len({one.member.version for one in view.members if one.member.lives}) > 1
     if mixed:
         table.add_column("VERSION", overflow="fold")
     table.add_column("GUESTS", justify="right")
@@ -167,7 +167,7 @@ def _role(view: ClusterView, one: MemberView) -> Text:
 
 def _index(view: ClusterView, one: MemberView) -> Text:
     if one.applied_index is None:
-        return Text("?", "red" if _here(one.member) else "dim")
+        return Text("?", "red" if one.member.lives else "dim")
     behind = one.applied_index < view.commit_index
     return Text(str(one.applied_index), "yellow" if behind else "")
 
@@ -211,7 +211,7 @@ def guests_table(view: ClusterView, guests: Iterable[Allocation]) -> RenderableT
         if one.restarts and not one.status.is_terminal:
             why += f" ({one.restarts} restarts)"
         home = members.get(one.member_id)
-        if not one.status.is_terminal and home is not None and not _here(home):
+        if not one.status.is_terminal and home is not None and not home.lives:
             # What was committed last of a guest on a host that is gone says nothing of now.
             status, style = "unknown", "yellow"
             why = f"{home.name} is {home.state}; was {one.status}"
@@ -326,10 +326,6 @@ def _table(*columns: str) -> Table:
 
 def _names(view: ClusterView) -> dict[str, str]:
     return {one.member.id: one.member.name for one in view.members}
-
-
-def _here(member: Member) -> bool:
-    return member.state in (MemberState.ALIVE, MemberState.SUSPECT)
 
 
 def _gib(mib: int) -> str:

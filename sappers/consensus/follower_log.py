@@ -128,11 +128,12 @@ class FollowerLog:
             self._note_age()  # what was sure before may have been fetched meanwhile
             self._sure = (as_of, index, term)
         self._note(index, term)
-        if term >= self._term and leader_id is not None:
-            self._leaders_index = index
-        if term >= self._term and leader_id != self._leader_id:
-            self._leader_id = leader_id
-            self._news.tell()
+        if term >= self._term:
+            if leader_id is not None:
+                self._leaders_index = index
+            if leader_id != self._leader_id:
+                self._leader_id = leader_id
+                self._news.tell()
         if self._lags():
             self._is_behind.set()
 

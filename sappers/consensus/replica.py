@@ -54,7 +54,7 @@ class Replica:
 
     def replace(self, state: ClusterState) -> bool:
         """Take over a newer state; False when it is not newer."""
-        if (state.term, state.index) <= (self.state.term, self.state.index):
+        if state.progress <= self.state.progress:
             return False
         self.state = state
         self._newest.clear()

@@ -310,7 +310,7 @@ def _versions(members: Iterable[Member]) -> Iterable[str]:
 
 
 def _is_here(member: Member | None) -> bool:
-    return member is not None and member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+    return member is not None and member.lives
 
 
 def _hub_down(health: MemberHealth | None) -> bool:

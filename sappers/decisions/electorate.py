@@ -102,12 +102,12 @@ class _View:
         self.revoked = [one for one in self.voters if one.id in state.revoked]
         # Raft gives a new voter some time before it calls it unheard; what it says itself, none.
         self.newcomers = [
-            one for one in self.voters if _lives(one) and (one.id in silent or not one.has_vote)
+            one for one in self.voters if one.lives and (one.id in silent or not one.has_vote)
         ]
         self.living = [
             one
             for one in self.voters
-            if _lives(one) and one not in self.newcomers and one not in self.revoked
+            if one.lives and one not in self.newcomers and one not in self.revoked
         ]
         self.gone = {
             voter.id: reason
@@ -154,16 +154,7 @@ class _View:
     def best_spare(self, without: Collection[str] = ()) -> Member | None:
         """Who should vote next, beside all voters but those in `without`."""
         crowd = _crowd(voter for voter in self.voters if voter.id not in without)
-        return min(
-            self.spares,
-            key=lambda one: (
-                not one.voter_tag,
-                crowd[_domain(one)],
-                -self.free_mib(one),
-                one.id,
-            ),
-            default=None,
-        )
+        return min(self.spares, key=lambda one: _rank(one, crowd, self.free_mib(one)), default=None)
 
 
 def tolerance(living: int, size: int) -> int:
@@ -248,7 +239,7 @@ def choose_heir(state: ClusterState, raft: RaftStatus) -> Member | None:
         and voter != raft.leader_id
         and voter not in raft.unheard
         and voter not in state.cordons
-        and _lives(state.members[voter])
+        and state.members[voter].lives
     ]
     return max(
         heirs,
@@ -265,10 +256,7 @@ def _least(view: _View, voters: Sequence[Member], leader_id: str | None = None) 
         key=lambda one: (
             one.id != leader_id,
             one.id in view.leaving,
-            not one.voter_tag,
-            crowd[_domain(one)],
-            -view.free_mib(one),
-            one.id,
+            *_rank(one, crowd, view.free_mib(one)),
         ),
     )
 
@@ -311,13 +299,14 @@ def _why_gone(voter: Member, silent_seconds: int, time: LeaderTime, after_second
     away = time.since(voter.state_since)
     if voter.state is MemberState.DEAD and away >= after_seconds:
         return f"{voter.name} has been dead for {away:.0f} s"
-    if _lives(voter) and silent_seconds >= after_seconds:
+    if voter.lives and silent_seconds >= after_seconds:
         return f"{voter.name} takes no part in Raft for {silent_seconds} s"
     return ""
 
 
-def _lives(member: Member) -> bool:
-    return member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+def _rank(member: Member, crowd: Counter[str], free_mib: int) -> tuple[bool, int, int, str]:
+    """Lower is who should rather vote, where voters stand in zones as in `crowd`."""
+    return not member.voter_tag, crowd[_domain(member)], -free_mib, member.id
 
 
 def _domain(member: Member) -> str:
@@ -348,13 +337,6 @@ def choose_first_voters(
     voters, others = [founder], [member for member in alive if member.id != founder_id]
     while len(voters) < count:
         crowd = _crowd(voters)
-        others.sort(
-            key=lambda one: (
-                not one.voter_tag,
-                crowd[_domain(one)],
-                -one.resources.memory_mib,
-                one.id,
-            )
-        )
+        others.sort(key=lambda one: _rank(one, crowd, one.resources.memory_mib))
         voters.append(others.pop(0))
     return tuple(sorted(voters, key=lambda member: member.id))

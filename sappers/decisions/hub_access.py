@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from sappers.model.cluster_state import ClusterState
 from sappers.model.hub import HubAccess, HubKey
-from sappers.model.member import Member, MemberState
+from sappers.model.member import Member
 
 # Longer than a guest's credentials last: until then all guests have some of their member's key.
 SEED_LASTS_SECONDS = 660.0
 # After a revocation, until what a server of that member has seen of guests' credentials is refused:
 # by then their members have given them others.
 RENEWED_WITHIN_SECONDS = 30.0
-_LIVES = (MemberState.ALIVE, MemberState.SUSPECT)
 
 
 def hub_access(state: ClusterState, proven: Mapping[str, HubKey], now: float) -> HubAccess:
@@ -57,7 +56,7 @@ def is_let_in(state: ClusterState, member_id: str) -> bool:
 
 def may_say_keys(gossip: Iterable[Member]) -> bool:
     """Whether all who live understand a `PutHubKey`: the others would forget it."""
-    return all(member.has_hub_key for member in gossip if member.state in _LIVES)
+    return all(member.has_hub_key for member in gossip if member.lives)
 
 
 def when_seed_ends(state: ClusterState, now: float) -> float | None:
@@ -78,4 +77,4 @@ def _living_guests(state: ClusterState) -> tuple[str, ...]:
 
 def _lives(state: ClusterState, member_id: str) -> bool:
     member = state.members.get(member_id)
-    return member is not None and member.state in _LIVES
+    return member is not None and member.lives

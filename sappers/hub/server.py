@@ -25,7 +25,7 @@ import structlog
 from sappers.durable import write_durably
 from sappers.errors import HubError, SupervisorError
 from sappers.hub.carry_over import CarryOver
-from sappers.hub.credentials import AgentCredentials, TrustedAccounts, read_accounts
+from sappers.hub.credentials import AgentCredentials, TrustedAccounts
 from sappers.hub.log_tail import LogTail
 from sappers.hub.server_folder import ServerFolder, open_log, read
 from sappers.hub.settings import server_settings
@@ -162,13 +162,16 @@ class NatsHubServer:
                 self._write_applied(wanted)
             return
         path = self._folder.write("nats-server.conf", settings)
-        if not accounts.system:
+        keeps = bool(accounts.system)
+        if not keeps:
             log.warning(
                 "the hub keeps no durable messages: this cluster's account is of before them",
                 hint="docs/messaging.md says how to give the cluster a new one",
             )
         reloaded = (
-            running and not self._must_restart(applied.servers, servers) and await self._reload()
+            running
+            and not self._must_restart(applied.servers, servers, keeps=keeps)
+            and await self._reload()
         )
         if not reloaded:
             await self._start(me, path)
@@ -199,10 +202,11 @@ class NatsHubServer:
     def _jwt(self) -> str:
         return read(self._folder.hub / "account.jwt").decode(errors="replace")
 
-    def _must_restart(self, before: Sequence[str], servers: Sequence[Member]) -> bool:
-        """Whether it becomes one of several, or the only one, or moves: no reload does that."""
+    def _must_restart(
+        self, before: Sequence[str], servers: Sequence[Member], *, keeps: bool
+    ) -> bool:
+        """Whether no reload will do: it moves, or what it keeps is one server's no more, or now."""
         changes = (len(before) == 1) != (len(servers) == 1)
-        keeps = bool(read_accounts(self._jwt()).system)
         return (changes and keeps) or self._folder.is_of_before()
 
     async def _start(self, me: Member, settings: Path) -> None:

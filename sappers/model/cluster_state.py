@@ -14,7 +14,7 @@ from sappers.model.backup import Restoring
 from sappers.model.cordon import Cordon
 from sappers.model.event_tail import EventTail
 from sappers.model.image import ClusterImage, ImageKey
-from sappers.model.member import Member, MemberState
+from sappers.model.member import Member
 from sappers.model.repair import CLOCKS_DIFFER_SECONDS, Repair, RepairKey, RepairLogin
 from sappers.model.suspicion import Suspicion
 from sappers.model.workload import Workload
@@ -94,6 +94,11 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     hub_keys: immutables.Map[str, bytes] = immutables.Map()
     hub_seed_ends: float | None = None
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Term and index: the greater is the newer state. See `is_as_new_as`."""
+        return self.term, self.index
+
     def is_as_new_as(self, index: int, term: int) -> bool:
         """Whether it has a committed entry, or what came after it.
 
@@ -104,11 +109,7 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
 
     def living_members(self) -> tuple[Member, ...]:
         """Members that are alive or suspect, by id."""
-        return tuple(
-            member
-            for _, member in sorted(self.members.items())
-            if member.state in (MemberState.ALIVE, MemberState.SUSPECT)
-        )
+        return tuple(member for _, member in sorted(self.members.items()) if member.lives)
 
     def newest_guest_image(self, *names: str) -> ClusterImage | None:
         """The image of one of these names that was pushed last; none of a whole host's."""

@@ -88,6 +88,11 @@ class Member(msgspec.Struct, frozen=True):
     images: tuple[str, ...] = ()
     has_hub_key: bool = False
 
+    @property
+    def lives(self) -> bool:
+        """Whether gossip hears it, or heard it a moment ago."""
+        return self.state in (MemberState.ALIVE, MemberState.SUSPECT)
+
     def lasting(self) -> Member:
         """The member without what only gossip knows: as it is registered in the log."""
         if not self.images and not self.has_hub_key:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sappers.consensus.disk import AppendFile
 from tests.simulation.disk import PowerLost, SimulatedDisk
 from tests.simulation.loop import Life, VirtualLoop
 from tests.simulation.network import Network, Weather
@@ -34,13 +35,19 @@ def test_what_was_synced_survives_a_loss_of_power_and_more_never_does(disk: Simu
     assert len(kept) <= len(b"begun synced not synced")
 
 
-def test_what_a_sync_could_not_write_can_be_read_until_the_power_goes(disk: SimulatedDisk) -> None:
+def fail_a_sync(disk: SimulatedDisk) -> AppendFile:
+    """The file that was to be synced, with `failed ` at its end."""
     file = disk.append(PATH)
     file.write(b"failed ")
     disk.failing = 1.0
     with pytest.raises(OSError, match="Input/output"):
         file.sync()
     disk.failing = 0.0
+    return file
+
+
+def test_what_a_sync_could_not_write_can_be_read_until_the_power_goes(disk: SimulatedDisk) -> None:
+    file = fail_a_sync(disk)
     file.write(b"after ")
     file.sync()
     assert disk.read(PATH) == b"begun failed after "
@@ -49,12 +56,7 @@ def test_what_a_sync_could_not_write_can_be_read_until_the_power_goes(disk: Simu
 
 
 def test_what_is_written_again_is_on_the_disk(disk: SimulatedDisk) -> None:
-    file = disk.append(PATH)
-    file.write(b"failed ")
-    disk.failing = 1.0
-    with pytest.raises(OSError, match="Input/output"):
-        file.sync()
-    disk.failing = 0.0
+    fail_a_sync(disk)
     disk.rewrite(PATH, b"begun failed")
     disk.lose_power()
     assert disk.read(PATH).rstrip(b"\0") == b"begun failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.consensus.state_machine import Outcome, apply
+from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     Command,
@@ -38,6 +39,19 @@ def member(number: int, **changes: object) -> Member:
 
 def workload(name: str = "hello", **changes: object) -> Workload:
     made = Workload(name=name, image=IMAGE, memory_mib=128, guest_port=8080)
+    return msgspec.structs.replace(made, **changes)
+
+
+def allocation(allocation_id: str = "hello-1", **changes: object) -> Allocation:
+    made = Allocation(
+        id=allocation_id,
+        workload="hello",
+        revision=1,
+        image=IMAGE,
+        memory_mib=128,
+        member_id="m1",
+        placed_term=1,
+    )
     return msgspec.structs.replace(made, **changes)
 
 

@@ -80,6 +80,14 @@ async def following(cluster: Cluster, folder: Path) -> FollowerLog:
     return log
 
 
+async def caught_up(cluster: Cluster, folder: Path) -> FollowerLog:
+    """Follows, and has all 20 entries."""
+    log = await following(cluster, folder)
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    return log
+
+
 async def test_fed_in_order_it_follows(tmp_path: Path) -> None:
     cluster = Cluster(20)
     log = await following(cluster, tmp_path)
@@ -107,9 +115,7 @@ async def test_a_gap_is_filled_with_entries(tmp_path: Path) -> None:
 
 async def test_what_is_compacted_away_comes_as_a_snapshot(tmp_path: Path) -> None:
     cluster = Cluster(20, compacted=10)
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     assert log.state() == cluster.replica.state
     assert cluster.snapshots == 1
     assert log.entries_after(5, 10) is None
@@ -123,27 +129,21 @@ async def test_it_tries_until_a_voter_answers(
     monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.01)
     cluster = Cluster(20)
     cluster.failures = 3
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     assert cluster.failures == 0
     await log.stop()
 
 
 async def test_a_new_member_starts_from_a_snapshot(tmp_path: Path) -> None:
     cluster = Cluster(20)
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     assert (cluster.fetches, cluster.snapshots) == (0, 1)
     await log.stop()
 
 
 async def test_it_starts_from_its_copy(tmp_path: Path) -> None:
     cluster = Cluster(20)
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     await log.stop()
     again = await following(Cluster(2), tmp_path)
     assert again.state() == cluster.replica.state
@@ -153,9 +153,7 @@ async def test_it_starts_from_its_copy(tmp_path: Path) -> None:
 async def test_a_damaged_copy_is_replaced(tmp_path: Path) -> None:
     cluster = Cluster(20, compacted=10)
     (tmp_path / "replica").write_bytes(b"damaged")
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     await log.stop()
 
 
@@ -179,9 +177,7 @@ async def test_what_was_given_up_by_a_recovery_is_given_up_here_too(
 ) -> None:
     monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.001)
     cluster = Cluster(20)
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     cluster.recover(gives_up=4, adds=adds)
     await log.heard(16 + adds, 9, "b")
     for one in cluster.entries[-adds:]:
@@ -202,9 +198,7 @@ async def test_a_new_leader_whose_first_entry_is_not_committed_yet_is_waited_for
 ) -> None:
     monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.001)
     cluster = Cluster(20)
-    log = await following(cluster, tmp_path)
-    await log.heard(20, 1, "a")
-    await reached(log, 20)
+    log = await caught_up(cluster, tmp_path)
     await log.heard(18, 9, "b")  # it has all 20 entries, and has not counted them yet
     fetches = cluster.fetches + 20
     async with asyncio.timeout(60):

@@ -115,7 +115,7 @@ class World:
         return changes
 
     def lives(self, who: str) -> bool:
-        return self.state.members[who].state in (MemberState.ALIVE, MemberState.SUSPECT)
+        return self.state.members[who].lives
 
     def living(self) -> list[str]:
         return [who for who in self.state.electorate if self.lives(who)]

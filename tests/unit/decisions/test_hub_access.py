@@ -16,25 +16,17 @@ from sappers.decisions.hub_access import (
     may_say_keys,
     when_seed_ends,
 )
-from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import ForgetMember, PutHubKey, RevokeMember, SetMemberState
 from sappers.model.hub import HubKey
 from sappers.model.member import MemberState
-from tests.unit.worlds import IMAGE, commit, founded, member
+from tests.unit.worlds import allocation, commit, founded, member
 
 IDS = [f"m{number}" for number in range(1, 6)]
 KEYS = {name: HubKey(name.upper(), f"shown by {name}") for name in IDS}
 SERVERS = ("m1", "m2", "m3")
-GUEST = Allocation(
-    id="a1",
-    workload="hello",
-    revision=1,
-    image=IMAGE,
-    memory_mib=128,
-    member_id="m1",
-    placed_term=1,
-)
+GUEST = allocation("a1")
 some = st.sets(st.sampled_from(IDS))
 
 

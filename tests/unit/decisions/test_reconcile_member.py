@@ -24,22 +24,14 @@ from sappers.model.observation import (
     MemberObservation,
 )
 from sappers.model.policy import HealthSettings
+from tests.unit import worlds
 from tests.unit.worlds import IMAGE, commit, founded, member
 
 SETTINGS = HealthSettings()
 
 
 def world(**changes: object) -> tuple[ClusterState, Allocation]:
-    allocation = Allocation(
-        id="hello-1",
-        workload="hello",
-        revision=1,
-        image=IMAGE,
-        memory_mib=128,
-        member_id="m1",
-        placed_term=1,
-    )
-    allocation = msgspec.structs.replace(allocation, **changes)
+    allocation = worlds.allocation(**changes)
     state = founded()
     return (
         msgspec.structs.replace(

@@ -4,6 +4,8 @@ VENV := .venv/bin
 DEPLOY := $(VENV)/sappers-deploy
 
 .DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .PHONY: help setup lab lab-down test lint unit simulation soak integration e2e bench bench-scale bench-images bench-guests bench-healing bench-consensus bench-provisioner sameness chaos clean
 
 help: ## Say what there is
@@ -32,7 +34,11 @@ lab-down: ## Remove the lab: hosts, bridge, files
 # Tests use this tree's own .venv: a checkout that is only tested does not become the command.
 test: ## Everything that CI runs
 	@tools/setup --no-links
-	@$(MAKE) --no-print-directory lint unit simulation integration e2e
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory --jobs 2 NAMED=1 e2e unit simulation integration
+
+# Of targets that run side by side each line says whose it is.
+OUT = $(if $(NAMED),2>&1 | sed --unbuffered 's/^/$@: /')
 
 lint:
 	$(VENV)/ruff format --check .
@@ -41,23 +47,24 @@ lint:
 	$(VENV)/lint-imports
 
 unit:
-	$(VENV)/pytest tests/unit
+	$(VENV)/pytest tests/unit $(OUT)
 
 # Real processes share a busy machine: what failed is run once more by itself, with both runs in the log.
-ONCE_MORE = --last-failed --last-failed-no-failures none
+PYTEST = $(VENV)/pytest -o cache_dir=.pytest_cache/$@ tests/$@
+TWICE = { $(PYTEST) || $(PYTEST) --last-failed --last-failed-no-failures none; } $(OUT)
 
 integration:
-	$(VENV)/pytest tests/integration || $(VENV)/pytest tests/integration $(ONCE_MORE)
+	$(TWICE)
 
 simulation: ## A thousand simulated clusters that fail in every way, from a thousand seeds
-	$(VENV)/pytest tests/simulation
-	$(VENV)/python -m tests.simulation --seeds 1000
+	$(VENV)/pytest tests/simulation $(OUT)
+	$(VENV)/python -m tests.simulation --seeds 1000 $(OUT)
 
 soak: ## The same with new seeds, for hours: make soak HOURS=8
 	$(VENV)/python -m tests.simulation --soak $(or $(HOURS),8)
 
 e2e:
-	$(VENV)/pytest tests/e2e || $(VENV)/pytest tests/e2e $(ONCE_MORE)
+	$(TWICE)
 
 bench: setup ## Measure what is promised, on a lab of its own; writes docs/benchmarks.md
 	$(VENV)/python -m benchmarks --markdown docs/benchmarks.md

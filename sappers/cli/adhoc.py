@@ -93,47 +93,48 @@ def adhoc(
     from sappers.provisioner.playbook.secret_texts import SecretTexts
 
     secrets = SecretTexts()
-    decrypt = playbook_secrets.vault_opener(
-        vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
-    )
-    options = RunOptions(
-        check=check,
-        diff=diff,
-        extra=extra_variables(extra_vars or [], decrypt),
-        limit=limit,
-        forks=forks,
-        verbosity=1 + verbose,
-        skip_offline=skip_offline,
-        user=user,
-        private_key_file=private_key,
-        connection=connection,
-        ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
-        become=become,
-        become_user=become_user,
-        become_method=become_method,
-    )
-    keywords = {} if background is None else {"async": background, "poll": poll}
-    plays = _plays(pattern, module, arguments, keywords)
-    hosts = load_inventory(inventory, decrypt, options.extra)
-    playbook_secrets.add_passwords(hosts, secrets)
-    password, become_password = playbook_secrets.ask_passwords(
-        secrets, ssh=ask_pass, become=ask_become_pass
-    )
-    lines = events_or_lines(output, 1 + verbose, secrets, facts=True)
-    engine = Engine(
-        hosts,
-        options,
-        lines,
-        decrypt=decrypt,
-        password=password,
-        become_password=become_password,
-        ledger=Ledger(secrets=secrets),
-    )
-    engine.check(plays)
-    if list_hosts:
-        lines.listing(pattern, [host.name for host in engine.hosts_of(plays[0])], None)
-        return
-    finish(lines, engine.run(plays))
+    with playbook_secrets.covered_errors(secrets):
+        decrypt = playbook_secrets.vault_opener(
+            vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
+        )
+        options = RunOptions(
+            check=check,
+            diff=diff,
+            extra=extra_variables(extra_vars or [], decrypt),
+            limit=limit,
+            forks=forks,
+            verbosity=1 + verbose,
+            skip_offline=skip_offline,
+            user=user,
+            private_key_file=private_key,
+            connection=connection,
+            ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
+            become=become,
+            become_user=become_user,
+            become_method=become_method,
+        )
+        keywords = {} if background is None else {"async": background, "poll": poll}
+        plays = _plays(pattern, module, arguments, keywords)
+        hosts = load_inventory(inventory, decrypt, options.extra)
+        playbook_secrets.add_passwords(hosts, secrets)
+        password, become_password = playbook_secrets.ask_passwords(
+            secrets, ssh=ask_pass, become=ask_become_pass
+        )
+        lines = events_or_lines(output, 1 + verbose, secrets, facts=True)
+        engine = Engine(
+            hosts,
+            options,
+            lines,
+            decrypt=decrypt,
+            password=password,
+            become_password=become_password,
+            ledger=Ledger(secrets=secrets),
+        )
+        engine.check(plays)
+        if list_hosts:
+            lines.listing(pattern, [host.name for host in engine.hosts_of(plays[0])], None)
+            return
+        finish(lines, engine.run(plays))
 
 
 def _plays(pattern: str, module: str, arguments: str, keywords: Mapping[str, int]) -> list[Play]:

@@ -154,70 +154,73 @@ def run(
     if step and resume:
         raise ConfigError("--step and --resume do not go together", hint="leave out one of them")
     secrets = SecretTexts()
-    decrypt = playbook_secrets.vault_opener(
-        vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
-    )
-    journal = RunJournal(playbooks, inventory)
-    options = RunOptions(
-        check=check,
-        diff=diff,
-        extra=extra_variables(extra_vars or [], decrypt),
-        tags=read_tags(tags) or frozenset({"all"}),
-        skip_tags=read_tags(skip_tags),
-        limit=journal.limit(limit),
-        forks=forks,
-        verbosity=verbose,
-        start_at_task=start_at_task,
-        skip_offline=skip_offline,
-        user=user,
-        private_key_file=private_key,
-        connection=connection,
-        ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
-        become=become,
-        become_user=become_user,
-        become_method=become_method,
-        force_handlers=force_handlers,
-    )
-    password, become_password = playbook_secrets.ask_passwords(
-        secrets, ssh=ask_pass, become=ask_become_pass
-    )
-    plays = [play for path in playbooks for play in load_playbook(path, decrypt, roles_path or [])]
-    hosts = load_inventory(inventory, decrypt, options.extra)
-    playbook_secrets.add_passwords(hosts, secrets)
-    lines = events_or_lines(output, verbose, secrets)
-    timings = Timings(lines)
-    lists = syntax_check or list_hosts or list_tasks or list_tags
-    kept = not (lists or check or step)
-    if resume:
-        ledger, options = journal.resume(plays, options, secrets, kept=kept, say=lines.note)
-    else:
-        ledger = journal.begin(plays, options, secrets, kept=kept)
-    engine = Engine(
-        hosts,
-        options,
-        timings,
-        decrypt=decrypt,
-        become_password=become_password,
-        password=password,
-        ask=playbook_secrets.asker(secrets) if sys.stdin.isatty() else None,
-        ledger=ledger,
-        takes=_Stepper() if step else None,
-    )
-    engine.check(plays)
-    if lists:
-        _list(lines, engine, plays, hosts=list_hosts, tasks=list_tasks, tags=list_tags)
-        return
-    try:
-        report = engine.run(plays)
-    except KeyboardInterrupt:
-        if kept:
-            typer.echo("cut off; the same command goes on with --resume", err=True)
-        raise
-    finally:
-        ledger.close()
-    if profile:
-        lines.profile(timings.tasks, report)
-    finish(lines, report, can_resume=kept)
+    with playbook_secrets.covered_errors(secrets):
+        decrypt = playbook_secrets.vault_opener(
+            vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
+        )
+        journal = RunJournal(playbooks, inventory)
+        options = RunOptions(
+            check=check,
+            diff=diff,
+            extra=extra_variables(extra_vars or [], decrypt),
+            tags=read_tags(tags) or frozenset({"all"}),
+            skip_tags=read_tags(skip_tags),
+            limit=journal.limit(limit),
+            forks=forks,
+            verbosity=verbose,
+            start_at_task=start_at_task,
+            skip_offline=skip_offline,
+            user=user,
+            private_key_file=private_key,
+            connection=connection,
+            ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
+            become=become,
+            become_user=become_user,
+            become_method=become_method,
+            force_handlers=force_handlers,
+        )
+        password, become_password = playbook_secrets.ask_passwords(
+            secrets, ssh=ask_pass, become=ask_become_pass
+        )
+        plays = [
+            play for path in playbooks for play in load_playbook(path, decrypt, roles_path or [])
+        ]
+        hosts = load_inventory(inventory, decrypt, options.extra)
+        playbook_secrets.add_passwords(hosts, secrets)
+        lines = events_or_lines(output, verbose, secrets)
+        timings = Timings(lines)
+        lists = syntax_check or list_hosts or list_tasks or list_tags
+        kept = not (lists or check or step)
+        if resume:
+            ledger, options = journal.resume(plays, options, secrets, kept=kept, say=lines.note)
+        else:
+            ledger = journal.begin(plays, options, secrets, kept=kept)
+        engine = Engine(
+            hosts,
+            options,
+            timings,
+            decrypt=decrypt,
+            become_password=become_password,
+            password=password,
+            ask=playbook_secrets.asker(secrets) if sys.stdin.isatty() else None,
+            ledger=ledger,
+            takes=_Stepper(secrets) if step else None,
+        )
+        engine.check(plays)
+        if lists:
+            _list(lines, engine, plays, hosts=list_hosts, tasks=list_tasks, tags=list_tags)
+            return
+        try:
+            report = engine.run(plays)
+        except KeyboardInterrupt:
+            if kept:
+                typer.echo("cut off; the same command goes on with --resume", err=True)
+            raise
+        finally:
+            ledger.close()
+        if profile:
+            lines.profile(timings.tasks, report)
+        finish(lines, report, can_resume=kept)
 
 
 def _list(
@@ -249,20 +252,22 @@ def events_or_lines(
     from sappers.cli.playbook_view import TaskLines
 
     if output is Output.JSON:
-        return EventLines(typer.echo, secrets.hidden)
-    return TaskLines(Console(), verbosity=verbosity, hide=secrets.hidden_text, facts=facts)
+        return EventLines(typer.echo, secrets)
+    return TaskLines(Console(), verbosity=verbosity, secrets=secrets, facts=facts)
 
 
 class _Stepper:
     """Asks before each task, until it is told to go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: SecretTexts) -> None:
+        self._secrets = secrets
         self._goes_on = False
 
     def __call__(self, task: Task) -> bool:
         if self._goes_on:
             return True
-        question = f"run task [{harmless(task.title)}]? (N)o/(y)es/(c)ontinue"
+        title = harmless(self._secrets.hidden_text(task.title))
+        question = f"run task [{title}]? (N)o/(y)es/(c)ontinue"
         answer = typer.prompt(question, default="n", show_default=False, err=True)
         self._goes_on = answer.strip().lower() in ("c", "continue")
         return self._goes_on or answer.strip().lower() in ("y", "yes")

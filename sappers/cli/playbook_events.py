@@ -9,6 +9,7 @@ from typing import Any
 from sappers.provisioner.playbook.engine import RunReport
 from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.secret_texts import SecretTexts
 
 
 class EventLines:
@@ -16,32 +17,39 @@ class EventLines:
 
     Args:
         write: Takes one line at a time.
-        hide: Hides the secrets in a value.
+        secrets: Covered in what users, hosts and files say, not in what the run says of itself.
     """
 
-    def __init__(self, write: Callable[[str], None], hide: Callable[[Any], Any]) -> None:
+    def __init__(self, write: Callable[[str], None], secrets: SecretTexts) -> None:
         self._write = write
-        self._hide = hide
+        self._secrets = secrets
+        self._hide = secrets.hidden
         self._task = ""
 
     def play(self, name: str) -> None:
         """A play begins."""
-        self._event("play", name=name)
+        self._event("play", name=self._hide(name))
 
     def task(self, task: Task, name: str) -> None:
         """The results of a task follow."""
         self._task = name
         self._event(
-            "task", name=name, module=task.module, place=str(task.place), handler=task.is_handler
+            "task",
+            name=self._hide(name),
+            module=task.module,
+            place=self._hide(str(task.place)),
+            handler=task.is_handler,
         )
 
     def result(self, host: str, judged: Judged) -> None:
         """How it ended on a host; without the result itself where `no_log` says so."""
-        told = {} if judged.no_log else {"result": judged.result}
+        told: dict[str, Any] = {}
+        if not judged.no_log:
+            told["result"] = self._secrets.hidden_result(judged.task.module, judged.result)
         self._event(
             "result",
-            host=host,
-            task=self._task,
+            host=self._hide(host),
+            task=self._hide(self._task),
             outcome=judged.outcome.value,
             changed=bool(judged.result.get("changed")),
             seconds=round(judged.seconds, 3),
@@ -50,7 +58,7 @@ class EventLines:
 
     def note(self, text: str) -> None:
         """Something about the run itself."""
-        self._event("note", text=text)
+        self._event("note", text=self._hide(text))
 
     def listing(
         self,
@@ -62,7 +70,7 @@ class EventLines:
         told: dict[str, Any] = {} if hosts is None else {"hosts": list(hosts)}
         if tasks is not None:
             told["tasks"] = [{"name": name, "tags": list(tags)} for name, tags in tasks]
-        self._event("listing", play=play, **told)
+        self._event("listing", **self._hide({"play": play, **told}))
 
     def profile(
         self, tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
@@ -70,17 +78,17 @@ class EventLines:
         """How long it took to get into each host; how long tasks took is with each result."""
         del tasks
         connect = {host: round(took, 3) for host, took in report.connect_seconds.items()}
-        self._event("profile", connect_seconds=connect)
+        self._event("profile", connect_seconds=self._secrets.hidden_names(connect))
 
     def recap(self, report: RunReport) -> None:
         """The last event: counts by host."""
+        hosts = {name: dict(vars(count)) for name, count in report.counts.items()}
         self._event(
             "recap",
-            hosts={name: dict(vars(count)) for name, count in report.counts.items()},
-            offline=list(report.offline),
+            hosts=self._secrets.hidden_names(hosts),
+            offline=self._hide(list(report.offline)),
             seconds=round(report.seconds, 3),
         )
 
     def _event(self, event: str, **fields: Any) -> None:
-        told = self._hide(fields)
-        self._write(json.dumps({"event": event, **told}, default=str))
+        self._write(json.dumps({"event": event, **fields}, default=str))

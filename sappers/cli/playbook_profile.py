@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -18,28 +18,42 @@ BAR_WIDTH = 20
 _PARTS = (("connecting", "▒", "cyan"), ("tasks", "█", "green"), ("waiting", "░", "dim"))
 
 
-def render_profile(tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
-) -> RenderableType:  # fmt: skip
-    """The tasks that took longest, in the order in which they were run; then the hosts."""
+def render_profile(
+    tasks: Mapping[tuple[int, str], Mapping[str, float]],
+    report: RunReport,
+    hide: Callable[[str], str] = str,
+) -> RenderableType:
+    """The tasks that took longest, in the order in which they were run; then the hosts.
+
+    Args:
+        hide: Covers the secrets in a name.
+    """
+
+    def shown_name(name: str) -> str:
+        return harmless(hide(name))
+
     longest = sorted(tasks, key=lambda one: -max(tasks[one].values(), default=0.0))
     shown = sorted(longest[:TASKS_SHOWN_MAX])
-    parts: list[RenderableType] = [_tasks_table({one: tasks[one] for one in shown}, report)]
+    table = _tasks_table({one: tasks[one] for one in shown}, report, shown_name)
+    parts: list[RenderableType] = [table]
     left_out = len(tasks) - len(shown)
     if left_out:
         rest = sum(max(tasks[one].values(), default=0.0) for one in longest[TASKS_SHOWN_MAX:])
         parts.append(Text(f"and {left_out} shorter tasks, {rest:.2f} s together", "dim"))
-    return Group(Text(), *parts, Text(), _hosts_table(tasks, report))
+    return Group(Text(), *parts, Text(), _hosts_table(tasks, report, shown_name))
 
 
 def _tasks_table(
-    tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+    tasks: Mapping[tuple[int, str], Mapping[str, float]],
+    report: RunReport,
+    shown_name: Callable[[str], str],
 ) -> RenderableType:
     hosts = list(report.counts)
     in_columns = len(hosts) <= HOSTS_IN_TABLE_MAX
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("task", ratio=1, no_wrap=True, overflow="ellipsis")
     for name in hosts if in_columns else ("slowest host",):
-        table.add_column(harmless(name), justify="right", no_wrap=True, max_width=12)
+        table.add_column(shown_name(name), justify="right", no_wrap=True, max_width=12)
     if not in_columns:
         table.add_column("seconds", justify="right")
     table.add_column("", width=BAR_WIDTH)
@@ -49,14 +63,16 @@ def _tasks_table(
         took = seconds.get(slowest, 0.0)
         cells = [_seconds(seconds.get(host)) for host in hosts]
         if not in_columns:
-            cells = [harmless(slowest), _seconds(took)]
+            cells = [shown_name(slowest), _seconds(took)]
         bar = Bar(most or 1.0, 0, took, width=BAR_WIDTH, color="green")
-        table.add_row(Text(harmless(name)), *cells, bar)
+        table.add_row(Text(shown_name(name)), *cells, bar)
     return table
 
 
 def _hosts_table(
-    tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
+    tasks: Mapping[tuple[int, str], Mapping[str, float]],
+    report: RunReport,
+    shown_name: Callable[[str], str],
 ) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("host", ratio=1, no_wrap=True, overflow="ellipsis")
@@ -69,7 +85,7 @@ def _hosts_table(
         waiting = max(0.0, report.seconds - connecting - working)
         numbers = (connecting, working, waiting)
         bar = _stacked(numbers, report.seconds)
-        table.add_row(Text(harmless(host)), *map(_seconds, numbers), bar)
+        table.add_row(Text(shown_name(host)), *map(_seconds, numbers), bar)
     table.add_row("all", "", "", Text(f"{report.seconds:.2f}", "bold"), "")
     return table
 

@@ -6,13 +6,14 @@ import getpass
 import os
 import subprocess
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from sappers.errors import ConfigError
+from sappers.errors import ConfigError, SappersError
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.playbook.secret_texts import SecretTexts
 
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
     from sappers.provisioner.inventory.inventory import Inventory
 
 Decrypt = Callable[[str], str]
+
+
+@contextmanager
+def covered_errors(secrets: SecretTexts) -> Iterator[None]:
+    """Errors that pass tell no secrets: their texts may quote values."""
+    try:
+        yield
+    except SappersError as error:
+        error.message = secrets.hidden_text(error.message)
+        error.hint = error.hint and secrets.hidden_text(error.hint)
+        error.args = (error.message,)
+        raise
 
 
 def ask_secret(what: str, secrets: SecretTexts) -> Secret:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from sappers.cli.harmless import harmless
 from sappers.provisioner.playbook.engine import RunReport
 from sappers.provisioner.playbook.judge import Judged, Outcome
 from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.secret_texts import SecretTexts
 
 _STYLES = {
     Outcome.OK: "green",
@@ -33,7 +34,7 @@ class TaskLines:
     """Writes a run as text; satisfies `Watcher`.
 
     Args:
-        hide: Covers the secrets in a text.
+        secrets: Covered in what users, hosts and files say, not in what the run says of itself.
         facts: Show what facts a result tells, too.
     """
 
@@ -42,37 +43,37 @@ class TaskLines:
         console: Console,
         *,
         verbosity: int = 0,
-        hide: Callable[[str], str] = str,
+        secrets: SecretTexts | None = None,
         facts: bool = False,
     ) -> None:
         self._console = console
         self._verbosity = verbosity
-        self._hide = hide
+        self._secrets = secrets or SecretTexts()
+        self._hide = self._secrets.hidden_text
         self._facts = facts
         self._place = ""
 
     def play(self, name: str) -> None:
         """The play's heading."""
-        self._heading(f"PLAY [{name}]")
+        self._heading(f"PLAY [{self._hide(name)}]")
 
     def task(self, task: Task, name: str) -> None:
         """The task's heading."""
         kind = "RUNNING HANDLER" if task.is_handler else "TASK"
-        self._heading(f"{kind} [{name}]")
+        self._heading(f"{kind} [{self._hide(name)}]")
         self._place = str(task.place) if task.place.line else ""
 
     def result(self, host: str, judged: Judged) -> None:
         """One line a host, or one an item; what changed, and why it failed."""
         for label, result in judged.items:
-            self._line(
-                host, judged, result, _outcome_of(result), f" => (item={_label(judged, label)})"
-            )
+            shown = self._label(judged, label)
+            self._line(host, judged, result, _outcome_of(result), f" => (item={shown})")
         if not judged.items or judged.outcome is Outcome.UNREACHABLE:
             self._line(host, judged, judged.result, judged.outcome, "")
         elif judged.outcome is Outcome.FAILED or judged.outcome is Outcome.IGNORED:
             self._line(host, judged, {"msg": judged.result.get("msg")}, Outcome.FAILED, "")
         if judged.outcome in (Outcome.FAILED, Outcome.IGNORED) and self._place:
-            self._print(f"  the task is at {self._place}", "dim")
+            self._print(f"  the task is at {self._hide(self._place)}", "dim")
             self._place = ""  # said once, not for each host
         if judged.outcome is Outcome.IGNORED:
             self._print("...ignoring", "cyan")
@@ -83,23 +84,24 @@ class TaskLines:
         for diff in result.get("diff") or () if not judged.no_log else ():
             self._diff(diff)
         word = {Outcome.SKIPPED: "skipping", Outcome.FAILED: "failed", Outcome.IGNORED: "failed"}
-        line = f"{word.get(outcome, outcome.value)}: [{host}]{item}"
+        line = f"{word.get(outcome, outcome.value)}: [{self._hide(host)}]{item}"
+        shown = self._secrets.hidden_result(judged.task.module, result)
         if judged.no_log:
             line += f" => {_CENSORED}" if result.get("failed") or self._verbosity else ""
         elif judged.task.module == "debug" and outcome is not Outcome.SKIPPED:
-            line += f" => {_as_json(_told(result))}"
+            line += f" => {_as_json(_told(shown))}"
         elif outcome in (Outcome.FAILED, Outcome.IGNORED, Outcome.UNREACHABLE) or self._verbosity:
-            told = _told(result) if self._verbosity < 2 else dict(result)
-            if self._facts and "ansible_facts" in result:
-                told["ansible_facts"] = result["ansible_facts"]
+            told = _told(shown) if self._verbosity < 2 else shown
+            if self._facts and "ansible_facts" in shown:
+                told["ansible_facts"] = shown["ansible_facts"]
             line += f" => {_as_json(told, indent=4 if self._facts and len(told) == 1 else None)}"
         self._print(line, _STYLES[outcome])
 
     def _diff(self, diff: Mapping[str, Any]) -> None:
-        before, after = str(diff.get("before", "")), str(diff.get("after", ""))
+        shown = {name: self._hide(str(text)) for name, text in diff.items()}
         lines = difflib.unified_diff(
-            before.splitlines(), after.splitlines(),
-            f"before: {diff.get('before_header', '')}", f"after: {diff.get('after_header', '')}",
+            shown.get("before", "").splitlines(), shown.get("after", "").splitlines(),
+            f"before: {shown.get('before_header', '')}", f"after: {shown.get('after_header', '')}",
             lineterm="",
         )  # fmt: skip
         for line in lines:
@@ -107,12 +109,12 @@ class TaskLines:
             self._print(line, style)
 
     def _heading(self, text: str) -> None:
-        text = self._hide(harmless(text))
+        text = harmless(text)
         self._print("")
         self._print(f"{text} {'*' * max(3, _WIDTH - len(text) - 1)}", "bold")
 
     def _print(self, text: str, style: str = "") -> None:
-        shown = Text(harmless(self._hide(text)), style=style)
+        shown = Text(harmless(text), style=style)
         self._console.print(shown, soft_wrap=True, highlight=False)
 
     def listing(
@@ -122,15 +124,16 @@ class TaskLines:
         tasks: Sequence[tuple[str, Sequence[str]]] | None,
     ) -> None:
         """A play that is not run: its hosts, its tasks with their tags."""
-        self._print(f"play: {play}", "bold")
+        self._print(f"play: {self._hide(play)}", "bold")
         for host in hosts or ():
-            self._print(f"  {host}")
+            self._print(f"  {self._hide(host)}")
         for name, tags in tasks or ():
-            self._print(f"  {name}    [{', '.join(tags)}]" if tags else f"  {name}")
+            shown = ", ".join(map(self._hide, tags))
+            self._print(f"  {self._hide(name)}" + (f"    [{shown}]" if tags else ""))
 
     def note(self, text: str) -> None:
         """Something about the run itself."""
-        self._print(text, "bold")
+        self._print(self._hide(text), "bold")
 
     def profile(
         self, tasks: Mapping[tuple[int, str], Mapping[str, float]], report: RunReport
@@ -138,21 +141,27 @@ class TaskLines:
         """Where the time went."""
         from sappers.cli.playbook_profile import render_profile
 
-        shown = {(number, self._hide(name)): took for (number, name), took in tasks.items()}
-        self._console.print(render_profile(shown, report), highlight=False)
+        self._console.print(render_profile(tasks, report, self._hide), highlight=False)
 
     def recap(self, report: RunReport) -> None:
         """Ansible's lines, one a host."""
         self._heading("PLAY RECAP")
-        width = max((len(name) for name in report.counts), default=0)
-        for name, count in report.counts.items():
+        counts = self._secrets.hidden_names(report.counts)
+        width = max(map(len, counts), default=0)
+        for name, count in counts.items():
             bad = count.failed or count.unreachable
             style = "red" if bad else "yellow" if count.changed else "green"
             numbers = " ".join(f"{field}={value:<4}" for field, value in vars(count).items())
             line = Text.assemble((f"{name:<{width}}", style), f" : {numbers}".rstrip())
             self._console.print(line, soft_wrap=True, highlight=False)
         for name in report.offline:
-            self._print(f"{name} : offline, left out", "cyan")
+            self._print(f"{self._hide(name)} : offline, left out", "cyan")
+
+    def _label(self, judged: Judged, label: Any) -> str:
+        if judged.no_log:
+            return _CENSORED
+        shown = self._secrets.hidden(label)
+        return shown if isinstance(shown, str) else _as_json(shown)
 
 
 def _outcome_of(result: Mapping[str, Any]) -> Outcome:
@@ -163,12 +172,6 @@ def _outcome_of(result: Mapping[str, Any]) -> Outcome:
     if result.get("skipped"):
         return Outcome.SKIPPED
     return Outcome.CHANGED if result.get("changed") else Outcome.OK
-
-
-def _label(judged: Judged, label: Any) -> str:
-    if judged.no_log:
-        return _CENSORED
-    return label if isinstance(label, str) else _as_json(label)
 
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,5 +28,5 @@ def sameness(home: ControlHome) -> Iterator[Sameness]:
 
 @pytest.mark.parametrize("case", QUICK)
 def test_ansible_and_we_do_the_same(sameness: Sameness, case: str) -> None:
-    found = sameness.compare(case)
+    found = sameness.compare(case).differs
     assert not found, "\n".join(found)

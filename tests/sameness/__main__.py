@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from sappers.config import ControlHome, control_home
-from tests.sameness.compare import ALL, Sameness
+from tests.sameness.compare import ALL, Compared, Sameness
+from tests.sameness.meant import MEANT
 
 
 def main() -> int:
@@ -31,11 +33,19 @@ def main() -> int:
     with Sameness.open(arguments.lab, home, print, cases) as sameness:
         for case in cases:
             began = time.monotonic()
-            found = sameness.compare(case)
-            differ += bool(found)
-            said = "differs" if found else "the same"
+            try:
+                found = sameness.compare(case)
+            except (
+                RuntimeError,
+                subprocess.SubprocessError,
+            ) as error:  # the others come all the same
+                found = Compared([str(error)])
+            differ += bool(found.differs)
+            said = "differs" if found.differs else "the same"
+            if found.meant:
+                said += f", and meant: {MEANT[case].name} ({len(found.meant)} times)"
             print(f"{case}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
-            for line in found:
+            for line in found.differs:
                 print(f"  {line}", flush=True)
     shutil.rmtree(folder)
     print(f"{len(cases) - differ} passed, {differ} failed")

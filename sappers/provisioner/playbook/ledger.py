@@ -147,11 +147,14 @@ class Ledger:
     def _done(self, host: str, judged: Judged) -> Done:
         told = [judged.result, *(result for _, result in judged.items)]
         result = None if judged.no_log or judged.elsewhere else _as_json(judged.result)
-        secret = self._secrets.are_in([result, judged.name, list(judged.notified)])
+        module = judged.task.module
+        secret = self._secrets.are_in([judged.name, *judged.notified]) or (
+            result is not None and self._secrets.hidden_result(module, result) != result
+        )
         return Done(
             host=host,
             task=key_of(judged.task),
-            name=judged.task.module if secret else judged.name,
+            name=module if secret else judged.name,
             outcome=judged.outcome.value,
             result=None if secret else result,
             notified=() if secret else judged.notified,

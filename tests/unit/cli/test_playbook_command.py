@@ -121,6 +121,83 @@ def test_events_are_lines_of_json_and_hide_what_no_log_does(deploy: Deploy, tmp_
     }  # fmt: skip
 
 
+def with_secrets(tmp_path: Path, **secrets: object) -> tuple[str, ...]:
+    """Three secrets: passwords of hosts; and the options by which variables hold them, too."""
+    lines = [
+        f"h{number} ansible_connection=local ansible_password={secret}\n"
+        for number, secret in enumerate(secrets.values(), start=1)
+    ]
+    (tmp_path / "hosts").write_text("".join(lines))
+    return ("-e", json.dumps(secrets))
+
+
+SECRETS_PLAYBOOK = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: "say {{ pin }}"
+      debug: {msg: "{{ pin }}"}
+    - debug: {var: count}
+    - command: echo {{ word }} {{ count }}
+    - command: echo {{ pin }}
+      changed_when: false
+      failed_when: true
+      ignore_errors: true
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_a_secret_number_covers_no_counts_of_the_run(
+    deploy: Deploy, tmp_path: Path, count: int
+) -> None:
+    (tmp_path / "play.yml").write_text(SECRETS_PLAYBOOK)
+    options = with_secrets(tmp_path, count=count, pin="ok", word="hush-1234")
+    code, output = deploy(*options, "-o", "json", "--profile")
+    events = [json.loads(line) for line in output.splitlines()]
+    assert code == 0
+    assert events[-1]["hosts"]["h1"] == {
+        "ok": 4, "changed": 1, "unreachable": 0, "failed": 0, "skipped": 0, "rescued": 0,
+        "ignored": 1,
+    }  # fmt: skip
+    results = [one for one in events if one["event"] == "result" and one["host"] == "h1"]
+    assert [one["outcome"] for one in results] == ["ok", "ok", "changed", "ignored"]
+    assert [one["result"].get("rc") for one in results] == [None, None, 0, 0]
+    assert results[0]["result"]["msg"] == "********"
+    assert results[1]["result"]["count"] == "********"
+    assert results[2]["result"]["stdout"] == f"******** {count}"
+    assert isinstance(events[-1]["seconds"], float)
+    assert "hush-1234" not in output
+
+
+def test_a_short_secret_is_covered_in_text_as_in_json(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(SECRETS_PLAYBOOK)
+    options = with_secrets(tmp_path, count=77, pin="ok", word="hush-1234")
+    code, output = deploy(*options, "-v")
+    assert code == 0
+    lines = output.splitlines()
+    assert 'ok: [h1] => {"msg": "********"}' in lines
+    assert 'ok: [h1] => {"count": "********"}' in lines
+    assert "hush-1234" not in output
+    assert [line for line in lines if line.startswith("h1")] == [
+        "h1 : ok=4    changed=1    unreachable=0    failed=0    skipped=0    rescued=0    ignored=1"
+    ]
+
+
+def test_errors_and_questions_tell_no_secrets(deploy: Deploy, tmp_path: Path) -> None:
+    text = "- hosts: all\n  tasks:\n    - ping:\n      throttle: '{{ word }}'\n"
+    (tmp_path / "play.yml").write_text(text)
+    options = with_secrets(tmp_path, word="hush-1234")
+    code, output = deploy(*options)
+    assert code == 1
+    assert "`throttle` takes a number; this is '********'" in output
+    assert "hush-1234" not in output
+    text = "- hosts: all\n  gather_facts: false\n  tasks:\n    - ping:\n      name: hush-1234\n"
+    (tmp_path / "play.yml").write_text(text)
+    _, output = deploy(*options, "--step", answers="c\n")
+    assert "run task [********]?" in output
+    assert "hush-1234" not in output
+
+
 def test_a_run_starts_at_a_task(deploy: Deploy) -> None:
     assert headings(deploy("--start-at-task", "sec*", "-l", "h1")[1]) == ["second", "third"]
     assert "no task is called 'nope'" in deploy("--start-at-task", "nope")[1]

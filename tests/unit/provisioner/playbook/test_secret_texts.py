@@ -36,6 +36,29 @@ def test_what_is_short_is_covered_where_it_stands_alone() -> None:
     assert secrets.hidden({"a": "x1", "b": "max1mum"}) == {"a": COVER, "b": "max1mum"}
 
 
+def test_what_is_short_is_covered_as_a_line_of_its_own() -> None:
+    secrets = knowing("x1")
+    assert secrets.hidden_text("is:\n x1\nmax1mum x1\n") == f"is:\n {COVER}\nmax1mum x1\n"
+
+
+def test_names_that_are_covered_stay_apart() -> None:
+    secrets = knowing("x1", "x2")
+    assert secrets.hidden({"x1": 1, "x2": "x2", "x": 3}) == {COVER: 1, f"{COVER}*": COVER, "x": 3}
+
+
+def test_of_results_no_names_of_fields_and_no_counted_numbers_are_covered() -> None:
+    secrets = knowing("rc", "0", "msg", "2")
+    result = {"rc": 0, "attempts": 2, "msg": "2", "port": 2, "changed": False, "failed": True}
+    shown = {**result, "msg": COVER, "port": COVER}
+    assert secrets.hidden_result("command", result) == shown
+    looped = {"results": [result, result], "changed": True}
+    assert secrets.hidden_result("command", looped) == {"results": [shown] * 2, "changed": True}
+
+
+def test_a_variable_that_is_called_like_a_counted_number_is_covered() -> None:
+    assert knowing("2").hidden_result("debug", {"rc": 2}) == {"rc": COVER}
+
+
 @pytest.mark.parametrize("secret", ['with "quotes"', "back\\slash", "grüße dich"])
 def test_a_secret_is_covered_as_json_writes_it_too(secret: str) -> None:
     secrets = knowing(secret)
@@ -49,4 +72,4 @@ def test_what_was_hidden_holds_the_secret_no_more(secret: str, text: str) -> Non
     secrets = knowing(secret)
     if secret.strip() not in COVER:
         assert secret.strip() not in secrets.hidden_text(f"{text}{secret}{text}")
-    assert secrets.are_in(secret.strip())
+        assert secrets.are_in(secret.strip())

@@ -15,7 +15,7 @@ from sappers.provisioner.playbook import catalog, kept_files
 from sappers.provisioner.playbook.arguments import typed_arguments
 
 if TYPE_CHECKING:
-    from sappers.provisioner.playbook.prepare import Call, Prepared
+    from sappers.provisioner.playbook.prepared import Call, Prepared
 
 Result = dict[str, Any]
 

@@ -14,7 +14,7 @@ from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.prepare import Item, Prepared, failure
+from sappers.provisioner.playbook.prepared import Item, Prepared, failure
 from sappers.provisioner.playbook.segments import selected
 from sappers.provisioner.playbook.templating import MISSING
 from sappers.provisioner.playbook.track import HostState

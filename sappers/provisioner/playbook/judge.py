@@ -11,7 +11,7 @@ from typing import Any
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.prepare import Item, Prepared, failure
+from sappers.provisioner.playbook.prepared import Item, Prepared, failure
 from sappers.provisioner.playbook.variables import HostFacts, Scope
 
 Result = dict[str, Any]

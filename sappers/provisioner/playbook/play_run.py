@@ -22,7 +22,7 @@ from sappers.provisioner.playbook.hosts import HostLink, local_host
 from sappers.provisioner.playbook.judge import Judged, Outcome, learn, learn_facts
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Role, Task
-from sappers.provisioner.playbook.prepare import Prepared
+from sappers.provisioner.playbook.prepared import Prepared
 from sappers.provisioner.playbook.run import Run
 from sappers.provisioner.playbook.segments import cut, selected, tasks_in
 from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown

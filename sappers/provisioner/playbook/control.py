@@ -11,7 +11,7 @@ from typing import Any
 
 from sappers.provisioner.playbook.argument_specs import problems_of
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.templating import MISSING, UndefinedVariable
+from sappers.provisioner.playbook.template_values import MISSING, UndefinedVariable
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import Way
 from sappers.provisioner.source import Decrypt, Place, place_of

@@ -16,7 +16,7 @@ from sappers.provisioner.playbook.model import Inherited, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepared import Item, Prepared, failure
 from sappers.provisioner.playbook.segments import selected
-from sappers.provisioner.playbook.templating import MISSING
+from sappers.provisioner.playbook.template_values import MISSING
 from sappers.provisioner.playbook.track import HostState
 from sappers.provisioner.playbook.variables import HostFacts
 from sappers.provisioner.source import Mapping as SourceMapping

@@ -8,9 +8,10 @@ from typing import Any
 
 import jinja2
 
+from sappers.provisioner.playbook.environments import SCOPE
 from sappers.provisioner.playbook.filters import FILTERS
 from sappers.provisioner.playbook.lookups import Lookup, Lookups
-from sappers.provisioner.playbook.templating import SCOPE, Templates
+from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.playbook.tests import TESTS
 from sappers.provisioner.source import Decrypt
 

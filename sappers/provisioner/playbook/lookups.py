@@ -19,8 +19,7 @@ from sappers.provisioner.inventory.patterns import select_hosts
 from sappers.provisioner.playbook import lookup_values
 from sappers.provisioner.playbook.filters import is_truthy
 from sappers.provisioner.playbook.lookup_values import as_list, flat, flat_deep, options_in
-from sappers.provisioner.playbook.template_values import Undefined
-from sappers.provisioner.playbook.templating import MISSING, UndefinedVariable
+from sappers.provisioner.playbook.template_values import MISSING, Undefined, UndefinedVariable
 from sappers.provisioner.source import VAULT_HEADER, Decrypt, Place
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Rol
 from sappers.provisioner.playbook.prepared import Prepared
 from sappers.provisioner.playbook.run import Run
 from sappers.provisioner.playbook.segments import cut, selected, tasks_in
-from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
+from sappers.provisioner.playbook.template_values import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.track import HostState, HostTrack, Progress
 from sappers.provisioner.playbook.variables import (
     HostFacts,

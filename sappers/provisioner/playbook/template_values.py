@@ -1,17 +1,39 @@
-"""What templates yield: values as data, nothing, what is undefined, and `omit`."""
+"""What templates ask for and what they yield: variables, data, nothing, undefined, `omit`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import GeneratorType
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 from jinja2.runtime import StrictUndefined
 
+from sappers.errors import PlaybookError
+
+MISSING = object()
 _EMPTY: dict[str, str] = {}
 _VIEWS = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
 _LAZY: tuple[type, ...] = (GeneratorType, map, filter, zip, range, reversed, *_VIEWS)
+
+
+class NotYetKnown(Exception):
+    """A template asks for what a task under way will tell: it has to wait."""
+
+
+class NeedsOthers(Exception):
+    """A template asks for what other hosts know, and they may not be as far: it has to wait."""
+
+
+class UndefinedVariable(PlaybookError):
+    """A template uses what is not defined."""
+
+
+class Variables(Protocol):
+    """Where templates find variables."""
+
+    def find(self, name: str) -> Any:
+        """A variable's value, rendered, or `MISSING`."""
 
 
 class _Omit:

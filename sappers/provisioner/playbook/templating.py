@@ -7,127 +7,38 @@ In a sandbox: a template reaches values and their methods, not the interpreter.
 from __future__ import annotations
 
 import difflib
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
-from jinja2.nativetypes import NativeCodeGenerator
-from jinja2.runtime import Context
-from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import embedded
 from sappers.provisioner.playbook.arguments import is_template
-from sappers.provisioner.playbook.embedded import TermsRendered, TextsRendered
+from sappers.provisioner.playbook.environments import (
+    SCOPE,
+    ConditionEnvironment,
+    FileEnvironment,
+    ScopeContext,
+    ValueEnvironment,
+    equip,
+)
 from sappers.provisioner.playbook.template_files import TemplateFiles
 from sappers.provisioner.playbook.template_header import read_header
 from sappers.provisioner.playbook.template_values import (
     OMIT,
+    NeedsOthers,
+    NotYetKnown,
     Undefined,
-    is_no_value,
+    UndefinedVariable,
+    Variables,
     plain,
     together,
 )
 from sappers.provisioner.source import Mapping as SourceMapping
 from sappers.provisioner.source import Place, Text, place_of
-
-MISSING = object()
-SCOPE = " scope"  # no name that a template could write
-
-
-class NotYetKnown(Exception):
-    """A template asks for what a task under way will tell: it has to wait."""
-
-
-class NeedsOthers(Exception):
-    """A template asks for what other hosts know, and they may not be as far: it has to wait."""
-
-
-class Variables(Protocol):
-    """Where templates find variables."""
-
-    def find(self, name: str) -> Any:
-        """A variable's value, rendered, or `MISSING`."""
-
-
-class UndefinedVariable(PlaybookError):
-    """A template uses what is not defined."""
-
-
-class _Context(Context):
-    """Finds variables in the scope that a template is rendered for."""
-
-    def resolve_or_missing(self, key: str) -> Any:
-        if SCOPE in self.parent and not self._is_set(key):
-            try:
-                found = self.parent[SCOPE].find(key)
-            except UndefinedVariable as error:
-                # As in Ansible: what is made of something undefined is so, too, and has a default.
-                return Undefined(hint=str(error))
-            if found is not MISSING:
-                return found
-        return super().resolve_or_missing(key)
-
-    def _is_set(self, key: str) -> bool:
-        """Whether the template has set it, or the one that includes it."""
-        given = self.parent.get(key, MISSING)
-        of_all = self.environment.globals.get(key, MISSING)
-        return key in self.vars or given is not of_all
-
-
-@jinja2.pass_context
-def _finalize(_: Context, value: Any) -> Any:
-    """As it is; that it takes a context keeps constants from becoming text when compiled."""
-    return value
-
-
-class _Environment(TermsRendered, SandboxedEnvironment):
-    context_class = _Context
-    code_generator_class = NativeCodeGenerator
-    concat = staticmethod(together)  # of macros and of blocks that set
-
-
-class _ConditionEnvironment(TextsRendered, _Environment):
-    """For conditions."""
-
-
-class _FileEnvironment(TermsRendered, SandboxedEnvironment):
-    """For files all is text, made in the template's own frames: errors know their lines."""
-
-    context_class = _Context
-
-
-@jinja2.pass_context
-def _finalize_text(_: Context, value: Any) -> Any:
-    return "" if value is None or is_no_value(value) else plain(value)
-
-
-# All else fails on what is undefined, as in Ansible, also where Python would find an answer.
-_ASKED_OF_UNDEFINED = {"default", "d", "defined", "mandatory", "ternary", "type_debug", "undefined"}
-# Jinja's own filters that yield one by one; in playbooks they are lists, so `| length` can count.
-_LAZY_FILTERS = ("batch", "items", "map", "reject", "rejectattr", "select", "selectattr", "slice")
-
-
-def _as_list(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)  # with what tells Jinja which arguments it wants
-    def listed(*args: Any, **options: Any) -> Any:
-        return list(function(*args, **options))
-
-    return listed
-
-
-def _of_defined(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def called(*args: Any, **options: Any) -> Any:
-        for one in (*args, *options.values()):
-            if isinstance(one, Undefined):
-                str(one)  # raises
-        return function(*args, **options)
-
-    return called
 
 
 class Templates:
@@ -139,28 +50,14 @@ class Templates:
         tests: Mapping[str, Any],
         functions: Mapping[str, Any],
     ) -> None:
-        settings: dict[str, Any] = {
-            "undefined": Undefined,
-            "trim_blocks": True,
-            "extensions": ["jinja2.ext.do", "jinja2.ext.loopcontrols"],
-        }
         self._compiled: dict[tuple[str, bool, bool], jinja2.Template] = {}
         self._compiled_files: dict[tuple[Any, ...], jinja2.Template] = {}
-        self._environment = _Environment(finalize=_finalize, **settings)
-        self._conditions = _ConditionEnvironment(finalize=_finalize, **settings)
-        self._files = _FileEnvironment(finalize=_finalize_text, **settings)
+        self._environment = ValueEnvironment()
+        self._conditions = ConditionEnvironment()
+        self._files = FileEnvironment()
         for environment in (self._environment, self._conditions, self._files):
-            for name in _LAZY_FILTERS:
-                environment.filters[name] = _as_list(environment.filters[name])
-            environment.filters.update(filters)
-            environment.tests.update(tests)
-            all_known: tuple[dict[str, Any], ...] = (environment.filters, environment.tests)
-            for known in all_known:
-                for name in known.keys() - _ASKED_OF_UNDEFINED:
-                    known[name] = _of_defined(known[name])
+            equip(environment, filters, tests, functions)
             environment.filters[embedded.FILTER] = self._embedded
-            environment.globals.update(functions)
-            environment.globals["omit"] = OMIT
 
     def render(self, value: Any, scope: Variables, otherwise: Place) -> Any:
         """A value with every template in it rendered; what is `omit` in a container goes.
@@ -294,7 +191,7 @@ class Templates:
 
     def _render_file(
         self,
-        environment: _Environment | _FileEnvironment,
+        environment: ValueEnvironment | FileEnvironment,
         content: str,
         scope: Variables,
         place: Place,
@@ -362,7 +259,7 @@ class Templates:
 
     def _values(self, template: jinja2.Template, scope: Variables) -> Iterator[Any]:
         parent = {**template.globals, SCOPE: scope}
-        context = _Context(template.environment, parent, template.name, template.blocks)
+        context = ScopeContext(template.environment, parent, template.name, template.blocks)
         return iter(template.root_render_func(context))
 
     def _yielded(self, template: jinja2.Template, scope: Variables) -> Any:

@@ -28,7 +28,7 @@ from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Role, Task
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prepared import Call, Item, Prepared, failure
-from sappers.provisioner.playbook.templating import NeedsOthers, NotYetKnown
+from sappers.provisioner.playbook.template_values import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
 from sappers.provisioner.source import place_of
 

@@ -12,7 +12,8 @@ import immutables
 
 from sappers.provisioner.inventory.reach import BECOME_NAMES, NAMES
 from sappers.provisioner.playbook.model import Inherited, Play, Role, Vars
-from sappers.provisioner.playbook.templating import MISSING, NotYetKnown, Templates
+from sappers.provisioner.playbook.template_values import MISSING, NotYetKnown
+from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.source import Items, Place, Text
 from sappers.provisioner.source import Mapping as SourceMapping
 

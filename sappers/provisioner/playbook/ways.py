@@ -20,8 +20,7 @@ from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.template_values import OMIT
-from sappers.provisioner.playbook.templating import MISSING
+from sappers.provisioner.playbook.template_values import MISSING, OMIT
 from sappers.provisioner.playbook.variables import Scope
 
 Reached = tuple[tuple[str, Any], ...]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.functions import make_templates
-from sappers.provisioner.playbook.templating import NotYetKnown
+from sappers.provisioner.playbook.template_values import NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope, as_source
 from sappers.provisioner.source import Place, Text
 

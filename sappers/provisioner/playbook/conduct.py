@@ -6,36 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from sappers.errors import HostError, HostUnreachable
-from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.modules import control_step, step
 from sappers.provisioner.playbook import catalog, kept_files
 from sappers.provisioner.playbook.arguments import typed_arguments
-
-if TYPE_CHECKING:
-    from sappers.provisioner.playbook.prepared import Call, Prepared
+from sappers.provisioner.playbook.prepared import Call, Prepared
+from sappers.provisioner.playbook.reach import Reach
 
 Result = dict[str, Any]
-
-
-class Reach(Protocol):
-    """How a host is reached, and the person who runs this."""
-
-    def session(self, host: str, prepared: Prepared) -> TaskSession:
-        """The executor that a task runs on. Raises HostError."""
-
-    def raw(
-        self, host: str, prepared: Prepared, line: str, executable: str | None
-    ) -> step.Completed:
-        """How a command line ended that was run without Python. Raises HostError."""
-
-    def disconnect(self, host: str, prepared: Prepared) -> None:
-        """Close the connection; the next call opens another."""
-
-    def prompt(self, text: str, *, echo: bool) -> str | None:
-        """What a person answers; None where nobody can."""
 
 
 def conduct(

@@ -17,20 +17,21 @@ from sappers.provisioner.playbook import magic
 from sappers.provisioner.playbook.check_templates import all_tasks, check_templates
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
+from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
 from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.lookups import Lookup
 from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.play_run import PlayRun, inventory_layer
+from sappers.provisioner.playbook.play_run import PlayRun
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.read_ahead import included_ahead
-from sappers.provisioner.playbook.run import Run, Watcher
+from sappers.provisioner.playbook.run import Progress, Run, Watcher
+from sappers.provisioner.playbook.scopes import inventory_layer
 from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
 from sappers.provisioner.playbook.stats import Counts
-from sappers.provisioner.playbook.track import HostState, Progress
 from sappers.provisioner.playbook.variables import (
     HostFacts,
     Scope,
@@ -237,7 +238,7 @@ class Engine:
             return not hosts
         prompted = ask_for(play, self._extra, self._run.ask)
         variables = play_variables(play, self._extra, self._vars_files(play), prompted)
-        around = replace(self._run, inventory=self._inventories.of(play.folder))
+        around = self._run.of_play(play.folder, hosts)
         for batch in batches(well, play.serial):
             run = PlayRun(around, play, self.name_of(play), variables, batch, hosts)
             run.go()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import Judged, Outcome, judge, judge_item, learn
 from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.load_tasks import inherit
@@ -17,7 +18,6 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepared import Item, Prepared, failure
 from sappers.provisioner.playbook.segments import selected
 from sappers.provisioner.playbook.template_values import MISSING
-from sappers.provisioner.playbook.track import HostState
 from sappers.provisioner.playbook.variables import HostFacts
 from sappers.provisioner.source import Mapping as SourceMapping
 from sappers.provisioner.source import read_file
@@ -63,9 +63,8 @@ class Flow:
 
     def _prepare(self, task: Task, host: str) -> Prepared:
         state = self._around.states[host]
-        return self._around.shared.preparer.prepare(
-            task, self._around.scope(host, task, state.facts)
-        )
+        scope = self._around.scopes.of_task(host, task.inherited, state.facts)
+        return self._around.shared.preparer.prepare(task, scope)
 
     def _finish(
         self,
@@ -86,8 +85,8 @@ class Flow:
             judged = replace(judged, weight=max(1, done))
             if host in lost:
                 judged = replace(judged, outcome=Outcome.FAILED)
-            self._around.ledger.check(host, task)
-            self._around.ledger.note(host, judged)
+            self._around.shared.ledger.check(host, task)
+            self._around.shared.ledger.note(host, judged)
             state = self._around.states[host]
             state.facts = learn(state.facts, judged)
             if host in lost:
@@ -142,7 +141,7 @@ class Flow:
         known = len(loader.roles)
         nodes = loader.tasks_of_role(str(args["name"]), args, below, task.place)
         if args["public"]:
-            self._around.publish(loader.roles[known:])
+            self._around.scopes.publish(loader.roles[known:])
         return nodes
 
     # include_vars
@@ -208,7 +207,7 @@ class Flow:
             case "clear_host_errors":
                 for state in everyone:  # they take part again from the next play on
                     if state.failed:
-                        self._around.ledger.mended(state.name)
+                        self._around.shared.ledger.mended(state.name)
                         state.over = True
                     state.failed, state.along, state.unreachable = None, None, False
             case "clear_facts":

@@ -9,38 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from sappers.errors import HostError
-from sappers.provisioner.executor.task_session import TaskSession
-from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host
-from sappers.provisioner.modules.step import Completed
-from sappers.provisioner.playbook import catalog, magic, unsupported
+from sappers.provisioner.playbook import catalog, unsupported
 from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
-from sappers.provisioner.playbook.hosts import HostLink, local_host
+from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import Judged, Outcome, learn, learn_facts
-from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.model import Block, Inherited, Node, Play, Role, Task
-from sappers.provisioner.playbook.prepared import Prepared
+from sappers.provisioner.playbook.model import Block, Node, Play, Task
+from sappers.provisioner.playbook.reach import Reach
 from sappers.provisioner.playbook.run import Run
+from sappers.provisioner.playbook.scopes import Scopes
 from sappers.provisioner.playbook.segments import cut, selected, tasks_in
 from sappers.provisioner.playbook.template_values import NeedsOthers, NotYetKnown
-from sappers.provisioner.playbook.track import HostState, HostTrack, Progress
-from sappers.provisioner.playbook.variables import (
-    HostFacts,
-    PlayVariables,
-    Scope,
-    ScopeView,
-    as_source,
-    make_scope,
-)
-from sappers.provisioner.playbook.ways import Way
-from sappers.provisioner.source import Place
+from sappers.provisioner.playbook.track import HostTrack
+from sappers.provisioner.playbook.variables import HostFacts, PlayVariables
 
 
 class PlayRun:
-    """A play on a batch of hosts; satisfies `Surroundings`."""
+    """A play on a batch of hosts."""
 
     def __init__(
         self, run: Run, play: Play, name: str, variables: PlayVariables, hosts: Sequence[Host],
@@ -48,19 +35,12 @@ class PlayRun:
     ) -> None:  # fmt: skip
         self._run = run
         self._play = play
-        self._variables = variables
-        self._hosts = {host.name: host for host in hosts}
-        self._play_hosts = {host.name: host for host in all_hosts}
-        self._all_hosts = self._known_hosts()
-        self.states = {name: run.states[name] for name in self._hosts}
-        roles = play.roles if play.loader is None else play.loader.roles
-        self._magic = magic.play_magic(
-            play.folder, name, run.options, roles, [host.name for host in all_hosts]
-        )
+        self.states = {host.name: run.states[host.name] for host in hosts}
+        self.scopes = Scopes(run, play, name, variables, all_hosts, self.well)
+        self._reach = Reach(run)
         self._told: dict[int, dict[str, Judged]] = {}
         self._told_lock = threading.Lock()
         self._last: dict[str, Judged] = {}
-        self._in_step = True
         self._caring = 0  # blocks around whose `rescue` or `always` follows a failure
         self._given_up: set[str] = set()
         self._threads = ThreadPoolExecutor(max_workers=max(1, min(run.options.forks, len(hosts))))
@@ -68,11 +48,6 @@ class PlayRun:
         self._flow = Flow(self, run.options)
         self.ended = False  # for all hosts of the batch
         self.ended_play = False  # and for the batches that would follow
-
-    def _known_hosts(self) -> dict[str, Host]:
-        """All hosts as the inventory has them now, and those of the play that it does not name."""
-        known = {host.name: host for host in self._run.inventory.hosts}
-        return known | {name: one for name, one in self._play_hosts.items() if name not in known}
 
     def go(self) -> None:
         """Run the play; the states tell how it went.
@@ -95,7 +70,8 @@ class PlayRun:
     def _gathers(self) -> bool:
         gather = self._play.gather_facts
         if isinstance(gather, str):
-            gather = self._run.templates.render(gather, self.play_scope(), self._play.place)
+            scope = self.scopes.of_play(next(iter(self.states)))
+            gather = self._run.templates.render(gather, scope, self._play.place)
         return to_bool(gather)
 
     def _refuse_unsupported(self, nodes: Sequence[Node]) -> None:
@@ -109,7 +85,7 @@ class PlayRun:
     def _is_reached(self, task: Task, host: str) -> bool:
         """Whether conditions and loop let a host do it, as far as is known before it runs."""
         try:
-            scope = self.scope(host, task, self.states[host].facts)
+            scope = self.scopes.of_task(host, task.inherited, self.states[host].facts)
             prepared = self._run.preparer.prepare(task, scope)
         except (NotYetKnown, NeedsOthers):
             return False
@@ -207,7 +183,7 @@ class PlayRun:
     def _share(self, task: Task, failed: Mapping[str, Judged]) -> None:
         """With `any_errors_fatal`, or where a task ran once for all, all hosts fail."""
         first = next(iter(failed))
-        scope = self._scope_of(first, task.inherited, self.states[first].facts)
+        scope = self.scopes.of_task(first, task.inherited, self.states[first].facts)
         fatal = self._run.templates.render(task.setting("any_errors_fatal"), scope, task.place)
         if not (to_bool(fatal or False) or _is_done_once(task)):
             return
@@ -221,35 +197,48 @@ class PlayRun:
         if len(tasks) == 1 and not self._takes(tasks[0]):
             return
         once = _is_done_once(tasks[0])
-        at_once = self._at_once(tasks[0])
         first_host = (once and self._run.ledger.who_ran(tasks[0], hosts)) or hosts[0]
-        reached = dict.fromkeys([first_host] if once else hosts, 0)
-        stalled = False
-        while reached:
-            first = min(reached.values())
-            going = [name for name, number in reached.items() if number == first]
-            # Where all wait to see what the others know, all are as far: one task goes in step.
-            part = tasks[first : first + 1] if stalled else tasks[first:]
-            self._in_step = len(part) == 1
-            tracks = [HostTrack(self.states[name], self._run.preparer, self) for name in going]
-            done: list[int] = []
-            for begin in range(0, len(tracks), at_once):
-                some = tracks[begin : begin + at_once]
-                done += self._threads.map(HostTrack.run, some, [part] * len(some))
-            stalled = not any(done)
-            reached.update(zip(going, (first + number for number in done), strict=True))
-            for name in going:
-                if reached[name] >= len(tasks) or not self.states[name].is_well:
-                    del reached[name]
+        self._go_through(tasks, [first_host] if once else hosts)
         self._show(tasks, hosts)
         self._learn_elsewhere()
         if once:
             self._tell_all(tasks[0], first_host, hosts)
         if len(tasks) == 1:
             self.spread(tasks[0])
-        alone = tasks[0].module not in catalog.FLOW and catalog.spec_of(tasks[0].module).alone
-        if alone and self._run.change_inventory(self._play, tasks[0], self._last):
-            self._all_hosts = self._known_hosts()
+        if tasks[0].module not in catalog.FLOW and catalog.spec_of(tasks[0].module).alone:
+            self._run.change_inventory(self._play, tasks[0], self._last)
+
+    def _go_through(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
+        """Those hosts go on that are least far, until all are through or have failed."""
+        at_once = self._at_once(tasks[0])
+        reached = dict.fromkeys(hosts, 0)
+        stalled = False
+        while reached:
+            first = min(reached.values())
+            going = [name for name, number in reached.items() if number == first]
+            # Where all wait to see what the others know, all are as far: one task goes in step.
+            part = tasks[first : first + 1] if stalled else tasks[first:]
+            self.scopes.in_step = len(part) == 1
+            done = self._run_tracks(part, going, at_once)
+            stalled = not any(done)
+            reached.update(zip(going, (first + number for number in done), strict=True))
+            for name in going:
+                if reached[name] >= len(tasks) or not self.states[name].is_well:
+                    del reached[name]
+
+    def _run_tracks(
+        self, tasks: Sequence[Task], hosts: Sequence[str], at_once: int
+    ) -> list[int]:
+        """How many of the tasks each host has done."""
+        tracks = [
+            HostTrack(self._run, self.states[name], self.scopes, self._reach, self._tell)
+            for name in hosts
+        ]
+        done: list[int] = []
+        for begin in range(0, len(tracks), at_once):
+            some = tracks[begin : begin + at_once]
+            done += self._threads.map(HostTrack.run, some, [tasks] * len(some))
+        return done
 
     def _learn_elsewhere(self) -> None:
         """Facts that a task told of other hosts (`delegate_facts`) are known of these."""
@@ -265,7 +254,7 @@ class PlayRun:
     def _at_once(self, task: Task) -> int:
         """How many hosts may do a task at the same time."""
         wanted = task.setting("throttle")
-        scope = self._scope_of(next(iter(self.states)), task.inherited, HostFacts())
+        scope = self.scopes.of_task(next(iter(self.states)), task.inherited, HostFacts())
         rendered = self._run.templates.render(wanted, scope, task.place)
         try:
             return max(0, int(rendered or 0)) or len(self.states)
@@ -302,118 +291,10 @@ class PlayRun:
         self._show([task], list(results))
         self.spread(task)
 
-    # Surroundings
-
-    def scope(self, host: str, task: Task, facts: HostFacts) -> Scope:
-        """The variables of a task on a host."""
-        return self._scope_of(host, task.inherited, facts)
-
-    def session(self, host: str, prepared: Prepared) -> TaskSession:
-        """The executor for a task: the host's, or of whom it is delegated to."""
-        way = prepared.way
-        return self._link(host, way).session(way.user, way.become_method)
-
-    def approach(self, host: str, prepared: Prepared) -> None:
-        """Begin to log in and to start the executor, beside what is prepared meanwhile."""
-        with contextlib.suppress(HostError):  # said when the session is asked for
-            way = prepared.way
-            self._link(host, way).approach(way.user, way.become_method)
-
-    def raw(self, host: str, prepared: Prepared, line: str, executable: str | None) -> Completed:
-        """How a command line ended that was run without Python."""
-        way = prepared.way
-        return self._link(host, way).raw(way.user, way.become_method, line, executable)
-
-    def disconnect(self, host: str, prepared: Prepared) -> None:
-        """Close the connection of a task; the next one opens another."""
-        self._run.links.drop(prepared.way.delegate_to or host)
-
-    def prompt(self, text: str, *, echo: bool) -> str | None:
-        """What a person answers."""
-        return self._run.ask(text, echo) if self._run.ask else None
-
-    def _link(self, host: str, way: Way) -> HostLink:
-        for _, value in way.reached:
-            if isinstance(value, Secret):
-                self._run.ledger.cover(value.reveal())
-        return self._run.links.link(self._host_named(way.delegate_to or host), way.reached)
-
-    def _host_named(self, name: str) -> Host:
-        """A host; one that the inventory does not name is reached by its name, as in Ansible."""
-        known = self._all_hosts.get(name)
-        if known is None and name in ("localhost", "127.0.0.1"):
-            return local_host(name)
-        return known or Host(name, ("all", "ungrouped"), {}, address=name)
-
-    def tell(self, host: str, judged: Judged) -> None:
+    def _tell(self, host: str, judged: Judged) -> None:
         """Keep a result until it is its turn to be shown. Called from the hosts' threads."""
         with self._told_lock:
             self._told.setdefault(id(judged.task), {})[host] = judged
-
-    @property
-    def progress(self) -> Progress | None:
-        """Who is told what goes on."""
-        return self._run.progress
-
-    def _scope_of(self, host: str, inherited: Inherited, facts: HostFacts) -> Scope:
-        def view(name: str) -> Any:
-            if name == host:
-                return ScopeView(self._shared_scope(name, facts))
-            if not self._in_step:
-                raise NeedsOthers(name)
-            other = self._run.states[name].facts if name in self._run.states else HostFacts()
-            return ScopeView(self._shared_scope(name, other))
-
-        def elsewhere(name: str) -> Scope:
-            there = self._run.states[name].facts if name in self._run.states else HostFacts()
-            own = {"inventory_hostname": host}
-            return self._scope_of(name, inherited, there).under(own)
-
-        target = self._host_named(host)
-        hosts = self.well()
-        known = {
-            **magic.inventory_magic(self._run.inventory, target),
-            **self._magic,
-            **magic.task_magic(inherited),
-            **self._run.given,
-            "ansible_play_hosts": list(self._magic["ansible_play_hosts_all"]),
-            "ansible_play_batch": hosts,
-            "play_hosts": hosts,
-            "hostvars": lambda: magic.HostVars(list(self._all_hosts), view),
-        }
-        scope = make_scope(
-            self._run.templates, self._variables, inherited, facts, inventory_layer(target), known,
-            elsewhere,
-        )  # fmt: skip
-        known["vars"] = lambda: ScopeView(scope)
-        return scope
-
-    def _shared_scope(self, host: str, facts: HostFacts) -> Scope:
-        """What `hostvars` tells of a host: nothing of the play, of its roles and tasks."""
-        target = self._host_named(host)
-        known = {
-            **magic.inventory_magic(self._run.inventory, target),
-            **magic.of_the_run(self._magic),
-            **self._run.given,
-        }
-        return make_scope(
-            self._run.templates, PlayVariables(extra=self._variables.extra), Inherited(), facts,
-            inventory_layer(target), known,
-        )  # fmt: skip
-
-    def publish(self, roles: Sequence[Role]) -> None:
-        """Make the variables of roles known to all tasks that follow."""
-        self._variables = self._variables.with_roles(roles)
-
-    def play_scope(self, host: str | None = None) -> Scope:
-        """The variables of the play itself, on its first host."""
-        name = host or next(iter(self.states))
-        return self._scope_of(name, self._play.inherited, self.states[name].facts)
-
-    @property
-    def ledger(self) -> Ledger:
-        """What is written down, and what was before."""
-        return self._run.ledger
 
     @property
     def play(self) -> Play:
@@ -430,16 +311,6 @@ def _is_done_once(task: Task) -> bool:
     if task.module not in catalog.FLOW and catalog.spec_of(task.module).once:
         return True
     return bool(task.setting("run_once"))
-
-
-def inventory_layer(host: Host) -> Mapping[str, Any]:
-    """What the inventory says of a host, as variables."""
-    return {
-        name: as_source(
-            setting.value, Place(setting.origin.path, setting.origin.line, setting.origin.column)
-        )
-        for name, setting in host.settings.items()
-    }
 
 
 def _told_of(failed: Judged) -> dict[str, Any]:

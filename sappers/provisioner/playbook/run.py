@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
-from sappers.provisioner.inventory.inventory import Inventory
+from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
-from sappers.provisioner.playbook.hosts import HostLinks
+from sappers.provisioner.playbook.host_state import HostState
+from sappers.provisioner.playbook.hosts import HostLinks, local_host
 from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Play, Task
@@ -16,7 +18,7 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.templating import Templates
-from sappers.provisioner.playbook.track import HostState, Progress
+from sappers.provisioner.playbook.variables import HostFacts
 from sappers.provisioner.source import Decrypt
 
 
@@ -33,11 +35,23 @@ class Watcher(Protocol):
         """How it ended on a host."""
 
 
+class Progress(Protocol):
+    """Who is told what goes on right now. Called from the hosts' threads."""
+
+    def begins(self, host: str, name: str) -> None:
+        """A task is the next that a host does."""
+
+    def said(self, host: str, line: str) -> None:
+        """A program on a host wrote a line; never one of a task with `no_log`."""
+
+
 @dataclass
 class Run:
     """What all plays of a run share.
 
     Attributes:
+        inventory: As it is now, with the variables beside the playbook.
+        hosts: Those that tasks may name: the inventory's, and the play's that it does not name.
         takes: Asked before each task (`--step`); None: all are run.
         ask: Asks the person at the terminal, with or without showing what is typed; None where
             nobody is there.
@@ -51,23 +65,48 @@ class Run:
     watcher: Watcher
     states: dict[str, HostState]
     counts: dict[str, Counts]
+    inventories: Inventories
+    hosts: Mapping[str, Host] = field(default_factory=dict)
     decrypt: Decrypt | None = None
     ledger: Ledger = field(default_factory=Ledger)
     takes: Callable[[Task], bool] | None = None
     ask: Callable[[str, bool], str] | None = None
-    inventories: Inventories | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
 
-    def change_inventory(self, play: Play, task: Task, results: Mapping[str, Judged]) -> bool:
-        """Take over what a task does to the inventory; whether that is anything."""
-        if self.inventories is None or not self.inventories.change(task, results):
-            return False
-        known = {host.name: host for host in self.inventory.hosts}
+    def of_play(self, folder: Path, hosts: Sequence[Host]) -> Run:
+        """For a play in a folder, on these hosts."""
+        inventory = self.inventories.of(folder)
+        return replace(self, inventory=inventory, hosts=_by_name([*inventory.hosts, *hosts]))
+
+    def host_named(self, name: str) -> Host:
+        """A host; one that the inventory does not name is reached by its name, as in Ansible."""
+        known = self.hosts.get(name)
+        if known is None and name in ("localhost", "127.0.0.1"):
+            return local_host(name)
+        return known or Host(name, ("all", "ungrouped"), {}, address=name)
+
+    def facts_of(self, host: str) -> HostFacts:
+        """What is known of a host; nothing of one that is met for the first time."""
+        return self.states[host].facts if host in self.states else HostFacts()
+
+    def change_inventory(self, play: Play, task: Task, results: Mapping[str, Judged]) -> None:
+        """Take over what a task does to the inventory."""
+        if not self.inventories.change(task, results):
+            return
+        before = {host.name: host for host in self.inventory.hosts}
         self.inventory = self.inventories.of(play.folder)
+        self.hosts = _by_name([*self.inventory.hosts, *self.hosts.values()])
         for host in self.inventory.hosts:
             self.states.setdefault(host.name, HostState(host.name))
             self.counts.setdefault(host.name, Counts())
-            if host.name in known and known[host.name].settings != host.settings:
+            if host.name in before and before[host.name].settings != host.settings:
                 self.links.drop(host.name)  # it may be reached in another way now
-        return True
+
+
+def _by_name(hosts: Sequence[Host]) -> dict[str, Host]:
+    """Of several of one name the first."""
+    found: dict[str, Host] = {}
+    for host in hosts:
+        found.setdefault(host.name, host)
+    return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from sappers.errors import HostError, PlaybookError
 from sappers.provisioner.playbook import catalog
-from sappers.provisioner.playbook.conduct import Reach, conduct, lost
+from sappers.provisioner.playbook.conduct import conduct, lost
+from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import (
     Judged,
     Outcome,
@@ -24,106 +25,22 @@ from sappers.provisioner.playbook.judge import (
     judge_item,
     learn,
 )
-from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.model import Role, Task
-from sappers.provisioner.playbook.prepare import Preparer
+from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.prepared import Call, Item, Prepared, failure
+from sappers.provisioner.playbook.reach import Reach
+from sappers.provisioner.playbook.request import (
+    Answer,
+    distributed,
+    groups_in,
+    has_to_end,
+    same_executor,
+    turn_by_turn,
+)
+from sappers.provisioner.playbook.run import Run
+from sappers.provisioner.playbook.scopes import Scopes
 from sappers.provisioner.playbook.template_values import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.variables import PENDING, HostFacts, Scope
 from sappers.provisioner.source import place_of
-
-
-class Surroundings(Reach, Protocol):
-    """What a host's way needs of the run."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """What is written down, and what was before."""
-
-    def scope(self, host: str, task: Task, facts: HostFacts) -> Scope:
-        """The variables of a task."""
-
-    def tell(self, host: str, judged: Judged) -> None:
-        """A task has ended."""
-
-    def approach(self, host: str, prepared: Prepared) -> None:
-        """Begin to get the executor that a task needs; what goes wrong shows when it is asked."""
-
-    @property
-    def progress(self) -> Progress | None:
-        """Who is told what goes on."""
-
-
-class Progress(Protocol):
-    """Who is told what goes on right now. Called from the hosts' threads."""
-
-    def begins(self, host: str, name: str) -> None:
-        """A task is the next that a host does."""
-
-    def said(self, host: str, line: str) -> None:
-        """A program on a host wrote a line; never one of a task with `no_log`."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The results of a task's turns, and how long they took together."""
-
-    results: list[Result]
-    seconds: float
-
-
-@dataclass
-class HostState:
-    """What a run knows of one host.
-
-    Attributes:
-        notified: Handlers that were called, in order.
-        failed: The task it failed at; `unreachable` beside where it was lost.
-        along: The failure of another host that it shares (`any_errors_fatal`), or an include that
-            was not there: plays that follow go without it also if it is mended, as in Ansible.
-        struck: It shares what failed with `run_once`: no `rescue` of that block mends it.
-        over: It takes no part any more although it is well (`end_host`).
-        left: Roles of whose tasks it takes no part any more (`end_role`).
-    """
-
-    name: str
-    facts: HostFacts = field(default_factory=HostFacts)
-    notified: dict[str, None] = field(default_factory=dict)
-    failed: Judged | None = None
-    along: Judged | None = None
-    struck: bool = False
-    unreachable: bool = False
-    over: bool = False
-    left: list[Role] = field(default_factory=list)
-
-    @property
-    def is_well(self) -> bool:
-        """Whether it goes on."""
-        return self.failed is None and not self.over
-
-    def fail(self, judged: Judged) -> None:
-        """It has failed, or was lost, at a task of its own."""
-        self.failed = judged
-        self.unreachable = judged.outcome is Outcome.UNREACHABLE
-
-    def fail_along(self, judged: Judged, *, struck: bool = False) -> None:
-        """As `along` says."""
-        self.failed = self.along = judged
-        self.struck = struck
-
-    @property
-    def is_out(self) -> bool:
-        """Whether plays that follow go without it."""
-        return self.failed is not None or self.along is not None
-
-    @property
-    def is_left_out(self) -> bool:
-        """Whether that is for what another host failed at."""
-        return self.along is not None and self.failed in (None, self.along)
-
-    def takes(self, task: Task) -> bool:
-        """Whether it takes part in a task, as far as roles go."""
-        return not any(role is left for role in task.inherited.roles for left in self.left)
 
 
 class HostTrack:
@@ -131,16 +48,22 @@ class HostTrack:
 
     def __init__(
         self,
+        run: Run,
         state: HostState,
-        preparer: Preparer,
-        around: Surroundings,
+        scopes: Scopes,
+        reach: Reach,
+        tell: Callable[[str, Judged], None],
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`tell` is called with what has ended."""
         self._state = state
-        self._preparer = preparer
-        self._around = around
-        self._ledger = around.ledger
+        self._scopes = scopes
+        self._reach = reach
+        self._tell = tell
+        self._preparer = run.preparer
+        self._ledger = run.ledger
+        self._progress = run.progress
         self._sleep = sleep
         self._clock = clock
         self._waiting: list[Prepared] = []
@@ -166,9 +89,9 @@ class HostTrack:
                 break
             self._waiting.append(prepared)
             if prepared.calls and not prepared.is_conducted:
-                self._around.approach(self._state.name, prepared)
+                self._reach.approach(self._state.name, prepared)
             self._draft = _drafted(self._draft, prepared)
-            if _has_to_end(prepared):
+            if has_to_end(prepared):
                 self.flush()
                 if not self._state.is_well:
                     break
@@ -199,13 +122,13 @@ class HostTrack:
             return self._preparer.prepare(task, self._scope(task))
 
     def _scope(self, task: Task) -> Scope:
-        return self._around.scope(self._state.name, task, self._draft)
+        return self._scopes.of_task(self._state.name, task.inherited, self._draft)
 
     def flush(self) -> None:
         """Run all that is prepared, and judge it."""
         waiting, self._waiting = self._waiting, []
         while waiting:
-            batch = _same_executor(waiting)
+            batch = same_executor(waiting)
             waiting = waiting[len(batch) :]
             for prepared, answer in zip(batch, self._ask(batch), strict=False):
                 self._take(prepared, answer)
@@ -236,20 +159,15 @@ class HostTrack:
         state.notified.update(dict.fromkeys(judged.notified))
         if judged.failed:
             state.fail(judged)
-        self._around.tell(state.name, judged)
+        self._tell(state.name, judged)
 
     def _ask(self, batch: Sequence[Prepared]) -> list[Answer]:
         """What came of each task; of fewer tasks when one failed."""
-        if len(batch) == 1 and _turn_by_turn(batch[0]) and len(batch[0].items) > 1:
+        if len(batch) == 1 and turn_by_turn(batch[0]) and len(batch[0].items) > 1:
             return [self._ask_slowly(batch[0])]
         answers: list[tuple[Result, float]] = []
         problem: Result | None = None
-        groups = [
-            {"tasks": [call.as_data() for call in one.calls], "goes_on": _may_fail(one)}
-            for one in batch
-            if one.calls
-        ]
-        if groups:
+        if groups := groups_in(batch):
             asking = next(one for one in batch if one.calls)
             blobs = {digest: content for one in batch for digest, content in one.blobs.items()}
             self._ledger.sending(self._state.name, [one.task for one in batch])
@@ -259,17 +177,17 @@ class HostTrack:
                     for call in asking.calls:
                         take(0, self._conduct(asking, call))
                 else:
-                    session = self._around.session(self._state.name, asking)
+                    session = self._reach.session(self._state.name, asking)
                     # Its clock runs from here: getting into the host is not the task's.
                     session.run(groups, blobs, *self._listeners(batch, answers))
             except HostError as error:
                 problem = lost(error)
                 if asking.ignore_unreachable:
-                    self._around.disconnect(self._state.name, asking)
-        return _distributed(batch, answers, problem)
+                    self._reach.disconnect(self._state.name, asking)
+        return distributed(batch, answers, problem)
 
     def _conduct(self, prepared: Prepared, call: Call) -> Result:
-        return conduct(self._around, self._state.name, prepared, call, self._sleep)
+        return conduct(self._reach, self._state.name, prepared, call, self._sleep)
 
     def _ask_slowly(self, prepared: Prepared) -> Answer:
         """What came of a loop's turns, one after the other, with a pause between them."""
@@ -293,7 +211,7 @@ class HostTrack:
         self, batch: Sequence[Prepared], answers: list[tuple[Result, float]]
     ) -> tuple[Any, ...]:
         """What takes the results, and what programs write, while a batch is under way."""
-        progress, host = self._around.progress, self._state.name
+        progress, host = self._progress, self._state.name
         names = [one.name for one in batch for _ in one.calls]
         last = self._clock()
         if progress is not None:
@@ -373,75 +291,6 @@ def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
     if task.register:
         facts = facts.tell({task.register: PENDING})
     return facts
-
-
-def _may_fail(prepared: Prepared) -> bool:
-    """Whether the host need not stop at a failure: it is ignored, or judged here."""
-    return prepared.ignore_errors or prepared.is_judged_here
-
-
-def _goes_on(prepared: Prepared) -> bool:
-    """Whether tasks after it may be sent before it was run."""
-    known = [prepared.known, *(item.known for item in prepared.items)]
-    return prepared.ignore_errors or not any(one and one.get("failed") for one in known)
-
-
-def _has_to_end(prepared: Prepared) -> bool:
-    """Whether what comes of a task has to be known before the next is prepared."""
-    decides = prepared.is_judged_here or prepared.ignore_unreachable or not _goes_on(prepared)
-    return decides or bool(prepared.way.delegate_to) or _goes_alone(prepared)
-
-
-def _goes_alone(prepared: Prepared) -> bool:
-    """Whether no other task may be in a request with it."""
-    return prepared.is_conducted or _turn_by_turn(prepared)
-
-
-def _turn_by_turn(prepared: Prepared) -> bool:
-    """Whether the turns of its loop cannot be in one request."""
-    pauses = bool(prepared.task.loop_control.pause)
-    return pauses or prepared.goes_many_ways or prepared.looks_back
-
-
-def _same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:
-    """As many as go to one executor, in order; those that ask nothing go with any."""
-    batch: list[Prepared] = []
-    target: Any = None
-    for one in waiting:
-        if _goes_alone(one):
-            return batch or [one]
-        if one.calls:
-            if target is not None and one.way != target:
-                break
-            target = one.way
-        batch.append(one)
-    return batch
-
-
-def _distributed(
-    batch: Sequence[Prepared], answers: list[tuple[Result, float]], problem: Result | None
-) -> list[Answer]:
-    """Answers by task; the task at which the host was lost gets the problem."""
-    left = list(answers)
-    found: list[Answer] = []
-    for one in batch:
-        results: list[Result] = []
-        seconds = 0.0
-        for item in one.items:
-            if item.call is None:
-                results.append(dict(item.known or {}))
-            elif left:
-                result, took = left.pop(0)
-                results.append(result)
-                seconds += took
-            elif problem is not None:
-                results.append(dict(problem))
-            else:
-                return found
-        found.append(Answer(results, seconds))
-        if any(one.get("unreachable") for one in results):
-            return found
-    return found
 
 
 def _count_as_changed(prepared: Prepared, results: Sequence[Result]) -> None:

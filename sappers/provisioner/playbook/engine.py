@@ -19,12 +19,12 @@ from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
-from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.lookups import Lookup
 from sappers.provisioner.playbook.model import Inherited, Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun
+from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.read_ahead import included_ahead
@@ -40,8 +40,7 @@ from sappers.provisioner.playbook.variables import (
     play_variables,
 )
 from sappers.provisioner.playbook.ways import reached_by
-from sappers.provisioner.source import Decrypt, Place, place_of, read_file
-from sappers.provisioner.source import Mapping as SourceMapping
+from sappers.provisioner.source import Decrypt, Place, place_of
 
 _MAY_MAKE_GROUPS = ("add_host", "group_by", "include_role", "include_tasks")
 
@@ -123,7 +122,7 @@ class Engine:
             watcher=watcher,
             states={name: HostState(name) for name in names},
             counts={name: Counts() for name in names},
-            decrypt=decrypt,
+            files=PlaybookFiles(decrypt),
             ledger=ledger or Ledger(),
             takes=takes,
             ask=ask,
@@ -322,11 +321,7 @@ class Engine:
                 raise place_of(entry, play.place).error(
                     f"vars_files: there is no {' or '.join(map(str, alternatives))}"
                 )
-            content = read_file(path, self._run.decrypt)
-            if content is not None and not isinstance(content, SourceMapping):
-                raise Place(str(path)).error("expected a mapping of variable names to values")
-            refuse_variables(content)
-            values.update(content or {})
+            values.update(self._run.files.read_variables(path))
         return values
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import Judged, Outcome, judge, judge_item, learn
-from sappers.provisioner.playbook.keywords import refuse_variables
 from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Task
 from sappers.provisioner.playbook.options import RunOptions
@@ -20,7 +19,6 @@ from sappers.provisioner.playbook.segments import selected
 from sappers.provisioner.playbook.template_values import MISSING
 from sappers.provisioner.playbook.variables import HostFacts
 from sappers.provisioner.source import Mapping as SourceMapping
-from sappers.provisioner.source import read_file
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun
@@ -179,11 +177,7 @@ class Flow:
         files = [path] if args["file"] else _files_in(path, args, task)
         values: dict[str, Any] = {}
         for file in files:
-            content = read_file(file, self._around.shared.decrypt)
-            if content is not None and not isinstance(content, SourceMapping):
-                raise task.place.error(f"{file} is no mapping of names to values")
-            refuse_variables(content)
-            values.update(content or {})
+            values.update(self._around.shared.files.read_variables(file))
         return ({str(args["name"]): values} if args["name"] else values), [
             str(one) for one in files
         ]

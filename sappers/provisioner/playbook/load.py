@@ -11,7 +11,8 @@ from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.load_play import IMPORTS_MAX, PlayLoader, Reading
 from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Task
-from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of, read_file
+from sappers.provisioner.playbook.playbook_files import PlaybookFiles
+from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of
 
 _PLAYBOOK_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
 
@@ -24,11 +25,11 @@ def load_playbook(
     Raises:
         PlaybookError: Something in it, or in a file it imports, is wrong; at its place.
     """
-    return _load_file(path, Reading(decrypt, tuple(roles_path)), ())
+    return _load_file(path, Reading(PlaybookFiles(decrypt), tuple(roles_path)), ())
 
 
 def _load_file(path: Path, how: Reading, above: tuple[Path, ...]) -> tuple[Play, ...]:
-    content = read_file(path, how.decrypt)
+    content = how.files.read(path)
     place = Place(str(path), 1, 1)
     if not isinstance(content, Items) or not content:
         raise place.error("a playbook is a list of plays", hint="begin each with `- hosts: …`")
@@ -39,7 +40,7 @@ def _load_file(path: Path, how: Reading, above: tuple[Path, ...]) -> tuple[Play,
 
 def load_plays(content: Items, folder: Path, decrypt: Decrypt | None = None) -> tuple[Play, ...]:
     """The plays of a list that was read already. Raises as `load_playbook`."""
-    return _load_plays(content, folder / "(plays)", Reading(decrypt), ())
+    return _load_plays(content, folder / "(plays)", Reading(PlaybookFiles(decrypt)), ())
 
 
 def _load_plays(

@@ -13,18 +13,19 @@ from sappers.provisioner.playbook.handlers import names_of
 from sappers.provisioner.playbook.load_prompts import load_prompts
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, RoleOrigin, Task
+from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.roles import LoadedRole, RoleFiles
 from sappers.provisioner.playbook.segments import tasks_in
-from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of, read_file
+from sappers.provisioner.source import Items, Mapping, Place, place_of
 
 IMPORTS_MAX = 50
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: what opens Vault's, and where roles may be beside the usual folders."""
+    """How files are read, and where roles may be beside the usual folders."""
 
-    decrypt: Decrypt | None = None
+    files: PlaybookFiles
     roles_path: tuple[Path, ...] = ()
 
 
@@ -34,8 +35,7 @@ class PlayLoader:
     def __init__(self, folder: Path, how: Reading) -> None:
         self._folder = folder
         self._how = how
-        self._decrypt = how.decrypt
-        self._role_files = RoleFiles(folder, how.decrypt, how.roles_path)
+        self._role_files = RoleFiles(folder, how.files, how.roles_path)
         self._depth = 0
         self._seen_roles: set[tuple[str, str]] = set()
         self.handlers: list[Task] = []
@@ -115,7 +115,7 @@ class PlayLoader:
         return self._deeper(
             task.place,
             lambda: load_nodes(
-                read_file(path, self._decrypt),
+                self._how.files.read(path),
                 Place(str(path), 1, 1),
                 replace(inherited, folders=_search_path(inherited, path.parent)),
                 self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.playbook.keywords import refuse_variables
-from sappers.provisioner.source import Decrypt, Items, Mapping, Place, read_file
+from sappers.provisioner.playbook.playbook_files import PlaybookFiles
+from sappers.provisioner.source import Items, Mapping, Place
 
 _EXTENSIONS = (".yml", ".yaml", "")
 _OF_VARIABLES = (".yml", ".yaml", ".json")
@@ -34,14 +34,12 @@ class LoadedRole:
 class RoleFiles:
     """Roles as a playbook in a folder finds them."""
 
-    def __init__(
-        self, folder: Path, decrypt: Decrypt | None = None, more: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, folder: Path, files: PlaybookFiles, more: Sequence[Path] = ()) -> None:
         system = (Path(one).expanduser() for one in SYSTEM_FOLDERS)
         self._folders = [folder / "roles", *more, *system, folder]
         collections = (Path(one).expanduser() for one in COLLECTIONS)
         self._collections = [folder / "collections", *collections]
-        self._decrypt = decrypt
+        self._files = files
 
     def find(self, name: str, place: Place) -> Path:
         """A role's folder.
@@ -82,27 +80,27 @@ class RoleFiles:
         """
         folder = self.find(name, place)
 
-        def wanted_of(kind: str) -> str:
+        def wanted(kind: str) -> str:
             return str(arguments.get(f"{kind}_from") or "main")
 
-        def read(kind: str) -> Any:
-            wanted = wanted_of(kind)
-            path = self._file(folder / kind, wanted)
-            if path is None:
-                if wanted != "main":
-                    raise place.error(f"the role {name} has no {kind}/{wanted}")
-                return None
-            return read_file(path, self._decrypt)
+        def path_of(kind: str) -> Path | None:
+            path = self._file(folder / kind, wanted(kind))
+            if path is None and wanted(kind) != "main":
+                raise place.error(f"the role {name} has no {kind}/{wanted(kind)}")
+            return path
+
+        def variables_of(kind: str) -> AnyMapping[str, Any]:
+            return self._variables(_within(folder / kind / wanted(kind)) or [path_of(kind)])
 
         return LoadedRole(
             name=name,
             folder=folder,
-            tasks=read("tasks"),
-            handlers=read("handlers"),
-            defaults=self._variables(folder / "defaults", wanted_of("defaults"), read),
-            vars=self._variables(folder / "vars", wanted_of("vars"), read),
+            tasks=self._content(path_of("tasks")),
+            handlers=self._content(path_of("handlers")),
+            defaults=variables_of("defaults"),
+            vars=variables_of("vars"),
             dependencies=tuple(self._meta(folder).get("dependencies") or ()),
-            checks=self._checks(name, folder, wanted_of("tasks")),
+            checks=self._checks(name, folder, wanted("tasks")),
         )
 
     def allows_duplicates(self, name: str, place: Place) -> bool:
@@ -112,7 +110,7 @@ class RoleFiles:
     def _checks(self, name: str, folder: Path, entry: str) -> Items | None:
         """The task that a role begins with which says what its arguments are."""
         path = self._file(folder / "meta", "argument_specs")
-        content = read_file(path, self._decrypt) if path else self._meta(folder)
+        content = self._files.read(path) if path else self._meta(folder)
         specs = content.get("argument_specs") if isinstance(content, Mapping) else None
         spec = specs.get(entry) if isinstance(specs, Mapping) else None
         if not isinstance(spec, Mapping):
@@ -134,24 +132,24 @@ class RoleFiles:
 
     def _meta(self, folder: Path) -> AnyMapping[str, Any]:
         path = self._file(folder / "meta", "main")
-        content = read_file(path, self._decrypt) if path else None
+        content = self._content(path)
         return content if isinstance(content, Mapping) else {}
 
     def _file(self, folder: Path, name: str) -> Path | None:
         paths = [folder / f"{name}{extension}" for extension in _EXTENSIONS]
         return next((path for path in paths if path.is_file()), None)
 
-    def _variables(
-        self, folder: Path, wanted: str, read: Callable[[str], Any]
-    ) -> AnyMapping[str, Any]:
-        """Of a file, or of all files of a folder with that name."""
-        within = folder / wanted
-        files = sorted(path for path in within.rglob("*") if path.suffix in _OF_VARIABLES)
-        contents = [read_file(path, self._decrypt) for path in files] or [read(folder.name)]
+    def _content(self, path: Path | None) -> Any:
+        return None if path is None else self._files.read(path)
+
+    def _variables(self, paths: Sequence[Path | None]) -> AnyMapping[str, Any]:
         values: dict[str, Any] = {}
-        for path, content in zip(files or [folder], contents, strict=True):
-            if content is not None and not isinstance(content, Mapping):
-                raise Place(str(path)).error("expected a mapping of variable names to values")
-            refuse_variables(content)
-            values.update(content or {})
+        for path in paths:
+            if path is not None:
+                values.update(self._files.read_variables(path))
         return values
+
+
+def _within(folder: Path) -> list[Path]:
+    """Where variables are not in a file of a name, but in all files of a folder of that name."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in _OF_VARIABLES)

@@ -15,11 +15,11 @@ from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.model import Play, Task
 from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.playbook.variables import HostFacts
-from sappers.provisioner.source import Decrypt
 
 
 class Watcher(Protocol):
@@ -67,7 +67,7 @@ class Run:
     counts: dict[str, Counts]
     inventories: Inventories
     hosts: Mapping[str, Host] = field(default_factory=dict)
-    decrypt: Decrypt | None = None
+    files: PlaybookFiles = field(default_factory=PlaybookFiles)
     ledger: Ledger = field(default_factory=Ledger)
     takes: Callable[[Task], bool] | None = None
     ask: Callable[[str, bool], str] | None = None

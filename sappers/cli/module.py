@@ -19,11 +19,10 @@ def module(
 ) -> None:
     """Tell what a module of playbooks does, which arguments it takes and what it returns."""
     from sappers.provisioner.playbook import catalog
-    from sappers.provisioner.playbook.flow import FLOW_SPECS
     from sappers.provisioner.playbook.keywords import instead
 
     console = Console()
-    known = {one: catalog.spec_of(one) for one in catalog.names()} | FLOW_SPECS
+    known = {one: catalog.spec_of(one) for one in (*catalog.names(), *catalog.FLOW)}
     if name is None:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for one, spec in sorted(known.items()):

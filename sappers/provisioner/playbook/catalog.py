@@ -9,23 +9,13 @@ from types import ModuleType
 
 from sappers.provisioner import modules
 from sappers.provisioner.modules.spec import Module
+from sappers.provisioner.playbook.flow import FLOW_SPECS
 
 # What travels with every module, or is no module of its own.
 SHARED = ("record", "spec", "step", "control_step")
 COLLECTIONS = ("ansible.builtin", "ansible.legacy", "ansible.posix", "community.general")
 ALIASES = {"systemd_service": "systemd", "dnf5": "dnf", "yum": "dnf", "gather_facts": "setup"}
-# Not modules of files: the engine itself does them.
-FLOW = frozenset(
-    [
-        "include_tasks",
-        "import_tasks",
-        "include_role",
-        "import_role",
-        "import_playbook",
-        "include_vars",
-        "meta",
-    ]
-)
+FLOW = frozenset(FLOW_SPECS)  # no modules of files: the engine itself does them
 
 
 @cache
@@ -55,7 +45,7 @@ def source_of(name: str) -> ModuleType:
 
 def spec_of(name: str) -> Module:
     """What a module says of itself."""
-    spec: Module = source_of(name).SPEC
+    spec: Module = FLOW_SPECS[name] if name in FLOW else source_of(name).SPEC
     return spec
 
 
@@ -66,7 +56,8 @@ def is_done_here(name: str) -> bool:
 
 def runs_by_itself(name: str) -> bool:
     """Whether the host does all of it, once it was asked."""
-    return not any(hasattr(source_of(name), part) for part in ("act", "conduct", "prepare"))
+    parts = ("act", "conduct", "prepare")
+    return name not in FLOW and not any(hasattr(source_of(name), part) for part in parts)
 
 
 def is_conducted(name: str) -> bool:

@@ -223,7 +223,7 @@ def _with_facts(facts: HostFacts, task: Task, told: Mapping[str, Any]) -> HostFa
         if task.arguments.get("cacheable"):
             facts = facts.gathered(told)
         return facts.tell(told)
-    if task.module in catalog.FLOW or not (spec := catalog.spec_of(task.module)).tells_facts:
+    if not (spec := catalog.spec_of(task.module)).tells_facts:
         return facts
     return facts.gathered(own_facts(told), spec.plain_facts)
 

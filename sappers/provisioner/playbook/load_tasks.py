@@ -21,7 +21,6 @@ from sappers.provisioner.playbook.arguments import (
     parse_free_form,
     typed,
 )
-from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
 from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
 
@@ -137,7 +136,7 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
 
 def _refuse_async(item: Mapping, module: str) -> None:
     """What is done here, or needs a file from here, cannot be left running."""
-    if "async" in item and (module in catalog.FLOW or not catalog.runs_by_itself(module)):
+    if "async" in item and not catalog.runs_by_itself(module):
         raise item.at("async").error(
             f"{module} cannot run by itself on a host", hint="leave out async and poll"
         )
@@ -207,7 +206,7 @@ def _arguments(
     module: str, given: Any, more: Any, place: Place, defaults: AnyMapping[str, Any]
 ) -> dict[str, Any]:
     """Arguments by their own names, of which those without templates are known to be right."""
-    spec = FLOW_SPECS[module] if module in catalog.FLOW else catalog.spec_of(module)
+    spec = catalog.spec_of(module)
     try:
         if given is None or isinstance(given, Mapping):
             found: dict[str, Any] = dict(given or {})
@@ -242,7 +241,7 @@ def _arguments(
 
 
 def _checked_name(module: str, name: str, value: Any, at: Place) -> str:
-    spec = FLOW_SPECS[module] if module in catalog.FLOW else catalog.spec_of(module)
+    spec = catalog.spec_of(module)
     try:
         own = canonical(name, spec)
     except ArgumentError as error:

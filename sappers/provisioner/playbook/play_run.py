@@ -205,7 +205,7 @@ class PlayRun:
             self._tell_all(tasks[0], first_host, hosts)
         if len(tasks) == 1:
             self.spread(tasks[0])
-        if tasks[0].module not in catalog.FLOW and catalog.spec_of(tasks[0].module).alone:
+        if catalog.spec_of(tasks[0].module).alone:
             self._run.change_inventory(self._play, tasks[0], self._last)
 
     def _go_through(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
@@ -308,9 +308,7 @@ class PlayRun:
 
 
 def _is_done_once(task: Task) -> bool:
-    if task.module not in catalog.FLOW and catalog.spec_of(task.module).once:
-        return True
-    return bool(task.setting("run_once"))
+    return catalog.spec_of(task.module).once or bool(task.setting("run_once"))
 
 
 def _told_of(failed: Judged) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
 from sappers.provisioner.playbook.control import Control, ControlMissing
 from sappers.provisioner.playbook.filters import to_bool
-from sappers.provisioner.playbook.flow import FLOW_SPECS
 from sappers.provisioner.playbook.lookups import Lookups
 from sappers.provisioner.playbook.model import Task, titled
 from sappers.provisioner.playbook.options import RunOptions
@@ -218,11 +217,9 @@ class Preparer:
 
     def _arguments(self, task: Task, scope: Scope) -> dict[str, Any]:
         raw: Mapping[str, Any] = task.arguments
-        if task.module in catalog.FLOW:
-            spec = FLOW_SPECS[task.module]
-            unrendered: tuple[str, ...] = ("apply",)
-        else:
-            spec = catalog.spec_of(task.module)
+        spec = catalog.spec_of(task.module)
+        unrendered: tuple[str, ...] = ("apply",)  # of includes: it is for the tasks below
+        if task.module not in catalog.FLOW:
             unrendered = getattr(catalog.source_of(task.module), "RAW", ())
         rendered = {
             name: value if name in unrendered else scope.templates.render(value, scope, task.place)

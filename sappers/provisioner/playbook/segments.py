@@ -52,8 +52,8 @@ def _looks_out(task: Task) -> bool:
 
 
 def _stands_alone(task: Task) -> bool:
-    spec = None if task.module in catalog.FLOW else catalog.spec_of(task.module)
-    alone = bool(spec and (spec.alone or spec.once)) or bool(task.until)
+    spec = catalog.spec_of(task.module)
+    alone = spec.alone or spec.once or bool(task.until)
     return alone or any(task.setting(name) for name in _ALONE)
 
 

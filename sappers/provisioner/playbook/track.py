@@ -286,7 +286,7 @@ def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
             for item, one in zip(prepared.items, results, strict=True)
         ]
         return learn(facts, judge(prepared, judged))
-    if task.module not in catalog.FLOW and (spec := catalog.spec_of(task.module)).tells_facts:
+    if (spec := catalog.spec_of(task.module)).tells_facts:
         facts = facts.gathering(spec.plain_facts)
     if task.register:
         facts = facts.tell({task.register: PENDING})

@@ -226,9 +226,7 @@ class PlayRun:
                 if reached[name] >= len(tasks) or not self.states[name].is_well:
                     del reached[name]
 
-    def _run_tracks(
-        self, tasks: Sequence[Task], hosts: Sequence[str], at_once: int
-    ) -> list[int]:
+    def _run_tracks(self, tasks: Sequence[Task], hosts: Sequence[str], at_once: int) -> list[int]:
         """How many of the tasks each host has done."""
         tracks = [
             HostTrack(self._run, self.states[name], self.scopes, self._reach, self._tell)

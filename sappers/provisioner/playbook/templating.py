@@ -85,7 +85,7 @@ class Templates:
         return value
 
     @jinja2.pass_context
-    def _embedded(self, context: Context, text: str) -> Any:
+    def _embedded(self, context: ScopeContext, text: str) -> Any:
         """What a text of an expression yields that is a template itself."""
         try:
             return self.render_text(text, context.parent[SCOPE], Place("(in an expression)"))

@@ -31,7 +31,7 @@ OUTPUT_BYTES_MAX = 64 * 1024
 _MAY_NOT_BE_RUN = 126  # a shell's exit code
 PACKAGE = "sappers.provisioner.remote"
 # In this order: each imports those before it alone, and the last has what is called.
-_PARTS = ("digests", "wire", "commands", "files", "facts", "main")
+_PARTS = ("digests", "wire", "commands", "beside", "files", "facts", "main")
 MODULES = tuple(f"{PACKAGE}.{name}" for name in _PARTS)
 # What runs tasks of playbooks beside them; and of it what their modules may import.
 TASK_PARTS = ("record", "step", "spec")

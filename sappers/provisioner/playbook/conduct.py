@@ -65,7 +65,7 @@ def _answer(
         case control_step.Keep():
             return kept_files.keep(
                 Path(wanted.folder), wanted.names, wanted.content, first=wanted.first,
-                last=wanted.last, sha1=wanted.sha1,
+                last=wanted.last, sha1=wanted.sha1, host=host,
             )  # fmt: skip
     raise AssertionError(f"no answer to {wanted}")
 

@@ -81,15 +81,19 @@ def keep(
     first: bool,
     last: bool,
     sha1: str | None,
+    host: str,
 ) -> None:
     """Write a part of a file; with the last one put it in place.
+
+    Args:
+        host: Who sends it: several may send what goes to one place, and the last whole one stays.
 
     Raises:
         Failed: It would be elsewhere, a link is on the way, or all of it is not what it should be.
         OSError: It cannot be written.
     """
     with _parent(folder, names, make=True) as at:
-        beside = f".{names[-1][:200]}.sappers-new"
+        beside = _name_beside(names[-1], host)
         if first:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=at)
@@ -112,3 +116,9 @@ def keep(
             raise Failed("checksum mismatch: the file changed while it was fetched")
         os.rename(beside, names[-1], src_dir_fd=at, dst_dir_fd=at)
         os.fsync(at)
+
+
+def _name_beside(name: str, host: str) -> str:
+    """One for each host, so that what a killed run left is overwritten by the next."""
+    mark = hashlib.sha256(host.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f".{name[:200]}.sappers-new-{mark}"

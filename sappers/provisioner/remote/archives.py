@@ -17,7 +17,7 @@ from typing import Any
 
 from sappers.provisioner.modules import step
 from sappers.provisioner.modules.record import Record
-from sappers.provisioner.remote import files
+from sappers.provisioner.remote import beside, files
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -194,6 +194,12 @@ class _New:
     def __init__(self, root: int) -> None:
         self._root = root
         self._made: dict[str, None] = {}
+        # Fixed names, so that what a killed run left is overwritten; another that unpacks here
+        # right now, who knows the machine by another name, has these already.
+        self._mark = beside.mark() if beside.try_lock(root) is False else "-member"
+
+    def _beside(self, name: str) -> str:
+        return beside.name_beside(name, self._mark)
 
     def make(self, member: step.Member, entry: _Entry) -> None:
         """Make a folder, or something else under another name."""
@@ -213,25 +219,25 @@ class _New:
                 return
             if is_folder:
                 raise files.Refused(f"a folder is in the place of {member.name}")
-            beside = files.name_beside(last)
+            new = self._beside(last)
             self._made[member.name] = None
             if member.kind == "file":
-                _write(at, beside, member, entry)
+                _write(at, new, member, entry)
                 return
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside, dir_fd=at)
+                os.unlink(new, dir_fd=at)
             if member.kind == "link":
-                os.symlink(member.target, beside, dir_fd=at)
-                os.chown(beside, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
+                os.symlink(member.target, new, dir_fd=at)
+                os.chown(new, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
             else:
-                self._make_hard_link(at, beside, member.target)
+                self._make_hard_link(at, new, member.target)
 
-    def _make_hard_link(self, at: int, beside: str, target: str) -> None:
+    def _make_hard_link(self, at: int, new: str, target: str) -> None:
         self._refuse_new_on_the_way(target)
         with _parent(self._root, target, False) as (source, name):
             if target in self._made:
-                name = files.name_beside(name)
-            os.link(name, beside, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+                name = self._beside(name)
+            os.link(name, new, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
 
     def _refuse_new_on_the_way(self, name: str) -> None:
         """Nothing goes through what the archive itself brings; it is not there yet, and will be."""
@@ -246,7 +252,7 @@ class _New:
         """Rename everything over what is there."""
         for name in self._made:
             with _parent(self._root, name, False) as (at, last):
-                os.rename(files.name_beside(last), last, src_dir_fd=at, dst_dir_fd=at)
+                os.rename(self._beside(last), last, src_dir_fd=at, dst_dir_fd=at)
 
     def remove_rest(self) -> None:
         """Take away what did not get to its place.
@@ -255,13 +261,13 @@ class _New:
         """
         for name in self._made:
             with contextlib.suppress(OSError), _parent(self._root, name, False) as (at, last):
-                os.unlink(files.name_beside(last), dir_fd=at)
+                os.unlink(self._beside(last), dir_fd=at)
 
 
-def _write(at: int, beside: str, member: step.Member, entry: _Entry) -> None:
+def _write(at: int, new: str, member: step.Member, entry: _Entry) -> None:
     import shutil
 
-    with _reading(), entry.opened() as source, os.fdopen(files.create(beside, at), "wb") as made:
+    with _reading(), entry.opened() as source, os.fdopen(beside.create(new, at), "wb") as made:
         shutil.copyfileobj(source, made, files.CHUNK_BYTES)
         made.flush()
         os.fchown(made.fileno(), member.uid, member.gid)

@@ -16,10 +16,9 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sappers.provisioner.remote import digests
+from sappers.provisioner.remote import beside, digests
 
 CHUNK_BYTES = 1024 * 1024
-BESIDE_BYTES_MAX = 200  # of a name; the whole has to be one, too
 
 
 class Refused(Exception):
@@ -147,47 +146,21 @@ def read_part(path: str, offset: int, length: int) -> bytes:
         return file.read(length)
 
 
-def create(name: str, folder: int) -> int:
-    """A descriptor of a new file for nobody else, in place of what was there; links too."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(name, flags, 0o600, dir_fd=folder)
-
-
-def name_beside(name: str) -> str:
-    """What is made of a file is called so until it is whole.
-
-    One fixed name for each, so that what a killed run left is overwritten by the next.
-    """
-    raw = os.fsencode(name)
-    if len(raw) > BESIDE_BYTES_MAX:
-        raw = raw[: BESIDE_BYTES_MAX - 33] + b"." + digests.hex_of("md5", raw).encode()
-    return os.fsdecode(b"." + raw + b".sappers-new")
-
-
 def copy_file(source: str, path: str) -> None:
     """Copy a file with its mode, owner and times; what is at the other path is replaced."""
     import shutil
 
     folder, name = os.path.split(path)
-    beside = name_beside(name)
     with open(source, "rb") as file, naming(path), opened_folder(folder) as at:
         found = os.fstat(file.fileno())
-        try:
-            with os.fdopen(create(beside, at), "wb") as copy:
+        with beside.put_in_place(name, at) as descriptor:
+            with os.fdopen(os.dup(descriptor), "wb") as copy:
                 shutil.copyfileobj(file, copy, CHUNK_BYTES)
-                copy.flush()
-                os.fchown(copy.fileno(), found.st_uid, found.st_gid)
-                os.fchmod(copy.fileno(), stat.S_IMODE(found.st_mode))
-                os.utime(copy.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
-                os.fsync(copy.fileno())
-            os.rename(beside, name, src_dir_fd=at, dst_dir_fd=at)
-            os.fsync(at)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside, dir_fd=at)
-            raise
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+            os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.fsync(descriptor)
+        os.fsync(at)
 
 
 class FileWrite:
@@ -232,18 +205,8 @@ class FileWrite:
 
     def _write_in(self, folder: int, name: str, chunks: Iterator[bytes]) -> None:
         self._require_room(folder)
-        beside = name_beside(name)
-        descriptor = create(beside, folder)
-        try:
-            try:
-                self._fill(descriptor, chunks)
-            finally:
-                os.close(descriptor)
-            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside, dir_fd=folder)
-            raise
+        with beside.put_in_place(name, folder) as descriptor:
+            self._fill(descriptor, chunks)
 
     def _require_room(self, folder: int) -> None:
         room = os.statvfs(folder)
@@ -348,17 +311,16 @@ def ensure_link(path: str, target: str, check: bool) -> bool:
 
 def put_link(make: Callable[[str, str], None], target: str, path: str) -> None:
     """Make a link beside its place (`os.symlink`, `os.link`), and rename it over what is there."""
-    beside = path + ".sappers-new"
+    folder, name = os.path.split(path)
+    new = os.path.join(folder, beside.name_beside(name, beside.mark()))
     with naming(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
         try:
-            make(target, beside)
-            os.rename(beside, path)
+            make(target, new)
+            os.rename(new, path)
         finally:  # also a second name of the same file, which no rename takes away
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
-        sync_folder(os.path.dirname(path))
+                os.unlink(new)
+        sync_folder(folder)
 
 
 def remove(path: str, check: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -329,7 +330,8 @@ class Performer:
 
     @staticmethod
     def _make_folder(one: step.MakeFolder) -> None:
-        os.mkdir(one.path, 0o700)
+        with contextlib.suppress(FileExistsError):  # who else makes it wants it, too
+            os.mkdir(one.path, 0o700)
         # By descriptor: whose folder it is in could have put a link there since.
         with files.opened_folder(one.path, no_links=True) as made:
             os.fchown(made, one.uid, one.gid)
@@ -351,7 +353,8 @@ class Performer:
     def _touch(one: step.Touch) -> None:
         if not os.path.lexists(one.path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(one.path, flags, one.mode))
+            with contextlib.suppress(FileExistsError):  # who else makes it wants it, too
+                os.close(os.open(one.path, flags, one.mode))
         now = time.time()
         accessed = now if one.accessed is None else one.accessed
         os.utime(one.path, (accessed, now if one.modified is None else one.modified))

@@ -63,12 +63,16 @@ class InventoryError(SourceError):
 class PlaybookError(SourceError):
     """A playbook, a role or a file that they name is wrong."""
 
-    def in_task(self, name: object) -> PlaybookError:
-        """The same, with the name of the task that it is about, if that has one."""
-        if not name:
+    def in_task(self, name: object, place: object = "") -> PlaybookError:
+        """The same, with the task that it is about: its name, if it has one, and where it is."""
+        where = str(place or "")
+        own = ":".join(str(one) for one in (self.path, self.line, self.column) if one is not None)
+        at = f" at {where}" if where and where != own else ""
+        if not (name or at):
             return self
+        task = f"the task {str(name)!r}" if name else "the task"
         return PlaybookError(
-            f"{self.problem}, in the task {str(name)!r}",
+            f"{self.problem}, in {task}{at}",
             path=self.path,
             line=self.line,
             column=self.column,

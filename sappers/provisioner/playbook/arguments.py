@@ -63,12 +63,44 @@ def split_words(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def refuse_unbalanced(text: str) -> None:
+    """Refuse a free form in which a quote or a template has no end, by Ansible's own rule.
+
+    It heeds neither what a shell says of quotes within quotes of the other kind after a backslash,
+    nor comments: what it takes is taken here, and no more.
+
+    Raises:
+        Unbalanced: With the place of the quote.
+    """
+    quote, begin = "", 0
+    for found in re.finditer(r"(?<!\\)[\"']", text):
+        if not quote:
+            quote, begin = found[0], found.start()
+        elif found[0] == quote:
+            quote = ""
+    if quote:
+        raise Unbalanced(
+            f"the quote {quote} has no end", offset=begin,
+            hint="end it, write \\ before it, or give the command line as `cmd:`",
+        )  # fmt: skip
+    for opening, closing in (("{{", "}}"), ("{%", "%}"), ("{#", "#}")):
+        depth = 0
+        for word in re.split("[ \n]", text):
+            depth = max(0, depth + word.count(opening) - word.count(closing))
+        if depth:
+            raise Unbalanced(
+                f"the template {opening} has no {closing}", offset=text.rfind(opening),
+                hint="end it; what is no template is given as `cmd:`, in {% raw %} … {% endraw %}",
+            )  # fmt: skip
+
+
 def parse_free_form(text: str, module: Module) -> dict[str, str]:
     """Arguments from `name=value …`; for modules that take one, the rest is their free form.
 
     Raises:
-        ValueError: A word is no assignment, or a quote has no end.
+        ValueError: A word is no assignment, or a quote or a template has no end (`Unbalanced`).
     """
+    refuse_unbalanced(text)
     if not module.free_form:
         found: dict[str, str] = {}
         for begin, end in split_words(text):
@@ -127,6 +159,18 @@ class ArgumentError(ValueError):
         super().__init__(message)
         self.name = name
         self.hint = hint
+
+
+class Unbalanced(ArgumentError):
+    """A quote or a template has no end.
+
+    Attributes:
+        offset: Where it begins in the text.
+    """
+
+    def __init__(self, message: str, *, offset: int, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset
 
 
 def typed_arguments(given: Mapping[str, Any], module: Module) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def check_templates(tasks: Iterable[Task], templates: Templates) -> None:
             for text in _new(_texts(task), seen):
                 templates.check(text)
         except PlaybookError as error:
-            raise error.in_task(task.name) from error
+            raise error.in_task(task.name, task.place) from error
 
 
 def all_tasks(plays: Sequence[Play]) -> Iterator[Task]:

@@ -12,6 +12,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.provisioner.playbook.embedded import TermsRendered, TextsRendered
+from sappers.provisioner.playbook.template_places import TokensPlaced
 from sappers.provisioner.playbook.template_values import (
     MISSING,
     OMIT,
@@ -67,7 +68,7 @@ def _finalize_text(_: Context, value: Any) -> Any:
     return "" if value is None or is_no_value(value) else plain(value)
 
 
-class ValueEnvironment(TermsRendered, SandboxedEnvironment):
+class ValueEnvironment(TokensPlaced, TermsRendered, SandboxedEnvironment):
     """For values: one expression yields its own, of any type."""
 
     context_class = ScopeContext
@@ -82,7 +83,7 @@ class ConditionEnvironment(TextsRendered, ValueEnvironment):
     """For conditions."""
 
 
-class FileEnvironment(TermsRendered, SandboxedEnvironment):
+class FileEnvironment(TokensPlaced, TermsRendered, SandboxedEnvironment):
     """For files all is text, made in the template's own frames: errors know their lines."""
 
     context_class = ScopeContext

@@ -116,7 +116,7 @@ class Flow:
                 file.nodes = self._load(task, file.args, file.layer)
             except PlaybookError as error:
                 for host, index in file.turns:
-                    results[host][index] = failure(error, hidden=prepared[host].no_log)
+                    results[host][index] = failure(error, hidden=prepared[host].no_log, task=task)
                     lost.add(host)
         self._finish(task, prepared, results, lost)
         self._depth += 1
@@ -157,7 +157,7 @@ class Flow:
                 try:
                     values, files = self._read_vars(task, args)
                 except PlaybookError as error:
-                    results[host][index] = failure(error, hidden=prepared[host].no_log)
+                    results[host][index] = failure(error, hidden=prepared[host].no_log, task=task)
                     continue
                 for state in (self._around.states[name] for name in told):
                     included = state.facts.included.update(values)

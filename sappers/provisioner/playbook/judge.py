@@ -84,7 +84,7 @@ def judge_item(prepared: Prepared, item: Item, result: Result) -> Result:
             failed = all(scope.templates.holds(one, scope, task.place) for one in task.failed_when)
             result["failed_when_result"] = result["failed"] = failed
     except PlaybookError as error:
-        result.update(failure(error, hidden=prepared.no_log))
+        result.update(failure(error, hidden=prepared.no_log, task=task))
     return _completed(result)
 
 

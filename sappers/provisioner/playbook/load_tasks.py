@@ -14,6 +14,7 @@ from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook import catalog, keywords, unsupported
 from sappers.provisioner.playbook.arguments import (
     ArgumentError,
+    Unbalanced,
     canonical,
     check_presence,
     holds_template,
@@ -22,7 +23,7 @@ from sappers.provisioner.playbook.arguments import (
     typed,
 )
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
-from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
+from sappers.provisioner.source import Items, Mapping, Place, Text, place_of, place_within
 
 _READERS = {"become_method": method_named, "connection": is_local, "port": read_port}
 # Name the module in the older way.
@@ -73,7 +74,7 @@ def _load_named(item: Mapping, inherited: Inherited, *, handler: bool) -> Task:
     try:
         return load_task(item, inherited, handler=handler)
     except PlaybookError as error:
-        raise error.in_task(item.get("name")) from error
+        raise error.in_task(item.get("name"), item.place) from error
 
 
 def _load_block(
@@ -217,7 +218,11 @@ def _arguments(
             parsed = parse_free_form(str(given), spec)
             found = {name: Text(value, at) for name, value in parsed.items()}
     except ValueError as error:
-        raise place_of(given, place).error(f"{module}: {error}") from error
+        at = place_of(given, place)
+        if isinstance(error, Unbalanced):
+            at = place_within(str(given), at, error.offset)
+        hint = getattr(error, "hint", None)
+        raise at.error(f"{module}: {error}", hint=hint) from error
     if isinstance(more, Mapping):
         found = {**more, **found}
     elif more is not None:

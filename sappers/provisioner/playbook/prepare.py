@@ -50,7 +50,9 @@ class Preparer:
             # As in Ansible: what is skipped anyway may loop over what is not there.
             skipped = self._skipped(task, scope, hidden=hidden)
             known = (
-                skipped if skipped and not skipped.get("failed") else failure(error, hidden=hidden)
+                skipped
+                if skipped and not skipped.get("failed")
+                else failure(error, hidden=hidden, task=task)
             )
             return Prepared(task, name, (), known=known, **settings)
         blobs: dict[str, bytes | Path] = {}
@@ -97,7 +99,7 @@ class Preparer:
                 "delegate_facts": to_bool(setting("delegate_facts", default=False)),
             }
         except PlaybookError as error:
-            return {"known": failure(error, hidden=no_log), "no_log": no_log}
+            return {"known": failure(error, hidden=no_log, task=task), "no_log": no_log}
 
     def _name(self, task: Task, scope: Scope) -> str:
         named: Any = task.name or task.written or task.module
@@ -154,7 +156,8 @@ class Preparer:
                 scope, value, label, known=failure(task.place.error(str(error)), hidden=hidden)
             )
         except (PlaybookError, ValueError) as error:
-            return Item(scope, value, label, known=failure(error, hidden=hidden))
+            known = failure(error, hidden=hidden, task=task)
+            return Item(scope, value, label, known=known)
 
     def _skipped(self, task: Task, scope: Scope, *, hidden: bool) -> dict[str, Any] | None:
         """The result of a task whose condition does not hold; None where all hold."""
@@ -170,7 +173,7 @@ class Preparer:
                         else condition,
                     }
         except PlaybookError as error:
-            return failure(error, hidden=hidden)
+            return failure(error, hidden=hidden, task=task)
         return None
 
     def _call(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.variables import Scope
@@ -119,12 +120,15 @@ class Prepared:
         return bool(self.task.failed_when or self.task.until or self.task.retries)
 
 
-def failure(error: Exception, *, hidden: bool = False) -> dict[str, Any]:
+def failure(error: Exception, *, hidden: bool = False, task: Task | None = None) -> dict[str, Any]:
     """The result of a task that could not even be tried.
 
     Args:
         hidden: Nothing of why may be told, since it may name values (`no_log`); only where.
+        task: Which it is; told where what is wrong is in another file.
     """
+    if task and isinstance(error, PlaybookError) and error.path != task.place.path:
+        error = error.in_task(task.title, task.place)
     hint = getattr(error, "hint", None)
     message = getattr(error, "message", None) or str(error)
     if hidden:

@@ -27,6 +27,13 @@ from sappers.provisioner.playbook.environments import (
 )
 from sappers.provisioner.playbook.template_files import TemplateFiles
 from sappers.provisioner.playbook.template_header import read_header
+from sappers.provisioner.playbook.template_places import (
+    column_in_line,
+    column_of,
+    line_of_file,
+    offset_named,
+    problem_of,
+)
 from sappers.provisioner.playbook.template_values import (
     OMIT,
     NeedsOthers,
@@ -38,7 +45,7 @@ from sappers.provisioner.playbook.template_values import (
     together,
 )
 from sappers.provisioner.source import Mapping as SourceMapping
-from sappers.provisioner.source import Place, Text, place_of
+from sappers.provisioner.source import Place, Text, place_of, place_within
 
 
 class Templates:
@@ -100,13 +107,16 @@ class Templates:
         *,
         escaped: bool = True,
         is_condition: bool = False,
+        written: str | None = None,
     ) -> Any:
         """What a template yields: one expression's own value, else text. Raises as `render`.
 
         Args:
             escaped: A backslash in a text of an expression is one, as in Ansible's task arguments
                 (not in its conditions).
+            written: What stands in the file, where that is an expression without braces.
         """
+        written = text if written is None else written
         try:
             template = self._compile(text, escaped=escaped, is_condition=is_condition)
             found = self._yielded(template, scope)
@@ -114,12 +124,13 @@ class Templates:
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
         except jinja2.TemplateSyntaxError as error:
-            raise self._explained(error, place) from error
+            raise self._explained(error, text, written, place) from error
         except jinja2.UndefinedError as error:
+            message = str(error.message)
+            at = place_within(written, place, offset_named(written, message))
             raise UndefinedVariable(
-                str(error.message), path=place.path, line=place.line, column=place.column,
-                hint=_HINT_UNDEFINED,
-            ) from error  # fmt: skip
+                message, path=at.path, line=at.line, column=at.column, hint=_HINT_UNDEFINED
+            ) from error
         except RecursionError as error:
             raise place.error("the template refers to itself") from error
         except Exception as error:  # a template may compute anything, and fail in any way
@@ -137,7 +148,7 @@ class Templates:
         try:
             self._compile(source, escaped=not is_condition, is_condition=is_condition)
         except jinja2.TemplateSyntaxError as error:
-            raise self._explained(error, text.place) from error
+            raise self._explained(error, source, text, text.place) from error
 
     def evaluate(
         self, expression: Any, scope: Variables, place: Place, *, is_condition: bool = False
@@ -150,7 +161,9 @@ class Templates:
             return expression
         at = place_of(expression, place)
         text = _braced(expression)
-        return self.render_text(text, scope, at, escaped=False, is_condition=is_condition)
+        return self.render_text(
+            text, scope, at, escaped=False, is_condition=is_condition, written=expression
+        )
 
     def holds(self, condition: Any, scope: Variables, place: Place) -> bool:
         """Whether a condition holds.
@@ -212,28 +225,39 @@ class Templates:
             raise
         except jinja2.TemplateSyntaxError as error:
             below = 0 if error.filename else header.count("\n")
-            there = Place(error.filename or place.path, error.lineno + below)
-            raise there.error(error.message or "wrong") from error
+            there = Place(error.filename or place.path, error.lineno + below, column_of(error))
+            raise there.error(problem_of(error), hint=self._hint(error)) from error
         except Exception as error:  # a template may compute anything, and fail in any way
             path, line = _line_in_template(error)
-            below = 0 if path else header.count("\n")
+            line = line and line + (0 if path else header.count("\n"))
             message = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise Place(path or place.path, line and line + below).error(message) from error
+            path = path or place.path
+            failing = line_of_file(path, content, line, place.path)
+            column = column_in_line(failing, message, settings)
+            hint = _HINT_UNDEFINED if isinstance(error, jinja2.UndefinedError) else None
+            raise Place(path, line, column).error(message, hint=hint) from error
         if not isinstance(found, str):
             return found
         return _with_newlines_of(content, found, str(settings.get("newline_sequence", "\n")))
 
-    def _explained(self, error: jinja2.TemplateSyntaxError, place: Place) -> PlaybookError:
-        """An error at the template's own line, with what was meant."""
-        line = place.line + error.lineno - 1 if place.line else None
+    def _explained(
+        self, error: jinja2.TemplateSyntaxError, source: str, written: str, place: Place
+    ) -> PlaybookError:
+        """An error where it is in the file, with what was meant."""
+        offset = source.find(written.strip()) - (len(written) - len(written.lstrip()))
+        lines = source.split("\n")[: error.lineno - 1]
+        at = sum(len(line) + 1 for line in lines) + (column_of(error) or 1) - 1
+        there = place_within(written, place, min(max(0, at - offset), len(written) - 1))
+        return there.error(f"template: {problem_of(error)}", hint=self._hint(error))
+
+    def _hint(self, error: jinja2.TemplateSyntaxError) -> str | None:
         missing = _NO_SUCH.match(error.message or "")
-        hint = None
-        if missing:
-            kind, name = missing.groups()
-            known = self._environment.filters if kind == "filter" else self._environment.tests
-            close = difflib.get_close_matches(name, map(str, known), n=1)
-            hint = f"did you mean `{close[0]}`?" if close else _HINT_COLLECTIONS
-        return Place(place.path, line, place.column).error(f"template: {error.message}", hint=hint)
+        if missing is None:
+            return next((hint for sign, hint in _EXPECTED if sign in (error.message or "")), None)
+        kind, name = missing.groups()
+        known = self._environment.filters if kind == "filter" else self._environment.tests
+        close = difflib.get_close_matches(name, map(str, known), n=1)
+        return f"did you mean `{close[0]}`?" if close else _HINT_COLLECTIONS
 
     def _compile(self, text: str, *, escaped: bool, is_condition: bool) -> jinja2.Template:
         escaped = escaped and "\\" in text
@@ -241,7 +265,10 @@ class Templates:
         if key not in self._compiled:
             environment = self._conditions if is_condition else self._environment
             source = _with_backslashes(environment, text) if escaped else text
-            self._compiled[key] = environment.from_string(source)
+            try:
+                self._compiled[key] = environment.from_string(source)
+            except jinja2.TemplateSyntaxError as error:
+                raise _as_written(error, environment, text) from error
         return self._compiled[key]
 
     def _compile_file(
@@ -278,6 +305,18 @@ def _with_backslashes(environment: jinja2.Environment, text: str) -> str:
     return "".join(parts)
 
 
+def _as_written(
+    error: jinja2.TemplateSyntaxError, environment: jinja2.Environment, text: str
+) -> jinja2.TemplateSyntaxError:
+    """The same error, where it is without the backslashes that were doubled."""
+    try:
+        environment.from_string(text)
+    except jinja2.TemplateSyntaxError as found:
+        if found.message == error.message:
+            return found
+    return error
+
+
 def _braced(expression: str) -> str:
     """An expression as a template."""
     text = expression.strip()
@@ -288,6 +327,12 @@ def _braced(expression: str) -> str:
 
 _NO_SUCH = re.compile(r"No (filter|test) named '(.+?)'")
 _HINT_COLLECTIONS = "those of ansible.builtin are there; compute it with them, or set a variable"
+_EXPECTED = (
+    ("unexpected '}'", "`{{` ends with `}}`, and `{` within it with `}`"),
+    ("end of print statement", "one expression: `{{ value }}`, `{{ value | filter }}`"),
+    ("looking for the following tags", "end each `{% if … %}` with `{% endif %}`, and so on"),
+    ("end of template", "end what was begun: `}}`, `%}`, a text's quote"),
+)
 _HINT_UNDEFINED = "define it, or write `| default(…)`"
 
 

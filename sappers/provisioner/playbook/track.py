@@ -144,7 +144,7 @@ class HostTrack:
         try:
             judged = judge(prepared, self._until(prepared, answer.results))
         except PlaybookError as error:
-            result = failure(error, hidden=prepared.no_log)
+            result = failure(error, hidden=prepared.no_log, task=prepared.task)
             judged = Judged(
                 prepared.task, prepared.name, result, Outcome.FAILED, no_log=prepared.no_log
             )

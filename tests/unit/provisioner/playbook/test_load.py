@@ -82,6 +82,15 @@ def tasks(*lines: str) -> str:
         (tasks('- import_tasks: "{{ x }}.yml"'), "3:7", "before any variable", "include_tasks"),
         ("- hosts: all\n  roles: [nope]\n", "2:11", "there is no role nope", "looked for"),
         ("- hosts: all\n  strategy: debug\n", "2:3", "strategy", "linear"),
+        (tasks('- shell: echo "a'), "3:19", 'shell: the quote " has no end', "cmd:"),
+        (
+            tasks("- name: o", "  command: |", "    a", "    it's"),
+            "6:11",
+            "in the task 'o' at ",
+            None,
+        ),
+        (tasks("- raw: echo {{ a"), "3:17", "raw: the template {{ has no }}", "cmd:"),
+        (tasks('- copy: src=a dest="b'), "3:24", 'copy: the quote " has no end', None),
         (tasks("- debug: {msg: !custom x}"), "3:20", "the tag !custom is not supported", None),
     ],
 )

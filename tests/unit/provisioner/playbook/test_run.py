@@ -469,11 +469,39 @@ def test_a_computed_name_includes_only_what_is_kept_as_a_template(run: Run, tmp_
     assert all("there is no template" in message for message in done[2:])
 
 
-def test_an_error_in_an_included_template_names_its_file(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "outer.j2").write_text("1\n{% include 'inner.j2' %}\n")
-    (tmp_path / "inner.j2").write_text("1\n2\n{{ nope }}\n")
-    done = run(HEAD + "  - template: {src: outer.j2, dest: /nonexistent/x}\n")
-    assert "inner.j2:3: 'nope' is undefined" in done.results[0].result["msg"]
+@pytest.mark.parametrize(
+    ("outer", "inner", "where", "problem"),
+    [
+        ("1\n{% include 'inner.j2' %}\n", "1\n2\n{{ nope }}\n", "inner.j2:3:4", "'nope' is undef"),
+        (
+            "{% include 'inner.j2' %}\n",
+            "1\n{{ 1 }} {{ x | lost }}\n",
+            "inner.j2:2:16",
+            "named 'lost'",
+        ),
+        ("#jinja2: trim_blocks: False\n1\n {{ x } }}\n", "", "outer.j2:3:7", "unexpected '}'"),
+        ("1\n{{ 2 }}: {{ a.nope }}\n", "", "outer.j2:2:15", "has no attribute 'nope'"),
+        ("1\n x {{ 1 / 0 }}\n", "", "outer.j2:2:4", "division by zero"),
+        ("{% if a %}\n", "", "outer.j2:1:9", "'endif'"),
+    ],
+)
+def test_an_error_in_a_template_file_names_its_place_and_that_of_the_task(
+    run: Run, tmp_path: Path, outer: str, inner: str, where: str, problem: str
+) -> None:
+    (tmp_path / "outer.j2").write_text(outer)
+    (tmp_path / "inner.j2").write_text(inner)
+    task = (
+        "  - name: fill\n    vars: {a: {}}\n    template: {src: outer.j2, dest: /nonexistent/x}\n"
+    )
+    message = run(HEAD + task).results[0].result["msg"]
+    assert message.startswith(f"{tmp_path}/{where}: ")
+    assert problem in message
+    assert f", in the task 'fill' at {tmp_path}/play.yml:4:5" in message
+
+
+def test_what_is_undefined_in_an_expression_names_the_column_of_its_name(run: Run) -> None:
+    text = "  - debug:\n      msg: |\n        one\n        {{ 1 }} {{ nope }}\n"
+    assert "play.yml:7:20: 'nope' is undefined" in run(HEAD + text).results[0].result["msg"]
 
 
 @pytest.mark.parametrize("skipped", ["always", "mine"])

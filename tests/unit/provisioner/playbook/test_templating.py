@@ -112,7 +112,7 @@ def test_omit_goes_out_of_containers() -> None:
 
 
 def test_a_template_file_names_its_line() -> None:
-    with pytest.raises(PlaybookError, match=r"t.j2:3: 'nope' is undefined"):
+    with pytest.raises(PlaybookError, match=r"t.j2:3:4: 'nope' is undefined"):
         TEMPLATES.render_file("a\n\n{{ nope }}", scope(), Place("t.j2"), {})
     text = TEMPLATES.render_file("{% for i in r %}\n{{ i }}\n{% endfor %}\n", scope(r=[1, None]),
                                  Place("t.j2"), {})  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from sappers.provisioner.modules.spec import Argument
 from sappers.provisioner.playbook.arguments import ArgumentError, typed
-from sappers.provisioner.playbook.filters import to_bool
+from sappers.provisioner.playbook.keywords import to_bool
 
 # Of Ansible's kinds those that a value can fail to be.
 _KINDS = frozenset({"bool", "dict", "float", "int", "list", "path", "str"})

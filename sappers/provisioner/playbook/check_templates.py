@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import catalog
-from sappers.provisioner.playbook.model import Play, Task
-from sappers.provisioner.playbook.segments import tasks_in
+from sappers.provisioner.playbook.model import Play, Task, tasks_in
 from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.source import Text, texts_in
 

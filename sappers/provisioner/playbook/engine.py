@@ -21,7 +21,7 @@ from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.lookups import Lookup
-from sappers.provisioner.playbook.model import Inherited, Play, Task
+from sappers.provisioner.playbook.model import Inherited, Play, Task, tasks_in
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_run import PlayRun
 from sappers.provisioner.playbook.playbook_files import PlaybookFiles
@@ -30,7 +30,7 @@ from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.read_ahead import included_ahead
 from sappers.provisioner.playbook.run import Progress, Run, Watcher
 from sappers.provisioner.playbook.scopes import inventory_layer
-from sappers.provisioner.playbook.segments import selected, starting_at, tasks_in
+from sappers.provisioner.playbook.segments import selected, starting_at
 from sappers.provisioner.playbook.stats import Counts
 from sappers.provisioner.playbook.variables import (
     HostFacts,

@@ -47,13 +47,6 @@ _UNIT_WORDS = {
 }  # fmt: skip
 
 
-def to_bool(value: Any) -> bool:
-    """What a keyword says, as Ansible's keywords are read; anything else is false."""
-    if isinstance(value, bool):
-        return value
-    return str(value).strip().lower() in ("yes", "on", "1", "true", "t", "y", "1.0")
-
-
 def _bool(value: Any) -> bool:
     """The filter `bool`: of fewer words than keywords know."""
     if isinstance(value, str):

@@ -11,22 +11,12 @@ if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun
 
 
-def names_of(handler: Task) -> frozenset[str]:
-    """The names that a handler answers to."""
-    role = handler.inherited.role
-    name = str(handler.name or "")
-    names = {name, *handler.listen}
-    if role:
-        names.add(f"{role.name} : {name}")
-    return frozenset(names - {""})
-
-
 def _answering(handlers: Sequence[Task], called: Iterable[str]) -> list[Task]:
     """All that listen to what is called; of those with that name the last, as in Ansible."""
     names = set(called)
     found = [one for one in handlers if not names.isdisjoint(one.listen)]
     for name in names:
-        named = [one for one in handlers if name in names_of(one) - set(one.listen)]
+        named = [one for one in handlers if name in one.names - set(one.listen)]
         found += named[-1:]
     return [one for one in handlers if one in found]
 
@@ -77,7 +67,7 @@ class Handlers:
             notified.clear()
 
     def _refuse_unknown(self, handlers: Sequence[Task], hosts: Sequence[str]) -> None:
-        known = {name for handler in handlers for name in names_of(handler)}
+        known = {name for handler in handlers for name in handler.names}
         for host in hosts:
             unknown = [name for name in self._around.states[host].notified if name not in known]
             if unknown:

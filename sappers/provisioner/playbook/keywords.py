@@ -60,6 +60,13 @@ REFUSED: Mapping[str, str] = {
 }
 
 
+def to_bool(value: Any) -> bool:
+    """What a keyword says, as Ansible's keywords are read; anything else is false."""
+    if isinstance(value, bool):
+        return value
+    return str(value).strip().lower() in ("yes", "on", "1", "true", "t", "y", "1.0")
+
+
 def refuse_unknown(mapping: SourceMapping, known: Iterable[str], what: str) -> None:
     """Refuse the first key that is no keyword.
 

@@ -9,13 +9,19 @@ from typing import Any
 
 from sappers.provisioner.playbook import keywords
 from sappers.provisioner.playbook.arguments import is_template
-from sappers.provisioner.playbook.handlers import names_of
 from sappers.provisioner.playbook.load_prompts import load_prompts
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
-from sappers.provisioner.playbook.model import Inherited, Node, Play, Role, RoleOrigin, Task
+from sappers.provisioner.playbook.model import (
+    Inherited,
+    Node,
+    Play,
+    Role,
+    RoleOrigin,
+    Task,
+    tasks_in,
+)
 from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.roles import LoadedRole, RoleFiles
-from sappers.provisioner.playbook.segments import tasks_in
 from sappers.provisioner.source import Items, Mapping, Place, place_of
 
 IMPORTS_MAX = 50
@@ -296,7 +302,7 @@ def _refuse_unknown_handlers(
     tasks = [task for section in sections for task in tasks_in(section)]
     if any(task.module.startswith("include_") for task in tasks):
         return
-    known = {name for handler in handlers for name in names_of(handler)}
+    known = {name for handler in handlers for name in handler.names}
     if any(is_template(name) for name in known):
         return
     for task in (*tasks, *handlers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sappers.provisioner.playbook import keywords
-from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.hashing import is_kind
 from sappers.provisioner.playbook.model import VarsPrompt
 from sappers.provisioner.source import Items, Mapping
@@ -38,8 +37,8 @@ def _prompt(one: Mapping) -> VarsPrompt:
         name,
         one.get("prompt", name),
         one.get("default"),
-        private=to_bool(one.get("private", True)),
-        confirm=to_bool(one.get("confirm", False)),
+        private=keywords.to_bool(one.get("private", True)),
+        confirm=keywords.to_bool(one.get("confirm", False)),
         encrypt=None if encrypt is None else str(encrypt),
         salt=None if one.get("salt") is None else str(one["salt"]),
         salt_size=size,

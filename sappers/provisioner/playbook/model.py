@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -123,6 +123,13 @@ class Task:
         return self.inherited.settings.get(name)
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names that a handler answers to."""
+        role, name = self.inherited.role, str(self.name or "")
+        of_role = {f"{role.name} : {name}"} if role else set()
+        return frozenset({name, *self.listen, *of_role} - {""})
+
+    @property
     def title(self) -> str:
         """What it is called where no template can be rendered."""
         return titled(self, str(self.name or self.written or self.module))
@@ -145,6 +152,15 @@ class Block:
 
 
 Node = Task | Block
+
+
+def tasks_in(nodes: Sequence[Node]) -> Iterator[Task]:
+    """All tasks, those of blocks in their place."""
+    for node in nodes:
+        if isinstance(node, Task):
+            yield node
+        else:
+            yield from tasks_in((*node.body, *node.rescue, *node.always))
 
 
 class Includer(Protocol):

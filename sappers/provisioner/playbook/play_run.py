@@ -11,16 +11,16 @@ from typing import Any
 
 from sappers.provisioner.inventory.inventory import Host
 from sappers.provisioner.playbook import catalog, unsupported
-from sappers.provisioner.playbook.filters import to_bool
 from sappers.provisioner.playbook.flow_steps import Flow
 from sappers.provisioner.playbook.handlers import Handlers
 from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import Judged, Outcome, learn, learn_facts
-from sappers.provisioner.playbook.model import Block, Node, Play, Task
+from sappers.provisioner.playbook.keywords import to_bool
+from sappers.provisioner.playbook.model import Block, Node, Play, Task, tasks_in
 from sappers.provisioner.playbook.reach import Reach
 from sappers.provisioner.playbook.run import Run
 from sappers.provisioner.playbook.scopes import Scopes
-from sappers.provisioner.playbook.segments import cut, selected, tasks_in
+from sappers.provisioner.playbook.segments import cut, selected
 from sappers.provisioner.playbook.template_values import NeedsOthers, NotYetKnown
 from sappers.provisioner.playbook.track import HostTrack
 from sappers.provisioner.playbook.variables import HostFacts, PlayVariables

@@ -15,7 +15,7 @@ from sappers.provisioner.modules import async_status
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.arguments import ArgumentError, typed_arguments
 from sappers.provisioner.playbook.control import Control, ControlMissing
-from sappers.provisioner.playbook.filters import to_bool
+from sappers.provisioner.playbook.keywords import to_bool
 from sappers.provisioner.playbook.lookups import Lookups
 from sappers.provisioner.playbook.model import Task, titled
 from sappers.provisioner.playbook.options import RunOptions

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sappers.provisioner.playbook.arguments import holds_template
-from sappers.provisioner.playbook.model import Includer, Play, Task
-from sappers.provisioner.playbook.segments import tasks_in
+from sappers.provisioner.playbook.model import Includer, Play, Task, tasks_in
 
 _INCLUDES = ("include_tasks", "include_role")
 _Key = tuple[str, str, Path, Path | None]

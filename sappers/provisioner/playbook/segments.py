@@ -101,12 +101,3 @@ def _from(nodes: Sequence[Node], name: str) -> tuple[Node, ...] | None:
         if found is not None:
             return (found, *nodes[number + 1 :])
     return None
-
-
-def tasks_in(nodes: Sequence[Node]) -> Iterator[Task]:
-    """All tasks, those of blocks in their place."""
-    for node in nodes:
-        if isinstance(node, Task):
-            yield node
-        else:
-            yield from tasks_in((*node.body, *node.rescue, *node.always))

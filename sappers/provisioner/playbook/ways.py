@@ -17,7 +17,7 @@ from sappers.provisioner.inventory.reach import (
     ssh_options,
 )
 from sappers.provisioner.inventory.ssh_options import read_port
-from sappers.provisioner.playbook.filters import to_bool
+from sappers.provisioner.playbook.keywords import to_bool
 from sappers.provisioner.playbook.model import Task
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.template_values import MISSING, OMIT

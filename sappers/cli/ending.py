@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from signal import SIGHUP, SIGTERM
 from typing import NoReturn
 
 import typer
@@ -15,6 +19,23 @@ from sappers.cli.exit_codes import ExitCode, exit_code_for
 from sappers.cli.harmless import harmless
 from sappers.cli.unexpected import keep_traceback
 from sappers.errors import SappersError
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """A block that SIGTERM and SIGHUP, unless they are ignored, end as Ctrl-C does."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    taken = [one for one in (SIGTERM, SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def run_to_the_end(app: typer.Typer) -> NoReturn:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sappers.assembly.images import LocalImages, definitions_folders
+from sappers.cli.ending import interrupted_by_signals
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ImageError
@@ -45,7 +46,7 @@ def build(
     builder = images.builder(wanted)
     console = Console(stderr=True)
     began = time.monotonic()
-    with _Steps(console, stored) as report, placing(folder, name):
+    with interrupted_by_signals(), _Steps(console, stored) as report, placing(folder, name):
         digest, built = builder.build(stored, definition, folder / name, report)
     manifest = images.store.manifest(digest)
     assert manifest is not None

@@ -7,6 +7,7 @@ for byte, whenever the same packages are put together again.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import msgspec
 
 from sappers.errors import ImageError
 from sappers.images.debian import Package, mistaken_packages, printed_packages
+from sappers.images.programs import run_guarded
 
 SUITE = "bookworm"
 # Every file is this old at most (2023-11-14), so that when a root was made does not show.
@@ -48,6 +50,7 @@ echo appliance > "$1/etc/hostname"
 printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost\\n' > "$1/etc/hosts"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
 """
+_END_SECONDS = 10.0
 _RECIPE = (SUITE, EPOCH_SECONDS, _NO_DOCUMENTS, _BEFORE, _AFTER)
 
 
@@ -91,44 +94,69 @@ def root_recipe(packages: Sequence[Package]) -> tuple[object, ...]:
     return (*_RECIPE, *packages)
 
 
-def build_root(names: Sequence[str], archive: Archive, target: Path) -> None:
+def build_root(names: Sequence[str], archive: Archive, target: Path, scratch: Path) -> None:
     """Make `target` the root with these packages, as a tar.
 
+    Args:
+        names: Packages.
+        archive: Where they come from.
+        target: The file.
+        scratch: A folder on the same disk; what is made in it does not stay, however this ends.
+
     Raises:
-        ImageError: mmdebstrap cannot; carries the end of what it said.
+        ImageError: mmdebstrap is not here, or cannot; carries the end of what it said.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".root-") as work:
-        sources, made = Path(work) / "sources.list", Path(work) / "root.tar"
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="root-") as place:
+        work = Path(place)
+        sources, made = work / "sources.list", work / "root.tar"
         sources.write_text("".join(f"{line}\n" for line in archive.sources))
-        _run(
-            *_bootstrap_command(), "--variant=minbase", "--quiet", f"--include={','.join(names)}",
+        command = (
+            "mmdebstrap", "--variant=minbase", "--quiet", f"--include={','.join(names)}",
             *(f"--aptopt={line}" for line in archive.apt_options),
             *(f"--dpkgopt={line}" for line in _NO_DOCUMENTS),
             f"--essential-hook={_BEFORE}", f"--customize-hook={_AFTER}",
             SUITE, str(made), str(sources),
         )  # fmt: skip
+        _bootstrap(command, work)
         made.rename(target)
 
 
-def _bootstrap_command() -> tuple[str, ...]:
+def _bootstrap(command: Sequence[str], work: Path) -> None:
+    if shutil.which(command[0]) is None:
+        raise ImageError(f"{command[0]} is not here", hint="run `make setup`")
+    environment = _environment()
     if os.geteuid() == 0:
         # Its own mount namespace: a build that is killed leaves no mount behind.
-        return ("unshare", "--mount", "--propagation", "private", "mmdebstrap", "--mode=root")
-    return ("mmdebstrap", "--mode=unshare")
+        apart = ("unshare", "--mount", "--propagation", "private")
+        command = (*apart, *command, "--mode=root")
+        environment |= {"TMPDIR": str(work)}
+    else:
+        command = (*command, "--mode=unshare")  # its users could not enter our folder
+    code, said = run_guarded(
+        command, environment=environment, scratch=work, grace_seconds=_END_SECONDS
+    )
+    if code != 0:
+        raise _failure("mmdebstrap", said)
 
 
 def _run(*command: str) -> str:
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH_SECONDS), "LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise ImageError(f"{error.filename} is not here", hint="run `make setup`") from error
     if done.returncode != 0:
-        program = next(word for word in command if word in ("mmdebstrap", "apt-get"))
-        tail = (done.stderr.strip() or done.stdout.strip())[-1000:]
-        raise ImageError(f"{program} failed: {tail}", hint="can this machine's apt reach Debian?")
+        raise _failure(command[0], done.stderr.strip() or done.stdout)
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH_SECONDS), "LC_ALL": "C.UTF-8"}
+
+
+def _failure(program: str, said: str) -> ImageError:
+    tail = said.strip()[-1000:]
+    return ImageError(f"{program} failed: {tail}", hint="can this machine's apt reach Debian?")

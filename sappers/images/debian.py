@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sappers.errors import ImageError, ImagePartError
+from sappers.images.programs import run_guarded
 
 _URI_LINE = re.compile(r"^'[^']+' (?P<file>\S+) \d+ ?(?P<digest>\S*)", re.M)
 _UNKNOWN = re.compile(
@@ -159,7 +160,13 @@ def fetch(packages: Sequence[Package], folder: Path, work: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [f"{package.name}={package.version}" for package in absent]
-    _run("apt-get", *_OPTIONS, "download", *wanted, folder=work)
+    command = ("apt-get", *_OPTIONS, "download", *wanted)
+    try:
+        code, said = run_guarded(command, folder=work, environment=_environment(), scratch=work)
+    except FileNotFoundError as error:
+        raise ImageError(f"{command[0]} is not here", hint=_UPDATE_HINT) from error
+    if code != 0:
+        raise _failure(command, said)
     for package in absent:
         (work / package.file).rename(folder / package.file)
 
@@ -198,17 +205,24 @@ def unpack(package: Path, folder: Path) -> None:
 _OPTIONS = ("-q", *(("-o", "APT::Sandbox::User=root") if os.geteuid() == 0 else ()))
 
 
-def _run(*command: str, folder: Path | None = None) -> str:
-    # LANGUAGE would have apt speak it even so.
-    environment = os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+def _run(*command: str) -> str:
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            command, env=_environment(), capture_output=True, text=True, check=False
         )
     except FileNotFoundError as error:
         raise ImageError(f"{command[0]} is not here", hint=_UPDATE_HINT) from error
     if done.returncode != 0:
-        tail = (done.stderr or done.stdout).strip()[-500:]
-        hint = _FULL_HINT if os.strerror(errno.ENOSPC) in tail else _UPDATE_HINT
-        raise ImageError(f"`{' '.join(command[:6])} …` failed: {tail}", hint=hint)
+        raise _failure(command, done.stderr or done.stdout)
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    # LANGUAGE would have apt speak it even so.
+    return os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+
+
+def _failure(command: Sequence[str], said: str) -> ImageError:
+    tail = said.strip()[-500:]
+    hint = _FULL_HINT if os.strerror(errno.ENOSPC) in tail else _UPDATE_HINT
+    return ImageError(f"`{' '.join(command[:6])} …` failed: {tail}", hint=hint)

@@ -10,7 +10,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from sappers.errors import ImageError
+from sappers.images.programs import TOO_LATE, run_guarded
 
 MODULE, VERSION = "github.com/nanovms/ops", "v0.0.0-20260513031207-bb2d9ce40863"
 _PACKAGE = "guest"
@@ -27,7 +27,7 @@ _PACKAGE = "guest"
 _RELEASE = "0.0.1"
 _NO_NETWORK = "http://127.0.0.1:9"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_RUN_SECONDS, _INSTALL_SECONDS = 300.0, 1800.0
+_RUN_SECONDS, _INSTALL_SECONDS, _END_SECONDS = 300.0, 1800.0, 5.0
 
 
 class NanosKernel(msgspec.Struct, frozen=True):
@@ -190,21 +190,19 @@ def _run(
     hint: str | None = None,
 ) -> str:
     try:
-        done = subprocess.run(
+        code, said = run_guarded(
             command,
-            env=dict(environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds,
-            check=False,
+            folder=folder,
+            environment=environment,
+            scratch=folder,
+            limit_seconds=seconds,
+            grace_seconds=_END_SECONDS,
         )
-    except subprocess.TimeoutExpired as error:
-        raise ImageError(f"{failure}: no end after {seconds:g} s", hint=hint) from error
     except OSError as error:
         raise ImageError(f"{failure}: {error.strerror or error}", hint=hint) from error
-    said = _COLOURS.sub("", done.stdout.decode("utf-8", "replace")).strip()
-    if done.returncode != 0:
+    said = _COLOURS.sub("", said).strip()
+    if code == TOO_LATE:
+        raise ImageError(f"{failure}: no end after {seconds:g} s", hint=hint)
+    if code != 0:
         raise ImageError(f"{failure}: {said[-1000:] or 'no output'}", hint=hint)
     return said

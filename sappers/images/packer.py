@@ -8,12 +8,10 @@ agent, files and template make the same image.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +27,7 @@ from sappers.images.builder import Report
 from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition
 from sappers.images.one_build import one_build
+from sappers.images.programs import guarded
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ARCHITECTURE, ApplianceBoot, Manifest
 from sappers.security.signing import SigningKey
@@ -41,6 +40,7 @@ _PLUGINS_SINCE = (1, 7)
 _BUILD_SECONDS = 900.0
 _END_SECONDS = 60.0
 _ROOTS_KEPT = 3
+_PLUGIN = re.compile(r"\* (\S+/\S+/\S+)")
 _STEP = re.compile(r"^(?:==> |    )[\w.]+: (?P<text>.+)$")
 
 
@@ -121,11 +121,14 @@ class ApplianceBuilder:
         if (known := self._records.find(inputs)) is not None:
             return known, False
         version = packer_version()
-        root = self._root(names, packages, report)
         with tempfile.TemporaryDirectory(
             dir=self._scratch, prefix="appliance-", ignore_cleanup_errors=True
         ) as scratch:
             work = Path(scratch)
+            template = prepare_template(folder, work / "template", version)
+            if version >= _PLUGINS_SINCE:
+                require_plugins(template, packer_environment(work))
+            root = self._root(names, packages, report)
 
             def disk_of(root: Path, overlay: Path | None, place: str) -> Path:
                 mib = appliance.disk_mib
@@ -134,7 +137,6 @@ class ApplianceBuilder:
             report("making a disk of it")
             first = disk_of(root, folder / OVERLAY, "first")
             report("booting it")
-            template = prepare_template(folder, work / "template", version)
             ready = self._run_packer(template, first, work, agent, definition.memory_mib, report)
             report("making a disk of what it became")
             disk = disk_of(ready, None, "disk")
@@ -158,7 +160,7 @@ class ApplianceBuilder:
         ready = self._cache / "appliance-roots" / f"{key}.tar"
         if not ready.exists():
             report("putting Debian packages together (minutes, once)")
-            appliance_root.build_root(names, self._archive(), ready)
+            appliance_root.build_root(names, self._archive(), ready, self._scratch)
             roots = sorted(ready.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)
             for old in roots[:-_ROOTS_KEPT]:
                 old.unlink()
@@ -193,7 +195,7 @@ class ApplianceBuilder:
         }
         command = ["packer", "build", "-color=false", *variable_options(values), "."]
         environment = packer_environment(work)
-        ended, output = _follow(command, template, environment, report)
+        ended, output = _follow(command, template, work, environment, report)
         if ended != 0:
             serial = template / "serial.log"
             console = serial.read_text(errors="replace")[-500:] if serial.exists() else ""
@@ -264,6 +266,35 @@ def prepare_template(folder: Path, target: Path, version: tuple[int, ...]) -> Pa
     return target
 
 
+def require_plugins(template: Path, environment: Mapping[str, str]) -> None:
+    """See that Packer has what the template requires; it takes a second, a build's start minutes.
+
+    Raises:
+        ImageError: A plugin is not here.
+    """
+    # Without values for the variables it fails in any case, but it looks for plugins first.
+    done = subprocess.run(
+        ["packer", "validate", "."],
+        cwd=template,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    _, found, missing = done.stdout.partition("Missing plugins")
+    if names := _PLUGIN.findall(missing):
+        raise ImageError(
+            f"this Packer lacks what the template requires: {', '.join(names)}",
+            hint=f"`packer plugins install {names[0]}` brings it; docs/appliance.md says how "
+            "without a network",
+        )
+    if found:
+        raise ImageError(f"packer: Missing plugins{missing.rstrip()[:500]}")
+
+
 def variable_options(values: Mapping[str, str]) -> list[str]:
     """Packer's options that set the template's variables."""
     return [part for name, value in values.items() for part in ("-var", f"{name}={value}")]
@@ -279,33 +310,27 @@ def packer_environment(work: Path) -> dict[str, str]:
 
 
 def _follow(
-    command: list[str], folder: Path, environment: Mapping[str, str], report: Report
+    command: list[str],
+    folder: Path,
+    scratch: Path,
+    environment: Mapping[str, str],
+    report: Report,
 ) -> tuple[int, str]:
     """Run Packer; its exit code and the end of what it said. It ends, with its QEMU, as we do."""
     lines: list[str] = []
-    with subprocess.Popen(
-        ["timeout", "--signal=INT", f"--kill-after={_END_SECONDS}", str(_BUILD_SECONDS), *command],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
+    with guarded(
+        command,
+        folder=folder,
+        environment=environment,
+        scratch=scratch,
+        limit_seconds=_BUILD_SECONDS,
+        grace_seconds=_END_SECONDS,  # asked to, Packer ends QEMU and removes what it made
     ) as packer:
         assert packer.stdout is not None
-        try:
-            for line in packer.stdout:
-                lines = [*lines[-60:], line]
-                if step := _STEP.match(line.rstrip()):
-                    report(step["text"][:70])
-        except BaseException:
-            # Asked so, Packer ends QEMU and removes what it made.
-            packer.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                packer.wait(_END_SECONDS)
-            packer.kill()
-            raise
+        for line in packer.stdout:
+            lines = [*lines[-60:], line]
+            if step := _STEP.match(line.rstrip()):
+                report(step["text"][:70])
         return packer.wait(), "".join(lines)
 
 

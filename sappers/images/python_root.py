@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sappers.errors import ImageError, ImagePartError
 from sappers.images import debian
+from sappers.images.programs import run_guarded
 
 PACKAGES = (
     *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
@@ -172,9 +173,9 @@ def fetch_wheels(requirements: str, folder: Path) -> None:
     command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(folder)]
     command += ["--python-version", "3.11", "--implementation", "cp"]
     command += ["--platform", "manylinux2014_x86_64", "--requirement", str(wanted)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ImageError(f"pip cannot fetch the guest's wheels: {done.stderr.strip()[-500:]}")
+    code, said = run_guarded(command, scratch=folder)
+    if code != 0:
+        raise ImageError(f"pip cannot fetch the guest's wheels: {said.strip()[-500:]}")
 
 
 def locked_requirements(lock: str, names: Sequence[str] = WHEELS) -> str:

@@ -30,7 +30,9 @@ sys.path.insert(0, {project!r})
 from pathlib import Path
 from tests.appliance_roots import root_tar
 if sys.argv[1] == "version":
-    sys.exit(print("Packer v1.6.6"))
+    sys.exit(print("Packer {version}"))
+if sys.argv[1] == "validate":
+    sys.exit({problem!r} or "Error: Unset variable")
 given = dict(one.split("=", 1) for one in sys.argv if "=" in one)
 assert Path(given["disk"]).stat().st_size == 256 << 20
 print("==> qemu.appliance: Booting")
@@ -53,12 +55,22 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         appliance_root, "resolve_closure", lambda *_: (Package("systemd_252.deb", "SHA256:1"),)
     )
-    monkeypatch.setattr(appliance_root, "build_root", lambda names, archive, path: debian(path))
+    monkeypatch.setattr(
+        appliance_root, "build_root", lambda names, archive, path, scratch: debian(path)
+    )
     return program
 
 
-def write_machine(program: Path, *, hands_out: bool = True) -> None:
-    text = MACHINE.format(python=sys.executable, project=str(PROJECT), hands_out=hands_out)
+def write_machine(
+    program: Path, *, hands_out: bool = True, version: str = "v1.6.6", problem: str = ""
+) -> None:
+    text = MACHINE.format(
+        python=sys.executable,
+        project=str(PROJECT),
+        hands_out=hands_out,
+        version=version,
+        problem=problem,
+    )
     program.write_text(text)
     program.chmod(0o755)
 
@@ -86,8 +98,9 @@ def build(place: Path, definition: Path = APPLIANCE) -> tuple[str, bool, list[st
     return digest, built, told
 
 
-@pytest.mark.usefixtures("machine")
-def test_the_same_inputs_make_the_same_image_and_others_another(tmp_path: Path) -> None:
+def test_the_same_inputs_make_the_same_image_and_others_another(
+    machine: Path, tmp_path: Path
+) -> None:
     definition = tmp_path / "appliance"
     shutil.copytree(APPLIANCE, definition)
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
@@ -98,6 +111,7 @@ def test_the_same_inputs_make_the_same_image_and_others_another(tmp_path: Path) 
     assert tuple(one for one in told if one in steps) == steps
 
     assert build(here, definition)[:2] == (digest, False)
+    write_machine(machine, version="v1.16.0")  # which of them boots it makes no difference
     assert build(elsewhere, definition)[:2] == (digest, True)
 
     with (definition / "provision" / "agent.sh").open("a") as script:
@@ -113,3 +127,30 @@ def test_a_machine_that_hands_out_no_root_makes_no_image(machine: Path, tmp_path
         build(tmp_path / "place")
 
     assert refused.value.hint is not None and "seal.sh" in refused.value.hint
+
+
+# What Packer 1.16 says.
+NO_PLUGIN = """\
+Error: Missing plugins
+
+The following plugins are required, but not installed:
+
+* github.com/hashicorp/qemu >= 1.0.0
+
+Did you run packer init for this project ?
+
+"""
+
+
+def test_a_current_packer_without_its_plugin_is_told_of_before_anything_is_made(
+    machine: Path, tmp_path: Path
+) -> None:
+    write_machine(machine, version="v1.16.0", problem=NO_PLUGIN)
+
+    with pytest.raises(ImageError, match=r"lacks .*: github\.com/hashicorp/qemu$") as refused:
+        build(tmp_path / "place")
+
+    assert refused.value.hint is not None
+    assert "packer plugins install github.com/hashicorp/qemu" in refused.value.hint
+    assert not (tmp_path / "place/cache/appliance-roots").exists()
+    assert not list((tmp_path / "place/cache/appliance-scratch").iterdir())

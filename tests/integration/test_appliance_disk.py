@@ -124,7 +124,7 @@ def test_the_same_packages_make_the_same_root(tmp_path: Path) -> None:
     }
     digests = set()
     for name in ("one.tar", "other.tar"):
-        build_root(PACKAGES, archive, tmp_path / name)
+        build_root(PACKAGES, archive, tmp_path / name, tmp_path)
         with (tmp_path / name).open("rb") as file:
             digests.add(hashlib.file_digest(file, "sha256").hexdigest())
 

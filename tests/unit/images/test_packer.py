@@ -183,7 +183,7 @@ def test_what_packer_says_is_in_the_error(tmp_path: Path, monkeypatch: pytest.Mo
     )
     told: list[str] = []
 
-    ended, output = packer._follow(["packer", "build"], tmp_path, os.environ, told.append)
+    ended, output = packer._follow(["packer", "build"], tmp_path, tmp_path, os.environ, told.append)
 
     assert ended == 3
     assert "no KVM" in output

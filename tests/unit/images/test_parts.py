@@ -14,6 +14,7 @@ import pytest
 
 import sappers
 from sappers.images.parts import Parts
+from tests.waiting import wait_until
 
 PROJECT = Path(sappers.__file__).parents[1]
 
@@ -55,6 +56,7 @@ import sys
 from pathlib import Path
 from sappers.images.debian import Package
 from sappers.images.parts import Parts
+from tests.waiting import wait_until
 from sappers.images.tree import Tree
 cache = Path(sys.argv[1])
 parts = Parts(cache, cache / "runtime.lock")
@@ -70,17 +72,26 @@ with parts.alone():
 def test_a_fetch_that_is_killed_leaves_nothing_for_ever(tmp_path: Path, what: str) -> None:
     apt, pip = tmp_path / "bin" / "apt-get", tmp_path / "bin" / "pip" / "__main__.py"
     pip.parent.mkdir(parents=True)
-    apt.write_text("#!/bin/sh\n: > hello_1_amd64.deb.part\nkill -9 $PPID\n")
+    # Their parent is the guard, and its parent the build.
+    apt.write_text(
+        "#!/bin/sh\n: > hello_1_amd64.deb.part\n"
+        "read -r _ _ _ build _ < /proc/$PPID/stat\nkill -9 $build; sleep 1000\n"
+    )
     apt.chmod(0o755)
     (pip.parent / "__init__.py").touch()  # or the real one is found first
-    pip.write_text("import os\nos.kill(os.getppid(), 9)\n")
+    pip.write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        "os.kill(int(Path(f'/proc/{os.getppid()}/stat').read_text().split()[3]), 9)\n"
+        "time.sleep(1000)\n"
+    )
     cache = tmp_path / "cache"
     path = f"{apt.parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": f"{apt.parent}:{PROJECT}"}
     killed = [sys.executable, "-c", FETCH, str(cache), what]
     done = subprocess.run(killed, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert [path for path in cache.rglob("*") if path.is_file()] != [cache / "lock"]
-    with Parts(cache, tmp_path / "runtime.lock").alone():
-        assert [path for path in cache.rglob("*") if path.is_file()] == [cache / "lock"]
-    assert not list(cache.rglob("*partial*"))
+
+    def left() -> list[Path]:
+        return [path for path in cache.rglob("*") if path.is_file()]
+
+    wait_until("what was fetched is gone", lambda: left() == [cache / "lock"])

@@ -49,6 +49,11 @@ def spec_of(name: str) -> Module:
     return spec
 
 
+def path_arguments(name: str) -> list[str]:
+    """The arguments of a module that are paths of the host."""
+    return [one.name for one in spec_of(name).arguments if one.kind == "path"]
+
+
 def is_done_here(name: str) -> bool:
     """Whether its result follows from its arguments alone, and the host is asked nothing."""
     return hasattr(source_of(name), "act")

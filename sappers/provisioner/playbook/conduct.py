@@ -74,10 +74,7 @@ def _on_host(
     wanted: control_step.OnHost, reach: Reach, host: str, prepared: Prepared, call: Call
 ) -> Result:
     spec = catalog.spec_of(wanted.module)
-    one = replace(
-        call, module=wanted.module, args=typed_arguments(wanted.args, spec), check=False,
-        paths=tuple(argument.name for argument in spec.arguments if argument.kind == "path"),
-    )  # fmt: skip
+    one = replace(call, module=wanted.module, args=typed_arguments(wanted.args, spec), check=False)
     answers: list[Result] = []
     try:
         session = reach.session(host, prepared)

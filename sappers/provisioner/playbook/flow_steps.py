@@ -12,9 +12,9 @@ from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import Judged, Outcome, judge, judge_item, learn
 from sappers.provisioner.playbook.load_tasks import inherit
-from sappers.provisioner.playbook.model import Inherited, Node, Task
-from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.model import Inherited, Node, Play, Task
 from sappers.provisioner.playbook.prepared import Item, Prepared, failure
+from sappers.provisioner.playbook.run import Run
 from sappers.provisioner.playbook.segments import selected
 from sappers.provisioner.playbook.template_values import MISSING
 from sappers.provisioner.playbook.variables import HostFacts
@@ -39,9 +39,10 @@ class _Included:
 class Flow:
     """Runs the tasks that steer a play."""
 
-    def __init__(self, around: PlayRun, options: RunOptions) -> None:
-        self._around = around
-        self._options = options
+    def __init__(self, play_run: PlayRun, run: Run, play: Play) -> None:
+        self._play_run = play_run
+        self._run = run
+        self._play = play
         self._depth = 0
 
     def run(self, task: Task, hosts: Sequence[str]) -> None:
@@ -60,9 +61,9 @@ class Flow:
             self._include(task, prepared)
 
     def _prepare(self, task: Task, host: str) -> Prepared:
-        state = self._around.states[host]
-        scope = self._around.scopes.of_task(host, task.inherited, state.facts)
-        return self._around.shared.preparer.prepare(task, scope)
+        state = self._play_run.states[host]
+        scope = self._play_run.scopes.of_task(host, task.inherited, state.facts)
+        return self._run.preparer.prepare(task, scope)
 
     def _finish(
         self,
@@ -83,16 +84,16 @@ class Flow:
             judged = replace(judged, weight=max(1, done))
             if host in lost:
                 judged = replace(judged, outcome=Outcome.FAILED)
-            self._around.shared.ledger.check(host, task)
-            self._around.shared.ledger.note(host, judged)
-            state = self._around.states[host]
+            self._run.ledger.check(host, task)
+            self._run.ledger.note(host, judged)
+            state = self._play_run.states[host]
             state.facts = learn(state.facts, judged)
             if host in lost:
                 state.fail_along(judged)
             elif judged.failed:
                 state.fail(judged)
             told[host] = judged
-        self._around.show(task, told)
+        self._play_run.show(task, told)
 
     def _known(self, one: Prepared) -> list[dict[str, Any]]:
         return [dict(item.known or {}) for item in one.items]
@@ -121,8 +122,8 @@ class Flow:
         self._finish(task, prepared, results, lost)
         self._depth += 1
         for file in included.values():
-            hosts = [host for host, _ in file.turns if self._around.states[host].is_well]
-            self._around.run_nodes(selected(file.nodes, self._options), hosts)
+            hosts = [host for host, _ in file.turns if self._play_run.states[host].is_well]
+            self._play_run.run_nodes(selected(file.nodes, self._run.options), hosts)
         self._depth -= 1
 
     def _load(self, task: Task, args: Mapping[str, Any], layer: dict[str, Any]) -> tuple[Node, ...]:
@@ -132,14 +133,14 @@ class Flow:
         apply = task.arguments.get("apply")
         if isinstance(apply, SourceMapping):
             below = inherit(below, apply)
-        loader = self._around.play.loader
+        loader = self._play.loader
         assert loader is not None
         if task.module == "include_tasks":
             return loader.tasks_of_file(str(args["file"]), task, below)
         known = len(loader.roles)
         nodes = loader.tasks_of_role(str(args["name"]), args, below, task.place)
         if args["public"]:
-            self._around.scopes.publish(loader.roles[known:])
+            self._play_run.scopes.publish(loader.roles[known:])
         return nodes
 
     # include_vars
@@ -159,7 +160,7 @@ class Flow:
                 except PlaybookError as error:
                     results[host][index] = failure(error, hidden=prepared[host].no_log, task=task)
                     continue
-                for state in (self._around.states[name] for name in told):
+                for state in (self._play_run.states[name] for name in told):
                     included = state.facts.included.update(values)
                     state.facts = replace(state.facts, included=included)
                 result["ansible_included_var_files"] = files
@@ -177,7 +178,7 @@ class Flow:
         files = [path] if args["file"] else _files_in(path, args, task)
         values: dict[str, Any] = {}
         for file in files:
-            values.update(self._around.shared.files.read_variables(file))
+            values.update(self._run.files.read_variables(file))
         return ({str(args["name"]): values} if args["name"] else values), [
             str(one) for one in files
         ]
@@ -186,13 +187,13 @@ class Flow:
 
     def _meta(self, task: Task, prepared: Mapping[str, Prepared]) -> None:
         hosts = [host for host, one in prepared.items() if not _is_skipped(one)]
-        states = [self._around.states[host] for host in hosts]
-        everyone = list(self._around.states.values())
+        states = [self._play_run.states[host] for host in hosts]
+        everyone = list(self._play_run.states.values())
         match str(task.arguments["action"]) if hosts else "noop":
             case "flush_handlers":
-                self._around.handlers.flush(hosts)
+                self._play_run.handlers.flush(hosts)
             case "end_play" | "end_batch" as action:
-                self._around.ended_play = action == "end_play"
+                self._play_run.ended_play = action == "end_play"
                 _end(everyone)
             case "end_host":
                 _end(states)
@@ -201,7 +202,7 @@ class Flow:
             case "clear_host_errors":
                 for state in everyone:  # they take part again from the next play on
                     if state.failed:
-                        self._around.shared.ledger.mended(state.name)
+                        self._run.ledger.mended(state.name)
                         state.over = True
                     state.failed, state.along, state.unreachable = None, None, False
             case "clear_facts":
@@ -210,7 +211,7 @@ class Flow:
                     state.facts = replace(state.facts, facts=none.facts, plain=none.plain)
             case "reset_connection":
                 for state in states:
-                    self._around.shared.links.drop(state.name)
+                    self._run.links.drop(state.name)
             case _:
                 pass
 

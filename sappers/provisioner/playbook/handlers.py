@@ -24,8 +24,8 @@ def _answering(handlers: Sequence[Task], called: Iterable[str]) -> list[Task]:
 class Handlers:
     """The handlers of a play on a batch of hosts."""
 
-    def __init__(self, around: PlayRun, play: Play) -> None:
-        self._around = around
+    def __init__(self, play_run: PlayRun, play: Play) -> None:
+        self._play_run = play_run
         self._play = play
         self._calls: dict[str, list[Task]] = {}
 
@@ -49,9 +49,9 @@ class Handlers:
             called = [host for host in hosts if handler in self._calls.get(host, ())]
             for host in called:
                 self._calls[host].remove(handler)
-            going = [host for host in called if self._around.states[host].is_well]
+            going = [host for host in called if self._play_run.states[host].is_well]
             if going:
-                self._around.run_nodes((handler,), going)
+                self._play_run.run_nodes((handler,), going)
                 self._note_calls(going)
 
     def _note_calls(self, hosts: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class Handlers:
         handlers = self.all()
         self._refuse_unknown(handlers, hosts)
         for host in hosts:
-            notified = self._around.states[host].notified
+            notified = self._play_run.states[host].notified
             calls = self._calls.setdefault(host, [])
             for handler in _answering(handlers, notified):
                 if handler not in calls:
@@ -69,7 +69,7 @@ class Handlers:
     def _refuse_unknown(self, handlers: Sequence[Task], hosts: Sequence[str]) -> None:
         known = {name for handler in handlers for name in handler.names}
         for host in hosts:
-            unknown = [name for name in self._around.states[host].notified if name not in known]
+            unknown = [name for name in self._play_run.states[host].notified if name not in known]
             if unknown:
                 raise self._play.place.error(
                     f"a task notifies {unknown[0]!r}, and there is no such handler",

@@ -45,7 +45,7 @@ class PlayRun:
         self._given_up: set[str] = set()
         self._threads = ThreadPoolExecutor(max_workers=max(1, min(run.options.forks, len(hosts))))
         self.handlers = Handlers(self, play)
-        self._flow = Flow(self, run.options)
+        self._flow = Flow(self, run, play)
         self.ended = False  # for all hosts of the batch
         self.ended_play = False  # and for the batches that would follow
 
@@ -123,7 +123,7 @@ class PlayRun:
                 if going and (part.module == "meta" or self._takes(part)):
                     self._flow.run(part, going)
             else:
-                self.run_segment(part, going)
+                self._run_segment(part, going)
 
     def _run_block(self, block: Block, hosts: Sequence[str]) -> None:
         states = [self.states[name] for name in hosts]
@@ -168,7 +168,7 @@ class PlayRun:
             state.facts = state.facts.tell(_told_of(state.failed))
         state.failed = None
 
-    def spread(self, task: Task) -> None:
+    def _spread(self, task: Task) -> None:
         """What follows for the other hosts where some have just failed at a task."""
         failed = {name: judged for name, judged in self._last.items() if judged.failed}
         if not failed:
@@ -192,7 +192,7 @@ class PlayRun:
             if state.is_well:
                 state.fail_along(failed[first], struck=struck)
 
-    def run_segment(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
+    def _run_segment(self, tasks: Sequence[Task], hosts: Sequence[str]) -> None:
         """Run a segment: each host by itself, until one needs what others know."""
         if len(tasks) == 1 and not self._takes(tasks[0]):
             return
@@ -204,7 +204,7 @@ class PlayRun:
         if once:
             self._tell_all(tasks[0], first_host, hosts)
         if len(tasks) == 1:
-            self.spread(tasks[0])
+            self._spread(tasks[0])
         if catalog.spec_of(tasks[0].module).alone:
             self._run.change_inventory(self._play, tasks[0], self._last)
 
@@ -287,22 +287,12 @@ class PlayRun:
         """Tell the results of a task that steers the run."""
         self._told[id(task)] = dict(results)
         self._show([task], list(results))
-        self.spread(task)
+        self._spread(task)
 
     def _tell(self, host: str, judged: Judged) -> None:
         """Keep a result until it is its turn to be shown. Called from the hosts' threads."""
         with self._told_lock:
             self._told.setdefault(id(judged.task), {})[host] = judged
-
-    @property
-    def play(self) -> Play:
-        """The play."""
-        return self._play
-
-    @property
-    def shared(self) -> Run:
-        """What all plays share."""
-        return self._run
 
 
 def _is_done_once(task: Task) -> bool:

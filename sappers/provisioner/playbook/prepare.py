@@ -5,7 +5,8 @@ A task that needs what is not known yet raises `NotYetKnown`, and is prepared ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,17 @@ from sappers.provisioner.source import Decrypt, Text, place_of
 
 
 class Preparer:
-    """Prepares the tasks of a run."""
+    """Prepares the tasks of a run; `new_id` names what is left running (`async`)."""
 
-    def __init__(self, options: RunOptions, decrypt: Decrypt | None = None) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        decrypt: Decrypt | None = None,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
         self._options = options
         self._decrypt = decrypt
+        self._new_id = new_id
 
     def prepare(self, task: Task, scope: Scope) -> Prepared:
         """A task on a host.
@@ -190,12 +197,9 @@ class Preparer:
         if hasattr(source, "prepare"):
             args.update(source.prepare(args, control))
         blobs.update(control.blobs)
-        spec = source.SPEC
-        paths = tuple(one.name for one in spec.arguments if one.kind == "path")
         call = Call(
             module=task.module,
             args=args,
-            paths=paths,
             check=self.is_check(task, scope),
             diff=self._is(task, scope, "diff", self._options.diff),
             environment=self._environment(task, scope),
@@ -211,11 +215,9 @@ class Preparer:
             return call
         call = replace(call, seconds=min(bound, call.seconds or bound))
         polled = scope.templates.render(task.poll, scope, task.place)
-        import uuid
-
         waits = polled is None or self._seconds(task, scope, "poll", polled) is not None
         folder = control.variable("ansible_async_dir") or async_status.FOLDER
-        job = {"id": f"j{uuid.uuid4().hex}", "folder": str(folder), "polled": waits}
+        job = {"id": f"j{self._new_id()}", "folder": str(folder), "polled": waits}
         return replace(call, job=job)
 
     def _arguments(self, task: Task, scope: Scope) -> dict[str, Any]:

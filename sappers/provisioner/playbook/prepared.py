@@ -22,7 +22,6 @@ class Call:
 
     module: str
     args: Mapping[str, Any]
-    paths: tuple[str, ...]
     check: bool
     diff: bool
     environment: Mapping[str, str]
@@ -34,7 +33,7 @@ class Call:
         return {
             "module": self.module,
             "args": dict(self.args),
-            "paths": list(self.paths),
+            "paths": catalog.path_arguments(self.module),
             "check": self.check,
             "diff": self.diff,
             "environment": dict(self.environment),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sappers.cli.ansible_cfg import ssh_arguments
 from sappers.cli.host_options import Check, Forks, Limit, Sources
 from sappers.cli.play_options import (
     AskBecomePass,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
 
 def adhoc(
+    context: typer.Context,
     pattern: Annotated[
         str, typer.Argument(metavar="PATTERN", help="Hosts: names, groups, patterns.")
     ],
@@ -108,7 +108,7 @@ def adhoc(
             user=user,
             private_key_file=private_key,
             connection=connection,
-            ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
+            ssh_arguments=context.obj.ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
             become=become,
             become_user=become_user,
             become_method=become_method,

@@ -46,57 +46,8 @@ _KNOWN: Mapping[str, tuple[str, str, str, str]] = {
 }  # fmt: skip
 
 
-class HeedsAnsibleCfg(TyperCommand):
-    """A command whose options have the defaults of an `ansible.cfg`."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
-    ) -> Any:
-        """With them, below what the command line says."""
-        found = option_defaults(os.environ, Path.cwd())
-        names = {parameter.name for parameter in self.params}
-        own = {name: value for name, value in found.items() if name in names}
-        return super().make_context(info_name, args, parent, default_map=own, **extra)
-
-
-def ssh_arguments(common: str | None, extra: str | None, timeout: int | None) -> dict[str, str]:
-    """Arguments of ssh by the variable of Ansible that they stand in for.
-
-    Without host_key_checking the keys of new hosts are remembered at the first meeting. One that
-    has changed is refused all the same.
-
-    Args:
-        common, extra, timeout: What the command line says; it counts more than an `ansible.cfg`.
-
-    Raises:
-        ConfigError: They cannot be heeded.
-    """
-    settings = _Settings(os.environ, Path.cwd())
-    found = {
-        name: written[0].strip()
-        for name, (variable, section, key) in _SSH.items()
-        if (written := settings.find(variable, section, key)) is not None
-    }
-    given = {
-        "ansible_ssh_common_args": common,
-        "ansible_ssh_extra_args": extra,
-        "ansible_timeout": None if timeout is None else str(timeout),
-    }
-    found.update({name: text for name, text in given.items() if text is not None})
-    last = [f"-p {port}"] if (port := found.pop("port", "")) else []
-    if found.pop("checking", "yes").lower() not in _TRUE:
-        last.append("-o StrictHostKeyChecking=accept-new")
-    if last:
-        found[LAST_SSH_ARGS] = " ".join(last)
-    try:
-        ssh_options(found.get, found.get(LAST_SSH_ARGS, ""))
-    except ValueError as error:
-        raise ConfigError(f"arguments of ssh: {error}", hint="leave them out") from error
-    return found
-
-
-def option_defaults(environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """Values of options, by their names, as Ansible would take them.
+class AnsibleCfg:
+    """What is written, in the environment or in the file that counts.
 
     Args:
         folder: Where the command is run.
@@ -104,16 +55,6 @@ def option_defaults(environment: Mapping[str, str], folder: Path) -> dict[str, A
     Raises:
         ConfigError: The file is none.
     """
-    settings = _Settings(environment, folder)
-    return {
-        option: _value(*written, kind)
-        for option, (variable, section, key, kind) in _KNOWN.items()
-        if (written := settings.find(variable, section, key)) is not None
-    }
-
-
-class _Settings:
-    """What is written, in the environment or in the file that counts."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self._environment = environment
@@ -121,7 +62,51 @@ class _Settings:
         self._path = _file(environment, folder)
         self._written = _read(self._path) if self._path is not None else {}
 
-    def find(self, variable: str, section: str, key: str) -> tuple[str, Path] | None:
+    def option_defaults(self) -> dict[str, Any]:
+        """Values of options, by their names, as Ansible would take them."""
+        return {
+            option: _value(*written, kind)
+            for option, (variable, section, key, kind) in _KNOWN.items()
+            if (written := self._find(variable, section, key)) is not None
+        }
+
+    def ssh_arguments(
+        self, common: str | None, extra: str | None, timeout: int | None
+    ) -> dict[str, str]:
+        """Arguments of ssh by the variable of Ansible that they stand in for.
+
+        Without host_key_checking the keys of new hosts are remembered at the first meeting. One
+        that has changed is refused all the same.
+
+        Args:
+            common, extra, timeout: What the command line says; it counts more.
+
+        Raises:
+            ConfigError: They cannot be heeded.
+        """
+        found = {
+            name: written[0].strip()
+            for name, (variable, section, key) in _SSH.items()
+            if (written := self._find(variable, section, key)) is not None
+        }
+        given = {
+            "ansible_ssh_common_args": common,
+            "ansible_ssh_extra_args": extra,
+            "ansible_timeout": None if timeout is None else str(timeout),
+        }
+        found.update({name: text for name, text in given.items() if text is not None})
+        last = [f"-p {port}"] if (port := found.pop("port", "")) else []
+        if found.pop("checking", "yes").lower() not in _TRUE:
+            last.append("-o StrictHostKeyChecking=accept-new")
+        if last:
+            found[LAST_SSH_ARGS] = " ".join(last)
+        try:
+            ssh_options(found.get, found.get(LAST_SSH_ARGS, ""))
+        except ValueError as error:
+            raise ConfigError(f"arguments of ssh: {error}", hint="leave them out") from error
+        return found
+
+    def _find(self, variable: str, section: str, key: str) -> tuple[str, Path] | None:
         """A value, and the folder that paths in it are of; None where nothing is said."""
         if variable in self._environment:
             return self._environment[variable], self._folder
@@ -129,6 +114,19 @@ class _Settings:
         if value is None or self._path is None:
             return None
         return value, self._path.parent
+
+
+class HeedsAnsibleCfg(TyperCommand):
+    """A command whose options have the defaults of an `ansible.cfg`; its context has it (`obj`)."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """With them, below what the command line says."""
+        cfg = AnsibleCfg(os.environ, Path.cwd())
+        names = {parameter.name for parameter in self.params}
+        own = {name: value for name, value in cfg.option_defaults().items() if name in names}
+        return super().make_context(info_name, args, parent, default_map=own, obj=cfg, **extra)
 
 
 def _file(environment: Mapping[str, str], folder: Path) -> Path | None:

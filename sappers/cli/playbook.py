@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sappers.cli.ansible_cfg import HeedsAnsibleCfg, ssh_arguments
+from sappers.cli.ansible_cfg import HeedsAnsibleCfg
 from sappers.cli.bootstrap import bootstrap
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.harmless import harmless
@@ -173,7 +173,7 @@ def run(
             user=user,
             private_key_file=private_key,
             connection=connection,
-            ssh_arguments=ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
+            ssh_arguments=context.obj.ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
             become=become,
             become_user=become_user,
             become_method=become_method,

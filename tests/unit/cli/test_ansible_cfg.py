@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sappers.cli.ansible_cfg import option_defaults, ssh_arguments
+from sappers.cli.ansible_cfg import AnsibleCfg
 from sappers.cli.deploy import deploy_app
 from sappers.errors import ConfigError
 from tests.unit.security.test_vault import ENVELOPE
@@ -29,7 +29,7 @@ pipelining = True
 
 def test_a_file_says_what_options_are(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").write_text(CFG)
-    assert option_defaults({}, tmp_path) == {
+    assert AnsibleCfg({}, tmp_path).option_defaults() == {
         "inventory": [str(tmp_path / "hosts/lab"), str(tmp_path / "hosts/more")],
         "roles_path": [str(tmp_path / "vendor"), "/srv/roles"],
         "user": "ada",
@@ -44,40 +44,37 @@ def test_the_environment_counts_more_and_may_name_the_file(tmp_path: Path) -> No
     work = tmp_path / "work"
     work.mkdir()
     environment = {"ANSIBLE_CONFIG": str(tmp_path / "other.cfg"), "ANSIBLE_INVENTORY": "h1,h2,"}
-    found = option_defaults(environment, work)
+    found = AnsibleCfg(environment, work).option_defaults()
     assert (found["inventory"], found["user"]) == (["h1,h2,"], "ada")
 
 
 def test_a_file_that_anybody_could_have_put_there_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").write_text(CFG)
     tmp_path.chmod(0o777)
-    assert "inventory" not in option_defaults({}, tmp_path)
+    assert "inventory" not in AnsibleCfg({}, tmp_path).option_defaults()
 
 
 def test_a_file_that_is_none_is_said(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").write_text("inventory = x\n")
     with pytest.raises(ConfigError, match=r"ansible\.cfg cannot be read"):
-        option_defaults({}, tmp_path)
+        AnsibleCfg({}, tmp_path).option_defaults()
 
 
-def test_arguments_of_ssh_are_taken_over_and_no_new_key_is_asked_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_arguments_of_ssh_are_taken_over_and_no_new_key_is_asked_about(tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").write_text(
         "[defaults]\nhost_key_checking = False\nremote_port = 2222\ntimeout = 7\n"
         "[ssh_connection]\nssh_args = -C -o ControlMaster=auto -o ControlPersist=60s\n"
         "ssh_common_args = -J gate\n"
     )
-    assert ssh_arguments("-J door", None, 9) == {
+    assert AnsibleCfg({}, tmp_path).ssh_arguments("-J door", None, 9) == {
         "ansible_ssh_args": "-C -o ControlMaster=auto -o ControlPersist=60s",
         "ansible_ssh_common_args": "-J door",
         "ansible_timeout": "9",
         "ansible.cfg": "-p 2222 -o StrictHostKeyChecking=accept-new",
     }
-    monkeypatch.setenv("ANSIBLE_SSH_ARGS", "-o ForwardAgent=yes")
+    cfg = AnsibleCfg({"ANSIBLE_SSH_ARGS": "-o ForwardAgent=yes"}, tmp_path)
     with pytest.raises(ConfigError, match="ansible_ssh_args: `forwardagent` is not supported"):
-        ssh_arguments(None, None, None)
+        cfg.ssh_arguments(None, None, None)
 
 
 def test_a_run_takes_inventory_and_roles_from_it(

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from sappers.errors import InventoryError, PlaybookError
+from sappers.errors import PlaybookError
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Host, Inventory
-from sappers.provisioner.playbook import magic
 from sappers.provisioner.playbook.check_templates import all_tasks, check_templates
 from sappers.provisioner.playbook.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.host_state import HostState
-from sappers.provisioner.playbook.hosts import HostLink, HostLinks, local_host
+from sappers.provisioner.playbook.hosts import HostLink, HostLinks
 from sappers.provisioner.playbook.ledger import Ledger
 from sappers.provisioner.playbook.lookups import Lookup
-from sappers.provisioner.playbook.model import Inherited, Play, Task, tasks_in
+from sappers.provisioner.playbook.model import Play, Task, tasks_in
 from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.play_hosts import batches, hosts_of
 from sappers.provisioner.playbook.play_run import PlayRun
+from sappers.provisioner.playbook.play_vars import read_vars_files, scope_of, scope_on, variables_of
 from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
 from sappers.provisioner.playbook.read_ahead import included_ahead
 from sappers.provisioner.playbook.run import Progress, Run, Watcher
-from sappers.provisioner.playbook.scopes import inventory_layer
 from sappers.provisioner.playbook.segments import selected, starting_at
 from sappers.provisioner.playbook.stats import Counts
-from sappers.provisioner.playbook.variables import (
-    HostFacts,
-    Scope,
-    as_source,
-    make_scope,
-    play_variables,
-)
+from sappers.provisioner.playbook.variables import as_source
 from sappers.provisioner.playbook.ways import reached_by
-from sappers.provisioner.source import Decrypt, Place, place_of
+from sappers.provisioner.source import Decrypt, Place
 
 _MAY_MAKE_GROUPS = ("add_host", "group_by", "include_role", "include_tasks")
 
@@ -108,10 +100,8 @@ class Engine:
         self._clock = clock
         self._offline: dict[str, bool] = {}
         self._left_out: set[str] = set()
-        self._inventories = Inventories(inventory)
         self._options = options
         self._makes_groups = False
-        self._extra = as_source(dict(options.extra), Place("(-e)"))
         names = [host.name for host in inventory.hosts] + ["localhost"]
         self._run = Run(
             inventory=inventory,
@@ -126,7 +116,8 @@ class Engine:
             ledger=ledger or Ledger(),
             takes=takes,
             ask=ask,
-            inventories=self._inventories,
+            inventories=Inventories(inventory),
+            extra=as_source(dict(options.extra), Place("(-e)")),
             given=given or {},
             progress=progress,
         )
@@ -170,7 +161,7 @@ class Engine:
         check_templates((*all_tasks(plays), *included_ahead(plays)), self._run.templates)
         chosen = self.chosen(plays)
         for play in chosen[:1]:
-            self._vars_files(play)  # those of later plays may come of earlier ones
+            read_vars_files(self._run, play)  # those of later plays may come of earlier ones
         for play in chosen if not self._makes_groups else ():
             self.hosts_of(play)
 
@@ -208,13 +199,7 @@ class Engine:
 
     def _link(self, play: Play, host: Host) -> HostLink:
         """The link that most tasks of a play use."""
-        variables = play_variables(play, self._extra, self._vars_files(play), {})
-        around = Inherited(folders=(play.folder,))
-        facts = self._run.states[host.name].facts
-        scope = make_scope(
-            self._run.templates, variables, around, facts, inventory_layer(host),
-            magic.inventory_magic(self._run.inventory, host),
-        )  # fmt: skip
+        scope = scope_on(self._run, play, host)
 
         def keyword(name: str) -> Any:
             value = play.inherited.settings.get(name)
@@ -235,8 +220,8 @@ class Engine:
         well = [host for host in hosts if not states[host.name].is_out]
         if not well:
             return not hosts
-        prompted = ask_for(play, self._extra, self._run.ask)
-        variables = play_variables(play, self._extra, self._vars_files(play), prompted)
+        prompted = ask_for(play, self._run.extra, self._run.ask)
+        variables = variables_of(self._run, play, prompted)
         around = self._run.of_play(play.folder, hosts)
         for batch in batches(well, play.serial):
             run = PlayRun(around, play, self.name_of(play), variables, batch, hosts)
@@ -252,7 +237,7 @@ class Engine:
     def name_of(self, play: Play) -> str:
         """A play's name, or its hosts."""
         named = play.name or play.hosts
-        named = self._run.templates.render(named, self._scope(play), play.place)
+        named = self._run.templates.render(named, scope_of(self._run, play), play.place)
         return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
 
     def tasks_of(self, play: Play) -> list[tuple[str, list[str]]]:
@@ -270,99 +255,4 @@ class Engine:
         Raises:
             PlaybookError: Its pattern is malformed, or names nothing.
         """
-        wanted = self._run.templates.render(play.hosts, self._scope(play), play.place)
-        parts = wanted if isinstance(wanted, list) else [wanted]
-        pattern = ",".join(str(part) for part in parts)
-        hosts: Sequence[Host]
-        inventory = self._inventories.of(play.folder)
-        if pattern in ("localhost", "127.0.0.1") and pattern not in self._run.states:
-            hosts = [local_host(pattern)]
-        elif pattern == "localhost" and not any(h.name == pattern for h in inventory.hosts):
-            hosts = [local_host()]
-        else:
-            limit = {host.name for host in inventory.select(self._options.limit)}
-            hosts = [one for one in self._named(play, inventory, pattern) if one.name in limit]
-        return _ordered(list(hosts), play.order)
-
-    def _named(self, play: Play, inventory: Inventory, pattern: str) -> Sequence[Host]:
-        """The hosts of a pattern; what names nothing is a mistake, unless tasks make groups."""
-        try:
-            return inventory.in_order_of(pattern)
-        except InventoryError as error:
-            if self._makes_groups:
-                return ()
-            where = place_of(play.hosts, play.place)
-            raise where.error(error.message, hint=error.hint) from error
-
-    def _scope(self, play: Play) -> Scope:
-        """What is known before any host is: `-e` and the play's own variables."""
-        variables = play_variables(play, self._extra, {}, {})
-        magic = {"playbook_dir": str(play.folder.absolute())}
-        return make_scope(
-            self._run.templates,
-            variables,
-            Inherited(folders=(play.folder,)),
-            HostFacts(),
-            {},
-            magic,
-        )
-
-    def _vars_files(self, play: Play) -> dict[str, Any]:
-        """The variables of all `vars_files`; of a list in the list the first that is there."""
-        values: dict[str, Any] = {}
-        scope = self._scope(play)
-        for entry in play.vars_files:
-            names = self._run.templates.render(entry, scope, play.place)
-            alternatives = names if isinstance(names, list) else [names]
-            path = next(
-                (path for name in alternatives if (path := _found(play.folder, str(name)))), None
-            )
-            if path is None:
-                raise place_of(entry, play.place).error(
-                    f"vars_files: there is no {' or '.join(map(str, alternatives))}"
-                )
-            values.update(self._run.files.read_variables(path))
-        return values
-
-
-def _found(folder: Path, name: str) -> Path | None:
-    for path in (folder / name, folder / "vars" / name):
-        if path.is_file():
-            return path
-    return None
-
-
-def _ordered(hosts: list[Host], order: str) -> list[Host]:
-    if "sorted" in order:
-        hosts.sort(key=lambda host: host.name)
-    if order.startswith("reverse"):
-        hosts.reverse()
-    if order == "shuffle":
-        random.SystemRandom().shuffle(hosts)
-    return hosts
-
-
-def batches(hosts: Sequence[Host], serial: Sequence[Any]) -> list[list[Host]]:
-    """The hosts in batches: sizes or percentages in turn, the last for all that are left.
-
-    Raises:
-        PlaybookError: A size is none.
-    """
-    sizes = [_size(one, len(hosts)) for one in serial] or [len(hosts)]
-    found: list[list[Host]] = []
-    left = list(hosts)
-    while left:
-        size = sizes[min(len(found), len(sizes) - 1)] or len(left)
-        found.append(left[:size])
-        left = left[size:]
-    return found
-
-
-def _size(one: Any, count: int) -> int:
-    text = str(one).strip()
-    try:
-        if text.endswith("%"):
-            return max(1, int(float(text[:-1]) * count / 100))
-        return int(text)
-    except ValueError:
-        raise PlaybookError(f"serial: {one!r} is no number of hosts", path="(serial)") from None
+        return hosts_of(self._run, play, may_be_none=self._makes_groups)

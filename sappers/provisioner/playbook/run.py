@@ -51,6 +51,7 @@ class Run:
 
     Attributes:
         inventory: As it is now, with the variables beside the playbook.
+        extra: The variables of `-e`.
         hosts: Those that tasks may name: the inventory's, and the play's that it does not name.
         takes: Asked before each task (`--step`); None: all are run.
         ask: Asks the person at the terminal, with or without showing what is typed; None where
@@ -66,6 +67,7 @@ class Run:
     states: dict[str, HostState]
     counts: dict[str, Counts]
     inventories: Inventories
+    extra: Mapping[str, Any]
     hosts: Mapping[str, Host] = field(default_factory=dict)
     files: PlaybookFiles = field(default_factory=PlaybookFiles)
     ledger: Ledger = field(default_factory=Ledger)

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from sappers.errors import PlaybookError
 
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_COLLECTION_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "omap", "pairs", "seq", "set")}
 _DEPTH_MAX = 100
+_ALIASED_MAX = 200_000  # values that aliases bring once more; a file of 10 lines may ask for 10^9
+FILE_BYTES_MAX = 8 * 1024 * 1024  # read in minutes; what is larger would look as if nothing went on
 VAULT_HEADER = "$ANSIBLE_VAULT"
 
 
@@ -85,52 +90,6 @@ def place_of(value: Any, otherwise: Place) -> Place:
     return value.place if isinstance(value, Text | Mapping | Items) else otherwise
 
 
-def place_within(text: str, place: Place, offset: int) -> Place:
-    """Where in its file a character of a text is written, as far as the file shows that.
-
-    What YAML leaves out (quotes, escapes, indentation) stands between the characters there.
-
-    Args:
-        place: Where the text begins, or a longer one that it is taken from.
-    """
-    lines = _lines_from(place)
-    if not lines or place.line is None or place.column is None:
-        return place
-    first = lines[0].find(text.strip(), place.column - 1)
-    if first >= 0 and "\n" not in text.strip():
-        leading = len(text) - len(text.lstrip())
-        return place._replace(column=first + max(0, offset - leading) + 1)
-    written, at = "\n".join(lines), place.column - 2
-    for char in text[: offset + 1]:
-        if not char.isspace():
-            at = written.find(char, at + 1)
-            if at < 0:
-                return place
-    before = written[: max(0, at)]
-    column = len(before) - (before.rfind("\n") + 1) + 1
-    return Place(place.path, place.line + before.count("\n"), column)
-
-
-def _lines_from(place: Place) -> list[str]:
-    """The lines of a file that may belong to what begins at a place; none where nobody can tell."""
-    if place.line is None:
-        return []
-    try:
-        content = Path(place.path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return []
-    lines = content.split("\n")[place.line - 1 :]
-    if content.startswith(VAULT_HEADER) or not lines:
-        return []
-    own = len(lines[0]) - len(lines[0].lstrip())
-    found = lines[:1]
-    for line in lines[1:]:
-        if line.strip() and len(line) - len(line.lstrip()) <= own:
-            break
-        found.append(line)
-    return found
-
-
 def texts_in(value: Any) -> Iterator[Text]:
     """All texts of a person in a value, at any depth."""
     if isinstance(value, Text):
@@ -155,19 +114,40 @@ def read_file(path: Path, decrypt: Decrypt | None = None) -> Any:
     """
     place = Place(str(path))
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise place.error(f"cannot be read: {reason}") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise place.error(f"cannot be read: {error.strerror}") from error
+    if len(content) > FILE_BYTES_MAX:
+        raise place.error(
+            f"{len(content)} bytes are more than YAML is read of ({FILE_BYTES_MAX})",
+            hint="data as JSON is read quickly: lookup('file', NAME) | from_json",
+        )
+    text = _decoded(content, place)
     if text.startswith(VAULT_HEADER):
         text = _decrypted(text, place, decrypt)
     return read_text(text, str(path), decrypt)
 
 
+def _decoded(content: bytes, place: Place) -> str:
+    """As universal newlines; a byte order mark is no part of it."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig", "replace")
+        at = _place_after(before, place.path)
+        raise at.error("it is no UTF-8 text", hint="save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _place_after(text: str, path: str) -> Place:
+    return Place(path, text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
 def read_text(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
     """The one document of a YAML text. Raises as `read_file`."""
+    yaml = _yaml()
     try:
-        root = _yaml().compose(text)
+        root = yaml.compose(text)
         return None if root is None else _Builder(path, decrypt).build(root, 0)
     except PlaybookError:
         raise
@@ -175,11 +155,34 @@ def read_text(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
         mark = error.problem_mark or error.context_mark
         place = Place(path, mark.line + 1, mark.column + 1) if mark else Place(path)
         problem = (error.problem or error.context or "no valid YAML").splitlines()[0]
-        raise place.error(problem, hint=_syntax_hint(text, place, problem)) from error
-    except (YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        # Constructors of dates and numbers raise what they like.
+        hint = _syntax_hint(text, place, problem) or _hint_of_begin(error)
+        raise place.error(problem, hint=hint) from error
+    except ReaderError as error:
+        at = _place_after(text[: error.position], path)
+        problem = f"the character U+{error.character:04X} may not stand here"
+        raise at.error(problem, hint='in a text: "\\u…", if it is meant') from error
+    except (YAMLError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).splitlines() or [type(error).__name__]
         raise Place(path).error(f"no valid YAML: {reason[0]}") from error
+
+
+_BEGUN = {
+    "while parsing a flow sequence": "the `[`",
+    "while parsing a flow mapping": "the `{`",
+    "while scanning a quoted scalar": "the quote",
+}
+
+
+def _hint_of_begin(error: MarkedYAMLError) -> str | None:
+    """Where what has no end begins; what a block expects."""
+    mark, begun = error.context_mark, _BEGUN.get(error.context or "")
+    if mark is not None and begun:
+        return f"{begun} of line {mark.line + 1}, column {mark.column + 1} may have no end"
+    if "another document" in (error.problem or ""):
+        return "a file holds one document: leave out `---` below the first line"
+    if mark is not None and (error.context or "").startswith("while parsing a block"):
+        return f"look at the indentation: what begins in line {mark.line + 1} goes on there"
+    return None
 
 
 def _syntax_hint(text: str, place: Place, problem: str) -> str | None:
@@ -211,7 +214,24 @@ def _decrypted(text: str, place: Place, decrypt: Decrypt | None) -> str:
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 1)  # `yes` is true and 0755 is octal, as for Ansible
+    yaml.Composer = _Composer
+    yaml.composer.warn_double_anchors = False  # the later counts, as for Ansible
     return yaml
+
+
+class _Composer(Composer):
+    """Refuses what is nested too deep where it is, before the interpreter does."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self._depth > _DEPTH_MAX:
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, f"nested more than {_DEPTH_MAX} levels deep", mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def is_text_for_ansible(tag: str, text: str) -> bool:
@@ -234,22 +254,40 @@ class _Builder:
         self._path = path
         self._decrypt = decrypt
         self._constructor = _yaml().constructor
+        self._seen: set[int] = set()
+        self._again = 0
 
     def build(self, node: Node, depth: int) -> Any:
         """The value of a node and of all below it."""
         place = self._place(node)
         if depth > _DEPTH_MAX:
             raise place.error(f"nested more than {_DEPTH_MAX} levels deep, or in itself")
+        self._again += id(node) in self._seen
+        self._seen.add(id(node))
+        if self._again > _ALIASED_MAX:
+            raise place.error(f"aliases make more than {_ALIASED_MAX} values of it")
+        if not isinstance(node, ScalarNode):
+            return self._collection(node, place, depth)
+        return self._scalar(node, place)
+
+    def _collection(self, node: Node, place: Place, depth: int) -> Any:
+        tag = str(node.tag)
+        if tag == "!unsafe":
+            return _as_data(self._untagged(node, place, depth))
+        if tag not in _COLLECTION_TAGS:
+            written = tag.replace("tag:yaml.org,2002:", "!!")
+            raise place.error(f"the tag {written} is not supported here", hint="!unsafe is")
+        return self._untagged(node, place, depth)
+
+    def _untagged(self, node: Node, place: Place, depth: int) -> Any:
         if isinstance(node, MappingNode):
             return self._mapping(node, place, depth)
-        if isinstance(node, SequenceNode):
-            items = Items(place)
-            for child in node.value:
-                items.append(self.build(child, depth + 1))
-                items.places.append(self._place(child))
-            return items
-        assert isinstance(node, ScalarNode)
-        return self._scalar(node, place)
+        assert isinstance(node, SequenceNode)
+        items = Items(place)
+        for child in node.value:
+            items.append(self.build(child, depth + 1))
+            items.places.append(self._place(child))
+        return items
 
     def _place(self, node: Node) -> Place:
         return Place(self._path, node.start_mark.line + 1, node.start_mark.column + 1)
@@ -257,6 +295,8 @@ class _Builder:
     def _scalar(self, node: ScalarNode, place: Place) -> Any:
         tag = str(node.tag)
         if tag == _TEXT_TAG or is_text_for_ansible(tag, node.value):
+            if node.style == '"' and any("\ud800" <= char <= "\udfff" for char in node.value):
+                raise place.error("a text holds half a character", hint="\\U and eight digits")
             return Text(node.value, place)
         if tag == "!unsafe":
             return str(node.value)
@@ -264,7 +304,14 @@ class _Builder:
             return Text(_decrypted(node.value, place, self._decrypt), place)
         if tag.startswith("!"):
             raise place.error(f"the tag {tag} is not supported", hint="!vault and !unsafe are")
-        return self._constructor.construct_object(node)
+        try:
+            return self._constructor.construct_object(node)
+        except MarkedYAMLError:
+            raise
+        except (YAMLError, ValueError, TypeError, ArithmeticError) as error:
+            # Constructors of dates and numbers raise what they like.
+            name = tag.rpartition(":")[2]
+            raise place.error(f"it is no {name}: {error}", hint="quote a text") from error
 
     def _mapping(self, node: MappingNode, place: Place, depth: int) -> Mapping:
         mapping = Mapping(place)
@@ -276,7 +323,7 @@ class _Builder:
                 hint = _QUOTE_TEMPLATE if is_template else "quote it"
                 raise at.error("a key has to be a plain text", hint=hint)
             name = str(key)
-            if name in mapping and mapping.places[name].line != at.line:
+            if name in mapping:
                 first = mapping.places[name].line
                 raise at.error(f"{name!r} is here twice, first in line {first}")
             mapping[name] = self.build(value_node, depth + 1)
@@ -304,3 +351,12 @@ class _Builder:
                         mapping.read_as.update(
                             {key: one for key, one in merged.read_as.items() if key == name}
                         )
+
+
+def _as_data(value: Any) -> Any:
+    """A value whose texts are no templates."""
+    if isinstance(value, dict):
+        return {str(key): _as_data(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_as_data(one) for one in value]
+    return str(value) if isinstance(value, Text) else value

@@ -23,7 +23,8 @@ from sappers.provisioner.playbook.arguments import (
     typed,
 )
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
-from sappers.provisioner.source import Items, Mapping, Place, Text, place_of, place_within
+from sappers.provisioner.playbook.text_places import place_within
+from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
 
 _READERS = {"become_method": method_named, "connection": is_local, "port": read_port}
 # Name the module in the older way.

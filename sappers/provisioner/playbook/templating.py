@@ -44,8 +44,9 @@ from sappers.provisioner.playbook.template_values import (
     plain,
     together,
 )
+from sappers.provisioner.playbook.text_places import place_within
 from sappers.provisioner.source import Mapping as SourceMapping
-from sappers.provisioner.source import Place, Text, place_of, place_within
+from sappers.provisioner.source import Place, Text, place_of
 
 
 class Templates:

@@ -19,7 +19,7 @@ from sappers.provisioner.inventory.inventory import Inventory
 from sappers.provisioner.playbook.engine import Engine
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks
 from sappers.provisioner.playbook.judge import Judged, Outcome
-from sappers.provisioner.playbook.lookups import Lookup
+from sappers.provisioner.playbook.lookup_values import Lookup
 from sappers.provisioner.playbook.model import Play, Task
 from sappers.provisioner.playbook.options import RunOptions
 

@@ -48,7 +48,8 @@ def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
     """The rendered text."""
     path = control.find(args["src"], "templates")
     given = {name: args[name] for name in _SETTINGS}
-    text = control.render(path, {k: v for k, v in given.items() if v != _DEFAULTS[k]})
+    settings = {name: one for name, one in given.items() if one != _DEFAULTS[name]}
+    text = control.render(path, settings, args["src"], args["dest"])
     mode = f"{control.mode(path):04o}" if args["mode"] == "preserve" else args["mode"]
     name = path.rpartition("/")[2]
     content = text.encode(args["output_encoding"])

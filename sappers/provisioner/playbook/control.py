@@ -11,6 +11,7 @@ from typing import Any
 
 from sappers.provisioner.playbook.argument_specs import problems_of
 from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.template_origin import origin_of
 from sappers.provisioner.playbook.template_values import MISSING, UndefinedVariable
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import Way
@@ -155,19 +156,15 @@ class Control:
                 entries.append({"path": name, "blob": self.blob_of(str(path)), "mode": mode})
         return entries
 
-    def render(self, path: str, settings: Mapping[str, Any]) -> str:
-        """A template file's text.
+    def render(self, path: str, settings: Mapping[str, Any], written: str, dest: str) -> str:
+        """A template file's text, which is told how its task names it and where it goes.
 
         Raises:
             PlaybookError: It is wrong, or a variable undefined.
         """
         content = self.text(path)
-        own = {
-            "template_path": path,
-            "template_fullpath": str(Path(path).absolute()),
-            "template_host": "localhost",
-        }
-        scope = self._scope.under({"ansible_managed": "Ansible managed", **own})
+        is_set = "ansible_managed" in self._scope.names()
+        scope = self._scope.under(origin_of(Path(path), written, dest, is_managed_set=is_set))
         return self._scope.templates.render_file(
             content, scope, Place(path), settings, self._scope.folders
         )

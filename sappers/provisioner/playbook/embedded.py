@@ -10,9 +10,9 @@ from jinja2 import Environment, nodes
 from jinja2.visitor import NodeTransformer
 
 from sappers.provisioner.playbook.arguments import is_template
+from sappers.provisioner.playbook.lookup_calls import lookup_calls
 
 FILTER = " rendered"  # no name that a template could write
-_LOOKUPS = ("lookup", "query", "q")
 
 
 class TermsRendered(Environment):
@@ -20,9 +20,8 @@ class TermsRendered(Environment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        for call in tree.find_all(nodes.Call):
-            if isinstance(call.node, nodes.Name) and call.node.name in _LOOKUPS:
-                call.args[1:] = [_with_rendered(one) for one in call.args[1:]]
+        for call in lookup_calls(tree):
+            call.args[1:] = [_with_rendered(one) for one in call.args[1:]]
         return tree
 
 

@@ -17,7 +17,7 @@ from sappers.provisioner.playbook.functions import make_templates
 from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.hosts import HostLink, HostLinks
 from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.lookups import Lookup
+from sappers.provisioner.playbook.lookup_values import Lookup
 from sappers.provisioner.playbook.model import Play, Task, tasks_in
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_hosts import batches, hosts_of
@@ -42,7 +42,7 @@ class RunReport:
     """What came of a run.
 
     Attributes:
-        counts: By host, of those that took part.
+        counts: By host, of those that any task was for.
         offline: Hosts that were left out since they did not answer (`skip_offline`).
         seconds: How long it took.
         connect_seconds: How long it took to get into each host.
@@ -130,21 +130,17 @@ class Engine:
             InventoryError: A pattern of hosts is malformed.
         """
         began = self._clock()
-        taking_part: dict[str, None] = {}
         try:
             for play in self.chosen(plays):
                 hosts = self._online(play, self.hosts_of(play))
-                names = [host.name for host in hosts]
-                self._run.watcher.play(self.name_of(play))
-                self._run.ledger.playing(names)
-                taking_part.update(dict.fromkeys(names))
+                self._run.ledger.playing([host.name for host in hosts])
                 if not self._run_play(play, hosts):
                     break
             self._run.ledger.ended()
         finally:
             self._run.links.close()
         return RunReport(
-            {name: self._run.counts[name] for name in sorted(taking_part)},
+            {name: one for name, one in sorted(self._run.counts.items()) if one.took_part},
             tuple(sorted(name for name, is_offline in self._offline.items() if is_offline)),
             self._clock() - began,
             self._run.links.connect_seconds(),
@@ -158,7 +154,8 @@ class Engine:
             PlaybookError: A template is none, or wants what is not there; or a play is for hosts
                 that are not there, and nothing can bring them.
         """
-        check_templates((*all_tasks(plays), *included_ahead(plays)), self._run.templates)
+        tasks = (*all_tasks(plays), *included_ahead(plays))
+        self._run.put_off = check_templates(tasks, self._run.templates)
         chosen = self.chosen(plays)
         for play in chosen[:1]:
             read_vars_files(self._run, play)  # those of later plays may come of earlier ones
@@ -218,13 +215,16 @@ class Engine:
             states[host.name].over = False
         self._left_out.update(host.name for host in hosts if states[host.name].is_left_out)
         well = [host for host in hosts if not states[host.name].is_out]
+        name = self.name_of(play)
         if not well:
+            self._run.watcher.play(name)
             return not hosts
         prompted = ask_for(play, self._run.extra, self._run.ask)
         variables = variables_of(self._run, play, prompted)
         around = self._run.of_play(play.folder, hosts)
         for batch in batches(well, play.serial):
-            run = PlayRun(around, play, self.name_of(play), variables, batch, hosts)
+            self._run.watcher.play(name)
+            run = PlayRun(around, play, name, variables, batch, hosts)
             run.go()
             failed = [host.name for host in batch if states[host.name].failed]
             self._left_out.update(name for name in failed if states[name].is_left_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jinja2
@@ -12,6 +12,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
 from sappers.provisioner.playbook.embedded import TermsRendered, TextsRendered
+from sappers.provisioner.playbook.lookup_calls import KnownLookups
 from sappers.provisioner.playbook.template_places import TokensPlaced
 from sappers.provisioner.playbook.template_values import (
     MISSING,
@@ -68,7 +69,7 @@ def _finalize_text(_: Context, value: Any) -> Any:
     return "" if value is None or is_no_value(value) else plain(value)
 
 
-class ValueEnvironment(TokensPlaced, TermsRendered, SandboxedEnvironment):
+class ValueEnvironment(TokensPlaced, TermsRendered, KnownLookups, SandboxedEnvironment):
     """For values: one expression yields its own, of any type."""
 
     context_class = ScopeContext
@@ -83,7 +84,7 @@ class ConditionEnvironment(TextsRendered, ValueEnvironment):
     """For conditions."""
 
 
-class FileEnvironment(TokensPlaced, TermsRendered, SandboxedEnvironment):
+class FileEnvironment(TokensPlaced, TermsRendered, KnownLookups, SandboxedEnvironment):
     """For files all is text, made in the template's own frames: errors know their lines."""
 
     context_class = ScopeContext
@@ -93,10 +94,11 @@ class FileEnvironment(TokensPlaced, TermsRendered, SandboxedEnvironment):
 
 
 def equip(
-    environment: jinja2.Environment,
+    environment: KnownLookups,
     filters: Mapping[str, Any],
     tests: Mapping[str, Any],
     functions: Mapping[str, Any],
+    lookups: Collection[str],
 ) -> None:
     """Give an environment what playbooks know beside what Jinja does."""
     for name in _LAZY_FILTERS:
@@ -109,6 +111,7 @@ def equip(
             known[name] = _of_defined(known[name])
     environment.globals.update(functions)
     environment.globals["omit"] = OMIT
+    environment.lookups = lookups
 
 
 def _as_list(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,8 @@ import jinja2
 
 from sappers.provisioner.playbook.environments import SCOPE
 from sappers.provisioner.playbook.filters import FILTERS
-from sappers.provisioner.playbook.lookups import Lookup, Lookups
+from sappers.provisioner.playbook.lookup_values import Lookup
+from sappers.provisioner.playbook.lookups import LOOKUPS, OF_BOOTSTRAP, Lookups
 from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.playbook.tests import TESTS
 from sappers.provisioner.source import Decrypt
@@ -38,4 +39,4 @@ def make_templates(
     filters = dict(names) | {f"ansible.builtin.{name}": f for name, f in names}
     tests = TESTS | {f"ansible.builtin.{name}": test for name, test in TESTS.items()}
     functions = {"lookup": lookup, "query": query, "q": query, "now": _now}
-    return Templates(filters, tests, functions)
+    return Templates(filters, tests, functions, {*LOOKUPS, *OF_BOOTSTRAP, *(lookups or {})})

@@ -22,6 +22,8 @@ from sappers.provisioner.playbook.arguments import (
     parse_free_form,
     typed,
 )
+from sappers.provisioner.playbook.lookup_calls import short_name
+from sappers.provisioner.playbook.lookups import LOOKUPS
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
 from sappers.provisioner.playbook.text_places import place_within
 from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
@@ -97,11 +99,16 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
     name, given, place = _action(item, known)
     module = catalog.short_name(name)
     loop_with, loop = _loop(item)
+    problem = _loops_over_nothing(item, loop_with)
+    if problem:
+        loop_with, loop = "", None
     _refuse_texts(item)
     below = inherit(inherited, item)
     if "local_action" in item:
         below = replace(below, settings={"delegate_to": "localhost", **below.settings})
     try:
+        if problem:
+            raise problem
         _refuse_module(name, place, known)
         _refuse_async(item, module)
         defaults = below.module_defaults.get(module, {})
@@ -134,6 +141,18 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
         is_handler=handler,
         written=name,
     )
+
+
+def _loops_over_nothing(item: Mapping, name: str) -> PlaybookError | None:
+    """The error, to raise, that a loop names a lookup that is not there."""
+    if not name or short_name(name) in LOOKUPS:
+        return None
+    of_ansible = unsupported.is_known_in_templates("lookup", name)
+    at = item.at(f"with_{name}")
+    return (unsupported.Unsupported if of_ansible else PlaybookError)(
+        f"with_{name}: there is no lookup {name!r}", path=at.path, line=at.line, column=at.column,
+        hint=unsupported.hint_in_templates("lookup", name, LOOKUPS),
+    )  # fmt: skip
 
 
 def _refuse_async(item: Mapping, module: str) -> None:

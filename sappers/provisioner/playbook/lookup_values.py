@@ -10,7 +10,7 @@ import random
 import re
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,8 @@ from sappers.provisioner.playbook.collections import subelements
 from sappers.provisioner.playbook.filters import is_truthy
 from sappers.provisioner.playbook.hashing import password_hash
 
+# Called with its terms as a list, and its options by name. Raises ValueError.
+Lookup = Callable[..., list[Any]]
 _NUMBER = r"(?:0x)?[0-9a-f]+"
 _SHORT_SEQUENCE = re.compile(
     rf"(?:(?P<start>{_NUMBER})-)?(?P<end>{_NUMBER})(?:/(?P<stride>{_NUMBER}))?(?::(?P<format>.+))?",
@@ -233,3 +235,22 @@ def url(
             text = answer.read().decode("utf-8", "surrogateescape")
         found += text.splitlines() if split_lines else [text]
     return found
+
+
+LOOKUPS: Mapping[str, Lookup] = {
+    "cartesian": lambda terms, **_: [list(o) for o in itertools.product(*map(as_list, terms))],
+    "dict": dicts,
+    "env": lambda terms, default="", **_: [
+        os.environ.get(str(one).split()[0], default) for one in terms
+    ],
+    "flattened": flat_deep,
+    "indexed_items": lambda terms, **_: [list(pair) for pair in enumerate(flat(terms))],
+    "items": lambda terms, **_: flat(terms),
+    "list": lambda terms, **_: list(terms),
+    "nested": nested,
+    "random_choice": lambda terms, **_: [random.choice(terms)] if terms else [],
+    "sequence": sequence,
+    "subelements": subelements_of,
+    "together": together,
+    "url": url,
+}

@@ -5,20 +5,19 @@ from __future__ import annotations
 import configparser
 import csv
 import glob
-import itertools
-import os
-import random
 import re
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sappers.provisioner.inventory.patterns import select_hosts
-from sappers.provisioner.playbook import lookup_values
+from sappers.provisioner.playbook import lookup_values, unsupported
 from sappers.provisioner.playbook.filters import is_truthy
-from sappers.provisioner.playbook.lookup_values import as_list, flat, flat_deep, options_in
+from sappers.provisioner.playbook.lookup_calls import short_name
+from sappers.provisioner.playbook.lookup_values import Lookup, as_list, flat_deep, options_in
+from sappers.provisioner.playbook.template_origin import origin_of
 from sappers.provisioner.playbook.template_values import MISSING, Undefined, UndefinedVariable
 from sappers.provisioner.source import VAULT_HEADER, Decrypt, Place
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from sappers.provisioner.playbook.variables import Scope
 
 
-# Called with its terms as a list, and its options by name. Raises ValueError.
-Lookup = Callable[..., list[Any]]
-_BUILTIN = "ansible.builtin."
 _FAILURES = (AttributeError, LookupError, OSError, TypeError, ValueError)
 _TEMPLATE_SETTINGS = (
     "variable_start_string", "variable_end_string", "comment_start_string", "comment_end_string",
@@ -52,39 +48,7 @@ class Lookups:
     ) -> None:
         self._scope = scope
         self._decrypt = decrypt
-        self._known: dict[str, Lookup] = {
-            "csvfile": self._csv,
-            "dict": lookup_values.dicts,
-            "env": lambda terms, default="", **_: [
-                os.environ.get(str(one).split()[0], default) for one in terms
-            ],
-            "file": self._file,
-            "fileglob": self._fileglob,
-            "first_found": self._first_found,
-            "indexed_items": lambda terms, **_: [list(p) for p in enumerate(flat(terms))],
-            "ini": self._ini,
-            "inventory_hostnames": self._inventory_hostnames,
-            "items": lambda terms, **_: flat(terms),
-            "flattened": flat_deep,
-            "lines": self._lines,
-            "list": lambda terms, **_: list(terms),
-            "nested": lookup_values.nested,
-            "cartesian": lambda terms, **_: [
-                list(one) for one in itertools.product(*map(as_list, terms))
-            ],
-            "password": self._password,
-            "pipe": self._pipe,
-            "random_choice": lambda terms, **_: [random.choice(terms)] if terms else [],
-            "sequence": lookup_values.sequence,
-            "subelements": lookup_values.subelements_of,
-            "template": self._template,
-            "together": lookup_values.together,
-            "unvault": lambda terms, **_: self._file(terms, rstrip=False),
-            "url": lookup_values.url,
-            "varnames": self._varnames,
-            "vars": self._vars,
-            **(more or {}),
-        }
+        self._more = more or {}
 
     def lookup(self, name: str, *terms: Any, wantlist: bool = False, **options: Any) -> Any:
         """The function `lookup`: a text of what is found, or with `wantlist` the list.
@@ -119,7 +83,7 @@ class Lookups:
             PlaybookError: There is no such lookup, it finds nothing, or a template is wrong.
         """
         options: dict[str, Any] = {}
-        if name.removeprefix(_BUILTIN) == "first_found":
+        if short_name(name) == "first_found":
             rendered = self._defined(terms, place)
             options["kind"] = next((f"{w}s" for w in ("template", "var") if w in module), "files")
         else:
@@ -144,12 +108,13 @@ class Lookups:
             return MISSING
 
     def _call(self, name: str, terms: list[Any], options: dict[str, Any]) -> list[Any]:
-        short = name.removeprefix(_BUILTIN).removeprefix("community.general.")
-        if short not in self._known:
-            raise ValueError(
-                f"there is no lookup {name!r}; there are {', '.join(sorted(self._known))}"
-            )
-        return self._known[short](terms, **options)
+        short = short_name(name)
+        if short in self._more:
+            return self._more[short](terms, **options)
+        if short not in LOOKUPS:
+            hint = unsupported.hint_in_templates("lookup", name, [*LOOKUPS, *self._more])
+            raise ValueError(f"there is no lookup {name!r} ({hint})")
+        return LOOKUPS[short](self, terms, **options)
 
     def _find(self, name: str, kind: str) -> Path:
         path = Path(name).expanduser()
@@ -169,6 +134,9 @@ class Lookups:
         texts = [self._read(self._find(str(term), "files")) for term in terms]
         texts = [text.rstrip() if rstrip else text for text in texts]
         return [text.lstrip() if lstrip else text for text in texts]
+
+    def _unvault(self, terms: list[Any], **_: Any) -> list[Any]:
+        return self._file(terms, rstrip=False)
 
     def _read(self, path: Path) -> str:
         """A file's text; what is encrypted with Vault is opened."""
@@ -229,12 +197,15 @@ class Lookups:
 
     def _template(self, terms: list[Any], **options: Any) -> list[Any]:
         found = []
-        scope = self._scope.under(options.pop("template_vars", {}))
+        is_set = "ansible_managed" in self._scope.names()
+        given = options.pop("template_vars", {})
         settings = {name: options[name] for name in _TEMPLATE_SETTINGS if name in options}
         for term in terms:
             path = self._find(str(term), "templates")
             content = self._read(path)
             place = Place(str(path))
+            own = origin_of(path, str(term), None, is_managed_set=is_set)
+            scope = self._scope.under({**own, **given})
             found.append(
                 scope.templates.render_value(content, scope, place, settings, scope.folders)
             )
@@ -317,6 +288,36 @@ class Lookups:
 
     def _password(self, terms: list[Any], **options: Any) -> list[Any]:
         return lookup_values.password(terms, self._scope.folders[-1], **options)
+
+    OF_SCOPE: ClassVar[Mapping[str, Callable[..., list[Any]]]] = {
+        "csvfile": _csv,
+        "file": _file,
+        "fileglob": _fileglob,
+        "first_found": _first_found,
+        "ini": _ini,
+        "inventory_hostnames": _inventory_hostnames,
+        "lines": _lines,
+        "password": _password,
+        "pipe": _pipe,
+        "template": _template,
+        "unvault": _unvault,
+        "varnames": _varnames,
+        "vars": _vars,
+    }
+
+
+def _free(lookup: Lookup) -> Callable[..., list[Any]]:
+    """One that needs nothing but its terms."""
+    return lambda _, terms, **options: lookup(terms, **options)
+
+
+# What `bootstrap` gives its playbook beside, so that others can list and check that, too.
+OF_BOOTSTRAP = ("sappers_certificate", "sappers_secret")
+# Each called with `Lookups`, then as `Lookup`.
+LOOKUPS: Mapping[str, Callable[..., list[Any]]] = {
+    **Lookups.OF_SCOPE,
+    **{name: _free(lookup) for name, lookup in lookup_values.LOOKUPS.items()},
+}
 
 
 def _split(names: Any, signs: str) -> list[str]:

@@ -75,8 +75,9 @@ class PlayRun:
         return to_bool(gather)
 
     def _refuse_unsupported(self, nodes: Sequence[Node]) -> None:
-        """Refuse tasks of modules that are not there which are known to be reached already."""
-        for task in tasks_in(nodes):
+        """Refuse tasks of what is not supported which are known to be reached already."""
+        for each in tasks_in(nodes):
+            task = self._run.put_off.get(id(each), each)
             if task.module == unsupported.MODULE and any(
                 self._is_reached(task, name) for name in self.well()
             ):

@@ -26,7 +26,7 @@ class Watcher(Protocol):
     """Who shows a run. Called from one thread."""
 
     def play(self, name: str) -> None:
-        """A play begins."""
+        """A play begins, or with `serial` its next batch of hosts."""
 
     def task(self, task: Task, name: str) -> None:
         """The results of a task follow."""
@@ -56,6 +56,7 @@ class Run:
         takes: Asked before each task (`--step`); None: all are run.
         ask: Asks the person at the terminal, with or without showing what is typed; None where
             nobody is there.
+        put_off: As `check_templates` told.
     """
 
     inventory: Inventory
@@ -75,6 +76,7 @@ class Run:
     ask: Callable[[str, bool], str] | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
+    put_off: Mapping[int, Task] = field(default_factory=dict)
 
     def of_play(self, folder: Path, hosts: Sequence[Host]) -> Run:
         """For a play in a folder, on these hosts."""

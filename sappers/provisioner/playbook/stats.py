@@ -19,6 +19,11 @@ class Counts:
     rescued: int = 0
     ignored: int = 0
 
+    @property
+    def took_part(self) -> bool:
+        """Whether any task was for the host."""
+        return any(vars(self).values())
+
     def add(self, judged: Judged) -> None:
         """One more task."""
         outcome = judged.outcome

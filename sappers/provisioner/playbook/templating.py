@@ -6,16 +6,15 @@ In a sandbox: a template reaches values and their methods, not the interpreter.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.playbook import embedded
+from sappers.provisioner.playbook import embedded, unsupported
 from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.environments import (
     SCOPE,
@@ -57,14 +56,16 @@ class Templates:
         filters: Mapping[str, Any],
         tests: Mapping[str, Any],
         functions: Mapping[str, Any],
+        lookups: Collection[str],
     ) -> None:
         self._compiled: dict[tuple[str, bool, bool], jinja2.Template] = {}
         self._compiled_files: dict[tuple[Any, ...], jinja2.Template] = {}
         self._environment = ValueEnvironment()
         self._conditions = ConditionEnvironment()
         self._files = FileEnvironment()
+        self._lookups = frozenset(lookups)
         for environment in (self._environment, self._conditions, self._files):
-            equip(environment, filters, tests, functions)
+            equip(environment, filters, tests, functions, self._lookups)
             environment.filters[embedded.FILTER] = self._embedded
 
     def render(self, value: Any, scope: Variables, otherwise: Place) -> Any:
@@ -249,16 +250,21 @@ class Templates:
         lines = source.split("\n")[: error.lineno - 1]
         at = sum(len(line) + 1 for line in lines) + (column_of(error) or 1) - 1
         there = place_within(written, place, min(max(0, at - offset), len(written) - 1))
-        return there.error(f"template: {problem_of(error)}", hint=self._hint(error))
+        missing = _NO_SUCH.match(error.message or "")
+        is_known = missing is not None and unsupported.is_known_in_templates(*missing.groups())
+        return (unsupported.Unsupported if is_known else PlaybookError)(
+            f"template: {problem_of(error)}", path=there.path, line=there.line,
+            column=there.column, hint=self._hint(error),
+        )  # fmt: skip
 
     def _hint(self, error: jinja2.TemplateSyntaxError) -> str | None:
         missing = _NO_SUCH.match(error.message or "")
         if missing is None:
             return next((hint for sign, hint in _EXPECTED if sign in (error.message or "")), None)
         kind, name = missing.groups()
-        known = self._environment.filters if kind == "filter" else self._environment.tests
-        close = difflib.get_close_matches(name, map(str, known), n=1)
-        return f"did you mean `{close[0]}`?" if close else _HINT_COLLECTIONS
+        known = {"filter": self._environment.filters, "test": self._environment.tests}
+        names = set(map(str, known.get(kind, self._lookups)))
+        return unsupported.hint_in_templates(kind, name, names)
 
     def _compile(self, text: str, *, escaped: bool, is_condition: bool) -> jinja2.Template:
         escaped = escaped and "\\" in text
@@ -326,8 +332,7 @@ def _braced(expression: str) -> str:
     return "{{ " + text + " }}"
 
 
-_NO_SUCH = re.compile(r"No (filter|test) named '(.+?)'")
-_HINT_COLLECTIONS = "those of ansible.builtin are there; compute it with them, or set a variable"
+_NO_SUCH = re.compile(r"No (filter|test|lookup) named '(.+?)'")
 _EXPECTED = (
     ("unexpected '}'", "`{{` ends with `}}`, and `{` within it with `}`"),
     ("end of print statement", "one expression: `{{ value }}`, `{{ value | filter }}`"),

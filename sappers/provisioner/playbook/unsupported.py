@@ -1,15 +1,16 @@
 """What Ansible has and is not here: what to write instead, and when it is refused.
 
-A task that names one, or such an argument, is refused before anything runs. Where it stands under
-a condition or in a loop, as in roles for several systems, it is refused as soon as it is known to
-be reached: after facts are gathered, still before the first task; or, where only a later task can
-tell, at the task.
+A task that names one, or such an argument, or such a filter, test or lookup, is refused before
+anything runs. Where it stands under a condition or in a loop, as in roles for several systems, it
+is refused as soon as it is known to be reached: after facts are gathered, still before the first
+task; or, where only a later task can tell, at the task.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sappers.errors import PlaybookError
@@ -92,6 +93,29 @@ _INSTEAD: Mapping[str, str] = {
     "zypper": "command",
     "zypper_repository": _REPOSITORY,
 }
+_PIPE = "`lookup('pipe', …)` with the command {0}"
+_VAULT = "nothing: what Vault holds is opened where it is read"
+# By kind and name.
+_INSTEAD_IN_TEMPLATES: Mapping[tuple[str, str], str] = {
+    ("lookup", "bitwarden"): _PIPE.format("bw"),
+    ("lookup", "config"): "a variable, as `ansible_forks` or `ansible_user`: what only steers "
+    "Ansible itself steers nothing here",
+    ("lookup", "consul_kv"): "`lookup('url', 'http://…/v1/kv/…?raw')`",
+    ("lookup", "dig"): _PIPE.format("dig +short"),
+    ("lookup", "filetree"): "the lookup `fileglob`, or copy with a folder",
+    ("lookup", "hashi_vault"): _PIPE.format("vault kv get"),
+    ("lookup", "onepassword"): _PIPE.format("op read"),
+    ("lookup", "passwordstore"): _PIPE.format("pass show"),
+    ("lookup", "random_string"): "the lookup `password`",
+    ("filter", "ipaddr"): "the address as it is needed, as a variable",
+    ("filter", "ipv4"): "the address as it is needed, as a variable",
+    ("filter", "ipv6"): "the address as it is needed, as a variable",
+    ("filter", "json_query"): "`selectattr`, `map(attribute='…')` and the like",
+    ("filter", "unvault"): _VAULT,
+    ("filter", "vault"): _VAULT,
+    ("test", "vault_encrypted"): _VAULT,
+    ("test", "vaulted_file"): _VAULT,
+}
 
 
 class Unsupported(PlaybookError):
@@ -109,6 +133,22 @@ def instead(name: str) -> str:
     return f"write {found}" if found else "`sappers-deploy module` lists all there are"
 
 
+def hint_in_templates(kind: str, name: str, known: Collection[str]) -> str:
+    """What to write instead of a filter, test or lookup that is not among those known."""
+    found = _INSTEAD_IN_TEMPLATES.get((kind, name.rpartition(".")[2]))
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    if found or close:
+        return f"write {found}" if found else f"did you mean `{close[0]}`?"
+    if kind == "lookup":
+        return f"there are {', '.join(sorted(known))}"
+    return "those of ansible.builtin are there; compute it with them, or set a variable"
+
+
+def is_known_in_templates(kind: str, name: str) -> bool:
+    """Whether a filter, test or lookup that is not here is Ansible's, or of a collection."""
+    return bool(_COLLECTED.fullmatch(name)) or (kind, name) in _INSTEAD_IN_TEMPLATES
+
+
 def refusal(name: str, place: Place) -> Unsupported:
     """The error, to raise, that a task names such a module."""
     error = f"the module `{name}` is not supported"
@@ -117,6 +157,6 @@ def refusal(name: str, place: Place) -> Unsupported:
     )
 
 
-def arguments(refused: Unsupported) -> dict[str, Any]:
+def arguments(refused: PlaybookError) -> dict[str, Any]:
     """What `MODULE` is given: why the task is refused."""
     return {"problem": refused, "msg": f"{refused.message} ({refused.hint})"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sappers.provisioner.playbook.engine import RunReport
 from sappers.provisioner.playbook.judge import Judged
 from sappers.provisioner.playbook.model import Task
 
@@ -12,9 +13,11 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.results: list[Judged] = []
+        self.plays: list[tuple[str, int]] = []  # each with how many lines were there before it
+        self.report = RunReport()
 
     def play(self, name: str) -> None:
-        pass
+        self.plays.append((name, len(self.lines)))
 
     def task(self, task: Task, name: str) -> None:
         self._name = name

@@ -19,14 +19,17 @@ Run = Callable[..., Lines]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def play(text: str, hosts: str = "h1", **options: object) -> Lines:
+    def play(text: str, hosts: str = "h1", *, checked: bool = False, **options: object) -> Lines:
         lines = "".join(f"{name} ansible_connection=local\n" for name in hosts.split())
         (tmp_path / "inventory.ini").write_text(lines)
         (tmp_path / "play.yml").write_text(text)
         watcher = Lines()
         inventory = load_inventory(tmp_path / "inventory.ini")
         engine = Engine(inventory, RunOptions(**options), watcher)
-        engine.run(load_playbook(tmp_path / "play.yml"))
+        plays = load_playbook(tmp_path / "play.yml")
+        if checked:
+            engine.check(plays)
+        watcher.report = engine.run(plays)
         return watcher
 
     return play
@@ -53,6 +56,36 @@ def test_what_cannot_be_included_fails_the_host_and_can_be_rescued(
     ]
     assert done.lines[-1] == "h1 include_tasks failed"
     assert "without end" in done.results[-1].result["msg"]
+
+
+def test_each_batch_has_its_heading_and_those_that_never_began_are_not_counted(run: Run) -> None:
+    text = """
+- hosts: all
+  name: Batches
+  gather_facts: false
+  serial: 1
+  tasks:
+    - command: test {{ inventory_hostname }} = h1
+"""
+    done = run(text, hosts="h1 h2 h3")
+    assert done.lines == ["h1 command changed", "h2 command failed"]
+    assert done.plays == [("Batches", 0), ("Batches", 1)]
+    assert list(done.report.counts) == ["h1", "h2"]
+
+
+def test_a_play_without_tasks_for_a_host_counts_nothing_of_it(run: Run) -> None:
+    done = run("- hosts: h1\n  gather_facts: false\n  tasks: []\n")
+    assert (done.plays, dict(done.report.counts)) == ([("h1", 0)], {})
+
+
+def test_what_is_not_supported_is_refused_where_facts_say_that_it_is_reached(run: Run) -> None:
+    first = "  - command: touch {{ playbook_dir }}/began\n"
+    wrong = """  - debug: {msg: "{{ [1] | a.b.c }}"}\n    when: inventory_hostname == 'h2'\n"""
+    done = run(HEAD + first + wrong, checked=True)
+    assert done.lines == ["h1 command changed", "h1 debug skipped"]
+    with pytest.raises(PlaybookError, match=r"play\.yml:5:28: .*No filter named 'a.b.c'"):
+        run(HEAD + first.replace("began", "again") + wrong, hosts="h1 h2", checked=True)
+    assert not any(one.endswith("again") for one in done.lines)
 
 
 def test_what_a_failed_batch_would_have_set_is_not_set(run: Run) -> None:

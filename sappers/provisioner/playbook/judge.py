@@ -11,7 +11,7 @@ from typing import Any
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import catalog
 from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.prepared import Item, Prepared, failure
+from sappers.provisioner.playbook.prepared import Item, Prepared, failure, turns
 from sappers.provisioner.playbook.variables import HostFacts, Scope
 
 Result = dict[str, Any]
@@ -116,7 +116,8 @@ def with_lines(result: Result) -> Result:
 
 def _completed(result: Result) -> Result:
     result.setdefault("changed", False)
-    result.setdefault("failed", False)
+    if not result.get("skipped"):  # as in Ansible nothing failed or did not there
+        result.setdefault("failed", False)
     return result
 
 
@@ -131,8 +132,6 @@ def judge(prepared: Prepared, results: Sequence[Result]) -> Judged:
     else:
         result = dict(results[0])
     outcome = _outcome(prepared, result)
-    if outcome is Outcome.IGNORED:
-        result["ignore_errors"] = True
     return Judged(
         task, prepared.name, result, outcome, items, prepared.no_log,
         _notified(prepared, results) if outcome is Outcome.CHANGED else (),
@@ -150,11 +149,9 @@ def _elsewhere(prepared: Prepared, results: Sequence[Result]) -> tuple[tuple[str
 def _joined(
     prepared: Prepared, results: Sequence[Result]
 ) -> tuple[Result, tuple[tuple[Any, Result], ...]]:
-    told = [
-        {**result, "item": item.value, "ansible_loop_var": prepared.task.loop_control.loop_var,
-         prepared.task.loop_control.loop_var: item.value}
-        for item, result in zip(prepared.items, results, strict=False)
-    ]  # fmt: skip
+    values = [item.value for item in prepared.items]
+    layers = turns(prepared.task, values)
+    told = [{**result, **layer} for result, layer in zip(results, layers, strict=False)]
     skipped = bool(told) and all(one.get("skipped") for one in told)
     failed = any(one.get("failed") for one in told)
     message = "All items completed"
@@ -165,14 +162,14 @@ def _joined(
     whole: Result = {
         "results": told,
         "changed": any(one.get("changed") for one in told),
-        "failed": failed,
+        "skipped": skipped or not told,
         "msg": message,
     }
-    if skipped or not told:
-        whole["skipped"] = True
+    if failed:
+        whole["failed"] = True
     if not told:
         del whole["msg"]
-        whole.update(skipped_reason="No items in the list", skip_reason="No items in the list")
+        whole.update(skipped_reason="No items in the list")
     labels = [item.label for item in prepared.items]
     return whole, tuple(zip(labels, told, strict=False))
 

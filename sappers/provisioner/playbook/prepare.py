@@ -6,7 +6,7 @@ A task that needs what is not known yet raises `NotYetKnown`, and is prepared ag
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sappers.provisioner.playbook.keywords import to_bool
 from sappers.provisioner.playbook.lookups import Lookups
 from sappers.provisioner.playbook.model import Task, titled
 from sappers.provisioner.playbook.options import RunOptions
-from sappers.provisioner.playbook.prepared import Call, Item, Prepared, failure
+from sappers.provisioner.playbook.prepared import Call, Item, Prepared, failure, turns
 from sappers.provisioner.playbook.template_values import OMIT
 from sappers.provisioner.playbook.variables import Scope
 from sappers.provisioner.playbook.ways import way_of
@@ -75,7 +75,7 @@ class Preparer:
         """All turns; what one sets (`set_fact`) the next knows, over all else, as in Ansible."""
         told: dict[str, Any] = {}
         items: list[Item] = []
-        for layer in self._turns(task, values):
+        for layer in turns(task, values):
             turn = (scope.under(dict(told)) if told else scope).under(layer)
             items.append(
                 self._item(task, turn, layer[task.loop_control.loop_var], blobs, hidden=hidden)
@@ -133,19 +133,6 @@ class Preparer:
             hint = "a mapping is looped over with `| dict2items`"
             raise task.place.error(f"`loop` takes a list; this is {values!r}", hint=hint)
         return values
-
-    @staticmethod
-    def _turns(task: Task, values: list[Any]) -> Iterator[dict[str, Any]]:
-        """What each turn of a loop knows beside."""
-        control = task.loop_control
-        for index, value in enumerate(values):
-            layer: dict[str, Any] = {control.loop_var: value, "ansible_loop_var": control.loop_var}
-            if control.index_var:
-                layer[control.index_var] = index
-                layer["ansible_index_var"] = control.index_var
-            if control.extended:
-                layer["ansible_loop"] = _extended(values, index)
-            yield layer
 
     def _item(
         self, task: Task, scope: Scope, value: Any, blobs: dict[str, Any], *, hidden: bool
@@ -269,23 +256,3 @@ class Preparer:
                 raise task.place.error("`environment` takes a mapping of names to values")
             merged.update({str(key): str(one) for key, one in rendered.items()})
         return merged
-
-
-def _extended(values: list[Any], index: int) -> dict[str, Any]:
-    count = len(values)
-    around: dict[str, Any] = {}
-    if index > 0:
-        around["previtem"] = values[index - 1]
-    if index + 1 < count:
-        around["nextitem"] = values[index + 1]
-    return {
-        "allitems": values,
-        "index": index + 1,
-        "index0": index,
-        "revindex": count - index,
-        "revindex0": count - index - 1,
-        "first": index == 0,
-        "last": index + 1 == count,
-        "length": count,
-        **around,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,3 +135,36 @@ def failure(error: Exception, *, hidden: bool = False, task: Task | None = None)
         place = ":".join(str(part) for part in parts if part is not None) or "it"
         hint, message = None, f"{place} fails; why is not shown (no_log)"
     return {"failed": True, "changed": False, "msg": f"{message} ({hint})" if hint else message}
+
+
+def turns(task: Task, values: list[Any]) -> Iterator[dict[str, Any]]:
+    """What each turn of a loop knows beside."""
+    control = task.loop_control
+    for index, value in enumerate(values):
+        layer: dict[str, Any] = {control.loop_var: value, "ansible_loop_var": control.loop_var}
+        if control.index_var:
+            layer[control.index_var] = index
+            layer["ansible_index_var"] = control.index_var
+        if control.extended:
+            layer["ansible_loop"] = _extended(values, index)
+        yield layer
+
+
+def _extended(values: list[Any], index: int) -> dict[str, Any]:
+    count = len(values)
+    around: dict[str, Any] = {}
+    if index > 0:
+        around["previtem"] = values[index - 1]
+    if index + 1 < count:
+        around["nextitem"] = values[index + 1]
+    return {
+        "allitems": values,
+        "index": index + 1,
+        "index0": index,
+        "revindex": count - index,
+        "revindex0": count - index - 1,
+        "first": index == 0,
+        "last": index + 1 == count,
+        "length": count,
+        **around,
+    }

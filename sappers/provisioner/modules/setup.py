@@ -6,9 +6,9 @@ import fnmatch
 import json
 import re
 import time
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
-from sappers.provisioner.modules import _facts, step
+from sappers.provisioner.modules import _devices, _facts, _virtual, step
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(
@@ -32,13 +32,37 @@ _MANAGERS = (
     ("/sbin/apk", "apk"),
     ("/usr/bin/pacman", "pacman"),
 )
+# What process 1 is called, where its manager of services has another name.
+_INITS = {"procd": "openwrt_init", "runit-init": "runit", "svscan": "svc", "openrc-init": "openrc"}
 # What the firmware says of the machine; some of it to root alone.
 _BOARD_FOLDER = "/sys/devices/virtual/dmi/id/"
 _BOARD = (
-    "bios_date", "bios_vendor", "bios_version", "board_name", "board_vendor", "board_version",
-    "chassis_vendor", "product_name", "product_serial", "product_uuid", "product_version",
+    "bios_date", "bios_vendor", "bios_version", "board_asset_tag", "board_name", "board_serial",
+    "board_vendor", "board_version", "chassis_asset_tag", "chassis_serial", "chassis_vendor",
+    "chassis_version", "product_family", "product_name", "product_serial", "product_uuid",
+    "product_version", "sys_vendor", "chassis_type",
+)  # fmt: skip
+# By the number of the kind of chassis.
+_FORM_FACTORS = (
+    "Unknown", "Other", "Unknown", "Desktop", "Low Profile Desktop", "Pizza Box", "Mini Tower",
+    "Tower", "Portable", "Laptop", "Notebook", "Hand Held", "Docking Station", "All In One",
+    "Sub Notebook", "Space-saving", "Lunch Box", "Main Server Chassis", "Expansion Chassis",
+    "Sub Chassis", "Bus Expansion Chassis", "Peripheral Chassis", "RAID Chassis",
+    "Rack Mount Chassis", "Sealed-case PC", "Multi-system", "CompactPCI", "AdvancedTCA", "Blade",
+    "Blade Enclosure", "Tablet", "Convertible", "Detachable", "IoT Gateway", "Embedded PC",
+    "Mini PC", "Stick PC",
 )  # fmt: skip
 _KEYS = ("rsa", "ecdsa", "ed25519")
+_FILES = {
+    "release": "/etc/os-release", "debian": "/etc/debian_version", "lsb": "/etc/lsb-release",
+    "machine": "/etc/machine-id", "resolv": "/etc/resolv.conf", "init": "/proc/1/comm",
+    "mem": "/proc/meminfo", "cpu": "/proc/cpuinfo", "uptime": "/proc/uptime",
+    "cmdline": "/proc/cmdline", "mounts": "/proc/mounts", "mountinfo": "/proc/self/mountinfo",
+    "route": "/proc/net/route", "route6": "/proc/net/ipv6_route", "trie": "/proc/net/fib_trie",
+    "fips": "/proc/sys/crypto/fips_enabled", "iscsi": "/etc/iscsi/initiatorname.iscsi",
+    "nvme": "/etc/nvme/hostnqn",
+}  # fmt: skip
+_LVM_SAYS = "--noheadings --nosuffix --units g --separator ,"
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -46,34 +70,35 @@ def plan(task: step.Task) -> step.Plan:
     facts: Dict[str, Any] = {"gather_subset": task.args["gather_subset"], "module_setup": True}
     system = yield step.System()
     facts.update(system["facts"])
-    text = {}
-    for name, path in (
-        ("release", "/etc/os-release"), ("debian", "/etc/debian_version"), ("mem", "/proc/meminfo"),
-        ("cpu", "/proc/cpuinfo"), ("mounts", "/proc/mounts"), ("route", "/proc/net/route"),
-        ("route6", "/proc/net/ipv6_route"), ("uptime", "/proc/uptime"),
-        ("cmdline", "/proc/cmdline"),
-        ("machine", "/etc/machine-id"), ("init", "/proc/1/comm"), ("resolv", "/etc/resolv.conf"),
-        ("load", "/proc/loadavg"), ("lsb", "/etc/lsb-release"),
-        ("fips", "/proc/sys/crypto/fips_enabled"),
-    ):  # fmt: skip
-        text[name] = ((yield step.Read(path)) or b"").decode("utf-8", "replace")
-    facts.update(_facts.distribution(_facts.os_release(text["release"]), text["debian"]))
+    told = yield step.Texts(tuple(_FILES.values()))
+    text = {name: told[path] for name, path in _FILES.items()}
+    release = _facts.os_release(text["release"])
+    facts.update(_facts.distribution(release, text["debian"]))
+    has_lsb = (yield step.Stat("/usr/bin/lsb_release", True)) is not None
+    facts["lsb"] = _facts.lsb(text["lsb"], release, has_program=has_lsb)
     facts["fips"] = text["fips"].strip() == "1"
-    for name in _BOARD:
-        found = yield step.Read(_BOARD_FOLDER + name)
-        facts[name] = (found or b"").decode("utf-8", "replace").strip() or "NA"
-    facts["lsb"] = _facts.lsb(text["lsb"])
+    firmware = yield from _firmware(facts)
     facts.update(_facts.memory(text["mem"]))
     facts.update(_facts.processors(text["cpu"], system["usable_cpus"]))
-    facts["mounts"] = _facts.mounts(text["mounts"], system["rooms"])
-    facts.update(_facts.network(system["interfaces"], text["route"], text["route6"]))
+    facts.update((yield from _devices.describe()))
+    facts["mounts"] = _facts.mounts(text["mounts"], text["mountinfo"], system["rooms"])
+    mounted = [mount["device"] for mount in facts["mounts"]]
+    uuids = yield from _devices.uuids(mounted, facts["device_links"])
+    for mount in facts["mounts"]:
+        mount["uuid"] = uuids.get(mount["device"], "N/A")
+    facts["lvm"] = yield from _lvm(facts["real_user_id"] == 0)
+    routes = text["route"], text["route6"]
+    facts.update(_facts.network(system["interfaces"], *routes, system["sources"]))
+    facts["locally_reachable_ips"] = _facts.local_addresses(text["trie"], text["route6"])
     facts["uptime_seconds"] = int(float((text["uptime"].split() or ["0"])[0]))
     facts["machine_id"] = text["machine"].strip()
-    facts["cmdline"] = _cmdline(text["cmdline"])
+    facts["cmdline"], facts["proc_cmdline"] = _cmdline(text["cmdline"])
     facts["dns"] = _dns(text["resolv"])
-    facts["loadavg"] = dict(zip(("1m", "5m", "15m"), map(float, text["load"].split()[:3])))
+    facts["iscsi_iqn"] = _line_of(text["iscsi"], "InitiatorName=").partition("=")[2]
+    facts["hostnqn"] = _line_of(text["nvme"], "nqn.")
     facts.update(_date_time(system["now"]))
     yield from _managers(facts, text["init"].strip())
+    yield from _machine(facts, firmware, text["cpu"])
     yield from _host_keys(facts)
     facts["local"] = yield from _local(task.args["fact_path"])
     named = {"ansible_" + name if name not in ("gather_subset", "module_setup") else name: value
@@ -86,6 +111,74 @@ def plan(task: step.Task) -> step.Plan:
     return {"changed": False, "ansible_facts": named}
 
 
+def _firmware(facts: Dict[str, Any]) -> step.Steps:
+    """What the firmware says, into the facts; and as it is."""
+    told = yield step.Texts(tuple(_BOARD_FOLDER + name for name in _BOARD))
+    said = {name: told[_BOARD_FOLDER + name].strip() for name in _BOARD}
+    facts.update({name: value or "NA" for name, value in said.items()})
+    facts["system_vendor"] = facts.pop("sys_vendor")
+    kind = facts.pop("chassis_type")
+    known = kind.isdigit() and int(kind) < len(_FORM_FACTORS)
+    unknown = kind if kind == "NA" else f"unknown ({kind})"
+    facts["form_factor"] = _FORM_FACTORS[int(kind)] if known else unknown
+    del facts["product_family"]
+    return {**said, "system_vendor": said["sys_vendor"]}
+
+
+def _machine(facts: Dict[str, Any], firmware: Dict[str, str], cpuinfo: str) -> step.Steps:
+    """What it runs on, and what of it is the user's."""
+    texts = yield step.Texts(_virtual.TEXTS)
+    there = set()
+    for path in _virtual.PATHS:
+        if (yield step.Stat(path, True)) is not None:
+            there.add(path)
+    facts.update(_virtual.virtualization(texts, there, firmware, cpuinfo))
+    ports = yield step.Glob("/sys/class/fc_host/*/port_name")
+    names = yield step.Texts(tuple(ports))
+    facts["fibre_channel_wwn"] = [names[port].strip()[2:] for port in ports]
+    done = yield step.Ask(("capsh", "--print"))
+    current = _line_of(done.out, "Current:").partition(":")[2].strip()
+    facts["system_capabilities"] = facts["system_capabilities_enforced"] = "N/A"
+    if done.code == 0:
+        all_of_them = current == "=ep"
+        listed = current.partition("=")[2].split(",")
+        facts["system_capabilities"] = [] if all_of_them else [one.strip() for one in listed]
+        facts["system_capabilities_enforced"] = str(not all_of_them)
+
+
+def _lvm(is_root: bool) -> step.Steps:
+    """Volume groups, volumes and what they are on; its programs are slow, and often idle."""
+    if (yield step.Stat("/sbin/vgs", True)) is None and (
+        (yield step.Stat("/usr/sbin/vgs", True)) is None
+    ):
+        return "N/A"
+    if not is_root:
+        return "N/A"
+    found: Dict[str, Any] = {"lvs": {}, "vgs": {}, "pvs": {}}
+    kept = (yield step.Names("/etc/lvm/backup")) or (yield step.Names("/dev/mapper"))
+    if not [name for name in kept or () if name != "control"]:
+        return found
+    rows: Dict[str, List[List[str]]] = {}
+    for program in found:
+        done = yield step.Ask((program, *_LVM_SAYS.split()))
+        lines = done.out.splitlines() if done.code == 0 else []
+        rows[program] = [line.strip().split(",") for line in lines]
+    for row in rows["vgs"]:
+        found["vgs"][row[0]] = {
+            "size_g": row[-2], "free_g": row[-1], "num_lvs": row[2], "num_pvs": row[1],
+        }  # fmt: skip
+    for row in rows["lvs"]:
+        found["lvs"][row[0]] = {"size_g": row[3], "vg": row[1]}
+    for row in rows["pvs"]:
+        found["pvs"][row[0]] = {"size_g": row[4], "free_g": row[5], "vg": row[1]}
+    return found
+
+
+def _line_of(text: str, beginning: str) -> str:
+    """The first line that begins so."""
+    return next((line for line in text.splitlines() if line.startswith(beginning)), "")
+
+
 def _managers(facts: Dict[str, Any], init: str) -> step.Steps:
     facts["pkg_mgr"] = "unknown"
     for path, name in _MANAGERS:
@@ -93,10 +186,21 @@ def _managers(facts: Dict[str, Any], init: str) -> step.Steps:
             facts["pkg_mgr"] = name
             break
     systemd = yield step.Stat("/run/systemd/system")
-    openrc = yield step.Stat("/sbin/openrc")
-    facts["service_mgr"] = "systemd" if systemd else "openrc" if openrc else init or "service"
-    if facts["service_mgr"] not in ("systemd", "openrc", "runit", "upstart"):
-        facts["service_mgr"] = "sysvinit" if init == "init" else "service"
+    named = _INITS.get(init, init)
+    if init and init != "init" and not init.endswith("sh"):
+        facts["service_mgr"] = named
+    elif systemd:
+        facts["service_mgr"] = "systemd"
+    elif (yield step.Stat("/sbin/openrc")):
+        facts["service_mgr"] = "openrc"
+    else:
+        scripts = yield step.Stat("/etc/init.d")
+        facts["service_mgr"] = "sysvinit" if scripts else "service"
+    if systemd:
+        said = (yield step.Ask(("systemctl", "--version"))).out.splitlines()
+        if len(said) > 1:
+            version = int(said[0].split()[1])
+            facts["systemd"] = {"version": version, "features": said[1]}
     facts["apparmor"] = {
         "status": "enabled" if (yield step.Stat("/sys/kernel/security/apparmor")) else "disabled"
     }
@@ -104,12 +208,6 @@ def _managers(facts: Dict[str, Any], init: str) -> step.Steps:
         "status": "enabled" if (yield step.Stat("/sys/fs/selinux/enforce")) else "disabled"
     }
     facts["selinux_python_present"] = True
-    container = yield step.Read("/run/systemd/container")
-    guest = (container or b"").decode().strip()
-    # What process 1 was told names few kinds; Ansible looks there first.
-    named = guest in ("", "lxc", "podman", "docker")
-    facts["virtualization_type"] = (guest or "NA") if named else "container"
-    facts["virtualization_role"] = "guest" if guest else "NA"
 
 
 def _host_keys(facts: Dict[str, Any]) -> step.Steps:
@@ -153,9 +251,19 @@ def _parsed(text: str) -> Any:
     return sections or "error loading facts as JSON or ini - please check content"
 
 
-def _cmdline(text: str) -> Dict[str, Any]:
-    pairs = (word.partition("=") for word in text.split())
-    return {key: value if sign else True for key, sign, value in pairs}
+def _cmdline(text: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """The kernel's arguments: the last of each name, and all of those that are there twice."""
+    last: Dict[str, Any] = {}
+    every: Dict[str, Any] = {}
+    for word in text.split():
+        key, sign, value = word.partition("=")
+        last[key] = value if sign else True
+        if sign and key in every:
+            before = every[key] if isinstance(every[key], list) else [every[key]]
+            every[key] = [*before, value]
+        else:
+            every[key] = last[key]
+    return last, every
 
 
 def _dns(text: str) -> Dict[str, Any]:

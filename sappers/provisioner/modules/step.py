@@ -94,6 +94,12 @@ class Read(Record):
     no_links: bool = False
 
 
+class Texts(Record):
+    """Question: the texts of files, by path; empty where there is none or none that may be read."""
+
+    paths: Tuple[str, ...]
+
+
 class Names(Record):
     """Question: the names in a folder, sorted; None where there is no folder."""
 

@@ -67,6 +67,7 @@ class Performer:
         self._kinds: dict[Any, Callable[[Any], Any]] = {
             step.Stat: self._stat,
             step.Read: self._read,
+            step.Texts: self._texts,
             step.Names: self._names,
             step.Glob: self._glob,
             step.RealPath: self._real_path,
@@ -74,7 +75,7 @@ class Performer:
             step.Ask: self._ask,
             step.Pause: self._pause,
             step.Expand: self._expand,
-            step.System: lambda _: system.describe(),
+            step.System: lambda _: system.describe(self.environment),
             step.Access: self._access,
             step.Connect: self._connect,
             step.Try: self._try,
@@ -194,6 +195,15 @@ class Performer:
         if self.check and self._pretence.holds_other(path):
             return self._pretence.content(path)
         return files.read_file(path, CONTENT_BYTES_MAX, one.no_links)
+
+    def _texts(self, one: step.Texts) -> dict[str, str]:
+        found = dict.fromkeys(one.paths, "")
+        for path in one.paths:
+            with contextlib.suppress(OSError, files.Refused):
+                pretends = self._pretends(path)
+                content = self._read(step.Read(path)) if pretends else files.read_quickly(path)
+                found[path] = (content or b"").decode("utf-8", "replace")
+        return found
 
     def _names(self, one: step.Names) -> list[str] | None:
         there: list[str] | None

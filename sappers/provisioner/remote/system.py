@@ -19,24 +19,29 @@ _ADDRESSES = (
 )
 _SIOCGIFCONF = 0x8912
 _PROMISC = 0x100
-_UP = 1
-_ETHERNET, _LOOPBACK = "1", "772"
+_KINDS = {"1": "ether", "32": "infiniband", "512": "ppp", "772": "loopback", "65534": "tunnel"}
+# Of name servers that all know: the way to the world is the way to them.
+_WORLD, _WORLD6 = "8.8.8.8", "2404:6800:400a:800::1012"
 _SCOPES = {"00": "global", "10": "host", "20": "link", "40": "site"}
 
 
-def describe() -> dict[str, Any]:
-    """Facts, and what facts are made of."""
+def describe(environment: dict[str, str]) -> dict[str, Any]:
+    """Facts, and what facts are made of, with the environment that a task is given beside."""
+    minute, five, fifteen = os.getloadavg()
+    loads = {"1m": minute, "5m": five, "15m": fifteen}
+    facts = {**_names(), **_user(), **_python(), "loadavg": loads}
+    facts["env"] = {**os.environ, **environment}
     return {
-        "facts": {**_names(), **_user(), **_python()},
+        "facts": facts,
         "usable_cpus": len(os.sched_getaffinity(0)),
         "interfaces": interfaces(),
+        "sources": _sources(),
         "rooms": _rooms(),
         "now": time.time(),
     }
 
 
 def _names() -> dict[str, Any]:
-    import platform
     import socket
 
     system = os.uname()
@@ -51,13 +56,12 @@ def _names() -> dict[str, Any]:
         "kernel_version": system.version,
         "machine": system.machine,
         "architecture": {"i686": "i386"}.get(system.machine, system.machine),
-        "userspace_bits": platform.architecture()[0].replace("bit", ""),
+        "userspace_bits": str(8 * struct.calcsize("P")),
         "userspace_architecture": system.machine,
         "nodename": system.nodename,
         "hostname": system.nodename.split(".")[0],
         "fqdn": full,
         "domain": domain,
-        "env": dict(os.environ),
         "is_chroot": False,
     }
 
@@ -121,6 +125,18 @@ def _rooms() -> dict[str, dict[str, int]]:
     return rooms
 
 
+def _sources() -> dict[str, str]:
+    """By family the address that who leads out to the world has; nothing is sent."""
+    import socket
+
+    found: dict[str, str] = {}
+    for family, address in ((socket.AF_INET, _WORLD), (socket.AF_INET6, _WORLD6)):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 53))
+            found["ipv4" if family == socket.AF_INET else "ipv6"] = probe.getsockname()[0]
+    return found
+
+
 def interfaces() -> list[dict[str, Any]]:
     """All network interfaces, with their addresses; none where /sys is not there (a chroot)."""
     found: list[dict[str, Any]] = []
@@ -128,14 +144,13 @@ def interfaces() -> list[dict[str, Any]]:
         return found
     six = _ipv6()
     four = _ipv4()
-    for name in sorted(os.listdir("/sys/class/net")):
+    for name in os.listdir("/sys/class/net"):  # in the kernel's order, as Ansible has it
         folder = "/sys/class/net/" + name
         if not os.path.isdir(folder):
             continue
-        kind = _text(folder + "/type")
-        kind = {_ETHERNET: "ether", _LOOPBACK: "loopback"}.get(kind, "unknown")
-        if os.path.isdir(folder + "/bridge"):
-            kind = "bridge"
+        kind = _KINDS.get(_text(folder + "/type"), "unknown")
+        for other in ("bridge", "bonding"):
+            kind = other if os.path.isdir(folder + "/" + other) else kind
         mac = _text(folder + "/address")
         flags = int(_text(folder + "/flags") or "0", 16)
         found.append(
@@ -143,14 +158,38 @@ def interfaces() -> list[dict[str, Any]]:
                 "name": name,
                 "mac": mac if mac != "00:00:00:00:00:00" else "",
                 "mtu": int(_text(folder + "/mtu") or 0),
-                "active": bool(flags & _UP) and _text(folder + "/operstate") != "down",
+                "active": _text(folder + "/operstate") != "down",
                 "type": kind,
                 "promisc": bool(flags & _PROMISC),
                 "speed": _text(folder + "/speed"),
+                "more": _more(folder),
                 "ipv4": four.get(name, []),
                 "ipv6": six.get(name, []),
             }
         )
+    return found
+
+
+def _more(folder: str) -> dict[str, Any]:
+    """What only some interfaces have."""
+    found: dict[str, Any] = {}
+    if os.path.isdir(folder + "/bridge"):
+        found["interfaces"] = os.listdir(folder + "/brif")
+        found["id"] = _text(folder + "/bridge/bridge_id")
+        found["stp"] = _text(folder + "/bridge/stp_state") == "1"
+    if os.path.isdir(folder + "/bonding"):
+        found["slaves"] = _text(folder + "/bonding/slaves").split()
+        for name in ("mode", "miimon", "lacp_rate"):
+            found[name] = _text(folder + "/bonding/" + name).partition(" ")[0]
+        if _text(folder + "/bonding/primary"):
+            found["primary"] = _text(folder + "/bonding/primary")
+            found["all_slaves_active"] = _text(folder + "/bonding/all_slaves_active") == "1"
+    if os.path.isdir(folder + "/bonding_slave"):
+        found["perm_macaddress"] = _text(folder + "/bonding_slave/perm_hwaddr")
+    if os.path.islink(folder + "/device"):
+        found["pciid"] = os.path.basename(os.readlink(folder + "/device"))
+    if os.path.exists(folder + "/device/driver/module"):
+        found["module"] = os.path.basename(os.path.realpath(folder + "/device/driver/module"))
     return found
 
 

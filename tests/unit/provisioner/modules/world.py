@@ -15,6 +15,12 @@ from sappers.provisioner.remote.pretence import Pretence
 ROOT = {"name": "root", "uid": 0, "gid": 0, "comment": "root", "home": "/root",
         "shell": "/bin/bash", "groups": []}  # fmt: skip
 
+# What system calls say of a host that has nothing.
+NO_SYSTEM: Mapping[str, Any] = {
+    "facts": {"real_user_id": 0}, "usable_cpus": 1, "interfaces": [], "sources": {}, "rooms": {},
+    "now": 0.0,
+}  # fmt: skip
+
 
 class World:
     """What `paths`, `accounts` and `says` of a case describe.
@@ -25,8 +31,8 @@ class World:
         accounts: By `passwd:NAME` and the like.
         says: By a pattern of command lines: the output, or `code`, `out`, `err`.
         answers: By URL what a server says (`status`, `content`, `headers`); by `on_host: MODULE` a
-            list of results in turn; by `kept` files of the control machine with their SHA-1; by
-            `prompt` what a person answers.
+            list of results in turn; by `system` what system calls say; by `kept` files of the
+            control machine with their SHA-1; by `prompt` what a person answers.
         archive: The members of any archive, with what differs from a plain file.
     """
 
@@ -82,6 +88,10 @@ class World:
                 return self._stat(one.path, one.digests)
             case step.Read():
                 return self._read(one.path)
+            case step.Texts():
+                return {path: (self._read(path) or b"").decode() for path in one.paths}
+            case step.System():
+                return {**NO_SYSTEM, **self._answers.get("system", {})}
             case step.Names():
                 return self._pretence.names(one.path, self._names(one.path))
             case step.Glob():

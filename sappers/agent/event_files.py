@@ -4,7 +4,8 @@ Invariant: a whole line of a file was committed, and is on the disk once `append
 line's SHA-256 stands in the next line as `previous`, so nothing in the past can be changed without
 all that follows. A file's name is the number of its first event.
 
-A file is bounded, the oldest go first. What does not lead to the cluster's chain (the cluster was
+A file is bounded, the oldest go first. What a member was not there for is a gap between two files,
+until another one's events fill it. What does not lead to the cluster's chain (the cluster was
 restored from a backup, or somebody changed the end of a file) is set aside, not overwritten.
 """
 
@@ -18,13 +19,15 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.durable import sync_folder
+from sappers.decisions.event_chain import Gap, gaps_between, leading_to
+from sappers.durable import sync_folder, write_durably
 from sappers.model.event import Event, event_in, event_line, line_digest
 from sappers.model.policy import EventSettings
 
-SUFFIX, ASIDE = ".jsonl", ".set-aside"
+SUFFIX, ASIDE, BEFORE_RESTORE = ".jsonl", ".set-aside", ".restored"
 FILE_BYTES_MAX = 4 << 20
 _NUMBER_DIGITS = 16
+_LINE_BYTES = 16 * 1024
 _DAY_SECONDS = 86_400.0
 _PRUNE_SECONDS = 3600.0
 
@@ -37,6 +40,12 @@ class Line(msgspec.Struct, frozen=True):
     text: bytes
     path: Path
     row: int
+
+    @property
+    def number(self) -> int:
+        """Of its event; 0 where it is none, or of a version without numbers."""
+        event = event_in(self.text)
+        return event.number if event else 0
 
     @property
     def place(self) -> str:
@@ -59,7 +68,8 @@ class EventFiles:
             OSError: The folder cannot be made or read.
         """
         self._folder = folder
-        self._settings = settings
+        self._keep_seconds = settings.keep_days * _DAY_SECONDS
+        self._keep_bytes = settings.keep_mib * (1 << 20)
         self._writing = threading.Lock()
         self._pruned_at = 0.0
         self.last, self.head = 0, ""
@@ -74,6 +84,11 @@ class EventFiles:
     def set_aside(self) -> list[Path]:
         """Files that do not belong to the cluster's chain."""
         return sorted(self._folder.glob(f"*{ASIDE}"))
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event is here."""
+        line = next((one for one in self.lines(event.number) if one.number >= event.number), None)
+        return line is not None and line.text == event_line(event)
 
     def lines(self, first: int = 0) -> Iterator[Line]:
         """All lines, oldest first; from the file on that has the event of this number."""
@@ -102,13 +117,60 @@ class EventFiles:
                 if begun or abs(batch[-1].time - self._pruned_at) > _PRUNE_SECONDS:
                     self._prune(batch[-1].time)
 
-    def begin_anew(self) -> None:
-        """Set aside all that is here: it is not the cluster's chain."""
+    def gaps(self) -> list[Gap]:
+        """What is missing from the first event on, the newest gap first."""
+        runs: list[tuple[Event, Event]] = []
+        for path in reversed(self.files()):
+            ends = _ends_of(path)
+            if ends is None:  # nothing can be said of what lies before; `check` says where it is
+                return gaps_between(runs[::-1])[:-1]
+            runs.append(ends)
+        return gaps_between(runs[::-1])
+
+    def fill(self, events: Sequence[Event]) -> bool:
+        """Write of some events those that lie before one that is here; on the disk on return.
+
+        Only those that lead to it, link by link, are taken, and none that is too old to be kept, or
+        too much. What was here before them is set aside where it turns out to be another chain.
+
+        Returns:
+            Whether something was written.
+
+        Raises:
+            OSError: The disk refuses.
+        """
         with self._writing:
-            for path in self.files():
-                path.rename(self._folder / f"{path.stem}-{self.head[:8]}{ASIDE}")
-            sync_folder(self._folder)
+            numbers = {event.number for event in events}
+            gap = next((gap for gap in self.gaps() if gap.last in numbers), None)
+            if gap is None:
+                return False
+            inside = [event for event in events if gap.first <= event.number <= gap.last]
+            proven = leading_to(inside, gap.digest)
+            content = b"".join(event_line(event) + b"\n" for event in proven)
+            if not proven or not self._has_room(len(content), proven[-1].time):
+                return False
+            if proven[0].number == gap.first and gap.before not in (None, proven[0].previous):
+                log.warning("what was written before is another chain", number=gap.first - 1)
+                self._set_aside([path for path in self.files() if _first_of(path) < gap.first])
+            write_durably(self._path(proven[0].number), content)
+            return True
+
+    def _has_room(self, size: int, newest_time: float) -> bool:
+        files = self.files()
+        kept = sum(path.stat().st_size for path in files)
+        is_young = newest_time >= _newest_time(files[-1]) - self._keep_seconds
+        return is_young and kept + size <= self._keep_bytes
+
+    def begin_anew(self, *, restored: bool = False) -> None:
+        """Set aside all that is here: it is not the cluster's chain, perhaps since a restore."""
+        with self._writing:
+            self._set_aside(self.files(), BEFORE_RESTORE if restored else "")
             self.last, self.head = 0, ""
+
+    def _set_aside(self, paths: Sequence[Path], why: str = "") -> None:
+        for path in paths:
+            path.rename(self._folder / f"{path.stem}-{self.head[:8]}{why}{ASIDE}")
+        sync_folder(self._folder)
 
     def _append(self, batch: Sequence[Event]) -> bool:
         """Whether it began a file."""
@@ -151,10 +213,9 @@ class EventFiles:
         self._pruned_at = now
         files = self.files()
         sizes = {path: path.stat().st_size for path in files}
-        too_old = now - self._settings.keep_days * _DAY_SECONDS
-        bound = self._settings.keep_mib * (1 << 20)
+        too_old = now - self._keep_seconds
         for path in files[:-1]:
-            if sum(sizes.values()) <= bound and _newest_time(path) >= too_old:
+            if sum(sizes.values()) <= self._keep_bytes and _newest_time(path) >= too_old:
                 break
             path.unlink()
             del sizes[path]
@@ -195,7 +256,26 @@ def _first_of(path: Path) -> int:
     return int(path.stem) if path.stem.isdecimal() else 0
 
 
+def _ends_of(path: Path) -> tuple[Event, Event] | None:
+    """A file's first and last event; None where one of them cannot be read."""
+    with path.open("rb") as file:
+        first = event_in(file.readline().rstrip(b"\n"))
+    last = _newest_of(path)
+    return (first, last) if first and last else None
+
+
+def _newest_of(path: Path) -> Event | None:
+    """A file's last event; None where it cannot be read."""
+    with path.open("rb") as file:
+        for tail in (_LINE_BYTES, FILE_BYTES_MAX):  # few events are long
+            file.seek(max(0, path.stat().st_size - tail))
+            _, newline, line = file.read().removesuffix(b"\n").rpartition(b"\n")
+            if newline:
+                break
+    return event_in(line)
+
+
 def _newest_time(path: Path) -> float:
     """The time of a file's last event; of the file itself where that cannot be read."""
-    event = event_in(path.read_bytes()[:-1].rpartition(b"\n")[2])
+    event = _newest_of(path)
     return event.time if event else path.stat().st_mtime

@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.agent.event_files import EventFiles, Line
+from sappers.agent.event_files import BEFORE_RESTORE, EventFiles, Line
+from sappers.decisions.event_chain import Gap, leading_to
 from sappers.decisions.explaining import Links, find_asked
 from sappers.errors import ApiError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.event import (
     MARK_EVERY,
+    RESTORED,
     BrokenLink,
     Event,
     EventCheck,
@@ -69,9 +71,10 @@ class EventRecord:
         self._members = members
         self._me_id = me_id
         self._opening = threading.Lock()
+        self._writing = asyncio.Lock()
         self._opened: EventFiles | None = None
         self._agreed_head = ""  # of a state that is behind the files, as after a start
-        self._cannot_fill = 0  # nobody has what lies before this number
+        self._may_fill = True  # others have not been asked for what is missing here
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -89,78 +92,93 @@ class EventRecord:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def write_down(self) -> None:
-        """Bring the files up to the log.
+        """Bring the files up to the log, and have what was missed from others.
 
         Raises:
             OSError: The disk refuses.
         """
-        files = await asyncio.to_thread(self._files)
+        async with self._writing:
+            await self._write_down(await asyncio.to_thread(self._files))
+
+    async def take_older(self, events: Sequence[Event]) -> int:
+        """See the port."""
+        async with self._writing:
+            files = await asyncio.to_thread(self._files)
+            await self._write_down(files)
+            await asyncio.to_thread(files.fill, events)
+            return next((gap.last + 1 for gap in await asyncio.to_thread(files.gaps)), 1)
+
+    async def _write_down(self, files: EventFiles) -> None:
         replicated = self._replicated()
         waiting = _counted(replicated.events_after(files.last))
-        state = replicated.state()
-        if not waiting:
-            if await asyncio.to_thread(self._differs, files, state):
-                await self._begin_anew(files)
-            return
-        if files.last and waiting[0].number == files.last + 1:
-            if waiting[0].previous != files.head:
-                await self._begin_anew(files)
-                return
-        elif waiting[0].number > max(files.last + 1, self._cannot_fill):
-            await self._fill(files, waiting[0])
-        await asyncio.to_thread(files.append, waiting)
+        if await asyncio.to_thread(self._another_chain, files, waiting, replicated.state()):
+            log.warning("the cluster has another chain than the files", number=files.last)
+            news = [event for event in replicated.state().events if event.kind == RESTORED]
+            restored = bool(news) and not await asyncio.to_thread(files.has, news[-1])
+            await asyncio.to_thread(files.begin_anew, restored=restored)
+            waiting = _counted(replicated.events_after(0))
+        if waiting:
+            self._may_fill |= waiting[0].number > files.last + 1
+            await asyncio.to_thread(files.append, waiting)
+        if self._may_fill:
+            await self._fill(files)
 
-    async def _begin_anew(self, files: EventFiles) -> None:
-        """The files are not the cluster's chain: it was restored, or they were changed."""
-        log.warning("the cluster has another chain than the files", number=files.last)
-        await asyncio.to_thread(files.begin_anew)
-        self._cannot_fill = 0
-        await self.write_down()
+    def _another_chain(
+        self, files: EventFiles, waiting: Sequence[Event], state: ClusterState
+    ) -> bool:
+        """Whether the files are not the cluster's chain: it was restored, or they were changed."""
+        if not files.last:
+            return False
+        if not waiting:
+            return self._differs(files, state)
+        if waiting[0].number == files.last + 1:
+            return waiting[0].previous != files.head
+        return any(event.kind == RESTORED for event in waiting)
 
     def _differs(self, files: EventFiles, state: ClusterState) -> bool:
         """Whether the state's newest event is another one in the files: it was restored."""
         if state.event_head in (self._agreed_head, files.head, ""):
             return False
         for line in files.lines(state.event_count):
-            if _number_of(line) == state.event_count:
+            if line.number == state.event_count:
                 if line_digest(line.text) != state.event_head:
                     return True
                 break
         self._agreed_head = state.event_head
         return False
 
-    async def _fill(self, files: EventFiles, known: Event) -> None:
-        """Write down what lies before an event, as others have it."""
-        for member in self._members():
-            if member.id == self._me_id() or member.state is not MemberState.ALIVE:
-                continue
-            if await self._fetch(files, member, known):
-                return
-        log.warning("nobody has all events before", number=known.number, after=files.last)
-        self._cannot_fill = known.number
+    async def _fill(self, files: EventFiles) -> None:
+        """Write down what is missing, as others have it: after a start, and when there is more."""
+        others = [
+            member
+            for member in self._members()
+            if member.id != self._me_id() and member.state is MemberState.ALIVE
+        ]
+        if not others or not files.last:
+            return
+        self._may_fill = False
+        for member in others:
+            below = files.last
+            while gap := await asyncio.to_thread(_gap_below, files, below):
+                below = gap.last + 1 if await self._fetch(files, member, gap) else gap.first
+        for gap in await asyncio.to_thread(files.gaps):
+            log.warning("nobody has events", first=gap.first, last=gap.last)
 
-    async def _fetch(self, files: EventFiles, member: Member, known: Event) -> bool:
-        """Write down a member's events before a known one; whether they led there."""
-        while files.last < known.number - 1:
-            page = [
-                event
-                for event in await self._page(member, files.last + 1)
-                if files.last < event.number < known.number
-            ]
-            if not page or not _follow_on(page, files.last, files.head):
-                return False
-            await asyncio.to_thread(files.append, page)
-        if files.head == known.previous:
-            return True
-        log.warning("a member's events lead elsewhere", member=member.name)
-        await asyncio.to_thread(files.begin_anew)
-        return False
+    async def _fetch(self, files: EventFiles, member: Member, gap: Gap) -> bool:
+        """Write down a member's newest events of a gap; whether it had any that lead out of it."""
+        # Most have just as little, so that the first question is a small one.
+        if not leading_to(await self._page(member, gap.last, gap.last), gap.digest):
+            return False
+        page = await self._page(member, max(gap.first, gap.last - FETCH_AT_ONCE + 1), gap.last)
+        return await asyncio.to_thread(files.fill, page)
 
-    async def _page(self, member: Member, first: int) -> tuple[Event, ...]:
-        path = f"/v1/events?first={first}&limit={FETCH_AT_ONCE}"
+    async def _page(self, member: Member, first: int, last: int) -> tuple[Event, ...]:
+        """What a member has of some numbers."""
+        path = f"/v1/events?first={first}&limit={last - first + 1}"
         try:
             answer = await self._peers.call(member, "GET", path, timeout_seconds=_FETCH_SECONDS)
-            return msgspec.json.decode(answer, type=_Fetched).events
+            found = msgspec.json.decode(answer, type=_Fetched).events
+            return tuple(event for event in found if first <= event.number <= last)
         except (ApiError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.info("no events from a member", member=member.name, error=str(error))
             return ()
@@ -238,9 +256,10 @@ class EventRecord:
             reason = "its newest event is not the one that its head stands for"
             broken = BrokenLink(in_state.last, "the replicated state", reason)
         aside = files.set_aside()
-        if broken is None and aside and not state.restored:
+        odd = [one for one in aside if not one.stem.endswith(BEFORE_RESTORE)]
+        if broken is None and odd and not state.restored:
             reason = "it did not lead to the cluster's chain any more, and was set aside"
-            broken = BrokenLink(0, str(aside[0]), reason)
+            broken = BrokenLink(0, str(odd[0]), reason)
         return EventCheck(
             member_id=self._me_id(),
             first=walk.first,
@@ -315,18 +334,9 @@ def _other(files: _Walk, state: _Walk) -> BrokenLink | None:
     return None
 
 
-def _follow_on(events: Sequence[Event], last: int, head: str) -> bool:
-    """Whether events are links of a chain whose newest is `last`; there may be gaps."""
-    for event in events:
-        if event.number <= last or (event.number == last + 1 and last and event.previous != head):
-            return False
-        last, head = event.number, event_digest(event)
-    return True
-
-
-def _number_of(line: Line) -> int:
-    event = event_in(line.text)
-    return event.number if event else 0
+def _gap_below(files: EventFiles, number: int) -> Gap | None:
+    """The newest gap that ends before a number."""
+    return next((gap for gap in files.gaps() if gap.last < number), None)
 
 
 def _counted(events: Sequence[Event]) -> tuple[Event, ...]:

@@ -6,9 +6,9 @@ import asyncio
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.catching_up import state_at_least
-from sappers.api.wire import WantedRestore, Written
+from sappers.api.wire import EventsFrom, OlderEvents, WantedRestore, Written
 from sappers.decisions.backup import portable, unpacked, with_piece
-from sappers.errors import CommandRefused
+from sappers.errors import ApiError, CommandRefused
 from sappers.model.backup import TakenState
 from sappers.model.codec import encode_state
 from sappers.model.commands import NoOperation, RestorePiece
@@ -25,6 +25,15 @@ async def take(call: Call) -> TakenState:
     found = [await call.service.images.signed(digest) for digest in sorted(state.images)]
     encoded = await asyncio.to_thread(encode_state, state)
     return TakenState(state.index, encoded, tuple(one for one in found if one is not None))
+
+
+async def put_events(call: Call) -> EventsFrom:
+    """PUT /v1/events."""
+    wanted: OlderEvents = call.body
+    try:
+        return EventsFrom(await call.service.events.take_older(wanted.events))
+    except OSError as error:
+        raise ApiError(f"the events are not written down: {error.strerror}", status=507) from error
 
 
 async def restore(call: Call) -> Written:

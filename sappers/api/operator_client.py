@@ -17,6 +17,7 @@ from sappers.api.ways import Endpoint, OpenForward, Reached, Ways, at_once
 from sappers.api.wire import (
     Allocations,
     Events,
+    EventsFrom,
     Members,
     SnapshotTaken,
     WantedCordon,
@@ -29,7 +30,7 @@ from sappers.api.wire import (
 from sappers.errors import ApiError
 from sappers.model.backup import TakenState
 from sappers.model.commands import RestorePiece
-from sappers.model.event import EventCheck, EventFilter, Story
+from sappers.model.event import Event, EventCheck, EventFilter, Story
 from sappers.model.member import MemberState
 from sappers.model.view import ClusterView, MemberHealth
 from sappers.ports import LogLevel
@@ -155,6 +156,14 @@ class OperatorClient:
         path = f"/v1/events?first={wanted.first}&limit={limit}"
         answer = self.call_at(reached, "GET", path, timeout_seconds=EVENTS_SECONDS)
         return decoded(answer, Events)
+
+    def give_events_at(self, reached: Reached, events: Sequence[Event]) -> int:
+        """Events from before a record; from which number on it has all. Raises as `call_at`."""
+        content = msgspec.json.encode({"events": events})
+        answer = self.call_at(
+            reached, "PUT", "/v1/events", content=content, timeout_seconds=EVENTS_SECONDS
+        )
+        return decoded(answer, EventsFrom).first
 
     def workloads(self, *, consistency: Consistency = "local") -> Workloads:
         """What should run. Raises as `call`."""

@@ -23,6 +23,7 @@ from sappers.api.wire import (
     ChunksQuery,
     EntriesQuery,
     Events,
+    EventsFrom,
     EventsQuery,
     ExplainPath,
     ImageKeyPath,
@@ -33,6 +34,7 @@ from sappers.api.wire import (
     MemberPath,
     Members,
     NoInput,
+    OlderEvents,
     RaftReport,
     RepairAccess,
     RestorePath,
@@ -62,6 +64,7 @@ from sappers.ports import Applied, QuorumHeard
 
 # In base64 one of 16 GiB has 1.5 MB.
 MANIFEST_BODY_BYTES_MAX = 4 * 1024 * 1024
+EVENTS_BODY_BYTES_MAX = 4 * 1024 * 1024
 
 # Statuses: the cluster cannot commit; it is not known whether it did.
 NO_QUORUM = (503, 504)
@@ -119,6 +122,17 @@ ROUTES: tuple[Route, ...] = (
         reads.events,
         response=Events,
         query=EventsQuery,
+    ),
+    _write(
+        "PUT",
+        "/v1/events",
+        "Write down events of a backup that lead to what is on this member's record",
+        backups.put_events,
+        response=EventsFrom,
+        body=OlderEvents,
+        body_bytes_max=EVENTS_BODY_BYTES_MAX,
+        roles=OPERATORS,
+        errors=(413, 507),
     ),
     _get(
         "/v1/events/check",

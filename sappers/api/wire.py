@@ -18,6 +18,7 @@ from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.limits import (
     END,
     AllocationId,
+    AllowedEvent,
     Count,
     Digest,
     ImageName,
@@ -176,6 +177,12 @@ class ExplainPath(_Input, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+" + END)]
 
 
+class OlderEvents(_Input, frozen=True):
+    """Events from before a member's record, oldest first."""
+
+    events: Annotated[tuple[AllowedEvent, ...], Meta(max_length=1000)]
+
+
 class RestorePath(_Input, frozen=True):
     """A backup by the SHA-256 of its pieces together."""
 
@@ -326,6 +333,12 @@ class Events(msgspec.Struct, frozen=True):
 
     index: int
     events: tuple[Event, ...]
+
+
+class EventsFrom(msgspec.Struct, frozen=True):
+    """Number of the event from which on nothing is missing on the answering member."""
+
+    first: int
 
 
 class HeldImage(msgspec.Struct, frozen=True):

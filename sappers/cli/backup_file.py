@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.consensus.sealed import seal, unseal
-from sappers.decisions.backup import broken_in
+from sappers.decisions.event_chain import broken_in
 from sappers.durable import write_durably
 from sappers.errors import BackupError, LogDamaged
 from sappers.model.backup import BACKUP_BYTES_MAX, BACKUP_FORMAT, RESTORED_BYTES_MAX, Backup

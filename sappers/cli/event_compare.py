@@ -74,16 +74,36 @@ def find_disputes(checks: Mapping[str, EventCheck]) -> list[Dispute]:
     return list(disputes.values())
 
 
-def first_difference(dispute: Dispute, mine: Sequence[Event], others: Sequence[Event]) -> Finding:
-    """The first event of a dispute that two records tell differently of."""
+def find_edges(checks: Mapping[str, EventCheck]) -> list[Dispute]:
+    """Events before a gap, which no event after them proves, and who has those after them, too."""
+    return [
+        Dispute(name, other, first - 1, first - 1)
+        for name, check in checks.items()
+        for first, _ in check.missing
+        if (other := next((one for one, its in checks.items() if _goes_on(its, first)), ""))
+    ]
+
+
+def _goes_on(check: EventCheck, number: int) -> bool:
+    """Whether a record has an event and the one before it."""
+    return (
+        check.broken is None
+        and check.first < number <= check.last
+        and not any(first <= number <= last + 1 for first, last in check.missing)
+    )
+
+
+def first_difference(
+    dispute: Dispute, mine: Sequence[Event], others: Sequence[Event]
+) -> Finding | None:
+    """The first event of a dispute that two records tell differently of, if there is one."""
     known = {event.number: event for event in others}
     for event in mine:
         other = known.get(event.number)
         if other is not None and event_digest(other) != event_digest(event):
             reason = f"{dispute.other} has another one: {other.text}"
             return Finding(dispute.member, event.number, "its files", reason)
-    reason = f"its events up to here are not those of {dispute.other}"
-    return Finding(dispute.member, dispute.last, "its files", reason)
+    return None
 
 
 def head_findings(checks: Mapping[str, EventCheck], newest: Sequence[Event]) -> list[Finding]:

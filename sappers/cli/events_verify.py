@@ -16,6 +16,7 @@ from sappers.cli.event_compare import (
     Dispute,
     Finding,
     find_disputes,
+    find_edges,
     first_difference,
     head_findings,
     own_findings,
@@ -103,7 +104,12 @@ def _verify(client: OperatorClient, earlier: Head | None) -> Verified:
         else:
             checks[one.name] = answer
     findings = own_findings(checks)
-    findings += [_settle(client, members, one) for one in find_disputes(checks)]
+    for dispute in find_disputes(checks):
+        reason = f"its events up to here are not those of {dispute.other}"
+        differs = Finding(dispute.member, dispute.last, "its files", reason)
+        findings.append(_settle(client, members, dispute) or differs)
+    edges = [_settle(client, members, one) for one in find_edges(checks)]
+    findings += [found for found in edges if found is not None]
     told = {finding.member for finding in findings}
     newest = client.events(limit=NEWEST).events
     findings += [one for one in head_findings(checks, newest) if one.member not in told]
@@ -128,7 +134,9 @@ def _absent(client: OperatorClient, found: Verified) -> dict[str, str]:
     }
 
 
-def _settle(client: OperatorClient, members: Mapping[str, Reached], dispute: Dispute) -> Finding:
+def _settle(
+    client: OperatorClient, members: Mapping[str, Reached], dispute: Dispute
+) -> Finding | None:
     wanted = EventFilter(first=dispute.first)
     limit = min(1000, dispute.last - dispute.first + 1)
     mine = client.events_at(members[dispute.member], wanted, limit).events

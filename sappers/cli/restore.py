@@ -17,8 +17,9 @@ from rich.console import Console
 
 from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Reached, ask_all
 from sappers.assembly.images import LocalImages
-from sappers.cli.backup import contents
+from sappers.cli.backup import PAGE, contents
 from sappers.cli.backup_file import read_backup
 from sappers.cli.bootstrap import exit_code_of, run_bootstrap, show_bootstrap
 from sappers.cli.host_options import Forks
@@ -27,16 +28,19 @@ from sappers.cli.session import Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import ControlHome, control_home
 from sappers.decisions.backup import in_pieces
+from sappers.decisions.event_chain import leading_to
 from sappers.durable import sync_folder
 from sappers.errors import ApiError, BackupError, SappersError
 from sappers.model.backup import Backup
 from sappers.model.cluster_state import ClusterState
+from sappers.model.event import Event, EventFilter, event_line
 from sappers.model.image import ImageKey
 from sappers.model.view import ClusterView
 from sappers.provisioner.bootstrap.founding import FOUNDING_FILE, load_founding
 from sappers.provisioner.control.record import RECORD_FILE
 
 ASIDE = ".before-restore"
+PAGE_BYTES = 2 << 20  # of events in one call
 
 
 class _Restored(msgspec.Struct, frozen=True):
@@ -99,6 +103,8 @@ def restore(
                     error.hint = "restore onto other hosts, or say --replace"
                 raise
         _give_images(client, saved, state, LocalImages(home), console)
+        for problem in give_record(client, saved.events, state):
+            console.print(plain(problem, "yellow"), soft_wrap=True)
     text = f"{name} is what the backup says; sappers-deploy status shows its guests come"
     console.print(plain(text), soft_wrap=True)
 
@@ -200,6 +206,51 @@ def _set_aside(home: ControlHome, name: str, hosts: set[str], console: Console) 
     sync_folder(folder)
     text = f"no member of the old cluster answers; its record is in {folder}/*{ASIDE}"
     console.print(plain(text), soft_wrap=True)
+
+
+def give_record(client: OperatorClient, events: Sequence[Event], state: ClusterState) -> list[str]:
+    """Give each member the events of a backup that did not come with the state.
+
+    Returns:
+        What did not come to be on record there, and why.
+
+    Raises:
+        ApiError: As `OperatorClient.call`.
+    """
+    proven = leading_to([event for event in events if event.number], state.event_head)
+    if not proven:
+        return []
+    first = proven[0].number
+
+    def give(member: Reached) -> int:
+        # Whoever answers this has applied the restore.
+        client.events_at(member, EventFilter(first=state.event_count), 1)
+        before, has_from = 0, client.give_events_at(member, ())
+        while has_from > first and has_from != before:
+            page = _last_that_fit(proven[: has_from - first])
+            before, has_from = has_from, client.give_events_at(member, page)
+        return has_from
+
+    problems: list[str] = []
+    for member, answer in ask_all(client.everyone(), give).items():
+        if isinstance(answer, ApiError):
+            why = f"{answer.message}; run it again"
+        elif answer > first:
+            why = f"it keeps them from {answer} on, by its limits on size and age"
+        else:
+            continue
+        problems.append(f"{member.name} has not all events from {first} on: {why}")
+    return problems
+
+
+def _last_that_fit(events: Sequence[Event]) -> Sequence[Event]:
+    """The newest of some events that one call can bring."""
+    size, page = 0, events[-PAGE:]
+    for count, event in enumerate(reversed(page)):
+        size += len(event_line(event)) + 1
+        if size > PAGE_BYTES:
+            return page[len(page) - count :]
+    return page
 
 
 def _give_images(

@@ -17,7 +17,7 @@ from sappers.errors import CommandRefused
 from sappers.model.backup import PIECE_WITHIN_SECONDS, Restorable, Restoring
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RestorePiece
-from sappers.model.event import Event
+from sappers.model.event import RESTORED, Event
 from sappers.model.event_tail import EventTail
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import Workload
@@ -117,7 +117,7 @@ def _told(state: ClusterState, old: Restorable, taken: _Taken) -> tuple[Happened
     )
     # What is placed for these workloads now follows from the restore.
     wanted = tuple(f"workload/{name}" for name in sorted(taken.workloads))
-    told = [Happened("cluster.restored", state.cluster_id, text, follows=(), also=wanted)]
+    told = [Happened(RESTORED, state.cluster_id, text, follows=(), also=wanted)]
     known, cause = {one.key for one in state.image_keys}, f"cluster/{state.cluster_id}"
     told += [trusted(one, cause) for one in taken.image_keys if one.key not in known]
     for _, member in sorted(state.members.items()):

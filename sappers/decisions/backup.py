@@ -18,7 +18,6 @@ from sappers.errors import CommandRefused
 from sappers.model.backup import PIECE_BYTES, PIECES_MAX, RESTORED_BYTES_MAX, Restorable
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RestorePiece
-from sappers.model.event import BrokenLink, Event, event_digest
 from sappers.model.event_tail import EventTail
 
 
@@ -99,20 +98,3 @@ def unpacked(pieces: Sequence[bytes], digest: str) -> Restorable:
         return msgspec.msgpack.decode(packed, type=Restorable)
     except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CommandRefused(f"the backup holds no state to restore: {error}") from error
-
-
-def broken_in(events: Sequence[Event], state: ClusterState) -> BrokenLink | None:
-    """Where events are not the chain that a state's head stands for."""
-    before: Event | None = None
-    for event in events:
-        if before is not None and (event.number, event.previous) != (
-            before.number + 1,
-            event_digest(before),
-        ):
-            return BrokenLink(before.number, "the record", f"event {event.number} does not follow")
-        before = event
-    head = event_digest(before) if before is not None else ""
-    if state.event_head and head != state.event_head:
-        number = before.number if before is not None else 0
-        return BrokenLink(number, "the record", "it does not lead to the state's newest event")
-    return None

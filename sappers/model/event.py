@@ -13,6 +13,7 @@ import msgspec
 
 ALLOCATION_DIGITS = 8
 MARK_EVERY = 256
+RESTORED = "cluster.restored"
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

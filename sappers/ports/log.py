@@ -170,6 +170,16 @@ class EventRecord(Protocol):
     async def read(self, wanted: EventFilter, limit: int) -> tuple[Event, ...]:
         """Events that match, oldest first: the oldest of them, or the newest; see the filter."""
 
+    async def take_older(self, events: Sequence[Event]) -> int:
+        """Write down events from before this record: those that lead to it, as far as it keeps any.
+
+        Returns:
+            Number of the event from which on nothing is missing.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+
     async def check(self) -> EventCheck:
         """Whether the record is whole, and what to compare with others'."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,21 @@ import pytest
 
 from sappers.api.image_calls import ImageCalls
 from sappers.api.wire import WantedImage, WantedWorkload
-from sappers.decisions.backup import broken_in, in_pieces
-from sappers.errors import ApiError
-from sappers.model.codec import decode_state
-from sappers.model.event import EventFilter
+from sappers.cli.backup import gather_record
+from sappers.cli.backup_file import read_backup, write_backup
+from sappers.cli.restore import give_record
+from sappers.decisions.backup import in_pieces, portable
+from sappers.decisions.event_chain import broken_in
+from sappers.errors import ApiError, BackupError
+from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
+from sappers.model.cluster_state import EVENTS_KEPT, ClusterState
+from sappers.model.codec import decode_state, encode_state
+from sappers.model.commands import PutWorkload
+from sappers.model.event import Event, EventFilter
 from tests.image_stores import make_store, put_image
 from tests.integration.agents import WHOLE_SECONDS, Agents
 from tests.loopback import own_network
+from tests.unit.worlds import commit, founded, workload
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -137,3 +146,52 @@ def test_the_record_outlives_a_kill_and_the_backup_the_cluster(
     finally:
         other.close()
         asyncio.run(other.sweep())
+    a_long_record_comes_back_as_a_whole(agents, tmp_path / "long.backup")
+
+
+def a_long_record_comes_back_as_a_whole(agents: Agents, path: Path) -> None:
+    """All that a backup has, on each member; and a backup has what any member has."""
+    old, events = long_chain(3 * EVENTS_KEPT + 500)
+    for piece in in_pieces(old, replace=True):
+        agents.client.give_piece(piece)
+    assert give_record(agents.client, events, old) == []
+    wait_until("the restored chain is written down", lambda: recorded(agents))
+    for name in agents.names:
+        check = agents.client.check_events_at(agents.at(name))
+        assert (check.first, check.missing, check.broken) == (1, (), None)
+    assert give_record(agents.client, events, old) == []  # it is repeated
+
+    lowest, second = sorted((agents.folder / "n1" / "events").glob("*.jsonl"))[:2]
+    first, last = int(lowest.stem), int(second.stem) - 1
+    state = decode_state(agents.client.take_backup().state)
+    lowest.unlink()
+    assert agents.client.check_events_at(agents.at("n1")).first == last + 1
+    found = gather_record(agents.client_at("n1"), state)
+    assert [event.number for event in found] == list(range(1, state.event_count + 1))
+
+    upper = int(sorted(second.parent.glob("*.jsonl"))[1].stem) - 1
+    for name in agents.names:  # nobody has these
+        (agents.folder / name / "events" / second.name).unlink()
+    found = gather_record(agents.client_at("n1"), state)
+    gap = range(last + 1, upper + 1)
+    assert [one.number for one in found] == [
+        number for number in range(first, state.event_count + 1) if number not in gap
+    ]
+    taken = TakenState(state.index, encode_state(state), ())
+    write_backup(path, Backup(BACKUP_FORMAT, 1.0, "test", taken, found))
+    assert read_backup(path)[0].events == found
+
+    changed = agents.folder / "n2" / "events" / lowest.name
+    overwrite(changed, changed.read_bytes().index(b"hello changed"), b"hello changes")
+    with pytest.raises(BackupError, match="record of n2 is not as it was: event"):
+        gather_record(agents.client_at("n1"), state)
+
+
+def long_chain(count: int) -> tuple[ClusterState, tuple[Event, ...]]:
+    """What a backup of a cluster has that lived for long."""
+    state, events = founded(), list(founded().events)
+    while state.event_count < count:
+        change = PutWorkload(workload(count=state.index % 7 + 1))
+        state, outcome = commit(state, change, time=time.time())
+        events += outcome.events
+    return portable(state), tuple(events)

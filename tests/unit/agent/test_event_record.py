@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from sappers.agent.event_files import FILE_BYTES_MAX, EventFiles
 from sappers.agent.event_record import EventRecord
+from sappers.decisions.backup import in_pieces, portable
 from sappers.errors import MemberUnreachable
 from sappers.model.cluster_state import EVENTS_KEPT, ClusterState
 from sappers.model.commands import Proposal, PutWorkload, SetMemberState, StopWorkload
-from sappers.model.event import Event, EventFilter, event_digest, event_line
+from sappers.model.event import Event, EventFilter, event_digest, event_in, event_line
 from sappers.model.member import Member, MemberState
 from sappers.model.policy import EventSettings
 from tests.fake_member import InstantLog, make_member
@@ -24,20 +25,21 @@ from tests.unit.worlds import founded, workload
 
 
 class Others:
-    """Members that answer from a record of their own."""
+    """Members m2, m3, … that answer from a record of their own."""
 
-    def __init__(self, record: EventRecord | None = None) -> None:
-        self.record = record
+    def __init__(self, *records: EventRecord) -> None:
+        self.records = records
         self.asked = 0
 
     async def call(
         self, member: Member, method: str, path: str, *, body: Any = None, timeout_seconds: float
     ) -> bytes:
         self.asked += 1
-        if self.record is None:
+        if not self.records:
             raise MemberUnreachable("nobody is there")
+        record = self.records[int(member.id[1:]) - 2]
         query = dict(part.split("=") for part in path.partition("?")[2].split("&"))
-        found = await self.record.read(EventFilter(first=int(query["first"])), int(query["limit"]))
+        found = await record.read(EventFilter(first=int(query["first"])), int(query["limit"]))
         return msgspec.json.encode({"index": 1, "events": found})
 
 
@@ -64,7 +66,11 @@ class World:
             self._keep,
             lambda: self.log,
             self.peers,
-            lambda: (make_member("m1"), make_member("m2")),
+            lambda: (
+                tuple(make_member(f"m{number}") for number in range(1, len(self.peers.records) + 2))
+                if self.peers.records
+                else (make_member("m1"), make_member("m2"))
+            ),
             lambda: "m1",
         )
 
@@ -75,8 +81,8 @@ class World:
             await self.log.propose(Proposal(name, "m1", time, (command,), by="operator/a"), 1)
 
     def file(self) -> Path:
-        (path,) = self.folder.glob("*.jsonl")
-        return path
+        """The newest; often the only one."""
+        return max(self.folder.glob("*.jsonl"))
 
     def aside(self) -> list[Path]:
         return list(self.folder.glob("*.set-aside"))
@@ -208,14 +214,14 @@ async def test_a_record_that_was_changed_at_its_end_is_fetched_as_a_whole(tmp_pa
     world = World(tmp_path / "changed", Others(elder.record))
     world.log.current = elder.log.current
     await world.record.write_down()
-    head, _, last = elder.whole()[:-1].rpartition(b"\n")
+    head, _, last = world.file().read_bytes()[:-1].rpartition(b"\n")
     world.file().write_bytes(head + b"\n" + last.replace(b"changed", b"changes") + b"\n")
     await elder.happen(1)
     await elder.record.write_down()
     world.log.current = elder.log.current
     await world.open().write_down()
     assert world.whole() == elder.whole()
-    assert len(world.aside()) == 1
+    assert world.aside()
 
 
 async def test_without_others_the_gap_is_told(tmp_path: Path) -> None:
@@ -229,6 +235,97 @@ async def test_without_others_the_gap_is_told(tmp_path: Path) -> None:
     assert check.missing == ((last + 1, last + 10),)
     assert check.broken is None
     assert world.peers.asked == 1
+
+
+async def test_a_gap_is_filled_after_a_start_by_whoever_has_a_part_of_it(tmp_path: Path) -> None:
+    elder, half = World(tmp_path / "elder"), World(tmp_path / "half")
+    for _ in range(5):
+        await elder.happen(EVENTS_KEPT // 2)
+        await elder.record.write_down()
+        if elder.log.current.event_count > 2 * EVENTS_KEPT:
+            half.log.current = elder.log.current
+            await half.record.write_down()
+    assert (await half.record.check()).first > EVENTS_KEPT
+    world = World(tmp_path / "world")
+    world.log.current = elder.log.current
+    await world.happen(EVENTS_KEPT)
+    await world.record.write_down()
+    assert (await world.record.check()).first > 2 * EVENTS_KEPT
+    for one in (elder, half):
+        one.log.current = world.log.current
+    world.peers.records = (half.record,)
+    await world.open().write_down()
+    world.peers.records = (half.record, elder.record)
+    again = world.open()
+    await again.write_down()
+    check = await again.check()
+    assert (check.first, check.missing, check.broken) == (1, (), None)
+    assert check.last == world.log.current.event_count
+
+
+async def test_what_does_not_lead_to_the_chain_is_not_taken_from_others(tmp_path: Path) -> None:
+    other = World(tmp_path / "other")
+    await other.happen(20, time=1.0)  # another chain, as before a restore
+    await other.record.write_down()
+    world = World(tmp_path / "world", Others(other.record))
+    await world.happen(EVENTS_KEPT + 500)
+    other.log.current = world.log.current
+    await world.record.write_down()
+    check = await world.record.check()
+    assert (check.first, check.missing, check.broken) == (506, (), None)
+
+
+async def test_files_of_a_chain_from_before_a_restore_are_no_part_of_a_long_one(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path / "world")
+    await world.happen(20, time=1.0)
+    await world.record.write_down()
+    old = World(tmp_path / "old")
+    await old.happen(EVENTS_KEPT + 500)
+    taken = portable(old.log.current)
+    for piece in in_pieces(taken, replace=True):
+        await world.log.propose(Proposal("r", "m1", 2.0, (piece,), by="operator/a"), 1)
+    await world.record.write_down()
+    check = await world.record.check()
+    assert (check.missing, check.set_aside, check.broken) == ((), 1, None)
+    assert check.first > 500
+
+    events = [*await old.record.read(EventFilter(first=1), 2000)]
+    forged = msgspec.structs.replace(taken.events[0], text="nothing happened")
+    assert await world.record.take_older([forged]) == check.first
+    assert await world.record.take_older(taken.events) == taken.events[0].number
+    assert await world.record.take_older([]) == taken.events[0].number
+    assert len(events) == EVENTS_KEPT
+    await world.happen(1)  # the cluster is no more what the backup says
+    assert not world.log.current.restored
+    check = await world.record.check()
+    assert (check.missing, check.broken) == ((), None)
+
+    # But an end that was changed since is told, whatever was restored before it.
+    await world.record.write_down()
+    content = world.file().read_bytes()
+    head, _, end = content.rpartition(b"operator/a")
+    world.file().write_bytes(head + b"operator/b" + end)
+    await world.happen(1)
+    again = world.open()
+    await again.write_down()
+    assert (await again.check()).broken is not None
+
+
+async def test_an_own_run_that_turns_out_to_be_another_chain_is_set_aside(tmp_path: Path) -> None:
+    world, elder = World(tmp_path / "world"), World(tmp_path / "elder")
+    await world.happen(20, time=1.0)
+    await world.record.write_down()
+    for _ in range(3):
+        await elder.happen(EVENTS_KEPT // 2)
+        await elder.record.write_down()
+    world.log.current = elder.log.current
+    world.peers.records = (elder.record,)
+    again = world.open()
+    await again.write_down()
+    assert len(world.aside()) == 1
+    assert world.whole() == elder.whole()
 
 
 async def test_another_chain_in_the_state_sets_the_files_aside(tmp_path: Path) -> None:
@@ -269,6 +366,27 @@ async def test_an_end_that_was_changed_is_set_aside_and_told(tmp_path: Path) -> 
     assert check.broken is not None
     assert check.broken.place == str(path)
     assert check.head == world.log.current.event_head
+
+
+async def test_older_events_come_only_as_far_as_they_are_kept(tmp_path: Path) -> None:
+    def filled(folder: Path, keep: EventSettings, age_seconds: float = 0.0) -> list[int]:
+        files = EventFiles(folder, keep)
+        events, head = [], ""
+        for number in range(1, 301):
+            time = 1e6 - (age_seconds if number < 300 else 0.0)
+            made = Event(1, 1, time, "a.b", "x", "y" * 9000, "m1", head, number=number)
+            events.append(made)
+            head = event_digest(made)
+        files.append(events[-1:])
+        while (gaps := files.gaps()) and files.fill(events[max(0, gaps[0].last - 50) : 299]):
+            pass
+        assert EventFiles(folder, keep).head == head
+        return [event.number for line in files.lines() if (event := event_in(line.text))]
+
+    numbers = list(range(1, 301))
+    assert filled(tmp_path / "room", EventSettings(keep_mib=9)) == numbers
+    assert filled(tmp_path / "small", EventSettings(keep_mib=1)) == numbers[-101:]
+    assert filled(tmp_path / "old", EventSettings(keep_days=1), 90_000.0) == numbers[-1:]
 
 
 async def test_the_oldest_files_go_by_size_and_by_age(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from sappers.cli.event_compare import (
     Dispute,
     find_disputes,
+    find_edges,
     first_difference,
     head_findings,
     own_findings,
@@ -55,6 +56,7 @@ def test_a_chain_that_was_made_anew_on_one_member_is_found_where_it_begins() -> 
     (dispute,) = find_disputes(checks)
     assert dispute == Dispute("lab2", "lab1", 5, 8)
     finding = first_difference(dispute, wrong[4:8], right[4:8])
+    assert finding is not None
     assert (finding.member, finding.number) == ("lab2", 6)
     assert "event 6" in finding.reason
 
@@ -68,6 +70,25 @@ def test_what_was_changed_after_the_last_mark_shows_in_the_heads() -> None:
     # Even if the one that lies is the one that is asked for the newest.
     (finding,) = head_findings(checks, wrong)
     assert finding.member == "lab3"
+
+
+def test_the_last_event_before_a_gap_is_compared_with_who_has_what_follows_it() -> None:
+    right = chain(12)
+    whole = check("lab1", right)
+    gap = msgspec.structs.replace(check("lab2", right), missing=((4, 6), (9, 9)))
+    same = msgspec.structs.replace(check("lab3", right), missing=((4, 4),))
+    assert find_edges({"lab2": gap, "lab3": same, "lab1": whole}) == [
+        Dispute("lab2", "lab1", 3, 3),
+        Dispute("lab2", "lab3", 8, 8),
+        Dispute("lab3", "lab1", 3, 3),
+    ]
+    assert find_edges({"lab3": same}) == []
+    changed = chain(3, n3="nothing happened")
+    (dispute, *_) = find_edges({"lab2": gap, "lab1": whole})
+    finding = first_difference(dispute, changed[2:], right[2:3])
+    assert finding is not None
+    assert (finding.member, finding.number) == ("lab2", 3)
+    assert first_difference(dispute, right[2:3], right[2:3]) is None
 
 
 def test_members_that_are_behind_are_no_liars() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +49,7 @@ def backup(
         size = write_backup(file, made)
     except OSError as error:
         raise BackupError(f"{file}: {error.strerror}", hint="choose another place") from error
-    missing = [(gap.first, gap.last) for gap in reversed(gaps_in(events))]
+    missing = missing_in(events)
     if output is Output.JSON:
         told = {"file": str(file), "bytes": size, "cluster": view.cluster, "index": taken.index}
         typer.echo(msgspec.json.encode(told | {"events": len(events), "missing": missing}).decode())
@@ -71,6 +71,11 @@ def contents(state: ClusterState, events: tuple[Event, ...]) -> str:
         (len(events), "event"),
     )
     return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
+
+
+def missing_in(events: Sequence[Event]) -> list[tuple[int, int]]:
+    """Ranges of events that a backup is without, from 1 on."""
+    return [(gap.first, gap.last) for gap in reversed(gaps_in(events))]
 
 
 def numbers(missing: Iterable[tuple[int, int]]) -> str:

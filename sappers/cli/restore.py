@@ -19,7 +19,7 @@ from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached, ask_all
 from sappers.assembly.images import LocalImages
-from sappers.cli.backup import PAGE, contents
+from sappers.cli.backup import PAGE, contents, missing_in, numbers
 from sappers.cli.backup_file import read_backup
 from sappers.cli.bootstrap import exit_code_of, run_bootstrap, show_bootstrap
 from sappers.cli.host_options import Forks
@@ -35,6 +35,7 @@ from sappers.model.backup import Backup
 from sappers.model.cluster_state import ClusterState
 from sappers.model.event import Event, EventFilter, event_line
 from sappers.model.image import ImageKey
+from sappers.model.member import MemberState
 from sappers.model.view import ClusterView
 from sappers.provisioner.bootstrap.founding import FOUNDING_FILE, load_founding
 from sappers.provisioner.control.record import RECORD_FILE
@@ -75,6 +76,9 @@ def restore(
     taken = datetime.fromtimestamp(saved.taken_at).astimezone()
     what = f"cluster {saved.cluster} of {taken:%Y-%m-%d %H:%M:%S}, index {saved.taken.index}"
     console.print(plain(f"{file}: {what}: {contents(state, saved.events)}"), soft_wrap=True)
+    if missing := missing_in(saved.events):
+        text = f"it is without {numbers(missing)}; what lies before them stays in the file"
+        console.print(plain(text, "yellow"), soft_wrap=True)
     home = control_home(os.environ)
     name, hosts = _named(inventory)
     if saved.cluster != name:
@@ -231,8 +235,15 @@ def give_record(client: OperatorClient, events: Sequence[Event], state: ClusterS
             before, has_from = has_from, client.give_events_at(member, page)
         return has_from
 
-    problems: list[str] = []
-    for member, answer in ask_all(client.everyone(), give).items():
+    reached = client.everyone()
+    alive = {
+        one.member.name for one in client.view().members if one.member.state is MemberState.ALIVE
+    }
+    problems = [
+        f"{name} cannot be reached, and has not all events from {first} on"
+        for name in sorted(alive - {member.name for member in reached})
+    ]
+    for member, answer in ask_all(reached, give).items():
         if isinstance(answer, ApiError):
             why = f"{answer.message}; run it again"
         elif answer > first:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import nats.errors
@@ -24,7 +24,7 @@ from sappers.errors import HubError
 from sappers.model import subjects
 from sappers.model.member import Member
 from sappers.ports import Answer, Busy, Received, Unsubscribe
-from sappers.security.tls import AGENT_SERVER_NAME, Identity, client_context
+from sappers.security.tls import Identity, client_context
 
 _CONNECT_SECONDS = 4.0
 _CHECK_SECONDS = 2.0  # a silent server is given up after at most twice this
@@ -84,7 +84,7 @@ class NatsHubClient:
         self._credentials = credentials
         self._inbox = subjects.inbox(secrets.token_hex(8))  # where guests may answer, too
         self._name = name or identity.node_id
-        self._servers: tuple[str, ...] = ()
+        self._servers: Mapping[str, str] = {}  # whose certificate each must show
         self._subscriptions: list[_Wanted] = []
         self._live: dict[Subscription, _Wanted] = {}
         self._slow_at = float("-inf")
@@ -98,7 +98,7 @@ class NatsHubClient:
 
     async def connect(self, servers: Sequence[Member]) -> None:
         """Use just these servers from now on; returns at once, connects in the background."""
-        self._servers = tuple(_url(one) for one in servers)
+        self._servers = {_url(one): one.id for one in servers}
         self._wake.set()
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep_connected())
@@ -268,14 +268,15 @@ class NatsHubClient:
 
     async def _keep_connected(self) -> None:
         while not self._closing:
-            for url in random.sample(self._servers, len(self._servers)):
-                if url in self._servers and await self._open(url):
+            for url in random.sample(list(self._servers), len(self._servers)):
+                member_id = self._servers.get(url)
+                if member_id is not None and await self._open(url, member_id):
                     await self._watch()
                     break
             else:
                 await self._sleep(_RETRY_SECONDS * random.uniform(0.7, 1.3))
 
-    async def _open(self, url: str) -> bool:
+    async def _open(self, url: str, member_id: str) -> bool:
         connection = Client()
         self._live.clear()
         try:
@@ -284,7 +285,7 @@ class NatsHubClient:
                     servers=[url],
                     name=self._name,
                     tls=self._context,
-                    tls_hostname=AGENT_SERVER_NAME,
+                    tls_hostname=member_id,  # another member is no better than a stranger
                     tls_handshake_first=True,  # else a liar could talk us out of TLS
                     user_credentials=RawCredentials(self._credentials()),
                     inbox_prefix=self._inbox,

@@ -34,8 +34,11 @@ def configuration(
     now: float,
     links: Mapping[str, int],
     term: int = 0,
+    names: Mapping[str, str] = {},
 ) -> dict[str, Any]:
     """The message that makes a booted machine this allocation's guest.
+
+    Servers must show certificates with the names that `names` has of them, or else `tls_name`.
 
     A hub on the host's loopback, as on a developer's machine, has another address from inside; so
     have `links`, ports of that loopback by what the workload calls them. `term` is that of the
@@ -49,6 +52,7 @@ def configuration(
                 "servers": [_seen_by_guest(server) for server in servers],
                 "ca_pem": ca_pem,
                 "tls_name": tls_name,
+                "names": {one: name for one, name in names.items() if _seen_by_guest(one) == one},
                 "credentials": credentials,
             },
             "health_interval_seconds": health_interval_seconds,

@@ -77,7 +77,7 @@ class Handovers:
 
     def servers(self) -> tuple[str, ...]:
         """Where the hub is now, as guests are told it."""
-        return tuple(sorted(f"{member.address}:{member.ports.hub}" for member in self._hub()))
+        return tuple(sorted(map(_place_of, self._hub())))
 
     def keep_informed(self, folder: GuestFolder, record: Record) -> None:
         """Begin a handover when the guest has not confirmed what holds now, or not for long."""
@@ -142,6 +142,7 @@ class Handovers:
             now,
             self._links_of(record.allocation_id),
             self._hub_term(),
+            {_place_of(member): member.id for member in self._hub()},
         )
         confirmed = msgspec.structs.replace(record, told=servers, credentials_until=until)
         return message, confirmed
@@ -191,3 +192,7 @@ class Handovers:
     async def _runs(self, allocation_id: str) -> bool:
         status = await self._supervisor.status(unit_of(allocation_id))
         return status is not None and status.running
+
+
+def _place_of(server: Member) -> str:
+    return f"{server.address}:{server.ports.hub}"

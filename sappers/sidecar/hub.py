@@ -295,7 +295,7 @@ def connect_options(
     }
     if context is not None:
         options["tls"] = context
-        options["tls_hostname"] = access.tls_name
+        options["tls_hostname"] = access.names.get(server, access.tls_name)
     if access.credentials:
         credentials = Credentials(access.credentials)
 

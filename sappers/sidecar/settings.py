@@ -81,6 +81,7 @@ class HubAccess:
     Attributes:
         servers: `ip:port` of each.
         ca_pem: The cluster's CA; without one the connection is not encrypted (tests only).
+        tls_name: What a server's certificate must name, unless `names` has one of its own.
         credentials: A NATS credentials file's text.
     """
 
@@ -88,6 +89,7 @@ class HubAccess:
     ca_pem: str = ""
     tls_name: str = ""
     credentials: str = field(default="", repr=False)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,11 @@ def read_configuration(raw: dict[str, Any]) -> Configuration:
     return Configuration(
         allocation_id=str(raw["allocation_id"]),
         hub=HubAccess(
-            tuple(hub["servers"]), hub["ca_pem"], hub["tls_name"], hub.get("credentials", "")
+            tuple(hub["servers"]),
+            hub["ca_pem"],
+            hub["tls_name"],
+            hub.get("credentials", ""),
+            {str(server): str(name) for server, name in hub.get("names", {}).items()},
         ),
         health_interval_seconds=float(raw.get("health_interval_seconds", 1.0)),
         now=float(raw["now"]),

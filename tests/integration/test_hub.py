@@ -190,6 +190,17 @@ async def test_wrong_credentials_and_wrong_servers_are_refused(hub: Hub, tmp_pat
     assert not deceived.connected
 
 
+async def test_a_member_in_anothers_place_is_no_server(hub: Hub) -> None:
+    """Its certificate is of the cluster, and has the name that all agents' have."""
+    await hub.run("a")
+    client = await hub.client("a", wait=False)
+    await client.connect([msgspec.structs.replace(hub.members["a"], id="b")])
+    await eventually(lambda: "TLS handshake error" in hub.log("a"))
+    assert not client.connected
+    await client.connect([hub.members["a"]])
+    await eventually(lambda: client.connected)
+
+
 async def test_a_guest_hears_and_says_only_its_own(hub: Hub) -> None:
     await hub.run("a", "b")
     agent, all_of_it = await hub.client("a"), Inbox()

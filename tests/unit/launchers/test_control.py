@@ -27,6 +27,7 @@ MESSAGE = configuration(
     1.5,
     1000.0,
     {"my-db": 22017},
+    names={"127.0.0.1:4222": "m1", "10.0.0.7:4222": "m7"},
 )
 
 
@@ -59,6 +60,8 @@ def test_what_the_launcher_says_the_sidecar_understands() -> None:
     assert read.hub.servers == ("10.0.2.2:4222", "10.0.0.7:4222")
     assert (read.hub.ca_pem, read.hub.tls_name) == ("CA", "agent.sappers")
     assert read.hub.credentials == "CREDS"
+    # Behind the loopback of a developer's machine any member may be.
+    assert read.hub.names == {"10.0.0.7:4222": "m7"}
     assert (read.health_interval_seconds, read.now) == (1.5, 1000.0)
     assert len(read.seed) == 32
     assert read.links == {"my-db": "10.0.2.2:22017"}

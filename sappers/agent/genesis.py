@@ -21,6 +21,7 @@ from sappers.config import StateFolder
 from sappers.durable import remove_durably, write_durably
 from sappers.errors import DAMAGED_HINT, IdentityError, LogDamaged
 from sappers.model.cluster_state import ClusterState
+from sappers.model.entry_place import EntryPlace
 from sappers.model.view import Genesis
 
 _Kept = TypeVar("_Kept")
@@ -30,15 +31,19 @@ class NoVote(msgspec.Struct, frozen=True):
     """That this member has no vote, as it heard from the cluster, and has begun to use none since.
 
     Attributes:
-        index: Of the electorate in which it had none.
+        index, term: Of the electorate in which it had none; the term is 0 in files of before.
     """
 
     cluster_id: str
     index: int
+    term: int = 0
 
     def precedes(self, state: ClusterState) -> bool:
         """Whether the vote that a state gives was given after this."""
-        return state.cluster_id == self.cluster_id and state.electorate_index > self.index
+        given = state.electorate_at
+        return state.cluster_id == self.cluster_id and given.is_after(
+            EntryPlace(self.index, self.term)
+        )
 
 
 def load_genesis(path: Path) -> Genesis | None:
@@ -61,7 +66,7 @@ def load_no_vote(path: Path) -> NoVote | None:
 
 def save_no_vote(folder: StateFolder, state: ClusterState) -> NoVote:
     """Remember that by this state this member has no vote."""
-    heard = NoVote(state.cluster_id, state.electorate_index)
+    heard = NoVote(state.cluster_id, state.electorate_index, state.electorate_term)
     write_durably(folder.no_vote, msgspec.json.encode(heard))
     return heard
 
@@ -128,7 +133,10 @@ def leave_genesis(folder: StateFolder, state: ClusterState, *, term: int) -> Non
     if genesis is None:
         genesis = Genesis(state.cluster_id, "", (), {})
     former = msgspec.structs.replace(
-        genesis, index=state.electorate_index, term=max(genesis.term, term)
+        genesis,
+        index=state.electorate_index,
+        electorate_term=state.electorate_term,
+        term=max(genesis.term, term),
     )
     write_durably(folder.former_genesis, msgspec.json.encode(former))
     remove_durably(folder.genesis)

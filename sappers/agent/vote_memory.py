@@ -30,6 +30,7 @@ from sappers.agent.genesis import (
 from sappers.config import StateFolder
 from sappers.errors import IdentityError
 from sappers.model.cluster_state import ClusterState
+from sappers.model.entry_place import EntryPlace
 from sappers.model.view import Genesis
 
 
@@ -37,17 +38,17 @@ class _Loss(msgspec.Struct, frozen=True):
     """How this member lost its vote last.
 
     Attributes:
-        index: Of the newest electorate that it knew then.
+        at: The entry that made the newest electorate that it knew then what it was.
         term: It may have voted in all terms up to this one.
     """
 
     cluster_id: str = ""
-    index: int = -1
+    at: EntryPlace = EntryPlace(-1)
     term: int = 0
 
     def covers(self, state: ClusterState) -> bool:
         """Whether the vote that a state gives is no newer than the one that was lost."""
-        return state.cluster_id == self.cluster_id and state.electorate_index <= self.index
+        return state.cluster_id == self.cluster_id and not state.electorate_at.is_after(self.at)
 
 
 class VoteMemory:
@@ -66,7 +67,7 @@ class VoteMemory:
             LogDamaged: Something of it is missing or cannot be read.
         """
         if (former := load_genesis(self._folder.former_genesis)) is not None:
-            self._loss = _Loss(former.cluster_id, former.index, former.term)
+            self._loss = _Loss(former.cluster_id, former.given_at, former.term)
         genesis = load_genesis(self._folder.genesis)
         if genesis is None:
             check_nothing_is_left(self._folder)
@@ -163,7 +164,7 @@ class VoteMemory:
             state: What it knows.
             term: Of its raft process.
         """
-        self._loss = _Loss(state.cluster_id, state.electorate_index, term)
+        self._loss = _Loss(state.cluster_id, state.electorate_at, term)
 
     def note_no_vote(self, state: ClusterState) -> None:
         """By this state, which is as new as the cluster's, this member has no vote.
@@ -182,7 +183,7 @@ class VoteMemory:
             state: A committed one in whose electorate it is not.
         """
         leave_genesis(self._folder, state, term=self._loss.term)
-        self._loss = _Loss(state.cluster_id, state.electorate_index, self._loss.term)
+        self._loss = _Loss(state.cluster_id, state.electorate_at, self._loss.term)
         self._folder.raft_started.unlink(missing_ok=True)
         for path in list(self._folder.raft.iterdir()):
             path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ import msgspec
 from sappers.consensus.journal import LogEntry
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import AddVoter, RemoveVoter, decode_proposal
+from sappers.model.entry_place import EntryPlace
 from sappers.model.view import Genesis
 
 
@@ -27,11 +28,11 @@ class Configuration(msgspec.Struct, frozen=True):
 
     Attributes:
         voters: Sorted ids.
-        index: Log index of the entry that made it so.
+        at: The entry that made it so.
     """
 
     voters: tuple[str, ...]
-    index: int
+    at: EntryPlace
 
     def after(self, change: LogEntry) -> Configuration:
         """The configuration once an entry is committed that changes it."""
@@ -41,7 +42,7 @@ class Configuration(msgspec.Struct, frozen=True):
                 voters.add(command.member_id)
             elif isinstance(command, RemoveVoter):
                 voters.discard(command.member_id)
-        return Configuration(tuple(sorted(voters)), change[1])
+        return Configuration(tuple(sorted(voters)), EntryPlace(change[1], change[2]))
 
 
 def configuration_now(
@@ -53,10 +54,10 @@ def configuration_now(
         genesis: What this voter was started with.
         changes: The entries that change it and that `state` does not include yet.
     """
-    now = Configuration(tuple(sorted(genesis.voters)), genesis.index)
-    if state.electorate and state.electorate_index >= genesis.index:
-        now = Configuration(tuple(sorted(state.electorate)), state.electorate_index)
+    now = Configuration(tuple(sorted(genesis.voters)), genesis.given_at)
+    if state.electorate and not now.at.is_after(state.electorate_at):
+        now = Configuration(tuple(sorted(state.electorate)), state.electorate_at)
     for change in changes[:-1]:  # that another one follows says that it is committed
-        if change[1] > now.index:
+        if EntryPlace(change[1], change[2]).is_after(now.at):
             now = now.after(change)
     return now

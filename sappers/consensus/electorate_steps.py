@@ -24,6 +24,7 @@ def change_electorate(state: ClusterState, command: ElectorateCommand) -> Step:
         state,
         electorate=tuple(sorted(electorate)),
         electorate_index=state.index,
+        electorate_term=state.term,
         voter_addresses=addresses,
     )
     if electorate == {*state.electorate}:

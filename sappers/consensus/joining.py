@@ -26,4 +26,5 @@ def joiners_record(state: ClusterState, first: Genesis | None = None) -> Genesis
         image_keys=state.image_keys,
         index=state.electorate_index,
         term=state.term,
+        electorate_term=state.electorate_term,
     )

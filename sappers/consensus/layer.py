@@ -31,6 +31,7 @@ from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
 from sappers.consensus.state_machine import Outcome, apply
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
+from sappers.model.entry_place import EntryPlace
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
 
@@ -267,7 +268,7 @@ class RaftNode(Aging):
             case "probe_answer":
                 self._take_probe_answer(node, message)
             case "removed":
-                self._consider_farewell(message["index"])
+                self._consider_farewell(EntryPlace(message["index"], message.get("term", 0)))
             case "timeout_now" if self._agent_hangs():
                 _log.warning("takes no leadership: the agent here hangs, too")
             case _:
@@ -332,7 +333,7 @@ class RaftNode(Aging):
             self.state, outcome = _apply_safely(self.state, entry)
             self._SyncObj__raftLastApplied = index
             self._tell(self._listener.on_applied, entry)
-            if self.state.electorate_index > self._configuration.index:
+            if self.state.electorate_at.is_after(self._configuration.at):
                 self._use_configuration()
                 self.forceLogCompaction()  # a new voter starts from a snapshot, not from the log
             if waiting := self._waiting.pop(index, None):

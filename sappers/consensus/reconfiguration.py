@@ -15,6 +15,7 @@ from sappers.consensus.journal import CHANGE
 from sappers.consensus.parties import Listener
 from sappers.consensus.yielding import Yielding
 from sappers.model.cluster_state import ClusterState
+from sappers.model.entry_place import EntryPlace
 from sappers.model.view import Genesis
 
 _FIRST_WORD_SECONDS = 10.0  # so long may a new voter take until it counts as silent
@@ -39,7 +40,7 @@ class Reconfiguring(Yielding):
         """A joiner has no say before it holds the state in which it was added."""
         if self._is_removed or self._agent_hangs():
             return False
-        is_joining = self.state.electorate_index < self._genesis.index
+        is_joining = self._genesis.given_at.is_after(self.state.electorate_at)
         return self.selfNode.id in self._voters and not is_joining
 
     def _objection_to(self, payload: bytes) -> str:
@@ -84,14 +85,14 @@ class Reconfiguring(Yielding):
         before, self._configuration = self._configuration, now
         if before.voters == now.voters:
             return
-        _log.info("electorate", voters=now.voters, index=now.index)
+        _log.info("electorate", voters=now.voters, index=now.at.index)
         mine = {self.selfNode.id}
         for voter in sorted(set(now.voters) - set(before.voters) - mine):
             self._admit(Node(voter))
         for voter in sorted(set(before.voters) - set(now.voters) - mine):
             self._dismiss(Node(voter))
         if self.selfNode.id not in now.voters:
-            self._leave(now.index)
+            self._leave(now.at.index)
 
     def _admit(self, node: Any) -> None:
         self._SyncObj__otherNodes.add(node)
@@ -122,12 +123,14 @@ class Reconfiguring(Yielding):
     # Who has no vote here
 
     def _farewell(self) -> dict[str, Any]:
-        return {"type": "removed", "index": self._configuration.index}
+        return {"type": "removed", "index": self._configuration.at.index}
 
     def _farewell_to(self, voter_id: str) -> dict[str, Any] | None:
         """What a member that takes itself for a voter is to know."""
-        return self._farewell() if self.state.cluster_id and voter_id not in self._voters else None
+        if not self.state.cluster_id or voter_id in self._voters:
+            return None
+        return self._farewell() | {"term": self._configuration.at.term}
 
-    def _consider_farewell(self, index: int) -> None:
-        if index > self._configuration.index:
-            self._leave(index)
+    def _consider_farewell(self, at: EntryPlace) -> None:
+        if at.is_after(self._configuration.at):
+            self._leave(at.index)

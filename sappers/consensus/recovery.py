@@ -59,7 +59,7 @@ class Recovering(Reconfiguring):
         elif self._now() - self._started_at >= LISTEN_SECONDS:
             self._recovery_asked, self._recovery = None, asked
             self._SyncObj__setCurrentTerm(self.raftCurrentTerm + TERMS_LEFT_OUT, None)
-            self._change_to(Configuration((self.selfNode.id,), self._configuration.index))
+            self._change_to(Configuration((self.selfNode.id,), self._configuration.at))
 
     def _advance_recovery(self) -> None:
         """Once it leads and has applied all, have the log say that it is alone."""

@@ -123,6 +123,7 @@ def _found(state: ClusterState, command: FoundCluster) -> Step:
             cluster_id=command.cluster_id,
             electorate=command.electorate,
             electorate_index=state.index,
+            electorate_term=state.term,
             image_keys=command.image_keys,
         ),
         (Happened("cluster.founded", command.cluster_id, text, follows=()),),

@@ -187,6 +187,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         node = self._node_of(link.peer_id)
         if node is None:
             if message := self.farewell(link.peer_id):
+                if not link.tells_time:  # nor does an older version know of that
+                    message.pop("term", None)
                 link.write(frame(self._hello) + frame(message))
             link.finish("it has no vote in this cluster")
             return

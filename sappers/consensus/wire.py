@@ -57,9 +57,14 @@ class TimeoutNow(_Peer, frozen=True, tag="timeout_now"):
 
 
 class Removed(_Peer, frozen=True, tag="removed"):
-    """You have no vote: the entry at `index` made the electorate what it is."""
+    """You have no vote: the entry at `index` made the electorate what it is.
+
+    Attributes:
+        term: Of that entry; 0 where it is not said, as by and to voters of before.
+    """
 
     index: int
+    term: int = 0
 
 
 class RequestVote(_Peer, frozen=True, tag="request_vote"):

@@ -12,6 +12,7 @@ from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.backup import Restoring
 from sappers.model.cordon import Cordon
+from sappers.model.entry_place import EntryPlace
 from sappers.model.event_tail import EventTail
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
@@ -34,7 +35,8 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     Attributes:
         cluster_id: Empty until the cluster is founded.
         electorate: Ids of the members that have a Raft vote: the Raft configuration.
-        electorate_index: Log index of the entry that made the electorate what it is.
+        electorate_index, electorate_term: Of the entry that made the electorate what it is; the
+            term is 0 where a version without it did.
         revoked: Members whose certificates are refused, with the Unix time since when.
         hub_keys: What members say of their keys for the hub, by id: signed, and looked at by those
             who run its servers.
@@ -93,6 +95,12 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     restored: str = ""
     hub_keys: immutables.Map[str, bytes] = immutables.Map()
     hub_seed_ends: float | None = None
+    electorate_term: int = 0
+
+    @property
+    def electorate_at(self) -> EntryPlace:
+        """Where the entry is that made the electorate what it is."""
+        return EntryPlace(self.electorate_index, self.electorate_term)
 
     @property
     def progress(self) -> tuple[int, int]:

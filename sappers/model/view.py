@@ -7,6 +7,7 @@ import msgspec
 from sappers.model.alert import Alert
 from sappers.model.allocation import Allocation
 from sappers.model.cordon import Cordon
+from sappers.model.entry_place import EntryPlace
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import Member
 from sappers.model.refusal import Refusal
@@ -133,6 +134,7 @@ class Genesis(msgspec.Struct, frozen=True):
         addresses: Where each voter's Raft listened then, `ip:port`.
         index: Log index of the entry that gave the vote, 0 for the first voters.
         term: The voter votes in later terms alone; 0 for the first voters.
+        electorate_term: Of the entry that gave the vote; 0 where that is not known.
     """
 
     cluster_id: str
@@ -142,3 +144,9 @@ class Genesis(msgspec.Struct, frozen=True):
     image_keys: tuple[ImageKey, ...] = ()
     index: int = 0
     term: int = 0
+    electorate_term: int = 0
+
+    @property
+    def given_at(self) -> EntryPlace:
+        """The entry that gave the vote; of a former voter the one that took it."""
+        return EntryPlace(self.index, self.electorate_term)

@@ -126,9 +126,25 @@ class World:
         """A later state with these voters."""
         index = self.committed.index + 1
         self.committed = msgspec.structs.replace(
-            self.committed, electorate=voters, electorate_index=index, index=index
+            self.committed,
+            electorate=voters,
+            electorate_index=index,
+            electorate_term=self.committed.term,
+            index=index,
         )
         return self.committed
+
+    def recover(self, *voters: str) -> None:
+        """The cluster goes on without its last entries, in terms that begin 1,000 later."""
+        self.committed = msgspec.structs.replace(
+            self.committed,
+            electorate=voters,
+            electorate_index=self.committed.electorate_index - 3,
+            electorate_term=self.committed.term + 1000,
+            index=self.committed.electorate_index - 3,
+            term=self.committed.term + 1000,
+        )
+        self.seat.log.term = self.committed.term
 
     async def until(self, log: Log) -> None:
         self.seat.attend()
@@ -236,6 +252,51 @@ async def test_a_copy_of_the_state_from_before_the_loss_gives_no_vote_back(world
     assert world.is_seated(), "by this state it votes, and a voter that lags names a leader"
     await world.gain()
     assert load_genesis(world.folder.genesis).term == 7, "it votes in later terms alone"
+
+
+async def test_a_vote_that_a_recovered_cluster_gives_is_new_though_its_index_is_lower(
+    world: World,
+) -> None:
+    """`raft recover` gave up what this member knows: it is at lower indexes, in later terms."""
+    for _ in range(5):
+        world.elect("m1", "m2", "m3")
+    await world.hear_of_no_vote()
+    world.recover("m1")
+    await world.gain()
+
+
+async def test_so_is_one_for_a_member_that_lost_its_vote_before(world: World) -> None:
+    for _ in range(5):
+        world.elect("m1", "m2", "m3")
+    voter = await world.gain()
+    voter.removed = True
+    world.seat.attend()
+    await world.seat._change
+    world.seat.log.current = world.elect("m1", "m2")
+    await world.until(world.seat.log)
+    before = world.committed
+    world.recover("m1")
+    await world.gain()
+    await world.restart()
+    assert world.seat.log.votes
+    assert before.electorate_index > world.committed.electorate_index
+
+
+async def test_a_recovered_cluster_gives_no_vote_back_before_it_counts_alone(world: World) -> None:
+    """Until then its state has an electorate from before; this member may have had a vote in it."""
+    voter = await world.gain()
+    voter.removed = True
+    old = world.committed
+    world.seat.attend()
+    await world.seat._change
+    world.seat.log.current = world.elect("m1", "m2")
+    await world.until(world.seat.log)
+    await world.restart()
+    world.seat.log.current = msgspec.structs.replace(old, term=1002, index=world.committed.index)
+    world.seat.log.term = 1002
+    world.seat.attend()
+    assert world.is_seated()
+    assert not world.seat.log.votes
 
 
 async def test_the_vote_of_another_cluster_is_another(tmp_path: Path) -> None:

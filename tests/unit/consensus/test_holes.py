@@ -271,7 +271,7 @@ def test_an_old_list_of_voters_misleads_nobody(
     world.found()
 
     def first_list(genesis: Any, *_: Any) -> Configuration:
-        return Configuration(tuple(sorted(genesis.voters)), genesis.index)
+        return Configuration(tuple(sorted(genesis.voters)), genesis.given_at)
 
     sleeper = next(one for one in world.voters if one != world.leader().me)
     world.crash(sleeper)

@@ -204,6 +204,28 @@ def test_a_survivor_goes_on_alone_and_grows_again(world: World) -> None:
     assert set(names) <= set(world.newest_state().workloads)
 
 
+def test_who_knows_a_later_electorate_than_was_recovered_is_told_all_the_same(
+    world: World,
+) -> None:
+    """What it knows was given up: the recovered log has its electorate at a lower index."""
+    sleeper = next(voter for voter in world.voters if voter != world.leader().me)
+    world.crash(sleeper)
+    for _ in range(20):
+        world.write()
+    world.add("v3")
+    other = next(v for v in world.running if v != world.leader().me)
+    knows = world.running[other].node
+    world.run_until(lambda: "v3" in knows.state.electorate)
+    for voter in list(world.running):
+        world.crash(voter)
+    survivor = world.start(sleeper)
+    world.committed.clear()  # it knows none of these
+    assert recover(world, survivor).outcome == "done"
+    assert survivor.node.state.electorate_index < knows.state.electorate_index
+    world.start(other)
+    world.run_until(lambda: other not in world.running)
+
+
 def test_a_voter_that_has_just_started_listens_before_it_goes_on_alone(world: World) -> None:
     world.write()
     world.settle()

@@ -68,13 +68,16 @@ class Publisher:
         if status.role is not RaftRole.LEADER:
             self._published_index = state.index
             return
-        beat = Heartbeat(
-            state.index, status.term, member_id, replicated.state_age(), self._clock.monotonic()
-        )
         news = replicated.entries_after(self._published_index, ENTRIES_AT_ONCE)
         if news is None:
             # A snapshot took their place before this member led; who follows fetches them.
             news, self._published_index = (), state.index
+        now = asyncio.get_running_loop().time()
+        if not news and now < self._heartbeat_due:
+            return
+        beat = Heartbeat(
+            state.index, status.term, member_id, replicated.state_age(), self._clock.monotonic()
+        )
         before = self._published_index
         for entry in news:
             await self._say(subjects.ENTRIES, msgspec.msgpack.encode(entry))
@@ -82,10 +85,8 @@ class Publisher:
         for event in after_index(state.events, before):
             if event.index <= self._published_index:
                 await self._hub.publish(subjects.event(event.kind), event_line(event))
-        now = asyncio.get_running_loop().time()
-        if news or now >= self._heartbeat_due:
-            self._heartbeat_due = now + HEARTBEAT_SECONDS
-            await self._say(subjects.HEARTBEAT, msgspec.json.encode(beat))
+        self._heartbeat_due = now + HEARTBEAT_SECONDS
+        await self._say(subjects.HEARTBEAT, msgspec.json.encode(beat))
 
     async def _say(self, subject: str, body: bytes) -> None:
         await self._hub.publish(subject, self._messages.sign(subject, body))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import AssignHealer, OpenRepair, PutImage, PutRepairKey, SetMemberState
 from sappers.model.image import ClusterImage
 from sappers.model.member import MemberState
 from sappers.model.repair import HEALER, Repair, RepairKey, RepairLogin
 from sappers.model.workload import ImageReference
-from tests.unit.worlds import commit, founded
+from tests.unit.worlds import allocation, commit, founded
 
 HEALER_IMAGE = ClusterImage(HEALER, "a" * 64, "microvm", 30_000_000, 1.0)
 KEY = RepairKey("ssh-ed25519 AAAA", b"sealed")
@@ -50,18 +47,16 @@ def opened(now: float = 100.0, member_id: str = "m2") -> ClusterState:
 
 def assign(attempt: int = 1, on: str = "m1", **changes: object) -> AssignHealer:
     """The command that places a healer `h<attempt>` of `r1`."""
-    allocation = Allocation(
-        id=f"h{attempt}",
-        workload=HEALER,
-        revision=0,
-        image=ImageReference(HEALER, HEALER_IMAGE.digest),
-        memory_mib=256,
-        member_id=on,
-        placed_term=1,
-        repair="r1",
-    )
-    allocation = msgspec.structs.replace(allocation, **changes)
-    return AssignHealer("r1", attempt, allocation, "room there", 250.0)
+    healer = {
+        "workload": HEALER,
+        "revision": 0,
+        "image": ImageReference(HEALER, HEALER_IMAGE.digest),
+        "memory_mib": 256,
+        "member_id": on,
+        "repair": "r1",
+    }
+    copy = allocation(f"h{attempt}", **healer | changes)
+    return AssignHealer("r1", attempt, copy, "room there", 250.0)
 
 
 def only_repair(state: ClusterState) -> Repair:

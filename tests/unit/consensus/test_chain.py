@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sappers.consensus.state_machine import apply
-from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
@@ -26,7 +26,7 @@ from sappers.model.commands import (
 )
 from sappers.model.event import Event, event_digest, event_in, event_line
 from sappers.model.member import MemberState
-from tests.unit.worlds import IMAGE, commit, founded, workload
+from tests.unit.worlds import allocation, commit, founded, workload
 
 # What the version before numbers, causes and `by` wrote: a snapshot, and the two entries after it.
 OLD_SNAPSHOT = (
@@ -59,19 +59,6 @@ OLD_ENTRIES = (
     ),
 )
 OLD_HEAD = "106157c75274c6ad8b78158dbc9b1b872a54365b3c8d8c677b24e92a6daa300e"
-
-
-def allocation(number: int, **changes: object) -> Allocation:
-    made = Allocation(
-        id=f"hello-{number:08x}",
-        workload="hello",
-        revision=6,
-        image=IMAGE,
-        memory_mib=128,
-        member_id=f"m{number}",
-        placed_term=1,
-    )
-    return msgspec.structs.replace(made, **changes)
 
 
 def members_go(state: MemberState) -> st.SearchStrategy[Command]:
@@ -174,7 +161,7 @@ def holds(lines: list[bytes], head: str) -> bool:
 def test_the_story_of_a_lost_guest_is_linked_and_not_guessed() -> None:
     state, _ = commit(founded(), PutWorkload(workload()), time=10.0)
     revision = state.workloads["hello"].revision
-    first = allocation(2, revision=revision)
+    first = allocation("hello-00000002", revision=revision, member_id="m2")
     state, _ = commit(state, PlaceAllocation(first, "room"), time=11.0)
     state, _ = commit(state, ReportAllocation(first.id, AllocationStatus.HEALTHY, "well"))
     state, _ = commit(state, SetMemberState("m2", MemberState.SUSPECT, "gossip says so"))
@@ -182,7 +169,7 @@ def test_the_story_of_a_lost_guest_is_linked_and_not_guessed() -> None:
     # Between cause and effect others come to pass, at the same time.
     state, _ = commit(state, SetMemberState("m3", MemberState.SUSPECT, "gossip says so"))
     state, _ = commit(state, ReportAllocation(first.id, AllocationStatus.LOST, "m2 is dead"))
-    second = allocation(1, revision=revision, replaces=first.id)
+    second = allocation("hello-00000001", revision=revision, replaces=first.id)
     state, _ = commit(
         state,
         PlaceAllocation(second, "room"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.consensus.state_machine import apply
-from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
@@ -23,7 +23,7 @@ from sappers.model.commands import (
 )
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.workload import ImageReference
-from tests.unit.worlds import CLUSTER_IMAGE, IMAGE, commit, founded, member, workload
+from tests.unit.worlds import CLUSTER_IMAGE, IMAGE, allocation, commit, founded, member, workload
 
 ANN = ImageKey("a" * 64, "ann")
 BOB = ImageKey("b" * 64, "bob")
@@ -54,10 +54,8 @@ def test_an_image_in_use_stays() -> None:
     state, _ = commit(founded(), PutWorkload(workload()))
     _, outcome = commit(state, RemoveImage(IMAGE.digest))
     assert outcome.refused == "image hello is in use: hello"
-    allocation = Allocation(
-        "a1", "hello", state.workloads["hello"].revision, IMAGE, 128, "m1", placed_term=1
-    )
-    state, _ = commit(state, PlaceAllocation(allocation, "room"), StopWorkload("hello"))
+    copy = allocation("a1", revision=state.workloads["hello"].revision)
+    state, _ = commit(state, PlaceAllocation(copy, "room"), StopWorkload("hello"))
     _, outcome = commit(state, RemoveImage(IMAGE.digest))
     assert outcome.refused == "image hello is in use: a1"
     state, _ = commit(state, ReportAllocation("a1", AllocationStatus.STOPPED, "as asked"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sappers.consensus.state_machine import _STEPS, apply
-from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
@@ -34,23 +34,15 @@ from sappers.model.commands import (
 from sappers.model.event import event_digest
 from sappers.model.image import ClusterImage, ImageKey
 from sappers.model.member import MemberState
-from tests.unit.worlds import CLUSTER_IMAGE, IMAGE, commit, founded, member, workload
+from tests.unit.worlds import CLUSTER_IMAGE, allocation, commit, founded, member, workload
 
 CLUSTER_OTHER = ClusterImage("other", "e" * 64, "nanos", 1, 0.0)
 
 
 def placed(state: ClusterState, allocation_id: str = "a1") -> ClusterState:
     state, _ = commit(state, PutWorkload(workload()))
-    allocation = Allocation(
-        id=allocation_id,
-        workload="hello",
-        revision=state.workloads["hello"].revision,
-        image=IMAGE,
-        memory_mib=128,
-        member_id="m1",
-        placed_term=1,
-    )
-    state, outcome = commit(state, PlaceAllocation(allocation, "room"), time=5.0)
+    copy = allocation(allocation_id, revision=state.workloads["hello"].revision)
+    state, outcome = commit(state, PlaceAllocation(copy, "room"), time=5.0)
     assert not outcome.refused
     return state
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.decisions.attention import attention
-from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     CloseRepair,
@@ -18,7 +18,7 @@ from sappers.model.refusal import Refusal
 from sappers.model.repair import RepairStatus
 from sappers.model.view import MemberHealth
 from tests.unit.repair_worlds import died, opened, revived
-from tests.unit.worlds import IMAGE, commit, founded, member, workload
+from tests.unit.worlds import allocation, commit, founded, member, workload
 
 VOTERS = ("m1", "m2", "m3")
 
@@ -63,15 +63,8 @@ def raft(leader: str | None = "m1") -> RaftStatus:
 def with_copies(count: int, **changes: object) -> ClusterState:
     """One copy of `hello` on m2, `count` wanted."""
     state, _ = commit(world(), PutWorkload(workload(count=count)))
-    copy = Allocation(
-        id="hello-00000001",
-        workload="hello",
-        revision=state.workloads["hello"].revision,
-        image=IMAGE,
-        memory_mib=128,
-        member_id="m2",
-        placed_term=1,
-    )
+    revision = state.workloads["hello"].revision
+    copy = allocation("hello-00000001", revision=revision, member_id="m2")
     state, _ = commit(state, PlaceAllocation(copy, "room"))
     report = {"status": AllocationStatus.HEALTHY, "reason": "it says so"} | changes
     state, outcome = commit(state, ReportAllocation(copy.id, **report))

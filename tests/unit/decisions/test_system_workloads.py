@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.decisions.system_workloads import plan_system_workloads
 from sappers.model.alert import Alert
-from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     PlaceAllocation,
@@ -23,7 +22,7 @@ from sappers.model.commands import (
 from sappers.model.image import ClusterImage
 from sappers.model.observation import MemberObservation
 from sappers.model.workload import ImageReference
-from tests.unit.worlds import commit, founded, member, workload
+from tests.unit.worlds import allocation, commit, founded, member, workload
 
 
 def monitor_image(number: int, **changes: object) -> ClusterImage:
@@ -151,17 +150,14 @@ def test_alerts_end_with_the_last_monitor() -> None:
     state, _ = commit(founded(), PutImage(monitor_image(1)))
     state = settle(state)
     running = state.workloads["monitor"]
-    allocation = Allocation(
-        id="monitor-1",
+    copy = allocation(
+        "monitor-1",
         workload="monitor",
         revision=running.revision,
         image=running.image,
-        memory_mib=128,
-        member_id="m1",
-        placed_term=1,
         role="monitor",
     )
-    state, _ = commit(state, PlaceAllocation(allocation, "there is room"))
+    state, _ = commit(state, PlaceAllocation(copy, "there is room"))
     state, outcome = commit(state, RaiseAlert("monitor-1", Alert("guest.silent", "hello-1", "hm")))
     assert not outcome.refused
     assert plan_system_workloads(state) == ()

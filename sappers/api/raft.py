@@ -6,7 +6,8 @@ None is forwarded: an operator asks the leader, or the voter that is to go on al
 from __future__ import annotations
 
 from sappers.api.call import Call
-from sappers.api.wire import NoInput, RaftReport, WantedLeader, WantedRecovery, Written
+from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
+from sappers.api.wire import NoInput, Written
 from sappers.errors import ApiError, CommandRefused, ProposalRejected
 from sappers.model.observation import RaftRole
 from sappers.ports import Applied

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sappers.api import backups, images, raft, reads, writes
+from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.api.route import (
     AGENTS,
     BYTES,
@@ -35,16 +36,13 @@ from sappers.api.wire import (
     Members,
     NoInput,
     OlderEvents,
-    RaftReport,
     RepairAccess,
     RestorePath,
     SnapshotTaken,
     StateQuery,
     WantedCordon,
     WantedImageKey,
-    WantedLeader,
     WantedLogLevel,
-    WantedRecovery,
     WantedRepairKey,
     WantedRestore,
     WantedWorkload,

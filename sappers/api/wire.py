@@ -32,7 +32,6 @@ from sappers.model.limits import (
     WorkloadName,
 )
 from sappers.model.member import Member
-from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.repair import Number, RepairLogin
 from sappers.model.workload import ImageReference, Workload, role_of
 from sappers.ports import LogLevel
@@ -43,51 +42,51 @@ LOG_TAIL_BYTES_MAX = 1024 * 1024
 NEWS_WAIT_SECONDS_MAX = 30.0
 
 
-class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a caller sends; a misspelt field is an error, not a silent default."""
 
 
-class NoInput(_Input, frozen=True):
+class NoInput(Input, frozen=True):
     """Nothing."""
 
 
-class WorkloadPath(_Input, frozen=True):
+class WorkloadPath(Input, frozen=True):
     """A workload by name."""
 
     name: WorkloadName
 
 
-class AllocationPath(_Input, frozen=True):
+class AllocationPath(Input, frozen=True):
     """An allocation by id."""
 
     id: AllocationId
 
 
-class MemberPath(_Input, frozen=True):
+class MemberPath(Input, frozen=True):
     """A member by id."""
 
     id: MemberId
 
 
-class ImagePath(_Input, frozen=True):
+class ImagePath(Input, frozen=True):
     """An image by the SHA-256 of its manifest."""
 
     digest: Digest
 
 
-class ChunkPath(_Input, frozen=True):
+class ChunkPath(Input, frozen=True):
     """A chunk by the SHA-256 of its content, uncompressed."""
 
     digest: Digest
 
 
-class ImageKeyPath(_Input, frozen=True):
+class ImageKeyPath(Input, frozen=True):
     """A public key (Ed25519), 64 hex digits."""
 
     key: Digest
 
 
-class ChunksQuery(_Input, frozen=True):
+class ChunksQuery(Input, frozen=True):
     """When to answer.
 
     Attributes:
@@ -100,13 +99,13 @@ class ChunksQuery(_Input, frozen=True):
     wait_seconds: Annotated[float, Meta(ge=0, le=NEWS_WAIT_SECONDS_MAX)] = 0.0
 
 
-class WantedImageKey(_Input, frozen=True):
+class WantedImageKey(Input, frozen=True):
     """Whose key it is, for people."""
 
     owner: Owner
 
 
-class WantedRepairKey(_Input, frozen=True):
+class WantedRepairKey(Input, frozen=True):
     """What healers log in with, and to which hosts; `sealed` is the encrypted private key.
 
     That key has signed each login, and (`signature`) whose images healers may be. Numbers rise from
@@ -131,7 +130,7 @@ class RepairAccess(msgspec.Struct, frozen=True):
     number: int = 0
 
 
-class StateQuery(_Input, frozen=True):
+class StateQuery(Input, frozen=True):
     """How new the state must be: this member's own, or as new as this call (`linearizable`).
 
     Attributes:
@@ -142,7 +141,7 @@ class StateQuery(_Input, frozen=True):
     max_age: Annotated[float, Meta(ge=0)] | None = None
 
 
-class EventsQuery(_Input, frozen=True):
+class EventsQuery(Input, frozen=True):
     """Which events: the newest that match, or with `after`, `first` or `since` the oldest that do.
 
     Attributes:
@@ -165,31 +164,31 @@ class EventsQuery(_Input, frozen=True):
         return EventFilter(self.first, self.since, self.subject, self.kind)
 
 
-class LogQuery(_Input, frozen=True):
+class LogQuery(Input, frozen=True):
     """How much of a guest's output."""
 
     tail_bytes: Annotated[int, Meta(ge=1, le=LOG_TAIL_BYTES_MAX)] = 64 * 1024
 
 
-class ExplainPath(_Input, frozen=True):
+class ExplainPath(Input, frozen=True):
     """A workload, member (name or id), allocation or repair."""
 
     name: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+" + END)]
 
 
-class OlderEvents(_Input, frozen=True):
+class OlderEvents(Input, frozen=True):
     """Events from before a member's record, oldest first."""
 
     events: Annotated[tuple[AllowedEvent, ...], Meta(max_length=1000)]
 
 
-class RestorePath(_Input, frozen=True):
+class RestorePath(Input, frozen=True):
     """A backup by the SHA-256 of its pieces together."""
 
     digest: Digest
 
 
-class WantedRestore(_Input, frozen=True):
+class WantedRestore(Input, frozen=True):
     """One piece of a backup; see `RestorePiece`."""
 
     number: Annotated[int, Meta(ge=0, lt=PIECES_MAX)]
@@ -198,21 +197,21 @@ class WantedRestore(_Input, frozen=True):
     replace: bool = False
 
 
-class EntriesQuery(_Input, frozen=True):
+class EntriesQuery(Input, frozen=True):
     """Which committed entries."""
 
     after: Index
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
 
 
-class WantedImage(_Input, frozen=True):
+class WantedImage(Input, frozen=True):
     """An image by name and by content."""
 
     name: ImageName
     digest: Digest
 
 
-class WantedWorkload(_Input, frozen=True):
+class WantedWorkload(Input, frozen=True):
     """What a workload should be.
 
     Attributes:
@@ -256,7 +255,7 @@ class WantedWorkload(_Input, frozen=True):
         )
 
 
-class WantedCordon(_Input, frozen=True):
+class WantedCordon(Input, frozen=True):
     """How a member is closed.
 
     Attributes:
@@ -264,38 +263,6 @@ class WantedCordon(_Input, frozen=True):
     """
 
     drain: bool = False
-
-
-class WantedLeader(_Input, frozen=True):
-    """Who is to lead."""
-
-    member_id: MemberId
-
-
-class WantedRecovery(_Input, frozen=True):
-    """Which voter goes on alone: named twice, by itself and by its cluster."""
-
-    member_id: MemberId
-    cluster_id: Annotated[str, Meta(max_length=128)]
-
-
-class RaftReport(msgspec.Struct, frozen=True):
-    """One member's own word of its log.
-
-    Attributes:
-        trouble: Why this member does not use the vote that it has, or empty.
-    """
-
-    member_id: str
-    name: str
-    cluster_id: str
-    status: RaftStatus
-    trouble: str = ""
-
-    @property
-    def votes_here(self) -> bool:
-        """Whether this member has a raft process."""
-        return self.status.role is not RaftRole.NONE
 
 
 class Members(msgspec.Struct, frozen=True):
@@ -387,7 +354,7 @@ class Written(msgspec.Struct, frozen=True):
     term: int
 
 
-class WantedLogLevel(_Input, frozen=True):
+class WantedLogLevel(Input, frozen=True):
     """What a member's agent is to log: this level and above."""
 
     level: LogLevel

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
+from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.api.ways import Reached, at_once
-from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.raft_view import (

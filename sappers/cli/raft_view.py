@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sappers.api.wire import RaftReport
+from sappers.api.raft_wire import RaftReport
 from sappers.cli.status_view import plain
 from sappers.errors import ConfigError
 from sappers.model.observation import RaftRole

@@ -15,21 +15,22 @@ import immutables
 import msgspec
 
 from sappers.consensus.alert_steps import apply_alert_command
+from sappers.consensus.allocation_steps import (
+    forget_allocation,
+    place_allocation,
+    report_allocation,
+    stop_allocation,
+)
 from sappers.consensus.chain import chained
 from sappers.consensus.electorate_steps import change_electorate
-from sappers.consensus.image_steps import apply_image_command, require_image
+from sappers.consensus.image_steps import apply_image_command
 from sappers.consensus.member_steps import apply_member_command
 from sappers.consensus.repair_steps import apply_repair_command
-from sappers.consensus.restore_steps import (
-    apply_restore_piece,
-    forget_restored,
-    without_abandoned,
-)
+from sappers.consensus.restore_steps import apply_restore_piece, without_abandoned
 from sappers.consensus.step import Happened, Step
 from sappers.consensus.suspicion_steps import apply_suspicion
-from sappers.decisions.fencing import places_free
+from sappers.consensus.workload_steps import stop_workload, want_workload
 from sappers.errors import CommandRefused
-from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
     AlertCommand,
@@ -57,7 +58,6 @@ from sappers.model.commands import (
 )
 from sappers.model.event import Event
 from sappers.model.member import Member, MemberState
-from sappers.model.workload import Workload
 
 _ApplyCommand = Callable[[ClusterState, Any, float], Step]  # with the time of the proposal
 
@@ -179,169 +179,6 @@ def _why_state(state: ClusterState, member: Member) -> tuple[str, ...]:
     return (f"repair/{repair.id}",) if repair and worked_on else (f"state/{member.id}",)
 
 
-def _put_workload(state: ClusterState, workload: Workload) -> Step:
-    before = state.workloads.get(workload.name)
-    revision = before.revision if before else 0
-    current = msgspec.structs.replace(workload, revision=revision)
-    if before == current:
-        return state, ()
-    require_image(state, workload)
-    if before is None or not _same_guests(before, current):
-        current = msgspec.structs.replace(workload, revision=state.index)
-    kind, verb = ("workload.changed", "changed") if before else ("workload.created", "created")
-    text = f"{workload.name} {verb}: {workload.count} × {workload.image.name}"
-    return (
-        msgspec.structs.replace(state, workloads=state.workloads.set(workload.name, current)),
-        (Happened(kind, workload.name, text, follows=()),),
-    )
-
-
-def _want_workload(state: ClusterState, command: PutWorkload | PutSystemWorkload) -> Step:
-    """What an operator has stopped, or runs under the same name, is the operator's alone."""
-    workload = command.workload
-    if isinstance(command, PutWorkload):
-        state, happened = _put_workload(_allowed_again(state, workload.name), workload)
-        return forget_restored(state) if happened else state, happened
-    before = state.workloads.get(workload.name)
-    if workload.name in state.stopped_by_hand:
-        raise CommandRefused(f"an operator stopped {workload.name}")
-    if before is not None and before.role != workload.role:
-        raise CommandRefused(f"{workload.name} is an operator's own workload")
-    return _put_workload(state, workload)
-
-
-def _allowed_again(state: ClusterState, name: str) -> ClusterState:
-    """The state once an operator has asked for a workload."""
-    if name not in state.stopped_by_hand:
-        return state
-    others = tuple(one for one in state.stopped_by_hand if one != name)
-    return msgspec.structs.replace(state, stopped_by_hand=others)
-
-
-def _same_guests(before: Workload, after: Workload) -> bool:
-    """Whether copies that run may go on: there are to be more or fewer, or found by another name.
-
-    What guests may call (`links`) is in the credentials that they started with: it replaces them.
-    """
-    moved = msgspec.structs.replace(before, count=after.count, service=after.service)
-    return moved == after
-
-
-def _stop_workload(state: ClusterState, command: StopWorkload) -> Step:
-    name = command.name
-    workload = state.workloads.get(name)
-    if workload is None:
-        raise CommandRefused(f"no workload {name}")
-    if workload.role != "application":
-        stopped = tuple(sorted({*state.stopped_by_hand, name}))
-        state = msgspec.structs.replace(state, stopped_by_hand=stopped)
-    state = forget_restored(state)
-    return (
-        msgspec.structs.replace(state, workloads=state.workloads.delete(name)),
-        (Happened("workload.stopped", name, f"{name} is wanted no more", follows=()),),
-    )
-
-
-def _place(state: ClusterState, command: PlaceAllocation, time: float) -> Step:
-    allocation = msgspec.structs.replace(command.allocation, changed_at=time)
-    if allocation.id in state.allocations:
-        return state, ()
-    workload = state.workloads.get(allocation.workload)
-    if allocation.repair:
-        raise CommandRefused(f"{allocation.id}: a healer is placed by its repair alone")
-    if workload is None or workload.revision != allocation.revision:
-        raise CommandRefused(f"{allocation.id}: its workload has changed since")
-    member = state.members.get(allocation.member_id)
-    if member is None or member.state in (MemberState.DEAD, MemberState.LEFT):
-        raise CommandRefused(f"{allocation.id}: member {allocation.member_id} is gone")
-    if cordon := state.cordons.get(member.id):
-        raise CommandRefused(f"{allocation.id}: {member.name} is {cordon.word}")
-    _require_place(state, workload, command)
-    text = f"{allocation.id} placed on {member.name}: {command.reason}"
-    follows = (*_why_replaced(state, allocation.replaces), f"workload/{workload.name}")
-    return (
-        _with_allocation(state, allocation),
-        (Happened("allocation.placed", allocation.id, text, follows),),
-    )
-
-
-def _require_place(state: ClusterState, workload: Workload, command: PlaceAllocation) -> None:
-    """Two plans may be in the log that knew nothing of each other, of one leader or of two."""
-    if not workload.exclusive:
-        return
-    ended = command.ended
-    if ended is None:  # then only what has not ended counted
-        ended = tuple(one.id for one in state.allocations_of(workload.name))
-    if not places_free(state, workload, ended):
-        placed = command.allocation.id
-        raise CommandRefused(
-            f"{placed}: {workload.count} of exclusive {workload.name} may run already"
-        )
-
-
-def _why_replaced(state: ClusterState, allocation_id: str) -> tuple[str, ...]:
-    """What ended an allocation; of one that still runs, what was decided about its member."""
-    before = state.allocations.get(allocation_id)
-    if before is None or before.status.is_terminal:
-        return (f"allocation/{allocation_id}",)
-    return (f"member/{before.member_id}",)
-
-
-def _stop_allocation(state: ClusterState, command: StopAllocation) -> Step:
-    allocation = _known_allocation(state, command.allocation_id)
-    if not allocation.wanted:
-        return state, ()
-    text = f"{allocation.id} is to stop: {command.reason}"
-    cordon = state.cordons.get(allocation.member_id)
-    if allocation.repair:
-        owner = f"repair/{allocation.repair}"
-    elif cordon is not None and cordon.drain and allocation.workload in state.workloads:
-        owner = f"member/{allocation.member_id}"
-    else:
-        owner = f"workload/{allocation.workload}"
-    return (
-        _with_allocation(state, msgspec.structs.replace(allocation, wanted=False)),
-        (Happened("allocation.stopping", allocation.id, text, follows=(owner,)),),
-    )
-
-
-def _report(state: ClusterState, command: ReportAllocation, time: float) -> Step:
-    before = _known_allocation(state, command.allocation_id)
-    if before.status.is_terminal:
-        if before.status is command.status:
-            return state, ()
-        raise CommandRefused(f"{before.id} is {before.status} already")
-    after = msgspec.structs.replace(
-        before, status=command.status, reason=command.reason, restarts=command.restarts
-    )
-    if after == before:
-        return state, ()
-    if after.status is before.status and after.restarts == before.restarts:
-        return _with_allocation(state, after), ()
-    after = msgspec.structs.replace(after, changed_at=time)
-    text = f"{after.id} is {after.status}: {after.reason}"
-    # A healer's allocation begins with its repair's event and has no earlier one of its own.
-    follows: tuple[str, ...] = (f"allocation/{after.id}", f"repair/{after.repair}")
-    if after.status is AllocationStatus.LOST:
-        follows = (f"state/{after.member_id}", *follows)
-    return (
-        _with_allocation(state, after),
-        (Happened(f"allocation.{after.status}", after.id, text, follows),),
-    )
-
-
-def _forget(state: ClusterState, command: ForgetAllocation) -> Step:
-    allocation = state.allocations.get(command.allocation_id)
-    if allocation is None:
-        return state, ()
-    if not allocation.status.is_terminal:
-        raise CommandRefused(f"{allocation.id} is {allocation.status}, not ended")
-    return (
-        msgspec.structs.replace(state, allocations=state.allocations.delete(allocation.id)),
-        (),
-    )
-
-
 def _set_hub(state: ClusterState, command: SetHub) -> Step:
     servers = command.servers
     unknown = [server for server in servers if server not in state.members]
@@ -355,19 +192,6 @@ def _set_hub(state: ClusterState, command: SetHub) -> Step:
     return (
         msgspec.structs.replace(state, hub_servers=servers, hub_term=state.term),
         (Happened("hub.changed", state.cluster_id, f"the hub runs on {names}", follows),),
-    )
-
-
-def _known_allocation(state: ClusterState, allocation_id: str) -> Allocation:
-    allocation = state.allocations.get(allocation_id)
-    if allocation is None:
-        raise CommandRefused(f"no allocation {allocation_id}")
-    return allocation
-
-
-def _with_allocation(state: ClusterState, allocation: Allocation) -> ClusterState:
-    return msgspec.structs.replace(
-        state, allocations=state.allocations.set(allocation.id, allocation)
     )
 
 
@@ -388,13 +212,13 @@ _STEPS: Mapping[type, _ApplyCommand] = {
     FoundCluster: _timeless(_found),
     RegisterMember: _timeless(_register),
     SetMemberState: _set_member_state,
-    PutWorkload: _timeless(_want_workload),
-    PutSystemWorkload: _timeless(_want_workload),
-    StopWorkload: _timeless(_stop_workload),
-    PlaceAllocation: _place,
-    StopAllocation: _timeless(_stop_allocation),
-    ReportAllocation: _report,
-    ForgetAllocation: _timeless(_forget),
+    PutWorkload: _timeless(want_workload),
+    PutSystemWorkload: _timeless(want_workload),
+    StopWorkload: _timeless(stop_workload),
+    PlaceAllocation: place_allocation,
+    StopAllocation: _timeless(stop_allocation),
+    ReportAllocation: report_allocation,
+    ForgetAllocation: _timeless(forget_allocation),
     SetHub: _timeless(_set_hub),
     SetSuspicion: apply_suspicion,
     RestorePiece: apply_restore_piece,

@@ -101,6 +101,8 @@ class Revoking:
                     connect_timeout=30,
                 )
             except nats.errors.Error as error:
+                if "empty response" in str(error):  # it was reloading, and said nothing at all
+                    return await self.is_let_in(credentials)
                 assert "Authorization Violation" in str(error)
             else:
                 await client.close()

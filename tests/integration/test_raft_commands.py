@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from sappers.api.wire import RaftReport, WantedRecovery
+from sappers.api.raft_wire import RaftReport, WantedRecovery
 from sappers.cli import raft
 from sappers.cli.cordon import find_member
 from sappers.cli.raft import reseed_voter

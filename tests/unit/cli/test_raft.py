@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sappers.api.wire import RaftReport
+from sappers.api.raft_wire import RaftReport
 from sappers.cli.raft_view import (
     given_up,
     heirs_of,

@@ -84,6 +84,26 @@ def find_edges(checks: Mapping[str, EventCheck]) -> list[Dispute]:
     ]
 
 
+def nowhere(checks: Mapping[str, EventCheck]) -> list[tuple[int, int]]:
+    """Ranges of events, between the oldest and the newest on record, that no member has."""
+    runs = sorted(run for check in checks.values() if check.last for run in _runs_of(check))
+    found: list[tuple[int, int]] = []
+    reached = runs[0][0] - 1 if runs else 0
+    for first, last in runs:
+        if first > reached + 1:
+            found.append((reached + 1, first - 1))
+        reached = max(reached, last)
+    return found
+
+
+def _runs_of(check: EventCheck) -> Iterable[tuple[int, int]]:
+    start = check.first
+    for first, last in check.missing:
+        yield start, first - 1
+        start = last + 1
+    yield start, check.last
+
+
 def _goes_on(check: EventCheck, number: int) -> bool:
     """Whether a record has an event and the one before it."""
     return (

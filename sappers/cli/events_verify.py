@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached, ask_all
+from sappers.cli.backup import numbers
 from sappers.cli.event_compare import (
     Dispute,
     Finding,
@@ -19,6 +20,7 @@ from sappers.cli.event_compare import (
     find_edges,
     first_difference,
     head_findings,
+    nowhere,
     own_findings,
 )
 from sappers.cli.exit_codes import ExitCode
@@ -48,12 +50,14 @@ class Verified(msgspec.Struct, frozen=True):
     Attributes:
         unanswered: Members that live and did not answer, with the reason.
         head: The newest event now, by most members.
+        nowhere: Ranges of events that no member that answered has, though it has older ones.
     """
 
     members: dict[str, EventCheck]
     unanswered: dict[str, str]
     findings: list[Finding]
     head: Head | None
+    nowhere: list[tuple[int, int]]
 
 
 def verify(
@@ -118,7 +122,7 @@ def _verify(client: OperatorClient, earlier: Head | None) -> Verified:
     good = [check for name, check in checks.items() if name not in {one.member for one in findings}]
     top = max(good, key=lambda check: check.state_count, default=None)
     at = Head(top.state_count, top.state_head) if top and top.state_count else None
-    return Verified(checks, unanswered, findings, at)
+    return Verified(checks, unanswered, findings, at, nowhere(checks))
 
 
 def _absent(client: OperatorClient, found: Verified) -> dict[str, str]:
@@ -186,6 +190,8 @@ def _show(found: Verified) -> None:
     for finding in found.findings:
         at = f"event {finding.number}" if finding.number else "an event"
         say(f"{finding.member}: {at} differs, in {finding.place}: {finding.reason}", "bold red")
+    if found.nowhere:
+        say(f"no member that answered has {numbers(found.nowhere)}", "yellow")
     if found.head is not None:
         say(f"head {found.head}")
     say(_verdict(found))

@@ -10,6 +10,7 @@ from sappers.cli.event_compare import (
     find_edges,
     first_difference,
     head_findings,
+    nowhere,
     own_findings,
 )
 from sappers.cli.events import parse_since, render_event
@@ -89,6 +90,15 @@ def test_the_last_event_before_a_gap_is_compared_with_who_has_what_follows_it() 
     assert finding is not None
     assert (finding.member, finding.number) == ("lab2", 3)
     assert first_difference(dispute, right[2:3], right[2:3]) is None
+
+
+def test_what_no_member_has_between_older_and_newer_events_is_told() -> None:
+    late = msgspec.structs.replace(check("lab1", chain(12)), first=9)
+    gaps = msgspec.structs.replace(check("lab2", chain(12)), first=2, missing=((4, 7), (9, 10)))
+    other = msgspec.structs.replace(check("lab3", chain(4)), first=3)
+    assert nowhere({"lab1": late, "lab2": gaps, "lab3": other}) == [(5, 7)]
+    assert nowhere({"lab1": late}) == []
+    assert nowhere({}) == []
 
 
 def test_members_that_are_behind_are_no_liars() -> None:

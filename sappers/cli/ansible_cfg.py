@@ -35,6 +35,7 @@ _KNOWN: Mapping[str, tuple[str, str, str, str]] = {
     "vault_password_file": (
         "ANSIBLE_VAULT_PASSWORD_FILE", "defaults", "vault_password_file", "sources",
     ),
+    "vault_id": ("ANSIBLE_VAULT_IDENTITY_LIST", "defaults", "vault_identity_list", "labelled"),
     "ask_vault_pass": ("ANSIBLE_ASK_VAULT_PASS", "defaults", "ask_vault_pass", "flag"),
     "force_handlers": ("ANSIBLE_FORCE_HANDLERS", "defaults", "force_handlers", "flag"),
     "become": ("ANSIBLE_BECOME", "privilege_escalation", "become", "flag"),
@@ -165,6 +166,12 @@ def _value(text: str, folder: Path, kind: str) -> Any:
         return path(text)
     if kind == "paths":
         return [path(one) for one in text.split(":") if one.strip()]
+    if kind == "labelled":
+        named = (one.strip().rpartition("@") for one in text.split(",") if one.strip())
+        return [
+            f"{label}@{source if source == 'prompt' else path(source)}"
+            for label, _, source in named
+        ]
     if kind == "sources":
         if text.strip().endswith(","):
             return [text.strip()]

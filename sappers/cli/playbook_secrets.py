@@ -133,5 +133,5 @@ def add_passwords(inventory: Inventory, secrets: SecretTexts) -> None:
     """The passwords that an inventory holds."""
     for host in inventory.hosts:
         for secret in (host.password, host.become_password):
-            if secret is not None:
+            if secret is not None and secret.is_known:
                 secrets.add(secret.reveal())

@@ -7,6 +7,7 @@ Only what is read here may be a template: what comes from a host is a plain `str
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -85,9 +86,26 @@ class Items(list[Any]):
 Decrypt = Callable[[str], str]
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """A value of Vault's that cannot be opened here: whoever uses it is told why."""
+
+    envelope: str = field(repr=False)
+    place: Place
+    problem: str
+    hint: str | None
+
+    def error(self) -> PlaybookError:
+        """Why it cannot be used, to raise."""
+        return self.place.error(self.problem, hint=self.hint)
+
+    def __str__(self) -> str:
+        raise self.error()
+
+
 def place_of(value: Any, otherwise: Place) -> Place:
     """Where a value is written, or where what contains it is."""
-    return value.place if isinstance(value, Text | Mapping | Items) else otherwise
+    return value.place if isinstance(value, Text | Mapping | Items | Sealed) else otherwise
 
 
 def texts_in(value: Any) -> Iterator[Text]:
@@ -124,7 +142,7 @@ def read_file(path: Path, decrypt: Decrypt | None = None) -> Any:
         )
     text = _decoded(content, place)
     if text.startswith(VAULT_HEADER):
-        text = _decrypted(text, place, decrypt)
+        text = opened(text, place, decrypt)
     return read_text(text, str(path), decrypt)
 
 
@@ -199,7 +217,12 @@ def _syntax_hint(text: str, place: Place, problem: str) -> str | None:
     return None
 
 
-def _decrypted(text: str, place: Place, decrypt: Decrypt | None) -> str:
+def opened(text: str, place: Place, decrypt: Decrypt | None) -> str:
+    """What an envelope of Vault's holds.
+
+    Raises:
+        PlaybookError: There is no password, or none that fits.
+    """
     if decrypt is None:
         raise place.error(
             "it is encrypted with Vault, and no password is given",
@@ -301,7 +324,7 @@ class _Builder:
         if tag == "!unsafe":
             return str(node.value)
         if tag in ("!vault", "!vault-encrypted"):
-            return Text(_decrypted(node.value, place, self._decrypt), place)
+            return self._unsealed(node.value, place)
         if tag.startswith("!"):
             raise place.error(f"the tag {tag} is not supported", hint="!vault and !unsafe are")
         try:
@@ -312,6 +335,13 @@ class _Builder:
             # Constructors of dates and numbers raise what they like.
             name = tag.rpartition(":")[2]
             raise place.error(f"it is no {name}: {error}", hint="quote a text") from error
+
+    def _unsealed(self, envelope: str, place: Place) -> Text | Sealed:
+        """As Ansible: of several passwords those are needed whose values are used."""
+        try:
+            return Text(opened(envelope, place, self._decrypt), place)
+        except PlaybookError as error:
+            return Sealed(envelope, place, error.problem, error.hint)
 
     def _mapping(self, node: MappingNode, place: Place, depth: int) -> Mapping:
         mapping = Mapping(place)

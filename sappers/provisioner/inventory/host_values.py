@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from sappers.errors import InventoryError
+from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.tree import Origin, Settings
+from sappers.provisioner.source import Sealed
 
 T = TypeVar("T")
 
@@ -20,15 +21,30 @@ _TEMPLATE_DEPTH_MAX = 10
 
 
 class Secret:
-    """A password that no log, repr or traceback shows."""
+    """A password that no log, repr or traceback shows.
+
+    Args:
+        text: The password, or why it cannot be had.
+    """
 
     __slots__ = ("_text",)
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str | PlaybookError) -> None:
         self._text = text
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be revealed."""
+        return isinstance(self._text, str)
+
     def reveal(self) -> str:
-        """The password itself; for the one place that hands it to SSH or sudo."""
+        """The password itself; for the one place that hands it to SSH or sudo.
+
+        Raises:
+            PlaybookError: It is sealed with a password of Vault's that is not given.
+        """
+        if isinstance(self._text, PlaybookError):
+            raise self._text
         return self._text
 
     def __repr__(self) -> str:
@@ -37,7 +53,7 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other.reveal() == self._text
+        return isinstance(other, Secret) and other._text == self._text
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -87,11 +103,16 @@ class HostValues:
         Raises:
             InventoryError: `reader` raised ValueError, or a template cannot be rendered.
         """
+        # A password that is sealed is an error only where it is needed: not every host is used.
         for name in reversed(names):
             setting = self._settings.get(name)
             if setting is not None and setting.value is not None:
                 try:
                     return reader(self._rendered(setting.value))
+                except PlaybookError as error:
+                    if reader is not read_secret:
+                        raise self.wrong(name, error.problem) from error
+                    return reader(error)
                 except ValueError as error:
                     raise self.wrong(name, str(error)) from error
         return None
@@ -100,33 +121,44 @@ class HostValues:
         """The last of the variables that is set, as text; None when none is."""
         return self.read(read_text, *names)
 
-    def secret(self, *names: str) -> Secret | None:
-        """As `text`, hidden."""
-        text = self.text(*names)
-        return None if text is None else Secret(text)
-
     def public(self, *, secrets: tuple[str, ...]) -> Mapping[str, Any]:
         """All variables, those named in `secrets` hidden; a template that needs more stays."""
         shown: dict[str, Any] = {}
         for name, setting in self._settings.items():
             try:
                 value = self._rendered(setting.value)
-            except ValueError:
+            except (ValueError, PlaybookError):
                 value = setting.value
-            shown[name] = Secret(str(value)) if name in secrets else value
+            if name in secrets:
+                value = Secret(value.error() if isinstance(value, Sealed) else str(value))
+            shown[name] = value
         return shown
 
     def _rendered(self, value: Any) -> Any:
-        """A text's template, rendered until nothing is left to render."""
+        """A text's template, rendered until nothing is left to render.
+
+        Raises:
+            ValueError: It cannot be rendered.
+            PlaybookError: What it is, or is made of, is sealed.
+        """
+        if isinstance(value, Sealed):
+            raise value.error()
         environment = SandboxedEnvironment(undefined=StrictUndefined)
         for _ in range(_TEMPLATE_DEPTH_MAX):
             if not (isinstance(value, str) and "{{" in value):
                 return value
             try:
                 value = environment.from_string(value).render(self._context)
+            except PlaybookError:
+                raise
             except Exception as error:  # a template may compute anything, and fail in any way
                 raise ValueError(f"the template cannot be rendered: {error}") from error
         raise ValueError("the template refers to itself")
+
+
+def read_secret(value: Any) -> Secret:
+    """A password, or what says why there is none."""
+    return Secret(value if isinstance(value, PlaybookError) else read_text(value))
 
 
 def read_text(value: Any) -> str:

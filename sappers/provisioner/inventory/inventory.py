@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sappers.errors import InventoryError
+from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.host import Host, build_host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.ini import read_ini
@@ -26,7 +26,7 @@ from sappers.provisioner.inventory.tree import (
 )
 from sappers.provisioner.inventory.variable_files import read_settings
 from sappers.provisioner.inventory.yaml import read_yaml
-from sappers.provisioner.source import Decrypt
+from sappers.provisioner.source import VAULT_HEADER, Decrypt, Place, opened
 
 __all__ = ["Group", "Host", "Inventory", "Secret", "SshOptions", "load_inventory"]
 
@@ -186,6 +186,7 @@ def load_inventory(
             parts += [(_read_written(file, decrypt), file) for file in files]
         elif one == STDIN:
             content = _decoded(sys.stdin.buffer.read(), Origin("(stdin)"))
+            content = _opened(content, "(stdin)", decrypt)
             parts.append((_read_plain(content, "(stdin)", decrypt), Path("(stdin)")))
         elif "," in one and not path.exists():
             parts.append((_listed_hosts(one), path))
@@ -242,8 +243,18 @@ def looks_like_yaml(text: str) -> bool:
     return first.startswith(("---", "{", "%YAML")) or bool(_YAML_KEY.fullmatch(first))
 
 
+def _opened(text: str, path: str, decrypt: Decrypt | None) -> str:
+    """The text of an inventory, that of a whole file of Vault's, too."""
+    if not text.startswith(VAULT_HEADER):
+        return text
+    try:
+        return opened(text, Place(path), decrypt)
+    except PlaybookError as error:
+        raise Origin(path).error(error.problem, hint=error.hint) from error
+
+
 def _read_written(path: Path, decrypt: Decrypt | None) -> WrittenInventory:
-    text = _read_text(path)
+    text = _opened(_read_text(path), str(path), decrypt)
     if text.startswith("#!") and os.access(path, os.X_OK):
         raise Origin(str(path), 1, 1).error(
             "it is a program, and programs are not run for inventories",
@@ -254,7 +265,7 @@ def _read_written(path: Path, decrypt: Decrypt | None) -> WrittenInventory:
 
 
 def _read_ini(text: str, path: str, decrypt: Decrypt | None) -> WrittenInventory:
-    del decrypt  # nothing in an INI file is encrypted
+    del decrypt  # no single value in an INI file is encrypted
     return read_ini(text, path)
 
 

@@ -12,6 +12,7 @@ from sappers.model.view import ClusterView, MemberView
 from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Inventory
+from sappers.provisioner.source import Sealed
 
 Listing = dict[str, Any]
 
@@ -29,8 +30,12 @@ def list_inventory(inventory: Inventory) -> Listing:
 
 
 def shown_variables(host: Host) -> dict[str, Any]:
-    """A host's variables without those that are passwords."""
-    return {name: value for name, value in host.variables.items() if not isinstance(value, Secret)}
+    """A host's variables without those that are passwords; what is sealed, as Ansible takes it."""
+    return {
+        name: {"__ansible_vault": value.envelope} if isinstance(value, Sealed) else value
+        for name, value in host.variables.items()
+        if not isinstance(value, Secret)
+    }
 
 
 def list_cluster(view: ClusterView, hosts: Mapping[str, Host]) -> Listing:

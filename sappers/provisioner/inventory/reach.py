@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.inventory.host_values import Secret, read_boolean, read_text
+from sappers.provisioner.inventory.host_values import read_boolean, read_secret, read_text
 from sappers.provisioner.inventory.ssh_options import SshOptions, parse_ssh_args, read_port
 
 LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
@@ -36,10 +36,6 @@ def _key_file(value: Any) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def _secret(value: Any) -> Secret:
-    return Secret(read_text(value))
-
-
 def _interpreter(value: Any) -> str | None:
     text = read_text(value)
     return None if text.startswith("auto") else text or None
@@ -55,8 +51,8 @@ FIELDS: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "port": (("ansible_port", "ansible_ssh_port"), read_port),
     "user": (("ansible_user", "ansible_ssh_user"), _text),
     "private_key_file": (("ansible_private_key_file", "ansible_ssh_private_key_file"), _key_file),
-    "password": (_PASSWORD, _secret),
-    "become_password": (_BECOME_PASSWORD, _secret),
+    "password": (_PASSWORD, read_secret),
+    "become_password": (_BECOME_PASSWORD, read_secret),
     "python_interpreter": (("ansible_python_interpreter",), _interpreter),
 }
 # Arguments of OpenSSH, in the order in which Ansible passes them. The last are the command's own:

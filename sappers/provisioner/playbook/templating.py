@@ -45,7 +45,7 @@ from sappers.provisioner.playbook.template_values import (
 )
 from sappers.provisioner.playbook.text_places import place_within
 from sappers.provisioner.source import Mapping as SourceMapping
-from sappers.provisioner.source import Place, Text, place_of
+from sappers.provisioner.source import Place, Sealed, Text, place_of
 
 
 class Templates:
@@ -79,6 +79,8 @@ class Templates:
             if not is_template(value):
                 return str(value)
             return self.render_text(value, scope, value.place)
+        if isinstance(value, Sealed):
+            raise value.error()
         if isinstance(value, dict):
             place = place_of(value, otherwise)
             read_as = value.read_as if isinstance(value, SourceMapping) else {}

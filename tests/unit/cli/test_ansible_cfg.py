@@ -119,3 +119,11 @@ def test_a_password_of_vault_may_come_from_a_program(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho locked >&2; exit 3\n")
     with pytest.raises(ConfigError, match="exit code 3: locked"):
         vault_opener([program], secrets)
+
+
+def test_passwords_of_vault_may_have_labels_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text(
+        "[defaults]\nvault_identity_list = one@p1, two@~/p2, @prompt\n"
+    )
+    found = AnsibleCfg({}, tmp_path).option_defaults()["vault_id"]
+    assert found == [f"one@{tmp_path}/p1", f"two@{Path.home()}/p2", "@prompt"]

@@ -279,3 +279,31 @@ def test_what_a_play_names_and_is_not_there_is_said_at_its_place_before_it_begin
     assert f"{where}: " in str(done.exception)
     assert message in str(done.exception)
     assert "PLAY" not in done.output
+
+
+def test_of_values_in_vault_those_that_are_used_need_a_password(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    def playbook(name: str) -> None:
+        (tmp_path / "play.yml").write_text(
+            "- hosts: h1\n"
+            "  gather_facts: false\n"
+            "  vars:\n"
+            "    sealed: !vault |\n      $ANSIBLE_VAULT;1.1;AES256\n      6162\n"
+            "    open: seen\n"
+            '    all: ["{{ sealed }}"]\n'
+            f'  tasks: [{{debug: {{msg: "{{{{ {name} }}}}"}}}}]\n'
+        )
+
+    (tmp_path / "group_vars").mkdir(exist_ok=True)
+    (tmp_path / "group_vars/all.yml").write_text(
+        "ansible_become_password: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6162\n"
+    )
+    playbook("open")
+    assert "seen" in deploy()[1]
+    for used in ("sealed", "all"):
+        playbook(used)
+        code, said = deploy()
+        assert code
+        assert "play.yml:4:13: it is encrypted with Vault, and no password is given" in said
+        assert "6162" not in said

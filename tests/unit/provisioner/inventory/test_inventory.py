@@ -170,7 +170,7 @@ def test_mistakes_in_files_beside_are_shown_where_they_are(load, tmp_path: Path)
     for content, place in (
         ("a: 1\nb: [\n", "all.yml:3:1"),
         ("- a\n", "all.yml:1:1"),
-        ("a: !vault x\n", "all.yml:1:4"),
+        ("ansible_user: !vault x\n", "all.yml:1:1"),
         ("a: 1\na: 2\n", "all.yml:2:1"),
         ("a: 1\nansible_port: many\n", "all.yml:2:1"),
         ("d: 2001-99-99\n", "all.yml"),

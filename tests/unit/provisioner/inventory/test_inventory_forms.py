@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.errors import InventoryError
+from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.inventory import Inventory, load_inventory, parse_inventory
 from sappers.provisioner.inventory.listing import list_inventory
 
@@ -155,8 +155,38 @@ def test_what_is_in_vault_is_opened_with_the_password(tmp_path: Path) -> None:
     (tmp_path / "group_vars/all.yml").write_text("a: !vault |\n  sealed\nb: 1\n")
     opened = load_inventory(tmp_path / "hosts", lambda text: text.strip().upper())
     assert variables(opened, "h") == {"a": "SEALED", "b": 1}
-    with pytest.raises(InventoryError, match=r"all\.yml:1:4: .*no password"):
+
+
+def test_what_is_in_vault_needs_a_password_where_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("h\n")
+    (tmp_path / "group_vars").mkdir()
+    beside = tmp_path / "group_vars/all.yml"
+    beside.write_text("a: !vault |\n  sealed\nb: 1\n")
+    (host,) = load_inventory(tmp_path / "hosts").hosts
+    assert host.variables["b"] == 1
+    listed = list_inventory(load_inventory(tmp_path / "hosts"))["_meta"]["hostvars"]["h"]
+    assert listed == {"a": {"__ansible_vault": "sealed\n"}, "b": 1}
+    with pytest.raises(PlaybookError, match=r"all\.yml:1:4: .*no password"):
+        str(host.variables["a"])
+    for password in ("!vault |\n  sealed", "'{{ a }}'"):
+        beside.write_text(f"ansible_password: {password}\na: !vault |\n  sealed\n")
+        (host,) = load_inventory(tmp_path / "hosts").hosts
+        assert host.password is not None
+        assert not host.password.is_known
+        with pytest.raises(PlaybookError, match=r"all\.yml:.*no password"):
+            host.password.reveal()
+    beside.write_text("ansible_user: !vault |\n  sealed\n")
+    with pytest.raises(InventoryError, match=r"all\.yml:1:1: .*no password"):
         load_inventory(tmp_path / "hosts")
+
+
+def test_an_inventory_is_opened_that_is_encrypted_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    found = load_inventory(path, lambda _: "[web]\nh1\n")
+    assert [host.name for host in found.hosts] == ["h1"]
+    with pytest.raises(InventoryError, match=r"hosts: .*no password is given"):
+        load_inventory(path)
 
 
 def test_a_listing_has_no_passwords_and_is_an_inventory_itself() -> None:

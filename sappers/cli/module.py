@@ -18,7 +18,7 @@ def module(
     ] = None,
 ) -> None:
     """Tell what a module of playbooks does, which arguments it takes and what it returns."""
-    from sappers.provisioner.playbook import catalog
+    from sappers.provisioner.playbook import catalog, unsupported
     from sappers.provisioner.playbook.keywords import instead
 
     console = Console()
@@ -31,7 +31,8 @@ def module(
         return
     short = catalog.short_name(name)
     if short not in known:
-        hint = instead(short, known, "modules")
+        refused = unsupported.is_of_ansible(name)
+        hint = unsupported.instead(name) if refused else instead(short, known, "modules")
         raise ConfigError(f"there is no module {name!r}", hint=hint)
     _show(console, short, known[short])
 

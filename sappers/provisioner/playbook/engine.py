@@ -22,7 +22,13 @@ from sappers.provisioner.playbook.model import Play, Task, tasks_in
 from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_hosts import batches, hosts_of
 from sappers.provisioner.playbook.play_run import PlayRun
-from sappers.provisioner.playbook.play_vars import read_vars_files, scope_of, scope_on, variables_of
+from sappers.provisioner.playbook.play_vars import (
+    read_vars_files,
+    scope_asking,
+    scope_of,
+    scope_on,
+    variables_of,
+)
 from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.prepare import Preparer
 from sappers.provisioner.playbook.prompts import ask_for
@@ -219,7 +225,7 @@ class Engine:
         if not well:
             self._run.watcher.play(name)
             return not hosts
-        prompted = ask_for(play, self._run.extra, self._run.ask)
+        prompted = self._prompted(play)
         variables = variables_of(self._run, play, prompted)
         around = self._run.of_play(play.folder, hosts)
         for batch in batches(well, play.serial):
@@ -233,6 +239,17 @@ class Engine:
             if run.ended_play:
                 break
         return True
+
+    def _prompted(self, play: Play) -> dict[str, Any]:
+        """What is asked of a person before a play."""
+        if not play.vars_prompt:
+            return {}
+        scope = scope_asking(self._run, play)
+
+        def render(value: Any) -> Any:
+            return self._run.templates.render(value, scope, play.place)
+
+        return ask_for(play, self._run.extra, self._run.ask, render)
 
     def name_of(self, play: Play) -> str:
         """A play's name, or its hosts."""

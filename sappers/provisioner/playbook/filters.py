@@ -86,29 +86,36 @@ def _yaml_1_1() -> YAML:
     return yaml
 
 
-def _dump_yaml(value: Any, *, indent: int | None, flow: bool | None, **settings: Any) -> str:
+def _to_yaml(
+    value: Any,
+    indent: int | None = None,
+    *,
+    default_flow_style: bool | None = None,
+    width: int = 80,
+    sort_keys: bool = True,
+    explicit_start: bool = False,
+    explicit_end: bool = False,
+) -> str:
     yaml = _yaml_1_1()
-    yaml.default_flow_style = flow
+    yaml.default_flow_style = default_flow_style
+    yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.allow_unicode = True
-    yaml.width = int(settings.get("width", 80))
-    yaml.sort_base_mapping_type_on_output = settings.get("sort_keys", True)
+    yaml.width = int(width)
+    yaml.sort_base_mapping_type_on_output = sort_keys  # type: ignore[assignment]
     if indent:
         yaml.map_indent = yaml.sequence_indent = indent
         yaml.sequence_dash_offset = 0
     stream = io.StringIO()
     yaml.dump(plain(value), stream)
-    text = stream.getvalue().removeprefix(_HEADER)[1:].removesuffix("...\n")
-    return _SCALAR_ITEM.sub(r"\1- \2", text) if indent else text
-
-
-def _to_yaml(value: Any, indent: int | None = None, **settings: Any) -> str:
-    return _dump_yaml(
-        value, indent=indent, flow=settings.pop("default_flow_style", None), **settings
-    )
+    text = stream.getvalue().removeprefix(_HEADER)
+    text = ("---" + text if explicit_start else text[1:]).removesuffix("...\n")
+    text = _SCALAR_ITEM.sub(r"\1- \2", text) if indent else text
+    return text + "...\n" if explicit_end else text
 
 
 def _to_nice_yaml(value: Any, indent: int = 4, **settings: Any) -> str:
-    return _dump_yaml(value, indent=indent, flow=False, **settings)
+    settings.setdefault("default_flow_style", False)
+    return _to_yaml(value, indent, **settings)
 
 
 def _from_yaml(text: Any) -> Any:

@@ -12,6 +12,7 @@ from sappers.provisioner.playbook.environments import SCOPE
 from sappers.provisioner.playbook.filters import FILTERS
 from sappers.provisioner.playbook.lookup_values import Lookup
 from sappers.provisioner.playbook.lookups import LOOKUPS, OF_BOOTSTRAP, Lookups
+from sappers.provisioner.playbook.template_values import Undefined
 from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.playbook.tests import TESTS
 from sappers.provisioner.source import Decrypt
@@ -20,6 +21,11 @@ from sappers.provisioner.source import Decrypt
 def _now(utc: bool = False, fmt: str | None = None) -> Any:
     moment = datetime.datetime.now(datetime.UTC if utc else None)
     return moment.strftime(fmt) if fmt else moment
+
+
+def _undef(hint: str | None = None) -> Undefined:
+    """What is not defined, for variables that whoever uses a role has to set."""
+    return Undefined(hint=hint)
 
 
 def make_templates(
@@ -38,5 +44,5 @@ def make_templates(
     names = [(name, f) for name, f in FILTERS.items()]
     filters = dict(names) | {f"ansible.builtin.{name}": f for name, f in names}
     tests = TESTS | {f"ansible.builtin.{name}": test for name, test in TESTS.items()}
-    functions = {"lookup": lookup, "query": query, "q": query, "now": _now}
+    functions = {"lookup": lookup, "query": query, "q": query, "now": _now, "undef": _undef}
     return Templates(filters, tests, functions, {*LOOKUPS, *OF_BOOTSTRAP, *(lookups or {})})

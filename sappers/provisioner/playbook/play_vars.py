@@ -37,6 +37,13 @@ def scope_of(run: Run, play: Play) -> Scope:
     return make_scope(run.templates, variables, _around(play), HostFacts(), {}, known)
 
 
+def scope_asking(run: Run, play: Play) -> Scope:
+    """What is known when `vars_prompt` asks: as `scope_of`, and `vars_files`."""
+    variables = variables_of(run, play, {})
+    known = {"playbook_dir": str(play.folder.absolute())}
+    return make_scope(run.templates, variables, _around(play), HostFacts(), {}, known)
+
+
 def scope_on(run: Run, play: Play, host: Host) -> Scope:
     """What is known on a host before the play begins."""
     variables = variables_of(run, play, {})

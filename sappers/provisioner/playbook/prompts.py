@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sappers.provisioner.playbook.hashing import password_hash
@@ -11,10 +12,13 @@ from sappers.provisioner.playbook.model import Play, VarsPrompt
 Ask = Callable[[str, bool], str]
 
 
-def ask_for(play: Play, extra: Mapping[str, Any], ask: Ask | None) -> dict[str, Any]:
+def ask_for(
+    play: Play, extra: Mapping[str, Any], ask: Ask | None, render: Callable[[Any], Any]
+) -> dict[str, Any]:
     """The variables that a play asks for, but those that `-e` gives.
 
     Args:
+        render: Renders what is asked and what is the default, before any host is known.
         ask: Asks a person, with or without showing what is typed; None where nobody is there:
             then the defaults count.
 
@@ -22,9 +26,10 @@ def ask_for(play: Play, extra: Mapping[str, Any], ask: Ask | None) -> dict[str, 
         PlaybookError: Nobody is there, and a variable has no default.
     """
     found: dict[str, Any] = {}
-    for one in play.vars_prompt:
-        if one.name in extra:
+    for written in play.vars_prompt:
+        if written.name in extra:
             continue
+        one = replace(written, text=render(written.text), default=render(written.default))
         if ask is not None:
             found[one.name] = _hashed(one, _answer(one, ask))
         elif one.default is not None:

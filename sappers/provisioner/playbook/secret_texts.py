@@ -7,6 +7,7 @@ covered where it happens to be the same it would give the secret away.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +18,10 @@ from sappers.provisioner.source import read_text
 
 # What is shorter is looked for as a whole value or line only: it is in other texts by accident.
 _PART_LENGTH_MIN = 4
+_ENCODED_LENGTH_MIN = 6
 COVER = "********"
+# User and password in an address.
+_LOGIN = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
 # Names in results that are of a result, whatever the module.
 _FIELDS = frozenset(
     ("ansible_facts", "ansible_loop_var", "attempts", "changed", "cmd", "delta", "diff", "elapsed",
@@ -58,8 +62,6 @@ class SecretTexts:
 
     def hidden(self, value: Any) -> Any:
         """A value of JSON, with all that is secret covered."""
-        if not (self._parts or self._wholes):
-            return value
         if isinstance(value, dict):
             return {name: self.hidden(one) for name, one in self.hidden_names(value).items()}
         if isinstance(value, list | tuple):
@@ -98,7 +100,9 @@ class SecretTexts:
         return told
 
     def hidden_text(self, text: str) -> str:
-        """A text, with all that is secret covered; also as JSON writes it."""
+        """A text, with all that is secret covered; also as JSON writes it, and in addresses."""
+        if "://" in text:
+            text = _LOGIN.sub(rf"\1:{COVER}@", text)
         if self._wholes:
             text = "".join(map(self._hidden_line, text.splitlines(keepends=True)))
         return self._pattern.sub(COVER, text) if self._pattern else text
@@ -109,14 +113,33 @@ class SecretTexts:
 
 
 def _pattern_of(parts: set[str]) -> re.Pattern[str] | None:
-    """What finds them as they are, and as JSON writes them; of two that begin alike the longer."""
+    """What finds them as they are, as JSON writes them and in base64; the longer ones first."""
     written = {
         form
         for part in parts
-        for form in (part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1])
+        for form in (
+            part,
+            json.dumps(part)[1:-1],
+            json.dumps(part, ensure_ascii=False)[1:-1],
+            *_in_base64(part.encode()),
+        )
     }
     longest_first = sorted(written, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first))) if written else None
+
+
+def _in_base64(secret: bytes) -> list[str]:
+    """How base64 writes it wherever it stands in what is encoded, but what it shares with others.
+
+    None of short ones, which are in other texts by accident.
+    """
+    if len(secret) < _ENCODED_LENGTH_MIN:
+        return []
+    found = []
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + secret).decode()
+        found.append(text[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6])
+    return found
 
 
 def _values_in(value: Any) -> list[str]:

@@ -331,9 +331,10 @@ def test_vars_prompt_asks_unless_the_variable_is_given(tmp_path: Path) -> None:
     (tmp_path / "play.yml").write_text("""
 - hosts: all
   gather_facts: false
+  vars: {who: world, usually: usual}
   vars_prompt:
     - {name: a, prompt: first, private: false, confirm: true}
-    - {name: b, prompt: second, default: usual}
+    - {name: b, prompt: "Hello {{ who }}", default: "{{ usually }}"}
     - {name: c, prompt: third}
   tasks:
     - debug: {msg: "{{ a }} {{ b }} {{ c }}"}
@@ -350,7 +351,7 @@ def test_vars_prompt_asks_unless_the_variable_is_given(tmp_path: Path) -> None:
     engine.run(load_playbook(tmp_path / "play.yml"))
     assert lines.results[0].result["msg"] == "one usual given"
     assert asked[:2] == [("first", True), ("confirm first", True)]
-    assert asked[-1] == ("second [usual]", False)
+    assert asked[-1] == ("Hello world [usual]", False)
     with pytest.raises(PlaybookError, match="nobody is there to be asked for a"):
         Engine(inventory, RunOptions(extra={"c": 1}), lines).run(
             load_playbook(tmp_path / "play.yml")

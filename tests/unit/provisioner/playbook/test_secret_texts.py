@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import json
+import string
 
 import pytest
 from hypothesis import given
@@ -73,3 +75,31 @@ def test_what_was_hidden_holds_the_secret_no_more(secret: str, text: str) -> Non
     if secret.strip() not in COVER:
         assert secret.strip() not in secrets.hidden_text(f"{text}{secret}{text}")
         assert secrets.are_in(secret.strip())
+
+
+@given(
+    st.binary(max_size=9),
+    st.text(string.ascii_letters + string.digits, min_size=6, max_size=30),
+    st.binary(max_size=9),
+)
+def test_what_is_encoded_with_others_is_covered(before: bytes, secret: str, after: bytes) -> None:
+    text = base64.b64encode(before + secret.encode() + after).decode()
+    shown = knowing(secret).hidden_text(f"is {text}.")
+    assert shown != f"is {text}."
+    left = shown.removeprefix("is ").removesuffix(".").split(COVER)
+    assert all(one in text for one in left)
+    assert max(map(len, left)) <= (9 * 8 // 6) + 4
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("to http://me:pass@host/a?b@c", "to http://me:********@host/a?b@c"),
+        ("git+ssh://me:p:a%40ss@host:22/x", "git+ssh://me:********@host:22/x"),
+        ("http://me@host/ http://host:80/a@b", "http://me@host/ http://host:80/a@b"),
+        ("https://:token@host", "https://:********@host"),
+    ],
+)
+def test_passwords_in_addresses_are_covered_whoever_says_them(said: str, shown: str) -> None:
+    assert SecretTexts().hidden({"url": [said]}) == {"url": [shown]}
+    assert SecretTexts().are_in(said) is (said != shown)

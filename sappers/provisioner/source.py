@@ -108,6 +108,20 @@ def place_of(value: Any, otherwise: Place) -> Place:
     return value.place if isinstance(value, Text | Mapping | Items | Sealed) else otherwise
 
 
+def is_template(value: Any) -> bool:
+    """Whether a text may be a template."""
+    return isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value)
+
+
+def holds_template(value: Any) -> bool:
+    """Whether a template is in a value or anywhere below it."""
+    if isinstance(value, dict):
+        return any(holds_template(one) for pair in value.items() for one in pair)
+    if isinstance(value, list | tuple):
+        return any(holds_template(one) for one in value)
+    return is_template(value)
+
+
 def texts_in(value: Any) -> Iterator[Text]:
     """All texts of a person in a value, at any depth."""
     if isinstance(value, Text):

@@ -14,20 +14,6 @@ from sappers.provisioner.playbook.keywords import instead
 _ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
 
 
-def is_template(value: Any) -> bool:
-    """Whether a text may be a template."""
-    return isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value)
-
-
-def holds_template(value: Any) -> bool:
-    """Whether a template is in a value or anywhere below it."""
-    if isinstance(value, dict):
-        return any(holds_template(one) for pair in value.items() for one in pair)
-    if isinstance(value, list | tuple):
-        return any(holds_template(one) for one in value)
-    return is_template(value)
-
-
 def split_words(text: str) -> list[tuple[int, int]]:
     """Begin and end of each word: quoted parts and templates are not split.
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import catalog, unsupported
-from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.model import Play, Task, tasks_in
 from sappers.provisioner.playbook.templating import Templates
-from sappers.provisioner.source import Text, texts_in
+from sappers.provisioner.source import Text, is_template, texts_in
 
 
 def check_templates(tasks: Iterable[Task], templates: Templates) -> dict[int, Task]:

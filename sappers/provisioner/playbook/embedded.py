@@ -9,8 +9,8 @@ from __future__ import annotations
 from jinja2 import Environment, nodes
 from jinja2.visitor import NodeTransformer
 
-from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.lookup_calls import lookup_calls
+from sappers.provisioner.source import is_template
 
 FILTER = " rendered"  # no name that a template could write
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.playbook import keywords
-from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.load_prompts import load_prompts
 from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
 from sappers.provisioner.playbook.model import (
@@ -22,7 +21,7 @@ from sappers.provisioner.playbook.model import (
 )
 from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.playbook.roles import LoadedRole, RoleFiles
-from sappers.provisioner.source import Items, Mapping, Place, place_of
+from sappers.provisioner.source import Items, Mapping, Place, is_template, place_of
 
 IMPORTS_MAX = 50
 

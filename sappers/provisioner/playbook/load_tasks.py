@@ -17,8 +17,6 @@ from sappers.provisioner.playbook.arguments import (
     Unbalanced,
     canonical,
     check_presence,
-    holds_template,
-    is_template,
     parse_free_form,
     typed,
 )
@@ -26,7 +24,15 @@ from sappers.provisioner.playbook.lookup_calls import short_name
 from sappers.provisioner.playbook.lookups import LOOKUPS
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
 from sappers.provisioner.playbook.text_places import place_within
-from sappers.provisioner.source import Items, Mapping, Place, Text, place_of
+from sappers.provisioner.source import (
+    Items,
+    Mapping,
+    Place,
+    Text,
+    holds_template,
+    is_template,
+    place_of,
+)
 
 _READERS = {"become_method": method_named, "connection": is_local, "port": read_port}
 # Name the module in the older way.

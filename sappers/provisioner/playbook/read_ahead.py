@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sappers.provisioner.playbook.arguments import holds_template
 from sappers.provisioner.playbook.model import Includer, Play, Task, tasks_in
+from sappers.provisioner.source import holds_template
 
 _INCLUDES = ("include_tasks", "include_role")
 _Key = tuple[str, str, Path, Path | None]

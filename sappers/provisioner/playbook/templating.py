@@ -15,7 +15,6 @@ import jinja2
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import embedded, unsupported
-from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.environments import (
     SCOPE,
     ConditionEnvironment,
@@ -45,7 +44,7 @@ from sappers.provisioner.playbook.template_values import (
 )
 from sappers.provisioner.playbook.text_places import place_within
 from sappers.provisioner.source import Mapping as SourceMapping
-from sappers.provisioner.source import Place, Sealed, Text, place_of
+from sappers.provisioner.source import Place, Sealed, Text, is_template, place_of
 
 
 class Templates:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sappers.provisioner.playbook.argument_specs import problems_of
 from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.search_path import candidates
 from sappers.provisioner.playbook.template_origin import origin_of
 from sappers.provisioner.playbook.template_values import MISSING, UndefinedVariable
 from sappers.provisioner.playbook.variables import Scope
@@ -48,16 +49,10 @@ class Control:
         Raises:
             ControlMissing: There is none.
         """
-        if Path(name).expanduser().is_absolute():
-            candidates = [Path(name).expanduser()]
-        else:
-            folders = self._task.inherited.folders
-            candidates = [
-                one for folder in folders for one in (folder / kind / name, folder / name)
-            ]
-        found = next((one for one in candidates if one.exists()), None)
+        paths = candidates(name, kind, self._task.inherited.folders)
+        found = next((one for one in paths if one.exists()), None)
         if found is None:
-            looked = ", ".join(map(str, candidates))
+            looked = ", ".join(map(str, paths))
             raise ControlMissing(f"there is no {name} here; looked for: {looked}")
         return str(found)
 

@@ -15,6 +15,7 @@ from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Task
 from sappers.provisioner.playbook.prepared import Item, Prepared, failure
 from sappers.provisioner.playbook.run import Run
+from sappers.provisioner.playbook.search_path import candidates
 from sappers.provisioner.playbook.segments import selected
 from sappers.provisioner.playbook.template_values import MISSING
 from sappers.provisioner.playbook.variables import HostFacts
@@ -168,11 +169,10 @@ class Flow:
 
     def _read_vars(self, task: Task, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         name = str(args["dir"] or args["file"])
-        folders = task.inherited.folders
-        candidates = [one for folder in folders for one in (folder / "vars" / name, folder / name)]
+        paths = candidates(name, "vars", task.inherited.folders)
         if args["dir"] and not task.inherited.role:
-            candidates.insert(0, Path(task.place.path).parent / name)
-        path = next((one for one in candidates if one.exists()), None)
+            paths.insert(0, Path(task.place.path).parent / name)
+        path = next((one for one in paths if one.exists()), None)
         if path is None:
             raise task.place.error(f"there is no {name} to take variables from")
         files = [path] if args["file"] else _files_in(path, args, task)

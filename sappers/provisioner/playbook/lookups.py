@@ -10,20 +10,23 @@ import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from sappers.provisioner.inventory.patterns import select_hosts
 from sappers.provisioner.playbook import lookup_values, unsupported
 from sappers.provisioner.playbook.filters import is_truthy
 from sappers.provisioner.playbook.lookup_calls import short_name
 from sappers.provisioner.playbook.lookup_values import Lookup, as_list, flat_deep, options_in
+from sappers.provisioner.playbook.search_path import candidates, search_path
 from sappers.provisioner.playbook.template_origin import origin_of
-from sappers.provisioner.playbook.template_values import MISSING, Undefined, UndefinedVariable
+from sappers.provisioner.playbook.template_values import (
+    MISSING,
+    Undefined,
+    UndefinedVariable,
+    Variables,
+)
+from sappers.provisioner.playbook.templating import Templates
 from sappers.provisioner.source import VAULT_HEADER, Decrypt, Place
-
-if TYPE_CHECKING:
-    from sappers.provisioner.playbook.variables import Scope
-
 
 _FAILURES = (AttributeError, LookupError, OSError, TypeError, ValueError)
 _TEMPLATE_SETTINGS = (
@@ -37,12 +40,30 @@ _INI_OPTIONS = {
 }
 
 
+class LookupScope(Variables, Protocol):
+    """What lookups ask of the variables of a task on a host."""
+
+    @property
+    def templates(self) -> Templates:
+        """What renders."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the task looks for files."""
+
+    def under(self, layer: Mapping[str, Any]) -> LookupScope:
+        """With more variables, over all."""
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+
+
 class Lookups:
     """The lookups as one task on one host sees them; `more` are those of the run alone."""
 
     def __init__(
         self,
-        scope: Scope,
+        scope: LookupScope,
         more: Mapping[str, Lookup] | None = None,
         decrypt: Decrypt | None = None,
     ) -> None:
@@ -117,15 +138,8 @@ class Lookups:
         return LOOKUPS[short](self, terms, **options)
 
     def _find(self, name: str, kind: str) -> Path:
-        path = Path(name).expanduser()
-        if path.is_absolute():
-            candidates = [path]
-        else:
-            folders = self._scope.folders
-            candidates = [
-                one for folder in folders for one in (folder / kind / name, folder / name)
-            ]
-        found = next((one for one in candidates if one.is_file()), None)
+        paths = candidates(name, kind, self._scope.folders)
+        found = next((one for one in paths if one.is_file()), None)
         if found is None:
             raise ValueError(f"there is no file {name}")
         return found
@@ -153,8 +167,7 @@ class Lookups:
             if Path(term).is_absolute():
                 folders = [Path("/")]
             else:
-                bases = (folder.absolute() for folder in self._scope.folders)
-                folders = [one for base in bases for one in (base / "files", base)]
+                folders = search_path("files", map(Path.absolute, self._scope.folders))
             for folder in folders:
                 paths = sorted(glob.glob(str(folder / term)))  # noqa: PTH207
                 if paths:

@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 import jinja2.meta
 
+from sappers.provisioner.playbook.search_path import search_path
 from sappers.provisioner.source import Place
 
 KEPT_IN = "templates"
@@ -31,7 +32,7 @@ class TemplateFiles(jinja2.BaseLoader):
     def __init__(self, own: Path, around: Sequence[Path]) -> None:
         kept = [folder / KEPT_IN for folder in around]
         self._kept = [*kept, own] if own.name == KEPT_IN else kept
-        self._all = [one for folder in around for one in (folder / KEPT_IN, folder)] + [own]
+        self._all = [*search_path(KEPT_IN, around), own]
         self._written: set[str] = set()
 
     def note(self, environment: jinja2.Environment, source: str) -> None:

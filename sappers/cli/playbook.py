@@ -134,7 +134,7 @@ def run(
     from sappers.provisioner.inventory.inventory import load_inventory
     from sappers.provisioner.playbook.engine import Engine
     from sappers.provisioner.playbook.load import load_playbook
-    from sappers.provisioner.playbook.load_tasks import read_tags
+    from sappers.provisioner.playbook.load_inherited import read_tags
     from sappers.provisioner.playbook.options import RunOptions
     from sappers.provisioner.playbook.secret_texts import SecretTexts
 

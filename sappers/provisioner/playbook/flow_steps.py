@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.host_state import HostState
 from sappers.provisioner.playbook.judge import Judged, Outcome, judge, judge_item, learn
-from sappers.provisioner.playbook.load_tasks import inherit
+from sappers.provisioner.playbook.load_inherited import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Task
 from sappers.provisioner.playbook.prepared import Item, Prepared, failure
 from sappers.provisioner.playbook.run import Run

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sappers.provisioner.playbook import keywords
+from sappers.provisioner.playbook.load_inherited import inherit
 from sappers.provisioner.playbook.load_play import IMPORTS_MAX, PlayLoader, Reading
-from sappers.provisioner.playbook.load_tasks import inherit
 from sappers.provisioner.playbook.model import Inherited, Node, Play, Task
 from sappers.provisioner.playbook.playbook_files import PlaybookFiles
 from sappers.provisioner.source import Decrypt, Items, Mapping, Place, is_template, place_of

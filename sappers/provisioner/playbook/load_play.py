@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.playbook import keywords
+from sappers.provisioner.playbook.load_inherited import as_tuple, inherit
 from sappers.provisioner.playbook.load_prompts import load_prompts
-from sappers.provisioner.playbook.load_tasks import as_tuple, inherit, load_nodes
+from sappers.provisioner.playbook.load_tasks import load_nodes
 from sappers.provisioner.playbook.model import (
     Inherited,
     Node,

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.inventory.become import method_named
-from sappers.provisioner.inventory.reach import is_local, why_refused
-from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook import catalog, keywords, unsupported
-from sappers.provisioner.playbook.arguments import (
-    ArgumentError,
-    Unbalanced,
-    canonical,
-    check_presence,
-    parse_free_form,
-    typed,
-)
+from sappers.provisioner.playbook.load_arguments import load_arguments
+from sappers.provisioner.playbook.load_inherited import as_tuple, inherit
 from sappers.provisioner.playbook.lookup_calls import short_name
 from sappers.provisioner.playbook.lookups import LOOKUPS
 from sappers.provisioner.playbook.model import Block, Inherited, LoopControl, Node, Task
-from sappers.provisioner.playbook.text_places import place_within
 from sappers.provisioner.source import (
     Items,
     Mapping,
     Place,
     Text,
-    holds_template,
     is_template,
     place_of,
 )
 
-_READERS = {"become_method": method_named, "connection": is_local, "port": read_port}
 # Name the module in the older way.
 _ACTIONS = ("action", "local_action")
 
@@ -118,7 +105,7 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
         _refuse_module(name, place, known)
         _refuse_async(item, module)
         defaults = below.module_defaults.get(module, {})
-        arguments = _arguments(module, given, item.get("args"), place, defaults)
+        arguments = load_arguments(module, given, item.get("args"), place, defaults)
     except unsupported.Unsupported as error:
         if not (below.when or loop_with or is_template(loop)):
             raise
@@ -229,67 +216,6 @@ def _old_action(item: Mapping, keyword: str) -> tuple[str, Any]:
     return name, Text(text, item.at(keyword))
 
 
-def _arguments(
-    module: str, given: Any, more: Any, place: Place, defaults: AnyMapping[str, Any]
-) -> dict[str, Any]:
-    """Arguments by their own names, of which those without templates are known to be right."""
-    spec = catalog.spec_of(module)
-    try:
-        if given is None or isinstance(given, Mapping):
-            found: dict[str, Any] = dict(given or {})
-        elif isinstance(given, list) and spec.free_form:
-            found = {spec.free_form: given}
-        else:
-            at = place_of(given, place)
-            parsed = parse_free_form(str(given), spec)
-            found = {name: Text(value, at) for name, value in parsed.items()}
-    except ValueError as error:
-        at = place_of(given, place)
-        if isinstance(error, Unbalanced):
-            at = place_within(str(given), at, error.offset)
-        hint = getattr(error, "hint", None)
-        raise at.error(f"{module}: {error}", hint=hint) from error
-    if isinstance(more, Mapping):
-        found = {**more, **found}
-    elif more is not None:
-        raise place.error("`args` takes a mapping of arguments", hint="write them out")
-    values: dict[str, Any] = dict(defaults)
-    for name, value in found.items():
-        source = given if isinstance(given, Mapping) and name in given else more
-        at = source.at(name) if isinstance(source, Mapping) else place
-        if spec.any_arguments and (hint := why_refused(name, value)):
-            raise at.error(f"the variable `{name}` is not supported", hint=hint)
-        if module == "set_fact" and not (is_template(name) or name.isidentifier()):
-            raise at.error(f"{name!r} is no name of a variable", hint="letters, digits and _")
-        values[_checked_name(module, name, value, at)] = value
-    if not spec.any_arguments:
-        try:
-            check_presence(values, spec, sure=lambda value: not is_template(value))
-        except ArgumentError as error:
-            hint = error.hint or f"sappers-deploy module {module}"
-            raise place.error(f"{module}: {error}", hint=hint) from error
-    return values
-
-
-def _checked_name(module: str, name: str, value: Any, at: Place) -> str:
-    spec = catalog.spec_of(module)
-    try:
-        own = canonical(name, spec)
-    except ArgumentError as error:
-        kind = unsupported.Unsupported if name in dict(spec.unsupported) else PlaybookError
-        raise kind(
-            f"{module}: {error}", path=at.path, line=at.line, column=at.column, hint=error.hint
-        ) from error
-    try:
-        for argument in spec.arguments:
-            if argument.name == own and value is not None and not holds_template(value):
-                typed(value, argument)
-    except ArgumentError as error:
-        hint = error.hint or f"sappers-deploy module {module}"
-        raise place_of(value, at).error(f"{module}: {error}", hint=hint) from error
-    return own
-
-
 def _loop(item: Mapping) -> tuple[str, Any]:
     loops = [key for key in item if key == "loop" or key.startswith("with_")]
     if len(loops) > 1:
@@ -327,71 +253,3 @@ def _refuse_texts(item: Mapping) -> None:
         raise place_of(register, item.at("register")).error(
             f"{register!r} is no name of a variable", hint="letters, digits and _"
         )
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """What may be given alone or as a list."""
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def inherit(parent: Inherited, item: Mapping) -> Inherited:
-    """What the tasks below something inherit of it."""
-    variables = item.get("vars")
-    if variables is not None and not isinstance(variables, Mapping):
-        raise item.at("vars").error("`vars` takes a mapping of names to values")
-    keywords.refuse_variables(variables)
-    environment = as_tuple(item.get("environment"))
-    settings = {key: item[key] for key in keywords.SETTINGS if key in item}
-    _refuse_values(item)
-    return replace(
-        parent,
-        when=(*parent.when, *as_tuple(item.get("when"))),
-        tags=parent.tags | read_tags(item.get("tags")),
-        environment=(*parent.environment, *environment),
-        vars=(*parent.vars, variables) if variables else parent.vars,
-        settings={**parent.settings, **settings} if settings else parent.settings,
-        module_defaults=_module_defaults(parent, item),
-    )
-
-
-def _refuse_values(item: Mapping) -> None:
-    """Refuse values of keywords that can be told to be wrong before any variable is known."""
-    for key, read in _READERS.items():
-        if item.get(key) is not None and not is_template(item[key]):
-            try:
-                read(item[key])
-            except ValueError as error:
-                raise item.at(key).error(f"{key}: {error}") from error
-
-
-def read_tags(value: Any) -> frozenset[str]:
-    """Tags of a list or of a text with commas."""
-    parts = [part for one in as_tuple(value) for part in str(one).split(",")]
-    return frozenset(part.strip() for part in parts if part.strip())
-
-
-def _module_defaults(parent: Inherited, item: Mapping) -> AnyMapping[str, AnyMapping[str, Any]]:
-    given: Sequence[Any] = as_tuple(item.get("module_defaults"))
-    if not given:
-        return parent.module_defaults
-    merged = {name: dict(values) for name, values in parent.module_defaults.items()}
-    for one in given:
-        for name, values in one.items() if isinstance(one, Mapping) else ():
-            if not isinstance(values, Mapping):
-                raise one.at(name).error("module_defaults takes a mapping for each module")
-            module = catalog.short_name(name)
-            if unsupported.is_of_ansible(name) and not catalog.is_known(module):
-                continue  # no task can be of it
-            if not catalog.is_known(module):
-                raise one.at(name).error(f"there is no module `{name}`")
-            checked = _arguments_of_defaults(module, values)
-            merged[module] = {**merged.get(module, {}), **checked}
-    return merged
-
-
-def _arguments_of_defaults(module: str, values: Mapping) -> dict[str, Any]:
-    return {
-        _checked_name(module, name, value, values.at(name)): value for name, value in values.items()
-    }

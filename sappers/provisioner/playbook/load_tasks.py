@@ -111,29 +111,28 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
             raise
         module, arguments = unsupported.MODULE, unsupported.arguments(error)
     return Task(
-        place=item.place,
-        module=module,
-        arguments=arguments,
-        inherited=below,
-        around=inherited,
-        vars=item.get("vars") or {},
-        name=item.get("name"),
-        loop=loop,
-        loop_with=loop_with,
-        loop_control=_loop_control(item),
-        register=item.get("register"),
-        changed_when=as_tuple(item.get("changed_when")),
-        failed_when=as_tuple(item.get("failed_when")),
-        until=as_tuple(item.get("until")),
-        retries=item.get("retries"),
-        delay=item.get("delay", 5),
-        seconds_max=item.get("async"),
-        poll=item.get("poll"),
-        notify=(*below.notify, *as_tuple(item.get("notify"))),
-        listen=tuple(str(name) for name in as_tuple(item.get("listen"))),
-        is_handler=handler,
-        written=name,
-    )
+        item.place, module, arguments, below, inherited, written=name, is_handler=handler,
+        loop=loop, loop_with=loop_with, **_keywords(item, below),
+    )  # fmt: skip
+
+
+def _keywords(item: Mapping, below: Inherited) -> dict[str, Any]:
+    """The fields of a task that its keywords fill, one each."""
+    return {
+        "vars": item.get("vars") or {},
+        "name": item.get("name"),
+        "loop_control": _loop_control(item),
+        "register": item.get("register"),
+        "changed_when": as_tuple(item.get("changed_when")),
+        "failed_when": as_tuple(item.get("failed_when")),
+        "until": as_tuple(item.get("until")),
+        "retries": item.get("retries"),
+        "delay": item.get("delay", 5),
+        "seconds_max": item.get("async"),
+        "poll": item.get("poll"),
+        "notify": (*below.notify, *as_tuple(item.get("notify"))),
+        "listen": tuple(str(name) for name in as_tuple(item.get("listen"))),
+    }
 
 
 def _loops_over_nothing(item: Mapping, name: str) -> PlaybookError | None:

@@ -226,19 +226,8 @@ class Templates:
             )  # fmt: skip
         except (PlaybookError, NotYetKnown, NeedsOthers):
             raise
-        except jinja2.TemplateSyntaxError as error:
-            below = 0 if error.filename else header.count("\n")
-            there = Place(error.filename or place.path, error.lineno + below, column_of(error))
-            raise there.error(problem_of(error), hint=self._hint(error)) from error
         except Exception as error:  # a template may compute anything, and fail in any way
-            path, line = _line_in_template(error)
-            line = line and line + (0 if path else header.count("\n"))
-            message = getattr(error, "message", None) or str(error) or type(error).__name__
-            path = path or place.path
-            failing = line_of_file(path, content, line, place.path)
-            column = column_in_line(failing, message, settings)
-            hint = _HINT_UNDEFINED if isinstance(error, jinja2.UndefinedError) else None
-            raise Place(path, line, column).error(message, hint=hint) from error
+            raise self._explained_in_file(error, content, header, place, settings) from error
         if not isinstance(found, str):
             return found
         return _with_newlines_of(content, found, str(settings.get("newline_sequence", "\n")))
@@ -257,6 +246,24 @@ class Templates:
             f"template: {problem_of(error)}", path=there.path, line=there.line,
             column=there.column, hint=self._hint(error),
         )  # fmt: skip
+
+    def _explained_in_file(
+        self, error: Exception, content: str, header: str, place: Place,
+        settings: Mapping[str, Any],
+    ) -> PlaybookError:  # fmt: skip
+        """An error where it is in the file, or in one that it includes."""
+        if isinstance(error, jinja2.TemplateSyntaxError):
+            below = 0 if error.filename else header.count("\n")
+            there = Place(error.filename or place.path, error.lineno + below, column_of(error))
+            return there.error(problem_of(error), hint=self._hint(error))
+        path, line = _line_in_template(error)
+        line = line and line + (0 if path else header.count("\n"))
+        message = getattr(error, "message", None) or str(error) or type(error).__name__
+        path = path or place.path
+        failing = line_of_file(path, content, line, place.path)
+        column = column_in_line(failing, message, settings)
+        hint = _HINT_UNDEFINED if isinstance(error, jinja2.UndefinedError) else None
+        return Place(path, line, column).error(message, hint=hint)
 
     def _hint(self, error: jinja2.TemplateSyntaxError) -> str | None:
         missing = _NO_SUCH.match(error.message or "")

@@ -32,14 +32,15 @@ def variables_of(run: Run, play: Play, prompted: Mapping[str, Any]) -> PlayVaria
 
 def scope_of(run: Run, play: Play) -> Scope:
     """What is known before any host is: `-e` and the play's own variables."""
-    variables = play_variables(play, run.extra, {}, {})
-    known = {"playbook_dir": str(play.folder.absolute())}
-    return make_scope(run.templates, variables, _around(play), HostFacts(), {}, known)
+    return _before_hosts(run, play, play_variables(play, run.extra, {}, {}))
 
 
 def scope_asking(run: Run, play: Play) -> Scope:
     """What is known when `vars_prompt` asks: as `scope_of`, and `vars_files`."""
-    variables = variables_of(run, play, {})
+    return _before_hosts(run, play, variables_of(run, play, {}))
+
+
+def _before_hosts(run: Run, play: Play, variables: PlayVariables) -> Scope:
     known = {"playbook_dir": str(play.folder.absolute())}
     return make_scope(run.templates, variables, _around(play), HostFacts(), {}, known)
 

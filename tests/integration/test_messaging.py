@@ -50,14 +50,16 @@ class Guest:
         await asyncio.wait_for(self.link.up.wait(), 60)
         return self
 
-    async def use(self, seconds: float = 600.0) -> None:
+    async def use(self, seconds: float = 600.0, member_id: str = "a") -> None:
         member = self.hub.members["a"]
+        server = f"{member.address}:{member.ports.hub}"
         await self.link.use(
             HubAccess(
-                (f"{member.address}:{member.ports.hub}",),
+                (server,),
                 self.hub.identities["a"].ca.read_text(),
                 "agent.sappers",
                 self.hub.guest(self.name, *self.links, seconds=seconds),
+                {server: member_id},
             )
         )
 
@@ -103,6 +105,23 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         await cluster.stop()
+
+
+async def test_a_member_in_the_place_of_another_is_no_server(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest = Guest(cluster.hub, "shop-1")
+    cluster.guests.append(guest)
+    await guest.use(member_id="b")
+    guest.server.start()
+    said = ""
+    while "hub-unreachable" not in said:
+        await asyncio.sleep(0.05)
+        said += capsys.readouterr().err
+    assert "Hostname mismatch" in said
+    assert not guest.link.connected
+    await guest.use()
+    await asyncio.wait_for(guest.link.up.wait(), 60)
 
 
 async def test_the_blocking_client_publishes_asks_answers_and_keeps(cluster: Cluster) -> None:

@@ -32,6 +32,14 @@ OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
     ),
     "play_limit": (RunOptions(limit="h1:h3"), ("--limit", "h1:h3")),
     "include_tags": (RunOptions(tags=frozenset({"a"})), ("--tags", "a")),
+    "pairs_check": (RunOptions(check=True), ("--check",)),
+    "pairs_tags": (RunOptions(tags=frozenset({"tagged"})), ("--tags", "tagged")),
+    "pairs_tags_never": (RunOptions(tags=frozenset({"all", "never"})), ("--tags", "all,never")),
+    "pairs_tags_skipped": (
+        RunOptions(tags=frozenset({"one"}), skip_tags=frozenset({"two", "always"})),
+        ("--tags", "one", "--skip-tags", "two,always"),
+    ),
+    "pairs_tags_untagged": (RunOptions(tags=frozenset({"untagged"})), ("--tags", "untagged")),
     "vault": (RunOptions(), ("--vault-password-file", str(VAULT_PASSWORD))),
 }  # fmt: skip
 _PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())
@@ -97,7 +105,8 @@ class _Kept:
         self._name = name
 
     def result(self, host: str, judged: Judged) -> None:
-        said = judged.task.module == "debug" and judged.outcome.value in ("ok", "changed")
+        told = not judged.no_log and judged.outcome.value in ("ok", "changed")
+        said = judged.task.module == "debug" and told
         each = [result.get("msg") for _, result in judged.items]
         message = (each or judged.result.get("msg")) if said else None
         entry = [self._name, host, judged.outcome.value, message]

@@ -109,6 +109,12 @@ class Inventory:
             return self
         return _built(self.source, playbook)
 
+    def read_again(self) -> Inventory:
+        """As its sources are now; what came by stdin stays. Raises as `load_inventory`."""
+        if STDIN in self.source.given or not self.source.given:
+            return self
+        return _loaded(self.source.given, self.source.decrypt, self.source.over)
+
     def rewritten(self, written: WrittenInventory) -> Inventory:
         """With other hosts and groups.
 
@@ -174,6 +180,10 @@ def load_inventory(
         if name.startswith("ansible_")
     }
     sources = [str(source)] if isinstance(source, str | Path) else list(source)
+    return _loaded(sources, decrypt, over)
+
+
+def _loaded(sources: Sequence[str], decrypt: Decrypt | None, over: Settings) -> Inventory:
     folders: dict[Path, None] = {}
     parts = []
     for one in sources:
@@ -194,7 +204,7 @@ def load_inventory(
             folders[path.parent] = None
             parts.append((_read_written(path, decrypt), path))
     written = _joined(parts)
-    name = Path("(stdin)" if sources == [STDIN] else ", ".join(sources))
+    name = Path("(stdin)" if tuple(sources) == (STDIN,) else ", ".join(sources))
     return _built(_Source(name, tuple(sources), tuple(folders), written, decrypt, over))
 
 

@@ -76,7 +76,7 @@ def _always_read(task: Task) -> Iterator[tuple[Text, bool]]:
 
 
 def _texts(task: Task) -> Iterator[tuple[Text, bool]]:
-    for own in (task.changed_when, task.failed_when, task.until):
+    for own in (task.changed_when, task.failed_when, task.until, task.loop_control.break_when):
         for condition in texts_in(list(own)):
             yield condition, True
     raw = () if task.module in catalog.FLOW else getattr(catalog.source_of(task.module), "RAW", ())

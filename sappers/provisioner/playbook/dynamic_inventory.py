@@ -20,6 +20,7 @@ class Inventories:
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
         self._beside: dict[Path, Inventory] = {}
+        self._changes: list[tuple[Task, Mapping[str, Judged]]] = []
 
     def of(self, folder: Path) -> Inventory:
         """The inventory for the playbooks of a folder. Raises InventoryError."""
@@ -36,6 +37,19 @@ class Inventories:
         Raises:
             PlaybookError: A host's variables make no sense.
         """
+        if not self._change(task, results):
+            return False
+        self._changes.append((task, dict(results)))
+        return True
+
+    def refresh(self) -> None:
+        """Read the inventory again; what tasks made of it stays. Raises SappersError."""
+        self._inventory = self._inventory.read_again()
+        self._beside.clear()
+        for task, results in self._changes:
+            self._change(task, results)
+
+    def _change(self, task: Task, results: Mapping[str, Judged]) -> bool:
         written = copy.deepcopy(self._inventory.written)
         origin = Origin(task.place.path, task.place.line, task.place.column)
         try:

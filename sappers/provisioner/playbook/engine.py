@@ -23,7 +23,6 @@ from sappers.provisioner.playbook.options import RunOptions
 from sappers.provisioner.playbook.play_hosts import batches, hosts_of
 from sappers.provisioner.playbook.play_run import PlayRun
 from sappers.provisioner.playbook.play_vars import (
-    read_vars_files,
     scope_asking,
     scope_of,
     scope_on,
@@ -164,7 +163,7 @@ class Engine:
         self._run.put_off = check_templates(tasks, self._run.templates)
         chosen = self.chosen(plays)
         for play in chosen[:1]:
-            read_vars_files(self._run, play)  # those of later plays may come of earlier ones
+            variables_of(self._run, play, {})  # those of later plays may come of earlier ones
         for play in chosen if not self._makes_groups else ():
             self.hosts_of(play)
 
@@ -219,6 +218,7 @@ class Engine:
         states = self._run.states
         for host in hosts:
             states[host.name].over = False
+            states[host.name].notified.clear()  # what a play that ended early had called
         self._left_out.update(host.name for host in hosts if states[host.name].is_left_out)
         well = [host for host in hosts if not states[host.name].is_out]
         name = self.name_of(play)
@@ -228,7 +228,7 @@ class Engine:
         prompted = self._prompted(play)
         variables = variables_of(self._run, play, prompted)
         around = self._run.of_play(play.folder, hosts)
-        for batch in batches(well, play.serial):
+        for batch in batches(self._run, play, well):
             self._run.watcher.play(name)
             run = PlayRun(around, play, name, variables, batch, hosts)
             run.go()

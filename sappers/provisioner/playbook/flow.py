@@ -26,6 +26,7 @@ META = [
     "noop",
     "reset_connection",
     "end_role",
+    "refresh_inventory",
 ]
 
 FLOW_SPECS: dict[str, Module] = {

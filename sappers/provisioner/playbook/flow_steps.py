@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun
 
 DEPTH_MAX = 50
+# What `meta` does to all hosts at once: whether it does, the first host's conditions say.
+_OF_ALL = ("clear_facts", "clear_host_errors", "end_batch", "end_play", "refresh_inventory")
 
 
 @dataclass
@@ -52,7 +54,10 @@ class Flow:
         Raises:
             PlaybookError: What it includes is wrong, or includes itself without end.
         """
-        once = task.setting("run_once") and task.module != "meta"
+        if task.module == "meta":
+            once = task.arguments["action"] in _OF_ALL
+        else:
+            once = bool(task.setting("run_once"))
         prepared = {host: self._prepare(task, host) for host in (hosts[:1] if once else hosts)}
         if task.module == "meta":
             self._meta(task, prepared)
@@ -200,20 +205,26 @@ class Flow:
             case "end_role":
                 _leave_role(task, states)
             case "clear_host_errors":
-                for state in everyone:  # they take part again from the next play on
-                    if state.failed:
-                        self._run.ledger.mended(state.name)
-                        state.over = True
-                    state.failed, state.along, state.unreachable = None, None, False
+                self._clear_errors(everyone)
             case "clear_facts":
-                for state in states:
+                for state in everyone:
                     none = HostFacts()
                     state.facts = replace(state.facts, facts=none.facts, plain=none.plain)
+            case "refresh_inventory":
+                self._run.refresh_inventory(self._play)
             case "reset_connection":
                 for state in states:
                     self._run.links.drop(state.name)
             case _:
                 pass
+
+    def _clear_errors(self, states: Sequence[HostState]) -> None:
+        """They take part again from the next play on."""
+        for state in states:
+            if state.failed:
+                self._run.ledger.mended(state.name)
+                state.over = True
+            state.failed, state.along, state.unreachable = None, None, False
 
 
 def _files_in(folder: Path, args: Mapping[str, Any], task: Task) -> list[Path]:

@@ -96,7 +96,18 @@ def is_done(task: Task, item: Item, result: Result, attempt: int) -> bool:
     return all(scope.templates.holds(one, scope, task.place) for one in task.until)
 
 
+def is_last(task: Task, item: Item, result: Result) -> bool:
+    """Whether a loop ends with this turn, before all items were taken."""
+    conditions = task.loop_control.break_when
+    if not conditions:
+        return False
+    scope = _scope_with(task, item.scope, result)
+    return all(scope.templates.holds(one, scope, task.place) for one in conditions)
+
+
 def _scope_with(task: Task, scope: Scope, result: Result) -> Scope:
+    if task.module == "set_fact":
+        scope = scope.under(result.get("ansible_facts") or {})
     return scope.under({task.register: result}) if task.register else scope.under(_unnamed(result))
 
 

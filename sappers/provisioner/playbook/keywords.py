@@ -36,7 +36,9 @@ PLAY = (_HANDED_DOWN - _OF_DELEGATION) | {
     "force_handlers",
     *GATHERING,
 }
-LOOP_CONTROL = frozenset({"loop_var", "index_var", "label", "extended", "pause"})
+LOOP_CONTROL = frozenset(
+    ("break_when", "extended", "extended_allitems", "index_var", "label", "loop_var", "pause")
+)
 PROMPT = frozenset(
     {
         *("name", "prompt", "default", "private", "confirm", "unsafe"),
@@ -54,8 +56,6 @@ REFUSED: Mapping[str, str] = {
     "debugger": "leave it out; --step asks before each task",
     "become_exe": "sudo, su and doas are found by PATH; leave it out",
     "become_flags": "sudo is called as -H -S; leave it out",
-    "break_when": "filter the list of the loop",
-    "extended_allitems": "leave it out",
     "accelerate": "leave it out",
 }
 

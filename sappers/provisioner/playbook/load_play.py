@@ -51,13 +51,18 @@ class PlayLoader:
         """The play. Raises PlaybookError."""
         _check_play(item)
         inherited = replace(inherit(Inherited(), item), vars=(), folders=(self._folder,))
+        before = self._nodes(item, "pre_tasks", inherited)
+        imported = len(self.handlers)
+        roles = self._roles(item, inherited)
+        of_roles = self.handlers[imported:]
         sections = (
-            self._nodes(item, "pre_tasks", inherited),
-            self._roles(item, inherited) + self._nodes(item, "tasks", inherited),
+            before,
+            roles + self._nodes(item, "tasks", inherited),
             self._nodes(item, "post_tasks", inherited),
         )
         own = load_nodes(item.get("handlers"), item.at("handlers"), inherited, self, handlers=True)
-        handlers = (*self.handlers, *_only_tasks(own))
+        of_imports = [one for one in self.handlers if one not in of_roles]
+        handlers = (*of_roles, *_only_tasks(own), *of_imports)
         _refuse_unknown_handlers(sections, handlers)
         return self._play(item, inherited, sections, handlers)
 

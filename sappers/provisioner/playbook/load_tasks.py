@@ -241,6 +241,8 @@ def _loop_control(item: Mapping) -> LoopControl:
         index_var=control.get("index_var"),
         label=control.get("label"),
         extended=bool(control.get("extended", False)),
+        all_items=bool(control.get("extended_allitems", True)),
+        break_when=as_tuple(control.get("break_when")),
         pause=control.get("pause"),
     )
 

@@ -69,13 +69,21 @@ class Inherited:
 
 @dataclass(frozen=True)
 class LoopControl:
-    """How a loop names its items and shows them, and how many seconds it waits between them."""
+    """How a loop names its items and shows them, how it waits between them, and where it ends.
+
+    Attributes:
+        all_items: `ansible_loop` has all of them, too.
+        pause: Seconds.
+        break_when: Conditions under which a turn is the last.
+    """
 
     loop_var: str = "item"
     index_var: str | None = None
     label: Any = None
     extended: bool = False
+    all_items: bool = True
     pause: Any = None
+    break_when: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

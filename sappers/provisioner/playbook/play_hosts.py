@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from sappers.errors import InventoryError, PlaybookError
+from sappers.errors import InventoryError
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.hosts import local_host
 from sappers.provisioner.playbook.model import Play
@@ -60,13 +60,13 @@ def _ordered(hosts: list[Host], order: str) -> list[Host]:
     return hosts
 
 
-def batches(hosts: Sequence[Host], serial: Sequence[Any]) -> list[list[Host]]:
+def batches(run: Run, play: Play, hosts: Sequence[Host]) -> list[list[Host]]:
     """The hosts in batches: sizes or percentages in turn, the last for all that are left.
 
     Raises:
         PlaybookError: A size is none.
     """
-    sizes = [_size(one, len(hosts)) for one in serial] or [len(hosts)]
+    sizes = [_size(play, one, len(hosts)) for one in _serial(run, play)] or [len(hosts)]
     found: list[list[Host]] = []
     left = list(hosts)
     while left:
@@ -76,11 +76,18 @@ def batches(hosts: Sequence[Host], serial: Sequence[Any]) -> list[list[Host]]:
     return found
 
 
-def _size(one: Any, count: int) -> int:
+def _serial(run: Run, play: Play) -> list[Any]:
+    """The sizes of batches; one of those that are written may be a list of them."""
+    sizes = run.templates.render(play.serial, scope_of(run, play), play.place)
+    return [size for one in sizes for size in (one if isinstance(one, list) else [one])]
+
+
+def _size(play: Play, one: Any, count: int) -> int:
     text = str(one).strip()
     try:
         if text.endswith("%"):
             return max(1, int(float(text[:-1]) * count / 100))
         return int(text)
     except ValueError:
-        raise PlaybookError(f"serial: {one!r} is no number of hosts", path="(serial)") from None
+        message = f"serial: {one!r} is no number of hosts"
+        raise place_of(one, play.place).error(message) from None

@@ -62,9 +62,11 @@ class PlayRun:
                 self.run_nodes(gathering, self.well())
             for section in sections:
                 self._refuse_unsupported(section)
+            flushing = selected((_flushing(self._play),), self._run.options)
             for section in sections:
                 self.run_nodes(section, self.well())
-                self.handlers.flush(self.well())
+                if flushing:
+                    self.handlers.flush(self.well())
             self._flush_forced()
 
     def _gathers(self) -> bool:
@@ -175,11 +177,21 @@ class PlayRun:
         if not failed:
             return
         self._share(task, failed)
-        limit = self._play.max_fail_percentage
-        if limit is not None and not self._caring:
+        if self._play.max_fail_percentage is not None and not self._caring:
             self._given_up |= {n for n, one in failed.items() if one.outcome is Outcome.FAILED}
             share = len(self._given_up) * 100.0 / len(self.states)
-            self.ended = share > float(str(limit).rstrip("%"))
+            self.ended = share > self._share_max()
+
+    def _share_max(self) -> float:
+        """`max_fail_percentage`. Raises PlaybookError."""
+        scope = self.scopes.of_play(next(iter(self.states)))
+        wanted = self._play.max_fail_percentage
+        rendered = self._run.templates.render(wanted, scope, self._play.place)
+        try:
+            return float(str(rendered).rstrip("%"))
+        except ValueError:
+            message = f"`max_fail_percentage` takes a number; this is {rendered!r}"
+            raise self._play.place.error(message) from None
 
     def _share(self, task: Task, failed: Mapping[str, Judged]) -> None:
         """With `any_errors_fatal`, or where a task ran once for all, all hosts fail."""
@@ -306,6 +318,12 @@ def _told_of(failed: Judged) -> dict[str, Any]:
         "ansible_failed_task": {"name": failed.task.name or "", "action": failed.task.module},
         "ansible_failed_result": failed.result,
     }
+
+
+def _flushing(play: Play) -> Task:
+    """What runs handlers after each section: `--skip-tags` may leave it out, as in Ansible."""
+    inherited = replace(play.inherited, when=(), tags=play.inherited.tags | {"always"})
+    return Task(play.place, "meta", {"action": "flush_handlers"}, inherited)
 
 
 def _gathering(play: Play) -> Task:

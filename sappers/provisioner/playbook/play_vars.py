@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from sappers.provisioner.inventory.inventory import Host
@@ -18,7 +18,7 @@ from sappers.provisioner.playbook.variables import (
     make_scope,
     play_variables,
 )
-from sappers.provisioner.source import place_of
+from sappers.provisioner.playbook.vars_files import VarsFiles
 
 
 def variables_of(run: Run, play: Play, prompted: Mapping[str, Any]) -> PlayVariables:
@@ -27,7 +27,10 @@ def variables_of(run: Run, play: Play, prompted: Mapping[str, Any]) -> PlayVaria
     Raises:
         PlaybookError: A file of `vars_files` is not there, or wrong.
     """
-    return play_variables(play, run.extra, read_vars_files(run, play), prompted)
+    files = VarsFiles(play, run.files)
+    of_all = files.of_all(scope_of(run, play))
+    variables = play_variables(play, run.extra, of_all or {}, prompted)
+    return replace(variables, files_of_host=files.of_host) if of_all is None else variables
 
 
 def scope_of(run: Run, play: Play) -> Scope:
@@ -47,35 +50,12 @@ def _before_hosts(run: Run, play: Play, variables: PlayVariables) -> Scope:
 
 def scope_on(run: Run, play: Play, host: Host) -> Scope:
     """What is known on a host before the play begins."""
-    variables = variables_of(run, play, {})
     known = magic.inventory_magic(run.inventory, host)
     facts, said = run.states[host.name].facts, inventory_layer(host)
+    shared = variables_of(run, play, {})
+    variables = shared.on_host(run.templates, _around(play), facts, said, known)
     return make_scope(run.templates, variables, _around(play), facts, said, known)
 
 
 def _around(play: Play) -> Inherited:
     return Inherited(folders=(play.folder,))
-
-
-def read_vars_files(run: Run, play: Play) -> dict[str, Any]:
-    """The variables of all `vars_files`; of a list in the list the first that is there.
-
-    Raises:
-        PlaybookError: There is none such, or it is wrong.
-    """
-    values: dict[str, Any] = {}
-    scope = scope_of(run, play)
-    for entry in play.vars_files:
-        names = run.templates.render(entry, scope, play.place)
-        alternatives = names if isinstance(names, list) else [names]
-        found = (_found(play.folder, str(name)) for name in alternatives)
-        path = next((one for one in found if one), None)
-        if path is None:
-            listed = " or ".join(map(str, alternatives))
-            raise place_of(entry, play.place).error(f"vars_files: there is no {listed}")
-        values.update(run.files.read_variables(path))
-    return values
-
-
-def _found(folder: Path, name: str) -> Path | None:
-    return next((one for one in (folder / name, folder / "vars" / name) if one.is_file()), None)

@@ -48,6 +48,8 @@ class Preparer:
         """
         settings = self._settings(task, scope)
         if "known" in settings:
+            settings = self._settings_of_turns(task, scope) or settings
+        if "known" in settings:
             return Prepared(task, task.title, (), **settings)
         hidden = settings["no_log"]
         name = self._name(task, scope)
@@ -107,6 +109,22 @@ class Preparer:
             }
         except PlaybookError as error:
             return {"known": failure(error, hidden=no_log, task=task), "no_log": no_log}
+
+    def _settings_of_turns(self, task: Task, scope: Scope) -> dict[str, Any] | None:
+        """The same where they ask for the item of a loop: what one hides, all hide."""
+        try:
+            values = self._loop_values(task, scope)
+        except PlaybookError:
+            return None
+        each = [self._settings(task, scope.under(one)) for one in turns(task, values or [])]
+        if not each or any("known" in one for one in each):
+            return None
+        return {
+            name: any(one[name] for one in each)
+            if name == "no_log"
+            else all(one[name] for one in each)
+            for name in each[0]
+        }
 
     def _name(self, task: Task, scope: Scope) -> str:
         named: Any = task.name or task.written or task.module

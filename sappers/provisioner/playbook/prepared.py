@@ -116,7 +116,12 @@ class Prepared:
     @property
     def is_judged_here(self) -> bool:
         """Whether what comes after it has to wait for what we make of its result."""
-        return bool(self.task.failed_when or self.task.until or self.task.retries)
+        return bool(self.task.failed_when) or self.is_retried
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether it is tried again where it did not come out well."""
+        return bool(self.task.until) or self.task.retries is not None
 
 
 def failure(error: Exception, *, hidden: bool = False, task: Task | None = None) -> dict[str, Any]:
@@ -147,6 +152,8 @@ def turns(task: Task, values: list[Any]) -> Iterator[dict[str, Any]]:
             layer["ansible_index_var"] = control.index_var
         if control.extended:
             layer["ansible_loop"] = _extended(values, index)
+            if not control.all_items:
+                del layer["ansible_loop"]["allitems"]
         yield layer
 
 

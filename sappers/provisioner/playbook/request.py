@@ -50,9 +50,10 @@ def _goes_alone(prepared: Prepared) -> bool:
 
 
 def turn_by_turn(prepared: Prepared) -> bool:
-    """Whether the turns of its loop cannot be in one request."""
-    pauses = bool(prepared.task.loop_control.pause)
-    return pauses or prepared.goes_many_ways or prepared.looks_back
+    """Whether a turn of its loop can be asked for only when the one before has ended."""
+    control = prepared.task.loop_control
+    waits = bool(control.pause or control.break_when) or prepared.is_retried
+    return len(prepared.items) > 1 and (waits or prepared.goes_many_ways or prepared.looks_back)
 
 
 def same_executor(waiting: Sequence[Prepared]) -> list[Prepared]:

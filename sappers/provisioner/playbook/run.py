@@ -96,12 +96,22 @@ class Run:
 
     def change_inventory(self, play: Play, task: Task, results: Mapping[str, Judged]) -> None:
         """Take over what a task does to the inventory."""
-        if not self.inventories.change(task, results):
-            return
+        if self.inventories.change(task, results):
+            self._take_over_inventory(play)
+
+    def refresh_inventory(self, play: Play) -> None:
+        """Read the inventory again. Raises InventoryError."""
+        self.inventories.refresh()
+        self._take_over_inventory(play)
+
+    def _take_over_inventory(self, play: Play) -> None:
         before = {host.name: host for host in self.inventory.hosts}
         self.inventory = self.inventories.of(play.folder)
         self.hosts = _by_name([*self.inventory.hosts, *self.hosts.values()])
         for host in self.inventory.hosts:
+            for secret in (host.password, host.become_password):
+                if secret is not None:
+                    self.ledger.cover(secret.reveal())
             self.states.setdefault(host.name, HostState(host.name))
             self.counts.setdefault(host.name, Counts())
             if host.name in before and before[host.name].settings != host.settings:

@@ -79,15 +79,20 @@ class Scopes:
             **self._magic,
             **magic.task_magic(inherited),
             **self._run.given,
-            "ansible_play_hosts": list(self._magic["ansible_play_hosts_all"]),
+            "ansible_play_hosts": [
+                name
+                for name in self._magic["ansible_play_hosts_all"]
+                if name not in self._run.states or self._run.states[name].is_well
+            ],
             "ansible_play_batch": going,
             "play_hosts": going,
             "hostvars": lambda: magic.HostVars(list(self._run.hosts), view),
         }
-        scope = make_scope(
-            self._run.templates, self._variables, inherited, facts, self._said_of(host), known,
-            elsewhere,
-        )  # fmt: skip
+        said = self._said_of(host)
+        variables = self._variables.on_host(
+            self._run.templates, self._play.inherited, facts, said, known
+        )
+        scope = make_scope(self._run.templates, variables, inherited, facts, said, known, elsewhere)
         known["vars"] = lambda: ScopeView(scope)
         return scope
 

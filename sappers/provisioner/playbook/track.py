@@ -8,7 +8,7 @@ it is made anew from the results, in order, up to the first that failed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from sappers.provisioner.playbook.judge import (
     Outcome,
     Result,
     is_done,
+    is_last,
     judge,
     judge_item,
     learn,
@@ -139,10 +140,13 @@ class HostTrack:
 
     def _take(self, prepared: Prepared, answer: Answer) -> None:
         began = self._clock()
+        results: Iterable[Result] = (
+            self._turns(prepared) if turn_by_turn(prepared) else answer.results
+        )
         if self._ledger.counts_as_changed(self._state.name, prepared.task):
-            _count_as_changed(prepared, answer.results)
+            results = _counted_as_changed(prepared, results)
         try:
-            judged = judge(prepared, self._until(prepared, answer.results))
+            judged = judge(prepared, self._until(prepared, results))
         except PlaybookError as error:
             result = failure(error, hidden=prepared.no_log, task=prepared.task)
             judged = Judged(
@@ -163,8 +167,8 @@ class HostTrack:
 
     def _ask(self, batch: Sequence[Prepared]) -> list[Answer]:
         """What came of each task; of fewer tasks when one failed."""
-        if len(batch) == 1 and turn_by_turn(batch[0]) and len(batch[0].items) > 1:
-            return [self._ask_slowly(batch[0])]
+        if turn_by_turn(batch[0]):
+            return [Answer([], 0.0)]  # each is asked for when it is taken
         answers: list[tuple[Result, float]] = []
         problem: Result | None = None
         if groups := groups_in(batch):
@@ -189,23 +193,22 @@ class HostTrack:
     def _conduct(self, prepared: Prepared, call: Call) -> Result:
         return conduct(self._reach, self._state.name, prepared, call, self._sleep)
 
-    def _ask_slowly(self, prepared: Prepared) -> Answer:
-        """What came of a loop's turns, one after the other, with a pause between them."""
-        began = self._clock()
-        results: list[Result] = []
+    def _turns(self, prepared: Prepared) -> Iterator[Result]:
+        """What comes of a loop's turns, each begun when the one before is over, after a pause."""
+        last: Result = {}
         for number, item in enumerate(prepared.items):
             pause = prepared.task.loop_control.pause
             if number and pause:
                 self._sleep(_number(prepared.task, item, "pause", pause, 0))
             one = replace(prepared, items=(item,))
-            if results and prepared.looks_back:
-                told = item.scope.under({str(prepared.task.register): dict(results[-1])})
+            if number and prepared.looks_back:
+                told = item.scope.under({str(prepared.task.register): dict(last)})
                 one = self._preparer.turn(prepared, replace(item, scope=told))
             found = self._ask([one])
             if not found:
                 break
-            results += found[0].results
-        return Answer(results, self._clock() - began)
+            last = found[0].results[0]
+            yield last
 
     def _listeners(
         self, batch: Sequence[Prepared], answers: list[tuple[Result, float]]
@@ -228,27 +231,24 @@ class HostTrack:
             return (take,)
         return take, lambda line: progress.said(host, line)
 
-    def _until(self, prepared: Prepared, results: list[Result]) -> list[Result]:
+    def _until(self, prepared: Prepared, results: Iterable[Result]) -> list[Result]:
         """The results after `changed_when` and `failed_when`, and after retries."""
-        task = prepared.task
-        judged = [
-            judge_item(prepared, item, result)
-            for item, result in zip(prepared.items, results, strict=False)
-        ]
-        if not (task.until or task.retries is not None) or not prepared.items:
-            return judged
-        return [
-            self._retried(prepared, item, result)
-            for item, result in zip(prepared.items, judged, strict=False)
-        ]
+        take = self._retried if prepared.is_retried else judge_item
+        taken: list[Result] = []
+        for item, result in zip(prepared.items, results, strict=False):
+            taken.append(take(prepared, item, result))
+            if is_last(prepared.task, item, taken[-1]):
+                break
+        return taken
 
     def _retried(self, prepared: Prepared, item: Item, result: Result) -> Result:
         task = prepared.task
-        if result.get("skipped"):
-            return result
         retries = int(_number(task, item, "retries", task.retries, 3))
+        if result.get("skipped") or retries <= 0:
+            return judge_item(prepared, item, result)
         delay = _number(task, item, "delay", task.delay, 5)
-        attempt = 1
+        result["attempts"] = attempt = 1  # conditions may ask for it
+        result = judge_item(prepared, item, result)
         while not is_done(task, item, result, attempt):
             if result.get("unreachable"):
                 return result
@@ -259,8 +259,9 @@ class HostTrack:
             attempt += 1
             self._sleep(delay)
             again = self._preparer.turn(prepared, item)
-            result = judge_item(again, again.items[0], self._ask([again])[0].results[0])
-        result["attempts"] = attempt
+            result = self._ask([again])[0].results[0]
+            result["attempts"] = attempt
+            result = judge_item(again, again.items[0], result)
         return result
 
 
@@ -293,8 +294,9 @@ def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:
     return facts
 
 
-def _count_as_changed(prepared: Prepared, results: Sequence[Result]) -> None:
+def _counted_as_changed(prepared: Prepared, results: Iterable[Result]) -> Iterator[Result]:
     """What was asked of the host and went well counts as changed."""
     for item, result in zip(prepared.items, results, strict=False):
         if item.call is not None and not (result.get("failed") or result.get("skipped")):
             result["changed"] = True
+        yield result

@@ -225,6 +225,7 @@ class PlayVariables:
     Attributes:
         extra: `-e`; over all.
         files: `vars_files`, as one.
+        files_of_host: Makes them of what a host knows, where they are each host's own.
         prompted: `vars_prompt`.
     """
 
@@ -234,6 +235,21 @@ class PlayVariables:
     play: Layer = field(default_factory=dict)
     role_vars: Layer = field(default_factory=dict)
     role_defaults: Layer = field(default_factory=dict)
+    files_of_host: Callable[[Scope], Layer] | None = None
+
+    def on_host(
+        self,
+        templates: Templates,
+        inherited: Inherited,
+        facts: HostFacts,
+        inventory: Layer,
+        magic: Layer,
+    ) -> PlayVariables:
+        """With the `vars_files` of one host."""
+        if self.files_of_host is None:
+            return self
+        scope = make_scope(templates, self, inherited, facts, inventory, magic)
+        return replace(self, files=self.files_of_host(scope), files_of_host=None)
 
     def with_roles(self, roles: Sequence[Role]) -> PlayVariables:
         """With the vars and defaults of roles known to all tasks; a later one's count."""
@@ -273,7 +289,8 @@ def make_scope(
         facts.told,
         facts.included,
         *inner,
-        *(layer for role in roles for layer in (role.given, role.vars)),
+        *(layer for role in roles[:1] for layer in (role.given, role.vars)),
+        *(layer for role in roles[1:] for layer in (role.vars, role.given)),
         shared.role_vars,
         shared.files,
         shared.prompted,

@@ -198,6 +198,70 @@ def test_errors_and_questions_tell_no_secrets(deploy: Deploy, tmp_path: Path) ->
     assert "hush-1234" not in output
 
 
+def test_a_password_that_a_task_gives_a_host_is_covered(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text("""\
+- hosts: h1
+  gather_facts: false
+  tasks:
+    - add_host: {name: h9, ansible_connection: local, ansible_password: hush-1234}
+      no_log: true
+    - debug: {msg: hush-1234}
+""")
+    code, output = deploy()
+    assert (code, "hush-1234" in output) == (0, False)
+    assert 'ok: [h1] => {"msg": "********"}' in output
+
+
+def test_an_inventory_that_changed_is_read_again_when_a_task_says_so(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    (tmp_path / "play.yml").write_text("""\
+- hosts: h1
+  gather_facts: false
+  tasks:
+    - add_host: {name: added, ansible_connection: local}
+    - shell: echo "h3 ansible_connection=local" >> {{ inventory_file }}
+    - debug: {msg: "{{ groups.all | sort }}"}
+    - meta: refresh_inventory
+    - debug: {msg: "{{ groups.all | sort }}"}
+- hosts: h3
+  gather_facts: false
+  tasks: [{ping: }]
+""")
+    code, output = deploy("-o", "json")
+    events = [json.loads(line) for line in output.splitlines()]
+    said = [one["result"].get("msg") for one in events if one["event"] == "result"]
+    assert code == 0
+    assert [one for one in said if isinstance(one, list)] == [
+        ["added", "h1", "h2"], ["added", "h1", "h2", "h3"],
+    ]  # fmt: skip
+    assert events[-1]["hosts"]["h3"]["ok"] == 1
+
+
+@pytest.mark.parametrize("gathered", [True, False])
+def test_a_file_of_variables_may_be_named_by_a_fact_and_is_missed_once_there_are_facts(
+    deploy: Deploy, tmp_path: Path, gathered: bool
+) -> None:
+    (tmp_path / "Linux.yml").write_text("of_system: said\n")
+    (tmp_path / "play.yml").write_text(f"""\
+- hosts: h1
+  gather_facts: {str(gathered).lower()}
+  vars_files: ["{{{{ ansible_system }}}}.yml"]
+  tasks:
+    - debug: {{msg: "it is {{{{ of_system | default('not known') }}}}"}}
+- hosts: h1
+  vars_files: ["{{{{ nowhere }}}}.yml"]
+  tasks:
+    - ping:
+""")
+    code, output = deploy()
+    assert code == 1
+    assert "'nowhere' is undefined" in output
+    code, output = deploy("-e", "nowhere=Linux")
+    assert code == 0
+    assert f"it is {'said' if gathered else 'not known'}" in output
+
+
 def test_a_run_starts_at_a_task(deploy: Deploy) -> None:
     assert headings(deploy("--start-at-task", "sec*", "-l", "h1")[1]) == ["second", "third"]
     assert "no task is called 'nope'" in deploy("--start-at-task", "nope")[1]

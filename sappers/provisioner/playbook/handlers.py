@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.playbook.arguments import is_template
 from sappers.provisioner.playbook.model import Play, Task
+from sappers.provisioner.source import is_template
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.play_run import PlayRun

@@ -33,6 +33,7 @@ from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
 from sappers.launchers.host_port import check_free
 from sappers.launchers.image_files import verified_files
+from sappers.launchers.own_address import give_own_address
 from sappers.launchers.qmp import Monitor, first_monitor, monitor
 from sappers.launchers.template_maker import descriptor_path
 from sappers.launchers.templates import Held
@@ -392,6 +393,8 @@ class QemuLauncher:
             async with control.connection(folder) as connected:
                 with held.device_file() as device:
                     await qemu.restore(device)
+                if spec.kind == "nanos":
+                    await give_own_address(folder, qemu, held, spec.mac)
                 if publishing := command.publishing(spec):
                     await qemu.publish(publishing)
                 message, confirmed = self._handovers.message(record, servers)

@@ -64,6 +64,13 @@ class Held:
         self.memory = memory
         self.device = device
         self.used_at = 0.0
+        self._places: dict[bytes, tuple[int, ...]] = {}
+
+    def places(self, content: bytes) -> tuple[int, ...]:
+        """Where in the memory this stands; looked for once, which takes a while."""
+        if content not in self._places:
+            self._places[content] = tuple(_places(self.memory, content))
+        return self._places[content]
 
     @contextlib.contextmanager
     def device_file(self) -> Iterator[int]:
@@ -199,6 +206,22 @@ def new_memory(memory_mib: int) -> int:
     os.fchmod(memory, 0o666)
     os.ftruncate(memory, memory_mib << 20)
     return memory
+
+
+def _places(file: int, content: bytes) -> Iterator[int]:
+    """Where a file has this, holes left out: reading them by way of a mapping would fill them."""
+    size, position = os.fstat(file).st_size, 0
+    while position < size:
+        try:
+            start = os.lseek(file, position, os.SEEK_DATA)
+        except OSError:  # nothing but a hole is left
+            return
+        position = os.lseek(file, start, os.SEEK_HOLE)
+        for part in range(start, position, _PART_BYTES):
+            wanted = min(_PART_BYTES + len(content) - 1, position - part)
+            found, data = -1, os.pread(file, wanted, part)
+            while (found := data.find(content, found + 1)) >= 0:
+                yield part + found
 
 
 def copy_blocks(source: int, target: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sappers.images.packer import AgentKit, ApplianceBuilder
 from tests.appliance_roots import root_tar
 from tests.image_stores import KEY, make_store
 from tests.integration.test_appliance_disk import PATH, TOOLS
+from tests.waiting import wait_until
 
 APPLIANCE = Path(__file__).parents[2] / "images/packer/appliance"
 DEFINITION = ImageDefinition(kinds=("appliance",), appliance=ApplianceDefinition(disk_mib=256))
@@ -154,3 +157,65 @@ def test_a_current_packer_without_its_plugin_is_told_of_before_anything_is_made(
     assert "packer plugins install github.com/hashicorp/qemu" in refused.value.hint
     assert not (tmp_path / "place/cache/appliance-roots").exists()
     assert not list((tmp_path / "place/cache/appliance-scratch").iterdir())
+
+
+# Boots a disk with nothing on it, by the real template: the machine waits for ever.
+BOOT = """\
+import os, sys
+from pathlib import Path
+from sappers.images import packer
+work, definition = Path(sys.argv[1]), Path(sys.argv[2])
+environment = packer.packer_environment(work)
+version = packer.packer_version()
+template = packer.prepare_template(definition, work / "template", version)
+if version >= (1, 7):
+    packer.require_plugins(template, environment)
+key, credential = packer._make_key(work)
+values = {name: str(work / name) for name in ("disk", "agent", "unit", "unpack", "root")}
+for name in values:
+    (work / name).touch()
+os.truncate(work / "disk", 1 << 20)
+values |= {"output": str(work / "booted"), "version": "1", "key": str(key)}
+command = ["packer", "build", *packer.variable_options({**values, "credential": credential}), "."]
+packer._follow(command, template, work, environment, print)
+"""
+
+
+def running_for(work: Path) -> set[str]:
+    """Programs that work in a folder: all that a build runs inherit its TMPDIR."""
+    found, wanted = set(), f"TMPDIR={work}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.add((process / "comm").read_text().strip())
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("packer"), reason="packer is not here")
+def test_a_build_that_is_killed_leaves_no_packer_no_machine_and_no_file(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", BOOT, str(work), str(APPLIANCE)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as build:
+        try:
+            found = wait_until(
+                "the machine boots",
+                lambda: {"ended"} if build.poll() is not None else booted(running_for(work)),
+            )
+        finally:
+            build.kill()
+        assert build.stderr is not None
+        if "lacks what the template requires" in (said := build.stderr.read()):
+            pytest.skip("this Packer has no qemu plugin")
+        assert "packer" in found, said
+
+    wait_until("all that it ran ends", lambda: not running_for(work))
+    wait_until("what it made goes", lambda: not work.exists())
+
+
+def booted(running: set[str]) -> set[str]:
+    return running if any(name.startswith("qemu-system") for name in running) else set()

@@ -21,6 +21,7 @@ from sappers.images.definition import load_definition
 from sappers.images.nanos import NanosBuilder
 from sappers.images.nanos_disk import root_start, tree
 from sappers.images.store import FolderImageStore
+from sappers.launchers.guest_identity import mac_for
 from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
 from tests.image_stores import KEY, make_store
@@ -198,11 +199,16 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
         "in_process = true\n"
     )
     (folder / "dice.py").write_text(
-        "import asyncio, os, random, ssl, uuid\n"
+        "import asyncio, fcntl, os, random, socket, ssl, sys, uuid\n"
         "from sappers.sidecar import link\n"
+        "def card():\n"
+        "    asked = b'en1'.ljust(256, bytes(1))\n"
+        "    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:\n"
+        "        return fcntl.ioctl(any_socket, 0x8927, asked)[18:24].hex(':')\n"
         "async def run(guest):\n"
         "    drawn = os.urandom(8).hex(), random.random(), ssl.RAND_bytes(8).hex()\n"
-        "    print('drawn', guest.allocation_id, *drawn, uuid.uuid4(), link('db'), flush=True)\n"
+        "    print('drawn', guest.allocation_id, *drawn, uuid.uuid4(), card(), link('db'))\n"
+        "    sys.stdout.flush()\n"
         "    guest.report()\n"
         "    await asyncio.Event().wait()\n"
     )
@@ -219,6 +225,7 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
         (line,) = (line for line in log.splitlines() if line.startswith("drawn"))
         lines.append(line.split()[1:])
     assert [line[0] for line in lines] == [each.id for each in guests]
+    assert [line[-2] for line in lines] == [mac_for(one.id) for one in guests]
     assert [line[-1] for line in lines] == [f"10.0.2.2:{link_port(one.id)}" for one in guests]
     assert all(one != other for one, other in zip(*lines, strict=True))
 

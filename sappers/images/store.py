@@ -215,8 +215,12 @@ class FolderImageStore:
             raise _incomplete(manifest.name, missing)
         return manifest
 
-    def recheck(self, digest: str) -> tuple[str, ...]:
+    def recheck(self, digest: str, wanted: Collection[str] | None = None) -> tuple[str, ...]:
         """Hash the files of an image that are put together, though this process may have before.
+
+        Args:
+            digest: The image's.
+            wanted: Digests of those of its files that are meant; all if not given.
 
         Returns:
             Digests of those that did not match and are removed: `assemble` makes them anew.
@@ -226,7 +230,8 @@ class FolderImageStore:
             ImageError: There is no manifest, or a damaged file cannot be removed.
         """
         manifest = self._manifests.require(digest)
-        there = [blob for blob in manifest.blobs() if self._exists(blob)]
+        meant = [one for one in manifest.blobs() if wanted is None or one.digest in wanted]
+        there = [blob for blob in meant if self._exists(blob)]
         return tuple(blob.digest for blob in there if not self._is_whole(blob, again=True))
 
     def verify(self, digest: str) -> None:

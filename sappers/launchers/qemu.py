@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from sappers.errors import LaunchError, PortTaken, SappersError, TemplateError
+from sappers.errors import ImageError, LaunchError, PortTaken, SappersError, TemplateError
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import (
@@ -32,7 +32,7 @@ from sappers.launchers.guest_specs import GuestSpecs
 from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
 from sappers.launchers.host_port import check_free
-from sappers.launchers.image_files import verified_files
+from sappers.launchers.image_files import changed_disks, verified_files
 from sappers.launchers.own_address import give_own_address
 from sappers.launchers.qmp import Monitor, first_monitor, monitor
 from sappers.launchers.template_maker import descriptor_path
@@ -249,13 +249,17 @@ class QemuLauncher:
                 start="started from a template",
                 template=held.template.key,
             )
-            spec = self._specs.of(allocation, manifest)
-            await self._prepare(folder, spec, record, allocation.image.digest, held)
+            spec, image = self._specs.of(allocation, manifest), allocation.image.digest
+            await self._prepare(folder, spec, record, image, held)
+            disks = asyncio.create_task(asyncio.to_thread(changed_disks, self._images, image))
             try:
-                await self._start(folder, spec, record, held)
+                await self._start(folder, spec, record, held, disks)
             except PortTaken:
                 raise  # nor could it boot
             except LaunchError as error:
+                with contextlib.suppress(ImageError):
+                    if changed := await disks:
+                        return f"{', '.join(changed)} was damaged"
                 why = " ".join(error.message.split())[:_REASON_CHARACTERS]
                 await self._checkpoints.discard(held, why)
                 return f"its template did not come up: {why}"
@@ -328,6 +332,7 @@ class QemuLauncher:
         spec: command.GuestSpec,
         record: Record,
         held: Held | None = None,
+        disks: Awaitable[Collection[str]] | None = None,
     ) -> None:
         """Start QEMU; with a template, return once the guest knows who it is.
 
@@ -360,8 +365,8 @@ class QemuLauncher:
 
         try:
             async with first_monitor(folder, runs) as qemu:
-                if held:
-                    await self._restore(folder, qemu, spec, record, held)
+                if held and disks:
+                    await self._restore(folder, qemu, spec, record, held, disks)
             await starting
         except asyncio.CancelledError:
             starting.cancel()
@@ -385,6 +390,7 @@ class QemuLauncher:
         spec: command.GuestSpec,
         record: Record,
         held: Held,
+        disks: Awaitable[Collection[str]],
     ) -> None:
         """Fill QEMU with the template, let it go, and tell it first of all who it is."""
         servers = self._handovers.servers()
@@ -395,6 +401,8 @@ class QemuLauncher:
                     await qemu.restore(device)
                 if spec.kind == "nanos":
                     await give_own_address(folder, qemu, held, spec.mac)
+                if changed := await disks:
+                    raise LaunchError(f"{', '.join(changed)} was damaged")
                 if publishing := command.publishing(spec):
                     await qemu.publish(publishing)
                 message, confirmed = self._handovers.message(record, servers)

@@ -64,8 +64,12 @@ class ImageStore(Protocol):
                 disk is full.
         """
 
-    def recheck(self, digest: str) -> tuple[str, ...]:
+    def recheck(self, digest: str, wanted: Collection[str] | None = None) -> tuple[str, ...]:
         """Hash the files of an image that are put together, though this process may have before.
+
+        Args:
+            digest: The image's.
+            wanted: Digests of those of its files that are meant; all if not given.
 
         Returns:
             Digests of those that did not match and are removed: `assemble` makes them anew.

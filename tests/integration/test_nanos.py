@@ -24,7 +24,7 @@ from sappers.images.store import FolderImageStore
 from sappers.launchers.guest_identity import mac_for
 from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
-from tests.image_stores import KEY, make_store
+from tests.image_stores import KEY, damage_unseen, make_store
 from tests.integration.guests import PROJECT, GuestHost, get, image_cache, link_port
 from tests.integration.hubs import Inbox
 from tests.waiting import eventually
@@ -228,6 +228,16 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
     assert [line[-2] for line in lines] == [mac_for(one.id) for one in guests]
     assert [line[-1] for line in lines] == [f"10.0.2.2:{link_port(one.id)}" for one in guests]
     assert all(one != other for one, other in zip(*lines, strict=True))
+
+    # No clone runs from a disk that has changed, even without a trace in its times.
+    boot = host.manifest(digest).boot
+    assert isinstance(boot, NanosBoot)
+    damage_unseen(host.store.blob_path(boot.disk.digest))
+    third = guest(host, "dice", 2, folder.parent)
+    await host.launch(third)
+    reason = (await host.launcher.observe())[third.id].reason
+    assert reason.startswith("cold boot: ") and boot.disk.digest in reason
+    await host.healthy(third)
 
 
 async def test_a_program_that_ends_makes_it_unhealthy_and_one_that_crashes_ends_it(host, tmp_path):

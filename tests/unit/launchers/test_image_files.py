@@ -9,9 +9,11 @@ import pytest
 
 from sappers.errors import ImageIncomplete, LaunchError
 from sappers.images.store import FolderImageStore
-from sappers.launchers.command import INITRD, KERNEL
-from sappers.launchers.image_files import verified_files
-from tests.image_stores import damage_unseen, make_store, put_image
+from sappers.launchers.command import INITRD, KERNEL, ROOT
+from sappers.launchers.image_files import changed_disks, verified_files
+from sappers.launchers.nanos_command import DISK
+from sappers.model.image import Manifest, MicrovmBoot, NanosBoot
+from tests.image_stores import KEY, damage_unseen, make_store, put_image
 
 
 @pytest.fixture
@@ -40,6 +42,29 @@ def test_without_its_chunks_nothing_starts_and_the_file_is_named(
     assert "push the image again" in refused.value.message
     with pytest.raises(ImageIncomplete):  # from now on it is fetched
         verified_files(store, image)
+
+
+def test_a_clones_disk_is_hashed_beside_its_start_and_nothing_else_is(
+    store: FolderImageStore,
+) -> None:
+    root = MicrovmBoot(store.put([b"kernel"]), store.put([b"initrd"]), store.put([b"root"]))
+    for boot, disk in ((NanosBoot(store.put([b"disk"])), DISK), (root, ROOT)):
+        image = store.put_manifest(Manifest("web", "x86_64", boot), KEY)
+        files = verified_files(store, image)
+        assert changed_disks(store, image) == ()
+        for path in files.values():
+            damage_unseen(path)
+
+        assert changed_disks(store, image) == (str(files[disk]),)
+
+        assert {name for name, path in files.items() if not path.exists()} == {disk}
+        assert verified_files(store, image, clone=True)[disk].read_bytes() == disk.encode()
+
+
+def test_a_clone_without_a_disk_has_nothing_hashed(store: FolderImageStore) -> None:
+    image = put_image(store)
+    damage_unseen(verified_files(store, image)[KERNEL])
+    assert changed_disks(store, image) == ()
 
 
 def test_a_clone_is_not_held_up(store: FolderImageStore) -> None:

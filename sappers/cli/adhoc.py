@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,7 @@ from sappers.cli.playbook import events_or_lines, extra_variables, finish
 from sappers.cli.session import Output
 
 if TYPE_CHECKING:
+    from sappers.provisioner import source
     from sappers.provisioner.playbook.model import Play
 
 
@@ -114,13 +116,19 @@ def adhoc(
             become_method=become_method,
         )
         keywords = {} if background is None else {"async": background, "poll": poll}
+        if list_hosts:
+            module, arguments, keywords = (
+                "ping",
+                "",
+                {},
+            )  # none is run: what is said of it is not looked at
         plays = _plays(pattern, module, arguments, keywords)
         hosts = load_inventory(inventory, decrypt, options.extra)
         playbook_secrets.add_passwords(hosts, secrets)
         password, become_password = playbook_secrets.ask_passwords(
             secrets, ssh=ask_pass, become=ask_become_pass
         )
-        lines = events_or_lines(output, 1 + verbose, secrets, facts=True)
+        lines = events_or_lines(output, 1 + verbose, secrets, adhoc=True)
         engine = Engine(
             hosts,
             options,
@@ -149,10 +157,21 @@ def _plays(pattern: str, module: str, arguments: str, keywords: Mapping[str, int
     place = source.Place("(adhoc)")
     play, task = source.Mapping(place), source.Mapping(place)
     tasks, plays = source.Items(place), source.Items(place)
-    task[module] = source.Text(arguments, place) if arguments else None
+    task[module] = _as_json(arguments) or (source.Text(arguments, place) if arguments else None)
     task.update(keywords)
     play.update({"hosts": pattern, "gather_facts": False, "tasks": tasks, "name": "adhoc"})
     for items, one in ((tasks, task), (plays, play)):
         items.append(one)
         items.places.append(place)
     return list(load_plays(plays, Path.cwd()))
+
+
+def _as_json(arguments: str) -> source.Mapping | None:
+    """Arguments that are a JSON object, as Ansible takes them, too; None: they are none."""
+    from sappers.provisioner import source
+
+    try:
+        found = json.loads(arguments)
+    except ValueError:
+        return None
+    return source.read_text(arguments, "(adhoc)") if isinstance(found, dict) else None

@@ -245,7 +245,7 @@ def _list(
 
 
 def events_or_lines(
-    output: Output, verbosity: int, secrets: SecretTexts, *, facts: bool = False
+    output: Output, verbosity: int, secrets: SecretTexts, *, adhoc: bool = False
 ) -> TaskLines | EventLines:
     """What shows a run, as `--output` says; covers secrets."""
     from sappers.cli.playbook_events import EventLines
@@ -253,7 +253,7 @@ def events_or_lines(
 
     if output is Output.JSON:
         return EventLines(typer.echo, secrets)
-    return TaskLines(Console(), verbosity=verbosity, secrets=secrets, facts=facts)
+    return TaskLines(Console(), verbosity=verbosity, secrets=secrets, adhoc=adhoc)
 
 
 class _Stepper:

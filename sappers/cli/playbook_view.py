@@ -35,7 +35,7 @@ class TaskLines:
 
     Args:
         secrets: Covered in what users, hosts and files say, not in what the run says of itself.
-        facts: Show what facts a result tells, too.
+        adhoc: Results are what the command is for: shown with facts, and as programs print them.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class TaskLines:
         *,
         verbosity: int = 0,
         secrets: SecretTexts | None = None,
-        facts: bool = False,
+        adhoc: bool = False,
     ) -> None:
         self._console = console
         self._verbosity = verbosity
         self._secrets = secrets or SecretTexts()
         self._hide = self._secrets.hidden_text
-        self._facts = facts
+        self._adhoc = adhoc
         self._place = ""
 
     def play(self, name: str) -> None:
@@ -65,13 +65,15 @@ class TaskLines:
 
     def result(self, host: str, judged: Judged) -> None:
         """One line a host, or one an item; what changed, and why it failed."""
-        for label, result in judged.items:
+        for number, (label, result) in enumerate(judged.items):
+            where = _where(host, judged.delegates[number : number + 1])
             shown = self._label(judged, label)
-            self._line(host, judged, result, _outcome_of(result), f" => (item={shown})")
+            self._line(where, judged, result, _outcome_of(result), f" => (item={shown})")
+        where = _where(host, judged.delegates)
         if not judged.items or judged.outcome is Outcome.UNREACHABLE:
-            self._line(host, judged, judged.result, judged.outcome, "")
+            self._line(where, judged, judged.result, judged.outcome, "")
         elif judged.outcome is Outcome.FAILED or judged.outcome is Outcome.IGNORED:
-            self._line(host, judged, {"msg": judged.result.get("msg")}, Outcome.FAILED, "")
+            self._line(where, judged, {"msg": judged.result.get("msg")}, Outcome.FAILED, "")
         if judged.outcome in (Outcome.FAILED, Outcome.IGNORED) and self._place:
             self._print(f"  the task is at {self._hide(self._place)}", "dim")
             self._place = ""  # said once, not for each host
@@ -86,16 +88,23 @@ class TaskLines:
         word = {Outcome.SKIPPED: "skipping", Outcome.FAILED: "failed", Outcome.IGNORED: "failed"}
         line = f"{word.get(outcome, outcome.value)}: [{self._hide(host)}]{item}"
         shown = self._secrets.hidden_result(judged.task.module, result)
+        printed = ""
         if judged.no_log:
             line += f" => {_CENSORED}" if result.get("failed") or self._verbosity else ""
         elif judged.task.module == "debug" and outcome is not Outcome.SKIPPED:
             line += f" => {_as_json(_told(shown))}"
+        elif self._adhoc and self._verbosity == 1 and "rc" in shown and "stdout" in shown:
+            line += f" rc={shown['rc']}"
+            parts = [shown["stdout"], shown.get("stderr")]
+            printed = "".join(f"{part.rstrip()}\n" for part in map(str, filter(None, parts)))
         elif outcome in (Outcome.FAILED, Outcome.IGNORED, Outcome.UNREACHABLE) or self._verbosity:
             told = _told(shown) if self._verbosity < 2 else shown
-            if self._facts and "ansible_facts" in shown:
+            if self._adhoc and "ansible_facts" in shown:
                 told["ansible_facts"] = shown["ansible_facts"]
-            line += f" => {_as_json(told, indent=4 if self._facts and len(told) == 1 else None)}"
+            line += f" => {_as_json(told, indent=4 if self._adhoc and len(told) == 1 else None)}"
         self._print(line, _STYLES[outcome])
+        if printed:
+            self._print(printed.rstrip("\n"))
 
     def _diff(self, diff: Mapping[str, Any]) -> None:
         shown = {name: self._hide(str(text)) for name, text in diff.items()}
@@ -162,6 +171,12 @@ class TaskLines:
             return _CENSORED
         shown = self._secrets.hidden(label)
         return shown if isinstance(shown, str) else _as_json(shown)
+
+
+def _where(host: str, delegates: Sequence[str]) -> str:
+    """As Ansible: the task's host, and which one did it instead."""
+    others = list(dict.fromkeys(filter(None, delegates)))
+    return f"{host} -> {others[0]}" if len(others) == 1 else host
 
 
 def _outcome_of(result: Mapping[str, Any]) -> Outcome:

@@ -85,7 +85,7 @@ class HostValues:
             "inventory_hostname_short": name.split(".", 1)[0],
             "inventory_dir": str(self._inventory.parent),
             "inventory_file": str(self._inventory),
-            "group_names": sorted(set(groups) - {"all", "ungrouped"}),
+            "group_names": sorted(set(groups) - {"all"}),
         }
 
     def wrong(self, name: str, message: str) -> InventoryError:

@@ -157,7 +157,7 @@ class HostLink:
 def local_host(name: str = "localhost") -> Host:
     """This machine, where the inventory does not name it."""
     said = {"ansible_connection": Setting("local", Origin("(this machine)"))}
-    return Host(name, ("all", "ungrouped"), {}, address=name, settings=said, is_local=True)
+    return Host(name, ("all",), {}, address=name, settings=said, is_local=True)
 
 
 class HostLinks:

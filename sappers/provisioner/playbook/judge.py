@@ -46,6 +46,7 @@ class Judged:
         replayed: It was taken over from the run that is resumed.
         goes_on: The host takes part although it was away (`ignore_unreachable`).
         elsewhere: Of which other hosts it tells facts (`delegate_facts`), with the results.
+        delegates: The other host that did each turn (`delegate_to`), else nothing.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Judged:
     replayed: bool = False
     goes_on: bool = False
     elsewhere: tuple[tuple[str, Result], ...] = ()
+    delegates: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -147,6 +149,7 @@ def judge(prepared: Prepared, results: Sequence[Result]) -> Judged:
         task, prepared.name, result, outcome, items, prepared.no_log,
         _notified(prepared, results) if outcome is Outcome.CHANGED else (),
         goes_on=prepared.ignore_unreachable, elsewhere=_elsewhere(prepared, results),
+        delegates=tuple(item.way.delegate_to or "" for item in prepared.items),
     )  # fmt: skip
 
 

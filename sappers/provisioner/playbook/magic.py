@@ -53,7 +53,7 @@ def inventory_magic(inventory: Inventory, host: Host) -> dict[str, Any]:
         "inventory_hostname_short": host.name.split(".", 1)[0],
         "inventory_file": str(path) if folder is not None and path.is_file() else None,
         "inventory_dir": str(folder.absolute()) if folder is not None else None,
-        "group_names": sorted(set(host.groups) - {"all", "ungrouped"}),
+        "group_names": sorted(set(host.groups) - {"all"}),
         "groups": groups,
     }
 

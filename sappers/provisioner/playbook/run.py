@@ -88,7 +88,7 @@ class Run:
         known = self.hosts.get(name)
         if known is None and name in ("localhost", "127.0.0.1"):
             return local_host(name)
-        return known or Host(name, ("all", "ungrouped"), {}, address=name)
+        return known or Host(name, ("all",), {}, address=name)
 
     def facts_of(self, host: str) -> HostFacts:
         """What is known of a host; nothing of one that is met for the first time."""

@@ -78,6 +78,7 @@ def test_nothing_typed_for_become_is_the_password_of_ssh() -> None:
 def test_hosts_are_listed_and_a_task_in_the_background_is_left_alone(
     adhoc: Adhoc, tmp_path: Path
 ) -> None:
+    assert "h2" in adhoc("--list-hosts")[1]
     code, output = adhoc("--list-hosts", "-a", f"touch {tmp_path}/made", "--limit", "h1")
     assert code == 0
     assert "h1" in output
@@ -98,6 +99,22 @@ def test_facts_are_shown(adhoc: Adhoc) -> None:
     code, output = adhoc("-m", "setup", "-a", "filter=ansible_system", "--limit", "h1")
     assert code == 0
     assert '"ansible_system": "Linux"' in output
+
+
+def test_what_a_program_prints_is_shown_as_it_is(adhoc: Adhoc) -> None:
+    code, output = adhoc("-m", "shell", "-a", "echo a b; echo c; echo d >&2; exit 3", "-f", "1")
+    assert code == 2
+    assert "failed: [h1] rc=3\na b\nc\nd\nfailed: [h2] rc=3\na b\nc\nd\n" in output
+    assert "changed: [h1] rc=0\n" in adhoc("-a", "true")[1]
+
+
+def test_arguments_may_be_json(adhoc: Adhoc, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    words = ("-m", "copy", "--limit", "h1", "-a")
+    assert adhoc(*words, json.dumps({"content": "a {{ 1 + 1 }}", "dest": str(made)}))[0] == 0
+    assert made.read_text() == "a 2"
+    assert "did you mean" in adhoc(*words, json.dumps({"contents": "a", "dest": str(made)}))[1]
+    assert "is no name=value" in adhoc(*words, "{broken")[1]
 
 
 def test_more_is_said_when_asked_for(adhoc: Adhoc) -> None:

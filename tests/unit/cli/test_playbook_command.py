@@ -371,3 +371,36 @@ def test_of_values_in_vault_those_that_are_used_need_a_password(
         assert code
         assert "play.yml:4:13: it is encrypted with Vault, and no password is given" in said
         assert "6162" not in said
+
+
+def test_who_did_a_task_instead_is_named(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(
+        "- hosts: h1\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - {command: 'true', delegate_to: h2}\n"
+        "    - {command: 'true', delegate_to: '{{ item }}', loop: [h1, h2]}\n"
+    )
+    output = deploy()[1]
+    assert "changed: [h1 -> h2]\n" in output
+    assert "changed: [h1 -> h2] => (item=h2)" in output
+    lines = [json.loads(line) for line in deploy("-o", "json")[1].splitlines()]
+    results = [one for one in lines if one["event"] == "result"]
+    assert [one["delegates"] for one in results] == [["h2"], ["h1", "h2"]]
+
+
+def test_a_host_that_no_group_names_is_in_the_group_of_such(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(
+        "".join(
+            f"- hosts: {pattern}\n"
+            "  gather_facts: false\n"
+            "  tasks: [{debug: {msg: '{{ inventory_hostname }} {{ group_names }}'}}]\n"
+            for pattern in ("all", "localhost")
+        )
+    )
+    (tmp_path / "some").write_text(
+        "solo ansible_connection=local\n[web]\nh1 ansible_connection=local\n"
+    )
+    output = deploy(source="some")[1]
+    for said in ("solo ['ungrouped']", "h1 ['web']", "localhost []"):
+        assert said in output

@@ -88,6 +88,8 @@ class TaskLines:
         word = {Outcome.SKIPPED: "skipping", Outcome.FAILED: "failed", Outcome.IGNORED: "failed"}
         line = f"{word.get(outcome, outcome.value)}: [{self._hide(host)}]{item}"
         shown = self._secrets.hidden_result(judged.task.module, result)
+        if outcome is Outcome.OK and (included := _included(judged.task, shown)):
+            line = f"included: {included} for {self._hide(host)}{item}"
         printed = ""
         if judged.no_log:
             line += f" => {_CENSORED}" if result.get("failed") or self._verbosity else ""
@@ -171,6 +173,13 @@ class TaskLines:
             return _CENSORED
         shown = self._secrets.hidden(label)
         return shown if isinstance(shown, str) else _as_json(shown)
+
+
+def _included(task: Task, result: Mapping[str, Any]) -> str:
+    """The file of tasks, or the role, that a task has included; else nothing."""
+    if task.module not in ("include_tasks", "include_role"):
+        return ""
+    return str(result.get("include") or result.get("include_args", {}).get("name", ""))
 
 
 def _where(host: str, delegates: Sequence[str]) -> str:

@@ -113,6 +113,7 @@ class Flow:
             for index, (item, result) in enumerate(zip(one.items, results[host], strict=True)):
                 args = result.pop("include_args", None)
                 if args is not None:
+                    result.update(_told_of(task, args))
                     layer = _item_layer(task, item)
                     key = repr((sorted(args.items(), key=str), layer))
                     wanted = included.setdefault(key, _Included(args, layer))
@@ -262,6 +263,13 @@ def _end(states: Sequence[HostState]) -> None:
 
 def _is_skipped(one: Prepared) -> bool:
     return one.known is not None or bool(one.items[0].known and one.items[0].known.get("skipped"))
+
+
+def _told_of(task: Task, args: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of the include, as in Ansible."""
+    if task.module == "include_tasks":
+        return {"include": str(args["file"]), "include_args": {}}
+    return {"include_args": {name: args[name] for name in task.arguments if name in args}}
 
 
 def _item_layer(task: Task, item: Item) -> dict[str, Any]:

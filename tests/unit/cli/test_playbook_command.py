@@ -404,3 +404,18 @@ def test_a_host_that_no_group_names_is_in_the_group_of_such(deploy: Deploy, tmp_
     output = deploy(source="some")[1]
     for said in ("solo ['ungrouped']", "h1 ['web']", "localhost []"):
         assert said in output
+
+
+def test_what_is_included_is_named(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "more.yml").write_text("- debug: {msg: '{{ told.include | default(0) }}'}\n")
+    (tmp_path / "play.yml").write_text(
+        "- hosts: h1\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - {include_tasks: more.yml, register: told}\n"
+        "    - {include_tasks: '{{ item }}.yml', loop: [more]}\n"
+    )
+    output = deploy()[1]
+    assert "included: more.yml for h1\n" in output
+    assert "included: more.yml for h1 => (item=more)\n" in output
+    assert '"msg": "more.yml"' in output

@@ -250,6 +250,7 @@ def _assemble(
             renewals=lambda: renewal.count,
             others=lambda: agent.outlook.voter_addresses(),
             agent_lives=lambda: agent.goes_round,
+            lease_seconds=settings.fencing.lease_seconds,
         )
 
     def open_following_log(follower: Follower) -> FollowerLog:

@@ -31,7 +31,7 @@ from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.provisioner.bootstrap.repair_key import KEY_FILE
 
-CALL_SECONDS = 30.0
+RECOVERY_SECONDS = 120.0  # with the leases that are waited for
 SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 
@@ -169,7 +169,7 @@ def recover(
             "POST",
             "/v1/raft/recovery",
             content=msgspec.json.encode(wanted),
-            timeout_seconds=CALL_SECONDS,
+            timeout_seconds=RECOVERY_SECONDS,
         )
     _say(f"{chosen.name} goes on alone; other members get votes as they are well")
 
@@ -188,6 +188,7 @@ def _consequences(client: OperatorClient, chosen: RaftReport, reports: Sequence[
         " It will be the only voter.",
         f"What only {', '.join(missing) or 'nobody'} had is lost. Their disks must never come"
         " back: two clusters would write.",
+        "It begins once the leases of exclusive guests have ended, wherever they run.",
     ]
     if lost := given_up(chosen, reports):
         said.append("Given up is, too, what others have and it has not: " + "; ".join(lost) + ".")

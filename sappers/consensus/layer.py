@@ -256,6 +256,8 @@ class RaftNode(Aging):
     # Messages
 
     def _SyncObj__onMessageReceived(self, node: Any, message: dict[str, Any]) -> None:  # noqa: N802
+        if self._is_shut_out(node.id):  # its link is cut a moment later
+            return
         match message["type"]:
             case "pre_vote":
                 self._consider_pre_vote(node, message)
@@ -273,6 +275,9 @@ class RaftNode(Aging):
                 _log.warning("takes no leadership: the agent here hangs, too")
             case _:
                 self._hand_to_library(node, message)
+
+    def _is_shut_out(self, voter_id: str) -> bool:
+        return voter_id in self.state.revoked
 
     def _hand_to_library(self, node: Any, message: dict[str, Any]) -> None:
         match message["type"]:

@@ -39,6 +39,7 @@ from sappers.consensus.wire import (
     TransferLeadership,
     Unknown,
 )
+from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
@@ -80,6 +81,7 @@ class RaftLog:
             heard: a voter that was away for long may know none of today's.
         agent_lives: Whether the agent's loop goes round. Asked once a second; a leader whose
             agent does not say so for a while lets another lead.
+        lease_seconds: Of exclusive guests.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class RaftLog:
         others: Callable[[], Mapping[str, str]] = dict,
         renewals: Callable[[], int] = lambda: 0,
         agent_lives: Callable[[], bool] = lambda: True,
+        lease_seconds: float = 0.0,
     ) -> None:
         self._me_id = me_id
         self._genesis = genesis
@@ -110,6 +113,7 @@ class RaftLog:
         self._others = others
         self._renewals = renewals
         self._agent_lives = agent_lives
+        self._lease_seconds = lease_seconds
         self._leader_known_at = clock.monotonic()
         self._state_as_of: float | None = None
         self._told: tuple[dict[str, str], dict[str, str]] = ({}, {})  # what SetAddresses says
@@ -191,9 +195,19 @@ class RaftLog:
     async def recover_alone(self, timeout_seconds: float) -> Applied:
         """See the port."""
         payload = encode_proposal(self._proposal())
-        answer = await self._ask(lambda number: Recover(number, payload), timeout_seconds)
+        listen_seconds = self._leases_end_after()
+        answer = await self._ask(
+            lambda number: Recover(number, payload, listen_seconds),
+            listen_seconds + timeout_seconds,
+        )
         assert isinstance(answer, Done)
         return Applied(answer.index, answer.term, answer.refused)
+
+    def _leases_end_after(self) -> float:
+        """Seconds after which exclusive guests have ended, those that the state lacks, too."""
+        known = (one.lease_seconds for one in self.state().allocations.values())
+        longest = max(self._lease_seconds, *known, 0.0)
+        return certain_after_seconds(longest) if longest else 0.0
 
     def _proposal(self, *commands: NoOperation | ElectorateCommand) -> Proposal:
         return Proposal(

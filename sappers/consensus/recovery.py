@@ -3,7 +3,8 @@
 Nothing in Raft allows that: what the lost majority had committed last may be missing, and if it was
 not gone after all there are two clusters. So an operator decides it, at the voter with the newest
 log, and the voter refuses while it hears a leader or a majority. One that has just started hears
-nobody yet: it listens for a while first.
+nobody yet: it listens for a while first. So long, too, as leases last: by entries that are given
+up exclusive guests may run of which this voter knows nothing, and whose place others would take.
 """
 
 from __future__ import annotations
@@ -25,21 +26,23 @@ class Recovering(Reconfiguring):
     """The part of `layer.RaftNode` that makes a configuration of one."""
 
     _recovery: tuple[bytes, Answer] | None
-    _recovery_asked: tuple[bytes, Answer] | None  # while it listens
+    _recovery_asked: tuple[bytes, Answer, float] | None  # while it listens, and until when
     _started_at: float
 
-    def recover(self, payload: bytes, answer: Answer) -> None:
+    def recover(self, payload: bytes, answer: Answer, listen_seconds: float = 0.0) -> None:
         """Count with this voter alone, commit its log, and remove the others from the electorate.
 
         Args:
             payload: A proposal without commands; it says who asks, and when.
+            listen_seconds: From now on at least; until then leases end that others have granted.
         """
         if self._recovery is not None or self._recovery_asked is not None:
             answer.rejected("recovery is under way")
         elif objection := self._objection_to_recovery():
             answer.rejected(objection)
         else:
-            self._recovery_asked = (payload, answer)
+            until = max(self._started_at + LISTEN_SECONDS, self._now() + listen_seconds)
+            self._recovery_asked = (payload, answer, until)
 
     def _objection_to_recovery(self) -> str:
         if self._getLeader() is not None or (len(self._voters) > 1 and self.hasQuorum):
@@ -52,12 +55,12 @@ class Recovering(Reconfiguring):
         """Count alone, once this voter has run so long that others would have been heard."""
         if self._recovery_asked is None:
             return
-        asked, objection = self._recovery_asked, self._objection_to_recovery()
-        if objection:
+        payload, answer, until = self._recovery_asked
+        if objection := self._objection_to_recovery():
             self._recovery_asked = None
-            asked[1].rejected(objection)
-        elif self._now() - self._started_at >= LISTEN_SECONDS:
-            self._recovery_asked, self._recovery = None, asked
+            answer.rejected(objection)
+        elif self._now() >= until:
+            self._recovery_asked, self._recovery = None, (payload, answer)
             self._SyncObj__setCurrentTerm(self.raftCurrentTerm + TERMS_LEFT_OUT, None)
             self._change_to(Configuration((self.selfNode.id,), self._configuration.at))
 

@@ -202,8 +202,8 @@ class Voter:
                 node.change_electorate(payload, reply)
             case TransferLeadership(member_id=target, timeout_seconds=seconds):
                 node.transfer(target, seconds, reply)
-            case Recover(payload=payload):
-                node.recover(payload, reply)
+            case Recover(payload=payload, listen_seconds=seconds):
+                node.recover(payload, reply, seconds)
             case TakeSnapshot(request=request):
                 node.take_snapshot(lambda index: self._outbox.add(SnapshotTaken(request, index)))
 

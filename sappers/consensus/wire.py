@@ -213,6 +213,7 @@ class Recover(msgspec.Struct, frozen=True, tag="recover"):
 
     request: int
     payload: bytes
+    listen_seconds: float = 0.0
 
 
 class TransferLeadership(msgspec.Struct, frozen=True, tag="transfer-leadership"):

@@ -104,7 +104,8 @@ class ReplicatedLog(Protocol):
     async def recover_alone(self, timeout_seconds: float) -> Applied:
         """Go on as the only voter, the others being gone for good; what was not committed yet is.
 
-        A voter that has just started listens for 5 s first.
+        A voter that has just started listens for 5 s first, and any for as long as leases last:
+        beyond the timeout.
 
         Raises:
             ProposalRejected: It hears a leader or a majority, or has no vote.

@@ -8,6 +8,7 @@ import pytest
 from sappers.consensus.joining import joiners_record
 from sappers.consensus.recovery import LISTEN_SECONDS
 from sappers.model.commands import AddVoter, RegisterMember, RemoveVoter, RevokeMember
+from sappers.model.observation import RaftRole
 from tests.unit.raft_worlds import (
     Answered,
     NewWorld,
@@ -245,6 +246,34 @@ def test_a_voter_that_has_just_started_listens_before_it_goes_on_alone(world: Wo
     assert recover(world, survivor).outcome == "done"
     assert world.now - started >= LISTEN_SECONDS
     assert survivor.node.state.electorate == ("v0",)
+
+
+def test_who_goes_on_alone_waits_for_leases_that_others_have_granted(world: World) -> None:
+    survivor, asked = world.leader(), Answered()
+    for voter in [one for one in world.voters if one != survivor.me]:
+        world.crash(voter)
+    world.run_until(lambda: survivor.node.status().leader_id is None)
+    asked_at = world.now
+    survivor.node.recover(proposal("recover"), asked, 20.0)
+    world.run_until(lambda: bool(asked.outcome))
+    assert asked.outcome == "done"
+    assert world.now - asked_at >= 20.0
+
+
+def test_a_leader_that_is_revoked_is_heard_no_more(world: World) -> None:
+    revoked, answer = world.leader(), Answered()
+    itself = msgspec.structs.replace(member(7), id=revoked.me)
+    revoked.node.propose(
+        proposal("revoke", RegisterMember(itself), RevokeMember(revoked.me)), answer
+    )
+    world.run_until(lambda: any(one.node.state.revoked for one in world.running.values()))
+    others = [one for one in world.running.values() if one is not revoked]
+    world.run_until(lambda: any(one.node.status().role is RaftRole.LEADER for one in others))
+    terms = {one.node.status().term for one in others}
+    for _ in range(300):  # its links are whole here: it goes on to send, and nobody minds
+        world.step()
+    assert {one.node.status().term for one in others} == terms
+    world.check()
 
 
 def test_a_revoked_member_gets_no_vote(world: World) -> None:

@@ -44,14 +44,17 @@ def main(grace_seconds: float, limit_seconds: float, scratch: str, command: list
 
 
 def _start(command: list[str]) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ASK)  # until whoever is asked can hear it
     parent, program = os.getpid(), os.fork()
     if program:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK)
         return program
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     for number in _ASK:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASK)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
         os.execvp(command[0], command)  # noqa: S606 - a builder's own command line, no shell

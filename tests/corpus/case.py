@@ -84,7 +84,7 @@ def tree_of(root: Path) -> dict[str, list[str]]:
 
 def _harmless(value: Any, root: Path, server: str) -> Any:
     text = json.dumps(value, default=str).replace(str(root), "ROOT").replace(server, "SERVER")
-    return json.loads(text)
+    return json.loads(text.replace(str(HERE), "/CORPUS"))  # of whichever checkout
 
 
 def _decrypt(envelope: str) -> str:

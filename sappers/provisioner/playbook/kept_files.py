@@ -104,10 +104,11 @@ def keep(
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(beside, dir_fd=at)  # the disk is full: a part of it helps nobody
-            raise
+            path = str(folder.joinpath(*names))
+            raise OSError(error.errno or 0, error.strerror or str(error), path) from error
         if not last:
             return
         whole = _sha1(os.open(beside, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at))

@@ -13,7 +13,7 @@ from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook import catalog, keywords, unsupported
 from sappers.provisioner.playbook.load_arguments import checked_name
 from sappers.provisioner.playbook.model import Inherited
-from sappers.provisioner.source import Mapping, is_template
+from sappers.provisioner.source import Mapping, is_template, place_of
 
 _READERS = {"become_method": method_named, "connection": is_local, "port": read_port}
 
@@ -49,8 +49,10 @@ def _refuse_values(item: Mapping) -> None:
     """Refuse values of keywords that can be told to be wrong before any variable is known."""
     for key, read in _READERS.items():
         if item.get(key) is not None and not is_template(item[key]):
+            if not isinstance(item[key], str | int):
+                raise place_of(item[key], item.at(key)).error(f"`{key}` takes a text")
             try:
-                read(item[key])
+                read(item[key] if key == "port" else str(item[key]))
             except ValueError as error:
                 raise item.at(key).error(f"{key}: {error}") from error
 

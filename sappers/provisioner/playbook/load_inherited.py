@@ -32,7 +32,7 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
         raise item.at("vars").error("`vars` takes a mapping of names to values")
     keywords.refuse_variables(variables)
     environment = as_tuple(item.get("environment"))
-    settings = {key: item[key] for key in keywords.SETTINGS if key in item}
+    settings = {key: item[key] for key in item if key in keywords.SETTINGS}
     _refuse_values(item)
     return replace(
         parent,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +177,26 @@ def test_a_fingerprint_is_of_what_is_run(tmp_path: Path) -> None:
         (PLAYBOOK, "- ping:\n- ping:\n"),
     ]
     assert len({first, *(digest("a", *one) for one in changes)}) == len(changes) + 1
+
+
+def test_a_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
+    path = tmp_path / "play.yml"
+    path.write_text(
+        "- hosts: all\n  become: true\n  become_user: a\n  remote_user: b\n  port: 22\n"
+        "  tags: [a, b, c]\n"
+        "  tasks: [{ping: , delegate_to: c, run_once: true, connection: local}]\n"
+    )
+    program = (
+        "import pathlib, sys\n"
+        "from sappers.provisioner.playbook.fingerprint import fingerprint\n"
+        "from sappers.provisioner.playbook.load import load_playbook\n"
+        "print(fingerprint(load_playbook(pathlib.Path(sys.argv[1]))))\n"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(path)],
+            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(made) == 1

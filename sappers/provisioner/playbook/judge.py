@@ -192,10 +192,18 @@ def _outcome(prepared: Prepared, result: Mapping[str, Any]) -> Outcome:
     if result.get("unreachable"):
         return Outcome.UNREACHABLE
     if result.get("failed"):
-        return Outcome.IGNORED if prepared.ignore_errors else Outcome.FAILED
+        return Outcome.IGNORED if _is_ignored(prepared, result) else Outcome.FAILED
     if result.get("skipped"):
         return Outcome.SKIPPED
     return Outcome.CHANGED if result.get("changed") else Outcome.OK
+
+
+def _is_ignored(prepared: Prepared, result: Mapping[str, Any]) -> bool:
+    """Whether all that failed is ignored."""
+    if not prepared.ignores:
+        return prepared.ignore_errors
+    pairs = zip(prepared.ignores, result.get("results", ()), strict=False)
+    return all(ignored for ignored, one in pairs if one.get("failed"))
 
 
 def _notified(prepared: Prepared, results: Sequence[Result]) -> tuple[str, ...]:

@@ -119,12 +119,10 @@ class Preparer:
         each = [self._settings(task, scope.under(one)) for one in turns(task, values or [])]
         if not each or any("known" in one for one in each):
             return None
-        return {
-            name: any(one[name] for one in each)
-            if name == "no_log"
-            else all(one[name] for one in each)
-            for name in each[0]
-        }
+        settings = {name: all(one[name] for one in each) for name in each[0]}
+        hidden = any(one["no_log"] for one in each)
+        ignores = tuple(one["ignore_errors"] for one in each)
+        return {**settings, "no_log": hidden, "ignores": ignores}
 
     def _name(self, task: Task, scope: Scope) -> str:
         named: Any = task.name or task.written or task.module

@@ -70,6 +70,7 @@ class Prepared:
         looped: The result has `results`, even for no item at all.
         known: The result, where even the loop could not be had.
         blobs: Contents that the calls refer to.
+        ignores: Whether failures are ignored, turn by turn, where that is each turn's own.
     """
 
     task: Task
@@ -80,6 +81,7 @@ class Prepared:
     blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
     no_log: bool = False
     ignore_errors: bool = False
+    ignores: tuple[bool, ...] = ()
     ignore_unreachable: bool = False
     delegate_facts: bool = False
 

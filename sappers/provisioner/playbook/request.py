@@ -41,6 +41,7 @@ def _goes_on(prepared: Prepared) -> bool:
 def has_to_end(prepared: Prepared) -> bool:
     """Whether what comes of a task has to be known before the next is prepared."""
     decides = prepared.is_judged_here or prepared.ignore_unreachable or not _goes_on(prepared)
+    decides = decides or bool(prepared.ignores)
     return decides or bool(prepared.way.delegate_to) or _goes_alone(prepared)
 
 

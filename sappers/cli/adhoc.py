@@ -35,7 +35,7 @@ from sappers.cli.session import Output
 
 if TYPE_CHECKING:
     from sappers.provisioner import source
-    from sappers.provisioner.playbook.model import Play
+    from sappers.provisioner.playbook.language.model import Play
 
 
 def adhoc(
@@ -89,10 +89,10 @@ def adhoc(
     import_ssh()
     from sappers.cli import playbook_secrets
     from sappers.provisioner.inventory.inventory import load_inventory
-    from sappers.provisioner.playbook.engine import Engine
-    from sappers.provisioner.playbook.ledger import Ledger
-    from sappers.provisioner.playbook.options import RunOptions
-    from sappers.provisioner.playbook.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.journal.ledger import Ledger
+    from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.run.engine import Engine
+    from sappers.provisioner.playbook.tasks.options import RunOptions
 
     secrets = SecretTexts()
     with playbook_secrets.covered_errors(secrets):
@@ -152,7 +152,7 @@ def _plays(pattern: str, module: str, arguments: str, keywords: Mapping[str, int
         PlaybookError: There is no such module, or it takes other arguments.
     """
     from sappers.provisioner import source
-    from sappers.provisioner.playbook.load import load_plays
+    from sappers.provisioner.playbook.language.load import load_plays
 
     place = source.Place("(adhoc)")
     play, task = source.Mapping(place), source.Mapping(place)

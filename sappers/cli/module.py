@@ -18,8 +18,9 @@ def module(
     ] = None,
 ) -> None:
     """Tell what a module of playbooks does, which arguments it takes and what it returns."""
-    from sappers.provisioner.playbook import catalog, unsupported
-    from sappers.provisioner.playbook.keywords import instead
+    from sappers.provisioner.playbook import unsupported
+    from sappers.provisioner.playbook.language import catalog
+    from sappers.provisioner.playbook.language.keywords import instead
 
     console = Console()
     known = {one: catalog.spec_of(one) for one in (*catalog.names(), *catalog.FLOW)}

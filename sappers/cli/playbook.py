@@ -44,9 +44,9 @@ from sappers.errors import ConfigError
 if TYPE_CHECKING:
     from sappers.cli.playbook_events import EventLines
     from sappers.cli.playbook_view import TaskLines
-    from sappers.provisioner.playbook.engine import Engine, RunReport
-    from sappers.provisioner.playbook.model import Play, Task
-    from sappers.provisioner.playbook.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.language.model import Play, Task
+    from sappers.provisioner.playbook.run.engine import Engine, RunReport
 
 playbook_app = typer.Typer(
     help=reflowed("Run Ansible playbooks on the hosts of an inventory, without Ansible."),
@@ -132,11 +132,11 @@ def run(
     from sappers.cli.playbook_journal import RunJournal
     from sappers.cli.playbook_timings import Timings
     from sappers.provisioner.inventory.inventory import load_inventory
-    from sappers.provisioner.playbook.engine import Engine
-    from sappers.provisioner.playbook.load import load_playbook
-    from sappers.provisioner.playbook.load_inherited import read_tags
-    from sappers.provisioner.playbook.options import RunOptions
-    from sappers.provisioner.playbook.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.language.load import load_playbook
+    from sappers.provisioner.playbook.language.load_inherited import read_tags
+    from sappers.provisioner.playbook.run.engine import Engine
+    from sappers.provisioner.playbook.tasks.options import RunOptions
 
     if is_bootstrap(playbooks) and not (syntax_check or list_hosts or list_tasks or list_tags):
         refuse_more_options(context)
@@ -300,7 +300,7 @@ def extra_variables(
     Raises:
         ConfigError: One is malformed.
     """
-    from sappers.provisioner.playbook.extra_vars import read_extra_vars
+    from sappers.provisioner.playbook.language.extra_vars import read_extra_vars
 
     found: dict[str, Any] = {}
     for one in given:

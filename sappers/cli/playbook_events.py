@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sappers.provisioner.playbook.engine import RunReport
-from sappers.provisioner.playbook.judge import Judged
-from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.secret_texts import SecretTexts
+from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+from sappers.provisioner.playbook.language.model import Task
+from sappers.provisioner.playbook.run.engine import RunReport
+from sappers.provisioner.playbook.tasks.judge import Judged
 
 
 class EventLines:

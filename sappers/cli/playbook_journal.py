@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 
 from sappers.config import control_home
 from sappers.errors import ConfigError, JournalError
-from sappers.provisioner.playbook.fingerprint import fingerprint
-from sappers.provisioner.playbook.journal import (
+from sappers.provisioner.playbook.journal.fingerprint import fingerprint
+from sappers.provisioner.playbook.journal.journal import (
     Journal,
     journal_path,
     read_standing,
     refuse_if_running,
 )
-from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.resume import Standing, begun_by, records_of, resumed_options
+from sappers.provisioner.playbook.journal.ledger import Ledger
+from sappers.provisioner.playbook.journal.resume import (
+    Standing,
+    begun_by,
+    records_of,
+    resumed_options,
+)
 
 if TYPE_CHECKING:
-    from sappers.provisioner.playbook.model import Play
-    from sappers.provisioner.playbook.options import RunOptions
-    from sappers.provisioner.playbook.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.language.model import Play
+    from sappers.provisioner.playbook.tasks.options import RunOptions
 
 RETRY = "@retry"
 

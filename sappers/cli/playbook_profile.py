@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sappers.cli.harmless import harmless
-from sappers.provisioner.playbook.engine import RunReport
+from sappers.provisioner.playbook.run.engine import RunReport
 
 TASKS_SHOWN_MAX = 20
 HOSTS_IN_TABLE_MAX = 4

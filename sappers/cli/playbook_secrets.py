@@ -15,7 +15,7 @@ import typer
 
 from sappers.errors import ConfigError, SappersError
 from sappers.provisioner.inventory.host_values import Secret
-from sappers.provisioner.playbook.secret_texts import SecretTexts
+from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
 
 if TYPE_CHECKING:
     from sappers.provisioner.inventory.inventory import Inventory

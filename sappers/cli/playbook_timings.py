@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sappers.provisioner.playbook.judge import Judged
-    from sappers.provisioner.playbook.model import Task
-    from sappers.provisioner.playbook.run import Watcher
+    from sappers.provisioner.playbook.language.model import Task
+    from sappers.provisioner.playbook.run.run import Watcher
+    from sappers.provisioner.playbook.tasks.judge import Judged
 
 
 @dataclass

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from sappers.cli.harmless import harmless
-from sappers.provisioner.playbook.engine import RunReport
-from sappers.provisioner.playbook.judge import Judged, Outcome
-from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.secret_texts import SecretTexts
+from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+from sappers.provisioner.playbook.language.model import Task
+from sappers.provisioner.playbook.run.engine import RunReport
+from sappers.provisioner.playbook.tasks.judge import Judged, Outcome
 
 _STYLES = {
     Outcome.OK: "green",

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from sappers.provisioner.inventory.inventory import load_inventory
-from sappers.provisioner.playbook.engine import Engine
-from sappers.provisioner.playbook.judge import Judged
-from sappers.provisioner.playbook.ledger import Ledger
-from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.journal.ledger import Ledger
+from sappers.provisioner.playbook.language.load import load_playbook
+from sappers.provisioner.playbook.language.model import Task
+from sappers.provisioner.playbook.run.engine import Engine
+from sappers.provisioner.playbook.tasks.judge import Judged
+from sappers.provisioner.playbook.tasks.options import RunOptions
 from sappers.security.vault import open_vault
 from tests.corpus.server import web_server
 

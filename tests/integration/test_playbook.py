@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from sappers.provisioner.inventory.inventory import load_inventory
-from sappers.provisioner.playbook.engine import Engine, RunReport
-from sappers.provisioner.playbook.judge import Judged
-from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.playbook.model import Task
-from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.language.load import load_playbook
+from sappers.provisioner.playbook.language.model import Task
+from sappers.provisioner.playbook.run.engine import Engine, RunReport
+from sappers.provisioner.playbook.tasks.judge import Judged
+from sappers.provisioner.playbook.tasks.options import RunOptions
 from tests.integration.ssh_server import (
     PASSWORD,
     SshServer,

@@ -18,7 +18,7 @@ from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.places import PLAYBOOKS
-from sappers.provisioner.playbook.load import load_playbook
+from sappers.provisioner.playbook.language.load import load_playbook
 from sappers.provisioner.repair.access import access_line, with_member_access
 from sappers.provisioner.repair.login import RepairKeyPair, RepairTarget, open_executor
 from sappers.security.repair_authority import RepairAuthority, create_repair_authority, sign_login

@@ -72,7 +72,7 @@ from sappers.provisioner.control.identity import (
 from sappers.provisioner.control.record import remember_last_cluster
 from sappers.provisioner.control.run_lock import describe_holder, run_lock
 from sappers.provisioner.inventory.inventory import Host, Inventory
-from sappers.provisioner.playbook.model import Play
+from sappers.provisioner.playbook.language.model import Play
 
 
 class Options(msgspec.Struct, frozen=True):

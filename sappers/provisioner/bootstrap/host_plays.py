@@ -16,12 +16,12 @@ from sappers.provisioner.connection.ssh import Connection
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.inventory.inventory import Inventory
-from sappers.provisioner.playbook.engine import Engine
-from sappers.provisioner.playbook.hosts import HostLink, HostLinks
-from sappers.provisioner.playbook.judge import Judged, Outcome
-from sappers.provisioner.playbook.lookup_values import Lookup
-from sappers.provisioner.playbook.model import Play, Task
-from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.language.model import Play, Task
+from sappers.provisioner.playbook.run.engine import Engine
+from sappers.provisioner.playbook.run.links import HostLink, HostLinks
+from sappers.provisioner.playbook.tasks.judge import Judged, Outcome
+from sappers.provisioner.playbook.tasks.options import RunOptions
+from sappers.provisioner.playbook.templates.lookup_values import Lookup
 
 _ROOT = "root"
 _SHOWN = 2000  # characters of what a program wrote last

@@ -30,7 +30,7 @@ from sappers.provisioner.bootstrap.units import (
 )
 from sappers.provisioner.control.identity import ControlIdentity
 from sappers.provisioner.places import PLAYBOOKS
-from sappers.provisioner.playbook.lookup_values import Lookup
+from sappers.provisioner.playbook.templates.lookup_values import Lookup
 
 
 class MemberValues:

@@ -12,8 +12,8 @@ from sappers.provisioner.bootstrap.phases.consul import Consul
 from sappers.provisioner.bootstrap.phases.play import IDENTITY_PLAY, RESTART_PLAY, START_PLAY
 from sappers.provisioner.bootstrap.plan import ClusterPlan
 from sappers.provisioner.bootstrap.recap import CLUSTER_PHASE
-from sappers.provisioner.playbook.load import load_playbook
-from sappers.provisioner.playbook.model import Play
+from sappers.provisioner.playbook.language.load import load_playbook
+from sappers.provisioner.playbook.language.model import Play
 
 _NEEDED_PLAYS = (IDENTITY_PLAY, START_PLAY, RESTART_PLAY)
 

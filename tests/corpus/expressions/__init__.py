@@ -12,8 +12,8 @@ from typing import Any
 
 from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.inventory import load_inventory
-from sappers.provisioner.playbook.functions import make_templates
-from sappers.provisioner.playbook.variables import HostFacts, Scope
+from sappers.provisioner.playbook.tasks.variables import HostFacts, Scope
+from sappers.provisioner.playbook.templates.functions import make_templates
 from sappers.provisioner.source import Place, Text
 
 HERE = Path(__file__).parent

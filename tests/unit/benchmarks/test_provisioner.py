@@ -10,7 +10,7 @@ from benchmarks.bar_chart import Chart, svg
 from benchmarks.figures import figure
 from benchmarks.host_states import differences
 from benchmarks.provisioning_tools import payload
-from sappers.provisioner.playbook.load import load_playbook
+from sappers.provisioner.playbook.language.load import load_playbook
 
 PLAY = Path("benchmarks/reference_play")
 

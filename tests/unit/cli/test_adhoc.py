@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sappers.cli.deploy import deploy_app
 from sappers.cli.playbook_secrets import ask_passwords
 from sappers.errors import SappersError
-from sappers.provisioner.playbook.secret_texts import SecretTexts
+from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
 
 Adhoc = Callable[..., tuple[int, str]]
 

@@ -106,7 +106,7 @@ def test_a_run_takes_inventory_and_roles_from_it(
 
 def test_a_password_of_vault_may_come_from_a_program(tmp_path: Path) -> None:
     from sappers.cli.playbook_secrets import vault_opener
-    from sappers.provisioner.playbook.secret_texts import SecretTexts
+    from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
 
     program = tmp_path / "password"
     program.write_text("#!/bin/sh\necho secret pass\n")

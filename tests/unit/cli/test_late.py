@@ -43,7 +43,7 @@ def test_a_playbook_is_run_without_what_is_for_other_commands(tmp_path: Path) ->
     )
     words = ("playbook", "run", str(play), "-i", "somewhere,", "--list-tasks")
     loaded = loaded_by(program, *words)
-    assert {"paramiko", "fabric", "sappers.provisioner.playbook.engine"} <= loaded
+    assert {"paramiko", "fabric", "sappers.provisioner.playbook.run.engine"} <= loaded
     slow = {"asyncio", "unittest", "pydantic", "httpx", "http.client", "cryptography.x509"}
     assert not loaded & slow
     assert not any(name.startswith("sappers.api") for name in loaded)

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from sappers.cli.deploy import deploy_app
 from sappers.cli.playbook_profile import render_profile
 from sappers.errors import SappersError
-from sappers.provisioner.playbook.engine import RunReport
-from sappers.provisioner.playbook.stats import Counts
+from sappers.provisioner.playbook.run.counts import Counts
+from sappers.provisioner.playbook.run.engine import RunReport
 
 Deploy = Callable[..., tuple[int, str]]
 

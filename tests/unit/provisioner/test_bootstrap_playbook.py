@@ -23,7 +23,7 @@ from sappers.provisioner.connection.local import LocalConnection
 from sappers.provisioner.control.identity import ControlIdentity, ensure_control_identity
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK, PLAYBOOKS
-from sappers.provisioner.playbook.load import load_playbook
+from sappers.provisioner.playbook.language.load import load_playbook
 from tests.unit.provisioner.control.test_control_identity import hub
 from tests.unit.provisioner.fit_host import FIT
 

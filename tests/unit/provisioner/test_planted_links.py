@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.playbook import catalog
-from sappers.provisioner.playbook.arguments import typed_arguments
+from sappers.provisioner.playbook.language import catalog
+from sappers.provisioner.playbook.language.arguments import typed_arguments
 from sappers.provisioner.remote import commands, files
 from sappers.provisioner.remote.perform import Performer
 

@@ -12,7 +12,7 @@ from sappers.provisioner.bootstrap.repair_key import repair_login_of
 from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.bootstrap.turns import Turns
 from sappers.provisioner.places import UNIT_NAME
-from sappers.provisioner.playbook.model import Play
+from sappers.provisioner.playbook.language.model import Play
 
 IDENTITY_PLAY, START_PLAY, RESTART_PLAY = "identity", "start", "restart"
 PATIENCE_SECONDS = 60.0

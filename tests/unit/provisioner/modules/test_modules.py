@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.playbook import catalog
-from sappers.provisioner.playbook.arguments import typed_arguments
+from sappers.provisioner.playbook.language import catalog
+from sappers.provisioner.playbook.language.arguments import typed_arguments
 from tests.unit.provisioner.modules.world import World, described
 
 HERE = Path(__file__).parent

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sappers.provisioner.playbook.engine import RunReport
-from sappers.provisioner.playbook.judge import Judged
-from sappers.provisioner.playbook.model import Task
+from sappers.provisioner.playbook.language.model import Task
+from sappers.provisioner.playbook.run.engine import RunReport
+from sappers.provisioner.playbook.tasks.judge import Judged
 
 
 class Lines:

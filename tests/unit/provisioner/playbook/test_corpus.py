@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sappers.provisioner.playbook.options import RunOptions
+from sappers.provisioner.playbook.tasks.options import RunOptions
 from tests.corpus.case import CASES, HERE, run_ours, tree_of
 
 RECORDED = HERE / "recorded"

@@ -11,9 +11,9 @@ import pytest
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from ruamel.yaml import YAML
 
-from sappers.provisioner.playbook import catalog, keywords
-from sappers.provisioner.playbook.filters import FILTERS
-from sappers.provisioner.playbook.tests import TESTS
+from sappers.provisioner.playbook.language import catalog, keywords
+from sappers.provisioner.playbook.templates.filters import FILTERS
+from sappers.provisioner.playbook.templates.tests import TESTS
 from tests.corpus.case import HERE
 
 # What the engine promises, whatever its own lists say.

@@ -1,0 +1,55 @@
+"""A digest of playbooks as they were understood: what runs, in which order, with what."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+from sappers.provisioner.playbook.language.model import Play
+from sappers.provisioner.source import Place
+
+_LEFT_OUT = ("loader",)
+
+
+def fingerprint(plays: Sequence[Play]) -> str:
+    """The same for the same playbooks, wherever they are; another after any change but of comments
+    at the end of a line.
+    """
+    return _Digests().of(tuple(plays)).hex()
+
+
+class _Digests:
+    """Each object is looked at once: tasks share most of what they inherit."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, bytes] = {}
+        self._alive: list[Any] = []  # what an id stands for must not go
+
+    def of(self, value: Any) -> bytes:
+        known = self._known.get(id(value))
+        if known is None:
+            known = hashlib.sha256(self._written(value)).digest()
+            self._known[id(value)] = known
+            self._alive.append(value)
+        return known
+
+    def _written(self, value: Any) -> bytes:
+        if isinstance(value, Place):
+            return f"{value.line}:{value.column}".encode()
+        if isinstance(value, Path):
+            return b"path"  # the folder may move
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            named = [one.name for one in dataclasses.fields(value) if one.name not in _LEFT_OUT]
+            return b"".join(name.encode() + self.of(getattr(value, name)) for name in named)
+        if isinstance(value, Mapping):
+            return b"{" + b"".join(self.of(key) + self.of(one) for key, one in value.items())
+        if isinstance(value, AbstractSet):
+            return b"(" + b"".join(self.of(one) for one in sorted(value, key=str))
+        if isinstance(value, list | tuple):
+            return b"[" + b"".join(self.of(one) for one in value)
+        kind = "str" if isinstance(value, str) else type(value).__name__
+        return f"{kind}:{value!s}".encode("utf-8", "surrogateescape")

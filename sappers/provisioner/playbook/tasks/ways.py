@@ -1,0 +1,129 @@
+"""Where a task is run and as whom: by its keywords, by variables, by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sappers.provisioner.inventory.become import method_named
+from sappers.provisioner.inventory.reach import (
+    FIELDS,
+    LAST_SSH_ARGS,
+    LOCAL_CONNECTIONS,
+    NAMES,
+    fields_said,
+    is_local,
+    ssh_options,
+)
+from sappers.provisioner.inventory.ssh_options import read_port
+from sappers.provisioner.playbook.language.keywords import to_bool
+from sappers.provisioner.playbook.language.model import Task
+from sappers.provisioner.playbook.tasks.options import RunOptions
+from sappers.provisioner.playbook.tasks.variables import Scope
+from sappers.provisioner.playbook.templates.values import MISSING, OMIT
+
+Reached = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a task is run, and as whom.
+
+    Attributes:
+        user: Whom it runs as; None: who is logged in.
+        become_method: How it becomes the user; None: as the inventory says.
+        delegate_to: The host, where it is not the task's own.
+        reached: Fields of that host which are others than the inventory says, with their values.
+        is_local: It is this machine.
+    """
+
+    user: str | None = None
+    become_method: str | None = None
+    delegate_to: str | None = None
+    reached: Reached = ()
+    is_local: bool = False
+
+
+def way_of(task: Task, scope: Scope, options: RunOptions) -> Way:
+    """The way of a task on a host, or of one turn of its loop.
+
+    Raises:
+        PlaybookError: A template is wrong, or a value makes no sense.
+        ValueError: The same, of a variable.
+    """
+
+    def keyword(name: str) -> Any:
+        value = task.setting(name)
+        rendered = None if value is None else scope.templates.render(value, scope, task.place)
+        return None if rendered is OMIT else rendered
+
+    delegate = keyword("delegate_to")
+    if delegate is not None and not str(delegate).strip():
+        raise task.place.error("`delegate_to` yields no name of a host")
+    there = scope if delegate is None else scope.on(str(delegate))
+    reached = reached_by(keyword, there, options)
+    return Way(
+        user=_user(keyword, there, options),
+        become_method=_method(keyword, there, options),
+        delegate_to=None if delegate is None else str(delegate),
+        reached=tuple(sorted(reached.items())),
+        is_local=bool(reached.get("is_local", _is_here(there))),
+    )
+
+
+def reached_by(keyword: Callable[[str], Any], scope: Scope, options: RunOptions) -> dict[str, Any]:
+    """What is other than the inventory says of how a host is reached.
+
+    A variable counts more than a keyword, and that more than the command line, as in Ansible.
+
+    Raises:
+        ValueError: A value makes no sense.
+    """
+
+    def find(name: str) -> Any:
+        found = scope.find(name)
+        return None if found is MISSING or found is OMIT else found
+
+    said = fields_said(find) if scope.adds_to_inventory(NAMES) else {}
+    if by_name := options.ssh_arguments:
+        said["common_args"] = ssh_options(
+            lambda name: find(name) or by_name.get(name), by_name.get(LAST_SSH_ARGS, "")
+        )
+    connection = keyword("connection") or options.connection
+    user, port = keyword("remote_user") or options.user, keyword("port")
+    otherwise = {
+        "is_local": None if connection is None else is_local(connection),
+        "user": None if user is None else str(user),
+        "port": None if port is None else read_port(port),
+        "private_key_file": options.private_key_file,
+    }
+    for field, value in otherwise.items():
+        if value is not None and not any(find(name) for name in FIELDS[field][0]):
+            said[field] = value
+    return said
+
+
+def _is_here(scope: Scope) -> bool:
+    return str(scope.find("ansible_connection")) in LOCAL_CONNECTIONS
+
+
+def _user(keyword: Callable[[str], Any], scope: Scope, options: RunOptions) -> str | None:
+    become = keyword("become")
+    become = options.become if become is None else become
+    variable = scope.find("ansible_become")
+    if isinstance(variable, bool | str | int):
+        become = variable
+    if not to_bool(become):
+        return None
+    named = scope.find("ansible_become_user")
+    if not (isinstance(named, str) and named):
+        named = keyword("become_user") or options.become_user
+    return str(named or "root")
+
+
+def _method(keyword: Callable[[str], Any], scope: Scope, options: RunOptions) -> str | None:
+    named = scope.find("ansible_become_method")
+    if not (isinstance(named, str) and named):
+        named = keyword("become_method") or options.become_method
+    return method_named(str(named)) if named else None

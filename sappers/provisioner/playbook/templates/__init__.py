@@ -1,0 +1,1 @@
+"""Jinja as playbooks know it: rendering, with Ansible's filters, tests and lookups."""

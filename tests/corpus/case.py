@@ -40,6 +40,7 @@ OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
         ("--tags", "one", "--skip-tags", "two,always"),
     ),
     "pairs_tags_untagged": (RunOptions(tags=frozenset({"untagged"})), ("--tags", "untagged")),
+    "roles_again_tags": (RunOptions(tags=frozenset({"t"})), ("--tags", "t")),
     "vault": (RunOptions(), ("--vault-password-file", str(VAULT_PASSWORD))),
 }  # fmt: skip
 _PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())

@@ -200,7 +200,7 @@ def _managers(facts: Dict[str, Any], init: str) -> step.Steps:
         said = (yield step.Ask(("systemctl", "--version"))).out.splitlines()
         if len(said) > 1:
             version = int(said[0].split()[1])
-            facts["systemd"] = {"version": version, "features": said[1]}
+            facts["systemd"] = {"features": said[1], "version": version}
     facts["apparmor"] = {
         "status": "enabled" if (yield step.Stat("/sys/kernel/security/apparmor")) else "disabled"
     }

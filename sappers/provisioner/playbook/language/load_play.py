@@ -43,7 +43,7 @@ class PlayLoader:
         self._how = how
         self._role_files = RoleFiles(folder, how.files, how.roles_path)
         self._depth = 0
-        self._seen_roles: set[tuple[str, str]] = set()
+        self._seen_roles: set[str] = set()
         self.handlers: list[Task] = []
         self.roles: list[Role] = []
 
@@ -194,7 +194,8 @@ class PlayLoader:
         if origin != "task" and name in {one.name for one in inherited.roles}:
             raise place.error(f"the role {name} needs itself")
         role = _role_of(loaded, arguments, inherited.role, place, origin)
-        self.roles.append(role)
+        if not role.is_again:
+            self.roles.append(role)
         below = replace(inherited, role=role, roles=(*inherited.roles, role))
         nodes: list[Node] = []
         for dependency in loaded.dependencies:
@@ -205,7 +206,8 @@ class PlayLoader:
             for kind in ("tasks", "handlers")
         }
         handlers = load_nodes(loaded.handlers, place, within["handlers"], self, handlers=True)
-        self.handlers.extend(_only_tasks(handlers))
+        if not role.is_again:
+            self.handlers.extend(_only_tasks(handlers))
         nodes.extend(load_nodes(loaded.checks, place, within["tasks"], self))
         nodes.extend(load_nodes(loaded.tasks, place, within["tasks"], self))
         return tuple(nodes)
@@ -224,18 +226,21 @@ class PlayLoader:
     def _role_entry(
         self, entry: Any, at: Place, inherited: Inherited, origin: RoleOrigin
     ) -> tuple[Node, ...]:
-        """One item of `roles` or of a role's dependencies; what ran once is not run again."""
+        """One item of `roles` or of a role's dependencies; what has run is not run again."""
         name = _name_of(entry, at)
         below = inherited
-        told: dict[str, Mapping] = {}
+        told: dict[str, Any] = {}
         if isinstance(entry, Mapping):
             # Its `vars` are the role's, and no layer of each of its tasks.
             below = replace(inherit(inherited, entry), vars=inherited.vars)
             told = {"params": _params_of(entry), "given": entry.get("vars") or Mapping(at)}
-        key = (name, repr([sorted(one.items()) for one in told.values() if one]))
-        if key in self._seen_roles and not self._role_files.allows_duplicates(name, at):
+        key = repr([name, *(sorted(one.items()) for one in told.values() if one), *_own(entry)])
+        is_again = key in self._seen_roles
+        if is_again and name in {one.name for one in inherited.roles}:
             return ()
         self._seen_roles.add(key)
+        if not self._role_files.allows_duplicates(name, at):
+            told.update(key=key, is_again=is_again)
         return self.tasks_of_role(name, told, below, at, origin)
 
     def _nodes(self, item: Mapping, key: str, inherited: Inherited) -> tuple[Node, ...]:
@@ -256,7 +261,17 @@ def _role_of(
         parents=_parents(outer, origin),
         dependencies=tuple(_name_of(one, place_of(one, place)) for one in loaded.dependencies),
         origin=origin,
+        key=arguments.get("key", ""),
+        is_again=arguments.get("is_again", False),
     )
+
+
+def _own(entry: Any) -> tuple[Any, ...]:
+    """What makes of a role another one, beside what it is given, as in Ansible."""
+    if not isinstance(entry, Mapping):
+        return ()
+    names = ("when", "tags")
+    return tuple((name, list(as_tuple(entry[name]))) for name in names if name in entry)
 
 
 def _params_of(entry: Mapping) -> Mapping:

@@ -25,6 +25,8 @@ class Role:
         parents: The roles whose tasks include it, outermost first.
         dependencies: Names of the roles that it needs.
         origin: Who asks for it: the play's `roles`, a role that needs it, or a task.
+        key: Uses that have the same do its tasks once on each host; empty: as often as it is used.
+        is_again: A use of the same key stands before it.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Role:
     parents: tuple[Role, ...] = ()
     dependencies: tuple[str, ...] = ()
     origin: RoleOrigin = "task"
+    key: str = ""
+    is_again: bool = False
 
 
 @dataclass(frozen=True)

@@ -217,8 +217,7 @@ class Engine:
         """Whether plays that follow may run."""
         states = self._run.states
         for host in hosts:
-            states[host.name].over = False
-            states[host.name].notified.clear()  # what a play that ended early had called
+            states[host.name].begin_play()
         self._left_out.update(host.name for host in hosts if states[host.name].is_left_out)
         well = [host for host in hosts if not states[host.name].is_out]
         name = self.name_of(play)

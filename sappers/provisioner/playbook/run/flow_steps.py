@@ -94,6 +94,7 @@ class Flow:
             self._run.ledger.note(host, judged)
             state = self._play_run.states[host]
             state.facts = learn(state.facts, judged)
+            state.note(judged)
             if host in lost:
                 state.fail_along(judged)
             elif judged.failed:
@@ -130,7 +131,9 @@ class Flow:
         self._depth += 1
         for file in included.values():
             hosts = [host for host, _ in file.turns if self._play_run.states[host].is_well]
-            self._play_run.run_nodes(selected(file.nodes, self._run.options), hosts)
+            # Handlers, and what they include, know no tags.
+            nodes = file.nodes if task.is_handler else selected(file.nodes, self._run.options)
+            self._play_run.run_nodes(nodes, hosts)
         self._depth -= 1
 
     def _load(self, task: Task, args: Mapping[str, Any], layer: dict[str, Any]) -> tuple[Node, ...]:

@@ -21,6 +21,7 @@ class HostState:
         struck: It shares what failed with `run_once`: no `rescue` of that block mends it.
         over: It takes no part any more although it is well (`end_host`).
         left: Roles of whose tasks it takes no part any more (`end_role`).
+        ran: By their key, roles of the play of which a task was run, and not skipped.
     """
 
     name: str
@@ -32,11 +33,18 @@ class HostState:
     unreachable: bool = False
     over: bool = False
     left: list[Role] = field(default_factory=list)
+    ran: dict[str, Role] = field(default_factory=dict)
 
     @property
     def is_well(self) -> bool:
         """Whether it goes on."""
         return self.failed is None and not self.over
+
+    def begin_play(self) -> None:
+        """Nothing of how the play before went for it counts, but what is known and its failure."""
+        self.over = False
+        self.ran.clear()
+        self.notified.clear()
 
     def fail(self, judged: Judged) -> None:
         """It has failed, or was lost, at a task of its own."""
@@ -60,4 +68,18 @@ class HostState:
 
     def takes(self, task: Task) -> bool:
         """Whether it takes part in a task, as far as roles go."""
+        role = task.inherited.role
+        if role is not None and self.ran.get(role.key, role) is not role:
+            return False
         return not any(role is left for role in task.inherited.roles for left in self.left)
+
+    def depends(self, task: Task) -> bool:
+        """Whether that depends on what came of tasks before."""
+        role = task.inherited.role
+        return role is not None and role.is_again and role.key not in self.ran
+
+    def note(self, judged: Judged) -> None:
+        """A task has ended on it."""
+        role = judged.task.inherited.role
+        if role and role.key and judged.outcome not in (Outcome.SKIPPED, Outcome.UNREACHABLE):
+            self.ran.setdefault(role.key, role)

@@ -77,6 +77,8 @@ class HostTrack:
             How many were run: fewer than there are when one needs to know what other hosts do.
         """
         for number, task in enumerate(tasks):
+            if self._state.depends(task):
+                self.flush()
             if not self._state.takes(task) or self._is_replayed(task):
                 continue
             if not self._state.is_well:
@@ -160,6 +162,7 @@ class HostTrack:
         """What follows for the host."""
         state = self._state
         state.facts = learn(state.facts, judged)
+        state.note(judged)
         state.notified.update(dict.fromkeys(judged.notified))
         if judged.failed:
             state.fail(judged)

@@ -160,12 +160,14 @@ def test_roles_bring_their_dependencies_and_handlers(tmp_path: Path) -> None:
 
     nodes = play.sections[1]
     assert [node.title for node in nodes if isinstance(node, Task)] == [
-        "base : ping", "web : debug", "web : ping",
+        "base : ping", "base : ping", "web : debug", "web : ping",
     ]  # fmt: skip
+    again = [node.inherited.role.is_again for node in nodes]  # which only a run can do without
+    assert again == [False, True, False, False]
     assert [handler.title for handler in play.handlers] == ["web : again"]
     assert [role.params for role in play.roles] == [{}, {"number": 2}]
-    assert isinstance(nodes[1], Task)
-    assert nodes[1].inherited.tags == {"t"}
+    assert isinstance(nodes[2], Task)
+    assert nodes[2].inherited.tags == {"t"}
 
 
 def test_what_imports_itself_is_refused(tmp_path: Path) -> None:

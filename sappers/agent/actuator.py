@@ -153,6 +153,8 @@ class Actuator:
             case LaunchGuest(allocation=allocation):
                 log.info("launching guest", allocation=allocation.id)
                 await self._launch(allocation)
+                launched = allocation.restarts, self._clock.monotonic()
+                self.restarts.setdefault(allocation.id, launched)
             case RestartGuest(allocation=allocation, attempt=attempt, reason=reason):
                 log.warning(
                     "restarting guest", allocation=allocation.id, attempt=attempt, reason=reason

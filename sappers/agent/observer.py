@@ -61,6 +61,7 @@ class Observer:
             self._caught_up = True
         leading_seconds = self._leading_seconds(status)
         running_with = await self._hub_server.running_with()
+        busy = self._actuator.under_way  # what ends meanwhile may be missing in the reading
         try:
             guests = dict(await self._launcher.observe())
         except SappersError:
@@ -89,7 +90,7 @@ class Observer:
             images=self._spread.readings(state.allocations_on(self._me_id)),
             leases=dict(self._leases.seconds_left()),
             surely_ended=self._leases.surely_ended(state),
-            under_way=self._actuator.under_way,
+            under_way=busy | self._actuator.under_way,
             caught_up=self._caught_up,
             agent_started_at=self._started_at,
             pulses=dict(self._pulses.readings()),

@@ -106,7 +106,9 @@ def _reconcile_allocation(
     if failure := observed.failed_launches.get(allocation.id):
         return _after_failure(allocation, observed, now, settings, failure)
     if guest is None:
-        if allocation.status is AllocationStatus.PENDING:
+        # Launched once, whatever is committed: nobody may have heard of what came of it.
+        never = allocation.id not in observed.restarts
+        if never and allocation.status is AllocationStatus.PENDING:
             return [LaunchGuest(allocation, attempt=0)]
         return _after_failure(allocation, observed, now, settings, "its guest is gone")
     if not guest.running:

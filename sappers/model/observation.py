@@ -141,7 +141,7 @@ class MemberObservation(msgspec.Struct, frozen=True):
         gossip: Every member that gossip knows, dead ones too, with state.
         guests: By allocation id; guests of this host only.
         pushes: By allocation id.
-        restarts: By allocation id: (count, monotonic seconds of the last one).
+        restarts: By allocation id: (count, monotonic seconds of the last one, or of the launch).
         failed_launches: By allocation id: why the last launch failed.
         images: By digest: images that this member is to have; one that lacks counts as whole.
         leases: By allocation id: seconds for which the guest of an exclusive allocation of this

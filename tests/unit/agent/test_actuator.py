@@ -73,8 +73,10 @@ async def test_an_image_that_is_not_whole_is_no_failed_launch() -> None:
     await host.act(LaunchGuest(ALLOCATION, attempt=0))
     assert (host.guests, host.actuator.failed_launches) == (set(), {})
     host.lacks = None
+    assert host.actuator.restarts == {}
     await host.act(LaunchGuest(ALLOCATION, attempt=0))
     assert host.guests == {ALLOCATION.id}
+    assert host.actuator.restarts == {ALLOCATION.id: (0, 7.0)}  # it is launched once
 
 
 async def test_a_restart_that_finds_no_whole_image_is_not_counted() -> None:

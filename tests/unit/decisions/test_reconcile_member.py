@@ -201,6 +201,23 @@ def test_too_many_restarts_fail_the_allocation() -> None:
     )
 
 
+@pytest.mark.parametrize(("repair", "limit"), [("", SETTINGS.restarts_max), ("repair-1", 0)])
+def test_what_failed_stays_so_although_nobody_has_committed_it(repair: str, limit: int) -> None:
+    # Without a leader it is pending for ever: it was started again and again.
+    state, _ = world(repair=repair)
+    (report,) = plan(state, restarts={"hello-1": (limit, 1.0)})
+    assert report.status is AllocationStatus.FAILED
+
+
+def test_a_guest_that_is_gone_before_anybody_knew_of_it_is_restarted_in_its_time() -> None:
+    state, _ = world()
+    assert not any(
+        isinstance(one, RestartGuest) for one in plan(state, restarts={"hello-1": (0, 99.9)})
+    )
+    *_, restart = plan(state, restarts={"hello-1": (0, 1.0)})
+    assert restart.attempt == 1
+
+
 def test_the_last_restart_gets_its_chance() -> None:
     state, _ = world(status=AllocationStatus.UNHEALTHY, restarts=2)
     restarts = {"hello-1": (3, 99.0)}

@@ -419,3 +419,23 @@ def test_what_is_included_is_named(deploy: Deploy, tmp_path: Path) -> None:
     assert "included: more.yml for h1\n" in output
     assert "included: more.yml for h1 => (item=more)\n" in output
     assert '"msg": "more.yml"' in output
+
+
+def test_a_template_that_says_neither_yes_nor_no_fails_and_tells_nothing(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    for keyword, shown in (
+        ("no_log", "not shown"),
+        ("check_mode", "`check_mode`: 'ture' is neither"),
+    ):
+        (tmp_path / "play.yml").write_text(
+            "- hosts: h1\n"
+            "  gather_facts: false\n"
+            "  vars: {said: ture}\n"
+            "  tasks:\n"
+            f"    - {{command: 'touch ran', {keyword:>12}: '{{{{ said }}}}'}}\n"
+        )
+        code, output = deploy()
+        assert code == 2
+        assert shown in output
+        assert not (tmp_path / "ran").exists()

@@ -17,6 +17,7 @@ from sappers.provisioner.playbook.journal.records import (
     Record,
     Sent,
     key_of,
+    shown_key,
 )
 from sappers.provisioner.playbook.journal.resume import Standing
 from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
@@ -85,8 +86,9 @@ class Ledger:
             done = past[0]
             raise JournalError(
                 f"{host} cannot be resumed: after what the journal holds comes {done.name!r} "
-                f"({done.task}), and now it would be {task.title!r} ({key_of(task)})",
-                hint="what is included, or variables that decide, have changed: "
+                f"({shown_key(done.task)}), and now it would be {task.title!r} "
+                f"({shown_key(key_of(task))})",
+                hint="the task, what is included, or variables that decide, have changed: "
                 "run it without --resume",
             )
 

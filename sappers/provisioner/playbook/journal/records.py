@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from sappers.errors import JournalError
+from sappers.provisioner.playbook.journal.fingerprint import task_digest
 from sappers.provisioner.playbook.language.model import Task
 
-VERSION = 1
+VERSION = 2
 FAILURES = ("failed", "unreachable")
 
 
@@ -99,9 +100,15 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 def key_of(task: Task) -> str:
-    """What a task is called in a journal: where it is written, and its module."""
+    """What a task is called in a journal: where it is written, its module, and a digest of it."""
     place = task.place
-    return f"{Path(place.path).name}:{place.line}:{place.column} {task.module}"
+    where = f"{Path(place.path).name}:{place.line}:{place.column}"
+    return f"{where} {task.module} {task_digest(task)}"
+
+
+def shown_key(key: str) -> str:
+    """A task's key for a person."""
+    return key.rpartition(" ")[0]
 
 
 def encode_all(records: Iterable[Record]) -> bytes:

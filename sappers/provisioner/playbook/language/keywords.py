@@ -6,8 +6,10 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.inventory.reach import why_refused
 from sappers.provisioner.source import Mapping as SourceMapping
+from sappers.provisioner.source import Place, place_of
 
 # Handed down: of these the nearest counts.
 SETTINGS = frozenset(
@@ -15,6 +17,13 @@ SETTINGS = frozenset(
         *("any_errors_fatal", "become", "become_method", "become_user", "check_mode", "connection"),
         *("delegate_facts", "delegate_to", "diff", "ignore_errors", "ignore_unreachable", "no_log"),
         *("port", "remote_user", "run_once", "throttle", "timeout"),
+    }
+)
+# Of all keywords those that take yes or no.
+BOOLEANS = frozenset(
+    {
+        *("any_errors_fatal", "become", "check_mode", "delegate_facts", "diff", "force_handlers"),
+        *("gather_facts", "ignore_errors", "ignore_unreachable", "no_log", "run_once"),
     }
 )
 _OF_DELEGATION = {"delegate_facts", "delegate_to"}
@@ -60,11 +69,16 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-def to_bool(value: Any) -> bool:
-    """What a keyword says, as Ansible's keywords are read; anything else is false."""
-    if isinstance(value, bool):
-        return value
-    return str(value).strip().lower() in ("yes", "on", "1", "true", "t", "y", "1.0")
+def to_bool(name: str, value: Any, place: Place) -> bool:
+    """What a keyword that takes yes or no says.
+
+    Raises:
+        PlaybookError: It says neither: what was meant is not guessed, as it may be `no_log`.
+    """
+    try:
+        return bool(value) if value in (0.0, 1.0) else read_boolean(value)
+    except ValueError as error:
+        raise place_of(value, place).error(f"`{name}`: {error}", hint="true or false") from error
 
 
 def refuse_unknown(mapping: SourceMapping, known: Iterable[str], what: str) -> None:

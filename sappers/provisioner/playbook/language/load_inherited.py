@@ -33,7 +33,7 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
         raise item.at("vars").error("`vars` takes a mapping of names to values")
     keywords.refuse_variables(variables)
     environment = as_tuple(item.get("environment"))
-    settings = {key: item[key] for key in item if key in keywords.SETTINGS}
+    settings = {key: setting(item, key) for key in item if key in keywords.SETTINGS}
     _refuse_values(item)
     return replace(
         parent,
@@ -44,6 +44,16 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
         settings={**parent.settings, **settings} if settings else parent.settings,
         module_defaults=_module_defaults(parent, item),
     )
+
+
+def setting(item: Mapping, key: str, otherwise: Any = None) -> Any:
+    """What a keyword says: yes or no, where it takes that; a template stays one."""
+    value = item.get(key)
+    if value is None:
+        return otherwise
+    if key in keywords.BOOLEANS and not is_template(value):
+        return keywords.to_bool(key, value, item.at(key))
+    return value
 
 
 def _refuse_values(item: Mapping) -> None:

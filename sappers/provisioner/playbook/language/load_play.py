@@ -9,7 +9,7 @@ from typing import Any
 
 from sappers.provisioner.playbook.language import keywords
 from sappers.provisioner.playbook.language.files import PlaybookFiles
-from sappers.provisioner.playbook.language.load_inherited import as_tuple, inherit
+from sappers.provisioner.playbook.language.load_inherited import as_tuple, inherit, setting
 from sappers.provisioner.playbook.language.load_prompts import load_prompts
 from sappers.provisioner.playbook.language.load_tasks import load_nodes
 from sappers.provisioner.playbook.language.model import (
@@ -80,13 +80,13 @@ class PlayLoader:
             vars=item.get("vars") or {},
             vars_files=as_tuple(item.get("vars_files")),
             vars_prompt=load_prompts(item),
-            gather_facts=item.get("gather_facts", True),
+            gather_facts=setting(item, "gather_facts", otherwise=True),
             gathering={key: item[key] for key in sorted(keywords.GATHERING) if key in item},
             serial=as_tuple(item.get("serial")),
             max_fail_percentage=item.get("max_fail_percentage"),
             strategy=str(item.get("strategy", "linear")).removeprefix("ansible.builtin."),
             order=str(item.get("order", "inventory")),
-            force_handlers=item.get("force_handlers"),
+            force_handlers=setting(item, "force_handlers"),
             folder=self._folder,
             roles=tuple(self.roles),
             loader=self,

@@ -25,6 +25,7 @@ from sappers.provisioner.playbook.run.track import HostTrack
 from sappers.provisioner.playbook.tasks.judge import Judged, Outcome, learn, learn_facts
 from sappers.provisioner.playbook.tasks.variables import HostFacts, PlayVariables
 from sappers.provisioner.playbook.templates.values import NeedsOthers, NotYetKnown
+from sappers.provisioner.source import place_of
 
 
 class PlayRun:
@@ -75,7 +76,7 @@ class PlayRun:
         if isinstance(gather, str):
             scope = self.scopes.of_play(next(iter(self.states)))
             gather = self._run.templates.render(gather, scope, self._play.place)
-        return to_bool(gather)
+        return to_bool("gather_facts", gather, place_of(self._play.gather_facts, self._play.place))
 
     def _refuse_unsupported(self, nodes: Sequence[Node]) -> None:
         """Refuse tasks of what is not supported which are known to be reached already."""
@@ -98,7 +99,8 @@ class PlayRun:
     def _flush_forced(self) -> None:
         """With `force_handlers` those of hosts that failed run too; the hosts stay failed."""
         wanted = self._play.force_handlers
-        if not to_bool(self._run.options.force_handlers if wanted is None else wanted):
+        wanted = self._run.options.force_handlers if wanted is None else wanted
+        if not to_bool("force_handlers", wanted, self._play.place):
             return
         failed = {state.name: state.failed for state in self.states.values() if state.failed}
         lost = [state.name for state in self.states.values() if state.unreachable]
@@ -199,7 +201,7 @@ class PlayRun:
         first = next(iter(failed))
         scope = self.scopes.of_task(first, task.inherited, self.states[first].facts)
         fatal = self._run.templates.render(task.setting("any_errors_fatal"), scope, task.place)
-        if not (to_bool(fatal or False) or _is_done_once(task)):
+        if not (to_bool("any_errors_fatal", fatal or False, task.place) or _is_done_once(task)):
             return
         struck = bool(task.setting("run_once")) and not self.states[first].unreachable
         for state in self.states.values():

@@ -7,7 +7,6 @@ from typing import Any
 
 from sappers.provisioner.modules.spec import Argument
 from sappers.provisioner.playbook.language.arguments import ArgumentError, typed
-from sappers.provisioner.playbook.language.keywords import to_bool
 
 # Of Ansible's kinds those that a value can fail to be.
 _KINDS = frozenset({"bool", "dict", "float", "int", "list", "path", "str"})
@@ -18,7 +17,7 @@ def problems_of(options: Mapping[str, Any], values: Mapping[str, Any]) -> list[s
     missing = [
         name
         for name, option in options.items()
-        if to_bool(option.get("required", False)) and values.get(name) is None
+        if str(option.get("required")).lower() in ("true", "yes") and values.get(name) is None
     ]
     found = [f"missing required arguments: {', '.join(sorted(missing))}"] if missing else []
     for name, option in options.items():

@@ -94,19 +94,11 @@ class Preparer:
     def _settings(self, task: Task, scope: Scope) -> dict[str, Any]:
         """The keywords about how it runs, rendered."""
 
-        def setting(name: str, default: Any = None) -> Any:
-            value = task.setting(name)
-            return default if value is None else scope.templates.render(value, scope, task.place)
-
         no_log = True  # also where nobody can tell
         try:
-            no_log = to_bool(setting("no_log", default=False))
-            return {
-                "no_log": no_log,
-                "ignore_errors": to_bool(setting("ignore_errors", default=False)),
-                "ignore_unreachable": to_bool(setting("ignore_unreachable", default=False)),
-                "delegate_facts": to_bool(setting("delegate_facts", default=False)),
-            }
+            no_log = self._is(task, scope, "no_log")
+            others = ("ignore_errors", "ignore_unreachable", "delegate_facts")
+            return {"no_log": no_log, **{name: self._is(task, scope, name) for name in others}}
         except PlaybookError as error:
             return {"known": failure(error, hidden=no_log, task=task), "no_log": no_log}
 
@@ -248,11 +240,12 @@ class Preparer:
         return self._is(task, scope, "check_mode", self._options.check)
 
     @staticmethod
-    def _is(task: Task, scope: Scope, name: str, default: bool) -> bool:  # noqa: FBT001
-        value = task.setting(name)
-        return (
-            default if value is None else to_bool(scope.templates.render(value, scope, task.place))
-        )
+    def _is(task: Task, scope: Scope, name: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002
+        written = task.setting(name)
+        if written is None:
+            return default
+        value = scope.templates.render(written, scope, task.place)
+        return default if value is OMIT else to_bool(name, value, place_of(written, task.place))
 
     @staticmethod
     def _seconds(task: Task, scope: Scope, keyword: str, value: Any) -> float | None:

@@ -22,6 +22,7 @@ from sappers.provisioner.playbook.language.model import Task
 from sappers.provisioner.playbook.tasks.options import RunOptions
 from sappers.provisioner.playbook.tasks.variables import Scope
 from sappers.provisioner.playbook.templates.values import MISSING, OMIT
+from sappers.provisioner.source import Place
 
 Reached = tuple[tuple[str, Any], ...]
 
@@ -64,7 +65,7 @@ def way_of(task: Task, scope: Scope, options: RunOptions) -> Way:
     there = scope if delegate is None else scope.on(str(delegate))
     reached = reached_by(keyword, there, options)
     return Way(
-        user=_user(keyword, there, options),
+        user=_user(keyword, there, options, task.place),
         become_method=_method(keyword, there, options),
         delegate_to=None if delegate is None else str(delegate),
         reached=tuple(sorted(reached.items())),
@@ -108,13 +109,16 @@ def _is_here(scope: Scope) -> bool:
     return str(scope.find("ansible_connection")) in LOCAL_CONNECTIONS
 
 
-def _user(keyword: Callable[[str], Any], scope: Scope, options: RunOptions) -> str | None:
+def _user(
+    keyword: Callable[[str], Any], scope: Scope, options: RunOptions, place: Place
+) -> str | None:
     become = keyword("become")
     become = options.become if become is None else become
     variable = scope.find("ansible_become")
+    name = "become"
     if isinstance(variable, bool | str | int):
-        become = variable
-    if not to_bool(become):
+        name, become = "ansible_become", variable
+    if not to_bool(name, become, place):
         return None
     named = scope.find("ansible_become_user")
     if not (isinstance(named, str) and named):

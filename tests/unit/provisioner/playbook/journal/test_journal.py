@@ -274,10 +274,15 @@ def test_what_comes_now_must_be_what_was(tmp_path: Path) -> None:
     runs = prepared(tmp_path / "run")
     _, report = runs.run()
     assert not report.failed
-    (tmp_path / "run/more.yml").write_text("- ping:\n- ping:\n")
-    with pytest.raises(JournalError, match=r"comes 'copy' \(more\.yml:2:3 copy\), and now") as told:
-        runs.run(resume=True)
-    assert "--resume" in str(told.value.hint)
+    new = (
+        '\n- copy: {content: new, dest: "{{ root }}/new"}' + MORE
+    )  # the same module, there as well
+    for changed in ("- ping:\n- ping:\n", new):
+        (tmp_path / "run/more.yml").write_text(changed)
+        expected = r"comes 'copy' \(more\.yml:2:3 copy\), and now"
+        with pytest.raises(JournalError, match=expected) as told:
+            runs.run(resume=True)
+        assert "--resume" in str(told.value.hint)
 
 
 def test_a_journal_is_locked_while_its_run_lasts(tmp_path: Path) -> None:

@@ -48,9 +48,14 @@ _PLAIN: tuple[RunOptions, tuple[str, ...]] = (RunOptions(), ())
 
 @dataclass
 class Outcomes:
-    """What a run did: per task and host, per host, and to the files."""
+    """What a run did: per task and host, per host, and to the files.
+
+    Attributes:
+        diffs: What of ours said how files change, with `diff`.
+    """
 
     tasks: list[list[Any]] = field(default_factory=list)
+    diffs: list[list[Any]] = field(default_factory=list)
     recap: dict[str, dict[str, int]] = field(default_factory=dict)
     tree: dict[str, list[str]] = field(default_factory=dict)
 
@@ -112,6 +117,9 @@ class _Kept:
         message = (each or judged.result.get("msg")) if said else None
         entry = [self._name, host, judged.outcome.value, message]
         self._outcomes.tasks.append(_harmless(entry, self._root, self._server))
+        results = [result for _, result in judged.items] or [judged.result]
+        if diffs := [diff for result in results for diff in result.get("diff") or ()]:
+            self._outcomes.diffs.append([self._name, host, diffs])
 
 
 def run_ours(

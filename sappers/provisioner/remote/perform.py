@@ -42,6 +42,15 @@ def _own_folder() -> str:
     return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
 
 
+def _like_what(effect: Any) -> str | None:
+    """The path that says what is there before, or what will be there as well."""
+    if type(effect) is step.CopyFile:
+        return str(effect.source)
+    if type(effect) is step.MakeLink and effect.hard:
+        return str(effect.target)
+    return getattr(effect, "path", None)
+
+
 class Performer:
     """Answers the steps of the tasks of one run.
 
@@ -55,7 +64,7 @@ class Performer:
         self._runner = runner
         self._contents = Contents(fetch)
         self._fetch = self._contents.chunks
-        self._pretence = Pretence()
+        self._of_run = self._pretence = Pretence()
         self._shown = Diffs(self._read, self._stat, self._fetch)
         self.check = False
         self.diffs: list[dict[str, str]] | None = None
@@ -96,13 +105,21 @@ class Performer:
         }
 
     def begin(
-        self, *, check: bool, diff: bool, environment: dict[str, str], seconds: float | None = None
-    ) -> None:
-        """A task begins, which may take so many seconds."""
+        self, *, check: bool, alone: bool, diff: bool, environment: dict[str, str],
+        seconds: float | None = None,
+    ) -> None:  # fmt: skip
+        """A task begins.
+
+        Args:
+            check: Its effects are only announced.
+            alone: Not only because the whole run's are: later tasks must not take them for done.
+            seconds: It may take so long.
+        """
         self._contents.clear()
         self._seconds = seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self.check = check
+        self._pretence = self._of_run.copy() if alone else self._of_run
         self.diffs = [] if diff else None
         self.effects = []
         self.environment = environment
@@ -122,7 +139,7 @@ class Performer:
             self.diffs.append(diff)
         if not self.check:
             return self._kinds[type(one)](one)
-        path = one.source if type(one) is step.CopyFile else getattr(one, "path", None)
+        path = _like_what(one)
         before = self._stat(step.Stat(path)) if path else None
         content = self._kept(one.content) if type(one) is step.WriteFile else None
         self._pretence.remember(one, before, content)

@@ -22,6 +22,13 @@ class Pretence:
         self._as_it_is: set[str] = set()  # of these only mode and owner would change
         self.topics: dict[str, Any] = {}
 
+    def copy(self) -> Pretence:
+        """Another one that goes on from here."""
+        other = Pretence()
+        other._paths, other._contents = dict(self._paths), dict(self._contents)
+        other._as_it_is, other.topics = set(self._as_it_is), dict(self.topics)
+        return other
+
     def knows(self, path: str) -> bool:
         """Whether something would be different at a path."""
         return path in self._paths or self._removed_with_parent(path)
@@ -66,7 +73,7 @@ class Pretence:
         """Take an effect as done.
 
         Args:
-            before: What is at its path, or would be.
+            before: What is at its path, or would be; of a copy or a hard link, at its source.
             content: What a written file holds, where it is here.
         """
         kind = type(effect)
@@ -90,8 +97,8 @@ class Pretence:
         elif kind is step.MakeFolder:
             self._paths[path] = _found("directory", effect.mode, effect.uid, effect.gid)
         elif kind is step.MakeLink:
-            target = "" if effect.hard else effect.target
-            self._paths[path] = _found("file" if effect.hard else "link", 0o777, target=target)
+            link = _found("link", 0o777, target=effect.target)
+            self._paths[path] = before or _found("file", 0o666) if effect.hard else link
         elif kind is step.Touch and before is None:
             self._paths[path] = _found("file", effect.mode, os.geteuid(), os.getegid())
             self._contents[path] = b""

@@ -61,8 +61,8 @@ class TaskRunner:
         performer = self._performer
         environment = {str(k): str(v) for k, v in task.get("environment", {}).items()}
         performer.begin(
-            check=task["check"], diff=task["diff"], environment=environment,
-            seconds=task.get("seconds"),
+            check=task["check"], alone=task["alone"], diff=task["diff"],
+            environment=environment, seconds=task.get("seconds"),
         )  # fmt: skip
         try:
             result = self._drive(task)

@@ -196,6 +196,7 @@ class Preparer:
             module=task.module,
             args=args,
             check=self.is_check(task, scope),
+            alone=task.setting("check_mode") is True,
             diff=self._is(task, scope, "diff", self._options.diff),
             environment=self._environment(task, scope),
             seconds=self._seconds(task, scope, "timeout", task.setting("timeout")),

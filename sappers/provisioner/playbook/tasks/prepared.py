@@ -18,11 +18,17 @@ from sappers.provisioner.source import texts_in
 
 @dataclass(frozen=True)
 class Call:
-    """A module to be run on the host, with all it needs, and how long it may take."""
+    """A module to be run on the host, with all it needs, and how long it may take.
+
+    Attributes:
+        check: It only announces.
+        alone: It does so whether or not the whole run does.
+    """
 
     module: str
     args: Mapping[str, Any]
     check: bool
+    alone: bool
     diff: bool
     environment: Mapping[str, str]
     seconds: float | None = None
@@ -35,6 +41,7 @@ class Call:
             "args": dict(self.args),
             "paths": catalog.path_arguments(self.module),
             "check": self.check,
+            "alone": self.alone,
             "diff": self.diff,
             "environment": dict(self.environment),
             "seconds": self.seconds,

@@ -307,7 +307,7 @@ def test_max_fail_percentage_and_limit(run: Run) -> None:
     assert run(text, hosts="h1 h2 h3", limit="h3").lines == ["h3 fail skipped", "h3 ping ok"]
 
 
-def test_what_a_task_of_check_mode_would_do_is_not_there_for_one_that_does(
+def test_what_a_task_of_check_mode_would_do_is_not_there_for_others(
     run: Run, tmp_path: Path
 ) -> None:
     text = f"""
@@ -321,7 +321,7 @@ def test_what_a_task_of_check_mode_would_do_is_not_there_for_one_that_does(
   - copy: {{content: x, dest: {tmp_path}/b}}
 """
     done = run(HEAD + text)
-    assert [one.result["stat"]["exists"] for one in done.results[1:3]] == [True, False]
+    assert [one.result["stat"]["exists"] for one in done.results[1:3]] == [False, False]
     assert done.lines[-1] == "h1 copy changed"
     assert (tmp_path / "b").read_text() == "x"
 
@@ -543,3 +543,14 @@ def test_facts_are_not_gathered_where_their_tags_are_skipped(run: Run, skipped: 
     text = "- hosts: all\n  tags: mine\n  tasks: [{ping: }]\n"
     done = run(text, skip_tags=frozenset({skipped}))
     assert done.lines == (["h1 ping ok"] if skipped == "always" else [])
+
+
+def test_what_a_task_announces_for_itself_alone_is_not_taken_for_done(
+    run: Run, tmp_path: Path
+) -> None:
+    copy = f"copy: {{content: x, dest: {tmp_path}/f}}"
+    alone = f"    - {{{copy}, check_mode: true}}\n"
+    text = HEAD + alone + alone + f"    - {copy}\n" + alone
+    outcomes = [f"h1 copy {word}" for word in ("changed", "changed", "changed", "ok")]
+    assert run(text, check=True).lines == outcomes
+    assert run(text).lines == outcomes

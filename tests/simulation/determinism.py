@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pysyncobj.syncobj
 import structlog
 
-from sappers.agent import agent, event_record, genesis
+from sappers.agent import agent, event_record, genesis, vote_memory
 from sappers.consensus import layer, pre_vote
 from tests.simulation.loop import VirtualLoop, current_life
 
@@ -91,6 +91,7 @@ def deterministic(
             (pysyncobj.syncobj, "random", dice),
             (event_record.EventRecord, "run", _idle),
             (agent, "boot_clock", monotonic),
+            (vote_memory, "shutil", _SimulatedShutil),
             (genesis, "write_durably", lambda path, content: path.disk.replace(path, content)),
             (genesis, "remove_durably", lambda path: path.disk.remove(path)),
         ):
@@ -111,6 +112,25 @@ def deterministic(
             structlog.configure(**before)
             if collecting:
                 gc.enable()
+
+
+class _SimulatedShutil:
+    """As much of it as puts damaged files away."""
+
+    @staticmethod
+    def rmtree(folder: Any, *, ignore_errors: bool) -> None:
+        assert ignore_errors
+        for path in folder.iterdir():
+            path.disk.remove(path)
+
+    @staticmethod
+    def copytree(source: Any, target: Any) -> None:
+        for path in source.iterdir():
+            path.disk.replace(target / path.name, path.read_bytes())
+
+    @staticmethod
+    def copy(path: Any, folder: Any) -> None:
+        path.disk.replace(folder / path.name, path.read_bytes())
 
 
 async def _idle(_: object) -> None:

@@ -4,57 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from sappers.errors import SappersError
 from sappers.model.commands import CordonMember, PutWorkload, StopWorkload, UncordonMember
-from sappers.model.observation import RaftRole
 from sappers.model.workload import Workload
-from tests.simulation.clients import IMAGE, Client, ask
+from tests.simulation.catastrophes import Catastrophes
+from tests.simulation.clients import IMAGE, ask
 from tests.simulation.hosts import Host
-from tests.simulation.loop import VirtualLoop
-from tests.simulation.network import Network, Weather
-from tests.simulation.watch import Watch
+from tests.simulation.network import Weather
 
 FEWEST_HOSTS = 3
 _NEWCOMER_LOOKS = 300  # each a hundredth of a second
 
 
-class Faults:
+class Faults(Catastrophes):
     """Does harm to hosts and to the network between them."""
 
-    def __init__(
-        self,
-        loop: VirtualLoop,
-        network: Network,
-        hosts: list[Host],
-        watch: Watch,
-        chance: random.Random,
-        operator: Client,
-        new_host: Callable[[], Host | None],
-    ) -> None:
-        self._loop = loop
-        self._network = network
-        self._hosts = hosts
-        self._watch = watch
-        self._chance = chance
-        self._operator = operator
-        self._new_host = new_host
-        self._moves = 0
-        self._drained: Host | None = None
-        self._under_way: list[asyncio.Task[None]] = []
-        self._a_second = chance.choice((0.7, 1.5, 4.0))
-        # Swarm testing: a seed that has fewer kinds of faults has more of each.
-        self.kinds = sorted(chance.sample(sorted(KINDS), chance.randint(2, len(KINDS))))
+    def choose(self, *, quorum_may_be_lost: bool) -> None:
+        """What goes wrong in this run; a seed that has fewer kinds of faults has more of each."""
+        self.kinds = sorted(self._chance.sample(sorted(KINDS), self._chance.randint(2, len(KINDS))))
+        self.loses_quorum = self._chance.random() < 0.1 and quorum_may_be_lost
 
-    async def run(self, until: float) -> None:
+    def begin(self, until: float) -> None:
+        """Do harm until then."""
+        self._begin(self._run(until))
+
+    async def _run(self, until: float) -> None:
         """One fault after the other, some at once, until then."""
-        while self._loop.time() < until:
+        while self.kinds and self._loop.time() < until:
             kind = self._chance.choice(self.kinds)
-            self._under_way.append(self._loop.create_task(getattr(self, f"_{kind}")()))
+            self._under_way.append(self._begin(getattr(self, f"_{kind}")()))
             await asyncio.sleep(self._chance.expovariate(self._a_second))
+        await asyncio.sleep(until - self._loop.time())
+        if self.loses_quorum:
+            await self.lose_quorum()
 
     def heal(self) -> None:
         """Put everything right; whoever is off is switched on, but perhaps one, for long."""
@@ -69,8 +53,9 @@ class Faults:
             host.guests.launch_fails = 0.0
             if not host.is_up or host.is_stopped:
                 host.boot()
-        self._loop.create_task(self._use_all_again())
-        if any(host.is_failed for host in self._hosts):
+        for work in (self._use_all_again(), self.mend_voters(), self._seal_out()):
+            self._begin(work)
+        if self.loses_quorum or any(not one.is_present or one.is_failed for one in self._hosts):
             return  # a second one that is gone may be the quorum
         if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
             alone = self._where_one_alone_runs() if self._chance.random() < 0.6 else None
@@ -98,7 +83,7 @@ class Faults:
 
     def bring_back(self) -> bool:
         """Switch on, or let go on, who was gone for long; whether anybody was."""
-        lost = [host for host in self._hosts if not host.is_present]
+        lost = [host for host in self._hosts if not host.is_present and not host.is_revoked]
         for host in lost:
             self._note(f"{host.name} comes back")
             self._network.cut.clear()
@@ -111,42 +96,6 @@ class Faults:
     def _links_of(self, host: Host) -> list[tuple[str, str]]:
         others = [other.name for other in self._hosts if other is not host]
         return [link for one in others for link in ((host.name, one), (one, host.name))]
-
-    # -- helpers ------------------------------------------------------------------------------
-
-    def _note(self, what: str) -> None:
-        self._watch.note(f"FAULT {what}")
-
-    def _some(self) -> Host:
-        return self._chance.choice(self._hosts)
-
-    def _leader(self) -> Host:
-        leading = [
-            host
-            for host in self._hosts
-            if host.agent is not None
-            and host.agent.has_log
-            and host.agent.log.status().role is RaftRole.LEADER
-        ]
-        return self._chance.choice(leading) if leading else self._some()
-
-    def _victim(self) -> Host:
-        return self._leader() if self._chance.random() < 0.5 else self._some()
-
-    async def _for_a_while(self, shortest: float, longest: float) -> None:
-        await asyncio.sleep(self._chance.uniform(shortest, longest))
-
-    async def _cut(
-        self,
-        links: Sequence[tuple[str, str]],
-        what: str,
-        shortest: float = 0.3,
-        longest: float = 4.0,
-    ) -> None:
-        self._note(what)
-        self._network.cut.update(links)
-        await self._for_a_while(shortest, longest)
-        self._network.cut.difference_update(links)
 
     # -- the network --------------------------------------------------------------------------
 
@@ -340,7 +289,8 @@ class Faults:
     async def _use_all_again(self) -> None:
         """For good: a drain whose outcome nobody knew may come late."""
         while True:
-            for name in sorted(self._watch.newest().cordons):
+            state = self._watch.newest()
+            for name in sorted(one for one in state.cordons if one not in state.revoked):
                 await self._operator.submit(UncordonMember(name))
             await asyncio.sleep(1.0)
 
@@ -387,9 +337,9 @@ class Faults:
         await self._operator.submit(command)
 
 
+_NO_KINDS = frozenset({"_fail_agent", "_run", "_seal_out", "_use_again", "_use_all_again"})
 KINDS = frozenset(
     name[1:]
-    for name, method in vars(Faults).items()
-    if asyncio.iscoroutinefunction(method)
-    and name not in ("_for_a_while", "_cut", "_fail_agent", "_use_again", "_use_all_again", "run")
+    for name, method in {**vars(Catastrophes), **vars(Faults)}.items()
+    if asyncio.iscoroutinefunction(method) and name.startswith("_") and name not in _NO_KINDS
 )

@@ -35,7 +35,11 @@ class Gossip:
             if not one.life.is_paused and not one.life.is_over
         ]
         direct = {
-            (a.me.id, b.me.id) for a in awake for b in awake if self._network.talk(a.me.id, b.me.id)
+            (a.me.id, b.me.id)
+            for a in awake
+            for b in awake
+            if self._network.talk(a.me.id, b.me.id)
+            and not {a.me.id, b.me.id} & self._network.sealed_out
         }
         for one in awake:
             for other in awake:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
 from sappers.errors import SappersError
+from sappers.model.commands import Entry
 from sappers.model.member import Accelerator, Member, Ports, Resources
 from sappers.model.policy import FencingSettings, HealthSettings
 from sappers.model.view import Genesis
@@ -36,6 +37,7 @@ from tests.simulation.healers import Healer
 from tests.simulation.hub import Hub, NoHolders, NoStreams, SimulatedHubClient, SimulatedHubServer
 from tests.simulation.links import RaftMesh
 from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
+from tests.simulation.losses import Loss
 from tests.simulation.network import Network
 from tests.simulation.peers import (
     NO_HUB_KEY,
@@ -121,8 +123,16 @@ class Surroundings:
         self.watch = watch
         self.mesh = RaftMesh(loop, network)
         self.gossip = Gossip(loop, network)
-        self.hub = Hub(loop, network)
+        self.hub = Hub(loop, network, self.revoked_at)
         self.hosts: dict[str, Host] = {}
+        self._revoked_at: dict[str, Collection[str]] = {}
+
+    def revoked_at(self, host: str) -> Collection[str]:
+        """Whom a host refuses, as its agent has said last."""
+        agent = self.hosts[host].agent
+        if agent is not None and agent.has_log:
+            self._revoked_at[host] = agent.log.state().revoked
+        return self._revoked_at.get(host, ())
 
     def find(self, member_id: str) -> Reachable | None:
         """The agent of a member, while it answers."""
@@ -157,6 +167,8 @@ class Host:
         self._hangs = False
         self.is_failed = False  # its agent is down, and nothing on the host starts it
         self.is_stopped = False  # the same, as an operator wanted it so
+        self.is_lost = False  # for good: it never comes back
+        self.is_revoked = False
         self._stopping = asyncio.Event()
         self.lives = 0
         self.power_losses = 0
@@ -165,10 +177,43 @@ class Host:
     @property
     def is_present(self) -> bool:
         """Whether it is one of those that the cluster can count on."""
-        return self.is_up and not self.is_away
+        return self.is_up and not self.is_away and not self.is_revoked
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is anything that it votes with."""
+        return self.disk.exists(Path(f"{self.name}/genesis.json"))
+
+    @property
+    def has_pending_change(self) -> bool:
+        """Whether it holds a change of the electorate of which it does not know that it is made."""
+        nodes = [one.node for one in self.processes if one.node is not None]
+        return any(one._journal.changes_after(one.raftLastApplied) for one in nodes)
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether the log of its voter, which runs, has this entry."""
+        nodes = [one.node for one in self.processes if one.node is not None]
+        return any(
+            (index, term) == (entry.index, entry.term)
+            for one in nodes
+            for _, index, term in one._journal[:]
+        )
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not use its vote, or empty."""
+        return self.agent.vote_trouble if self.agent is not None else ""
+
+    @property
+    def knows_leader(self) -> bool:
+        """Whether its agent runs and has heard of one."""
+        agent = self.agent
+        return agent is not None and agent.has_log and agent.log.status().leader_id is not None
 
     def boot(self) -> None:
-        """Switch it on; its agent starts."""
+        """Switch it on, if it is there yet; its agent starts."""
+        if self.is_lost:
+            return
         self.is_up, self.is_failed, self.is_stopped = True, False, False
         self.around.network.down.discard(self.name)
         self._start_agent()
@@ -184,6 +229,19 @@ class Host:
         self.disk.lose_power()
         self.guests.lose_power()
         self.around.hub.servers.pop(self.name, None)
+
+    def lose(self, loss: Loss) -> bool:
+        """It loses its power, and files with it; whether it may have forgotten anything."""
+        self.lose_power()
+        forgot = loss(self.disk, self.name, self.chance)
+        if not self.disk.names(""):
+            self.met.clear()
+        return forgot
+
+    def lose_for_good(self) -> None:
+        """It burns."""
+        self.is_lost = True
+        self.lose_power()
 
     def kill_agent(self) -> None:
         """Kill -9: the raft process sees it and ends, guests and hub server go on."""
@@ -314,6 +372,7 @@ class Host:
                 self.clock,
                 others=lambda: agent.outlook.voter_addresses(),
                 agent_lives=lambda: agent.goes_round,
+                lease_seconds=self.settings.fencing.lease_seconds,
                 start_process=process_starter(
                     loop, around.mesh, self.disk, around.watch, self.processes
                 ),
@@ -339,7 +398,9 @@ class Host:
                 self.guests, lambda: agent.hub_members(), lambda one: agent.lease_of(one)
             ),
             images=EveryImage(),
-            peers=SimulatedPeers(loop, network, name, life, around.find),
+            peers=SimulatedPeers(
+                loop, network, name, life, around.find, lambda one: agent.outlook.is_revoked(one)
+            ),
             chunks=NoChunks(),
             refusals=refusals,
             hub_watch=HubWatch(

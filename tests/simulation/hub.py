@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sappers.model import subjects
@@ -17,7 +17,11 @@ from tests.simulation.network import Network
 class Hub:
     """Every server and every subscription."""
 
-    def __init__(self, loop: VirtualLoop, network: Network) -> None:
+    def __init__(
+        self, loop: VirtualLoop, network: Network, revoked_at: Callable[[str], Collection[str]]
+    ) -> None:
+        """`revoked_at`: whom the server of a host lets in no more."""
+        self._revoked_at = revoked_at
         self.loop = loop
         self.network = network
         self.servers: dict[str, tuple[str, ...]] = {}  # host -> members it runs with
@@ -25,14 +29,19 @@ class Hub:
 
     def servers_of(self, host: str, named: Sequence[str]) -> list[str]:
         """Running servers that a host hears."""
-        return [one for one in named if one in self.servers and self.network.talk(host, one)]
+        return [one for one in named if one in self.servers and self._lets_in(one, host)]
+
+    def _lets_in(self, server: str, other: str) -> bool:
+        return self.network.talk(other, server) and other not in self._revoked_at(server)
 
     def publish(self, source: str, servers: Sequence[str], subject: str, payload: bytes) -> None:
         """Bring a message to everyone who listens and is connected now."""
         ours = self.servers_of(source, servers)
         if not ours:
             return
-        reach = {b for a in ours for b in self.servers if self.network.talk(a, b)}
+        reach = {
+            b for a in ours for b in self.servers if self._lets_in(a, b) and self._lets_in(b, a)
+        }
         for client in list(self.clients):
             if client.life.is_over or not client.hears(subject):
                 continue

@@ -81,6 +81,8 @@ class RaftMesh:
                 self.break_off(a.me, b.me)
         elif awake and self.network.talk(a.me, b.me) and a.wants(b.me) != b.wants(a.me):
             host, guest = (b, a) if a.wants(b.me) else (a, b)
+            if host.is_revoked(guest.me):
+                return
             if message := host.farewell(guest.me):
                 self.loop.call_later(0.0, guest.hear, host.me, message, context=guest.life.context)
         elif awake and self.network.talk(a.me, b.me) and a.dials(b.me) and b.wants(a.me):
@@ -112,6 +114,7 @@ class RaftLinks(Transport):
         self._mesh = mesh
         self._peers: dict[str, Node] = {}
         self._introduced: set[str] = set()
+        self.is_revoked: Callable[[str], bool] = lambda _: False
         self.farewell: Callable[[str], dict[str, Any] | None] = lambda _: None
         self._addresses = addresses
         self._received = received
@@ -139,7 +142,7 @@ class RaftLinks(Transport):
 
     def wants(self, peer: str) -> bool:
         """Whether a peer is one of the voters, or introduced."""
-        return peer in self._peers or peer in self._introduced
+        return (peer in self._peers or peer in self._introduced) and not self.is_revoked(peer)
 
     def hear(self, peer: str, message: dict[str, Any]) -> None:
         """A word from whom this voter dialled, and who has no link with it."""

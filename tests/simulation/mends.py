@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,18 @@ from unittest.mock import patch
 
 from sappers.agent import leases
 from sappers.agent.proposing import Proposer
+from sappers.agent.vote_memory import VoteMemory
+from sappers.api.wire import RaftReport
 from sappers.consensus import state_machine
 from sappers.consensus.follower_log import FollowerLog
-from sappers.consensus.journal import _TermAndVote
+from sappers.consensus.journal import Journal, _TermAndVote
 from sappers.consensus.layer import RaftNode
 from sappers.decisions import reconcile_member
 from sappers.decisions.ages import ClockReading
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import NoOperation, Proposal
 from sappers.ports import Applied
+from tests.simulation import operators
 from tests.simulation.disk import SimulatedDisk
 
 _answer = RaftNode._SyncObj__sendNextNodeIdx
@@ -60,6 +63,15 @@ def _leases_for_ever(state: ClusterState, member_id: str, _: float) -> dict[str,
         for one in state.allocations_on(member_id)
         if one.is_exclusive and not one.status.is_terminal
     }
+
+
+def _use_any_vote(self: VoteMemory, state: ClusterState) -> bool:
+    return self._me_id in state.electorate
+
+
+def _oldest_voter(reports: Sequence[RaftReport], _: str | None) -> RaftReport:
+    voters = [one for one in reports if one.votes_here]
+    return min(voters, key=lambda one: (one.status.last_term, one.status.last_index))
 
 
 async def _fetch_nothing(_: FollowerLog) -> None:
@@ -131,5 +143,35 @@ MENDS = (
         "what the hub lost is fetched",
         lambda: patch.object(FollowerLog, "_fetch_missing", _fetch_nothing),
         "the members are at different indexes",
+    ),
+    Mend(
+        "a vote is used with all that it was used with before, or when it is new",
+        lambda: patch.object(VoteMemory, "may_use", _use_any_vote),
+        "votes by a vote that it has forgotten",
+        ("lose_files",),
+    ),
+    Mend(
+        "a journal that ends before what was committed is refused",
+        lambda: patch.object(Journal, "_load_bound", lambda _: None),
+        "votes by a vote that it has forgotten",
+        ("lose_files",),
+    ),
+    Mend(
+        "the voter with the newest log goes on alone",
+        lambda: patch.object(operators, "newest_voter", _oldest_voter),
+        "is given up, and",
+        ("weather", "quorum"),
+    ),
+    Mend(
+        "what was given up is looked for, and let go",
+        lambda: patch.object(FollowerLog, "_may_have_what_was_given_up", lambda _: False),
+        "not whole",
+        ("quorum",),
+    ),
+    Mend(
+        "a revoked member is out at once",
+        lambda: patch.object(RaftNode, "_is_shut_out", lambda *_: False),
+        ", revoked",
+        ("revoke",),
     ),
 )

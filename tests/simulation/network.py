@@ -42,6 +42,7 @@ class Network:
         self.weather = Weather()
         self.cut: set[tuple[str, str]] = set()
         self.down: set[str] = set()  # hosts without power
+        self.sealed_out: set[str] = set()  # hosts without the key that gossip has now
         self.addresses: dict[str, str] = {}
         self.bytes_sent: dict[str, int] = {}
 

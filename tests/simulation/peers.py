@@ -42,16 +42,20 @@ class SimulatedPeers:
         me_id: str,
         life: Life,
         find: Callable[[str], Reachable | None],
+        is_revoked: Callable[[str], bool],
     ) -> None:
         self._loop = loop
         self._network = network
         self._me_id = me_id
         self._life = life
         self._find = find
+        self._is_revoked = is_revoked
 
     async def call(
         self, member: Member, method: str, path: str, *, body: Any = None, timeout_seconds: float
     ) -> bytes:
+        if self._is_revoked(member.id):
+            raise MemberUnreachable(f"{member.name}: its certificate is revoked")
         target = self._find(member.id)
         moved = self._network.addresses[member.id] != member.address
         if target is None or moved or not self._network.talk(self._me_id, member.id):
@@ -83,6 +87,8 @@ class SimulatedPeers:
         """At the other member, in its life."""
         answer: Any
         try:
+            if target.agent.outlook.is_revoked(self._me_id):
+                raise ApiError(f"the certificate of {self._me_id} is revoked", status=403)
             answer = await _answer(target.agent, what, body)
         except OutcomeUnknown as error:
             answer = ApiError(error.message, status=504)

@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from sappers.consensus.framing import FrameConnection
+from sappers.consensus.layer import RaftNode
 from sappers.consensus.log_lines import Threshold
 from sappers.consensus.voter import Surroundings, Voter
+from sappers.consensus.wire import Start
 from sappers.errors import SappersError
 from sappers.model.commands import Entry
 from tests.simulation.disk import SimulatedDisk
@@ -88,6 +90,29 @@ class WatchedVoter(Voter):
         super().__init__(*args)
         self._watch = watch
 
+    async def _open(self, start: Start) -> None:
+        await super()._open(start)
+        if (node := self._node) is None:
+            return
+        self._watch.votes(start.me_id)
+        begin = node._begin_recovery
+
+        def begin_recovery() -> None:
+            before = node._recovery
+            begin()
+            if before is None and node._recovery is not None:
+                self._watch.recovers(start.me_id, node._journal)
+
+        node._begin_recovery = begin_recovery
+        take = node._hand_to_library
+
+        def hand_to_library(sender: Any, message: dict[str, Any]) -> None:
+            if sender.id in node.state.revoked:
+                self._watch.broke(f"{start.me_id} takes {message['type']} of {sender.id}, revoked")
+            take(sender, message)
+
+        node._hand_to_library = hand_to_library
+
     def on_applied(self, entry: Entry) -> None:
         super().on_applied(entry)
         self._watch.applied(self._node.selfNode.id, entry, self._node.state)
@@ -151,6 +176,11 @@ class RaftProcess:
         self._theirs.close()
         if not self._ended.done():
             self._ended.set_result(0)
+
+    @property
+    def node(self) -> RaftNode | None:
+        """Its part in Raft, while it has one."""
+        return None if self.life.is_over else self._voter._node
 
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)

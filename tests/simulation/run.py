@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sappers.decisions.forgetting import why_kept
+from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import PutImage, PutRepairKey, PutWorkload
 from sappers.model.image import ClusterImage
 from sappers.model.repair import HEALER, RepairKey, RepairLogin
@@ -25,10 +26,13 @@ from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.watch import Watch, why_not_whole
 
+QUORUM = "quorum"  # a kind of fault: the quorum is lost for good
+
 Tell = Callable[[str], None]
 
 STEP_SECONDS = 0.1
 FOUNDED_WITHIN_SECONDS = 15.0
+RECOVERED_WITHIN_SECONDS = 60.0
 WHOLE_WITHIN_SECONDS = 60.0
 HEALED_WITHIN_SECONDS = 900.0  # a healer that dies with its credential is waited for
 SETTLED_SECONDS = 1.0
@@ -81,6 +85,9 @@ class World:
             self.loop, self.network, self.hosts, self.watch, self.chance, self.operator,
             self._new_host,
         )  # fmt: skip
+        self.faults.choose(quorum_may_be_lost=not healing)
+        self._first = self.hosts.copy()  # some may burn
+        self.watch.on_recovery = self._begin_anew
 
     def _add_host(self, number: int, bootstrap: int = 0) -> Host:
         settings = agent_settings(
@@ -114,10 +121,12 @@ class World:
         lasting = (40.0, 80.0) if self.healing else (4.0, 8.0)
         until = self.loop.time() + self.chance.uniform(*lasting)
         for client in self.clients:
-            self.loop.create_task(client.run(until))
-        self.loop.create_task(self.faults.run(until))
+            self.loop.create_task(client.run(until + 0.5 * self.faults.loses_quorum))
+        self.faults.begin(until)
         self._run_until(lambda: self.loop.time() >= until + 1.0, 120.0)
         self.faults.heal()
+        if self.faults.loses_quorum:
+            self._recover()
         self._start_what_healers_gave_up()
         # A question that was on its way then may yet come too late for a lease.
         leases_fit_from = self.loop.time() + LEASE_SECONDS
@@ -132,6 +141,23 @@ class World:
             self.watch.broke("a guest is launched although nothing lacks")
         self._check_the_end()
 
+    def _recover(self) -> None:
+        """By an operator, from the loss of the quorum; and it is used again."""
+        recovery = self.loop.create_task(self.faults.recover())
+        if not self._run_until(recovery.done, RECOVERED_WITHIN_SECONDS):
+            self.watch.broke(f"not recovered after {RECOVERED_WITHIN_SECONDS:g} s")
+        until = self.loop.time() + self.chance.uniform(1.0, 4.0)
+        for client in self.clients:
+            work = client.run_again(until, lambda one: one in self.watch.requests)
+            self.loop.create_task(work)
+        self._run_until(lambda: self.loop.time() >= until, 10.0)
+
+    def _begin_anew(self, state: ClusterState) -> None:
+        """What was given up was never so, from now on: registers have what this state says."""
+        for register in self.registers:
+            workload = state.workloads.get(register.name)
+            register.begin_anew(workload.memory_mib if workload else 0, self.loop.time())
+
     def _must_become_whole(self, what: str) -> None:
         self._whole_since = None
         within = HEALED_WITHIN_SECONDS if self.healing else WHOLE_WITHIN_SECONDS
@@ -143,7 +169,8 @@ class World:
 
         def are_forgotten() -> bool:
             state = self.watch.newest()
-            gone = [state.members.get(host.name) for host in self.hosts if not host.is_present]
+            everyone = sorted({host.name: host for host in (*self._first, *self.hosts)}.items())
+            gone = [state.members.get(name) for name, host in everyone if not host.is_present]
             return not any(one and not why_kept(state, one) for one in gone)
 
         if not self._run_until(are_forgotten, 2 * FORGET_SECONDS):
@@ -217,16 +244,20 @@ class World:
         for client in (*self.clients, self.operator):
             self._check_answers(client)
         for register in self.registers:
-            if wrong := violations(register.history):
-                self.watch.broke(f"{register.name} is not linearizable: {wrong}")
-                for one in register.history:
-                    self.watch.note(f"{register.name}: {one}")
+            for history in (*register.before, register.history):
+                if wrong := violations(history):
+                    self.watch.broke(f"{register.name} is not linearizable: {wrong}")
+                    for one in history:
+                        self.watch.note(f"{register.name}: {one}")
 
     def _check_answers(self, client: Client) -> None:
         """What was acknowledged is committed just there, what was rejected is nowhere."""
         for request_id, (index, term) in client.acknowledged.items():
             entry = self.watch.entries.get(index)
             first = self.watch.requests.get(request_id, index + 1)
+            given_up = self.watch.given_up.get(index)
+            if given_up is not None and given_up.term == term:
+                continue  # as the operator was told
             if entry is None or entry.term != term or first > index:
                 self.watch.broke(f"{request_id} was acknowledged at {index} and is lost")
         for request_id in client.rejected & self.watch.requests.keys():
@@ -247,7 +278,9 @@ def run_seed(
     loop = VirtualLoop()
     with deterministic(loop, seed, lines.append if transcript else None):
         world = World(seed, loop, lines.append if transcript else None, healing=healing)
-        world.faults.kinds = list(kinds) or world.faults.kinds
+        if kinds:
+            world.faults.kinds = [kind for kind in kinds if kind != QUORUM]
+            world.faults.loses_quorum = QUORUM in kinds
         if healing:
             world.faults.kinds.append("fail_agent")
         world.run()
@@ -275,6 +308,6 @@ def _digest(world: World) -> str:
     for _, entry in sorted(world.watch.entries.items()):
         told.update(msgspec.msgpack.encode(entry))
     for register in world.registers:
-        told.update(repr(register.history).encode())
+        told.update(repr((register.before, register.history)).encode())
     told.update(repr((_facts(world), world.watch.violations)).encode())
     return told.hexdigest()

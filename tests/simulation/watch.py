@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from sappers.api.wire import RaftReport
+from sappers.consensus.journal import LogEntry
 from sappers.decisions.healing import ATTEMPTS_MAX, REPAIRS_MAX
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
@@ -46,6 +48,14 @@ class Watch:
         self.hosts: list[Host] = []
         self.healers: dict[str, str] = {}  # at work: the member, by allocation
         self.repairs: Counter[str] = Counter()
+        self.given_up: dict[int, Entry] = {}  # by `raft recover`
+        self.recovered_at: float | None = None
+        self.on_recovery: Callable[[ClusterState], None] = lambda _: None
+        self._given_up_states: dict[tuple[int, int], ClusterState] = {}
+        self._new_term = 0  # that of a recovery which has applied nothing of its own yet
+        self._may_recover: RaftReport | None = None
+        self._forgot_at: dict[str, int] = {}  # index by which a member has lost files
+        self._voting_since: dict[str, int] = {}  # index at which it was given its vote
         self._compared: dict[str, int] = {}
         self._ages: dict[str, float | None] = {}  # as each said last
 
@@ -71,11 +81,67 @@ class Watch:
             return
         if known is entry:
             self._note_request(entry, state)
+            self._note_votes(state)
         self._compare(who, state)
+        if self._new_term and entry.term >= self._new_term:
+            self._new_term = 0
+            self.on_recovery(state)
 
     def newest(self) -> ClusterState:
         """The state at the highest index that was applied anywhere."""
         return self.states[max(self.states)]
+
+    # -- what voters remember -----------------------------------------------------------------
+
+    def _note_votes(self, state: ClusterState) -> None:
+        before = self.states.get(state.index - 1)
+        for voter in state.electorate:
+            if before is None or voter not in before.electorate:
+                self._voting_since[voter] = state.index
+
+    def forgot(self, who: str) -> None:
+        """What it voted with is not all there any more; with a vote given later it may vote."""
+        self._forgot_at[who] = max(self.states)
+
+    def remembers(self, who: str) -> bool:
+        """Whether it has all that it ever did with the vote that it has now, if it has one."""
+        return self._voting_since.get(who, 0) > self._forgot_at.get(who, -1)
+
+    def votes(self, who: str) -> None:
+        """Its raft process has begun."""
+        if not self.remembers(who):
+            self.broke(f"{who} votes by a vote that it has forgotten")
+
+    def may_recover(self, chosen: RaftReport) -> None:
+        """An operator has it go on alone, by its word of how far its log is."""
+        self._may_recover = chosen
+
+    def recovers(self, who: str, log: Iterable[LogEntry]) -> None:
+        """It counts alone from now on, and what it has not is given up."""
+        told, self._may_recover = self._may_recover, None
+        if told is None or told.member_id != who:
+            self.broke(f"{who} goes on alone, and nobody asked it to")
+            return
+        terms = {index: term for _, index, term in log}
+        first = min(terms)
+        kept = max(
+            (i for i, entry in self.entries.items() if i < first or terms.get(i) == entry.term),
+            default=0,
+        )
+        end = (told.status.last_term, told.status.last_index)
+        for index in [index for index in self.entries if index > kept]:
+            entry = self.given_up[index] = self.entries.pop(index)
+            state = self.states.pop(index)
+            self._given_up_states[index, state.term] = state
+            if keeper := next((one.name for one in self.hosts if one.holds(entry)), ""):
+                self.broke(f"{index} is given up, and {keeper} has it")
+            if (entry.term, index) <= end:
+                self.broke(f"{index} is given up, but {who} said that it has entries up to {end}")
+        self.newest_at = [(at, index) for at, index in self.newest_at if index <= kept]
+        self.requests = {one: index for one, index in self.requests.items() if index <= kept}
+        self._new_term = max(self.leaders) + 1
+        self.recovered_at = self._loop.time()
+        self.note(f"{who} goes on alone with {kept} entries; {len(self.given_up)} are given up")
 
     def _note_request(self, entry: Entry, state: ClusterState) -> None:
         """A request that was applied before must change nothing."""
@@ -123,6 +189,10 @@ class Watch:
             state = host.agent.log.state()
             if state.index <= 1 or (self._compared.get(host.name) == state.index and not whole):
                 continue
+            if (given_up := self._given_up_states.get((state.index, state.term))) is not None:
+                if whole or given_up != state:
+                    self.broke(f"{host.name} is at index {state.index}, which was given up")
+                continue
             self._compared[host.name] = state.index
             if state.index not in self.states:
                 self.broke(f"{host.name} is at index {state.index}, which no voter has applied")
@@ -143,6 +213,11 @@ class Watch:
         if age is None:
             return
         then = self._loop.time() - age * (1 + CLOCKS_DIFFER)
+        if (index, host.agent.log.state().term) in self._given_up_states:
+            if then > (self.recovered_at or 0.0) + CLOCKS_DIFFER:
+                self.broke(f"{host.name} says that its state, of index {index}, is at most"
+                           f" {age:.1f} s old, but it was given up before")  # fmt: skip
+            return
         known = bisect_left(self.newest_at, (then, 0))
         if known and self.newest_at[known - 1][1] > index:
             newer = self.newest_at[known - 1][1]
@@ -164,11 +239,11 @@ class Watch:
         if allocation.is_exclusive:
             self.launched_exclusive_at = self._loop.time()
             self._look_for_twins(allocation.workload)
-        else:
+        where = next(one for one in self.hosts if one.name == host)
+        if not allocation.is_exclusive and not where.is_revoked:  # that one hears nothing new
             self.launched_at = self._loop.time()
         # Each power loss of its host ends a guest once more.
-        losses = next(one.power_losses for one in self.hosts if one.name == host)
-        if self.launches[allocation.id] > LAUNCHES_MAX + losses:
+        if self.launches[allocation.id] > LAUNCHES_MAX + where.power_losses:
             self.broke(f"a restart storm: {allocation.id} on {host} was launched"
                        f" {self.launches[allocation.id]} times")  # fmt: skip
 
@@ -215,6 +290,8 @@ def _why_not_agreed(state: ClusterState, up: Mapping[str, Host]) -> str:
     for name, host in up.items():
         if host.agent is None or not host.agent.has_log:
             return f"the agent of {name} does not run"
+        if host.agent.vote_trouble:
+            return f"{name} does not vote: {host.agent.vote_trouble}"
         if host.agent.log.status().leader_id is None:
             return f"{name} knows of no leader"
         indexes.add(host.agent.log.state().index)

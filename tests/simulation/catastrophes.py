@@ -49,9 +49,14 @@ class Catastrophes(Harm):
             host.is_present
             and not self.loses_quorum
             and len(voters) >= _FEWEST_VOTERS
-            and all(self._watch.remembers(one) for one in voters)
+            and self.all_remember
             and not any(one.has_pending_change or one.is_revoked for one in self._hosts)
         )
+
+    @property
+    def all_remember(self) -> bool:
+        """Whether each voter has all that it voted with."""
+        return all(self._watch.remembers(one) for one in self._watch.newest().electorate)
 
     async def mend_voters(self) -> None:
         """For ever: whoever is in trouble is reseeded; where that has no quorum, one goes on."""

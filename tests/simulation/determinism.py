@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pysyncobj.syncobj
 import structlog
 
-from sappers.agent import agent, event_record, genesis, vote_memory
+from sappers.agent import agent, event_record, genesis, power, vote_memory
 from sappers.consensus import layer, pre_vote
 from tests.simulation.loop import VirtualLoop, current_life
 
@@ -91,6 +91,7 @@ def deterministic(
             (pysyncobj.syncobj, "random", dice),
             (event_record.EventRecord, "run", _idle),
             (agent, "boot_clock", monotonic),
+            (power, "run_fence", lambda _, facts, __: loop.fence(facts)),
             (vote_memory, "shutil", _SimulatedShutil),
             (genesis, "write_durably", lambda path, content: path.disk.replace(path, content)),
             (genesis, "remove_durably", lambda path: path.disk.remove(path)),

@@ -55,7 +55,9 @@ class Faults(Catastrophes):
                 host.boot()
         for work in (self._use_all_again(), self.mend_voters(), self._seal_out()):
             self._begin(work)
-        if self.loses_quorum or any(not one.is_present or one.is_failed for one in self._hosts):
+        if self.loses_quorum or not self.all_remember:
+            return  # who is gone may be the quorum that has all
+        if any(not one.is_present or one.is_failed for one in self._hosts):
             return  # a second one that is gone may be the quorum
         if len(self._hosts) > FEWEST_HOSTS and self._chance.random() < 0.2:
             alone = self._where_one_alone_runs() if self._chance.random() < 0.6 else None
@@ -232,9 +234,21 @@ class Faults(Catastrophes):
         host.disk.is_full = False
 
     async def _move(self) -> None:
-        host = self._victim()
+        self._move_to_another_address(self._victim())
+
+    async def _move_apart(self) -> None:
+        """While it hears nobody: none of the others sees it go, nor it theirs."""
+        moving = self._chance.sample(self._hosts, self._chance.randint(1, len(self._hosts) - 1))
+        links = [link for one in moving for link in self._links_of(one)]
+        cut = self._begin(self._cut(links, f"{[one.name for one in moving]} are apart"))
+        for host in moving:
+            await self._for_a_while(0.0, 0.2)
+            self._move_to_another_address(host)
+        await cut
+
+    def _move_to_another_address(self, host: Host) -> None:
         self._moves += 1
-        address = f"10.0.{self._moves}.{self._hosts.index(host) + 1}"
+        address = f"10.0.{self._moves}.{host.name.removeprefix('m')}"
         self._note(f"{host.name} moves to {address}")
         host.move(address)
 

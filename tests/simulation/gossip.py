@@ -1,4 +1,8 @@
-"""Gossip simulated: who hears whom, if by way of a third; silence makes suspect, then dead."""
+"""Gossip simulated: who hears whom, if by way of a third; silence makes suspect, then dead.
+
+kinship itself is a library with threads and sockets of its own. What is made of its word is real:
+who speaks for a member that has moved or was started again, and what is remembered and forgotten.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from collections.abc import AsyncIterator, Collection
 import msgspec
 
 from sappers.consensus.news import News
+from sappers.membership.table import MemberTable, Sighting, gossip_name, join_address
 from sappers.model.member import Member, MemberState
 from tests.simulation.loop import Life, VirtualLoop
 from tests.simulation.network import Network
 
 PROBE_SECONDS = 0.5
 SUSPECT_SECONDS, DEAD_SECONDS = 1.2, 3.5
+GIVE_UP_UNSEEN_SECONDS = 10.0
 
 
 class Gossip:
@@ -22,7 +28,13 @@ class Gossip:
         self._loop = loop
         self._network = network
         self.talking: dict[str, SimulatedMembership] = {}
+        self._epochs = 0
         loop.call_later(PROBE_SECONDS, self._round)
+
+    def next_epoch(self) -> int:
+        """Of a run that begins; later ones are larger."""
+        self._epochs += 1
+        return self._epochs
 
     def now(self) -> float:
         return self._loop.time()
@@ -53,7 +65,7 @@ class Gossip:
 
 
 class SimulatedMembership:
-    """Implements `ports.Membership` for one agent's life."""
+    """Implements `ports.Membership` for one agent's life, with the real one's table."""
 
     def __init__(
         self, gossip: Gossip, life: Life, me: Member, remembered: dict[str, Member]
@@ -62,13 +74,13 @@ class SimulatedMembership:
         self._gossip = gossip
         self.life = life
         self.me = me
-        self.heard_at: dict[str, float] = {}
-        self.heard_at |= dict.fromkeys(remembered, gossip.now())
-        self.known = remembered
-        self.known[me.id] = me
-        self._forgotten: set[str] = set()
+        self._remembered = remembered
+        self._epoch = gossip.next_epoch()
+        self._table = MemberTable(one for _, one in sorted(remembered.items()) if one.id != me.id)
+        self._heard_at: dict[str, float] = {}  # by the name that gossip has for it
+        self._gives_up_at = gossip.now() + GIVE_UP_UNSEEN_SECONDS
         self._news = News()
-        self._told = tuple(one for _, one in sorted(self.known.items()))
+        self._told = self._now_known()
         life.at_end(self._silence)
 
     async def start(self) -> None:
@@ -76,58 +88,74 @@ class SimulatedMembership:
 
     async def stop(self, *, leave: bool) -> None:
         if leave:
-            for other in self._gossip.talking.values():
-                if self.me.id in other.known:
-                    other.note(msgspec.structs.replace(self.me, state=MemberState.LEFT))
+            for _, other in sorted(self._gossip.talking.items()):
+                if other is not self and other.lose(self.name, MemberState.LEFT):
+                    other.tell()
         self._silence()
 
     def _silence(self) -> None:
         if self._gossip.talking.get(self.me.id) is self:
             del self._gossip.talking[self.me.id]
 
+    @property
+    def name(self) -> str:
+        """What gossip calls it where it is now."""
+        return gossip_name(self.me.id, self.me.address, self.me.ports.gossip)
+
     def members(self) -> tuple[Member, ...]:
         return self._told
 
     async def publish(self, me: Member) -> None:
         self.me = me
-        self.note(me)
+        self.tell()
 
     def changes(self) -> AsyncIterator[None]:
         return self._news.listen()
 
     def forget(self, member_ids: Collection[str]) -> None:
-        for one in member_ids:
-            self._forgotten.add(one)
-            del self.known[one]
-        if member_ids:
-            self._tell()
+        changed = [self._table.forget(one) for one in member_ids]
+        if any(changed):
+            self.tell()
 
     def hear(self, other: SimulatedMembership) -> None:
-        """Its word about itself, and whom it knows that we do not."""
-        self._forgotten.discard(other.me.id)
-        self.heard_at[other.me.id] = self._gossip.now()
-        self.note(msgspec.structs.replace(other.me, state=MemberState.ALIVE))
-        for member in other.known.values():
-            if member.id not in self.known and member.id not in self._forgotten:
-                self.note(member)
+        """Its word about itself."""
+        self._heard_at[other.name] = self._gossip.now()
+        if self._table.see(other.sighting()):
+            self.tell()
+
+    def sighting(self) -> Sighting:
+        """As others see it."""
+        alive = msgspec.structs.replace(self.me, state=MemberState.ALIVE)
+        return Sighting(self.name, join_address(self.me), self._epoch, alive)
+
+    def lose(self, name: str, state: MemberState) -> bool:
+        return self._table.lose(name, state)
 
     def judge(self) -> None:
         """What silence means."""
-        for member in list(self.known.values()):
-            if member.id == self.me.id or member.state is MemberState.LEFT:
-                continue
-            silence = self._gossip.now() - self.heard_at.get(member.id, -1e9)
+        now, news = self._gossip.now(), []
+        for name in self._table.names():
+            silence = now - self._heard_at.get(name, -1e9)
             if silence > DEAD_SECONDS:
-                self.note(msgspec.structs.replace(member, state=MemberState.DEAD))
-            elif silence > SUSPECT_SECONDS and member.state is MemberState.ALIVE:
-                self.note(msgspec.structs.replace(member, state=MemberState.SUSPECT))
+                news.append(self._table.lose(name, MemberState.DEAD))
+                self._heard_at.pop(name, None)
+            elif silence > SUSPECT_SECONDS:
+                news.append(self._table.lose(name, MemberState.SUSPECT))
+        if now >= self._gives_up_at:
+            news.append(self._table.give_up_unseen())
+        if any(news):
+            self.tell()
 
-    def note(self, member: Member) -> None:
-        if self.known.get(member.id) != member:
-            self.known[member.id] = member
-            self._tell()
+    def _now_known(self) -> tuple[Member, ...]:
+        others = [one for one in self._table.members() if one.id != self.me.id]
+        return tuple(sorted((self.me, *others), key=lambda one: one.id))
 
-    def _tell(self) -> None:
-        self._told = tuple(one for _, one in sorted(self.known.items()))
+    def tell(self) -> None:
+        known = self._now_known()
+        if known == self._told:
+            return
+        self._told = known
+        self._remembered.clear()
+        self._remembered.update({one.id: one for one in known})
         # Within the agent's own life, as its library would tell it.
         self._gossip._loop.call_soon(self._news.tell, context=self.life.context)

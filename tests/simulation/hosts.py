@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from sappers.agent.agent import Agent
 from sappers.agent.hub_keys import HubKeys
@@ -18,18 +16,15 @@ from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.relay import Follower
 from sappers.agent.routing import Routing
-from sappers.config import AgentSettings, RaftSettings, StateFolder
+from sappers.config import AgentSettings, StateFolder
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.joining import joiners_record
 from sappers.consensus.raft_log import RaftLog
 from sappers.errors import SappersError
 from sappers.model.commands import Entry
-from sappers.model.member import Accelerator, Member, Ports, Resources
-from sappers.model.policy import FencingSettings, HealthSettings
+from sappers.model.member import Member
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog
-from sappers.security.tls import Identity
-from tests.simulation.determinism import EPOCH_SECONDS
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.gossip import Gossip, SimulatedMembership
 from tests.simulation.guests import Guests, SimulatedLauncher
@@ -38,6 +33,7 @@ from tests.simulation.hub import Hub, NoHolders, NoStreams, SimulatedHubClient, 
 from tests.simulation.links import RaftMesh
 from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
 from tests.simulation.losses import Loss
+from tests.simulation.machine import HostClock, SimulatedPath, described, identity_of, with_address
 from tests.simulation.network import Network
 from tests.simulation.peers import (
     NO_HUB_KEY,
@@ -56,62 +52,6 @@ from tests.simulation.peers import (
 from tests.simulation.process import RaftProcess, process_starter
 
 START_AGAIN_SECONDS = 1.0
-LEASE_SECONDS = 6.0
-FORGET_SECONDS = 25.0  # after which who is gone is forgotten
-HEALTH = HealthSettings(
-    push_deadline_seconds=3.0, boot_deadline_seconds=6.0, restart_delay_seconds=0.5
-)
-
-
-class SimulatedPath:
-    """As much of a `Path` on a simulated disk as the agent's own files need."""
-
-    def __init__(self, disk: SimulatedDisk, name: str) -> None:
-        self.disk = disk
-        self._name = name
-
-    def __truediv__(self, part: str) -> SimulatedPath:
-        return SimulatedPath(self.disk, f"{self._name}/{part}")
-
-    def __str__(self) -> str:
-        return self._name
-
-    @property
-    def name(self) -> str:
-        return self._name.rpartition("/")[2]
-
-    @property
-    def parent(self) -> SimulatedPath:
-        return SimulatedPath(self.disk, self._name.rpartition("/")[0])
-
-    def exists(self) -> bool:
-        return self.disk.exists(self)
-
-    def read_bytes(self) -> bytes:
-        return self.disk.read(self)
-
-    def unlink(self, *, missing_ok: bool = False) -> None:
-        assert missing_ok
-        self.disk.remove(self)
-
-    def iterdir(self) -> Iterator[SimulatedPath]:
-        return (SimulatedPath(self.disk, one) for one in self.disk.names(f"{self._name}/"))
-
-
-class HostClock:
-    """Implements `ports.Clock`: a little fast or slow, and the wall's may jump."""
-
-    def __init__(self, loop: VirtualLoop, chance: random.Random) -> None:
-        self._loop = loop
-        self._rate = 1.0 + chance.uniform(-0.002, 0.002)
-        self._began = chance.uniform(100.0, 100_000.0)
-        self.jump_seconds = 0.0
-
-    def now(self) -> float:
-        return EPOCH_SECONDS + self._loop.time() + self.jump_seconds
-
-    def monotonic(self) -> float:
-        return self._began + self._loop.time() * self._rate
 
 
 class Surroundings:
@@ -309,7 +249,7 @@ class Host:
     def move(self, address: str) -> None:
         """The host has another address; the agent notices and is started anew with it."""
         self.around.network.addresses[self.name] = address
-        self.settings = _with_address(self.settings, address)
+        self.settings = with_address(self.settings, address)
         self.kill_raft()
         self.kill_agent()
 
@@ -355,7 +295,7 @@ class Host:
         around, name = self.around, self.name
         loop, network = around.loop, around.network
         folder = StateFolder(SimulatedPath(self.disk, name))
-        me = _describe(self.settings, has_vote=folder.genesis.exists())
+        me = described(self.settings, has_vote=folder.genesis.exists())
         hub_client = SimulatedHubClient(around.hub, life, name)
         refusals = Refusals(self.clock)
         agent: Agent
@@ -365,7 +305,7 @@ class Host:
                 name,
                 genesis,
                 folder.raft,
-                _identity(name),
+                identity_of(name),
                 self.settings.raft,
                 (self.settings.address, self.settings.ports.raft),
                 lambda voter: agent.outlook.raft_address_of(voter),
@@ -418,41 +358,3 @@ class Host:
             joiners_record=joiners_record,
         )
         return agent
-
-
-def agent_settings(name: str, address: str, *, bootstrap: int, entries: int) -> AgentSettings:
-    """What an agent is told; its log is compacted after so many entries."""
-    return AgentSettings(
-        cluster="simulated",
-        node_name=name,
-        address=address,
-        bootstrap=bootstrap,
-        raft=RaftSettings(compaction_min_entries=entries),
-        health=HEALTH,
-        fencing=FencingSettings(lease_seconds=LEASE_SECONDS),
-        forget_member_hours=FORGET_SECONDS / 3600,
-    )
-
-
-def _with_address(settings: AgentSettings, address: str) -> AgentSettings:
-    return msgspec.structs.replace(settings, address=address)
-
-
-def _describe(settings: AgentSettings, *, has_vote: bool) -> Member:
-    return Member(
-        id=settings.node_name,
-        name=settings.node_name,
-        address=settings.address,
-        ports=Ports(),
-        resources=Resources(cpus=4, memory_mib=8192),
-        accelerator=Accelerator("kvm", "simulated"),
-        version="0",
-        voter_tag=settings.voter_tag,
-        has_vote=has_vote,
-        zone=settings.zone,
-    )
-
-
-def _identity(name: str) -> Identity:
-    here = Path(name)
-    return Identity(here, here, here, name, "agent", "simulated")

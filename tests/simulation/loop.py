@@ -11,7 +11,7 @@ import contextvars
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 _LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("life")
@@ -55,6 +55,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     Attributes:
         failures: Errors that nobody caught.
         callbacks: How many were run.
+        fence: What the command does that cuts a host off from power.
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.failures: list[str] = []
         self.callbacks = 0
         self.tasks: list[asyncio.Task[Any]] = []
+        self.fence: Callable[[Mapping[str, str]], Awaitable[tuple[bool, str]]]
 
     # What asyncio asks
 

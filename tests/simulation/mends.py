@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sappers.agent import leases
+from sappers.agent.power import PowerFence
 from sappers.agent.proposing import Proposer
 from sappers.agent.vote_memory import VoteMemory
 from sappers.api.wire import RaftReport
@@ -72,6 +73,10 @@ def _use_any_vote(self: VoteMemory, state: ClusterState) -> bool:
 def _oldest_voter(reports: Sequence[RaftReport], _: str | None) -> RaftReport:
     voters = [one for one in reports if one.votes_here]
     return min(voters, key=lambda one: (one.status.last_term, one.status.last_index))
+
+
+async def _sure_to_lead(*_: object) -> bool:
+    return True
 
 
 async def _fetch_nothing(_: FollowerLog) -> None:
@@ -167,6 +172,12 @@ MENDS = (
         lambda: patch.object(FollowerLog, "_may_have_what_was_given_up", lambda _: False),
         "not whole",
         ("quorum",),
+    ),
+    Mend(
+        "no host is cut off from power by who has not proven that it leads",
+        lambda: patch.object(PowerFence, "_still_leads", _sure_to_lead),
+        "has not proven that it leads",
+        ("transfer",),
     ),
     Mend(
         "a revoked member is out at once",

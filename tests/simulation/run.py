@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -21,8 +22,9 @@ from tests.image_stores import KEY
 from tests.simulation.clients import IMAGE, Client, Register
 from tests.simulation.determinism import deterministic
 from tests.simulation.faults import Faults
-from tests.simulation.hosts import FORGET_SECONDS, LEASE_SECONDS, Host, Surroundings, agent_settings
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.hosts import Host, Surroundings
+from tests.simulation.loop import VirtualLoop, current_life
+from tests.simulation.machine import FORGET_SECONDS, LEASE_SECONDS, agent_settings
 from tests.simulation.network import Network
 from tests.simulation.watch import Watch, why_not_whole
 
@@ -75,6 +77,8 @@ class World:
         self.hosts: list[Host] = self.watch.hosts
         voters = self.chance.choice((3, 3, 3, 5))
         self._entries = self.chance.choice((10, 40, 1000))
+        self._fences = random.Random(f"fence/{seed}").random() < 0.5
+        self.loop.fence = self._cut_off_from_power
         for number in range(1, voters + self.chance.randint(0, 2) + 1):
             self._add_host(number, bootstrap=voters if number == 1 else 0)
         self._hosts_max = len(self.hosts) + 1
@@ -91,12 +95,29 @@ class World:
 
     def _add_host(self, number: int, bootstrap: int = 0) -> Host:
         settings = agent_settings(
-            f"m{number}", f"10.0.0.{number}", bootstrap=bootstrap, entries=self._entries
+            f"m{number}",
+            f"10.0.0.{number}",
+            bootstrap=bootstrap,
+            entries=self._entries,
+            fences=self._fences,
         )
         host = Host(self.around, f"m{number}", self.seed, settings)
         self.around.hosts[host.name] = host
         self.hosts.append(host)
         return host
+
+    async def _cut_off_from_power(self, facts: Mapping[str, str]) -> tuple[bool, str]:
+        """In place of the operator's command, in the life of the agent that runs it."""
+        life, member, term = current_life(), facts["SAPPERS_MEMBER_ID"], int(facts["SAPPERS_TERM"])
+        assert life is not None
+        self.watch.fences(life.name.partition("#")[0], member, term)
+        host = self.around.hosts[member]
+        await asyncio.sleep(host.chance.uniform(0.05, 2.0))
+        if host.chance.random() < 0.3:
+            return False, "its controller does not answer"
+        if host.is_up:
+            host.lose_power()
+        return True, "off"
 
     def _new_host(self) -> Host | None:
         if len(self.hosts) >= self._hosts_max:

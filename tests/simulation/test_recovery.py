@@ -10,7 +10,7 @@ from sappers.agent import electorate
 from sappers.model.commands import Command, CordonMember, PutWorkload, UncordonMember
 from sappers.model.policy import FencingSettings
 from sappers.model.workload import Workload
-from tests.simulation import hosts
+from tests.simulation import machine
 from tests.simulation.clients import IMAGE, Client
 from tests.simulation.founded import founded_world, leader_of
 from tests.simulation.hosts import Host
@@ -49,7 +49,7 @@ def test_an_exclusive_guest_of_a_history_that_is_given_up_ends_before_another_be
 ) -> None:
     # Who is cordoned, so that the guest runs elsewhere, votes all the same.
     monkeypatch.setattr(electorate, "plan_electorate", lambda *_: None)
-    monkeypatch.setattr(hosts, "LEASE_SECONDS", FencingSettings().lease_seconds)
+    monkeypatch.setattr(machine, "LEASE_SECONDS", FencingSettings().lease_seconds)
     with founded_world(SEED) as world:
         voters = world.watch.newest().electorate
         leader = world.around.hosts[leader_of(world)]

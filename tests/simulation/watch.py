@@ -13,7 +13,7 @@ from sappers.consensus.journal import LogEntry
 from sappers.decisions.healing import ATTEMPTS_MAX, REPAIRS_MAX
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Entry, decode_proposal
+from sappers.model.commands import Entry, NoOperation, decode_proposal
 from sappers.model.member import MemberState
 from tests.simulation.hosts import Host
 from tests.simulation.loop import VirtualLoop
@@ -21,6 +21,7 @@ from tests.simulation.loop import VirtualLoop
 WHOLE_COMPARISON_EVERY = 8
 AGE_MAX = 3.0  # where nothing lacks
 CLOCKS_DIFFER = 0.01  # an age is counted by clocks that run a little fast or slow
+PROOF_SECONDS = 5.0  # for so long it is known that a leader led
 LAUNCHES_MAX = 6  # of one allocation: the first, the restarts that settings allow, and a few
 
 
@@ -231,6 +232,25 @@ class Watch:
             if host.is_present and (age is None or age > AGE_MAX):
                 return f"{host.name} says that its state is {age} s old"
         return ""
+
+    # -- power --------------------------------------------------------------------------------
+
+    def fences(self, who: str, member: str, term: int) -> None:
+        """It is about to cut a member's host off from power: it must have been asked of late."""
+        self.note(f"{who} cuts {member} off from power")
+        proven = (who, term, (NoOperation(),))
+        for at, index in reversed(self.newest_at):
+            entry = self.entries[index]
+            if self._loop.time() - at > PROOF_SECONDS or entry.term != term:
+                break
+            proposal = decode_proposal(entry.payload) if entry.payload else None
+            if proposal is not None and proven == (
+                proposal.proposer,
+                proposal.leader_term,
+                proposal.commands,
+            ):
+                return
+        self.broke(f"{who} cuts {member} off from power, and has not proven that it leads")
 
     # -- guests -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from sappers.agent import leases
 from sappers.agent.power import PowerFence
 from sappers.agent.proposing import Proposer
 from sappers.agent.vote_memory import VoteMemory
-from sappers.api.wire import RaftReport
+from sappers.api.raft_wire import RaftReport
 from sappers.consensus import state_machine
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.journal import Journal, _TermAndVote

@@ -11,7 +11,7 @@ from typing import Any
 from sappers.agent.agent import Agent
 from sappers.api import raft as raft_calls
 from sappers.api.call import Call
-from sappers.api.wire import RaftReport, WantedLeader, WantedRecovery
+from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.cli.raft_view import given_up, heirs_of, newest_voter, summary_of
 from sappers.errors import ConfigError, SappersError
 from sappers.model.commands import RevokeMember

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from sappers.api.wire import RaftReport
+from sappers.api.raft_wire import RaftReport
 from sappers.consensus.journal import LogEntry
 from sappers.decisions.healing import ATTEMPTS_MAX, REPAIRS_MAX
 from sappers.model.allocation import Allocation, AllocationStatus
@@ -140,6 +140,8 @@ class Watch:
                 self.broke(f"{index} is given up, but {who} said that it has entries up to {end}")
         self.newest_at = [(at, index) for at, index in self.newest_at if index <= kept]
         self.requests = {one: index for one, index in self.requests.items() if index <= kept}
+        for known in (self._forgot_at, self._voting_since):
+            known.update({one: min(index, kept) for one, index in known.items()})
         self._new_term = max(self.leaders) + 1
         self.recovered_at = self._loop.time()
         self.note(f"{who} goes on alone with {kept} entries; {len(self.given_up)} are given up")

@@ -82,7 +82,8 @@ class Catastrophes(Harm):
         self._chance.shuffle(voters)
         lost = voters[: len(voters) // 2 + 1]
         left = [one for one in voters if one not in lost]
-        if not any(one.is_present and one.name in left for one in self._hosts):
+        # Who has not begun to vote yet has no log to go on with: without another all begins anew.
+        if not any(one.is_present and one.has_memory and one.name in left for one in self._hosts):
             self.loses_quorum = False
             return
         if self._chance.random() < 0.7:
@@ -96,8 +97,8 @@ class Catastrophes(Harm):
             self._hosts.remove(host)
 
     async def recover(self) -> None:
-        """Until it is done: nobody else can do anything."""
-        while True:
+        """Until it is done, if it was lost: nobody else can do anything."""
+        while self.loses_quorum:
             if await self.raft.recover():
                 return
             await asyncio.sleep(_LOOK_SECONDS)

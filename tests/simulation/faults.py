@@ -92,6 +92,7 @@ class Faults(Catastrophes):
             if host.is_up:
                 host.go_on()
             else:
+                host.is_away = False  # it was, and then a power fence ended it
                 host.boot()
         return bool(lost)
 

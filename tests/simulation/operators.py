@@ -106,9 +106,11 @@ class RaftOperator:
             chosen = newest_voter(reports, None)
         except ConfigError:
             return False
+        host = next((one for one in self._hosts if one.name == chosen.member_id), None)
+        if host is None:  # it burnt since it was asked
+            return False
         self._watch.note(f"operator: {chosen.name} is to go on alone; {given_up(chosen, reports)}")
         self._watch.may_recover(chosen)
-        host = next(one for one in self._hosts if one.name == chosen.member_id)
         wanted = WantedRecovery(chosen.member_id, chosen.cluster_id)
         try:
             await self._call(host, raft_calls.recover, wanted, seconds=RECOVERY_SECONDS)
@@ -130,7 +132,9 @@ class RaftOperator:
         """The leader's answer; None where it does not give one, or a refusal."""
         for name, report in (await self.reports()).items():
             if report.status.role is RaftRole.LEADER:
-                host = next(one for one in self._hosts if one.name == name)
+                host = next((one for one in self._hosts if one.name == name), None)
+                if host is None:
+                    return None
                 try:
                     return await self._call(host, handler, body, **path)
                 except SappersError as error:

@@ -89,10 +89,8 @@ class Faults(Catastrophes):
         for host in lost:
             self._note(f"{host.name} comes back")
             self._network.cut.clear()
-            if host.is_up:
-                host.go_on()
-            else:
-                host.is_away = False  # it was, and then a power fence ended it
+            host.go_on()
+            if not host.is_up:  # a power fence ended it while it was away
                 host.boot()
         return bool(lost)
 

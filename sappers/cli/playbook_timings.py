@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class Timings:
 
     def task(self, task: Task, name: str) -> None:
         """The results of a task follow."""
-        self._current = (len(self.tasks) + 1, name)
+        # Many have no name but their module's.
+        where = "" if task.name else f" ({Path(task.place.path).name}:{task.place.line})"
+        self._current = (len(self.tasks) + 1, name + where)
         self.tasks[self._current] = {}
         self.below.task(task, name)
 

@@ -439,3 +439,18 @@ def test_a_template_that_says_neither_yes_nor_no_fails_and_tells_nothing(
         assert code == 2
         assert shown in output
         assert not (tmp_path / "ran").exists()
+
+
+def test_a_profile_tells_tasks_without_a_name_apart(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(
+        "- hosts: h1\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - command: 'true'\n"
+        "    - {name: called, command: 'true'}\n"
+        "    - command: 'true'\n"
+    )
+    _, output = deploy("--profile")
+    rows = output.partition("RECAP")[0] + output.partition("task  ")[2]
+    for row in ("command (play.yml:4) ", "called  ", "command (play.yml:6) "):
+        assert row in rows

@@ -34,8 +34,8 @@ lab-down: ## Remove the lab: hosts, bridge, files
 # Tests use this tree's own .venv: a checkout that is only tested does not become the command.
 test: ## Everything that CI runs
 	@tools/setup --no-links
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory --jobs 2 NAMED=1 e2e unit simulation integration
+	@$(MAKE) --no-print-directory lint simulation
+	@$(MAKE) --no-print-directory --jobs 2 NAMED=1 e2e unit integration
 
 # Of targets that run side by side each line says whose it is.
 OUT = $(if $(NAMED),2>&1 | sed --unbuffered 's/^/$@: /')
@@ -57,8 +57,8 @@ integration:
 	$(TWICE)
 
 simulation: ## A thousand simulated clusters that fail in every way, from a thousand seeds
-	$(VENV)/pytest tests/simulation $(OUT)
-	$(VENV)/python -m tests.simulation --seeds 1000 $(OUT)
+	$(VENV)/pytest tests/simulation
+	$(VENV)/python -m tests.simulation --seeds 1000
 
 soak: ## The same with new seeds, for hours: make soak HOURS=8
 	$(VENV)/python -m tests.simulation --soak $(or $(HOURS),8)

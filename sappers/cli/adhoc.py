@@ -116,12 +116,8 @@ def adhoc(
             become_method=become_method,
         )
         keywords = {} if background is None else {"async": background, "poll": poll}
-        if list_hosts:
-            module, arguments, keywords = (
-                "ping",
-                "",
-                {},
-            )  # none is run: what is said of it is not looked at
+        if list_hosts:  # none is run, and what is said of it is not looked at
+            module, arguments, keywords = "ping", "", {}
         plays = _plays(pattern, module, arguments, keywords)
         hosts = load_inventory(inventory, decrypt, options.extra)
         playbook_secrets.add_passwords(hosts, secrets)

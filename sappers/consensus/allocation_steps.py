@@ -15,7 +15,6 @@ from sappers.model.commands import (
     ReportAllocation,
     StopAllocation,
 )
-from sappers.model.member import MemberState
 from sappers.model.workload import Workload
 
 
@@ -34,7 +33,7 @@ def place_allocation(state: ClusterState, command: PlaceAllocation, time: float)
     if workload is None or workload.revision != allocation.revision:
         raise CommandRefused(f"{allocation.id}: its workload has changed since")
     member = state.members.get(allocation.member_id)
-    if member is None or member.state in (MemberState.DEAD, MemberState.LEFT):
+    if member is None or not member.lives:
         raise CommandRefused(f"{allocation.id}: member {allocation.member_id} is gone")
     if cordon := state.cordons.get(member.id):
         raise CommandRefused(f"{allocation.id}: {member.name} is {cordon.word}")

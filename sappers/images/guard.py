@@ -19,9 +19,8 @@ import shutil
 import signal
 import sys
 
-TOO_LATE = (
-    124  # exit code of a program that took longer than its limit, as coreutils' timeout has it
-)
+# Exit code of a program that took longer than its limit, as coreutils' timeout has it.
+TOO_LATE = 124
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _ASK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

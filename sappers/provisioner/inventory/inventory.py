@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sappers.errors import InventoryError, PlaybookError
+from sappers.errors import InventoryError
 from sappers.provisioner.inventory.host import Host, build_host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.ini import read_ini
@@ -23,6 +23,7 @@ from sappers.provisioner.inventory.tree import (
     Settings,
     WrittenGroup,
     WrittenInventory,
+    as_inventory_error,
 )
 from sappers.provisioner.inventory.variable_files import read_settings
 from sappers.provisioner.inventory.yaml import read_yaml
@@ -257,10 +258,8 @@ def _opened(text: str, path: str, decrypt: Decrypt | None) -> str:
     """The text of an inventory, that of a whole file of Vault's, too."""
     if not text.startswith(VAULT_HEADER):
         return text
-    try:
+    with as_inventory_error(path):
         return opened(text, Place(path), decrypt)
-    except PlaybookError as error:
-        raise Origin(path).error(error.problem, hint=error.hint) from error
 
 
 def _read_written(path: Path, decrypt: Decrypt | None) -> WrittenInventory:

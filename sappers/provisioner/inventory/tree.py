@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sappers.errors import InventoryError
+from sappers.errors import InventoryError, PlaybookError
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,16 @@ class Origin:
         return InventoryError(
             message, path=self.path, line=self.line, column=self.column, hint=hint
         )
+
+
+@contextlib.contextmanager
+def as_inventory_error(path: str) -> Iterator[None]:
+    """What is wrong with the YAML or Vault of a file, as an error of the inventory."""
+    try:
+        yield
+    except PlaybookError as error:
+        place = Origin(path, error.line, error.column)
+        raise place.error(error.problem, hint=error.hint) from error
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sappers.errors import PlaybookError
-from sappers.provisioner.inventory.tree import Origin, Settings
+from sappers.provisioner.inventory.tree import Origin, Settings, as_inventory_error
 from sappers.provisioner.inventory.yaml import settings_of
 from sappers.provisioner.source import Decrypt, Mapping, place_of, read_file
 from sappers.provisioner.source import Place as SourcePlace
@@ -53,11 +52,8 @@ def _merge(paths: list[Path], decrypt: Decrypt | None) -> Settings:
 
 
 def _read_file(path: Path, decrypt: Decrypt | None) -> Settings:
-    try:
+    with as_inventory_error(str(path)):
         values = read_file(path, decrypt)
-    except PlaybookError as error:
-        place = Origin(str(path), error.line, error.column)
-        raise place.error(error.problem, hint=error.hint) from error
     if values is None:
         return {}
     if not isinstance(values, Mapping):

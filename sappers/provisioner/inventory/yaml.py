@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sappers.errors import PlaybookError
 from sappers.provisioner.inventory.ranges import expand_host_pattern
-from sappers.provisioner.inventory.tree import Origin, Setting, Settings, WrittenInventory
+from sappers.provisioner.inventory.tree import (
+    Origin,
+    Setting,
+    Settings,
+    WrittenInventory,
+    as_inventory_error,
+)
 from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of, read_text
 
 _META = "_meta"
@@ -24,11 +29,8 @@ def read_yaml(text: str, path: str, decrypt: Decrypt | None = None) -> WrittenIn
 
 def read_values(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
     """A YAML text as `playbook.source` reads it. Raises InventoryError."""
-    try:
+    with as_inventory_error(path):
         return read_text(text, path, decrypt)
-    except PlaybookError as error:
-        place = Origin(path, error.line, error.column)
-        raise place.error(error.problem, hint=error.hint) from error
 
 
 def settings_of(variables: Mapping) -> Settings:

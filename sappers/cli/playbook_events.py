@@ -46,8 +46,8 @@ class EventLines:
         told: dict[str, Any] = {}
         if not judged.no_log:
             told["result"] = self._secrets.hidden_result(judged.task.module, judged.result)
-        if delegates := list(dict.fromkeys(filter(None, judged.delegates))):
-            told["delegates"] = self._hide(delegates)
+        if judged.others:
+            told["delegates"] = self._hide(list(judged.others))
         self._event(
             "result",
             host=self._hide(host),

@@ -69,7 +69,7 @@ class TaskLines:
             where = _where(host, judged.delegates[number : number + 1])
             shown = self._label(judged, label)
             self._line(where, judged, result, _outcome_of(result), f" => (item={shown})")
-        where = _where(host, judged.delegates)
+        where = _where(host, judged.others)
         if not judged.items or judged.outcome is Outcome.UNREACHABLE:
             self._line(where, judged, judged.result, judged.outcome, "")
         elif judged.outcome is Outcome.FAILED or judged.outcome is Outcome.IGNORED:
@@ -182,10 +182,9 @@ def _included(task: Task, result: Mapping[str, Any]) -> str:
     return str(result.get("include") or result.get("include_args", {}).get("name", ""))
 
 
-def _where(host: str, delegates: Sequence[str]) -> str:
-    """As Ansible: the task's host, and which one did it instead."""
-    others = list(dict.fromkeys(filter(None, delegates)))
-    return f"{host} -> {others[0]}" if len(others) == 1 else host
+def _where(host: str, others: Sequence[str]) -> str:
+    """As Ansible: the task's host, and the one that did it instead."""
+    return f"{host} -> {others[0]}" if len(others) == 1 and others[0] else host
 
 
 def _outcome_of(result: Mapping[str, Any]) -> Outcome:

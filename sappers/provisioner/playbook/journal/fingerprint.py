@@ -14,7 +14,6 @@ from sappers.provisioner.source import Place
 
 _LEFT_OUT = ("loader",)
 _TASK_DIGITS = 12
-_of_tasks: dict[int, tuple[Task, str]] = {}  # each host asks; what an id stands for must not go
 
 
 def fingerprint(plays: Sequence[Play]) -> str:
@@ -28,16 +27,13 @@ def task_digest(task: Task) -> str:
     """Of what is written of a task, its own and what it inherits of it: without variables, of which
     an include may hand down other values each time.
     """
-    known = _of_tasks.get(id(task))
-    if known is None:
-        handed = task.inherited
-        inherited = Inherited(
-            when=handed.when, notify=handed.notify, environment=handed.environment,
-            settings=handed.settings,
-        )  # fmt: skip
-        alone = dataclasses.replace(task, inherited=inherited, around=Inherited())
-        known = _of_tasks[id(task)] = task, _Digests().of(alone).hex()[:_TASK_DIGITS]
-    return known[1]
+    handed = task.inherited
+    inherited = Inherited(
+        when=handed.when, notify=handed.notify, environment=handed.environment,
+        settings=handed.settings,
+    )  # fmt: skip
+    alone = dataclasses.replace(task, inherited=inherited, around=Inherited())
+    return _Digests().of(alone).hex()[:_TASK_DIGITS]
 
 
 class _Digests:

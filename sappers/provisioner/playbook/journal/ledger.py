@@ -50,6 +50,7 @@ class Ledger:
         self._secrets = secrets or SecretTexts()
         self._past: dict[str, deque[Done]] = {}
         self._unsure: dict[str, list[str]] = {}
+        self._keys: dict[Task, str] = {}
         for host, past in standing.hosts.items() if standing else ():
             self._past[host] = deque(past.done)
             again = [
@@ -82,28 +83,28 @@ class Ledger:
     def check(self, host: str, task: Task) -> None:
         """Raises JournalError where another task than this one comes next on a host."""
         past = self._past.get(host)
-        if past and past[0].task != key_of(task):
+        if past and past[0].task != self._key(task):
             done = past[0]
             raise JournalError(
                 f"{host} cannot be resumed: after what the journal holds comes {done.name!r} "
                 f"({shown_key(done.task)}), and now it would be {task.title!r} "
-                f"({shown_key(key_of(task))})",
+                f"({shown_key(self._key(task))})",
                 hint="the task, what is included, or variables that decide, have changed: "
                 "run it without --resume",
             )
 
     def who_ran(self, task: Task, hosts: Iterable[str]) -> str | None:
         """The host that a task of `run_once` was run on before."""
-        key = key_of(task)
+        key = self._key(task)
         return next((one for one in hosts if self.has_past(one) and self._past[one][0].task == key),
                     None)  # fmt: skip
 
     def counts_as_changed(self, host: str, task: Task) -> bool:
         """Whether a task may have changed the host before, without a result that told so."""
         unsure = self._unsure.get(host)
-        if not unsure or key_of(task) not in unsure:
+        if not unsure or self._key(task) not in unsure:
             return False
-        unsure.remove(key_of(task))
+        unsure.remove(self._key(task))
         return task.module not in _READERS
 
     # What is
@@ -123,14 +124,14 @@ class Ledger:
         if self._journal is None:
             return
         again = self._past.get(host)
-        keys = tuple(key for key in map(key_of, tasks) if not (again and again[0].task == key))
+        keys = tuple(key for key in map(self._key, tasks) if not (again and again[0].task == key))
         self._append(Sent(host, keys))
         self._journal.sync()
 
     def note(self, host: str, judged: Judged) -> None:
         """A task has ended on a host."""
         past = self._past.get(host)
-        if past and past[0].task == key_of(judged.task):
+        if past and past[0].task == self._key(judged.task):
             past.popleft()  # it was only run to know again what it told
             if not judged.failed:
                 return
@@ -150,6 +151,11 @@ class Ledger:
         if self._journal is not None:
             self._journal.close()
 
+    def _key(self, task: Task) -> str:
+        if (key := self._keys.get(task)) is None:  # each host asks, and a digest takes a while
+            key = self._keys[task] = key_of(task)
+        return key
+
     def _append(self, record: Record) -> None:
         if self._journal is not None:
             self._journal.append(record)
@@ -163,7 +169,7 @@ class Ledger:
         )
         return Done(
             host=host,
-            task=key_of(judged.task),
+            task=self._key(judged.task),
             name=module if secret else judged.name,
             outcome=judged.outcome.value,
             result=None if secret else result,

@@ -69,6 +69,11 @@ class Judged:
         lost = self.outcome is Outcome.UNREACHABLE and not self.goes_on
         return lost or self.outcome is Outcome.FAILED
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The hosts that did it instead, each once."""
+        return tuple(dict.fromkeys(filter(None, self.delegates)))
+
 
 def judge_item(prepared: Prepared, item: Item, result: Result) -> Result:
     """One turn's result, with `changed_when` and `failed_when` applied."""

@@ -136,7 +136,8 @@ def adhoc(
         )
         engine.check(plays)
         if list_hosts:
-            lines.listing(pattern, [host.name for host in engine.hosts_of(plays[0])], None)
+            [play] = engine.outline(plays)
+            lines.listing(pattern, play.hosts, None)
             return
         finish(lines, engine.run(plays))
 

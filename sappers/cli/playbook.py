@@ -233,15 +233,12 @@ def _list(
     tags: bool,
 ) -> None:
     """Show what would be run, and run nothing."""
-    for play in engine.chosen(plays):
-        named = [host.name for host in engine.hosts_of(play)]
-        titles = engine.tasks_of(play)
+    for play in engine.outline(plays):
+        titles = play.tasks
         if tags:
             all_tags = sorted({tag for _, of_task in titles for tag in of_task})
             titles = [("tags:", all_tags), *(titles if tasks else ())]
-        lines.listing(
-            engine.name_of(play), named if hosts else None, titles if tasks or tags else None
-        )
+        lines.listing(play.name, play.hosts if hosts else None, titles if tasks or tags else None)
 
 
 def events_or_lines(

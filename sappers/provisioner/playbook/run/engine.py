@@ -71,6 +71,19 @@ class RunReport:
         return any(count.unreachable for count in self.counts.values())
 
 
+@dataclass(frozen=True)
+class PlayOutline:
+    """What is asked for of a play.
+
+    Attributes:
+        tasks: Titles, with tags; what is included shows when it runs.
+    """
+
+    name: str
+    hosts: list[str]
+    tasks: list[tuple[str, list[str]]]
+
+
 class Engine:
     """A run of playbooks over an inventory."""
 
@@ -106,7 +119,6 @@ class Engine:
         self._offline: dict[str, bool] = {}
         self._left_out: set[str] = set()
         self._options = options
-        self._makes_groups = False
         names = [host.name for host in inventory.hosts] + ["localhost"]
         self._run = Run(
             inventory=inventory,
@@ -135,9 +147,11 @@ class Engine:
             InventoryError: A pattern of hosts is malformed.
         """
         began = self._clock()
+        may_be_none = _may_make_groups(plays)
         try:
-            for play in self.chosen(plays):
-                hosts = self._online(play, self.hosts_of(play))
+            for play in self._chosen(plays):
+                named = hosts_of(self._run, play, may_be_none=may_be_none)
+                hosts = self._online(play, named)
                 self._run.ledger.playing([host.name for host in hosts])
                 if not self._run_play(play, hosts):
                     break
@@ -161,20 +175,34 @@ class Engine:
         """
         tasks = (*all_tasks(plays), *included_ahead(plays))
         self._run.put_off = check_templates(tasks, self._run.templates)
-        chosen = self.chosen(plays)
+        chosen = self._chosen(plays)
         for play in chosen[:1]:
             variables_of(self._run, play, {})  # those of later plays may come of earlier ones
-        for play in chosen if not self._makes_groups else ():
-            self.hosts_of(play)
+        for play in chosen if not _may_make_groups(plays) else ():
+            hosts_of(self._run, play, may_be_none=False)
 
-    def chosen(self, plays: Sequence[Play]) -> list[Play]:
+    def outline(self, plays: Sequence[Play]) -> list[PlayOutline]:
+        """What a run would be of, without running anything.
+
+        Raises:
+            PlaybookError: As `check`.
+        """
+        may_be_none = _may_make_groups(plays)
+        return [
+            PlayOutline(
+                self._name_of(play),
+                [host.name for host in hosts_of(self._run, play, may_be_none=may_be_none)],
+                self._tasks_of(play),
+            )
+            for play in self._chosen(plays)
+        ]
+
+    def _chosen(self, plays: Sequence[Play]) -> list[Play]:
         """The plays from `start_at_task` on.
 
         Raises:
             PlaybookError: No task is called so.
         """
-        tasks = (task for play in plays for nodes in play.sections for task in tasks_in(nodes))
-        self._makes_groups = any(task.module in _MAY_MAKE_GROUPS for task in tasks)
         name = self._options.start_at_task
         if name is None:
             return list(plays)
@@ -220,7 +248,7 @@ class Engine:
             states[host.name].begin_play()
         self._left_out.update(host.name for host in hosts if states[host.name].is_left_out)
         well = [host for host in hosts if not states[host.name].is_out]
-        name = self.name_of(play)
+        name = self._name_of(play)
         if not well:
             self._run.watcher.play(name)
             return not hosts
@@ -250,14 +278,13 @@ class Engine:
 
         return ask_for(play, self._run.extra, self._run.ask, render)
 
-    def name_of(self, play: Play) -> str:
+    def _name_of(self, play: Play) -> str:
         """A play's name, or its hosts."""
         named = play.name or play.hosts
         named = self._run.templates.render(named, scope_of(self._run, play), play.place)
         return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
 
-    def tasks_of(self, play: Play) -> list[tuple[str, list[str]]]:
-        """Titles and tags of the tasks that are asked for; what is included shows when it runs."""
+    def _tasks_of(self, play: Play) -> list[tuple[str, list[str]]]:
         sections = (selected(section, self._options) for section in play.sections)
         return [
             (task.title, sorted(task.inherited.tags))
@@ -265,10 +292,8 @@ class Engine:
             for task in tasks_in(section)
         ]
 
-    def hosts_of(self, play: Play) -> list[Host]:
-        """The hosts that a play names, within the limit, in its order.
 
-        Raises:
-            PlaybookError: Its pattern is malformed, or names nothing.
-        """
-        return hosts_of(self._run, play, may_be_none=self._makes_groups)
+def _may_make_groups(plays: Sequence[Play]) -> bool:
+    """Whether hosts that plays name may come to be while they run."""
+    tasks = (task for play in plays for nodes in play.sections for task in tasks_in(nodes))
+    return any(task.module in _MAY_MAKE_GROUPS for task in tasks)

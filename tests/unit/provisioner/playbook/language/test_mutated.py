@@ -119,6 +119,4 @@ def plan(path: Path) -> None:
     plays = load_playbook(path)
     engine = Engine(load_inventory(HERE / "inventory.ini"), RunOptions(), Lines())
     engine.check(plays)
-    for play in engine.chosen(plays):
-        engine.hosts_of(play)
-        engine.tasks_of(play)
+    engine.outline(plays)

@@ -9,64 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sappers.cli.host_options import Check, Forks, Limit, Sources
-from sappers.cli.play_options import (
-    AskBecomePass,
-    AskPass,
-    AskVaultPass,
-    Become,
-    BecomeMethod,
-    BecomeUser,
-    ConnectionKind,
-    Diff,
-    EventOutput,
-    ExtraVars,
-    PrivateKey,
-    SkipOffline,
-    SshCommonArgs,
-    SshExtraArgs,
-    Timeout,
-    User,
-    VaultId,
-    VaultPasswordFile,
-)
-from sappers.cli.playbook import events_or_lines, extra_variables, finish
-from sappers.cli.session import Output
+from sappers.cli.play_options import PlayOptions, takes_play_options
+from sappers.cli.playbook_output import events_or_lines, finish
 
 if TYPE_CHECKING:
     from sappers.provisioner import source
     from sappers.provisioner.playbook.language.model import Play
 
 
+@takes_play_options
 def adhoc(
     context: typer.Context,
     pattern: Annotated[
         str, typer.Argument(metavar="PATTERN", help="Hosts: names, groups, patterns.")
     ],
-    inventory: Sources,
     *,
+    given: PlayOptions,
     module: Annotated[str, typer.Option("--module", "-m", help="The module.")] = "command",
     arguments: Annotated[str, typer.Option("--args", "-a", help="Its arguments.")] = "",
-    limit: Limit = None,
-    user: User = None,
-    private_key: PrivateKey = None,
-    connection: ConnectionKind = None,
-    ssh_common_args: SshCommonArgs = None,
-    ssh_extra_args: SshExtraArgs = None,
-    timeout: Timeout = None,
-    become: Become = False,
-    become_user: BecomeUser = None,
-    become_method: BecomeMethod = None,
-    ask_become_pass: AskBecomePass = False,
-    ask_pass: AskPass = False,
-    vault_password_file: VaultPasswordFile = None,
-    vault_id: VaultId = None,
-    ask_vault_pass: AskVaultPass = False,
-    extra_vars: ExtraVars = None,
-    check: Check = False,
-    diff: Diff = False,
-    forks: Forks = 20,
-    skip_offline: SkipOffline = False,
     background: Annotated[
         int | None,
         typer.Option("--background", "-B", min=1, help="Let it run on by itself, so many seconds."),
@@ -78,7 +38,6 @@ def adhoc(
     list_hosts: Annotated[
         bool, typer.Option("--list-hosts", help="List the hosts; run nothing.")
     ] = False,
-    output: EventOutput = Output.TEXT,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say all of each result.")
     ] = 0,
@@ -87,44 +46,22 @@ def adhoc(
     from sappers.provisioner.connection.ssh_import import import_ssh
 
     import_ssh()
-    from sappers.cli import playbook_secrets
-    from sappers.provisioner.inventory.inventory import load_inventory
+    from sappers.cli.playbook_secrets import covered_errors
     from sappers.provisioner.playbook.journal.ledger import Ledger
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
     from sappers.provisioner.playbook.run.engine import Engine
-    from sappers.provisioner.playbook.tasks.options import RunOptions
 
     secrets = SecretTexts()
-    with playbook_secrets.covered_errors(secrets):
-        decrypt = playbook_secrets.vault_opener(
-            vault_password_file or [], secrets, ids=vault_id or [], ask=ask_vault_pass
-        )
-        options = RunOptions(
-            check=check,
-            diff=diff,
-            extra=extra_variables(extra_vars or [], decrypt),
-            limit=limit,
-            forks=forks,
-            verbosity=1 + verbose,
-            skip_offline=skip_offline,
-            user=user,
-            private_key_file=private_key,
-            connection=connection,
-            ssh_arguments=context.obj.ssh_arguments(ssh_common_args, ssh_extra_args, timeout),
-            become=become,
-            become_user=become_user,
-            become_method=become_method,
-        )
+    with covered_errors(secrets):
+        decrypt = given.vault_opener(secrets)
+        options = given.run_options(context.obj, decrypt, verbosity=1 + verbose)
         keywords = {} if background is None else {"async": background, "poll": poll}
         if list_hosts:  # none is run, and what is said of it is not looked at
             module, arguments, keywords = "ping", "", {}
         plays = _plays(pattern, module, arguments, keywords)
-        hosts = load_inventory(inventory, decrypt, options.extra)
-        playbook_secrets.add_passwords(hosts, secrets)
-        password, become_password = playbook_secrets.ask_passwords(
-            secrets, ssh=ask_pass, become=ask_become_pass
-        )
-        lines = events_or_lines(output, 1 + verbose, secrets, adhoc=True)
+        hosts = given.hosts(options.extra, decrypt, secrets)
+        password, become_password = given.ask_passwords(secrets)
+        lines = events_or_lines(given.output, 1 + verbose, secrets, adhoc=True)
         engine = Engine(
             hosts,
             options,

@@ -6,15 +6,6 @@ from typing import Annotated
 
 import typer
 
-Sources = Annotated[
-    list[str],
-    typer.Option(
-        "--inventory",
-        "-i",
-        help="Ansible's inventory: INI, YAML or a folder of them; or `host1,host2,`; or `-`. "
-        "May be given more than once.",
-    ),
-]
 Limit = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from sappers.cli.bootstrap import bootstrap
+from sappers.cli.play_options import PlayOptions
 from sappers.errors import ConfigError
 from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
 
@@ -27,8 +29,26 @@ def is_bootstrap(playbooks: Sequence[Path]) -> bool:
     return bool(found)
 
 
-def refuse_more_options(context: typer.Context) -> None:
-    """Raises ConfigError for options that `bootstrap` does not have."""
+def run_bootstrap(context: typer.Context, given: PlayOptions, verbosity: int) -> None:
+    """What `bootstrap` does with these options.
+
+    Raises:
+        ConfigError: It has no such option.
+    """
+    _refuse_more_options(context)
+    if len(given.inventory) > 1:
+        raise ConfigError("bootstrap takes one inventory", hint="put both into one file")
+    bootstrap(
+        Path(given.inventory[0]),
+        limit=given.limit,
+        check=given.check,
+        forks=given.forks,
+        verbose=verbosity > 0,
+        output=given.output,
+    )
+
+
+def _refuse_more_options(context: typer.Context) -> None:
     for option in context.command.params:
         name = option.name or ""
         source = context.get_parameter_source(name)

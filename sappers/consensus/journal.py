@@ -6,8 +6,9 @@ Invariants:
 - A tail that was never synced may be cut; anything else that does not match its checksum makes
   the journal refuse to open. Every record says how much of the file was synced when it was
   written: that is how the two are told apart.
-- A journal that ends before an entry that was committed and on disk is refused, too: however it
-  was cut. Which one that was stands beside it, once a second, and so never ahead of the journal.
+- A journal without an entry that was committed and on disk is refused, too: however it was cut.
+  Which one that was, by index and term, stands beside it, once a second, and so never ahead of the
+  journal.
 - What is read at the start is written again before it is relied on: after a failed sync it may be
   in the page cache alone.
 """
@@ -26,6 +27,7 @@ import structlog
 from sappers.consensus.disk import LOCAL_DISK, Disk
 from sappers.consensus.sealed import seal, unseal
 from sappers.errors import DAMAGED_HINT, LogDamaged
+from sappers.model.entry_place import EntryPlace
 
 LogEntry = tuple[bytes, int, int]  # command with its type byte, index, term: as pysyncobj has it
 
@@ -40,7 +42,7 @@ _APPEND, _CUT, _COMMITTED = b"A", b"T", b"C"
 CHANGE = b"\x02"  # pysyncobj's type byte of a membership change: the first of the command
 _TERM_KIND = "term"
 _BOUND_KIND = "bound"
-_BOUND = struct.Struct("<Q")  # log index
+_BOUND = struct.Struct("<QQ")  # index and term of an entry
 _JOINED = "(joined)"  # takes the place of whom a joiner may have voted for in an earlier life
 
 
@@ -123,6 +125,7 @@ class Journal:
 
     def _drop_from(self, position: int) -> None:
         first_dropped = self._entries[position][1]
+        self._synced_index = min(self._synced_index, first_dropped - 1)
         self.entry_bytes -= sum(len(command) for command, _, _ in self._entries[position:])
         del self._entries[position:]
         self._changes = [change for change in self._changes if change[1] < first_dropped]
@@ -180,11 +183,13 @@ class Journal:
 
     def _note_bound(self) -> None:
         """What was committed is cut off by no leader, and what was synced by no power loss."""
-        bound = min(self._commit_index, self._synced_index)
-        if bound <= (self._bound or 0):
+        index, noted = min(self._commit_index, self._synced_index), self._bound
+        first = self._entries[0][1] if self._entries else index + 1
+        if index < first or (noted is not None and index <= noted.index):
             return
-        content = seal(_BOUND_KIND, _BOUND.pack(bound))
-        if self._bound is None:
+        bound = EntryPlace(index, self._entries[index - first][2])
+        content = seal(_BOUND_KIND, _BOUND.pack(bound.index, bound.term))
+        if noted is None or noted.term == 0:  # no file, or one of an earlier version
             self._disk.replace(self._bound_path, content)
         else:  # in its place, and unsynced: it costs nothing, and an older one is true, too
             self._disk.overwrite(self._bound_path, content)
@@ -277,30 +282,41 @@ class Journal:
                 hint=DAMAGED_HINT,
             )
 
-    def _load_bound(self) -> int | None:
-        """Index of an entry that was committed and on disk, None where nobody noted one."""
+    def _load_bound(self) -> EntryPlace | None:
+        """An entry that was committed and on disk, None where nobody noted one."""
         try:
             sealed = self._disk.read(self._bound_path)
         except FileNotFoundError:
             return None  # of a new voter, or of an earlier version
         try:
-            content = unseal(_BOUND_KIND, sealed, self._bound_path, DAMAGED_HINT)
-            return int(_BOUND.unpack(content)[0])
+            return _bound_in(unseal(_BOUND_KIND, sealed, self._bound_path, DAMAGED_HINT))
         except (LogDamaged, struct.error) as error:
             _log.warning("how long the journal was is not known", reason=str(error))
             return None
 
     def _check_tail(self, data: bytes, offset: int, last: int) -> None:
         """That nothing is missing but what was never synced."""
-        if last < (self._bound or 0):
+        if (bound := self._bound) and (found := self._instead_of(bound, last)):
+            noted = f"entry {bound.index}" + (f" of term {bound.term}" if bound.term else "")
             raise LogDamaged(
-                f"{self._path} ends with entry {last} at byte {offset} of {len(data)}, but entry"
-                f" {self._bound} was committed and on disk",
+                f"{self._path}, up to byte {offset} of {len(data)}, {found}, but {noted} was"
+                " committed and on disk",
                 hint=DAMAGED_HINT,
             )
         if any(data[offset:]):  # more than the room that was made ahead
             self._require_unsynced(data, offset)
             _log.warning("cut a torn tail", file=str(self._path), byte=offset, of=len(data))
+
+    def _instead_of(self, bound: EntryPlace, last: int) -> str:
+        """What there is in the place of an entry that was noted; empty where it is there."""
+        if last < bound.index:
+            return f"ends with entry {last}"
+        first = self._entries[0][1] if self._entries else last
+        if bound.term and bound.index >= first:  # else a snapshot covers it
+            term = self._entries[bound.index - first][2]
+            if term != bound.term:  # it was cut before another leader's entries took their place
+                return f"has entry {bound.index} of term {term}"
+        return ""
 
     def _require_unsynced(self, data: bytes, offset: int) -> None:
         at = data.find(_MARK, offset + 1)
@@ -329,3 +345,12 @@ def _body_at(data: bytes, offset: int) -> bytes | None:
     if mark != _MARK or length < _BODY.size or len(body) != length:
         return None
     return body if zlib.crc32(body) == checksum else None
+
+
+def _bound_in(content: bytes) -> EntryPlace:
+    """What a bound's file says. An earlier version wrote the index alone.
+
+    Raises:
+        struct.error: It has another length.
+    """
+    return EntryPlace(*_BOUND.unpack(content.ljust(_BOUND.size, b"\0")))

@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sappers.consensus.journal import _APPEND, _BODY, _BOUND, _BOUND_KIND, _FILE_MAGIC, _HEAD
+from sappers.consensus.journal import _APPEND, _BODY, _BOUND_KIND, _FILE_MAGIC, _HEAD
 from sappers.consensus.journal import _body_at as body_at
+from sappers.consensus.journal import _bound_in as bound_in
 from sappers.consensus.sealed import unseal
 from tests.simulation.disk import SimulatedDisk
 
@@ -84,7 +85,7 @@ def _needed_bytes(disk: SimulatedDisk, host: str) -> int:
     bound = Path(f"{host}/raft/bound")
     if not disk.exists(bound):
         return 0
-    noted = _BOUND.unpack(unseal(_BOUND_KIND, disk.read(bound), bound, ""))[0]
+    noted = bound_in(unseal(_BOUND_KIND, disk.read(bound), bound, "")).index
     ends = [end for kind, index, end in _records(disk, host) if (kind, index) == (_APPEND, noted)]
     return ends[-1] if ends else 0
 

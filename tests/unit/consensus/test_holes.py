@@ -388,7 +388,11 @@ def test_a_journal_that_was_cut_short_is_refused(
     end_of_a_record = data.rindex(b"\xf5Jr\x01", 0, len(data) // 2)
     (tmp_path / "journal").write_bytes(data[:end_of_a_record] + bytes(zeros))
     without(Journal, "_load_bound", lambda _: None)
-    with pytest.raises(LogDamaged, match="entry 20 was committed") if mended else nullcontext():
+    with (
+        pytest.raises(LogDamaged, match="entry 20 of term 1 was committed")
+        if mended
+        else nullcontext()
+    ):
         assert len(Journal(tmp_path)) < 20, "what was acknowledged is gone"
 
 

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sappers.consensus.journal import Journal
+from sappers.consensus.sealed import seal
 from sappers.errors import LogDamaged
+from sappers.model.entry_place import EntryPlace
 from tests.simulation.disk import SimulatedDisk
 
 FIRST = (b"\x01", 1, 0)
@@ -212,12 +214,67 @@ def test_a_journal_that_ends_before_what_was_committed_is_refused(
     for end in ends[5:19]:
         cut = whole[:end] + bytes(room)
         (tmp_path / "journal").write_bytes(cut)
-        with pytest.raises(LogDamaged, match="entry 20 was committed") as caught:
+        with pytest.raises(LogDamaged, match="entry 20 of term 1 was committed") as caught:
             Journal(tmp_path)
         assert "raft reseed" in str(caught.value.hint)
         assert (tmp_path / "journal").read_bytes() == cut, "evidence must not be touched"
     (tmp_path / "journal").write_bytes(whole[: ends[19]])
     assert len(Journal(tmp_path)) == 20
+
+
+def cut_by_a_later_leader(folder: Path) -> tuple[bytes, int]:
+    """A journal whose last two entries took the place of others, and where that is written."""
+    journal = filled(folder, 5)
+    at = len(content(folder))
+    journal.deleteEntriesFrom(3)
+    for index in (4, 5):
+        journal.add(b"\0another leader's %d" % index, index, 2)
+    journal.sync()
+    journal.setRaftCommitIndex(5)
+    journal.onOneSecondTimer()
+    journal._destroy()
+    return content(folder), at
+
+
+@pytest.mark.parametrize("room", [0, 300])
+def test_a_journal_that_ends_before_a_cut_has_other_entries_than_were_committed(
+    tmp_path: Path, room: int
+) -> None:
+    """As many as were committed, but those that another leader's took the place of."""
+    whole, at = cut_by_a_later_leader(tmp_path)
+    assert whole[at : at + 4] == b"\xf5Jr\x01"
+    (tmp_path / "journal").write_bytes(whole[:at] + bytes(room))
+    with pytest.raises(LogDamaged, match="entry 5 of term 2 was committed"):
+        Journal(tmp_path)
+    (tmp_path / "journal").write_bytes(whole)
+    assert [term for _, _, term in entries(Journal(tmp_path))] == [0, 1, 1, 2, 2]
+
+
+def test_what_took_the_place_of_others_is_not_noted_before_it_is_synced(tmp_path: Path) -> None:
+    """A power loss brings the others back."""
+    journal = filled(tmp_path, 5)
+    synced = content(tmp_path)
+    journal.deleteEntriesFrom(3)
+    journal.add(b"\0another leader's", 4, 2)
+    journal.setRaftCommitIndex(4)
+    journal.onOneSecondTimer()
+    journal._file._file.close()
+    (tmp_path / "journal").write_bytes(synced)
+    assert len(Journal(tmp_path)) == 5
+
+
+def test_an_earlier_version_noted_the_index_alone(tmp_path: Path) -> None:
+    whole = noted(tmp_path, 20)
+    (tmp_path / "bound").write_bytes(seal("bound", (15).to_bytes(8, "little")))
+    (tmp_path / "journal").write_bytes(whole[: ends_of_entries(whole)[13]])
+    with pytest.raises(LogDamaged, match="entry 15 was committed"):
+        Journal(tmp_path)
+    (tmp_path / "journal").write_bytes(whole)
+    journal = Journal(tmp_path)
+    journal.setRaftCommitIndex(20)
+    journal.onOneSecondTimer()
+    journal._destroy()
+    assert Journal(tmp_path)._bound == EntryPlace(20, 1)
 
 
 def test_a_journal_that_is_missing_as_a_whole_is_no_new_one(tmp_path: Path) -> None:
@@ -276,7 +333,7 @@ def test_noting_the_end_syncs_nothing(tmp_path: Path) -> None:
                 journal.onOneSecondTimer()
         else:
             journal.onOneSecondTimer()
-    assert Journal(tmp_path)._bound == 4
+    assert Journal(tmp_path)._bound == EntryPlace(4, 1)
 
 
 def test_what_is_read_after_a_failed_sync_survives_a_power_loss() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sappers.cli.ansible_cfg import HeedsAnsibleCfg
+from sappers.cli.asking import answer_to
 from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
 from sappers.cli.play_options import PlayOptions, takes_play_options
@@ -175,7 +177,10 @@ class _Stepper:
         if self._goes_on:
             return True
         title = harmless(self._secrets.hidden_text(task.title))
-        question = f"run task [{title}]? (N)o/(y)es/(c)ontinue"
-        answer = typer.prompt(question, default="n", show_default=False, err=True)
+        answer = answer_to(
+            f"run task [{title}]? (N)o/(y)es/(c)ontinue",
+            hint="what was run so far is done; at a terminal "
+            f"`--step --start-at-task {shlex.quote(title)}` goes on here",
+        )
         self._goes_on = answer.strip().lower() in ("c", "continue")
         return self._goes_on or answer.strip().lower() in ("y", "yes")

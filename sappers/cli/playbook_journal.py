@@ -39,6 +39,7 @@ class RunJournal:
 
     def __init__(self, playbooks: Sequence[Path], inventory: Sequence[str]) -> None:
         self._playbooks = ", ".join(map(str, playbooks))
+        self._inventory = inventory
         self._path = journal_path(control_home(os.environ).runs, playbooks, inventory)
 
     def begin(
@@ -98,16 +99,18 @@ class RunJournal:
         else:
             names = list(self._standing().unfinished)
         if not names:
-            raise ConfigError(f"--limit {part}: no host failed in the last run")
+            what = "no host failed in the last run" if part == RETRY else "it lists no host"
+            raise ConfigError(f"--limit {part}: {what}", hint="leave out --limit to run on all")
         return ",".join(names)
 
     def _standing(self) -> Standing:
         standing = read_standing(self._path)
         if standing is None:
             raise JournalError(
-                f"no run of {self._playbooks} on this inventory is known here",
-                hint="each run but those with --check and --step leaves a journal in "
-                f"{self._path.parent}",
+                f"there is no run to go on with: none of {self._playbooks} with "
+                f"-i {' -i '.join(self._inventory)} has left a journal in {self._path.parent}",
+                hint="leave out --resume and @retry to run it from the beginning; a journal is "
+                "found by the same playbooks and the same -i, and --check and --step leave none",
             )
         return standing
 
@@ -115,7 +118,7 @@ class RunJournal:
 def _told(standing: Standing) -> str:
     began = datetime.fromtimestamp(standing.begun.at).astimezone()
     count = sum(len(past.done) for past in standing.hosts.values())
-    hosts = ", ".join(standing.unfinished)
+    hosts = ", ".join(standing.unfinished) or "no host"
     return (
         f"resuming the run of {began:%Y-%m-%d %H:%M:%S}: {count} results are taken over; "
         f"to be finished on {hosts}"

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from sappers.cli.asking import answer_to
 from sappers.errors import ConfigError, SappersError
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from sappers.provisioner.inventory.inventory import Inventory
 
 Decrypt = Callable[[str], str]
+_HINT_NOBODY = "give it by stdin, a line for each question, or run it at a terminal"
 
 
 @contextmanager
@@ -64,17 +64,14 @@ def ask_passwords(
 def _typed_unseen(what: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", getpass.GetPassWarning)  # it says so itself
-        text: str = typer.prompt(what, default="", show_default=False, hide_input=True, err=True)
-    return text
+        return answer_to(what, hint=_HINT_NOBODY, hide_input=True)
 
 
 def asker(secrets: SecretTexts) -> Callable[[str, bool], str]:
     """What asks for `vars_prompt` and `pause`; what is typed unseen is a secret."""
 
     def ask(text: str, echo: bool) -> str:  # noqa: FBT001 — as `Run.ask` is called
-        answer: str = typer.prompt(
-            text, default="", hide_input=not echo, show_default=False, prompt_suffix=": ", err=True
-        )
+        answer = answer_to(text, hint=_HINT_NOBODY, hide_input=not echo, prompt_suffix=": ")
         if not echo:
             secrets.add(answer)
         return answer

@@ -13,6 +13,7 @@ from sappers.provisioner.bootstrap.phases.play import IDENTITY_PLAY, RESTART_PLA
 from sappers.provisioner.bootstrap.plan import ClusterPlan
 from sappers.provisioner.bootstrap.recap import CLUSTER_PHASE
 from sappers.provisioner.playbook.language.load import load_playbook
+from sappers.provisioner.playbook.language.load_inherited import as_tuple
 from sappers.provisioner.playbook.language.model import Play
 
 _NEEDED_PLAYS = (IDENTITY_PLAY, START_PLAY, RESTART_PLAY)
@@ -29,7 +30,7 @@ def load_plays(path: Path) -> tuple[Play, ...]:
     for play in plays:
         if not isinstance(play.name, str) or names.count(play.name) > 1:
             raise play.place.error("each play of bootstrap has a name of its own")
-        if play.serial and [str(one) for one in play.serial] != ["1"]:
+        if play.serial and [str(one) for one in as_tuple(play.serial)] != ["1"]:
             raise play.place.error("bootstrap knows `serial: 1` only, or none")
     for name in _NEEDED_PLAYS:
         if name not in names:

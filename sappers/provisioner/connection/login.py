@@ -252,8 +252,12 @@ def _explain(host: str, endpoint: Endpoint, error: Exception, said: str) -> Host
 
 
 def _is_offline(error: Exception) -> bool:
-    """Whether nobody answered, rather than somebody who refuses."""
-    if isinstance(error, ChannelException | TimeoutError | ConnectionRefusedError):
+    """Whether nobody answered, rather than somebody who refuses.
+
+    A name that has no address now is one of a host that is off: many leave the DNS with it.
+    """
+    nobody = ChannelException | TimeoutError | ConnectionRefusedError | socket.gaierror
+    if isinstance(error, nobody):
         return True
     return isinstance(error, OSError) and error.errno in _NOBODY_THERE
 
@@ -262,7 +266,7 @@ def _cause(endpoint: Endpoint, error: Exception) -> tuple[str, str | None]:
     """What went wrong, and what to do about it."""
     if isinstance(error, AuthenticationException):
         return _login_cause(endpoint, error)
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):
         return "the name cannot be resolved", "set ansible_host to an address"
     if isinstance(error, ChannelException):
         return (

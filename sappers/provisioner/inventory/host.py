@@ -25,9 +25,10 @@ from sappers.provisioner.inventory.reach import (
     why_refused,
 )
 from sappers.provisioner.inventory.ssh_options import SshOptions, parse_ssh_args, read_port
-from sappers.provisioner.inventory.tree import Settings
+from sappers.provisioner.inventory.tree import Origin, Setting, Settings
 
 _AT_ONCE_MAX = 64
+LOCALHOST = ("localhost", "127.0.0.1", "::1")  # this machine, where the inventory says no other
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,12 @@ def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory
         common_args=_ssh_options(values),
         **said,
     )
+
+
+def local_host(name: str = LOCALHOST[0]) -> Host:
+    """This machine, where the inventory does not name it."""
+    said = {"ansible_connection": Setting("local", Origin("(this machine)"))}
+    return Host(name, ("all",), {}, address=name, settings=said, is_local=True)
 
 
 def _refuse_unheeded(values: HostValues, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sappers.errors import InventoryError
-from sappers.provisioner.inventory.host import Host, build_host
+from sappers.provisioner.inventory.host import LOCALHOST, Host, build_host, local_host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.ini import read_ini
 from sappers.provisioner.inventory.patterns import select_hosts
@@ -136,16 +136,19 @@ class Inventory:
         return tuple(host for host in self.hosts if host.name in chosen)
 
     def in_order_of(self, pattern: str) -> tuple[Host, ...]:
-        """The same in the pattern's order, as a play goes through them. Raises as `select`."""
+        """The same in the pattern's order, as a play goes through them, with this machine where it
+        is named. Raises as `select`.
+        """
         by_name = {host.name: host for host in self.hosts}
-        return tuple(by_name[name] for name in self._chosen(pattern))
+        return tuple(
+            by_name.get(name) or local_host(name) for name in self._chosen(pattern, LOCALHOST)
+        )
 
-    def _chosen(self, pattern: str) -> tuple[str, ...]:
+    def _chosen(self, pattern: str, here: Sequence[str] = ()) -> tuple[str, ...]:
         names = list(self.written.hosts)
+        groups = {name: group.hosts for name, group in self.groups.items()}
         try:
-            return select_hosts(
-                pattern, names, {name: group.hosts for name, group in self.groups.items()}
-            )
+            return select_hosts(pattern, names, groups, here)
         except ValueError as error:
             raise InventoryError(
                 f"host pattern {pattern!r}: {error}",

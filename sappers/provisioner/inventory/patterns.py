@@ -11,7 +11,10 @@ _COLON_SEPARATED = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
 
 def select_hosts(
-    pattern: str, hosts: Sequence[str], groups: Mapping[str, Sequence[str]]
+    pattern: str,
+    hosts: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    here: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Names of the hosts that a pattern names, in its order.
 
@@ -19,21 +22,40 @@ def select_hosts(
     away, wherever they stand. A part is a host, a group, a glob of either, or `~` and a regular
     expression; `[n]` or `[from:to]` behind it picks from its hosts by position.
 
+    Args:
+        here: Names that this machine has where no host or group has them. It is in no group and
+            meets no glob; of several names in a pattern it has the first.
+
     Raises:
         ValueError: A part names nothing, or is malformed.
     """
-    parts = [part.strip() for part in split_pattern(pattern, hosts) if part.strip()]
+    known = [*hosts, *here]
+    parts = [part.strip() for part in split_pattern(pattern, known) if part.strip()]
     if not parts:
         raise ValueError("it is empty")
     added = [part for part in parts if part[0] not in "&!"] or ["all"]
-    chosen = dict.fromkeys(host for part in added for host in _match(part, hosts, groups))
+    this_machine: list[str] = []
+
+    def match(part: str) -> Sequence[str]:
+        name = _without_subscript(part)
+        if name not in here or name in hosts or name in groups:
+            return _match(part, hosts, groups)
+        this_machine.append(name)
+        return _match(part.replace(name, this_machine[0], 1), this_machine[:1], {})
+
+    chosen = dict.fromkeys(host for part in added for host in match(part))
     kept = set(chosen)
     for part in parts:
         if part[0] == "&":
-            kept &= set(_match(part[1:], hosts, groups))
+            kept &= set(match(part[1:]))
         elif part[0] == "!":
-            kept -= set(_match(part[1:], hosts, groups))
+            kept -= set(match(part[1:]))
     return tuple(host for host in chosen if host in kept)
+
+
+def _without_subscript(part: str) -> str:
+    found = _SUBSCRIPT.fullmatch(part)
+    return found[1] if found else part
 
 
 def split_pattern(pattern: str, hosts: Iterable[str]) -> list[str]:

@@ -72,7 +72,9 @@ def test_where_a_task_stands_is_said_once_when_it_fails(deploy: Deploy, tmp_path
 
 def test_a_failed_run_is_resumed_or_retried(deploy: Deploy, tmp_path: Path) -> None:
     assert deploy("--resume") == (1, deploy("--limit", "@retry")[1])
-    assert "no run of play.yml" in deploy("--resume")[1]
+    code, output = deploy("--resume")
+    assert "none of play.yml with -i hosts has left a journal" in output
+    assert "leave out --resume" in output
     code, output = deploy()
     assert code == 2
     assert headings(output) == ["first", "second", "third"]
@@ -88,7 +90,9 @@ def test_a_failed_run_is_resumed_or_retried(deploy: Deploy, tmp_path: Path) -> N
     assert "to be finished on h2" in events[0]["text"]
     assert [one["name"] for one in events if one["event"] == "task"] == ["second", "third"]
     assert events[-1]["hosts"]["h2"]["failed"] == 0
-    assert "nothing is left to resume" in deploy("--resume")[1]
+    code, output = deploy("--resume")
+    assert "nothing is left to resume: the last run ended well on all hosts" in output
+    assert "@retry" not in output  # there is no host to retry it on
     assert "no host failed" in deploy("--limit", "@retry")[1]
 
 
@@ -97,8 +101,8 @@ def test_a_changed_playbook_is_not_resumed(deploy: Deploy, tmp_path: Path) -> No
     (tmp_path / "play.yml").write_text(PLAYBOOK.replace("test -e", "test -f"))
     code, output = deploy("--resume")
     assert code == 1
-    assert "the playbook has changed" in output
-    assert "@retry" in output
+    assert "the playbook, or a file that it imports, has changed" in output
+    assert "`--limit @retry` in the place of --resume" in output
 
 
 def test_events_are_lines_of_json_and_hide_what_no_log_does(deploy: Deploy, tmp_path: Path) -> None:
@@ -278,18 +282,31 @@ def test_step_asks_before_each_task(deploy: Deploy) -> None:
     assert "--step" in deploy("--step", "--resume")[1]
 
 
+def test_where_nobody_answers_it_is_said_what_was_not_done_and_how_to_go_on(deploy: Deploy) -> None:
+    code, output = deploy("--step", "-l", "h1", answers="y\n")
+    assert code == 1
+    assert "nobody answers “run task [second]? (N)o/(y)es/(c)ontinue”: stdin has ended" in output
+    assert "--step --start-at-task second" in output
+    code, output = deploy("--ask-become-pass")
+    assert code == 1
+    assert "nobody answers “become password”: stdin has ended" in output
+
+
 def test_hosts_that_do_not_answer_are_left_out_or_unreachable(
     deploy: Deploy, tmp_path: Path
 ) -> None:
     (tmp_path / "hosts").write_text(
         "h1 ansible_connection=local\nh3 ansible_host=127.213.0.1 ansible_port=1\n"
+        "h4 ansible_host=no-such-host.invalid\n"
     )
     code, output = deploy()
     assert code == 4
     assert "unreachable: [h3]" in output
+    assert "unreachable: [h4]" in output
     code, output = deploy("--skip-offline")
     assert code == 0
     assert "h3 : offline, left out" in output
+    assert "h4 : offline, left out" in output
     assert "unreachable=1" not in output
 
 

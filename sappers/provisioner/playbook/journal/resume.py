@@ -173,11 +173,18 @@ def resumed_options(options: RunOptions, standing: Standing, fingerprint: str) -
         JournalError: Nothing is left to do, it was another playbook, or something else is asked.
     """
     begun = standing.begun
-    anew = "leave out --resume; `--limit @retry` then runs it on the hosts that failed"
     if standing.is_over:
-        raise JournalError("nothing is left to resume: the last run ended well", hint=anew)
+        raise JournalError(
+            "nothing is left to resume: the last run ended well on all hosts",
+            hint="leave out --resume to run it again from the beginning",
+        )
     if begun.fingerprint != fingerprint:
-        raise JournalError("the playbook has changed since the run that failed", hint=anew)
+        raise JournalError(
+            "the playbook, or a file that it imports, has changed since the run that is to be "
+            "resumed: which of its tasks are done cannot be told",
+            hint="take the change back; or write `--limit @retry` in the place of --resume: that "
+            "runs all of it on the hosts that are not done",
+        )
     asked = begun_by(options, fingerprint, begun.at)
     plain = begun_by(RunOptions(), fingerprint, begun.at)
     for name in ("limit", "tags", "skip_tags", "start_at_task"):

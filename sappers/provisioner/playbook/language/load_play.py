@@ -82,7 +82,7 @@ class PlayLoader:
             vars_prompt=load_prompts(item),
             gather_facts=setting(item, "gather_facts", otherwise=True),
             gathering={key: item[key] for key in sorted(keywords.GATHERING) if key in item},
-            serial=as_tuple(item.get("serial")),
+            serial=item.get("serial"),
             max_fail_percentage=item.get("max_fail_percentage"),
             strategy=str(item.get("strategy", "linear")).removeprefix("ansible.builtin."),
             order=str(item.get("order", "inventory")),

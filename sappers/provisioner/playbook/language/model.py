@@ -239,7 +239,7 @@ class Play:
     vars_prompt: tuple[VarsPrompt, ...] = ()
     gather_facts: Any = True
     gathering: Vars = field(default_factory=dict)
-    serial: tuple[Any, ...] = ()
+    serial: Any = ()
     max_fail_percentage: Any = None
     strategy: str = "linear"
     order: str = "inventory"

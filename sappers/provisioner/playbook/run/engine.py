@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.inventory.host import LOCALHOST, Host
 from sappers.provisioner.inventory.host_values import Secret
-from sappers.provisioner.inventory.inventory import Host, Inventory
+from sappers.provisioner.inventory.inventory import Inventory
 from sappers.provisioner.playbook.journal.ledger import Ledger
 from sappers.provisioner.playbook.language.check_templates import all_tasks, check_templates
 from sappers.provisioner.playbook.language.files import PlaybookFiles
@@ -20,7 +21,7 @@ from sappers.provisioner.playbook.run.counts import Counts
 from sappers.provisioner.playbook.run.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.run.host_state import HostState
 from sappers.provisioner.playbook.run.links import HostLink, HostLinks
-from sappers.provisioner.playbook.run.play_hosts import batches, hosts_of
+from sappers.provisioner.playbook.run.play_hosts import batches, check_serial, hosts_of
 from sappers.provisioner.playbook.run.play_run import PlayRun
 from sappers.provisioner.playbook.run.play_vars import (
     scope_asking,
@@ -114,12 +115,13 @@ class Engine:
                 the playbook can set.
             progress: Told what goes on, from the hosts' threads.
         """
-        inventory.select(options.limit)  # what is wrong with it is said before anything runs
+        if options.limit is not None:
+            inventory.in_order_of(options.limit)  # what is wrong with it is said first of all
         self._clock = clock
         self._offline: dict[str, bool] = {}
         self._left_out: set[str] = set()
         self._options = options
-        names = [host.name for host in inventory.hosts] + ["localhost"]
+        names = [host.name for host in inventory.hosts] + list(LOCALHOST)
         self._run = Run(
             inventory=inventory,
             options=options,
@@ -176,6 +178,8 @@ class Engine:
         tasks = (*all_tasks(plays), *included_ahead(plays))
         self._run.put_off = check_templates(tasks, self._run.templates)
         chosen = self._chosen(plays)
+        for play in chosen:
+            check_serial(play)
         for play in chosen[:1]:
             variables_of(self._run, play, {})  # those of later plays may come of earlier ones
         for play in chosen if not _may_make_groups(plays) else ():

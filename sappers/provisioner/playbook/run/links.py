@@ -15,7 +15,6 @@ from sappers.provisioner.executor.raw_command import RawCommand
 from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.inventory.host_values import Secret
-from sappers.provisioner.inventory.tree import Origin, Setting
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.playbook.tasks.ways import Reached
 
@@ -152,12 +151,6 @@ class HostLink:
                 self._connection.close()
             self._connection = None
             self._sessions.clear()
-
-
-def local_host(name: str = "localhost") -> Host:
-    """This machine, where the inventory does not name it."""
-    said = {"ansible_connection": Setting("local", Origin("(this machine)"))}
-    return Host(name, ("all",), {}, address=name, settings=said, is_local=True)
 
 
 class HostLinks:

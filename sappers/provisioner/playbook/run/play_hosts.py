@@ -8,11 +8,11 @@ from typing import Any
 
 from sappers.errors import InventoryError
 from sappers.provisioner.inventory.inventory import Host, Inventory
+from sappers.provisioner.playbook.language.load_inherited import as_tuple
 from sappers.provisioner.playbook.language.model import Play
-from sappers.provisioner.playbook.run.links import local_host
 from sappers.provisioner.playbook.run.play_vars import scope_of
 from sappers.provisioner.playbook.run.run import Run
-from sappers.provisioner.source import place_of
+from sappers.provisioner.source import Place, holds_template, place_of
 
 
 def hosts_of(run: Run, play: Play, *, may_be_none: bool) -> list[Host]:
@@ -27,16 +27,11 @@ def hosts_of(run: Run, play: Play, *, may_be_none: bool) -> list[Host]:
     wanted = run.templates.render(play.hosts, scope_of(run, play), play.place)
     parts = wanted if isinstance(wanted, list) else [wanted]
     pattern = ",".join(str(part) for part in parts)
-    hosts: Sequence[Host]
     inventory = run.inventories.of(play.folder)
-    if pattern in ("localhost", "127.0.0.1") and pattern not in run.states:
-        hosts = [local_host(pattern)]
-    elif pattern == "localhost" and not any(h.name == pattern for h in inventory.hosts):
-        hosts = [local_host()]
-    else:
-        limit = {host.name for host in inventory.select(run.options.limit)}
-        named = _named(play, inventory, pattern, may_be_none=may_be_none)
-        hosts = [one for one in named if one.name in limit]
+    hosts = _named(play, inventory, pattern, may_be_none=may_be_none)
+    if run.options.limit is not None:
+        limit = {host.name for host in inventory.in_order_of(run.options.limit)}
+        hosts = [one for one in hosts if one.name in limit]
     return _ordered(list(hosts), play.order)
 
 
@@ -66,28 +61,42 @@ def batches(run: Run, play: Play, hosts: Sequence[Host]) -> list[list[Host]]:
     Raises:
         PlaybookError: A size is none.
     """
-    sizes = [_size(play, one, len(hosts)) for one in _serial(run, play)] or [len(hosts)]
+    scope = scope_of(run, play)
+    sizes: list[int] = []
+    for one, place in _serial(play):
+        rendered = run.templates.render(one, scope, place)  # one may yield a list of them
+        sizes += [_size(size, len(hosts), place) for size in as_tuple(rendered)]
     found: list[list[Host]] = []
     left = list(hosts)
     while left:
-        size = sizes[min(len(found), len(sizes) - 1)] or len(left)
-        found.append(left[:size])
-        left = left[size:]
+        size = sizes[min(len(found), len(sizes) - 1)] if sizes else 0
+        found.append(left[:size] if size > 0 else left)
+        left = left[len(found[-1]) :]
     return found
 
 
-def _serial(run: Run, play: Play) -> list[Any]:
-    """The sizes of batches; one of those that are written may be a list of them."""
-    sizes = run.templates.render(play.serial, scope_of(run, play), play.place)
-    return [size for one in sizes for size in (one if isinstance(one, list) else [one])]
+def check_serial(play: Play) -> None:
+    """Refuse sizes of batches that no variable decides and that are none. Raises PlaybookError."""
+    for one, place in _serial(play):
+        if not holds_template(one):
+            _size(one, 1, place)
 
 
-def _size(play: Play, one: Any, count: int) -> int:
+def _serial(play: Play) -> list[tuple[Any, Place]]:
+    """What is written for sizes of batches, each with its place."""
+    whole = place_of(play.serial, play.place)
+    return [(one, place_of(one, whole)) for one in as_tuple(play.serial)]
+
+
+def _size(one: Any, count: int, place: Place) -> int:
+    """How many hosts; 0 or fewer: all that are left."""
     text = str(one).strip()
     try:
         if text.endswith("%"):
-            return max(1, int(float(text[:-1]) * count / 100))
+            return int(float(text[:-1]) * count / 100) or 1
         return int(text)
-    except ValueError:
-        message = f"serial: {one!r} is no number of hosts"
-        raise place_of(one, play.place).error(message) from None
+    except (ValueError, OverflowError):
+        raise place.error(
+            f"serial: {one!r} is no number of hosts",
+            hint="a number, a percentage as `30%`, or a list of these",
+        ) from None

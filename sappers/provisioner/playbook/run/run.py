@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from sappers.provisioner.inventory.inventory import Host, Inventory
+from sappers.provisioner.inventory.host import LOCALHOST, Host, local_host
+from sappers.provisioner.inventory.inventory import Inventory
 from sappers.provisioner.playbook.journal.ledger import Ledger
 from sappers.provisioner.playbook.language.files import PlaybookFiles
 from sappers.provisioner.playbook.language.model import Play, Task
 from sappers.provisioner.playbook.run.counts import Counts
 from sappers.provisioner.playbook.run.dynamic_inventory import Inventories
 from sappers.provisioner.playbook.run.host_state import HostState
-from sappers.provisioner.playbook.run.links import HostLinks, local_host
+from sappers.provisioner.playbook.run.links import HostLinks
 from sappers.provisioner.playbook.tasks.judge import Judged
 from sappers.provisioner.playbook.tasks.options import RunOptions
 from sappers.provisioner.playbook.tasks.prepare import Preparer
@@ -86,7 +87,7 @@ class Run:
     def host_named(self, name: str) -> Host:
         """A host; one that the inventory does not name is reached by its name, as in Ansible."""
         known = self.hosts.get(name)
-        if known is None and name in ("localhost", "127.0.0.1"):
+        if known is None and name in LOCALHOST:
             return local_host(name)
         return known or Host(name, ("all",), {}, address=name)
 

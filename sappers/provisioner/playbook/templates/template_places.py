@@ -15,6 +15,7 @@ from jinja2 import Environment, TemplateSyntaxError
 from jinja2.lexer import TokenStream
 
 _UNDEFINED = re.compile(r"'(\w+)' is undefined|has no (?:attribute|element) '?(\w+)'?")
+_JINJAS_END = re.compile(r"(?:token )?'end of print statement'")
 _OFFSET = re.compile(r" at \d+$")
 
 
@@ -60,7 +61,8 @@ def column_of(error: TemplateSyntaxError) -> int | None:
 
 def problem_of(error: TemplateSyntaxError) -> str:
     """What is wrong, without Jinja's count of characters: line and column are told beside."""
-    return _OFFSET.sub("", error.message or "wrong").removesuffix(".")
+    said = _OFFSET.sub("", error.message or "wrong").removesuffix(".")
+    return _JINJAS_END.sub("end of the expression", said)
 
 
 def offset_named(text: str, message: str) -> int:

@@ -343,6 +343,16 @@ def _braced(expression: str) -> str:
 
 _NO_SUCH = re.compile(r"No (filter|test|lookup) named '(.+?)'")
 _EXPECTED = (
+    ("got '='", "`==` compares"),
+    ("unexpected '='", "`==` compares"),
+    ("unexpected '>'", "`!=` where two differ"),
+    ("char '&'", "write `and`"),
+    ("got '|'", "write `or`; one `|` goes before a filter"),
+    ("char '!'", "write `not`; `!=` compares"),
+    ("char '?'", "write `THIS if CONDITION else THAT`"),
+    ('char "\'"', "end the text with a quote"),
+    ("char '\"'", "end the text with a quote"),
+    ("expected token ':', got '}'", "an expression has no braces around its names"),
     ("unexpected '}'", "`{{` ends with `}}`, and `{` within it with `}`"),
     ("end of print statement", "one expression: `{{ value }}`, `{{ value | filter }}`"),
     ("looking for the following tags", "end each `{% if … %}` with `{% endif %}`, and so on"),

@@ -49,6 +49,32 @@ def test_selects(pattern: str, chosen: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("localhost", ["localhost"]),
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("localhost,lab1", ["localhost", "lab1"]),
+        ("db1:localhost", ["db1", "localhost"]),
+        ("all:localhost:!web", ["db1", "::1", "localhost"]),
+        ("localhost:127.0.0.1", ["localhost"]),
+        ("127.0.0.1,localhost", ["127.0.0.1"]),
+        ("localhost[0],lab1", ["localhost", "lab1"]),
+        ("web:!localhost", ["lab1", "lab2", "lab3"]),
+        ("web:&localhost", []),
+        ("localhost,lab1,&localhost", ["localhost"]),
+        ("all", HOSTS),
+        ("*", HOSTS),
+        ("::1", ["::1"]),  # one that the inventory names
+    ],
+)
+def test_this_machine_is_there_where_it_is_named(pattern: str, chosen: list[str]) -> None:
+    here = ("localhost", "127.0.0.1", "::1")
+    assert select_hosts(pattern, HOSTS, GROUPS, here) == tuple(chosen)
+    with pytest.raises(ValueError, match="local"):
+        select_hosts("local*", HOSTS, GROUPS, here)
+
+
+@pytest.mark.parametrize(
     "pattern", ["nope", "lab1,nope", "!nope", "web:&nope", "x*", "web[9]", "~(", "", " , ", "!"]
 )
 def test_a_part_that_names_nothing_is_refused(pattern: str) -> None:

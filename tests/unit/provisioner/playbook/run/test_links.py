@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from sappers.errors import HostError, HostUnreachable
-from sappers.provisioner.inventory.host import Host
-from sappers.provisioner.playbook.run.links import HostLink, local_host
+from sappers.provisioner.inventory.host import Host, local_host
+from sappers.provisioner.playbook.run.links import HostLink
 
 
 def test_who_was_approached_is_not_started_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,41 @@ def test_each_batch_has_its_heading_and_those_that_never_began_are_not_counted(r
     assert done.lines == ["h1 command changed", "h2 command failed"]
     assert done.plays == [("Batches", 0), ("Batches", 1)]
     assert list(done.report.counts) == ["h1", "h2"]
+
+
+@pytest.mark.parametrize(
+    ("serial", "where", "said"),
+    [
+        ("abc", "4:11", "'abc'"),
+        ("[1, x%]", "4:15", "'x%'"),
+        ("{a: b}", "4:11", "{'a': 'b'}"),
+        ('"{{ sizes }}"', "4:11", "'two'"),
+    ],
+)
+def test_a_batch_that_is_no_number_is_told_where_it_is_written(
+    run: Run, serial: str, where: str, said: str
+) -> None:
+    first = "- hosts: all\n  vars: {sizes: [1, two]}\n  gather_facts: false\n"
+    text = f"{first}  serial: {serial}\n  tasks: [{{ping: }}]\n"
+    with pytest.raises(PlaybookError, match=rf"play\.yml:{where}: serial: {re.escape(said)}"):
+        run(text, checked=True)
+
+
+def test_one_that_is_written_is_refused_before_an_earlier_play_runs(
+    run: Run, tmp_path: Path
+) -> None:
+    second = "- hosts: all\n  serial: abc\n  tasks: [{ping: }]\n"
+    with pytest.raises(PlaybookError, match=r"play\.yml:6:11: serial: 'abc'"):
+        run(f"{HEAD}  - command: touch {tmp_path}/began\n{second}", checked=True)
+    assert not (tmp_path / "began").exists()
+
+
+@pytest.mark.parametrize("serial", ["0", "-1", "[1, 0]", "'-50%'"])
+def test_no_host_at_once_means_all_that_are_left(run: Run, serial: str) -> None:
+    text = f"- hosts: all\n  gather_facts: false\n  serial: {serial}\n  tasks: [{{ping: }}]\n"
+    done = run(text, hosts="h1 h2 h3")
+    assert done.lines == ["h1 ping ok", "h2 ping ok", "h3 ping ok"]
+    assert len(done.plays) == (2 if "," in serial else 1)
 
 
 def test_a_play_without_tasks_for_a_host_counts_nothing_of_it(run: Run) -> None:

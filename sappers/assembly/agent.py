@@ -19,6 +19,7 @@ from sappers.agent.address import is_local, own_address
 from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
 from sappers.agent.gossip_keys import GossipKeyRing
+from sappers.agent.heap import keep_few_arenas
 from sappers.agent.hub_keys import HubKeys
 from sappers.agent.hub_watch import HubWatch
 from sappers.agent.logs import configure_logs, current_log_level
@@ -93,6 +94,7 @@ async def run_agent(
     Raises:
         SappersError: It cannot start; says what is missing or wrong.
     """
+    keep_few_arenas()
     spare_large_states(seldom=200)
     facts: dict[str, Callable[[], Any]] = {}
     configure_logs(settings.log_level, lambda: {name: fact() for name, fact in facts.items()})

@@ -114,11 +114,16 @@ class LocalDisk:
     def replace(self, path: Path, data: bytes) -> None:
         """See Disk."""
         fresh = path.with_name(path.name + ".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except OSError:  # half of it, left on a full disk, would leave no room for the journal
+            fresh.unlink(missing_ok=True)
+            raise
         _sync_folder(path.parent)
 
     def rewrite(self, path: Path, data: bytes) -> None:

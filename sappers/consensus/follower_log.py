@@ -87,12 +87,12 @@ class FollowerLog:
         self._tasks = [loop.create_task(self._catch_up()), loop.create_task(self._keep_copy())]
 
     async def stop(self) -> None:
-        """Stop catching up; the copy on disk is as new as the replica when this returns."""
+        """Stop catching up; the copy on disk is as new as the replica, if the disk takes it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        self._save()
+        self._try_to_save()
 
     async def begin_at(self, state: ClusterState) -> None:
         """Begin with a state that this member has; of no effect where it is not newer."""
@@ -282,10 +282,13 @@ class FollowerLog:
             self._disk.replace(self._path, seal(_KIND, encode_state(state)))
             self._saved = (state.index, state.term)
 
+    def _try_to_save(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
+            _log.warning("the copy was not saved", file=str(self._path), reason=str(error))
+
     async def _keep_copy(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_SECONDS)
-            try:
-                await asyncio.to_thread(self._save)
-            except OSError as error:
-                _log.warning("the copy was not saved", file=str(self._path), reason=str(error))
+            await asyncio.to_thread(self._try_to_save)

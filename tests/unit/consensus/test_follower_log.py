@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from sappers.consensus.disk import LocalDisk
 from sappers.consensus.follower_log import FollowerLog
 from sappers.consensus.replica import Replica
 from sappers.errors import ApiError, ProposalRejected
@@ -147,6 +149,32 @@ async def test_it_starts_from_its_copy(tmp_path: Path) -> None:
     await log.stop()
     again = await following(Cluster(2), tmp_path)
     assert again.state() == cluster.replica.state
+    await again.stop()
+
+
+class FullDisk(LocalDisk):
+    """Takes nothing more once it is full."""
+
+    is_full = False
+
+    def replace(self, path: Path, data: bytes) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().replace(path, data)
+
+
+async def test_it_ends_in_order_though_its_copy_does_not_fit(tmp_path: Path) -> None:
+    """What else an agent does as it is stopped, saying goodbye above all, comes after that."""
+    cluster, disk = Cluster(20), FullDisk()
+    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, disk)
+    await log.start()
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    disk.is_full = True
+    await log.stop()
+    again = await following(cluster, tmp_path)
+    await again.heard(20, 1, "a")
+    await reached(again, 20)
     await again.stop()
 
 

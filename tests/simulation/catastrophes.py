@@ -10,7 +10,7 @@ from tests.simulation.losses import LOSSES
 
 _FEWEST_VOTERS = 3
 _FEWEST_MEMBERS = 4
-_LEADERLESS_SECONDS = 15.0  # then the quorum is looked for no more
+LEADERLESS_SECONDS = 15.0  # then the quorum is looked for no more
 _LOOK_SECONDS = 0.5
 
 
@@ -50,7 +50,9 @@ class Catastrophes(Harm):
             and not self.loses_quorum
             and len(voters) >= _FEWEST_VOTERS
             and self.all_remember
-            and not any(one.has_pending_change or one.is_revoked for one in self._hosts)
+            and not any(
+                one.has_pending_change or one.is_revoked or one.is_failed for one in self._hosts
+            )
         )
 
     @property
@@ -66,11 +68,11 @@ class Catastrophes(Harm):
             troubled = [one for one in self._hosts if one.is_present and one.trouble]
             if not troubled or any(one.knows_leader for one in self._hosts):
                 led_at = self._loop.time()
-            if troubled and self._loop.time() - led_at > _LEADERLESS_SECONDS:
+            if troubled and self._loop.time() - led_at > LEADERLESS_SECONDS:
                 await self.raft.recover()
             elif troubled:
                 self._watch.note(f"operator: reseeds {troubled[0].name}: {troubled[0].trouble}")
-                await self.raft.reseed(troubled[0], self._loop.time() + _LEADERLESS_SECONDS)
+                await self.raft.reseed(troubled[0], self._loop.time() + LEADERLESS_SECONDS)
 
     # -- the quorum ---------------------------------------------------------------------------
 

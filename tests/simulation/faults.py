@@ -149,7 +149,7 @@ class Faults(Catastrophes):
     async def _fail_agent(self) -> None:
         """For healers: never more than one, so that there is a quorum to send them."""
         host = self._victim()
-        if host.is_up and not any(one.is_failed for one in self._hosts):
+        if self._can_do_without(host):
             self._note(f"the agent of {host.name} stays down")
             host.fail_agent()
 

@@ -51,8 +51,10 @@ class Healer:
             credential = await self._claim()
             if credential is not None:
                 self._until = self._around.loop.time() + credential.seconds
-                assert credential.login is not None
-                await self._repair(credential, credential.login.member_id)
+                if credential.login is None:
+                    await self._look()
+                else:
+                    await self._repair(credential.login.member_id)
         self._around.watch.healer_ends(self._id)
         self._around.hub.clients.remove(self)
 
@@ -64,7 +66,12 @@ class Healer:
         )
         return answer.credential if answer else None
 
-    async def _repair(self, credential: Credential, member: str) -> None:
+    async def _look(self) -> None:
+        """At a host that joined since operators said how to log in."""
+        if await self._say(1, "the cluster has no key for its host"):
+            await self._say(2, "it does not answer", Finding.UNREACHABLE)
+
+    async def _repair(self, member: str) -> None:
         watch, target = self._around.watch, self._around.hosts[member]
         watch.healer_works(self._id, member)
         if not await self._say(1, "logging in"):

@@ -16,7 +16,7 @@ from sappers.agent.vote_memory import VoteMemory
 from sappers.api.raft_wire import RaftReport
 from sappers.consensus import state_machine
 from sappers.consensus.follower_log import FollowerLog
-from sappers.consensus.journal import Journal, _TermAndVote
+from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.decisions import reconcile_member
 from sappers.decisions.ages import ClockReading
@@ -27,7 +27,6 @@ from tests.simulation import operators
 from tests.simulation.disk import SimulatedDisk
 
 _answer = RaftNode._SyncObj__sendNextNodeIdx
-_receive = RaftNode._SyncObj__onMessageReceived
 _propose = Proposer.propose
 
 
@@ -35,16 +34,6 @@ def _answer_before_the_sync(self: Any, node: Any, *args: Any, **kwargs: Any) -> 
     _answer(self, node, *args, **kwargs)
     if node in self._acks:
         self._links.send(node, self._acks.pop(node))
-
-
-def _count_answers_of_any_term(self: Any, node: Any, message: dict[str, Any]) -> None:
-    if message["type"] == "next_node_idx":
-        message["term"] = self.raftCurrentTerm
-    _receive(self, node, message)
-
-
-def _vote_in_memory(self: Any, term: int, voted_for: str | None) -> None:
-    self._term = _TermAndVote(term, voted_for)
 
 
 def _when_it_is_read(self: Any, theirs: float) -> float:

@@ -15,10 +15,11 @@ from sappers.decisions.forgetting import why_kept
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import PutImage, PutRepairKey, PutWorkload
 from sappers.model.image import ClusterImage
-from sappers.model.repair import HEALER, RepairKey, RepairLogin
+from sappers.model.repair import HEALER, RepairKey, RepairLogin, RepairStatus
 from sappers.model.workload import Workload
 from tests.chaos.history import violations
 from tests.image_stores import KEY
+from tests.simulation.catastrophes import LEADERLESS_SECONDS
 from tests.simulation.clients import IMAGE, Client, Register
 from tests.simulation.determinism import deterministic
 from tests.simulation.faults import Faults
@@ -149,6 +150,8 @@ class World:
         if self.faults.loses_quorum:
             self._recover()
         self._start_what_healers_gave_up()
+        if self.healing:
+            self.loop.create_task(self._start_what_healers_cannot_reach())
         # A question that was on its way then may yet come too late for a lease.
         leases_fit_from = self.loop.time() + LEASE_SECONDS
         self._must_become_whole("the last fault")
@@ -198,13 +201,32 @@ class World:
             self.watch.broke(f"who is gone is not forgotten after {2 * FORGET_SECONDS:g} s")
 
     def _start_what_healers_gave_up(self) -> None:
-        """Of a host that could not be reached a person is told; the others are the healers'."""
-        state = self.watch.newest()
+        """While faults went on; from now on what they can reach is the healers'."""
         for host in self.hosts:
-            over = [one.status for one in state.repairs.values() if one.member_id == host.name]
+            over = self._repairs_of(host)
             if host.is_failed and over and all(one.is_terminal for one in over):
-                self.watch.note(f"a person starts the agent of {host.name}")
-                host.repair_agent()
+                self._start_by_hand(host)
+
+    async def _start_what_healers_cannot_reach(self) -> None:
+        """A person is told of a host without a way in; without a quorum nobody sends healers."""
+        led_at = self.loop.time()
+        while True:
+            await asyncio.sleep(1.0)
+            if any(host.knows_leader for host in self.hosts):
+                led_at = self.loop.time()
+            nobody_leads = self.loop.time() - led_at > LEADERLESS_SECONDS
+            for host in self.hosts:
+                has_moved = RepairStatus.MOVED in self._repairs_of(host)
+                if host.is_failed and (has_moved or nobody_leads):
+                    self._start_by_hand(host)
+
+    def _repairs_of(self, host: Host) -> list[RepairStatus]:
+        repairs = self.watch.newest().repairs.values()
+        return [one.status for one in repairs if one.member_id == host.name]
+
+    def _start_by_hand(self, host: Host) -> None:
+        self.watch.note(f"a person starts the agent of {host.name}")
+        host.repair_agent()
 
     async def _want_workloads(self) -> None:
         image = ClusterImage(IMAGE.name, IMAGE.digest, "microvm", 1, 1.0)

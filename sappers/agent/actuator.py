@@ -170,12 +170,13 @@ class Actuator:
                 )
                 async with self._reporting:
                     await self._submit(report)
-            case RunHubServer(servers=servers, term=term, refused=refused, access=access):
+            case RunHubServer():
                 renewals = self._hub_renewals
-                await self._hub_server.run(servers, term, refused, access)
-                self.hub_refuses, self.hub_access, self.hub_left = refused, access, False
+                await self._hub_server.run(action)
+                self.hub_refuses, self.hub_access = action.refused, action.access
+                self.hub_left = False
                 if self._hub_renewals == renewals:
-                    self.hub_peers = tuple(hub_peer(server) for server in servers)
+                    self.hub_peers = tuple(hub_peer(server) for server in action.servers)
             case StopHubServer(reason=reason):
                 log.info("stopping the hub server", reason=reason)
                 await self._hub_server.stop()

@@ -29,7 +29,8 @@ from sappers.hub.credentials import AgentCredentials, TrustedAccounts
 from sappers.hub.log_tail import LogTail
 from sappers.hub.server_folder import ServerFolder, open_log, read
 from sappers.hub.settings import server_settings
-from sappers.model.hub import BY_SEED, HubAccess, member_of, server_name
+from sappers.model.actions import RunHubServer
+from sappers.model.hub import member_of, server_name
 from sappers.model.member import Member
 from sappers.ports import Supervisor
 from sappers.security.tls import Identity
@@ -92,24 +93,10 @@ class NatsHubServer:
         self._carrying: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(
-        self,
-        servers: Sequence[Member],
-        term: int,
-        refused: Sequence[str] = (),
-        access: HubAccess = BY_SEED,
-    ) -> None:
-        """Make the server run with just these members; nothing to do if it does already.
-
-        Guests of the allocations in `refused` are cut off and let in no more, whatever they show,
-        and so is whom `access` does not name.
-
-        Raises:
-            HubError: This member is not among them, a newer term spoke already, or the server
-                does not start; carries the end of its log.
-        """
+    async def run(self, wanted: RunHubServer) -> None:
+        """As the port says."""
         async with self._one_at_a_time:
-            await self._run(servers, term, refused, access)
+            await self._run(wanted)
 
     async def stop(self) -> None:
         """Make it run no more."""
@@ -133,9 +120,8 @@ class NatsHubServer:
             return None
         return self._applied().servers
 
-    async def _run(
-        self, servers: Sequence[Member], term: int, refused: Sequence[str], access: HubAccess
-    ) -> None:
+    async def _run(self, wanted: RunHubServer) -> None:
+        servers, term, access = wanted.servers, wanted.term, wanted.access
         me = next((one for one in servers if one.id == self._identity.node_id), None)
         if me is None:
             raise HubError(f"{self._identity.node_id} is not among the hub's servers")
@@ -148,18 +134,18 @@ class NatsHubServer:
         name = server_name(me.id, applied.times_left)
         # In a thread: thousands of guests have as many keys to make.
         made = self._credentials.accounts
-        accounts = await asyncio.to_thread(made, self._jwt(), refused, access)
+        accounts = await asyncio.to_thread(made, self._jwt(), wanted.refused, access)
         settings = self._settings(me, servers, accounts, name, access.servers_show)
-        wanted = _Applied(
+        now = _Applied(
             term, tuple(one.id for one in servers), self._digest(settings), applied.times_left
         )
         status = await self._supervisor.status(UNIT)
         running = status is not None and status.running
         if len(servers) > 1:
             self._begin_to_carry(me)
-        if running and wanted.digest == applied.digest:
-            if wanted != applied:
-                self._write_applied(wanted)
+        if running and now.digest == applied.digest:
+            if now != applied:
+                self._write_applied(now)
             return
         path = self._folder.write("nats-server.conf", settings)
         keeps = bool(accounts.system)
@@ -175,8 +161,8 @@ class NatsHubServer:
         )
         if not reloaded:
             await self._start(me, path)
-        self._write_applied(wanted)
-        log.info("hub server runs", servers=wanted.servers, term=term, reloaded=reloaded)
+        self._write_applied(now)
+        log.info("hub server runs", servers=now.servers, term=term, reloaded=reloaded)
 
     def _settings(
         self,

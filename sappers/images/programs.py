@@ -6,14 +6,15 @@ the two is the guard (`guard.py`), which sees a pipe of ours close.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import ParamSpec
 
 from sappers.images.guard import TOO_LATE
 
@@ -22,9 +23,10 @@ __all__ = ["TOO_LATE", "guarded", "run_guarded"]
 _GUARD = Path(__file__).with_name("guard.py")
 _GRACE_SECONDS = 60.0
 _HOUR_SECONDS = 3600.0
+_How = ParamSpec("_How")
 
 
-@contextlib.contextmanager
+@contextmanager
 def guarded(
     command: Sequence[str],
     *,
@@ -66,24 +68,17 @@ def guarded(
             running.communicate()  # closes the pipe, which is the guard's cue
 
 
-def run_guarded(
-    command: Sequence[str],
-    *,
-    folder: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    scratch: Path | None = None,
-    limit_seconds: float = _HOUR_SECONDS,
-    grace_seconds: float = _GRACE_SECONDS,
-) -> tuple[int, str]:
-    """Run a program as `guarded` does; its exit code and all that it said."""
-    with guarded(
-        command,
-        folder=folder,
-        environment=environment,
-        scratch=scratch,
-        limit_seconds=limit_seconds,
-        grace_seconds=grace_seconds,
-    ) as running:
-        assert running.stdout is not None
-        said = running.stdout.read()
-        return running.wait(), said
+def _to_its_end(
+    start: Callable[_How, AbstractContextManager[subprocess.Popen[str]]],
+) -> Callable[_How, tuple[int, str]]:
+    def run(*command: _How.args, **how: _How.kwargs) -> tuple[int, str]:
+        with start(*command, **how) as running:
+            assert running.stdout is not None
+            said = running.stdout.read()
+            return running.wait(), said
+
+    return run
+
+
+run_guarded = _to_its_end(guarded)
+"""Runs a program as `guarded` does; its exit code and all that it said."""

@@ -56,7 +56,8 @@ class RunHubServer(msgspec.Struct, frozen=True):
     """Run this member's nats-server with these members, itself among them.
 
     Attributes:
-        refused: Allocations that are over: their guests are cut off.
+        term: Of the leader that decided it.
+        refused: Allocations that are over: their guests are cut off, whatever they show.
         access: Whom it lets in; everybody else is cut off.
     """
 

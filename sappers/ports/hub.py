@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from sappers.model.actions import RunHubServer
 from sappers.model.durable import KeptMessage, StoredMessage, StreamReading
 from sappers.model.guest_scope import GuestScope
-from sappers.model.hub import BY_SEED, HubAccess, HubAction, HubReading
+from sappers.model.hub import HubAction, HubReading
 from sappers.model.member import Member
 from sappers.model.observation import HealthPush
 from sappers.model.repair import RepairKey, RepairLogin
@@ -16,23 +17,12 @@ from sappers.model.repair import RepairKey, RepairLogin
 class HubServer(Protocol):
     """This member's nats-server, when it has one (`hub/`)."""
 
-    async def run(
-        self,
-        servers: Sequence[Member],
-        term: int,
-        refused: Sequence[str] = (),
-        access: HubAccess = BY_SEED,
-    ) -> None:
-        """Make the server run with just these members; nothing to do if it does already.
-
-        Args:
-            servers: Its cluster, this member among them.
-            term: Of the leader that decided it; an older one than before is refused.
-            refused: Allocations whose guests it cuts off and lets in no more.
-            access: Whom it lets in; it cuts off everybody else.
+    async def run(self, wanted: RunHubServer) -> None:
+        """Make the server run as is wanted; nothing to do if it does already.
 
         Raises:
-            HubError: It does not start; carries the end of its log.
+            HubError: This member is not among the servers, a newer term spoke already, or the
+                server does not start; carries the end of its log.
         """
 
     async def stop(self) -> None:

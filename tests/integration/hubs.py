@@ -21,6 +21,7 @@ from sappers.hub.server import UNIT, NatsHubServer, find_nats_server
 from sappers.hub.server_folder import ServerFolder
 from sappers.hub.servers import NatsHubServers
 from sappers.hub.streams import NatsStreams
+from sappers.model.actions import RunHubServer
 from sappers.model.guest_scope import GuestScope
 from sappers.model.hub import BY_SEED
 from sappers.model.member import Accelerator, Member, Ports, Resources
@@ -143,9 +144,9 @@ class Hub:
 
     async def run(self, *names: str, term: int = 1, refused: Sequence[str] = ()) -> None:
         """Make the hub run on just these members, without these guests."""
-        members = [self.members[name] for name in names]
-        servers = [self.servers[name] for name in names]
-        await asyncio.gather(*(one.run(members, term, refused, self.access) for one in servers))
+        members = tuple(self.members[name] for name in names)
+        wanted = RunHubServer(members, term, tuple(refused), self.access)
+        await asyncio.gather(*(self.servers[name].run(wanted) for name in names))
 
     async def client(
         self,

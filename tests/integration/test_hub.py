@@ -17,6 +17,7 @@ import pytest
 from sappers.errors import HubError
 from sappers.hub.credentials import AgentCredentials, create_hub_account
 from sappers.hub.server import hub_answers
+from sappers.model.actions import RunHubServer
 from tests.identities import make_cluster_identities, make_identity, make_operator_identity
 from tests.integration.hubs import Hub, Inbox, hears
 from tests.waiting import eventually
@@ -102,16 +103,16 @@ async def test_running_again_changes_nothing_and_an_old_term_is_refused(hub: Hub
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600
     written = settings.stat().st_mtime_ns
     again = hub.server("a")  # as after a restart of the agent
-    await again.run([hub.members["a"]], 5)
+    await again.run(RunHubServer((hub.members["a"],), 5))
     assert hub.supervisors["a"].starts == 1
     assert settings.stat().st_mtime_ns == written
     with pytest.raises(HubError, match="term 4 is over"):
         await hub.run("a", "b", term=4)
     await again.stop()
     with pytest.raises(HubError, match="term 4 is over"):
-        await again.run([hub.members["a"]], 4)
+        await again.run(RunHubServer((hub.members["a"],), 4))
     with pytest.raises(HubError, match="not among"):
-        await again.run([hub.members["b"]], 6)
+        await again.run(RunHubServer((hub.members["b"],), 6))
 
 
 async def test_a_killed_server_is_started_again(hub: Hub) -> None:
@@ -246,11 +247,11 @@ async def test_strangers_get_no_route(hub: Hub, tmp_path: Path) -> None:
         make_operator_identity(tmp_path / "operator", hub.authority, "c"), role="operator"
     )
     operator.servers["c"] = operator.server("c")
-    members = list(hub.members.values())
+    wanted = RunHubServer(tuple(hub.members.values()), 1)
     try:
-        await hub.servers["a"].run(members, 1)
-        await other.servers["b"].run(members, 1)
-        await operator.servers["c"].run(members, 1)
+        await hub.servers["a"].run(wanted)
+        await other.servers["b"].run(wanted)
+        await operator.servers["c"].run(wanted)
         await eventually(lambda: "signed by unknown authority" in hub.log("a"))
         await eventually(lambda: "not agent.sappers" in hub.log("a"))
         await eventually(lambda: "Router connection closed: Authentication" in hub.log("a"))

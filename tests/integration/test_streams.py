@@ -16,6 +16,7 @@ from sappers.errors import HubError, StreamFull, TokenRefused
 from sappers.hub.client import NatsHubClient
 from sappers.hub.server import UNIT, find_nats_server
 from sappers.hub.streams import NatsStreams
+from sappers.model.actions import RunHubServer
 from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import StreamReading
 from sappers.model.hub import HubReading, member_of
@@ -172,14 +173,14 @@ class Moving:
             self.term += 1
             self.state = msgspec.structs.replace(self.state, hub_servers=command.servers)
             self.changes.append(command.servers)
-            servers = [self.hub.members[name] for name in command.servers]
+            servers = tuple(self.hub.members[name] for name in command.servers)
             living = (
                 name
                 for name in command.servers
                 if self.state.members[name].state is MemberState.ALIVE
             )
-            runs = (self.hub.servers[name].run(servers, self.term) for name in living)
-            await asyncio.gather(*runs)
+            wanted = RunHubServer(servers, self.term)
+            await asyncio.gather(*(self.hub.servers[name].run(wanted) for name in living))
             for name in left:
                 await self.hub.servers[name].stop()
         return reading or HubReading()

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sappers.model import subjects
+from sappers.model.actions import RunHubServer
 from sappers.model.durable import StreamReading
-from sappers.model.hub import BY_SEED, HubAccess, HubAction, HubReading
+from sappers.model.hub import HubAction, HubReading
 from sappers.model.member import Member
 from tests.simulation.loop import Life, VirtualLoop
 from tests.simulation.network import Network
@@ -133,14 +134,8 @@ class SimulatedHubServer:
         self._hub = hub
         self._host = host
 
-    async def run(
-        self,
-        servers: Sequence[Member],
-        term: int,
-        refused: Sequence[str] = (),
-        access: HubAccess = BY_SEED,
-    ) -> None:
-        self._hub.servers[self._host] = tuple(server.id for server in servers)
+    async def run(self, wanted: RunHubServer) -> None:
+        self._hub.servers[self._host] = tuple(server.id for server in wanted.servers)
 
     async def stop(self) -> None:
         self._hub.servers.pop(self._host, None)

@@ -56,7 +56,7 @@ class Host:
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         self.guests.discard(allocation_id)
 
-    async def run(self, servers: Any, term: int, refused: Any, access: Any) -> None:
+    async def run(self, wanted: Any) -> None:
         """Of the hub's server."""
         self.hub_runs += 1
         await self.hub_may_run.wait()

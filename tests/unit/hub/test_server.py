@@ -12,6 +12,7 @@ import pytest
 import sappers.hub.server as module
 from sappers.errors import HubError
 from sappers.hub.server import UNIT
+from sappers.model.actions import RunHubServer
 from tests.integration.hubs import Hub
 
 # Does on SIGHUP what is asked for, and lives on.
@@ -64,7 +65,7 @@ async def run_server(hub: Hub, what: str) -> asyncio.subprocess.Process:
 
 
 async def reload(hub: Hub) -> None:
-    await hub.servers["a"].run(list(hub.members.values()), 1)
+    await hub.servers["a"].run(RunHubServer(tuple(hub.members.values()), 1))
 
 
 @pytest.mark.parametrize("what", ["reloads", "rotates"])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from sappers.api.call import Call
-from sappers.api.wire import NoInput
+from sappers.api.wire import NoInput, Written
 
 Answer = Callable[[Call], Awaitable[Any]]
 Role = Literal["agent", "operator"]
@@ -54,3 +54,37 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[Role] = EVERYONE
     errors: tuple[int, ...] = ()
     of_state: bool = False
+
+
+# Statuses: the cluster cannot commit; it is not known whether it did.
+NO_QUORUM = (503, 504)
+
+
+def get(path: str, summary: str, answer: Answer, **more: Any) -> Route:
+    """A call that reads."""
+    return Route(method="GET", path=path, summary=summary, answer=answer, **more)
+
+
+def get_state(path: str, summary: str, answer: Answer, **more: Any) -> Route:
+    """A call that reads the replicated state; see `Route.of_state`."""
+    return get(path, summary, answer, of_state=True, **more)
+
+
+def write(method: str, path: str, summary: str, answer: Answer, **more: Any) -> Route:
+    """A call that does something."""
+    return Route(method=method, path=path, summary=summary, answer=answer, **more)
+
+
+def commit(
+    method: str,
+    path: str,
+    summary: str,
+    answer: Answer,
+    *,
+    response: Any = Written,
+    errors: tuple[int, ...] = (),
+    **more: Any,
+) -> Route:
+    """A call that does something and answers once the log has it, and so not without a quorum."""
+    errors = (*errors, *NO_QUORUM)
+    return write(method, path, summary, answer, response=response, errors=errors, **more)

@@ -5,32 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sappers.api import backups, images, raft, reads, writes
+from sappers.api import backups, raft, reads, writes
+from sappers.api.image_routes import IMAGE_ROUTES
 from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.api.route import (
     AGENTS,
-    BYTES,
     MSGPACK,
+    NO_QUORUM,
     OPERATORS,
     TEXT,
-    Answer,
     Route,
+    commit,
+    get,
+    get_state,
+    write,
 )
 from sappers.api.state_document import StateDocument
 from sappers.api.wire import (
     AllocationPath,
     Allocations,
-    ChunkPath,
-    ChunksQuery,
     EntriesQuery,
     Events,
     EventsFrom,
     EventsQuery,
     ExplainPath,
-    ImageKeyPath,
-    ImageKeys,
-    ImagePath,
-    Images,
     LogQuery,
     MemberPath,
     Members,
@@ -41,87 +39,46 @@ from sappers.api.wire import (
     SnapshotTaken,
     StateQuery,
     WantedCordon,
-    WantedImageKey,
     WantedLogLevel,
     WantedRepairKey,
     WantedRestore,
     WantedWorkload,
-    Warmed,
     WorkloadPath,
     Workloads,
-    Written,
 )
 from sappers.model.backup import TakenState
-from sappers.model.chunks_here import ChunksHere
 from sappers.model.commands import Entry, Proposal
 from sappers.model.event import EventCheck, Story
 from sappers.model.gossip_keys import GossipKeys
-from sappers.model.image import FRAME_BYTES_MAX, SignedManifest
 from sappers.model.view import ClusterView, Genesis, MemberHealth
 from sappers.ports import Applied, QuorumHeard
 
-# In base64 one of 16 GiB has 1.5 MB.
-MANIFEST_BODY_BYTES_MAX = 4 * 1024 * 1024
 EVENTS_BODY_BYTES_MAX = 4 * 1024 * 1024
-
-# Statuses: the cluster cannot commit; it is not known whether it did.
-NO_QUORUM = (503, 504)
-
-
-def _get(path: str, summary: str, answer: Answer, **more: Any) -> Route:
-    return Route(method="GET", path=path, summary=summary, answer=answer, **more)
-
-
-def _get_state(path: str, summary: str, answer: Answer, **more: Any) -> Route:
-    return _get(path, summary, answer, of_state=True, **more)
-
-
-def _write(method: str, path: str, summary: str, answer: Answer, **more: Any) -> Route:
-    return Route(method=method, path=path, summary=summary, answer=answer, **more)
-
-
-def _commit(
-    method: str,
-    path: str,
-    summary: str,
-    answer: Answer,
-    *,
-    response: Any = Written,
-    errors: tuple[int, ...] = (),
-    **more: Any,
-) -> Route:
-    """A call that answers once the log has it, and so not without a quorum."""
-    errors = (*errors, *NO_QUORUM)
-    return _write(method, path, summary, answer, response=response, errors=errors, **more)
-
 
 _STATE: Mapping[str, Any] = {"query": StateQuery, "errors": NO_QUORUM}
 _ALLOCATION: Mapping[str, Any] = {"path_type": AllocationPath, "query": LogQuery, "media": TEXT}
 _WORKLOAD: Mapping[str, Any] = {"path_type": WorkloadPath}
-_IMAGE: Mapping[str, Any] = {"path_type": ImagePath}
-_CHUNK: Mapping[str, Any] = {"path_type": ChunkPath}
-_KEY: Mapping[str, Any] = {"path_type": ImageKeyPath, "roles": OPERATORS}
 _MEMBER: Mapping[str, Any] = {"path_type": MemberPath, "roles": OPERATORS}
 
 ROUTES: tuple[Route, ...] = (
-    _get("/v1/health", "Whether this member's agent lives", reads.health, response=MemberHealth),
-    _get_state("/v1/status", "The cluster at a glance", reads.status, response=ClusterView),
-    _get("/v1/members", "Everyone gossip knows", reads.members, response=Members),
-    _get_state(
+    get("/v1/health", "Whether this member's agent lives", reads.health, response=MemberHealth),
+    get_state("/v1/status", "The cluster at a glance", reads.status, response=ClusterView),
+    get("/v1/members", "Everyone gossip knows", reads.members, response=Members),
+    get_state(
         "/v1/state",
         "This member's replica of the state",
         reads.state,
         response=StateDocument,
         **_STATE,
     ),
-    _get_state(
+    get_state(
         "/v1/events",
         "What happened",
         reads.events,
         response=Events,
         query=EventsQuery,
     ),
-    _write(
+    write(
         "PUT",
         "/v1/events",
         "Write down events of a backup that lead to what is on this member's record",
@@ -132,13 +89,13 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(413, 507),
     ),
-    _get(
+    get(
         "/v1/events/check",
         "Whether this member's record of events is whole, and digests to compare",
         reads.check_events,
         response=EventCheck,
     ),
-    _get_state(
+    get_state(
         "/v1/explain/{name}",
         "What led to how something is",
         reads.explain,
@@ -146,8 +103,8 @@ ROUTES: tuple[Route, ...] = (
         response=Story,
         errors=(404,),
     ),
-    _get_state("/v1/workloads", "What should run", reads.workloads, response=Workloads, **_STATE),
-    _commit(
+    get_state("/v1/workloads", "What should run", reads.workloads, response=Workloads, **_STATE),
+    commit(
         "PUT",
         "/v1/workloads/{name}",
         "Run this, or change it",
@@ -156,7 +113,7 @@ ROUTES: tuple[Route, ...] = (
         body=WantedWorkload,
         errors=(409,),
     ),
-    _commit(
+    commit(
         "DELETE",
         "/v1/workloads/{name}",
         "Run it no more",
@@ -164,17 +121,17 @@ ROUTES: tuple[Route, ...] = (
         **_WORKLOAD,
         errors=(404, 409),
     ),
-    _get_state(
+    get_state(
         "/v1/allocations", "What runs where", reads.allocations, response=Allocations, **_STATE
     ),
-    _get(
+    get(
         "/v1/allocations/{id}/log",
         "The end of what a guest printed",
         reads.guest_log,
         **_ALLOCATION,
         errors=(404,),
     ),
-    _get(
+    get(
         "/v1/local-log/{id}",
         "The same, for a guest of this member only",
         reads.local_guest_log,
@@ -182,7 +139,7 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=(404,),
     ),
-    _commit(
+    commit(
         "POST",
         "/v1/proposals",
         "Commit a proposal; only the leader can",
@@ -192,7 +149,7 @@ ROUTES: tuple[Route, ...] = (
         body_media=MSGPACK,
         roles=AGENTS,
     ),
-    _get(
+    get(
         "/v1/log",
         "Committed entries after an index; 410 when they are compacted away",
         reads.entries,
@@ -202,14 +159,14 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=(410,),
     ),
-    _get(
+    get(
         "/v1/snapshot",
         "The newest snapshot, to start from, or the state where the log after it is gone",
         reads.snapshot,
         media=MSGPACK,
         roles=AGENTS,
     ),
-    _write(
+    write(
         "POST",
         "/v1/snapshot",
         "Write this member's state to disk and compact its log",
@@ -217,7 +174,7 @@ ROUTES: tuple[Route, ...] = (
         response=SnapshotTaken,
         errors=NO_QUORUM,
     ),
-    _write(
+    write(
         "PUT",
         "/v1/log-level",
         "What this member's agent logs, until it is started again",
@@ -225,14 +182,14 @@ ROUTES: tuple[Route, ...] = (
         response=NoInput,
         body=WantedLogLevel,
     ),
-    _get(
+    get(
         "/v1/gossip-keys",
         "What gossip is sealed with: for members that were away while it changed",
         reads.gossip_keys,
         response=GossipKeys,
         roles=AGENTS,
     ),
-    _write(
+    write(
         "PUT",
         "/v1/gossip-keys",
         "Seal gossip with the first of these, and open it with any",
@@ -241,14 +198,14 @@ ROUTES: tuple[Route, ...] = (
         body=GossipKeys,
         roles=OPERATORS,
     ),
-    _get(
+    get(
         "/v1/hub-credentials",
         "Credentials that hear everything on the hub and say nothing, by this member's key",
         reads.hub_credentials,
         media=TEXT,
         roles=OPERATORS,
     ),
-    _write(
+    write(
         "PUT",
         "/v1/genesis",
         "Become a first voter",
@@ -258,7 +215,7 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=(409,),
     ),
-    _write(
+    write(
         "POST",
         "/v1/backup",
         "The management state, as new as this call, without secrets",
@@ -268,7 +225,7 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(409, *NO_QUORUM),
     ),
-    _commit(
+    commit(
         "PUT",
         "/v1/restore/{digest}",
         "One piece of a backup's state; the last one makes the cluster what it says",
@@ -278,100 +235,14 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(409, 413),
     ),
-    _get_state("/v1/images", "The cluster's images", images.images, response=Images),
-    _get(
-        "/v1/images/{digest}",
-        "An image's signed manifest",
-        images.get_image,
-        **_IMAGE,
-        response=SignedManifest,
-        errors=(404,),
-    ),
-    _commit(
-        "PUT",
-        "/v1/images/{digest}",
-        "Keep an image on every member; it must be signed by a trusted key",
-        images.put_image,
-        **_IMAGE,
-        body=SignedManifest,
-        body_bytes_max=MANIFEST_BODY_BYTES_MAX,
-        roles=OPERATORS,
-        errors=(409, 413),
-    ),
-    _commit(
-        "DELETE",
-        "/v1/images/{digest}",
-        "Keep it no more",
-        images.delete_image,
-        **_IMAGE,
-        roles=OPERATORS,
-        errors=(404, 409),
-    ),
-    _get(
-        "/v1/images/{digest}/chunks",
-        "Which chunks of an image are on this member",
-        images.image_chunks,
-        **_IMAGE,
-        response=ChunksHere,
-        query=ChunksQuery,
-        errors=(404,),
-    ),
-    _write(
-        "POST",
-        "/v1/images/{digest}/warm",
-        "Make what lets guests of an image start quickly on this member",
-        images.warm_image,
-        **_IMAGE,
-        response=Warmed,
-        roles=OPERATORS,
-        errors=(404, 409),
-    ),
-    _get(
-        "/v1/chunks/{digest}",
-        "A chunk, compressed with zstd; 503 while too many are being sent",
-        images.get_chunk,
-        **_CHUNK,
-        media=BYTES,
-        errors=(404, 503),
-    ),
-    _write(
-        "PUT",
-        "/v1/chunks/{digest}",
-        "Store a chunk that an image on this member needs; it must match its digest",
-        images.put_chunk,
-        **_CHUNK,
-        response=NoInput,
-        body=bytes,
-        body_bytes_max=FRAME_BYTES_MAX,
-        body_media=BYTES,
-        roles=OPERATORS,
-        errors=(413, 507),
-    ),
-    _get_state("/v1/image-keys", "Whose images may run", images.image_keys, response=ImageKeys),
-    _commit(
-        "PUT",
-        "/v1/image-keys/{key}",
-        "Run what this key signed",
-        images.put_image_key,
-        **_KEY,
-        body=WantedImageKey,
-        errors=(409,),
-    ),
-    _commit(
-        "DELETE",
-        "/v1/image-keys/{key}",
-        "Run no more what this key alone signed; the last key stays",
-        images.delete_image_key,
-        **_KEY,
-        errors=(404, 409),
-    ),
-    _get_state(
+    *IMAGE_ROUTES,
+    get_state(
         "/v1/repair-key",
         "What healers log in to hosts with: the public part",
         reads.repair_access,
         response=RepairAccess,
     ),
-    _commit(
+    commit(
         "PUT",
         "/v1/repair-key",
         "Let healers log in with certificates of this key",
@@ -380,7 +251,7 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(409,),
     ),
-    _commit(
+    commit(
         "PUT",
         "/v1/members/{id}/cordon",
         "Place nothing new on a member, and move its vote; drain: move off all that is there",
@@ -389,7 +260,7 @@ ROUTES: tuple[Route, ...] = (
         body=WantedCordon,
         errors=(404,),
     ),
-    _commit(
+    commit(
         "DELETE",
         "/v1/members/{id}/cordon",
         "Use a member again",
@@ -397,7 +268,7 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404,),
     ),
-    _commit(
+    commit(
         "PUT",
         "/v1/members/{id}/revocation",
         "Refuse a member's certificate for good, and drain it",
@@ -405,7 +276,7 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404,),
     ),
-    _commit(
+    commit(
         "DELETE",
         "/v1/members/{id}",
         "Forget a member that is dead or left, and has nothing left",
@@ -413,7 +284,7 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404, 409),
     ),
-    _get(
+    get(
         "/v1/quorum",
         "Have the leader ask the quorum: for the leases of exclusive guests",
         reads.quorum,
@@ -421,8 +292,8 @@ ROUTES: tuple[Route, ...] = (
         roles=AGENTS,
         errors=NO_QUORUM,
     ),
-    _get("/v1/raft", "This member's own word of its log", raft.report, response=RaftReport),
-    _commit(
+    get("/v1/raft", "This member's own word of its log", raft.report, response=RaftReport),
+    commit(
         "PUT",
         "/v1/raft/voters/{id}",
         "Give a member a vote; the leader alone can",
@@ -430,7 +301,7 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404,),
     ),
-    _commit(
+    commit(
         "DELETE",
         "/v1/raft/voters/{id}",
         "Take a member's vote, not the leader's own; the leader alone can",
@@ -438,7 +309,7 @@ ROUTES: tuple[Route, ...] = (
         **_MEMBER,
         errors=(404,),
     ),
-    _write(
+    write(
         "PUT",
         "/v1/raft/leader",
         "Make another voter the leader; the leader alone can",
@@ -448,7 +319,7 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=NO_QUORUM,
     ),
-    _commit(
+    commit(
         "POST",
         "/v1/raft/recovery",
         "Go on as the only voter: the others are gone for good",
@@ -457,5 +328,5 @@ ROUTES: tuple[Route, ...] = (
         roles=OPERATORS,
         errors=(409,),
     ),
-    _get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
+    get("/metrics", "Figures for Prometheus", reads.metrics, media=TEXT),
 )

@@ -49,7 +49,6 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Command
 from sappers.model.member import Member
 from sappers.model.observation import MemberObservation
-from sappers.model.view import Genesis
 from sappers.ports import (
     ChunkSource,
     Clock,
@@ -168,6 +167,7 @@ class Agent:
         )
         self.service = Service(
             self,
+            seat=self._seat,
             cluster=settings.cluster,
             membership=membership,
             gossip_keys=gossip_keys,
@@ -348,21 +348,9 @@ class Agent:
         if self._seat.trouble or any(path.exists() for path in known):
             return
         founding = Founding(
-            self, self._settings, self._membership, self._peers, self._folder.invited
+            self.service, self._settings, self._membership, self._peers, self._folder.invited
         )
         await founding.run(load_genesis(self._folder.genesis))
-
-    async def accept_genesis(self, genesis: Genesis) -> None:
-        """Become a voter as the founder says.
-
-        Raises:
-            IdentityError: As `Seat.accept_genesis`.
-        """
-        await self._seat.accept_genesis(genesis)
-
-    def electorate(self) -> tuple[str, ...]:
-        """Who votes by the committed state; empty while the cluster is not founded."""
-        return self.log.state().electorate
 
     async def _submit(self, *commands: Command) -> None:
         await self.service.propose(self._proposals.proposal(*commands), REPORT_SECONDS)
@@ -382,11 +370,6 @@ class Agent:
     def has_log(self) -> bool:
         """Whether `start` has opened the log."""
         return self._seat.log is not None
-
-    @property
-    def vote_trouble(self) -> str:
-        """Why this member does not use the vote that it has, or empty."""
-        return self._seat.trouble
 
     def hub_members(self) -> tuple[Member, ...]:
         """The members that run the hub, as last seen; guests are told these."""

@@ -16,7 +16,7 @@ from sappers.decisions.electorate import choose_first_voters
 from sappers.errors import ApiError, LogDamaged
 from sappers.model.member import Member
 from sappers.model.view import Genesis
-from sappers.ports import Membership, PeerClient
+from sappers.ports import Membership, PeerClient, ReplicatedLog
 
 LOOK_SECONDS = 0.2
 # A founder of few waits a little for the peers it was told of: one of them may have a cluster.
@@ -27,14 +27,15 @@ log = structlog.get_logger(__name__)
 
 
 class Voter(Protocol):
-    """What founding needs of the agent."""
+    """What founding needs of the agent's service."""
 
     @property
     def me(self) -> Member:
         """This member."""
 
-    def electorate(self) -> tuple[str, ...]:
-        """Who votes by the committed state; empty while the cluster is not founded."""
+    @property
+    def log(self) -> ReplicatedLog:
+        """The log as it is now."""
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter."""
@@ -74,14 +75,14 @@ class Founding:
 
     def __init__(
         self,
-        agent: Voter,
+        voter: Voter,
         settings: AgentSettings,
         membership: Membership,
         peers: PeerClient,
         invited: Path,
     ) -> None:
         self._invited_path = invited
-        self._agent = agent
+        self._voter = voter
         self._settings = settings
         self._membership = membership
         self._peers = peers
@@ -90,7 +91,7 @@ class Founding:
         """Found the cluster where none is, then invite until every voter votes."""
         if genesis is None and self._settings.bootstrap:
             genesis = await self._found()
-        if genesis is not None and genesis.founder == self._agent.me.id:
+        if genesis is not None and genesis.founder == self._voter.me.id:
             try:
                 await self._invite(genesis, Invited(self._invited_path))
             except LogDamaged as error:
@@ -103,7 +104,7 @@ class Founding:
             members = self._membership.members()
             everyone_met = len(members) > len(self._settings.peers)
             if everyone_met or loop.time() > settled_at:
-                voters = choose_first_voters(members, self._agent.me.id, self._settings.bootstrap)
+                voters = choose_first_voters(members, self._voter.me.id, self._settings.bootstrap)
                 if voters is not None:
                     break
                 if any(member.has_vote for member in members):
@@ -112,13 +113,13 @@ class Founding:
             await asyncio.sleep(LOOK_SECONDS)
         genesis = Genesis(
             cluster_id=uuid.uuid4().hex,
-            founder=self._agent.me.id,
+            founder=self._voter.me.id,
             voters=tuple(voter.id for voter in voters),
             addresses={voter.id: f"{voter.address}:{voter.ports.raft}" for voter in voters},
             image_keys=self._settings.image_keys,
         )
         log.info("founding the cluster", voters=[voter.name for voter in voters])
-        await self._agent.accept_genesis(genesis)
+        await self._voter.accept_genesis(genesis)
         return genesis
 
     async def _invite(self, genesis: Genesis, invited: Invited) -> None:
@@ -130,7 +131,7 @@ class Founding:
         """First voters that were never told; one that was, and does not vote, has lost its disk."""
         members = [one for one in self._membership.members() if one.id in genesis.voters]
         invited.note(member.id for member in members if member.has_vote)
-        wanted = self._agent.electorate() or genesis.voters
+        wanted = self._voter.log.state().electorate or genesis.voters  # none: not founded yet
         return [
             member
             for member in members

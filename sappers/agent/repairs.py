@@ -19,7 +19,7 @@ from sappers.decisions.healing import REPAIR_SECONDS
 from sappers.errors import CommandRefused, IdentityError, OutcomeUnknown, SappersError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import ClaimRepair, Command, CountRefusedRepair, ReportRepairStep
+from sappers.model.commands import Command
 from sappers.model.observation import RaftRole
 from sappers.model.refusal import RefusalKind
 from sappers.model.repair import (
@@ -32,6 +32,7 @@ from sappers.model.repair import (
     RepairLogin,
     ReportedStep,
 )
+from sappers.model.repair_commands import ClaimRepair, CountRefusedRepair, ReportRepairStep
 from sappers.ports import Clock, HubClient, Refusals, RepairSigner, ReplicatedLog
 
 PROPOSE_SECONDS = 5.0

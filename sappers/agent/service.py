@@ -19,6 +19,7 @@ from sappers.agent.proposing import Proposer
 from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
 from sappers.agent.routing import Routing
+from sappers.agent.seat import Seat
 from sappers.agent.view import build_view
 from sappers.errors import ApiError, LaunchError
 from sappers.model.cluster_state import ClusterState
@@ -64,13 +65,6 @@ class ServedAgent(Protocol):
     def hub_server_runs(self) -> bool:
         """Whether this member's own nats-server lives."""
 
-    @property
-    def vote_trouble(self) -> str:
-        """Why it does not use the vote that it has, or empty."""
-
-    async def accept_genesis(self, genesis: Genesis) -> None:
-        """Become a voter."""
-
 
 class Service:
     """Implements `ports.MemberService`."""
@@ -79,6 +73,7 @@ class Service:
         self,
         agent: ServedAgent,
         *,
+        seat: Seat,
         cluster: str,
         membership: Membership,
         gossip_keys: GossipKeyRing,
@@ -98,6 +93,7 @@ class Service:
         clock: Clock,
     ) -> None:
         self._agent = agent
+        self._seat = seat
         self._cluster = cluster
         self._membership = membership
         self._gossip_keys = gossip_keys
@@ -174,7 +170,7 @@ class Service:
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         """Become a voter as the founder says; see `ports.MemberService`."""
-        await self._agent.accept_genesis(genesis)
+        await self._seat.accept_genesis(genesis)
 
     def gossip_keys(self) -> GossipKeys:
         """What gossip is sealed with."""
@@ -218,7 +214,7 @@ class Service:
             consul_trouble=self._registration.trouble,
             snapshot_index=status.snapshot_index,
             stream_trouble=dict(self._stream_trouble()),
-            vote_trouble=self._agent.vote_trouble,
+            vote_trouble=self._seat.trouble,
             gateway_trouble=self._routing.trouble,
             mesh_trouble=self._mesh.trouble,
             state_age=self.log.state_age(),

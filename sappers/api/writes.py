@@ -20,13 +20,13 @@ from sappers.model.commands import (
     CordonMember,
     ForgetMember,
     Proposal,
-    PutRepairKey,
     PutWorkload,
     RevokeMember,
     StopWorkload,
     UncordonMember,
 )
 from sappers.model.repair import RepairKey
+from sappers.model.repair_commands import PutRepairKey
 from sappers.model.view import Genesis
 from sappers.ports import Applied
 

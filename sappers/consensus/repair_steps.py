@@ -13,7 +13,9 @@ import msgspec
 from sappers.consensus.step import Happened, Step
 from sappers.errors import CommandRefused
 from sappers.model.cluster_state import REPAIRS_KEPT, ClusterState
-from sappers.model.commands import (
+from sappers.model.member import Member, MemberState
+from sappers.model.repair import HEALER, NUMBERS_APART, Repair, RepairStatus
+from sappers.model.repair_commands import (
     AssignHealer,
     ClaimRepair,
     CloseRepair,
@@ -24,8 +26,6 @@ from sappers.model.commands import (
     RepairCommand,
     ReportRepairStep,
 )
-from sappers.model.member import Member, MemberState
-from sappers.model.repair import HEALER, NUMBERS_APART, Repair, RepairStatus
 
 STEPS_MAX = 40  # of one attempt: a healer that says more is broken, or is none
 

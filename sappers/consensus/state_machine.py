@@ -46,7 +46,6 @@ from sappers.model.commands import (
     PutSystemWorkload,
     PutWorkload,
     RegisterMember,
-    RepairCommand,
     ReportAllocation,
     RestorePiece,
     SetHub,
@@ -58,6 +57,7 @@ from sappers.model.commands import (
 )
 from sappers.model.event import Event
 from sappers.model.member import Member, MemberState
+from sappers.model.repair_commands import RepairCommand
 
 _ApplyCommand = Callable[[ClusterState, Any, float], Step]  # with the time of the proposal
 

@@ -18,16 +18,10 @@ from sappers.decisions.scheduler import NoPlacement, place
 from sappers.decisions.suspicion import repair_is_due
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import (
-    AssignHealer,
-    CloseRepair,
-    Command,
-    FailAttempt,
-    OpenRepair,
-    StopAllocation,
-)
+from sappers.model.commands import Command, StopAllocation
 from sappers.model.member import Member, MemberState
 from sappers.model.repair import HEALER, HEALER_IMAGES, Finding, Repair, RepairStatus
+from sappers.model.repair_commands import AssignHealer, CloseRepair, FailAttempt, OpenRepair
 from sappers.model.suspicion import SuspicionSource
 from sappers.model.workload import ImageReference, Workload
 

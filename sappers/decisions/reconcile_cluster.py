@@ -25,7 +25,6 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
     Command,
     ForgetAllocation,
-    OpenRepair,
     PlaceAllocation,
     RegisterMember,
     ReportAllocation,
@@ -35,6 +34,7 @@ from sappers.model.commands import (
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import MemberObservation
 from sappers.model.policy import FencingSettings
+from sappers.model.repair_commands import OpenRepair
 from sappers.model.workload import Workload
 
 FORGET_AFTER_SECONDS = 600.0

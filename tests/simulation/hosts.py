@@ -142,7 +142,7 @@ class Host:
     @property
     def trouble(self) -> str:
         """Why it does not use its vote, or empty."""
-        return self.agent.vote_trouble if self.agent is not None else ""
+        return self.agent._seat.trouble if self.agent is not None else ""
 
     @property
     def knows_leader(self) -> bool:

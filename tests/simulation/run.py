@@ -13,9 +13,10 @@ import msgspec
 
 from sappers.decisions.forgetting import why_kept
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import PutImage, PutRepairKey, PutWorkload
+from sappers.model.commands import PutImage, PutWorkload
 from sappers.model.image import ClusterImage
 from sappers.model.repair import HEALER, RepairKey, RepairLogin, RepairStatus
+from sappers.model.repair_commands import PutRepairKey
 from sappers.model.workload import Workload
 from tests.chaos.history import violations
 from tests.image_stores import KEY

@@ -49,8 +49,8 @@ def test_what_two_of_three_acknowledged_is_not_lost_with_the_disk_of_one(
         terms = len(world.watch.leaders)
         world._run_until(lambda: False, 2 * DOUBT_SECONDS)
         assert len(world.watch.leaders) == terms, "one of three is no majority"
-        assert loses.agent.vote_trouble
+        assert loses.trouble
         leader.boot()
         assert world._run_until(lambda: away.agent.log.state().index > index, 20.0)
         # That it is the entry which was acknowledged, the watch looks at.
-        assert loses.agent.vote_trouble
+        assert loses.trouble

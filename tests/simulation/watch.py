@@ -312,8 +312,8 @@ def _why_not_agreed(state: ClusterState, up: Mapping[str, Host]) -> str:
     for name, host in up.items():
         if host.agent is None or not host.agent.has_log:
             return f"the agent of {name} does not run"
-        if host.agent.vote_trouble:
-            return f"{name} does not vote: {host.agent.vote_trouble}"
+        if host.trouble:
+            return f"{name} does not vote: {host.trouble}"
         if host.agent.log.status().leader_id is None:
             return f"{name} knows of no leader"
         indexes.add(host.agent.log.state().index)

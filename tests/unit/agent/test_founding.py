@@ -12,6 +12,7 @@ import pytest
 from sappers.agent.founding import Founding, Invited
 from sappers.config import AgentSettings
 from sappers.errors import ApiError, LogDamaged
+from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member
 from sappers.model.view import Genesis
 from tests.unit.worlds import member
@@ -26,6 +27,7 @@ class Others:
     def __init__(self) -> None:
         self.known = {name: member(int(name[1:])) for name in GENESIS.voters}
         self.say("m1", has_vote=True)
+        self.log = self
         self.asked: list[str] = []
         self.unreachable: set[str] = set()
 
@@ -36,8 +38,8 @@ class Others:
     def me(self) -> Member:
         return self.known["m1"]
 
-    def electorate(self) -> tuple[str, ...]:
-        return GENESIS.voters
+    def state(self) -> ClusterState:
+        return ClusterState(electorate=GENESIS.voters)
 
     async def accept_genesis(self, genesis: Genesis) -> None:
         raise AssertionError

@@ -30,6 +30,7 @@ from sappers.model.workload import ImageReference
 from sappers.ports import Applied, QuorumHeard
 from sappers.security.repair_authority import SealedRepairSigner
 from tests.image_stores import KEY, make_store
+from tests.unit.worlds import allocation
 
 
 def make_member(name: str, address: str = "127.0.0.1", http_port: int = 11000) -> Member:
@@ -286,13 +287,6 @@ def make_view(members: tuple[MemberView, ...], **changes: object) -> ClusterView
 
 
 def make_allocation(workload: str, member_id: str, **changes: object) -> Allocation:
-    allocation = Allocation(
-        id=f"{workload}-0a1b2c3d",
-        workload=workload,
-        revision=1,
-        image=ImageReference(workload, "0" * 64),
-        memory_mib=128,
-        member_id=member_id,
-        placed_term=1,
-    )
-    return msgspec.structs.replace(allocation, **changes)
+    image = ImageReference(workload, "0" * 64)
+    made = allocation(f"{workload}-0a1b2c3d", workload=workload, image=image, member_id=member_id)
+    return msgspec.structs.replace(made, **changes)

@@ -53,6 +53,7 @@ from sappers.security.tls import Identity, client_context
 from tests.fake_member import FakeMember, make_allocation, make_member
 from tests.identities import make_cluster_identities, make_operator_identity
 from tests.image_stores import make_store, put_image
+from tests.unit.worlds import with_allocations
 from tests.waiting import eventually
 
 
@@ -427,15 +428,11 @@ async def test_a_guest_log_and_its_absence(cluster: Cluster) -> None:
     assert caught.value.status == 404
 
     state = cluster.member.log.current
-    cluster.member.log.current = msgspec.structs.replace(
-        state, allocations=state.allocations.set(allocation.id, allocation)
-    )
+    cluster.member.log.current = with_allocations(state, allocation)
     assert await cluster.operate(lambda client: client.guest_log(allocation.id, 6)) == "ready\n"
 
     elsewhere = msgspec.structs.replace(allocation, member_id="n9")
-    cluster.member.log.current = msgspec.structs.replace(
-        state, allocations=state.allocations.set(allocation.id, elsewhere)
-    )
+    cluster.member.log.current = with_allocations(state, elsewhere)
     client = HttpPeerClient(cluster.agent)
     path = f"/v1/local-log/{allocation.id}"
     with pytest.raises(ApiError, match="not a guest of this member"):

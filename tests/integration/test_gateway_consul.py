@@ -25,7 +25,7 @@ from tests.consul_agents import DevConsul
 from tests.fake_member import make_allocation
 from tests.integration.gateways import ADDRESS, World, accepts
 from tests.loopback import own_network
-from tests.unit.worlds import commit, founded, member, workload
+from tests.unit.worlds import commit, founded, member, with_allocations, workload
 from tests.waiting import eventually
 
 CLUSTER = "c1"
@@ -63,11 +63,8 @@ async def routing(world: World, consul: DevConsul) -> AsyncIterator[Routing]:
 
 def state_of(*allocations: Allocation, services: tuple[str, ...] = ("hello",)) -> ClusterState:
     state, _ = commit(founded(), RegisterMember(member(1, address=f"{own_network()}2")))
-    return msgspec.structs.replace(
-        state,
-        workloads=state.workloads.update({name: workload(name) for name in services}),
-        allocations=state.allocations.update({one.id: one for one in allocations}),
-    )
+    table = state.workloads.update({name: workload(name) for name in services})
+    return with_allocations(msgspec.structs.replace(state, workloads=table), *allocations)
 
 
 def guest(backend: Backend, **changes: Any) -> Allocation:

@@ -19,20 +19,19 @@ from sappers.errors import HubError
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials, HubAccount, TrustedAccounts, read_accounts
 from sappers.hub.streams import NatsStreams
-from sappers.model.allocation import Allocation
 from sappers.model.cluster_state import ClusterState
 from sappers.model.guest_scope import GuestScope
 from sappers.model.hub import HubKey
-from sappers.model.workload import ImageReference
 from sappers.security.identity import key_digest
 from sappers.security.tls import AGENT_SERVER_NAME, client_context
 from tests.integration.hubs import Hub, Inbox, hears, kept
+from tests.unit.worlds import allocation
 from tests.waiting import eventually
 
 ADDRESSES = {"a": "127.0.0.1", "b": "127.0.0.2", "x": "127.0.0.3"}
 NUMBERS = "sappers.guest.web-1.number"
 ROUNDS = 50
-GUEST = Allocation("web-1", "web", 1, ImageReference("web", "d" * 64), 128, "b", placed_term=1)
+GUEST = allocation("web-1", workload="web", member_id="b")
 
 
 class Revoking:

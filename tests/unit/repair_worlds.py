@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import AssignHealer, OpenRepair, PutImage, PutRepairKey, SetMemberState
+from sappers.model.commands import PutImage, SetMemberState
 from sappers.model.image import ClusterImage
 from sappers.model.member import MemberState
 from sappers.model.repair import HEALER, Repair, RepairKey, RepairLogin
+from sappers.model.repair_commands import AssignHealer, OpenRepair, PutRepairKey
 from sappers.model.workload import ImageReference
 from tests.unit.worlds import allocation, commit, founded
 

@@ -55,6 +55,11 @@ def allocation(allocation_id: str = "hello-1", **changes: object) -> Allocation:
     return msgspec.structs.replace(made, **changes)
 
 
+def with_allocations(state: ClusterState, *allocations: Allocation) -> ClusterState:
+    table = state.allocations.update({one.id: one for one in allocations})
+    return msgspec.structs.replace(state, allocations=table)
+
+
 def commit(
     state: ClusterState,
     *commands: Command,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ from sappers.model.allocation import AllocationStatus
 from sappers.ports import Busy
 from tests.fake_member import make_allocation
 from tests.unit.clocks import FixedClock
-from tests.unit.worlds import founded
+from tests.unit.worlds import founded, with_allocations
 
 
 class OpenHub:
@@ -101,9 +100,7 @@ def test_only_a_monitors_alerts_and_only_own_guests_are_heard() -> None:
     monitor = make_allocation("monitor", "m1", id="monitor-1", role="monitor")
     ended = make_allocation("hello", "m1", id="hello-2", status=AllocationStatus.STOPPED)
     other = make_allocation("hello", "m2", id="hello-3")
-    state = founded()
-    table = state.allocations.update({one.id: one for one in (mine, monitor, ended, other)})
-    state = msgspec.structs.replace(state, allocations=table)
+    state = with_allocations(founded(), mine, monitor, ended, other)
     assert guests_to_hear(state, "m1") == {
         "hello-1": ("sappers.guest.hello-1.health",),
         "monitor-1": ("sappers.guest.monitor-1.health", "sappers.guest.monitor-1.alert"),

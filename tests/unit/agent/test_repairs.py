@@ -19,19 +19,11 @@ from sappers.decisions.healing import REPAIR_SECONDS
 from sappers.model import subjects
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import (
-    CloseRepair,
-    Command,
-    Entry,
-    FailAttempt,
-    Proposal,
-    PutRepairKey,
-    ReportAllocation,
-    encode_proposal,
-)
+from sappers.model.commands import Command, Entry, Proposal, ReportAllocation, encode_proposal
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.refusal import RefusalKind
 from sappers.model.repair import Answer, Claim, Finding, RepairStatus, ReportedStep
+from sappers.model.repair_commands import CloseRepair, FailAttempt, PutRepairKey
 from sappers.ports import Applied
 from sappers.provisioner.repair.login import RepairKeyPair
 from sappers.security.repair_authority import (
@@ -41,7 +33,7 @@ from sappers.security.repair_authority import (
     sign_repair_login,
 )
 from tests.unit.repair_worlds import HEALER_IMAGE, assign, login, only_repair, opened
-from tests.unit.worlds import commit
+from tests.unit.worlds import commit, with_allocations
 
 SECRET = "seed"
 IMAGE_KEY = "e" * 64
@@ -279,9 +271,7 @@ async def test_a_step_without_a_credential_is_refused(world: World) -> None:
 async def test_the_image_run_by_hand_has_nothing_to_do(world: World) -> None:
     healer = world.log.current.allocations["h1"]
     idle = msgspec.structs.replace(healer, id="healer-1", repair="")
-    world.log.current = msgspec.structs.replace(
-        world.log.current, allocations=world.log.current.allocations.set(idle.id, idle)
-    )
+    world.log.current = with_allocations(world.log.current, idle)
     assert (await world.claims(RepairKeyPair().public, "healer-1")).idle
     assert world.refused == 0
     assert set(healers_to_hear(world.log.current)) == {"h1", "healer-1"}

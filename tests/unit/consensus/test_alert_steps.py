@@ -13,30 +13,20 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import ClearAlert, RaiseAlert
-from tests.unit.worlds import IMAGE, commit, founded
+from tests.unit import worlds
+from tests.unit.worlds import commit, founded, with_allocations
 
 SILENT = Alert("guest.silent", "hello-1", "it has pushed no health for over 15 s")
 
 
 def allocation(name: str, **changes: object) -> Allocation:
-    made = Allocation(
-        id=name,
-        workload=name.partition("-")[0],
-        revision=1,
-        image=IMAGE,
-        memory_mib=128,
-        member_id="m1",
-        placed_term=1,
-        status=AllocationStatus.HEALTHY,
-        role="monitor",
-    )
-    return msgspec.structs.replace(made, **changes)
+    workload = name.partition("-")[0]
+    made = worlds.allocation(name, workload=workload, status=AllocationStatus.HEALTHY)
+    return msgspec.structs.replace(made, **{"role": "monitor", **changes})
 
 
 def running(*allocations: Allocation) -> ClusterState:
-    state = founded()
-    table = state.allocations.update({one.id: one for one in allocations})
-    return msgspec.structs.replace(state, allocations=table)
+    return with_allocations(founded(), *allocations)
 
 
 def test_an_alert_is_raised_once_and_cleared_once_as_events() -> None:

@@ -15,7 +15,6 @@ from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import (
     Command,
     Entry,
-    OpenRepair,
     PlaceAllocation,
     Proposal,
     PutWorkload,
@@ -26,6 +25,7 @@ from sappers.model.commands import (
 )
 from sappers.model.event import Event, event_digest, event_in, event_line
 from sappers.model.member import MemberState
+from sappers.model.repair_commands import OpenRepair
 from tests.unit.worlds import allocation, commit, founded, workload
 
 # What the version before numbers, causes and `by` wrote: a snapshot, and the two entries after it.

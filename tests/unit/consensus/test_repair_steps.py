@@ -9,19 +9,17 @@ from sappers.consensus.repair_steps import STEPS_MAX
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import REPAIRS_KEPT, ClusterState
 from sappers.model.codec import decode_state, encode_state
-from sappers.model.commands import (
+from sappers.model.commands import Command, PlaceAllocation, ReportAllocation
+from sappers.model.repair import NUMBERS_APART, Finding, RepairKey, RepairStatus
+from sappers.model.repair_commands import (
     ClaimRepair,
     CloseRepair,
-    Command,
     CountRefusedRepair,
     FailAttempt,
     OpenRepair,
-    PlaceAllocation,
     PutRepairKey,
-    ReportAllocation,
     ReportRepairStep,
 )
-from sappers.model.repair import NUMBERS_APART, Finding, RepairKey, RepairStatus
 from tests.unit.repair_worlds import (
     KEY,
     assign,

@@ -22,7 +22,6 @@ from sappers.model.commands import (
     Entry,
     NoOperation,
     Proposal,
-    PutRepairKey,
     PutWorkload,
     RegisterMember,
     RestorePiece,
@@ -33,6 +32,7 @@ from sappers.model.commands import (
 from sappers.model.event import event_digest
 from sappers.model.image import ImageKey
 from sappers.model.repair import RepairKey, RepairLogin
+from sappers.model.repair_commands import PutRepairKey
 from tests.unit.worlds import commit, founded, member, workload
 
 KEY = ImageKey("a" * 64, "anna")

@@ -5,17 +5,12 @@ import msgspec
 from sappers.decisions.attention import attention
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import (
-    CloseRepair,
-    PlaceAllocation,
-    PutWorkload,
-    ReportAllocation,
-    SetHub,
-)
+from sappers.model.commands import PlaceAllocation, PutWorkload, ReportAllocation, SetHub
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.refusal import Refusal
 from sappers.model.repair import RepairStatus
+from sappers.model.repair_commands import CloseRepair
 from sappers.model.view import MemberHealth
 from tests.unit.repair_worlds import died, opened, revived
 from tests.unit.worlds import allocation, commit, founded, member, workload

@@ -33,7 +33,7 @@ from sappers.model.commands import (
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation
 from tests.unit.exclusive_worlds import LEASE, exclusive, run_once
-from tests.unit.worlds import commit, founded, member, workload
+from tests.unit.worlds import commit, founded, member, with_allocations, workload
 
 
 def live(state: ClusterState) -> list[Allocation]:
@@ -169,10 +169,8 @@ def test_no_two_copies_overlap_under_any_bounded_drift(
         members=immutables.Map({"m1": member(1)}),
         allocations=immutables.Map({allocation.id: allocation}),
     )
-    lost = state.allocations.set(
-        allocation.id, msgspec.structs.replace(allocation, status=AllocationStatus.LOST)
-    )
-    after = msgspec.structs.replace(state, allocations=lost)
+    lost = msgspec.structs.replace(allocation, status=AllocationStatus.LOST)
+    after = with_allocations(state, lost)
     until = member_clock(0.0) + lease  # asked just before all this
     sent_at = 0.0
     for pause, to_quorum, _ in asks:

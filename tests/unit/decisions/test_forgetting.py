@@ -15,7 +15,6 @@ from sappers.model.commands import (
     Command,
     CordonMember,
     ForgetMember,
-    OpenRepair,
     RegisterMember,
     ReportAllocation,
     RevokeMember,
@@ -24,6 +23,7 @@ from sappers.model.commands import (
 )
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation
+from sappers.model.repair_commands import OpenRepair
 from tests.unit.exclusive_worlds import exclusive
 from tests.unit.worlds import commit, founded, member
 

@@ -18,20 +18,19 @@ from sappers.decisions.suspicion import SURE_SECONDS
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import (
-    ClaimRepair,
     Command,
     CordonMember,
     PutWorkload,
     RemoveImage,
     ReportAllocation,
-    ReportRepairStep,
     UncordonMember,
 )
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation
 from sappers.model.repair import HEALER, Finding, Repair, RepairStatus
+from sappers.model.repair_commands import ClaimRepair, ReportRepairStep
 from tests.unit.repair_worlds import HEALER_IMAGE, died, healing_cluster, only_repair, revived
-from tests.unit.worlds import commit, founded, workload
+from tests.unit.worlds import allocation, commit, founded, with_allocations, workload
 
 NOW = 1000.0
 
@@ -163,9 +162,7 @@ def test_a_member_that_comes_back_by_itself_needs_no_healer() -> None:
 
 def test_an_unreachable_host_is_given_up_and_its_work_is_elsewhere() -> None:
     state, _ = commit(healing_cluster(), PutWorkload(workload()))
-    lost = Allocation("hello-1", "hello", 1, workload().image, 128, "m2", 1)
-    lost = msgspec.structs.replace(lost, status=AllocationStatus.LOST)
-    state = msgspec.structs.replace(state, allocations=state.allocations.set(lost.id, lost))
+    state = with_allocations(state, allocation(member_id="m2", status=AllocationStatus.LOST))
     state = heal(died(state, "m2", NOW - SURE_SECONDS), NOW)
     state = says(claim(state, NOW + 5), Finding.UNREACHABLE, "no SSH: no answer", NOW + 50)
     state = heal(state, NOW + 51)

@@ -12,16 +12,10 @@ from sappers.decisions.healing import CLAIM_SECONDS, reconcile_repairs
 from sappers.decisions.leader_time import LeaderTime
 from sappers.decisions.suspicion import SETTLED_SECONDS, SURE_SECONDS, reconcile_suspicions
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import (
-    AssignHealer,
-    CloseRepair,
-    Command,
-    FailAttempt,
-    OpenRepair,
-    SetSuspicion,
-)
+from sappers.model.commands import Command, SetSuspicion
 from sappers.model.observation import MemberObservation, RaftRole, RaftStatus
 from sappers.model.repair import RepairStatus
+from sappers.model.repair_commands import AssignHealer, CloseRepair, FailAttempt, OpenRepair
 from sappers.model.suspicion import SuspicionSource
 from tests.unit.repair_worlds import died, healing_cluster, revived
 from tests.unit.worlds import commit

@@ -33,21 +33,17 @@ from sappers.model.mesh import (
     Upstream,
 )
 from sappers.model.workload import Workload
-from tests.unit.worlds import IMAGE, founded, member, workload
+from tests.unit.worlds import allocation as any_allocation
+from tests.unit.worlds import founded, member, with_allocations, workload
 
 ME = member(1)
 NAMES = ("a", "b", "c", "d")
 
 
 def allocation(name: str, number: int = 1, **changes: object) -> Allocation:
-    made = Allocation(
-        id=f"{name}-{number:08x}",
+    made = any_allocation(
+        f"{name}-{number:08x}",
         workload=name,
-        revision=1,
-        image=IMAGE,
-        memory_mib=128,
-        member_id=ME.id,
-        placed_term=3,
         guest_port=8080,
         host_port=8000 + number,
         status=AllocationStatus.HEALTHY,
@@ -56,13 +52,9 @@ def allocation(name: str, number: int = 1, **changes: object) -> Allocation:
 
 
 def world(*workloads: Workload, allocations: tuple[Allocation, ...] = ()) -> ClusterState:
-    state = founded()
-    table, placed = state.workloads, state.allocations
-    for one in workloads:
-        table = table.set(one.name, one)
-    for each in allocations:
-        placed = placed.set(each.id, each)
-    return msgspec.structs.replace(state, workloads=table, allocations=placed)
+    state = with_allocations(founded(), *allocations)
+    table = state.workloads.update({one.name: one for one in workloads})
+    return msgspec.structs.replace(state, workloads=table)
 
 
 def shop_and_db(**changes: object) -> ClusterState:

@@ -25,20 +25,14 @@ from sappers.model.observation import (
 )
 from sappers.model.policy import HealthSettings
 from tests.unit import worlds
-from tests.unit.worlds import IMAGE, commit, founded, member
+from tests.unit.worlds import IMAGE, commit, founded, member, with_allocations
 
 SETTINGS = HealthSettings()
 
 
 def world(**changes: object) -> tuple[ClusterState, Allocation]:
     allocation = worlds.allocation(**changes)
-    state = founded()
-    return (
-        msgspec.structs.replace(
-            state, allocations=state.allocations.set(allocation.id, allocation)
-        ),
-        allocation,
-    )
+    return with_allocations(founded(), allocation), allocation
 
 
 def plan(state: ClusterState, now: float = 100.0, **seen: object) -> tuple:
@@ -294,8 +288,7 @@ def test_the_hub_server_refuses_guests_whose_allocation_is_over_wherever_they_ar
     state, lost = world(status=AllocationStatus.LOST)
     running = msgspec.structs.replace(lost, id="hello-2", status=AllocationStatus.HEALTHY)
     elsewhere = msgspec.structs.replace(lost, id="hello-3", member_id="m3")
-    for one in (running, elsewhere):
-        state = msgspec.structs.replace(state, allocations=state.allocations.set(one.id, one))
+    state = with_allocations(state, running, elsewhere)
     state, _ = commit(state, SetHub(("m1",)), term=1)
     (run,) = [action for action in plan(state) if isinstance(action, RunHubServer)]
     assert run.refused == ("hello-1", "hello-3")

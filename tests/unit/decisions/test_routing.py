@@ -8,29 +8,24 @@ from sappers.decisions.routing import choose_routes, routed_services
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.route import Backend, Route
-from tests.unit.worlds import IMAGE, member, workload
+from tests.unit import worlds
+from tests.unit.worlds import member, with_allocations, workload
 
 
 def state_of(*workloads: object, allocations: tuple[Allocation, ...] = ()) -> ClusterState:
-    state = ClusterState()
+    state = with_allocations(ClusterState(), *allocations)
     return msgspec.structs.replace(
         state,
         members=state.members.update({f"m{number}": member(number) for number in range(1, 10)}),
         workloads=state.workloads.update({one.name: one for one in workloads}),
-        allocations=state.allocations.update({one.id: one for one in allocations}),
     )
 
 
 def allocation(number: int, **changes: object) -> Allocation:
-    made = Allocation(
-        id=f"hello-{number}",
-        workload="hello",
-        revision=1,
-        image=IMAGE,
-        memory_mib=128,
+    made = worlds.allocation(
+        f"hello-{number}",
         member_id=f"m{number}",
         host_port=8080,
-        placed_term=1,
         status=AllocationStatus.HEALTHY,
     )
     return msgspec.structs.replace(made, **changes)

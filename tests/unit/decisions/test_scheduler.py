@@ -3,10 +3,10 @@ from __future__ import annotations
 import msgspec
 
 from sappers.decisions.scheduler import NoPlacement, Placement, place
-from sappers.model.allocation import Allocation, AllocationStatus
+from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.member import MemberState, Ports, Resources
-from tests.unit.worlds import IMAGE, founded, member, workload
+from tests.unit.worlds import allocation, founded, member, with_allocations, workload
 
 
 def with_members(*members: object) -> ClusterState:
@@ -19,19 +19,8 @@ def with_members(*members: object) -> ClusterState:
 def with_allocation(
     state: ClusterState, allocation_id: str, member_id: str, **changes: object
 ) -> ClusterState:
-    made = Allocation(
-        id=allocation_id,
-        workload="hello",
-        revision=0,
-        image=IMAGE,
-        memory_mib=128,
-        member_id=member_id,
-        placed_term=1,
-        guest_port=8080,
-        host_port=8080,
-    )
-    made = msgspec.structs.replace(made, **changes)
-    return msgspec.structs.replace(state, allocations=state.allocations.set(made.id, made))
+    made = allocation(allocation_id, revision=0, member_id=member_id, host_port=8080)
+    return with_allocations(state, msgspec.structs.replace(made, **changes))
 
 
 def test_copies_spread_over_members() -> None:

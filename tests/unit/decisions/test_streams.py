@@ -13,14 +13,14 @@ from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.cluster_state import ClusterState
 from sappers.model.durable import KeepStream, RemoveStream, StreamReading
 from sappers.model.guest_scope import GuestScope
-from tests.unit.worlds import IMAGE, workload
+from tests.unit import worlds
+from tests.unit.worlds import with_allocations, workload
 
 names = st.sampled_from(["a", "b", "c", "d"])
 
 
 def allocation(name: str, **changes: object) -> Allocation:
-    made = Allocation(f"{name}-1", name, 1, IMAGE, 128, "m1", 1)
-    return msgspec.structs.replace(made, **changes)
+    return worlds.allocation(f"{name}-1", workload=name, **changes)
 
 
 def world(workloads: set[str], allocations: tuple[Allocation, ...] = (), servers: int = 3):
@@ -98,5 +98,4 @@ def test_a_guest_may_do_what_its_workload_may_until_it_should_end():
     assert scope_of(state, "a-1") == GuestScope("a-1", "a", ("b",), "monitor")
     assert scope_of(state, "a-2") is None
     for over in ({"wanted": False}, {"status": AllocationStatus.FAILED}):
-        ended = state.allocations.set("a-1", allocation("a", **over))
-        assert scope_of(msgspec.structs.replace(state, allocations=ended), "a-1") is None
+        assert scope_of(with_allocations(state, allocation("a", **over)), "a-1") is None

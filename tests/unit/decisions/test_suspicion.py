@@ -17,10 +17,11 @@ from sappers.decisions.suspicion import (
     reconcile_suspicions,
 )
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import OpenRepair, PutWorkload, SetSuspicion
+from sappers.model.commands import PutWorkload, SetSuspicion
 from sappers.model.member import MemberState
 from sappers.model.observation import MemberObservation, RaftRole, RaftStatus
 from sappers.model.repair import RepairStatus
+from sappers.model.repair_commands import OpenRepair
 from sappers.model.suspicion import Pulse, PulseReading, SuspicionSource
 from tests.unit.repair_worlds import died, healing_cluster, only_repair, revived
 from tests.unit.worlds import commit, workload

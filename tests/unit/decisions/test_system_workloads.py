@@ -22,7 +22,7 @@ from sappers.model.commands import (
 from sappers.model.image import ClusterImage
 from sappers.model.observation import MemberObservation
 from sappers.model.workload import ImageReference
-from tests.unit.worlds import allocation, commit, founded, member, workload
+from tests.unit.worlds import allocation, commit, founded, member, with_allocations, workload
 
 
 def monitor_image(number: int, **changes: object) -> ClusterImage:
@@ -164,7 +164,7 @@ def test_alerts_end_with_the_last_monitor() -> None:
     state, _ = commit(state, StopWorkload("monitor"))
     assert plan_system_workloads(state) == ()  # it still runs, and may speak
     gone = msgspec.structs.replace(state.allocations["monitor-1"], wanted=False)
-    state = msgspec.structs.replace(state, allocations=state.allocations.set("monitor-1", gone))
+    state = with_allocations(state, gone)
     state = settle(state)
     assert state.alerts == ()
     assert state.events[-1].kind == "alert.cleared"

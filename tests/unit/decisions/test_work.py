@@ -27,7 +27,8 @@ from sappers.model.observation import MemberObservation
 from sappers.model.policy import HealthSettings
 from sappers.model.suspicion import Suspicion, SuspicionSource
 from sappers.model.workload import Workload
-from tests.unit.worlds import IMAGE, founded, member, workload
+from tests.unit import worlds
+from tests.unit.worlds import founded, member, with_allocations, workload
 
 NOW = 1000.0
 SMALL, LARGE = 40, 160
@@ -55,14 +56,12 @@ def work(run: Callable[[], Any]) -> int:
 
 
 def allocation(number: int, of: Workload, member_id: str, **changes: Any) -> Allocation:
-    made = Allocation(
-        id=f"{of.name}-{number:08}",
+    made = worlds.allocation(
+        f"{of.name}-{number:08}",
         workload=of.name,
         revision=of.revision,
-        image=IMAGE,
         memory_mib=of.memory_mib,
         member_id=member_id,
-        placed_term=1,
         status=AllocationStatus.HEALTHY,
         host_port=20_000 + number,
     )
@@ -204,6 +203,4 @@ def test_each_choice_is_that_of_looking_at_all(state: ClusterState, names: list[
         if chosen:
             taken = allocation(number, wanted, chosen.member.id, host_port=chosen.host_port)
             room.take(taken)
-            state = msgspec.structs.replace(
-                state, allocations=state.allocations.set(taken.id, taken)
-            )
+            state = with_allocations(state, taken)

@@ -21,9 +21,9 @@ from monitor import Monitor
 
 from sappers.agent.alert_reports import AlertReports
 from sappers.agent.refusals import Refusals
-from sappers.model.commands import CloseRepair
 from sappers.model.event import event_line
 from sappers.model.repair import RepairStatus
+from sappers.model.repair_commands import CloseRepair
 from tests.unit.clocks import FixedClock
 from tests.unit.monitor.test_gathered import event, push
 from tests.unit.repair_worlds import opened, revived

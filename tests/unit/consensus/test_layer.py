@@ -14,7 +14,7 @@ from pysyncobj.node import Node
 from sappers.config import RaftSettings
 from sappers.consensus import library
 from sappers.errors import ConfigError, LogDamaged
-from sappers.model.commands import Proposal, encode_proposal
+from sappers.model.commands import AddVoter, FoundCluster, Proposal, encode_proposal
 from sappers.model.observation import RaftRole
 from tests.unit.raft_voter import PAYLOAD, Answers, entry, new_voter, voter
 from tests.unit.raft_worlds import NewWorld, new_world
@@ -136,6 +136,64 @@ def test_a_committed_entry_is_never_replaced(voter: Any) -> None:
     voter.append(1, (1, 0), entry(2, 1), entry(3, 1), commit=3)
     with pytest.raises(LogDamaged, match="another entry"):
         voter.append(2, (2, 1), entry(3, 2))
+
+
+def test_who_asked_is_not_told_of_another_leaders_entry(voter: Any) -> None:
+    term = voter.becomes_leader()
+    answers = Answers()
+    voter.node.propose(PAYLOAD, answers)  # index 3
+    voter.tick_after(0.01)
+    voter.append(term + 1, (1, 0), entry(2, term + 1), entry(3, term + 1), commit=3)
+    voter.tick_after(0.01)
+    assert answers.heard == [("rejected", "another leader's entry took its place")]
+
+
+def test_no_acknowledgement_reaches_beyond_the_log(voter: Any) -> None:
+    term = voter.becomes_leader()
+    ack = {"next_node_idx": 99, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.01)
+    answers = Answers()
+    voter.node.propose(PAYLOAD, answers)
+    for _ in range(3):
+        voter.tick_after(0.01)
+    assert (voter.node.raftCommitIndex, answers.heard) == (2, [])
+
+
+def test_each_voter_has_one_vote_and_nobody_else_any(new_voter: Any) -> None:
+    voter = new_voter(("me", "a", "b", "c", "d"))
+    voter.tick_after(1.0)
+    for peer in ("a", "b"):
+        voter.hears(peer, "pre_vote_granted", term=voter.node.raftCurrentTerm)
+    voter.tick_after(0.01)
+    for peer in ("a", "a", "stranger"):
+        voter.hears(peer, "response_vote", term=voter.node.raftCurrentTerm)
+        assert voter.node.status().role is RaftRole.CANDIDATE
+    voter.hears("b", "response_vote", term=voter.node.raftCurrentTerm)
+    assert voter.node.status().role is RaftRole.LEADER
+
+
+def test_a_new_leader_changes_no_electorate_before_it_has_applied_what_was_there(
+    voter: Any,
+) -> None:
+    """Else two leaders that know nothing of each other's change count majorities that miss."""
+    founded = Proposal("f", "me", 1.0, (FoundCluster("c", ("me", "a", "b")),))
+    voter.append(1, (1, 0), (b"\0" + encode_proposal(founded), 2, 1), commit=2)
+    voter.tick_after(0.01)
+    term = voter.becomes_leader()
+    payload = encode_proposal(Proposal("add", "me", 1.0, (AddVoter("d", ""),)))
+    early, later = Answers(), Answers()
+    voter.node.change_electorate(payload, early)
+    voter.tick_after(0.01)
+    ((outcome, reason),) = early.heard
+    assert outcome == "rejected"
+    assert "just begun" in reason
+    ack = {"next_node_idx": 4, "reset": False, "success": True}
+    voter.hears("a", "next_node_idx", term=term, **ack)
+    voter.tick_after(0.01)
+    voter.node.change_electorate(payload, later)
+    voter.tick_after(0.01)
+    assert (later.heard, voter.journal[-1][1:]) == ([], (4, term))
 
 
 def test_who_lags_behind_knows_how_far(voter: Any) -> None:

@@ -257,7 +257,9 @@ class EventRecord:
             broken = BrokenLink(in_state.last, "the replicated state", reason)
         aside = files.set_aside()
         odd = [one for one in aside if not one.stem.endswith(BEFORE_RESTORE)]
-        if broken is None and odd and not state.restored:
+        # Files of a restored cluster may be from before, and who was not there cannot tell.
+        saw_why = not state.restored or any(one.kind == RESTORED for one in state.events)
+        if broken is None and odd and saw_why:
             reason = "it did not lead to the cluster's chain any more, and was set aside"
             broken = BrokenLink(0, str(odd[0]), reason)
         return EventCheck(

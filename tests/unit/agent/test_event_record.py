@@ -313,6 +313,26 @@ async def test_files_of_a_chain_from_before_a_restore_are_no_part_of_a_long_one(
     assert (await again.check()).broken is not None
 
 
+async def test_an_end_that_was_changed_is_told_of_a_cluster_that_is_as_it_was_restored(
+    tmp_path: Path,
+) -> None:
+    world, old = World(tmp_path / "world"), World(tmp_path / "old")
+    await world.happen(3, time=1.0)
+    await world.record.write_down()
+    await old.happen(3)
+    for piece in in_pieces(portable(old.log.current), replace=True):
+        await world.log.propose(Proposal("r", "m1", 2.0, (piece,), by="operator/a"), 1)
+    await world.record.write_down()
+    assert (await world.record.check()).broken is None
+    content = world.file().read_bytes()
+    head, _, end = content.rpartition(b"operator/a")
+    world.file().write_bytes(head + b"operator/b" + end)
+    again = world.open()
+    await again.write_down()
+    assert world.log.current.restored
+    assert (await again.check()).broken is not None
+
+
 async def test_an_own_run_that_turns_out_to_be_another_chain_is_set_aside(tmp_path: Path) -> None:
     world, elder = World(tmp_path / "world"), World(tmp_path / "elder")
     await world.happen(20, time=1.0)

@@ -14,7 +14,13 @@ from pysyncobj.node import Node
 from sappers.config import RaftSettings
 from sappers.consensus import library
 from sappers.errors import ConfigError, LogDamaged
-from sappers.model.commands import AddVoter, FoundCluster, Proposal, encode_proposal
+from sappers.model.commands import (
+    AddVoter,
+    FoundCluster,
+    Proposal,
+    RemoveVoter,
+    encode_proposal,
+)
 from sappers.model.observation import RaftRole
 from tests.unit.raft_voter import PAYLOAD, Answers, entry, new_voter, voter
 from tests.unit.raft_worlds import NewWorld, new_world
@@ -173,27 +179,44 @@ def test_each_voter_has_one_vote_and_nobody_else_any(new_voter: Any) -> None:
     assert voter.node.status().role is RaftRole.LEADER
 
 
+def leads_a_cluster(voter: Any) -> int:
+    """Its term; its own first entry, index 3, is not committed yet."""
+    founded = Proposal("f", "me", 1.0, (FoundCluster("c", ("me", "a", "b")),))
+    voter.append(1, (1, 0), (b"\0" + encode_proposal(founded), 2, 1), commit=2)
+    voter.tick_after(0.01)
+    return int(voter.becomes_leader())
+
+
+def changes(voter: Any, command: AddVoter | RemoveVoter) -> Answers:
+    answers = Answers()
+    payload = encode_proposal(Proposal(f"{command}", "me", 1.0, (command,)))
+    voter.node.change_electorate(payload, answers)
+    voter.tick_after(0.01)
+    return answers
+
+
 def test_a_new_leader_changes_no_electorate_before_it_has_applied_what_was_there(
     voter: Any,
 ) -> None:
     """Else two leaders that know nothing of each other's change count majorities that miss."""
-    founded = Proposal("f", "me", 1.0, (FoundCluster("c", ("me", "a", "b")),))
-    voter.append(1, (1, 0), (b"\0" + encode_proposal(founded), 2, 1), commit=2)
+    term = leads_a_cluster(voter)
+    ((outcome, reason),) = changes(voter, AddVoter("d", "")).heard
+    assert (outcome, "just begun" in reason) == ("rejected", True)
+    voter.hears("a", "next_node_idx", term=term, next_node_idx=4, reset=False, success=True)
     voter.tick_after(0.01)
-    term = voter.becomes_leader()
-    payload = encode_proposal(Proposal("add", "me", 1.0, (AddVoter("d", ""),)))
-    early, later = Answers(), Answers()
-    voter.node.change_electorate(payload, early)
+    assert changes(voter, AddVoter("d", "")).heard == []
+    assert voter.journal[-1][1:] == (4, term)
+
+
+def test_no_voter_is_removed_where_those_that_remain_do_not_answer(voter: Any) -> None:
+    term = leads_a_cluster(voter)
+    for _ in range(4):
+        voter.tick_after(0.5)
+        voter.hears("b", "next_node_idx", term=term, next_node_idx=4, reset=False, success=True)
     voter.tick_after(0.01)
-    ((outcome, reason),) = early.heard
-    assert outcome == "rejected"
-    assert "just begun" in reason
-    ack = {"next_node_idx": 4, "reset": False, "success": True}
-    voter.hears("a", "next_node_idx", term=term, **ack)
-    voter.tick_after(0.01)
-    voter.node.change_electorate(payload, later)
-    voter.tick_after(0.01)
-    assert (later.heard, voter.journal[-1][1:]) == ([], (4, term))
+    ((outcome, reason),) = changes(voter, RemoveVoter("b")).heard
+    assert (outcome, "no quorum" in reason) == ("rejected", True)
+    assert changes(voter, RemoveVoter("a")).heard == []
 
 
 def test_who_lags_behind_knows_how_far(voter: Any) -> None:

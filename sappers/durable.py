@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_durably(
@@ -20,6 +23,19 @@ def write_durably(
     Raises:
         OSError: The disk is full or the folder is missing; the old file still stands.
     """
+    with written_durably(path, mode=mode, group_id=group_id) as file:
+        file.write(content)
+
+
+@contextmanager
+def written_durably(
+    path: Path, *, mode: int = 0o600, group_id: int | None = None
+) -> Iterator[BinaryIO]:
+    """The same, piece by piece: what the block writes takes the file's place once it ends well.
+
+    Raises:
+        OSError: As `write_durably`.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
@@ -27,11 +43,11 @@ def write_durably(
             if group_id is not None:
                 os.fchown(file.fileno(), -1, group_id)
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.rename(path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

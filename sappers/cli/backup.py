@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,18 +14,19 @@ from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached
-from sappers.api.wire import Events
 from sappers.cli.backup_file import write_backup
+from sappers.cli.saved_record import Numbers
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
-from sappers.decisions.event_chain import broken_in, gaps_in, merged
+from sappers.decisions.event_chain import broken_between, broken_end
 from sappers.errors import ApiError, BackupError
 from sappers.model.backup import BACKUP_FORMAT, Backup
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state
-from sappers.model.event import Event, EventFilter
+from sappers.model.event import BrokenLink, Event, EventFilter
 
 PAGE = 1000
+_MINE = "the member in use"
 
 
 def backup(
@@ -43,49 +44,43 @@ def backup(
         view = client.view()
         taken = client.take_backup()
         state = decode_state(taken.state)
-        events = gather_record(client, state)
-    made = Backup(BACKUP_FORMAT, time.time(), view.cluster, taken, events)
-    try:
-        size = write_backup(file, made)
-    except OSError as error:
-        raise BackupError(f"{file}: {error.strerror}", hint="choose another place") from error
-    missing = missing_in(events)
+        made = Backup(BACKUP_FORMAT, time.time(), view.cluster, taken)
+        try:
+            size, numbers = write_backup(file, made, gather_record(client, state))
+        except OSError as error:
+            raise BackupError(f"{file}: {error.strerror}", hint="choose another place") from error
     if output is Output.JSON:
         told = {"file": str(file), "bytes": size, "cluster": view.cluster, "index": taken.index}
-        typer.echo(msgspec.json.encode(told | {"events": len(events), "missing": missing}).decode())
+        told |= {"events": numbers.count, "missing": numbers.missing}
+        typer.echo(msgspec.json.encode(told).decode())
         return
-    text = f"{file}: cluster {view.cluster} at index {taken.index}: {contents(state, events)}"
+    text = f"{file}: cluster {view.cluster} at index {taken.index}: {contents(state, numbers)}"
     console = Console(stderr=True)
     console.print(plain(f"{text}; {size / 1000:.1f} kB"), soft_wrap=True)
-    if missing:
-        text = f"no member that answered has {numbers(missing)}: the backup is without them"
+    if numbers.missing:
+        text = f"no member that answered has {ranges(numbers.missing)}: the backup is without them"
         console.print(plain(text, "yellow"), soft_wrap=True)
 
 
-def contents(state: ClusterState, events: tuple[Event, ...]) -> str:
+def contents(state: ClusterState, events: Numbers) -> str:
     """What a backup has, for a person."""
     counts = (
         (len(state.workloads), "workload"),
         (len(state.images), "image"),
         (len(state.image_keys), "trusted key"),
-        (len(events), "event"),
+        (events.count, "event"),
     )
     return ", ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts)
 
 
-def missing_in(events: Sequence[Event]) -> list[tuple[int, int]]:
-    """Ranges of events that a backup is without, from 1 on."""
-    return [(gap.first, gap.last) for gap in reversed(gaps_in(events))]
-
-
-def numbers(missing: Iterable[tuple[int, int]]) -> str:
+def ranges(missing: Iterable[tuple[int, int]]) -> str:
     """Ranges of events, for a person."""
-    ranges = [f"{a} to {b}" if a != b else str(a) for a, b in missing]
-    return f"events {', '.join(ranges)}"
+    told = [f"{a} to {b}" if a != b else str(a) for a, b in missing]
+    return f"events {', '.join(told)}"
 
 
-def gather_record(client: OperatorClient, state: ClusterState) -> tuple[Event, ...]:
-    """All events up to the state, from the member in use, and from others what it lacks.
+def gather_record(client: OperatorClient, state: ClusterState) -> Iterator[Event]:
+    """All events up to the state, oldest first, from the member in use, and from others its gaps.
 
     Raises:
         BackupError: What members have on record is not one chain: the past was changed.
@@ -93,41 +88,52 @@ def gather_record(client: OperatorClient, state: ClusterState) -> tuple[Event, .
     """
     kept = tuple(event for event in state.events if event.number)
     if not kept:
-        return tuple(state.events)
-    last = state.event_count
-    mine = _pages(lambda first: client.events(limit=PAGE, wanted=EventFilter(first=first)), 1, last)
-    events = _checked(merged(kept, mine), state, "the member in use")
-    for member in client.everyone() if gaps_in(events) else ():
-        try:
-            found = [
-                event
-                for gap in gaps_in(events)
-                for event in _pages(partial(_page_at, client, member), gap.first, gap.last)
-            ]
-        except ApiError:
-            continue  # what it has may be missing, and then is told
-        events = _checked(merged(events, found), state, member.name)
-    return events
+        yield from state.events
+        return
+    before, teller = None, _MINE
+    for name, run in _runs(client, kept, state.event_count):
+        for event in run:
+            if before is not None and (broken := broken_between(before, event)):
+                raise _changed(broken, name if name != _MINE else teller)
+            yield event
+            before, teller = event, name
+    if (broken := broken_end(before, state)) is not None:
+        raise _changed(broken, teller)
 
 
-def _checked(events: tuple[Event, ...], state: ClusterState, member: str) -> tuple[Event, ...]:
-    if (broken := broken_in(events, state)) is not None:
-        raise BackupError(
-            f"the record of {member} is not as it was: event {broken.number}: {broken.reason}",
-            hint="sappers-deploy events verify says where; with --addr one member alone is asked",
-        )
-    return events
+def _changed(broken: BrokenLink, member: str) -> BackupError:
+    return BackupError(
+        f"the record of {member} is not as it was: event {broken.number}: {broken.reason}",
+        hint="sappers-deploy events verify says where; with --addr one member alone is asked",
+    )
 
 
-def _page_at(client: OperatorClient, member: Reached, first: int) -> Events:
-    return client.events_at(member, EventFilter(first=first), PAGE)
-
-
-def _pages(ask: Callable[[int], Events], first: int, last: int) -> Iterator[Event]:
-    """Events of some numbers, as far as they are there, page by page."""
+def _runs(
+    client: OperatorClient, kept: Sequence[Event], last: int
+) -> Iterator[tuple[str, list[Event]]]:
+    """Events up to a number that follow one another, oldest first, and who has them."""
+    others: list[Reached] = []
+    first = 1
     while first <= last:
-        page = ask(first).events
-        yield from (event for event in page if first <= event.number <= last)
-        if len(page) < PAGE:
-            return
-        first = page[-1].number + 1
+        wanted = EventFilter(first=first)
+        name = _MINE
+        page: Sequence[Event] = [event for event in kept if event.number >= first]
+        if page[0].number > first:
+            mine = client.events(limit=PAGE, wanted=wanted).events
+            page = _nearer(page, mine)
+        if page[0].number > first:
+            others = others or list(client.everyone())
+        for member in others if page[0].number > first else ():
+            with suppress(ApiError):  # what it has may be missing, and then is told
+                found = _nearer(page, client.events_at(member, wanted, PAGE).events)
+                if found is not page:
+                    name, page = member.name, found
+        run = [event for at, event in enumerate(page, page[0].number) if event.number == at]
+        run = run[: last - run[0].number + 1]
+        yield name, run
+        first = run[-1].number + 1
+
+
+def _nearer(page: Sequence[Event], other: Sequence[Event]) -> Sequence[Event]:
+    """Which of two parts of a record begins earlier."""
+    return other if other and other[0].number < page[0].number else page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sappers.api.operator_client import OperatorClient
-from sappers.cli.backup_file import read_backup
+from sappers.cli.backup_file import open_backup
 from sappers.cli.events_verify import verify
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
@@ -76,8 +77,10 @@ def events(
     console = Console()
     if file is not None:
         wanted = EventFilter(since=start, subject=workload or member or "", kind=kind or "")
-        told = [event for event in read_backup(file)[0].events if wanted.matches(event)]
-        shown = told if since and lines is None else told[-(lines or LINES) :]
+        limit = None if since and lines is None else lines or LINES
+        with open_backup(file) as saved:
+            found = (event for event in saved.record if wanted.matches(event))
+            shown = list(deque(found, limit))
         if output is Output.JSON:
             typer.echo(msgspec.json.encode(shown).decode())
         else:
@@ -88,13 +91,13 @@ def events(
         wanted = EventFilter(since=start, subject=subject, kind=kind or "")
         # Before the rest: what happens between two calls must be in the second or follow it.
         newest = client.events(limit=1).events if follow else ()
-        found = _find(client, wanted, lines)
+        told = _find(client, wanted, lines)
         if output is Output.JSON and not follow:
-            typer.echo(msgspec.json.encode(found).decode())
+            typer.echo(msgspec.json.encode(told).decode())
             return
-        _print(found, output, console)
+        _print(told, output, console)
         if follow:
-            _follow(client, wanted, (*found, *newest), output, console)
+            _follow(client, wanted, (*told, *newest), output, console)
 
 
 def parse_since(text: str, now: float) -> float:

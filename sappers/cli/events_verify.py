@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached, ask_all
-from sappers.cli.backup import numbers
+from sappers.cli.backup import ranges
 from sappers.cli.event_compare import (
     Dispute,
     Finding,
@@ -191,7 +191,7 @@ def _show(found: Verified) -> None:
         at = f"event {finding.number}" if finding.number else "an event"
         say(f"{finding.member}: {at} differs, in {finding.place}: {finding.reason}", "bold red")
     if found.nowhere:
-        say(f"no member that answered has {numbers(found.nowhere)}", "yellow")
+        say(f"no member that answered has {ranges(found.nowhere)}", "yellow")
     if found.head is not None:
         say(f"head {found.head}")
     say(_verdict(found))

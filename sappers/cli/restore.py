@@ -19,16 +19,16 @@ from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached, ask_all
 from sappers.assembly.images import LocalImages
-from sappers.cli.backup import PAGE, contents, missing_in, numbers
-from sappers.cli.backup_file import read_backup
+from sappers.cli.backup import contents, ranges
+from sappers.cli.backup_file import open_backup
 from sappers.cli.bootstrap import exit_code_of, run_bootstrap, show_bootstrap
 from sappers.cli.host_options import Forks
 from sappers.cli.image_transfer import push_image
+from sappers.cli.saved_record import SavedRecord
 from sappers.cli.session import Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import ControlHome, control_home
 from sappers.decisions.backup import in_pieces
-from sappers.decisions.event_chain import leading_to
 from sappers.durable import sync_folder
 from sappers.errors import ApiError, BackupError, SappersError
 from sappers.model.backup import Backup
@@ -51,6 +51,7 @@ class _Restored(msgspec.Struct, frozen=True):
 
 
 def restore(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
     inventory: Annotated[
         Path, typer.Argument(metavar="INVENTORY", help="The new hosts: INI or YAML.")
@@ -71,18 +72,19 @@ def restore(
     forks: Forks = 20,
 ) -> None:
     """Make an inventory's hosts the cluster of a backup, wholly or not at all; repeat to go on."""
-    saved, state = read_backup(file)
+    saved = context.with_resource(open_backup(file))
+    backup, state, record = saved.backup, saved.state, saved.record
     console = Console(stderr=True)
-    taken = datetime.fromtimestamp(saved.taken_at).astimezone()
-    what = f"cluster {saved.cluster} of {taken:%Y-%m-%d %H:%M:%S}, index {saved.taken.index}"
-    console.print(plain(f"{file}: {what}: {contents(state, saved.events)}"), soft_wrap=True)
-    if missing := missing_in(saved.events):
-        text = f"it is without {numbers(missing)}; what lies before them stays in the file"
+    taken = datetime.fromtimestamp(backup.taken_at).astimezone()
+    what = f"cluster {backup.cluster} of {taken:%Y-%m-%d %H:%M:%S}, index {backup.taken.index}"
+    console.print(plain(f"{file}: {what}: {contents(state, record.numbers)}"), soft_wrap=True)
+    if missing := record.numbers.missing:
+        text = f"it is without {ranges(missing)}; what lies before them stays in the file"
         console.print(plain(text, "yellow"), soft_wrap=True)
     home = control_home(os.environ)
     name, hosts = _named(inventory)
-    if saved.cluster != name:
-        _warn_of_old(saved, state, console)
+    if backup.cluster != name:
+        _warn_of_old(backup, state, console)
     pieces = in_pieces(state, replace=replace)
     living = _living(name)
     if living is None:
@@ -106,8 +108,8 @@ def restore(
                 if error.status == HTTPStatus.CONFLICT and not error.hint:
                     error.hint = "restore onto other hosts, or say --replace"
                 raise
-        _give_images(client, saved, state, LocalImages(home), console)
-        for problem in give_record(client, saved.events, state):
+        _give_images(client, backup, state, LocalImages(home), console)
+        for problem in give_record(client, record, state):
             console.print(plain(problem, "yellow"), soft_wrap=True)
     text = f"{name} is what the backup says; sappers-deploy status shows its guests come"
     console.print(plain(text), soft_wrap=True)
@@ -212,7 +214,7 @@ def _set_aside(home: ControlHome, name: str, hosts: set[str], console: Console) 
     console.print(plain(text), soft_wrap=True)
 
 
-def give_record(client: OperatorClient, events: Sequence[Event], state: ClusterState) -> list[str]:
+def give_record(client: OperatorClient, record: SavedRecord, state: ClusterState) -> list[str]:
     """Give each member the events of a backup that did not come with the state.
 
     Returns:
@@ -221,17 +223,16 @@ def give_record(client: OperatorClient, events: Sequence[Event], state: ClusterS
     Raises:
         ApiError: As `OperatorClient.call`.
     """
-    proven = leading_to([event for event in events if event.number], state.event_head)
-    if not proven:
+    first = record.proven_from
+    if not first:
         return []
-    first = proven[0].number
 
     def give(member: Reached) -> int:
         # Whoever answers this has applied the restore.
         client.events_at(member, EventFilter(first=state.event_count), 1)
         before, has_from = 0, client.give_events_at(member, ())
         while has_from > first and has_from != before:
-            page = _last_that_fit(proven[: has_from - first])
+            page = _last_that_fit(record.before(has_from))
             before, has_from = has_from, client.give_events_at(member, page)
         return has_from
 
@@ -256,12 +257,12 @@ def give_record(client: OperatorClient, events: Sequence[Event], state: ClusterS
 
 def _last_that_fit(events: Sequence[Event]) -> Sequence[Event]:
     """The newest of some events that one call can bring."""
-    size, page = 0, events[-PAGE:]
-    for count, event in enumerate(reversed(page)):
+    size = 0
+    for count, event in enumerate(reversed(events)):
         size += len(event_line(event)) + 1
         if size > PAGE_BYTES:
-            return page[len(page) - count :]
-    return page
+            return events[len(events) - count :]
+    return events
 
 
 def _give_images(

@@ -46,11 +46,6 @@ def gaps_between(runs: Iterable[tuple[Event, Event]]) -> list[Gap]:
     return gaps[::-1]
 
 
-def gaps_in(events: Sequence[Event]) -> list[Gap]:
-    """What is missing from 1 up to the newest of events that have numbers, the newest gap first."""
-    return gaps_between((event, event) for event in events)
-
-
 def leading_to(events: Sequence[Event], digest: str) -> tuple[Event, ...]:
     """Of events, oldest first, the newest ones: those that lead to the digest without a gap."""
     start = len(events)
@@ -60,28 +55,29 @@ def leading_to(events: Sequence[Event], digest: str) -> tuple[Event, ...]:
     return tuple(events[start:])
 
 
-def merged(known: Sequence[Event], others: Iterable[Event]) -> tuple[Event, ...]:
-    """Events, and of others those whose numbers they lack; oldest first."""
-    by_number = {event.number: event for event in others}
-    by_number |= {event.number: event for event in known}
-    return tuple(by_number[number] for number in sorted(by_number))
-
-
-def broken_in(events: Sequence[Event], state: ClusterState) -> BrokenLink | None:
+def broken_in(events: Iterable[Event], state: ClusterState) -> BrokenLink | None:
     """Where events are not the chain that a state's head stands for; a gap is no such place."""
     before: Event | None = None
     for event in events:
-        if before is not None and not _may_follow(before, event):
-            return BrokenLink(before.number, "the record", f"event {event.number} does not follow")
+        if before is not None and (broken := broken_between(before, event)):
+            return broken
         before = event
-    head = event_digest(before) if before is not None else ""
-    if state.event_head and head != state.event_head:
-        number = before.number if before is not None else 0
-        return BrokenLink(number, "the record", "it does not lead to the state's newest event")
-    return None
+    return broken_end(before, state)
 
 
-def _may_follow(before: Event, event: Event) -> bool:
+def broken_between(before: Event, event: Event) -> BrokenLink | None:
+    """What is wrong with an event that comes after another one; a gap is not."""
     if before.number and event.number > before.number + 1:
-        return True  # what lies between is missing, and nothing can be said
-    return event.number in (before.number + 1, 0) and event.previous == event_digest(before)
+        return None  # what lies between is missing, and nothing can be said
+    if event.number in (before.number + 1, 0) and event.previous == event_digest(before):
+        return None
+    return BrokenLink(before.number, "the record", f"event {event.number} does not follow")
+
+
+def broken_end(last: Event | None, state: ClusterState) -> BrokenLink | None:
+    """What is wrong with the newest of all events."""
+    head = event_digest(last) if last is not None else ""
+    if not state.event_head or head == state.event_head:
+        return None
+    number = last.number if last is not None else 0
+    return BrokenLink(number, "the record", "it does not lead to the state's newest event")

@@ -7,7 +7,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from sappers.model.event import Event
 from sappers.model.image import SignedManifest
 from sappers.model.limits import (
     AllowedEvent,
@@ -20,12 +19,11 @@ from sappers.model.limits import (
     WorkloadName,
 )
 
-BACKUP_FORMAT = 1
+BACKUP_FORMAT = 2
 PIECE_BYTES = 128 * 1024
 PIECES_MAX = 256
 PIECE_WITHIN_SECONDS = 3600.0  # of the one before; then the backup is given up
 RESTORED_BYTES_MAX = 32 << 20  # of a state, unpacked: each voter unpacks it, at every replay
-BACKUP_BYTES_MAX = 256 << 20  # of a backup with the record of events, unpacked
 
 _Things = Meta(max_length=10_000)
 
@@ -45,19 +43,17 @@ class TakenState(msgspec.Struct, frozen=True):
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What is in a backup's file.
+    """What is in a backup's file, before the events.
 
     Attributes:
         taken_at: Unix time in seconds.
         cluster: The cluster's name, for people.
-        events: All that the member had on record up to the index, oldest first.
     """
 
     format: int
     taken_at: float
     cluster: str
     taken: TakenState
-    events: tuple[Event, ...]
 
 
 class Restoring(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import asyncio
 
 from sappers.api.call import PROPOSE_TIMEOUT_SECONDS, Call
 from sappers.api.catching_up import state_at_least
-from sappers.api.wire import EventsFrom, OlderEvents, WantedRestore, Written
+from sappers.api.wire import BackupQuery, EventsFrom, OlderEvents, WantedRestore, Written
 from sappers.decisions.backup import portable, unpacked, with_piece
 from sappers.errors import ApiError, CommandRefused
 from sappers.model.backup import TakenState
@@ -17,11 +17,19 @@ CATCH_UP_SECONDS = 10.0
 
 
 async def take(call: Call) -> TakenState:
-    """POST /v1/backup: an entry goes through the log, and the state is no older than it."""
-    barrier = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
-    state = portable(
-        await state_at_least(call.service, barrier.index, barrier.term, seconds=CATCH_UP_SECONDS)
-    )
+    """POST /v1/backup: an entry goes through the log, and the state is no older than it.
+
+    Where nobody can commit any more, what this member knows may be all that is left.
+    """
+    query: BackupQuery = call.query
+    if query.consistency == "linearizable":
+        barrier = await call.service.propose(call.proposal(NoOperation()), PROPOSE_TIMEOUT_SECONDS)
+        state = await state_at_least(
+            call.service, barrier.index, barrier.term, seconds=CATCH_UP_SECONDS
+        )
+    else:
+        state = call.service.log.state()
+    state = portable(state)
     found = [await call.service.images.signed(digest) for digest in sorted(state.images)]
     encoded = await asyncio.to_thread(encode_state, state)
     return TakenState(state.index, encoded, tuple(one for one in found if one is not None))

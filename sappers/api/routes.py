@@ -24,6 +24,7 @@ from sappers.api.state_document import StateDocument
 from sappers.api.wire import (
     AllocationPath,
     Allocations,
+    BackupQuery,
     EntriesQuery,
     Events,
     EventsFrom,
@@ -218,8 +219,9 @@ ROUTES: tuple[Route, ...] = (
     write(
         "POST",
         "/v1/backup",
-        "The management state, as new as this call, without secrets",
+        "The management state without secrets, as new as this call, or as this member has it",
         backups.take,
+        query=BackupQuery,
         response=TakenState,
         media=MSGPACK,
         roles=OPERATORS,

@@ -141,6 +141,12 @@ class StateQuery(Input, frozen=True):
     max_age: Annotated[float, Meta(ge=0)] | None = None
 
 
+class BackupQuery(Input, frozen=True):
+    """As new as this call, which takes a quorum; or this member's own state, as it is (`local`)."""
+
+    consistency: Literal["local", "linearizable"] = "linearizable"
+
+
 class EventsQuery(Input, frozen=True):
     """Which events: the newest that match, or with `after`, `first` or `since` the oldest that do.
 

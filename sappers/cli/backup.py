@@ -20,7 +20,7 @@ from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.decisions.event_chain import broken_between, broken_end
 from sappers.errors import ApiError, BackupError
-from sappers.model.backup import BACKUP_FORMAT, Backup
+from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_state
 from sappers.model.event import BrokenLink, Event, EventFilter
@@ -33,6 +33,10 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, 0600.")],
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
+    as_it_is: Annotated[
+        bool,
+        typer.Option("--as-it-is", help="Without a quorum: the newest that any member here has."),
+    ] = False,
     cluster: Cluster = None,
     addr: Address = None,
     output: Form = Output.TEXT,
@@ -42,7 +46,7 @@ def backup(
         raise BackupError(f"{file} is there already", hint="name another file, or say --force")
     with open_cluster(cluster, addr) as client:
         view = client.view()
-        taken = client.take_backup()
+        taken = _newest(client) if as_it_is else client.take_backup()
         state = decode_state(taken.state)
         made = Backup(BACKUP_FORMAT, time.time(), view.cluster, taken)
         try:
@@ -60,6 +64,24 @@ def backup(
     if numbers.missing:
         text = f"no member that answered has {ranges(numbers.missing)}: the backup is without them"
         console.print(plain(text, "yellow"), soft_wrap=True)
+
+
+def _newest(client: OperatorClient) -> TakenState:
+    """Of all members that are reached, those that gossip does not hear included.
+
+    Raises:
+        BackupError: None answers.
+        ApiError: As `OperatorClient.everyone`.
+    """
+    found: tuple[tuple[int, int], TakenState] | None = None
+    for member in client.everyone(silent=True):
+        with suppress(ApiError):
+            taken = client.take_backup_at(member)
+            progress = decode_state(taken.state).progress
+            found = max(found or (progress, taken), (progress, taken), key=lambda one: one[0])
+    if found is None:
+        raise BackupError("no member gives its state", hint="sappers-deploy raft peers")
+    return found[1]
 
 
 def contents(state: ClusterState, events: Numbers) -> str:

@@ -32,7 +32,8 @@ class TakenState(msgspec.Struct, frozen=True):
     """A member's answer to who takes a backup.
 
     Attributes:
-        index: Log index; everything acknowledged before the call is in the state.
+        index: Log index; everything acknowledged before the call is in the state, but where the
+            member was asked for what it has without a quorum.
         state: `encode_state` of the state without what is secret or of the moment.
         manifests: Of the images that the state names, as far as the member has them.
     """

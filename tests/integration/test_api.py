@@ -303,6 +303,16 @@ async def test_a_backup_is_taken_by_operators_alone(cluster: Cluster) -> None:
             assert "operator" in answer.json()["error"]
 
 
+async def test_without_a_quorum_a_backup_is_what_a_member_has(cluster: Cluster) -> None:
+    expected = cluster.member.log.state().index
+    cluster.member.log.fails_with = ProposalRejected("no leader is known")
+    with pytest.raises(ApiError, match="no leader"):
+        await cluster.operate(lambda client: client.take_backup())
+    n1 = Reached(cluster.endpoint, Peer("n1", "127.0.0.1", cluster.server.port, "n1"))
+    taken = await cluster.operate(lambda client: client.take_backup_at(n1))
+    assert (taken.index, decode_state(taken.state).index) == (expected, expected)
+
+
 async def test_answers_on_a_reused_connection_do_not_wait_for_acknowledgements(
     cluster: Cluster,
 ) -> None:

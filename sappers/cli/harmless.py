@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-CONTROL_CODES = dict.fromkeys((*range(32), *range(127, 160)), "�")
+# With halves of characters, which stand for bytes that are no text: no terminal takes them.
+CONTROL_CODES = dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000)), "�")
 _ALL_BUT_LINES = {code: mark for code, mark in CONTROL_CODES.items() if chr(code) not in "\n\t"}
 
 

@@ -53,7 +53,7 @@ def _tasks_table(
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     table.add_column("task", ratio=1, no_wrap=True, overflow="ellipsis")
     for name in hosts if in_columns else ("slowest host",):
-        table.add_column(shown_name(name), justify="right", no_wrap=True, max_width=12)
+        table.add_column(Text(shown_name(name)), justify="right", no_wrap=True, max_width=12)
     if not in_columns:
         table.add_column("seconds", justify="right")
     table.add_column("", width=BAR_WIDTH)
@@ -61,9 +61,9 @@ def _tasks_table(
     for (_, name), seconds in tasks.items():
         slowest = max(seconds, key=lambda host: seconds[host], default="")
         took = seconds.get(slowest, 0.0)
-        cells = [_seconds(seconds.get(host)) for host in hosts]
+        cells: list[RenderableType] = [_seconds(seconds.get(host)) for host in hosts]
         if not in_columns:
-            cells = [shown_name(slowest), _seconds(took)]
+            cells = [Text(shown_name(slowest)), _seconds(took)]
         bar = Bar(most or 1.0, 0, took, width=BAR_WIDTH, color="green")
         table.add_row(Text(shown_name(name)), *cells, bar)
     return table

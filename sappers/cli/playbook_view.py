@@ -157,7 +157,8 @@ class TaskLines:
     def recap(self, report: RunReport) -> None:
         """Ansible's lines, one a host."""
         self._heading("PLAY RECAP")
-        counts = self._secrets.hidden_names(report.counts)
+        named = {harmless(name): count for name, count in report.counts.items()}
+        counts = self._secrets.hidden_names(named)
         width = max(map(len, counts), default=0)
         for name, count in counts.items():
             bad = count.failed or count.unreachable

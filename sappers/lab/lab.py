@@ -234,10 +234,15 @@ class Lab:
             if leader is not None:
                 deafen(leader, sorted(everyone.difference(own)))
 
-    def deafen(self, host: str, others: Sequence[str]) -> None:
-        """Let a host hear none of these, who go on hearing it, until `mend`. As `partition`."""
+    def deafen(self, host: str, others: Sequence[str], *, here: bool = False) -> None:
+        """Let a host hear none of these, who go on hearing it, until `mend`. As `partition`.
+
+        Args:
+            here: Nor this machine.
+        """
         record = self._require()
         addresses = [self._find(record, other).address for other in others]
+        addresses += [self.plan.control_address] if here else []
         leader = self._container(self._find(record, host).machine).group.leader()
         if leader is not None:
             deafen(leader, addresses)

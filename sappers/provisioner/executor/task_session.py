@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sappers.errors import HostError
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.executor.file_upload import CHUNKS_UNDER_WAY_MAX, ChunkEncoder, chunks_of
@@ -73,13 +75,17 @@ class TaskSession:
             ).encode()
             body = modules + zlib.compress(request, 1)
             lines = _Lines()
+            left = sum(len(group["tasks"]) for group in groups)
             number = channel.begin({"op": "tasks", "modules": len(modules)}, body)
             head, body = channel.receive(number)
             while "event" in head:
                 if head["event"] == "said" and said is not None:
                     lines.take(body, said)
                 elif head["event"] == "task":
-                    taken(head["number"], self._result(body))
+                    if not left:
+                        raise HostError(self._executor.host, "it tells of more tasks than it has")
+                    left -= 1
+                    taken(head.get("number", 0), self._result(body))
                 elif head["event"] == "send":
                     early = self._stream(number, blobs.get(body.decode("ascii", "replace")))
                     if early is not None:
@@ -110,11 +116,10 @@ class TaskSession:
     def _result(self, body: bytes) -> dict[str, Any]:
         try:
             text = zlib.decompressobj().decompress(body, RESULT_BYTES_MAX)
-            result = json.loads(text)
+            result: dict[str, Any] = json.loads(text)
+            msgspec.convert(result, _Told)
         except (zlib.error, ValueError, RecursionError):
-            result = None
-        if not isinstance(result, dict):
-            raise HostError(self._executor.host, "its executor says what makes no sense")
+            raise HostError(self._executor.host, "its executor says what makes no sense") from None
         return result
 
     def _stream(self, number: int, content: Content | None) -> Any:
@@ -138,6 +143,13 @@ class TaskSession:
             # Whatever happened here, the host must not wait for more.
             channel.send({"op": "end", "id": number})
         return early
+
+
+class _Told(msgspec.Struct):
+    """What every result has to be, whoever made it: what is asked of it here, and shown."""
+
+    diff: list[dict[str, Any]] = []
+    ansible_facts: dict[str, Any] = {}
 
 
 class _Lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,30 @@ def with_secrets(tmp_path: Path, **secrets: object) -> tuple[str, ...]:
     ]
     (tmp_path / "hosts").write_text("".join(lines))
     return ("-e", json.dumps(secrets))
+
+
+def test_names_of_files_that_are_no_text_stop_nothing(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / os.fsdecode(b"caf\xe9")).touch()
+    (tmp_path / "play.yml").write_text("""\
+- hosts: h1
+  gather_facts: false
+  tasks:
+    - find: {paths: "{{ root }}/odd"}
+      register: found
+    - name: "more of {{ found.files[0].path }}"
+      file: {path: "{{ item.path }}.new", state: touch}
+      loop: "{{ found.files }}"
+    - command: test -e {{ root }}/well
+""")
+    code, output = deploy("-v", "--profile")
+    assert code == 2
+    assert "caf�" in output
+    assert (tmp_path / "odd" / os.fsdecode(b"caf\xe9.new")).exists()
+    (tmp_path / "well").touch()
+    code, output = deploy("--resume", "-o", "json")
+    assert code == 0
+    assert json.loads(output.splitlines()[-1])["hosts"]["h1"]["ok"] == 3
 
 
 SECRETS_PLAYBOOK = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,13 +31,42 @@ def read_standing(path: Path) -> Standing | None:
     Raises:
         JournalError: It cannot be read, or is damaged.
     """
+    descriptor = _opened(path)
+    if descriptor is None:
+        return None
     try:
-        content = path.read_bytes()
+        with os.fdopen(descriptor, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+    return what_stands(decode_all(content, str(path)))
+
+
+def _opened(path: Path) -> int | None:
+    """A descriptor to read a journal that nobody else can have written; None: there is none.
+
+    What it says is taken for what hosts have said, and what was done for done.
+
+    Raises:
+        JournalError: It is another user's, others may write to it, or it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise JournalError(f"{path} cannot be read: {error.strerror}") from error
-    return what_stands(decode_all(content, str(path)))
+    there = os.fstat(descriptor)
+    plain = stat.S_ISREG(there.st_mode) and not there.st_mode & 0o022
+    if not plain or there.st_uid not in (os.geteuid(), 0):
+        os.close(descriptor)
+        raise JournalError(
+            f"{path} is no file that its owner, user {there.st_uid}, alone may write to, "
+            f"and user {os.geteuid()} believe (mode {stat.S_IMODE(there.st_mode):04o})",
+            hint="if it is yours: chown it to you, and chmod 600; else remove it, and leave out "
+            "--resume and @retry",
+        )
+    return descriptor
 
 
 class Journal:
@@ -112,10 +142,9 @@ class Journal:
 
 
 def refuse_if_running(path: Path) -> None:
-    """Raises JournalError while the run that writes a journal lasts."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+    """Raises JournalError while the run that writes a journal lasts, and as `read_standing`."""
+    descriptor = _opened(path)
+    if descriptor is None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from sappers.errors import JournalError
 from sappers.provisioner.playbook.journal.journal import Journal
@@ -164,8 +165,11 @@ class Ledger:
         told = [judged.result, *(result for _, result in judged.items)]
         result = None if judged.no_log or judged.elsewhere else _as_json(judged.result)
         module = judged.task.module
-        secret = self._secrets.are_in([judged.name, *judged.notified]) or (
-            result is not None and self._secrets.hidden_result(module, result) != result
+        names = [judged.name, *judged.notified]
+        secret = (
+            self._secrets.are_in(names)
+            or _as_json(names) is None
+            or (result is not None and self._secrets.hidden_result(module, result) != result)
         )
         return Done(
             host=host,
@@ -179,13 +183,16 @@ class Ledger:
         )
 
 
-def _as_json(result: dict[str, Any]) -> Any:
-    """The result, if it is the same when it is read again; else None."""
+def _as_json(value: Any) -> Any:
+    """The value, if it is the same when it is read again; else None.
+
+    It is not where it holds bytes that are no text, as names of files may.
+    """
     try:
-        kept = json.loads(json.dumps(result))
-    except (TypeError, ValueError, RecursionError):
+        kept = msgspec.json.decode(msgspec.json.encode(value))
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
         return None
-    return kept if kept == result else None
+    return kept if kept == value else None
 
 
 def _judged(done: Done, task: Task) -> Judged:

@@ -179,7 +179,9 @@ class PlayLoader:
         self._depth += 1
         try:
             if self._depth > IMPORTS_MAX:
-                raise place.error("it imports itself without end")
+                raise place.error(
+                    f"imports more than {IMPORTS_MAX} deep, or one of itself without end"
+                )
             nodes: tuple[Node, ...] = load()
             return nodes
         finally:

@@ -29,10 +29,16 @@ def conduct(
     """
     plan = catalog.source_of(call.module).conduct(step.Task(dict(call.args), call.check))
     answer: Any = None
+    wanted: Any = None
     try:
         while True:
             wanted = plan.send(answer)
             answer = _answer(wanted, reach, host, prepared, call, sleep)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if not isinstance(wanted, control_step.OnHost):
+            raise
+        message = f"the host says what makes no sense: {error!r}"  # and no module has to foresee it
+        return {"failed": True, "changed": False, "msg": message}
     except StopIteration as end:
         return dict(end.value)
     except step.Failed as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from sappers.errors import HostError, HostUnreachable
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.executor.start import _Dialogue
+from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.remote import wire
 
 
@@ -26,6 +28,7 @@ class SocketChannel(socket.socket):
         self.shutdown(socket.SHUT_WR)
 
 
+ONE_TASK = [{"tasks": [{"module": "ping"}], "goes_on": False}]
 Host = Callable[[socket.socket, int], None]
 
 
@@ -88,6 +91,40 @@ def test_a_result_of_the_wrong_kind_is_the_hosts_failure(meet, result: str) -> N
     ):
         with pytest.raises(HostError, match="makes no sense"):
             ask()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "[]",
+        '{"diff": 1}',
+        '{"diff": ["x"]}',
+        '{"ansible_facts": [1]}',
+        "1",
+        '{"a": ' + "[" * 99_999,
+    ],
+)
+def test_what_is_no_tasks_result_is_the_hosts_failure(meet, result: str) -> None:
+    body = zlib.compress(result.encode())
+    executor = meet(
+        lambda there, number: there.sendall(wire.encode({"id": number, "event": "task"}, body))
+    )
+    executor.runs_tasks = True
+    with pytest.raises(HostError, match="makes no sense"):
+        TaskSession(executor).run(ONE_TASK, {}, lambda *_: None)
+
+
+def test_no_more_results_are_taken_than_there_are_tasks(meet) -> None:
+    def flood(there: socket.socket, number: int) -> None:
+        for _ in range(100):
+            there.sendall(wire.encode({"id": number, "event": "task"}, zlib.compress(b"{}")))
+
+    executor = meet(flood)
+    executor.runs_tasks = True
+    taken: list[dict[str, object]] = []
+    with pytest.raises(HostError, match="more tasks than it has"):
+        TaskSession(executor).run(ONE_TASK, {}, lambda _, result: taken.append(result))
+    assert taken == [{}]
 
 
 def test_what_nobody_asked_for_is_not_kept(meet) -> None:

@@ -299,6 +299,33 @@ def test_a_journal_is_locked_while_its_run_lasts(tmp_path: Path) -> None:
         Journal.begin(tmp_path / "file/journal.jsonl", [begun])
 
 
+def test_a_journal_that_others_may_have_written_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "runs/journal.jsonl"
+    Journal.begin(path, [begun_by(RunOptions(), "digest", 1.0)]).close()
+    assert read_standing(path) is not None
+
+    def refused(words: str) -> None:
+        for look in (read_standing, refuse_if_running):
+            with pytest.raises(JournalError, match=words):
+                look(path)
+
+    for mode in (0o620, 0o602):
+        path.chmod(mode)
+        refused(f"mode {mode:04o}")
+    path.chmod(0o600)
+    kept = path.rename(tmp_path / "kept")
+    path.symlink_to(kept)
+    refused("cannot be read")
+    path.unlink()
+    os.mkfifo(path, 0o600)  # and nobody waits for who writes to it
+    refused("no file")
+    path.unlink()
+    kept.rename(path)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        refused("user 12345")
+
+
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     while not path.exists():
         assert process.poll() is None

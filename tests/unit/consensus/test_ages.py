@@ -88,3 +88,15 @@ def test_alone_a_leaders_state_is_new(new_voter: Any) -> None:
     for _ in range(3):
         alone.tick_after(1.0)
     assert alone.node.state_age() == pytest.approx(0.0)
+
+
+def test_no_answer_makes_a_leaders_state_new_before_its_first_entry_is_applied(voter: Any) -> None:
+    """What was committed before it led may be newer than what it has applied."""
+    term = voter.becomes_leader()
+    voter.tick_after(0.3)
+    asked = dict(voter.wire.take("probe"))
+    voter.hears("a", "probe_answer", term=term, at=asked["a"]["at"], now=(1.0, 2.0))
+    assert voter.node.state_age() is None
+    voter.hears("a", "next_node_idx", term=term, next_node_idx=3, reset=False, success=True)
+    voter.tick_after(0.1)
+    assert voter.node.state_age() == pytest.approx(0.1)

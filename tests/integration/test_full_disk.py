@@ -5,6 +5,7 @@ is room the run goes on.
 from __future__ import annotations
 
 import os
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -82,6 +83,7 @@ TASKS = {
     "pulled/large": (
         "unarchive: {src: '{{ address }}/large.tar', dest: '{{ disk }}/pulled', remote_src: true}"
     ),
+    "row": "lineinfile: {path: '{{ disk }}/row', line: '{{ \"x\" * 2000000 }}'}",
     "line": "blockinfile: {path: '{{ disk }}/line', block: '{{ \"x\" * 2000000 }}'}",
 }
 
@@ -120,6 +122,34 @@ def test_the_old_stays_whole_and_the_next_run_goes_on(
     assert (report.counts["lab1"].changed, report.counts["lab1"].ignored) == (len(TASKS), 0)
     sizes = executor.stat(list(paths.values()))
     assert all(found is not None and found.size >= NEW_BYTES for found in sizes.values())
+
+
+def test_a_clone_that_has_no_room_for_its_files_is_ended_by_the_next_run(
+    executor: Executor, disk: Path, tmp_path: Path
+) -> None:
+    """What is fetched is small, and stays; what is checked out is not."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_text("the same line\n" * 200_000)
+    as_somebody = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    for words in (("init", "-q"), ("add", "large"), (*as_somebody, "commit", "-qm", "one")):
+        subprocess.run(["git", "-C", source, *words], check=True)
+    play = f"""
+- hosts: all
+  gather_facts: false
+  tasks:
+    - {{name: clone, git: {{repo: "file://{source}", dest: {disk}/clone}}}}
+"""
+    report, told = run(tmp_path, play)
+    assert report.counts["lab1"].failed == 1
+    assert "checkout failed" in str(told.of("clone")["msg"])
+    executor.check(["mount", "-o", "remount,size=64m", str(disk)])
+    report, _ = run(tmp_path, play)
+    assert (report.counts["lab1"].changed, report.counts["lab1"].failed) == (1, 0)
+    whole = ["cmp", str(source / "large"), f"{disk}/clone/large"]
+    executor.check(whole)
+    report, _ = run(tmp_path, play)
+    assert report.counts["lab1"].changed == 0
 
 
 def test_no_room_for_what_is_on_its_way(

@@ -46,14 +46,18 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 def plan(task: step.Task) -> step.Plan:
     """Clone or fetch, and check out."""
     args = task.args
-    if (yield step.Stat(args["dest"].rstrip("/") + "/.git")) is None:
+    git = args["dest"].rstrip("/") + "/.git"
+    there = yield step.Stat(git)
+    if there is None:
         return (yield from _clone(args))
     asked = yield from _ask(args, "rev-parse", "HEAD")
     before = asked.out.strip()
     result: Dict[str, Any] = {"before": before, "after": before, "changed": False}
     dirty = yield from _ask(args, "status", "--porcelain", "--untracked-files=no")
     if dirty.out.strip():
-        if not args["force"]:
+        # Without an index a clone was cut off, by a full disk say, while its files were written.
+        cut_off = there.kind == "directory" and (yield step.Stat(git + "/index")) is None
+        if not (args["force"] or cut_off):
             raise step.Failed("Local modifications exist in the destination: use force=true")
         yield from _do(args, "reset", "--hard", "HEAD")
         result["changed"] = True

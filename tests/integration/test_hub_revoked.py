@@ -19,6 +19,7 @@ from sappers.errors import HubError
 from sappers.hub.client import NatsHubClient
 from sappers.hub.credentials import AgentCredentials, HubAccount, TrustedAccounts, read_accounts
 from sappers.hub.streams import NatsStreams
+from sappers.model.actions import RunHubServer
 from sappers.model.cluster_state import ClusterState
 from sappers.model.guest_scope import GuestScope
 from sappers.model.hub import HubKey
@@ -285,9 +286,10 @@ async def test_a_cluster_of_before_goes_on_and_its_seed_ends(revoking: Revoking)
     await kept(streams, "web", 3)
     await stored(streams, "web", b"kept")
     hub.own = new
+    wanted = RunHubServer(tuple(hub.members[one] for one in names), 1)
     for number, name in enumerate(names, 1):  # one host after the other has this version
         hub.servers[name] = hub.server(name)
-        await hub.servers[name].run([hub.members[one] for one in names], 1)
+        await hub.servers[name].run(wanted)
         assert hub.supervisors[name].starts == 2, number
         await eventually(lambda: guest.connected and member.connected)
         await hears(member, inbox, NUMBERS)

@@ -9,6 +9,8 @@ from sappers.provisioner.modules import step
 from sappers.provisioner.modules.spec import Argument, Module
 
 FOLDER = "~/.ansible_async"
+# Of a task that has said nothing yet, or does not say such things.
+_SILENT = {"stdout": "", "stderr": "", "stdout_lines": (), "stderr_lines": ()}
 SPEC = Module(
     "Tell what came of a task with `async` and `poll: 0`.",
     (
@@ -16,7 +18,7 @@ SPEC = Module(
         Argument("mode", "str", "`cleanup` removes what is kept of it.", default="status",
                  choices=("cleanup", "status")),
     ),
-    returns=(("finished", "0 or 1"), ("started", "1"), ("erased", "with cleanup: the file"),
+    returns=(("finished", "whether it has"), ("started", "that it has"), ("erased", "with cleanup: the file"),
              ("…", "what the task itself returns, once it is finished")),
     notes=("`until: NAME is finished` waits for it.",),
 )  # fmt: skip
@@ -37,12 +39,12 @@ def plan(task: step.Task) -> step.Plan:
     content = yield step.Read(path)
     told: Dict[str, Any] = {"ansible_job_id": jid, "results_file": path}
     if content is None:
-        raise step.Failed("could not find job", started=1, finished=1, **told)
+        raise step.Failed("could not find job", started=True, finished=True, **told)
     if task.args["mode"] == "cleanup":
         yield step.Remove(path)
         return {**told, "changed": False, "erased": path}
     try:
         result = json.loads(content.decode("utf-8"))
     except ValueError:
-        raise step.Failed("Could not parse job output", started=1, finished=1, **told) from None
-    return {"changed": False, **result}
+        raise step.Failed("Could not parse job output", started=True, finished=True, **told) from None
+    return {"changed": False, **_SILENT, **result}

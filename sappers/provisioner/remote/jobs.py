@@ -28,24 +28,24 @@ def run(job: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, An
     result = work()
     if result.get("timedout"):
         result["msg"] = "Timeout exceeded"
-    return {**result, "started": 1, "finished": 1, "ansible_job_id": job["id"]}
+    return {**result, "started": True, "finished": True, "ansible_job_id": job["id"]}
 
 
 def _start(job: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do the work in a process of its own; what the task's result is meanwhile."""
     path = os.path.join(os.path.expanduser(job["folder"]), job["id"])
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    told: dict[str, Any] = {"started": 1, "ansible_job_id": job["id"], "results_file": path}
-    _write(path, {**told, "finished": 0})
+    told: dict[str, Any] = {"started": True, "ansible_job_id": job["id"], "results_file": path}
+    _write(path, {**told, "finished": False})
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # there are threads; the child uses none of their locks
         child = os.fork()
     if child == 0:
-        _go_on(lambda: _write(path, {**work(), **told, "finished": 1}))
+        _go_on(lambda: _write(path, {**work(), **told, "finished": True}))
     os.waitpid(child, 0)
-    return {**told, "finished": 0, "changed": True}
+    return {**told, "finished": False, "changed": True}
 
 
 def _go_on(work: Callable[[], None]) -> None:

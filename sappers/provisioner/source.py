@@ -18,6 +18,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.yaml_1_1 import yaml_1_1
 
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -54,6 +55,10 @@ class Text(str):
         made = super().__new__(cls, text)
         made.place = place
         return made
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """It never changes."""
+        return self
 
 
 class Mapping(dict[str, Any]):
@@ -249,8 +254,7 @@ def opened(text: str, place: Place, decrypt: Decrypt | None) -> str:
 
 
 def _yaml() -> YAML:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.version = (1, 1)  # `yes` is true and 0755 is octal, as for Ansible
+    yaml = yaml_1_1()
     yaml.Composer = _Composer
     yaml.composer.warn_double_anchors = False  # the later counts, as for Ansible
     return yaml
@@ -269,16 +273,6 @@ class _Composer(Composer):
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
-
-
-def is_text_for_ansible(tag: str, text: str) -> bool:
-    """What YAML 1.1 reads as a boolean or a number, and the parser that Ansible uses does not."""
-    if tag.endswith(":bool"):
-        return len(text) == 1  # y and n
-    number, _, exponent = text.lstrip("+-").lower().partition("e")
-    if not tag.endswith(":float") or ":" in number:
-        return False
-    return "." not in number or exponent[:1].isdigit()
 
 
 _QUOTE_TEMPLATE = 'quote a value that begins with a template: key: "{{ name }}"'
@@ -331,7 +325,7 @@ class _Builder:
 
     def _scalar(self, node: ScalarNode, place: Place) -> Any:
         tag = str(node.tag)
-        if tag == _TEXT_TAG or is_text_for_ansible(tag, node.value):
+        if tag == _TEXT_TAG:
             if node.style == '"' and any("\ud800" <= char <= "\udfff" for char in node.value):
                 raise place.error("a text holds half a character", hint="\\U and eight digits")
             return Text(node.value, place)

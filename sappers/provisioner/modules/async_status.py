@@ -10,7 +10,7 @@ from sappers.provisioner.modules.spec import Argument, Module
 
 FOLDER = "~/.ansible_async"
 # Of a task that has said nothing yet, or does not say such things.
-_SILENT = {"stdout": "", "stderr": "", "stdout_lines": (), "stderr_lines": ()}
+_SILENT: Dict[str, Any] = {"stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": []}
 SPEC = Module(
     "Tell what came of a task with `async` and `poll: 0`.",
     (
@@ -18,7 +18,8 @@ SPEC = Module(
         Argument("mode", "str", "`cleanup` removes what is kept of it.", default="status",
                  choices=("cleanup", "status")),
     ),
-    returns=(("finished", "whether it has"), ("started", "that it has"), ("erased", "with cleanup: the file"),
+    returns=(("finished", "whether it has"), ("started", "that it has"),
+             ("erased", "with cleanup: the file"),
              ("…", "what the task itself returns, once it is finished")),
     notes=("`until: NAME is finished` waits for it.",),
 )  # fmt: skip
@@ -46,5 +47,7 @@ def plan(task: step.Task) -> step.Plan:
     try:
         result = json.loads(content.decode("utf-8"))
     except ValueError:
-        raise step.Failed("Could not parse job output", started=True, finished=True, **told) from None
+        raise step.Failed(
+            "Could not parse job output", started=True, finished=True, **told
+        ) from None
     return {"changed": False, **_SILENT, **result}

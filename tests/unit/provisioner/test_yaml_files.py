@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,22 @@ def test_what_is_only_unusual_is_read(tmp_path: Path, recwarn: pytest.WarningsRe
     assert not recwarn.list
     path.write_bytes(b"")
     assert read_file(path) is None
+
+
+@pytest.mark.parametrize("beginning", ["", "---\n", "%YAML 1.2\n---\n", "# a comment\n---\n"])
+def test_the_version_is_that_of_ansible_however_a_file_begins(
+    tmp_path: Path, beginning: str
+) -> None:
+    path = tmp_path / "file.yml"
+    path.write_text(f"{beginning}a: yes\nb: {{c: [off, On]}}\nd: 0755\ne: y\nf: 1:30\ng: 1_000\n")
+    assert read_file(path) == {
+        "a": True, "b": {"c": [False, True]}, "d": 0o755, "e": "y", "f": 90, "g": 1000,
+    }  # fmt: skip
+
+
+def test_a_text_is_copied_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "file.yml"
+    path.write_text("a: [b]\n")
+    (copied,) = copy.deepcopy(read_file(path))["a"]
+    assert copied == "b"
+    assert str(copied.place) == f"{path}:1:5"

@@ -24,14 +24,12 @@ from urllib.parse import unquote_plus, urlsplit
 
 import jinja2
 from ruamel.yaml import YAML
-from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.resolver import VersionedResolver
 
 from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.playbook.templates.collection_filters import COLLECTION_FILTERS
 from sappers.provisioner.playbook.templates.hashing import password_hash
 from sappers.provisioner.playbook.templates.values import Undefined, plain
-from sappers.provisioner.source import is_text_for_ansible
+from sappers.provisioner.yaml_1_1 import yaml_1_1
 
 _NAMESPACE = uuid.UUID("361E6D51-FAEC-444A-9079-341386DA8E2E")
 # With an indentation Ansible puts mappings and lists in lists under their first key, and scalars
@@ -67,21 +65,8 @@ def _to_nice_json(value: Any, indent: int = 4, *, sort_keys: bool = True, **sett
     return _to_json(value, indent=indent, sort_keys=sort_keys, separators=(",", ": "), **settings)
 
 
-class _Resolver(VersionedResolver):
-    """Takes for texts what Ansible's parser does."""
-
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        tag = super().resolve(kind, value, implicit)
-        if kind is ScalarNode and is_text_for_ansible(str(tag), str(value)):
-            return self.DEFAULT_SCALAR_TAG
-        return tag
-
-
-def _yaml_1_1() -> YAML:
-    """`yes` is true and 0755 is octal: so it is read, and texts that look like these are quoted."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.version = (1, 1)
-    yaml.Resolver = _Resolver
+def _yaml() -> YAML:
+    yaml = yaml_1_1()
     yaml.allow_duplicate_keys = True
     return yaml
 
@@ -96,7 +81,7 @@ def _to_yaml(
     explicit_start: bool = False,
     explicit_end: bool = False,
 ) -> str:
-    yaml = _yaml_1_1()
+    yaml = _yaml()
     yaml.default_flow_style = default_flow_style
     yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.allow_unicode = True
@@ -119,12 +104,12 @@ def _to_nice_yaml(value: Any, indent: int = 4, **settings: Any) -> str:
 
 
 def _from_yaml(text: Any) -> Any:
-    return _yaml_1_1().load(text) if isinstance(text, str) else text
+    return _yaml().load(text) if isinstance(text, str) else text
 
 
 def _from_yaml_all(text: Any) -> Any:
     if isinstance(text, str):
-        return list(_yaml_1_1().load_all(text))
+        return list(_yaml().load_all(text))
     return [] if text is None else text
 
 

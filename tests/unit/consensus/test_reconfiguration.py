@@ -190,7 +190,9 @@ def test_a_survivor_goes_on_alone_and_grows_again(world: World) -> None:
     for voter in gone:
         world.crash(voter)
     world.run_until(lambda: survivor.node.status().leader_id is None)
+    before = survivor.node.status().term
     assert recover(world, survivor).outcome == "done"
+    assert survivor.node.status().term > before + 900, "who is lost may have had terms of its own"
     assert survivor.node.state.electorate == (survivor.me,) == survivor.node.status().electorate
     names += [world.write()]
     world.add("v3")

@@ -112,18 +112,23 @@ def vault_opener(
 
 
 def _vault_password(file: Path) -> str:
-    """What a file holds, or what it prints if it is a program."""
+    """What a file holds, or what it prints if it is a program. Raises ConfigError."""
     path = file.expanduser()
+    hint = "it has to hold the password of Vault, or to be a program that prints it"
     try:
-        if not (path.is_file() and os.access(path, os.X_OK)):
-            return path.read_text().strip()
-        done = subprocess.run([path.absolute()], capture_output=True, text=True, check=False)
+        if path.is_file() and os.access(path, os.X_OK):
+            done = subprocess.run([path.absolute()], capture_output=True, text=True, check=False)
+            if done.returncode:
+                message = f"{path} ended with exit code {done.returncode}: {done.stderr.strip()}"
+                raise ConfigError(message, hint=hint)
+            text = done.stdout.strip()
+        else:
+            text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the password of Vault cannot be read: {error}") from error
-    if done.returncode:
-        message = f"{path} ended with exit code {done.returncode}: {done.stderr.strip()}"
-        raise ConfigError(message, hint="it has to print the password of Vault")
-    return done.stdout.strip()
+        raise ConfigError(f"the password of Vault cannot be read: {error}", hint=hint) from error
+    if not text:
+        raise ConfigError(f"there is no password of Vault in {path}", hint=hint)
+    return text
 
 
 def add_passwords(inventory: Inventory, secrets: SecretTexts) -> None:

@@ -63,6 +63,13 @@ def log_in(
         HostUnreachable: It could not be had; says why and what to do.
     """
     silence_library_logs()
+    if endpoint.address.count(":") == 1 or "@" in endpoint.address:
+        # Fabric would take it apart.
+        raise HostUnreachable(
+            host,
+            f"{endpoint.address!r} is no address",
+            hint="ansible_port and ansible_user say where and as whom",
+        )
     name = endpoint.key_name or lookup_name(endpoint.address, endpoint.port)
     known = keys_for(name, endpoint.known_hosts)
     connection = FabricConnection(

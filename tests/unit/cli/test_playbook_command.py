@@ -160,6 +160,16 @@ def test_names_of_files_that_are_no_text_stop_nothing(deploy: Deploy, tmp_path: 
     assert json.loads(output.splitlines()[-1])["hosts"]["h1"]["ok"] == 3
 
 
+def test_a_file_without_a_password_of_vault_is_told_of(deploy: Deploy, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "mute").write_text("#!/bin/sh\n")
+    (tmp_path / "mute").chmod(0o755)
+    for name in ("empty", "mute"):
+        code, output = deploy("--vault-password-file", name)
+        assert code == 1
+        assert f"there is no password of Vault in {name}" in output
+
+
 SECRETS_PLAYBOOK = """\
 - hosts: all
   gather_facts: false

@@ -7,6 +7,7 @@ it is made anew from the results, in order, up to the first that failed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -274,10 +275,13 @@ def _number(task: Task, item: Item, name: str, value: Any, default: float) -> fl
         return default
     rendered = item.scope.templates.render(value, item.scope, task.place)
     try:
-        return float(rendered)
-    except (TypeError, ValueError):
+        number = float(rendered)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
         message = f"`{name}` takes a number; this is {rendered!r}"
-        raise place_of(value, task.place).error(message) from None
+        raise place_of(value, task.place).error(message)
+    return number
 
 
 def _drafted(facts: HostFacts, prepared: Prepared) -> HostFacts:

@@ -40,3 +40,11 @@ def test_another_user_does_not_hear_what_was_wrong_with_the_one_approached() -> 
     with pytest.raises(HostError):
         link.session("nobody-of-that-name", "su")
     link.close()
+
+
+@pytest.mark.parametrize("address", ["web:many", "{'a': 'b'}", "root@web"])
+def test_what_is_no_address_is_refused_before_anybody_takes_it_apart(address: str) -> None:
+    link = HostLink(Host("h", (), {}, address))
+    with pytest.raises(HostUnreachable, match="is no address"):
+        link.session(None)
+    link.close()

@@ -109,6 +109,14 @@ def test_no_host_at_once_means_all_that_are_left(run: Run, serial: str) -> None:
     assert len(done.plays) == (2 if "," in serial else 1)
 
 
+@pytest.mark.parametrize("number", [".nan", "1e400", "many", "[]"])
+@pytest.mark.parametrize("keyword", ["retries", "delay"])
+def test_what_is_no_number_fails_the_task(run: Run, keyword: str, number: str) -> None:
+    done = run(f"{HEAD}  - command: /bin/false\n    until: false\n    {keyword}: {number}\n")
+    assert done.lines == ["h1 command failed"]
+    assert f"`{keyword}` takes a number" in done.results[-1].result["msg"]
+
+
 def test_a_play_without_tasks_for_a_host_counts_nothing_of_it(run: Run) -> None:
     done = run("- hosts: h1\n  gather_facts: false\n  tasks: []\n")
     assert (done.plays, dict(done.report.counts)) == ([("h1", 0)], {})

@@ -52,6 +52,7 @@ class RunReport:
         offline: Hosts that were left out since they did not answer (`skip_offline`).
         seconds: How long it took.
         connect_seconds: How long it took to get into each host.
+        cleared: Hosts whose failures `meta: clear_host_errors` took away.
         left_out: Hosts that took no part any more since another host's failure was theirs, too.
     """
 
@@ -60,16 +61,20 @@ class RunReport:
     seconds: float = 0.0
     connect_seconds: Mapping[str, float] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
+    cleared: frozenset[str] = frozenset()
 
     @property
     def failed(self) -> bool:
         """Whether a task failed for good on some host."""
-        return bool(self.left_out) or any(count.failed for count in self.counts.values())
+        return bool(self.left_out) or any(count.failed for count in self._counting())
 
     @property
     def unreachable(self) -> bool:
         """Whether a host could not be reached."""
-        return any(count.unreachable for count in self.counts.values())
+        return any(count.unreachable for count in self._counting())
+
+    def _counting(self) -> list[Counts]:
+        return [count for name, count in self.counts.items() if name not in self.cleared]
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,7 @@ class Engine:
             self._clock() - began,
             self._run.links.connect_seconds(),
             frozenset(self._left_out),
+            frozenset(state.name for state in self._run.states.values() if state.cleared),
         )
 
     def check(self, plays: Sequence[Play]) -> None:

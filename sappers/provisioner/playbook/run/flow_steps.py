@@ -173,7 +173,7 @@ class Flow:
                 for state in (self._play_run.states[name] for name in told):
                     included = state.facts.included.update(values)
                     state.facts = replace(state.facts, included=included)
-                result["ansible_included_var_files"] = files
+                result.update(ansible_facts=values, ansible_included_var_files=files)
         self._finish(task, prepared, results)
 
     def _read_vars(self, task: Task, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -223,12 +223,10 @@ class Flow:
                 pass
 
     def _clear_errors(self, states: Sequence[HostState]) -> None:
-        """They take part again from the next play on."""
+        """Who was out takes part again from the next play on; who does `always` goes on."""
         for state in states:
-            if state.failed:
+            if state.clear_errors():
                 self._run.ledger.mended(state.name)
-                state.over = True
-            state.failed, state.along, state.unreachable = None, None, False
 
 
 def _files_in(folder: Path, args: Mapping[str, Any], task: Task) -> list[Path]:

@@ -38,13 +38,14 @@ class PlayRun:
         self._run = run
         self._play = play
         self.states = {host.name: run.states[host.name] for host in hosts}
-        self.scopes = Scopes(run, play, name, variables, all_hosts, self.well)
+        self.scopes = Scopes(run, play, name, variables, all_hosts, self._unbroken)
         self._reach = Reach(run)
         self._told: dict[int, dict[str, Judged]] = {}
         self._told_lock = threading.Lock()
         self._last: dict[str, Judged] = {}
         self._caring = 0  # blocks around whose `rescue` or `always` follows a failure
         self._given_up: set[str] = set()
+        self._flushed: set[str] = set()  # hosts that failed, and whose handlers were run after it
         self._threads = ThreadPoolExecutor(max_workers=max(1, min(run.options.forks, len(hosts))))
         self.handlers = Handlers(self, play)
         self._flow = Flow(self, run, play)
@@ -68,8 +69,7 @@ class PlayRun:
             for section in sections:
                 self.run_nodes(section, self.well())
                 if flushing:
-                    self.handlers.flush(self.well())
-            self._flush_forced()
+                    self._flush()
 
     def _gathers(self) -> bool:
         gather = self._play.gather_facts
@@ -96,24 +96,35 @@ class PlayRun:
             return False
         return any("unsupported" in (item.known or {}) for item in prepared.items)
 
-    def _flush_forced(self) -> None:
-        """With `force_handlers` those of hosts that failed run too; the hosts stay failed."""
+    def _flush(self) -> None:
+        """Handlers after a section; with `force_handlers` also on hosts that failed in it."""
+        forced = [state for state in self.states.values() if state.failed and not state.unreachable]
+        if not self._forces_handlers():
+            forced = []
+        with self._held_back([state for state in forced if state.name not in self._flushed]):
+            self.handlers.flush(self.well())
+        self._flushed |= {state.name for state in forced}
+
+    def _forces_handlers(self) -> bool:
         wanted = self._play.force_handlers
         wanted = self._run.options.force_handlers if wanted is None else wanted
-        if not to_bool("force_handlers", wanted, self._play.place):
-            return
-        failed = {state.name: state.failed for state in self.states.values() if state.failed}
-        lost = [state.name for state in self.states.values() if state.unreachable]
-        hosts = [name for name in failed if name not in lost]
-        for name in hosts:
-            self.states[name].failed = None
-        self.handlers.flush(hosts)
-        for name in hosts:
-            self.states[name].failed = self.states[name].failed or failed[name]
+        return to_bool("force_handlers", wanted, self._play.place)
+
+    @contextlib.contextmanager
+    def _held_back(self, states: Sequence[HostState]) -> Iterator[None]:
+        """Hosts go on although they failed; after it they have, unless `meta` cleared it."""
+        for state in states:
+            state.hold_back()
+        yield
+        for state in states:
+            state.give_back()
 
     def well(self) -> list[str]:
         """Names of the hosts that go on, in order."""
         return [] if self.ended else [name for name, state in self.states.items() if state.is_well]
+
+    def _unbroken(self) -> list[str]:
+        return [name for name in self.well() if self.states[name].is_unbroken]
 
     def run_nodes(self, nodes: Sequence[Node], hosts: Sequence[str]) -> None:
         """Run tasks and blocks on those of the hosts that are well."""
@@ -152,12 +163,8 @@ class PlayRun:
             self._run_always(block, reached)
 
     def _run_always(self, block: Block, states: Sequence[HostState]) -> None:
-        failures = {state.name: state.failed for state in states}
-        for state in states:
-            state.failed = None
-        self.run_nodes(block.always, [state.name for state in states])
-        for state in states:
-            state.failed = state.failed or failures[state.name]
+        with self._held_back(states):
+            self.run_nodes(block.always, [state.name for state in states])
 
     @contextlib.contextmanager
     def _cared_for(self, nodes: Sequence[Node]) -> Iterator[None]:

@@ -82,7 +82,7 @@ class Scopes:
             "ansible_play_hosts": [
                 name
                 for name in self._magic["ansible_play_hosts_all"]
-                if name not in self._run.states or self._run.states[name].is_well
+                if name not in self._run.states or self._run.states[name].is_unbroken
             ],
             "ansible_play_batch": going,
             "play_hosts": going,

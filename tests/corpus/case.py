@@ -19,6 +19,7 @@ from sappers.provisioner.playbook.run.engine import Engine
 from sappers.provisioner.playbook.tasks.judge import Judged
 from sappers.provisioner.playbook.tasks.options import RunOptions
 from sappers.security.vault import open_vault
+from tests.corpus.keys import Keys, keys_of
 from tests.corpus.server import web_server
 
 HERE = Path(__file__).parent
@@ -52,10 +53,12 @@ class Outcomes:
     """What a run did: per task and host, per host, and to the files.
 
     Attributes:
+        keys: Task, host, module and the keys of the result, in order.
         diffs: What of ours said how files change, with `diff`.
     """
 
     tasks: list[list[Any]] = field(default_factory=list)
+    keys: Keys = field(default_factory=list)
     diffs: list[list[Any]] = field(default_factory=list)
     recap: dict[str, dict[str, int]] = field(default_factory=dict)
     tree: dict[str, list[str]] = field(default_factory=dict)
@@ -118,6 +121,8 @@ class _Kept:
         message = (each or judged.result.get("msg")) if said else None
         entry = [self._name, host, judged.outcome.value, message]
         self._outcomes.tasks.append(_harmless(entry, self._root, self._server))
+        keys = keys_of(judged.result)
+        self._outcomes.keys.append([self._name, host, judged.task.module, keys])
         results = [result for _, result in judged.items] or [judged.result]
         if diffs := [diff for result in results for diff in result.get("diff") or ()]:
             self._outcomes.diffs.append([self._name, host, diffs])
@@ -189,6 +194,7 @@ def _run_ansible(case: str, root: Path, program: str, python: str, server: str) 
         else:
             entry = [line["task"], line["host"], line["outcome"], line["msg"]]
             outcomes.tasks.append(_harmless(entry, root, server))
+            outcomes.keys.append([line["task"], line["host"], line["module"], line["keys"]])
     outcomes.tree = tree_of(root)
     return outcomes
 

@@ -144,12 +144,14 @@ def ensure_content(
     args: Dict[str, Any],
     backup: bool = False,
     follow: bool = True,
+    tell_md5: bool = False,
 ) -> Generator[Any, Any, Dict[str, Any]]:
     """Give a file this content, and the mode and owner that the arguments ask for.
 
     Args:
         follow: A link in its place stays, and what it points to is written; else the link is
             replaced, and what it points to is not even looked at.
+        tell_md5: The result says `md5sum` of what is written.
 
     Returns:
         `changed`, and `backup_file` where the old file was kept.
@@ -178,6 +180,10 @@ def ensure_content(
     yield step.WriteFile(
         real, content, bits, owner if uid is None else uid, group if gid is None else gid
     )
+    if tell_md5:
+        written = yield step.Stat(real, digests=("md5",))
+        if written is not None and "md5" in written.digests:  # check mode may not know it
+            result["md5sum"] = written.digests["md5"]
     return result
 
 

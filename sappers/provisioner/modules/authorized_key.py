@@ -61,8 +61,10 @@ def plan(task: step.Task) -> step.Plan:
         real = (yield step.RealPath(path)) if follow else path
         yield step.WriteFile(real, text, 0o600, entry["uid"], entry["gid"], not follow)
         changed = True
-    shown = {name: args[name] for name in ("user", "key", "state", "exclusive", "key_options")}
-    return {"changed": changed, "keyfile": path, **shown}
+    result = {**args, "changed": changed, "keyfile": path}
+    if args["path"] is not None:
+        result.update((yield from _files.describe(path)))
+    return result
 
 
 def _refuse_links(path: str) -> step.Steps:

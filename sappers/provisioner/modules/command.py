@@ -83,7 +83,7 @@ def run(task: step.Task, argv: Sequence[str], shown: Any) -> step.Plan:
     done = yield step.Execute(tuple(argv), stdin, args["chdir"])
     if done.code == step.NO_PROGRAM and not done.began:
         denied = b"denied" in done.stderr
-        raise step.Failed(done.err, rc=13 if denied else 2, cmd=shown, stdout="", stderr="")
+        raise step.Failed(done.err, rc=13 if denied else 2, cmd=_line(shown), stdout="", stderr="")
     strip = _NEWLINES if args["strip_empty_ends"] else ""
     out, err = done.out, done.err
     result = {
@@ -134,6 +134,10 @@ def _would_run(args: Dict[str, Any], shown: Any) -> Dict[str, Any]:
     if args["creates"] is None and args["removes"] is None:
         result.update(changed=False, skipped=True)
     return result
+
+
+def _line(shown: Any) -> str:
+    return shown if isinstance(shown, str) else shlex.join(shown)
 
 
 def _moment(seconds: float) -> str:

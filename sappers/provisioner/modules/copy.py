@@ -36,6 +36,7 @@ SPEC = Module(
     returns=(
         ("dest", "where it is"),
         ("checksum", "SHA-1 of it"),
+        ("md5sum", "MD5, where it was written"),
         ("backup_file", "what was kept"),
     ),
 )
@@ -81,16 +82,18 @@ def _put(args: Dict[str, Any], dest: str, content: Any) -> step.Plan:
     if args["checksum"] and args["checksum"] != sha1:
         raise step.Failed("the source's checksum is {}, not {}".format(sha1, args["checksum"]))
     found = yield step.Stat(dest, True)
-    result = {"dest": dest, "src": args["src"], "checksum": sha1, "changed": False}
+    result = {"dest": dest, "checksum": sha1, "changed": False}
+    if args["src"] is not None:
+        result["src"] = args["src"]
     if found is not None and not args["force"]:
         return {**result, **(yield from _files.describe(dest))}
     if args["validate"]:
         yield from validate(args["validate"], content)
-    result.update(
-        (yield from _files.ensure_content(dest, content, args, args["backup"], args["follow"]))
-    )
-    result.update((yield from _files.describe(dest)))
-    return result
+    follow = args["follow"]
+    done = yield from _files.ensure_content(dest, content, args, args["backup"], follow, True)
+    if "md5sum" not in done:  # what `file` would say, as only mode and owner may have changed
+        result["path"] = dest
+    return {**result, **done, **(yield from _files.describe(dest))}
 
 
 def validate(command: str, content: Any) -> step.Plan:
@@ -103,7 +106,8 @@ def validate(command: str, content: Any) -> step.Plan:
         raise step.Failed(f"validate must contain %s: {command}")
     done = yield step.Try(content, tuple(shlex.split(command)))
     if done.code:
-        raise step.Failed("failed to validate", rc=done.code, stdout=done.out, stderr=done.err)
+        told = {"stdout": done.out, "stderr": done.err}
+        raise step.Failed("failed to validate", rc=done.code, exit_status=done.code, **told)
     return {}
 
 
@@ -158,7 +162,7 @@ def _copy_tree(args: Dict[str, Any]) -> step.Plan:
 
 
 def _copy_on_host(args: Dict[str, Any]) -> step.Plan:
-    found = yield step.Stat(args["src"], True)
+    found = yield step.Stat(args["src"], True, ("md5",))
     if found is None:
         raise step.Failed("Source {} not found".format(args["src"]))
     if found.kind == "directory":
@@ -167,4 +171,5 @@ def _copy_on_host(args: Dict[str, Any]) -> step.Plan:
         )
     content = yield step.Read(args["src"])
     mode = f"{found.mode:04o}" if args["mode"] == "preserve" else args["mode"]
-    return (yield from _put({**args, "mode": mode}, args["dest"], content))
+    done = yield from _put({**args, "mode": mode}, args["dest"], content)
+    return {"md5sum": found.digests.get("md5"), **done}

@@ -7,6 +7,7 @@ import re
 from typing import Any, Dict, List, Optional
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.modules._stat import told_of
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(
@@ -54,7 +55,7 @@ def plan(task: step.Task) -> step.Plan:
     for root in args["paths"]:
         top = yield step.Stat(root, True)
         if top is None or top.kind != "directory":
-            skipped[root] = "is not a directory"
+            skipped[root] = f"'{root}' is not a directory"
             continue
         pending = [(root.rstrip("/") or "/", 1)]
         while pending:
@@ -70,7 +71,11 @@ def plan(task: step.Task) -> step.Plan:
                     pending.append((path, depth + 1))
                 if _matches(args, name, one, now) and (yield from _contains(args, path, one)):
                     found.append((yield from _described(args, path, one)))
-    message = "All paths examined" if not skipped else "Not all paths examined, check warnings"
+    message = (
+        "All paths examined"
+        if not skipped
+        else "Not all paths examined, check warnings for details"
+    )
     return {
         "changed": False, "files": found, "matched": len(found), "examined": examined,
         "skipped_paths": skipped, "msg": message,
@@ -119,19 +124,9 @@ def _contains(args: Dict[str, Any], path: str, one: step.Found) -> step.Steps:
 
 
 def _described(args: Dict[str, Any], path: str, one: step.Found) -> step.Steps:
-    owner = yield step.Account("passwd", str(one.uid))
-    group = yield step.Account("group", str(one.gid))
-    told: Dict[str, Any] = {
-        "path": path, "mode": "%04o" % one.mode, "size": one.size, "uid": one.uid, "gid": one.gid,
-        "isdir": one.kind == "directory", "isreg": one.kind == "file", "islnk": one.kind == "link",
-        "pw_name": owner["name"] if owner else "", "gr_name": group["name"] if group else "",
-        "atime": one.raw["st_atime"], "mtime": one.raw["st_mtime"], "ctime": one.raw["st_ctime"],
-        "inode": one.raw["st_ino"], "dev": one.raw["st_dev"], "nlink": one.raw["st_nlink"],
-    }  # fmt: skip
+    told: Dict[str, Any] = yield from told_of(path, one)
     if one.kind == "file" and args["get_checksum"]:
         algorithm = args["checksum_algorithm"]
         again = yield step.Stat(path, args["follow"], (algorithm,))
         told["checksum"] = again.digests.get(algorithm)
-    if one.kind == "link":
-        told["lnk_target"] = one.target
     return told

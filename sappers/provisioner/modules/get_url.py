@@ -47,12 +47,13 @@ def plan(task: step.Task) -> step.Plan:
             changed = yield from _files.ensure_attributes(args["dest"], args)
             message = "file already exists" + " but file attributes changed" * changed
             told = yield from _files.describe(args["dest"])
+            told.update(checksum_src=None, checksum_dest=None, elapsed=0)
             return {**result, "changed": changed, "msg": message, **told}
     began = yield step.Pause(0.0)
     answer = yield _web.request(args, args["url"], headers=headers, folder=args["tmp_dest"])
     result.update(elapsed=int((yield step.Pause(0.0)) - began), status_code=answer.status)
     if answer.status == 304:
-        return {**result, "msg": answer.reason}
+        return {**result, "msg": answer.reason, **(yield from _files.describe(args["dest"]))}
     if answer.status == -1:
         raise step.Failed(answer.reason, **result)
     if answer.status != 200:
@@ -60,7 +61,7 @@ def plan(task: step.Task) -> step.Plan:
     if algorithm and (yield from _digest(answer.content, algorithm)) != wanted:
         told = yield from _digest(answer.content, algorithm)
         message = f"The checksum for {args['url']} did not match {wanted}; it was {told}."
-        raise step.Failed(message, **result)
+        raise step.Failed(message, checksum_src=answer.content.sha1, **result)
     return (yield from _put(args, answer, found, result))
 
 

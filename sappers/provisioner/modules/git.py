@@ -53,6 +53,7 @@ def plan(task: step.Task) -> step.Plan:
     asked = yield from _ask(args, "rev-parse", "HEAD")
     before = asked.out.strip()
     result: Dict[str, Any] = {"before": before, "after": before, "changed": False}
+    result["remote_url_changed"] = False
     dirty = yield from _ask(args, "status", "--porcelain", "--untracked-files=no")
     if dirty.out.strip():
         # Without an index a clone was cut off, by a full disk say, while its files were written.
@@ -89,7 +90,10 @@ def _clone(args: Dict[str, Any]) -> step.Plan:
         options += ["--branch", args["version"]]
     if args["recursive"]:
         options.append("--recursive")
-    yield from _run(args, ("clone", *options, "--", args["repo"], args["dest"]), "/")
+    login = yield step.Account("passwd", "")
+    made = (args["dest"].rstrip("/"), args["dest"].rstrip("/") + "/.git")
+    folders = [step.MakeFolder(one, 0o755, login["uid"], login["gid"]) for one in made]
+    yield from _run(args, ("clone", *options, "--", args["repo"], args["dest"]), "/", folders)
     if _COMMIT.fullmatch(args["version"]):
         yield from _do(args, "checkout", "--force", args["version"])
     return {"changed": True, "before": None, "after": wanted}
@@ -103,14 +107,16 @@ def _wanted(args: Dict[str, Any]) -> step.Steps:
     asked = yield step.Ask((args["executable"], "ls-remote", "--", args["repo"]),
                            environment=_environment(args))  # fmt: skip
     if asked.code:
-        raise step.Failed(f"Failed to ask {args['repo']}: {asked.err.strip()}", rc=asked.code)
+        message = f"Failed to ask {args['repo']}: {asked.err.strip()}"
+        raise step.Failed(message, rc=asked.code, stdout=asked.out, stderr=asked.err)
     found = dict(reversed(line.split("\t", 1)) for line in asked.out.splitlines() if "\t" in line)
     names = ("HEAD",) if version == "HEAD" else (
         f"refs/tags/{version}^{{}}", f"refs/heads/{version}", f"refs/tags/{version}", version
     )  # fmt: skip
     commit = next((found[name] for name in names if name in found), None)
     if commit is None:
-        raise step.Failed(f"Failed to checkout {version}: {args['repo']} has no such version")
+        message = f"Failed to checkout {version}: {args['repo']} has no such version"
+        raise step.Failed(message, rc=1)
     return commit
 
 
@@ -156,8 +162,10 @@ def _do(args: Dict[str, Any], *words: str) -> step.Steps:
     yield from _run(args, words, args["dest"])
 
 
-def _run(args: Dict[str, Any], words: Any, folder: str) -> step.Steps:
+def _run(args: Dict[str, Any], words: Any, folder: str, amounts_to: Any = ()) -> step.Steps:
     argv = (args["executable"], *words)
-    done = yield step.Execute(argv, b"", folder, _environment(args))
+    environment = _environment(args)
+    done = yield step.Execute(argv, b"", folder, environment, amounts_to=tuple(amounts_to))
     if done.code:
-        raise step.Failed(done.err.strip() or done.out.strip(), rc=done.code, cmd=list(argv))
+        told = {"rc": done.code, "cmd": " ".join(argv), "stdout": done.out, "stderr": done.err}
+        raise step.Failed(done.err.strip() or done.out.strip(), **told)

@@ -57,11 +57,11 @@ def plan(task: step.Task) -> step.Plan:
     result: Dict[str, Any] = {"path": path, "msg": message, "changed": False}
     if after == before and found is not None:
         result["changed"] = yield from _files.ensure_attributes(path, args)
-        return result
+        return {**result, **(yield from _files.describe(path))}
     yield from _files.make_folders(_files.parent_of(path), {})
     content = after.encode("utf-8", "surrogateescape")
     done = yield from _files.ensure_content(path, content, args, args["backup"], args["follow"])
-    return {**result, **done}
+    return {**result, **done, **(yield from _files.describe(path))}
 
 
 def changed_text(args: Dict[str, Any], text: str, wanted: List[str]) -> Tuple[str, str]:

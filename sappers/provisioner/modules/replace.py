@@ -42,6 +42,7 @@ def plan(task: step.Task) -> step.Plan:
     if begin < 0:
         return {
             "changed": False,
+            "rc": 0,
             "msg": "Pattern for before/after params did not match the given file",
         }
     try:
@@ -53,13 +54,14 @@ def plan(task: step.Task) -> step.Plan:
         done = yield from _files.ensure_attributes(path, args)
         return {
             "changed": done,
+            "rc": 0,
             "msg": _files.ATTRIBUTES_CHANGED if done else "",
         }
     new = after.encode(args["encoding"], "surrogateescape")
     if args["validate"]:
         yield from copy.validate(args["validate"], new)
     result = yield from _files.ensure_content(path, new, args, args["backup"])
-    return {**result, "changed": True, "msg": f"{count} replacements made"}
+    return {**result, "changed": True, "rc": 0, "msg": f"{count} replacements made"}
 
 
 def _section(args: Dict[str, Any], text: str) -> Any:

@@ -35,9 +35,11 @@ def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
 def plan(task: step.Task) -> step.Plan:
     """Run its interpreter, which reads it from stdin."""
     args = task.args
-    reason = yield from command.reason_to_skip(task, args["cmd"])
-    if reason:
-        return {"changed": False, "skipped": True, "msg": reason["stdout"]}
+    if (yield from command.reason_to_skip(task, args["cmd"])):
+        told = "{creates} exists, matching creates option"
+        if args["creates"] is None:
+            told = "{removes} does not exist, matching removes option"
+        return {"changed": False, "skipped": True, "msg": told.format(**args)}
     first = args["_text"].split("\n", 1)[0]
     words = args["executable"].split() if args["executable"] else ["/bin/sh"]
     if not args["executable"] and first.startswith("#!"):

@@ -19,7 +19,7 @@ def plan(task: step.Task) -> step.Plan:
     path = task.args["src"]
     found = yield step.Stat(path, True)
     if found is None:
-        raise step.Failed(f"file not found: {path}")
+        raise step.Failed(f"File not found: {path}")
     if found.kind == "directory":
         raise step.Failed(f"source is a directory and must be a file: {path}")
     content = yield step.Read(path)

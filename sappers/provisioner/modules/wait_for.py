@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict
 
-from sappers.provisioner.modules import step
+from sappers.provisioner.modules import _files, step
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(
@@ -48,7 +48,7 @@ def plan(task: step.Task) -> step.Plan:
         raise step.Failed("state=drained should only be used for checking a port")
     if args["port"] is None and args["path"] is None:
         now = yield step.Pause(float(args["timeout"]))
-        return {"changed": False, "elapsed": int(now - began)}
+        return {"changed": False, "elapsed": int(now - began), **_told(args, None)}
     wanted = args["state"] in ("present", "started")
     while True:
         found = yield from _found(args)
@@ -56,16 +56,33 @@ def plan(task: step.Task) -> step.Plan:
             break
         now = yield step.Pause(0.0)
         if now - began >= args["timeout"]:
-            what = args["path"] or "{}:{}".format(args["host"], args["port"])
-            message = args["msg"] or f"Timeout when waiting for {what}"
+            message = args["msg"] or "Timeout when waiting for " + _what(args)
             raise step.Failed(message, elapsed=int(now - began))
         yield step.Pause(float(args["sleep"]))
     now = yield step.Pause(0.0)
+    told = _told(args, found if isinstance(found, re.Match) else None)
+    if wanted and args["path"] is not None:
+        told.update((yield from _files.describe(args["path"])))
+    return {"changed": False, "elapsed": int(now - began), **told}
+
+
+def _told(args: Dict[str, Any], match: Any) -> Dict[str, Any]:
     told = {name: args[name] for name in ("path", "port", "state", "search_regex")}
-    match = found if isinstance(found, re.Match) else None
     told["match_groups"] = list(match.groups()) if match else []
     told["match_groupdict"] = match.groupdict() if match else {}
-    return {"changed": False, "elapsed": int(now - began), **told}
+    return told
+
+
+def _what(args: Dict[str, Any]) -> str:
+    """What it waited for, in Ansible's words."""
+    path, there = args["path"], "{host}:{port}".format(**args)
+    if args["state"] == "drained":
+        return there + " to drain"
+    if args["state"] in ("absent", "stopped"):
+        return f"{path} to be absent." if path else there + " to stop."
+    if args["search_regex"] is not None:
+        return f"search string {args['search_regex']} in {path}"
+    return f"file {path}" if path else there
 
 
 def _found(args: Dict[str, Any]) -> step.Steps:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from ansible.plugins.callback import CallbackBase
+
+sys.path.append(str(Path(__file__).parents[1]))
+from keys import keys_of
 
 DOCUMENTATION = """
 name: outcomes
@@ -40,7 +44,8 @@ class CallbackModule(CallbackBase):
         said = result._task.action == "debug" and outcome in ("ok", "changed")
         self._write(
             task=result._task.get_name().strip(), host=result._host.get_name(),
-            outcome=outcome, msg=message(told) if said else None, **more,
+            outcome=outcome, msg=message(told) if said else None, keys=keys_of(told),
+            module=result._task.action, **more,
         )  # fmt: skip
 
     def v2_runner_on_ok(self, result) -> None:

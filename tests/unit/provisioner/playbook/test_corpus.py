@@ -14,6 +14,7 @@ import pytest
 
 from sappers.provisioner.playbook.tasks.options import RunOptions
 from tests.corpus.case import CASES, HERE, Outcomes, run_ours, tree_of
+from tests.corpus.keys import lacking
 
 RECORDED = HERE / "recorded"
 
@@ -21,10 +22,12 @@ RECORDED = HERE / "recorded"
 @pytest.mark.parametrize("case", CASES)
 def test_a_playbook_ends_as_with_ansible(case: str, tmp_path: Path) -> None:
     for wanted in json.loads((RECORDED / f"{case}.json").read_text()):
-        done: dict[str, Any] = run_ours(case, tmp_path / "root").as_data()
+        outcomes = run_ours(case, tmp_path / "root")
+        done: dict[str, Any] = outcomes.as_data()
         assert done["tasks"] == wanted["tasks"]
         assert done["recap"] == wanted["recap"]
         assert done["tree"] == wanted["tree"]
+        assert lacking(wanted.get("keys", []), outcomes.keys) == []
 
 
 def oldest_python() -> Path:

@@ -36,8 +36,8 @@ MODULES = tuple(f"{PACKAGE}.{name}" for name in _PARTS)
 # What runs tasks of playbooks beside them; and of it what their modules may import.
 TASK_PARTS = ("record", "step", "spec")
 _RUNNING_TASKS = (
-    "accounts", "pretence", "system", "contents", "diffs", "web", "archives", "perform", "jobs",
-    "tasks",
+    "accounts", "pretence", "system", "contents", "diffs", "web", "archives", "permitted",
+    "perform", "jobs", "tasks",
 )  # fmt: skip
 TASK_MODULES = (
     *(f"sappers.provisioner.modules.{name}" for name in TASK_PARTS),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.modules._programs import COMING_PACKAGES
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(
@@ -50,6 +51,8 @@ SPEC = Module(
 )  # fmt: skip
 _LISTS = "/var/lib/apt/lists"
 _STAMP = "/var/lib/apt/periodic/update-success-stamp"
+# In check mode: what the archive's lists say is not known yet.
+LISTS = (("apt lists", (0, b"coming", b"")),)
 _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBIAN_PRIORITY": "critical",
@@ -92,9 +95,8 @@ def _update_lists(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
     if args["cache_valid_time"] and now - changed_at < args["cache_valid_time"]:
         return
     before = yield step.Names(_LISTS)
-    # What is fetched are copies of lists; the host is the same after it. So check mode fetches too
-    # little to tell what `latest` is, and says so only by what it finds.
-    done = yield step.Execute(("apt-get", "-q", "update"), b"", "/", _ENVIRONMENT)
+    # Check mode fetches nothing, and so cannot tell what `latest` will be.
+    done = yield step.Execute(("apt-get", "-q", "update"), b"", "/", _ENVIRONMENT, implies=LISTS)
     if done.code:
         raise step.Failed("Failed to update apt cache: %s" % (done.err.strip() or done.out[-500:]))
     result.update(cache_updated=True, cache_update_time=int(now))
@@ -153,18 +155,30 @@ def _simulated(args: Dict[str, Any], words: Any) -> step.Steps:
     return [line for line in done.out.splitlines() if line[:5] in ("Inst ", "Remv ", "Purg ")]
 
 
+def _coming(args: Dict[str, Any], words: Any) -> step.Steps:
+    """What would be installed. In check mode packages are believed in whose lists would come."""
+    try:
+        return (yield from _simulated(args, words))
+    except step.Failed:
+        if (yield step.Ask(("true",), topic="apt lists")).stdout:
+            return []
+        raise
+
+
 def _upgrade(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
     words = {"dist": ("dist-upgrade",), "full": ("dist-upgrade",)}.get(
         args["upgrade"], ("upgrade", "--with-new-pkgs")
     )
     if args["autoremove"]:
         words = (*words, "--auto-remove")
-    if (yield from _simulated(args, words)):
-        yield from _apt(args, words, result)
+    coming = yield from _simulated(args, words)
+    if coming:
+        versions = yield from installed()
+        yield from _apt(args, words, result, _implied(versions, {}, coming))
         result["changed"] = True
 
 
-def installed(names: List[str]) -> step.Steps:
+def installed() -> step.Steps:
     """Versions of the packages that are installed, by name."""
     form = "${Package}\\t${Version}\\t${db:Status-Status}\\t${Architecture}\\t${Provides}\\n"
     done = yield step.Ask(("dpkg-query", "-W", "-f", form), topic="dpkg")
@@ -176,7 +190,6 @@ def installed(names: List[str]) -> step.Steps:
             for provided in fields[4].split(","):
                 if provided.strip():
                     versions.setdefault("provided:" + provided.split()[0], fields[1])
-    del names
     return versions
 
 
@@ -193,7 +206,7 @@ def _is_there(name: str, versions: Installed) -> bool:
 
 
 def _install(args: Dict[str, Any], names: List[str], result: Dict[str, Any]) -> step.Steps:
-    versions = yield from installed(names)
+    versions = yield from installed()
     latest = args["state"] == "latest"
     wanted = [name for name in names if latest or not _is_there(name, versions)]
     if args["only_upgrade"]:
@@ -201,15 +214,15 @@ def _install(args: Dict[str, Any], names: List[str], result: Dict[str, Any]) -> 
     if not wanted:
         return
     words = ["install", *(["--auto-remove"] if args["autoremove"] else []), "--", *wanted]
-    coming = yield from _simulated(args, words)
+    coming = yield from _coming(args, words)
     if coming or any(not _is_there(name, versions) for name in wanted):
-        implied = _implied(versions, {_split(one)[0]: "new" for one in wanted}, ())
+        implied = _implied(versions, {_split(one)[0]: "new" for one in wanted}, coming)
         yield from _apt(args, words, result, implied)
         result["changed"] = True
 
 
 def _remove(args: Dict[str, Any], names: List[str], result: Dict[str, Any]) -> step.Steps:
-    versions = yield from installed(names)
+    versions = yield from installed()
     going = [_split(name)[0] for name in names]
     matched = [one for name in going for one in fnmatch.filter(versions, name)]
     if args["purge"]:  # of packages that are gone, configuration may be left
@@ -221,17 +234,29 @@ def _remove(args: Dict[str, Any], names: List[str], result: Dict[str, Any]) -> s
     options = ["--purge"] if args["purge"] else []
     options += ["--auto-remove"] if args["autoremove"] else []
     words = ["remove", *options, "--", *dict.fromkeys(matched)]
-    yield from _apt(args, words, result, _implied(versions, {}, matched))
+    gone = [f"Remv {name}" for name in matched]
+    yield from _apt(args, words, result, _implied(versions, {}, gone))
     result["changed"] = True
 
 
-def _implied(versions: Installed, come: Installed, go: Any) -> Any:
-    after = {name: version for name, version in versions.items() if name not in go}
-    after.update(come)
-    lines = (
+def _implied(versions: Installed, come: Installed, lines: Sequence[str]) -> Any:
+    """What dpkg would list after it: lines are those of a simulation."""
+    after = {**versions, **come}
+    for line in lines:  # Inst NAME [OLD] (NEW …), Remv NAME [OLD]
+        verb, name, *rest = line.split()
+        new = re.search(r"\((\S+)", " ".join(rest))
+        if verb == "Inst":
+            after[name] = new.group(1) if new else "new"
+        else:
+            after.pop(name, None)
+    lines = [
         "{}\t{}\tinstalled\tany\t\n".format(*pair) for pair in after.items() if ":" not in pair[0]
+    ]
+    brought = " ".join(sorted(set(after) - set(versions))).encode()
+    return (
+        ("dpkg", (0, "".join(lines).encode(), b"")),
+        *([(COMING_PACKAGES, (0, brought, b""))] if brought else []),
     )
-    return (("dpkg", (0, "".join(lines).encode(), b"")),)
 
 
 def _install_file(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
@@ -239,10 +264,11 @@ def _install_file(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
     if asked.code:
         raise step.Failed(f"Unable to install package: {asked.err.strip()}")
     fields = dict(line.split(": ", 1) for line in asked.out.splitlines() if ": " in line)
-    versions = yield from installed([])
+    versions = yield from installed()
     if versions.get(fields["Package"]) == fields["Version"]:
         return
-    yield from _apt(args, ["install", "--", args["deb"]], result)
+    implied = _implied(versions, {fields["Package"]: fields["Version"]}, ())
+    yield from _apt(args, ["install", "--", args["deb"]], result, implied)
     result["changed"] = True
 
 

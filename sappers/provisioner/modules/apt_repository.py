@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List
 
-from sappers.provisioner.modules import _files, step
+from sappers.provisioner.modules import _files, apt, step
 from sappers.provisioner.modules.spec import Argument, Module
 
 SPEC = Module(
@@ -49,7 +49,8 @@ def plan(task: step.Task) -> step.Plan:
         return {**result, "sources_added": [], "sources_removed": []}
     yield from _write(args, after, changed)
     if args["update_cache"]:
-        done = yield step.Execute(("apt-get", "-q", "update"), b"", "/", _ENVIRONMENT)
+        update = ("apt-get", "-q", "update")
+        done = yield step.Execute(update, b"", "/", _ENVIRONMENT, implies=apt.LISTS)
         if done.code:
             yield from _write(args, {path: before.get(path, []) for path in changed}, changed)
             message = done.err.strip() or done.out.strip()[-500:]

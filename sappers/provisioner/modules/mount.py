@@ -35,14 +35,15 @@ _FIELDS = ("src", "path", "fstype", "opts", "dump", "passno")
 
 def plan(task: step.Task) -> step.Plan:
     """The table first, then what is mounted."""
-    args = {**task.args, "opts": _options(task.args)}
+    args = {**task.args, "opts": _options(task.args), "check": task.check}
     state = args["state"]
     if state in ("mounted", "present", "ephemeral"):
         missing = [name for name in ("src", "fstype") if args[name] is None]
         if missing:
             raise step.Failed(f"state is {state} but all of the following are missing: {missing}")
     result = {name: args[name] for name in (*_FIELDS, "fstab") if name != "path"}
-    result.update(name=args["path"], changed=False)
+    boot = "yes" if args["boot"] else "no"
+    result.update(name=args["path"], changed=False, boot=boot, backup_file="")
     before = yield step.Read(args["fstab"])
     written = False
     if state in ("mounted", "present", "absent", "absent_from_fstab"):
@@ -141,11 +142,19 @@ def _mount_anew(args: Dict[str, Any], implied: Any) -> step.Steps:
     if args["state"] == "ephemeral":
         command = ("mount", "-t", args["fstype"], "-o", args["opts"], args["src"], path)
     try:
+        if args["check"]:
+            yield from _require_device(args["src"])
         yield from execute(command, implied)
     except step.Failed as error:
         if made:
             yield step.Remove(made)
         raise step.Failed(f"Error mounting {path}: {error.message}", **error.result) from None
+
+
+def _require_device(source: Optional[str]) -> step.Steps:
+    """Check mode, which mounts nothing, tells of what is not there to mount."""
+    if source and source.startswith("/") and (yield step.Stat(source, True)) is None:
+        raise step.Failed(f"special device {source} does not exist")
 
 
 def _missing(path: str) -> step.Steps:

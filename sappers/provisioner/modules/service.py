@@ -54,7 +54,7 @@ def plan(task: step.Task) -> step.Plan:
         filled = {key: defaults[key] if value is None else value for key, value in given.items()}
         return (yield from systemd.plan(task._replace(args=filled)))
     if running is not None:
-        return (yield from ensure_unit(("systemctl",), args, result))
+        return (yield from ensure_unit(("systemctl",), args, result, check=task.check))
     return (yield from _by_script(args, result))
 
 

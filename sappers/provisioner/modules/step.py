@@ -235,6 +235,7 @@ class Execute(Record):
     Attributes:
         folder: Where it runs; None: the user's home.
         implies: What `Ask` and `Account` would say after it, by topic.
+        amounts_to: Effects (folders, files written or removed) that leave the same at their paths.
     """
 
     argv: Sequence[str]
@@ -244,6 +245,7 @@ class Execute(Record):
     timeout_seconds: float = 86400.0
     umask: Optional[int] = None
     implies: Tuple[Tuple[str, Any], ...] = ()
+    amounts_to: Tuple[Any, ...] = ()
 
 
 class Try(Record):

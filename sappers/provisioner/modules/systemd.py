@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict
 
 from sappers.provisioner.modules import step
-from sappers.provisioner.modules._programs import execute
+from sappers.provisioner.modules._programs import COMING_PACKAGES, execute
 from sappers.provisioner.modules.spec import Argument, Module
 
 _STATES = ("reloaded", "restarted", "started", "stopped")
@@ -31,6 +32,11 @@ SPEC = Module(
 _SHOWN = "LoadState,ActiveState,SubState,UnitFileState,MainPID,FragmentPath,Result"
 _RUNNING = ("active", "activating", "reloading")
 
+_FOLDERS = (
+    "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system", "/lib/systemd/system",
+)  # fmt: skip
+
 
 def plan(task: step.Task) -> step.Plan:
     """Make it so."""
@@ -47,11 +53,15 @@ def plan(task: step.Task) -> step.Plan:
     result: Dict[str, Any] = {"name": args["name"], "changed": False, "status": {}}
     if args["name"] is None:
         return result
-    return (yield from ensure_unit(control, args, result, changed))
+    return (yield from ensure_unit(control, args, result, changed, task.check))
 
 
 def ensure_unit(
-    control: Any, args: Dict[str, Any], result: Dict[str, Any], changed: bool = False
+    control: Any,
+    args: Dict[str, Any],
+    result: Dict[str, Any],
+    changed: bool = False,
+    check: bool = False,
 ) -> step.Plan:
     """Mask, enable and start a unit as the arguments say.
 
@@ -60,6 +70,8 @@ def ensure_unit(
     """
     unit = args["name"]
     status = yield from _status(control, unit)
+    if check and status.get("LoadState") == "not-found":
+        status = (yield from _coming(unit)) or status
     result["status"] = status
     if status.get("LoadState") == "not-found" and (args["state"] or args["enabled"]):
         raise step.Failed(f"Could not find the requested service {unit}: host")
@@ -82,16 +94,36 @@ def ensure_unit(
 
 def _status(control: Any, unit: str) -> step.Plan:
     asked = (*control, "show", "--no-pager", "-p", _SHOWN, "--", unit)
-    done = yield step.Ask(asked, topic="unit:" + unit)
+    done = yield step.Ask(asked, topic="unit:" + _full(unit))
     if done.code:
         raise step.Failed("systemd does not answer: %s" % (done.err.strip() or done.out.strip()))
     pairs = (line.partition("=") for line in done.out.splitlines())
     return {key: value for key, _, value in pairs if key}
 
 
+def _coming(unit: str) -> step.Steps:
+    """The status of a unit that an earlier task would bring; None where none would."""
+    name = _full(unit)
+    template = re.sub("@.*(?=[.])", "@", name)
+    for folder in _FOLDERS:
+        content = yield step.Read(f"{folder}/{template}")
+        if content is not None:
+            installed = re.search(rb"^\[Install\]", content, re.MULTILINE)
+            state = "disabled" if installed else "static"
+            return {"LoadState": "loaded", "ActiveState": "inactive", "UnitFileState": state}
+    packages = yield step.Ask(("true",), topic=COMING_PACKAGES)
+    if packages.stdout:  # any of them may have it
+        return {"LoadState": "loaded", "ActiveState": "inactive", "UnitFileState": "disabled"}
+    return None
+
+
+def _full(unit: str) -> str:
+    return unit if "." in unit else unit + ".service"
+
+
 def _implied(unit: str, status: Dict[str, Any]) -> Any:
     text = "".join("{}={}\n".format(*pair) for pair in status.items())
-    return (("unit:" + unit, (0, text.encode(), b"")),)
+    return (("unit:" + _full(unit), (0, text.encode(), b"")),)
 
 
 def _enable(control: Any, unit: str, args: Dict[str, Any], status: Dict[str, Any]) -> step.Steps:

@@ -62,6 +62,7 @@ _AGES = (
     ("inactive", "-I", "password_expire_account_disable"),
 )
 _SKELETON = "/etc/skel"
+_UNKNOWN = 65533  # stands in check mode for a number that only useradd chooses
 
 
 def plan(task: step.Task) -> step.Plan:
@@ -73,9 +74,10 @@ def plan(task: step.Task) -> step.Plan:
     if args["state"] == "absent":
         if found is not None:
             options = [*(["-f"] if args["force"] else []), *(["-r"] if args["remove"] else [])]
-            yield from execute(("userdel", *options, name), (("passwd:" + name, None),))
+            yield from _remove(found, options)
             result.update(changed=True, force=args["force"], remove=args["remove"])
         return result
+    yield from _require_groups(args)
     changed = (yield from _add(args)) if found is None else (yield from _change(args, found))
     aged = yield from _set_age(args)
     changed = changed or aged
@@ -103,6 +105,16 @@ def plan(task: step.Task) -> step.Plan:
     if args["password"] is not None:
         result["password"] = "NOT_LOGGING_PASSWORD"  # noqa: S105
     return result
+
+
+def _remove(found: Dict[str, Any], options: List[str]) -> step.Steps:
+    name = found["name"]
+    gone = ["passwd:" + name, "shadow:" + name]
+    own = yield step.Account("group", name)
+    if own is not None and own["gid"] == found["gid"] and not own["members"]:
+        gone.append("group:" + name)  # as userdel does with a group of the user alone
+    home = (step.Remove(found["home"]),) if "-r" in options else ()
+    yield from execute(("userdel", *options, name), [(one, None) for one in gone], b"", home)
 
 
 def _set_age(args: Dict[str, Any]) -> step.Steps:
@@ -138,8 +150,15 @@ def _ssh_key(args: Dict[str, Any], account: Dict[str, Any]) -> step.Steps:
             comment = "ansible-generated on " + (yield step.Ask(("uname", "-n"))).out.strip()
         bits = ("-b", str(args["ssh_key_bits"])) if args["ssh_key_bits"] else ()
         made = ("ssh-keygen", "-q", "-t", kind, *bits, "-C", comment, "-f", path, "-N", "")
-        yield from execute((*as_user, "mkdir", "-p", "-m", "0700", _files.parent_of(path)))
-        yield from execute((*as_user, *made))
+        ids, folder = (account["uid"], account["gid"]), _files.parent_of(path)
+        there = yield step.Stat(folder, True)
+        folders = () if there is not None else (step.MakeFolder(folder, 0o700, *ids),)
+        files = (
+            step.WriteFile(path, b"", 0o600, *ids), step.WriteFile(path + ".pub", b"", 0o644, *ids)
+        )  # fmt: skip
+        making = (*as_user, "mkdir", "-p", "-m", "0700", folder)
+        yield from execute(making, amounts_to=folders)
+        yield from execute((*as_user, *made), amounts_to=files)
     shown = yield step.Ask((*as_user, "ssh-keygen", "-l", "-f", path))
     public = (yield step.Read(path + ".pub", True)) or b""
     return not is_there, {
@@ -207,28 +226,52 @@ def _add(args: Dict[str, Any]) -> step.Steps:
             options += ["-k", args["skeleton"]]
     else:
         options.append("-M")
+    gid = yield from _primary_group(args, own_group)
     entry = {
-        "name": name, "uid": args["uid"] or 999, "gid": 999, "comment": args["comment"] or "",
+        "name": name, "uid": args["uid"] or _UNKNOWN, "gid": gid, "comment": args["comment"] or "",
         "home": args["home"] or "/home/" + name, "shell": args["shell"] or "/bin/sh",
-        "groups": args["groups"] or [],
+        "groups": sorted(args["groups"] or []),
     }  # fmt: skip
-    implied = [("passwd:" + name, entry)]
+    ends = "" if args["expires"] is None else _day(args["expires"])
+    implied = [
+        ("passwd:" + name, entry), ("shadow:" + name, {"password": "!", "expires": ends})
+    ]  # fmt: skip
+    implied.append(("passwd:%d" % entry["uid"], entry))
     if args["group"] is None and own_group is None:
-        implied.append(("group:" + name, {"name": name, "gid": 999, "members": []}))
-    yield from execute(("useradd", *options, name), implied)
+        group = {"name": name, "gid": gid, "members": []}
+        implied += [("group:" + name, group), ("group:%d" % gid, group)]
+    home: Tuple[Any, ...] = ()
+    if args["create_home"] and (yield step.Stat(entry["home"], True)) is None:
+        home = (step.MakeFolder(entry["home"], (yield from _home_mode()), entry["uid"], gid),)
+    yield from execute(("useradd", *options, name), implied, b"", home)
     yield from _set_password(args, None)
     return True
 
 
+def _primary_group(args: Dict[str, Any], own_group: Optional[Dict[str, Any]]) -> step.Steps:
+    """The number of a new user's group: that asked for, or of the same name."""
+    if args["group"] is not None:
+        own_group = yield step.Account("group", args["group"])
+    if own_group is not None:
+        return own_group["gid"]
+    return args["uid"] or _UNKNOWN
+
+
+def _require_groups(args: Dict[str, Any]) -> step.Steps:
+    for name in (args["group"], *(args["groups"] or ())):
+        if name and (yield step.Account("group", name)) is None:
+            raise step.Failed(f"Group {name} does not exist")
+
+
 def _change(args: Dict[str, Any], found: Dict[str, Any]) -> step.Steps:
     options: List[str] = []
+    gid = found["gid"]
     if args["uid"] is not None and args["uid"] != found["uid"]:
         options += _number(args)
     if args["group"] is not None:
         group = yield step.Account("group", args["group"])
-        if group is None:
-            raise step.Failed("Group {} does not exist".format(args["group"]))
-        if group["gid"] != found["gid"]:
+        gid = group["gid"]
+        if gid != found["gid"]:
             options += ["-g", args["group"]]
     options += _groups(args, found)
     for key, option in (("comment", "-c"), ("shell", "-s")):
@@ -239,13 +282,35 @@ def _change(args: Dict[str, Any], found: Dict[str, Any]) -> step.Steps:
     shadow = yield step.Account("shadow", args["name"])
     options += _lock_and_end(args, shadow)
     if options:
-        entry = {**found, **{key: args[key] for key in ("uid", "comment", "shell", "home")
-                             if args[key] is not None}}  # fmt: skip
-        yield from execute(
-            ("usermod", *options, args["name"]), (("passwd:" + args["name"], entry),)
-        )
+        entry = {**found, "gid": gid, "groups": _groups_then(args, found)}
+        entry.update((key, args[key]) for key in ("uid", "comment", "shell", "home")
+                     if args[key] is not None)  # fmt: skip
+        implied = [("passwd:" + args["name"], entry)]
+        if shadow is not None:
+            shadow = _locked_and_ended(args, shadow)
+            implied.append(("shadow:" + args["name"], shadow))
+        moved = (yield from _moved_home(entry, found)) if "-m" in options else ()
+        yield from execute(("usermod", *options, args["name"]), implied, b"", moved)
     secret = yield from _set_password(args, shadow)
     return bool(options) or secret
+
+
+def _moved_home(entry: Dict[str, Any], found: Dict[str, Any]) -> step.Steps:
+    """What `usermod -m` leaves where the homes are."""
+    there = yield step.Stat(found["home"], True)
+    if there is None or (yield step.Stat(entry["home"], True)) is not None:
+        return ()
+    made = step.MakeFolder(entry["home"], there.mode, entry["uid"], entry["gid"])
+    return (made, step.Remove(found["home"]))
+
+
+def _locked_and_ended(args: Dict[str, Any], shadow: Dict[str, Any]) -> Dict[str, Any]:
+    """The entry as `_lock_and_end` leaves it."""
+    password = shadow["password"]
+    if args["password_lock"] is not None:
+        password = ("!" if args["password_lock"] else "") + password.lstrip("!")
+    ends = shadow["expires"] if args["expires"] is None else _day(args["expires"])
+    return {**shadow, "password": password, "expires": ends}
 
 
 def _lock_and_end(args: Dict[str, Any], shadow: Optional[Dict[str, Any]]) -> List[str]:
@@ -285,6 +350,13 @@ def _groups(args: Dict[str, Any], found: Dict[str, Any]) -> List[str]:
         missing = wanted - there
         return ["-a", "-G", ",".join(sorted(missing))] if missing else []
     return ["-G", ",".join(sorted(wanted))] if wanted != there else []
+
+
+def _groups_then(args: Dict[str, Any], found: Dict[str, Any]) -> List[str]:
+    if args["groups"] is None:
+        return list(found["groups"])
+    kept = found["groups"] if args["append"] else ()
+    return sorted({*kept, *args["groups"]} - {""})
 
 
 def _number(args: Dict[str, Any]) -> Tuple[str, ...]:

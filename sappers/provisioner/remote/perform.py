@@ -14,6 +14,7 @@ from sappers.provisioner.modules import step
 from sappers.provisioner.remote import accounts, archives, commands, digests, files, system, web
 from sappers.provisioner.remote.contents import Contents
 from sappers.provisioner.remote.diffs import Diffs
+from sappers.provisioner.remote.permitted import refuse_in_vain
 from sappers.provisioner.remote.pretence import Pretence
 
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
@@ -140,6 +141,7 @@ class Performer:
         if not self.check:
             return self._kinds[type(one)](one)
         path = _like_what(one)
+        refuse_in_vain(one, self._stat, self._followed, self._pretends)
         before = self._stat(step.Stat(path)) if path else None
         content = self._kept(one.content) if type(one) is step.WriteFile else None
         self._pretence.remember(one, before, content)
@@ -165,9 +167,13 @@ class Performer:
     def _stat(self, one: step.Stat) -> step.Found | None:
         path = self._followed(one.path) if one.follow else one.path
         if self._pretends(path):
-            return self._pretence.found(path)
+            found = self._pretence.found(path)
+            is_read = found and found.kind == "file" and one.digests
+            if not found or not is_read or self._pretence.holds_other(path):
+                return found
+            return found._replace(digests=_digests(path, one.digests))
         try:
-            found = os.stat(path) if one.follow else os.lstat(path)
+            there = os.stat(path) if one.follow else os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         kind = "other"
@@ -176,18 +182,18 @@ class Performer:
             (stat.S_ISDIR, "directory"),
             (stat.S_ISLNK, "link"),
         ):
-            if test(found.st_mode):
+            if test(there.st_mode):
                 kind = name
         asked = _digests(path, one.digests) if kind == "file" and one.digests else {}
         return step.Found(
             kind,
-            stat.S_IMODE(found.st_mode),
-            found.st_uid,
-            found.st_gid,
-            found.st_size,
+            stat.S_IMODE(there.st_mode),
+            there.st_uid,
+            there.st_gid,
+            there.st_size,
             os.readlink(path) if kind == "link" else "",
             asked,
-            {name: getattr(found, name) for name in _STAT_FIELDS},
+            {name: getattr(there, name) for name in _STAT_FIELDS},
         )
 
     def _pretends(self, path: str) -> bool:
@@ -231,10 +237,8 @@ class Performer:
         return self._pretence.names(one.path, there) if self.check else there
 
     def _glob(self, one: step.Glob) -> list[str]:
-        found = [path for path in glob.glob(one.pattern) if not self._gone(path)]
-        if not found and self._pretends(one.pattern) and self._pretence.found(one.pattern):
-            found = [one.pattern]
-        return sorted(found)
+        found = {path for path in glob.glob(one.pattern) if not self._gone(path)}
+        return sorted(found.union(self._pretence.matches(one.pattern) if self.check else ()))
 
     def _gone(self, path: str) -> bool:
         return self._pretends(path) and self._pretence.found(path) is None

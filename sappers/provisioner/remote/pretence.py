@@ -5,6 +5,7 @@ So a file that goes into a folder that an earlier task would make is announced, 
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import time
 from typing import Any
@@ -61,6 +62,17 @@ class Pretence:
                 (names.discard if found is None else names.add)(name)
         return sorted(names)
 
+    def matches(self, pattern: str) -> list[str]:
+        """The paths that would be there and match a shell pattern, as `glob` has it."""
+        parts = pattern.split("/")
+        return [
+            path
+            for path, found in self._paths.items()
+            if found is not None
+            and path.count("/") == len(parts) - 1
+            and all(map(fnmatch.fnmatch, path.split("/"), parts))
+        ]
+
     def _removed_with_parent(self, path: str) -> bool:
         parent = os.path.dirname(path)
         while len(parent) > 1:
@@ -78,7 +90,7 @@ class Pretence:
         """
         kind = type(effect)
         if kind is step.Execute:
-            self.topics.update(dict(effect.implies))
+            self._ran(effect)
             return
         if kind is step.Unpack:
             self._unpack(effect)
@@ -110,6 +122,11 @@ class Pretence:
             )
         elif kind is step.CopyFile:
             self._paths[path] = before
+
+    def _ran(self, effect: Any) -> None:
+        self.topics.update(dict(effect.implies))
+        for one in effect.amounts_to:
+            self.remember(one, None, getattr(one, "content", None))
 
     def _unpack(self, effect: Any) -> None:
         for one in effect.members:

@@ -202,7 +202,8 @@ def described(effect: Any) -> dict[str, Any]:
     values = {
         name: value
         for name, value in effect._asdict().items()
-        if value != effect._field_defaults.get(name, object()) and name != "implies"
+        if value != effect._field_defaults.get(name, object())
+        and name not in ("implies", "amounts_to")
     }
     for name, value in values.items():
         if isinstance(value, bytes):

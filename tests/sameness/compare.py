@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from sappers.config import ControlHome
 from tests.corpus.ansible import ensure_ansible
 from tests.corpus.case import CASES, OPTIONS, Outcomes
 from tests.corpus.case import HERE as CORPUS
+from tests.corpus.keys import lacking
 from tests.corpus.server import web_server
+from tests.sameness.announced import announced_wrongly, stepwise_wrongly
 from tests.sameness.hosts import State, Twins, differences
 from tests.sameness.meant import MEANT, Meant
 from tests.sameness.runs import ROOT, Players
@@ -72,19 +75,31 @@ class Sameness:
                 players.close()
 
     def compare(self, case: str) -> Compared:
-        """Where Ansible and we differ on a case, run twice."""
+        """Where Ansible and we differ on a case, run twice.
+
+        Those for hosts alone are announced before; and once more by us, task by task.
+        """
         folder = "host_cases" if case in HOST_CASES else "cases"
         path = CORPUS / folder / f"{case}.yml"
         options = OPTIONS[case][1] if case in OPTIONS else ()
         self.twins.on_both(f"mkdir -p {ROOT / case}")
         found = Compared()
+        look = partial(self.twins.look_at, self.twins.names[1])
         for time in ("first run", "second run"):
             with self.twins.coming_back() if case in REBOOTING else nullcontext():
-                outcomes = self.players.run(path, options)
-            told = told_differently(*outcomes, MEANT.get(case))
+                ran = self.players.run(path, options, look if case in HOST_CASES else None)
+            told = told_differently(ran.ansible, ran.ours, MEANT.get(case))
             left = self._left_differently(self.twins.look())
-            found.differs.extend(f"{time}: {line}" for line in (*told.differs, *left))
+            wrong = announced_wrongly(ran) if case in HOST_CASES else ()
+            lacks = lacking(ran.ansible.keys, ran.ours.keys)
+            found.differs.extend(
+                f"{time}: {line}" for line in (*told.differs, *left, *wrong, *lacks)
+            )
             found.meant.extend(f"{time}: {line}" for line in told.meant)
+        if case in HOST_CASES:
+            wrong = stepwise_wrongly(self.players.run_stepwise(path, options))
+            left = self._left_differently(self.twins.look())
+            found.differs.extend(f"step by step: {line}" for line in (*wrong, *left))
         return found
 
     def _left_differently(self, states: Sequence[State]) -> list[str]:

@@ -118,10 +118,13 @@ class Twins:
 
     def look(self) -> list[State]:
         """What is on each of them."""
-        script = _LOOK.read_text()
         with ThreadPoolExecutor(2) as pool:
-            told = pool.map(lambda name: self._ssh(name, "python3 -I -", script), self.names)
-            return [json.loads(one) for one in told]
+            return list(pool.map(self.look_at, self.names))
+
+    def look_at(self, host: str) -> State:
+        """What is on one of them."""
+        found: State = json.loads(self._ssh(host, "python3 -I -", _LOOK.read_text()))
+        return found
 
     def _ssh(self, name: str, command: str, stdin: str = "", more: Sequence[str] = ()) -> str:
         call = self.lab.ssh_command(name, (command,))

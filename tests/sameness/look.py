@@ -31,8 +31,8 @@ TOPS = (
 LEFT_OUT = (
     "/etc/machine-id", "/etc/shadow", "/etc/systemd/network/10-host0.network",
     "/etc/ld.so.cache", "/root/.cache", "/root/.rpmdb",
-    # Of programs that Ansible asks: less, and sudo by whom it is called (docs: SUDO_USER).
-    "/root/.lesshst", "/root/.sudo_as_admin_successful",
+    # Of a program that Ansible asks.
+    "/root/.lesshst",
 )  # fmt: skip
 BACKUPS = (
     "/etc/passwd-",
@@ -87,8 +87,8 @@ def is_left_out(path):
         path in LEFT_OUT
         or path in BACKUPS
         or path.startswith("/etc/ssh/ssh_host_")
-        # Ansible's own, and what it leaves where jobs ran in the background (docs: async).
-        or path.endswith(("/.git", "/.ansible", "/.ansible_async"))
+        # Sudo's, of its users; Ansible's own, and what it leaves of jobs in the background (docs).
+        or path.endswith(("/.git", "/.ansible", "/.ansible_async", "/.sudo_as_admin_successful"))
         or "/systemd-private-" in path
     )
 

@@ -36,3 +36,15 @@ def covers(wanted: Entry, found: Entry) -> bool:
 MEANT: Mapping[str, Meant] = {
     "vault": Meant("texts out of Vault are covered in what is shown", covers),
 }
+
+# Modules that check mode skips, as Ansible does.
+SKIPPED_AHEAD = ("command", "fetch", "raw", "reboot", "script", "shell", "uri")
+# Why a task is announced otherwise than it is then done, by the word that playbooks mark it with.
+UNKNOWN_AHEAD: Mapping[str, str] = {
+    "program": "it follows from what a program does, which check mode does not run",
+    "lists": "lists of packages would be fetched, or an archive made, before",
+    "packages": "dnf answers of what is there, not of what an earlier task would bring or remove",
+    "kernel": "whether the kernel has what is asked for shows when it is done",
+    "user": "it is done as a user that is not there yet",
+    "asks": "it asks whether it runs in check mode",
+}

@@ -7,22 +7,42 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sappers.config import ControlHome
 from tests.corpus.ansible import Ansible
 from tests.corpus.case import HERE as CORPUS
-from tests.corpus.case import Outcomes, recap_of
-from tests.sameness.hosts import Twins
+from tests.corpus.case import Outcomes, recap_of, tree_of
+from tests.corpus.keys import keys_of
+from tests.sameness.hosts import State, Twins
+from tests.sameness.stepwise import Events, written_stepwise
 
 # Of the same name for both, on this machine and on the hosts; behind it are three folders.
 ROOT = Path("/srv/sameness")
 _SECONDS = 300.0
 _MOUNTED = 'mkdir -p "$1" && mount --bind "$0" "$1" && shift && exec "$@"'
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A playbook by both.
+
+    Attributes:
+        announced: What we said before that we would do, as events.
+        done: What we then did.
+        touched: What asking changed on our host or here, a line each.
+    """
+
+    ansible: Outcomes
+    ours: Outcomes
+    announced: Events
+    done: Events
+    touched: Sequence[str]
 
 
 class Players:
@@ -57,14 +77,51 @@ class Players:
         with suppress(OSError):  # it is not there, or another run's
             ROOT.rmdir()
 
-    def run(self, path: Path, options: Sequence[str]) -> tuple[Outcomes, Outcomes]:
-        """What Ansible and what we made of a playbook."""
+    def run(
+        self, path: Path, options: Sequence[str], look: Callable[[], State] | None = None
+    ) -> Ran:
+        """What Ansible and what we made of a playbook.
+
+        Args:
+            look: Tells what is on our host: then we announce first what we would make of it.
+        """
         root = ROOT / path.stem
         given = [str(path), "-e", f"root={root}", "-e", f"server={self._server}", *options]
         with ThreadPoolExecutor(2) as pool:
             ansible = pool.submit(self._by_ansible, given, root)
-            ours = pool.submit(self._by_us, given, root)
-            return ansible.result(), ours.result()
+            announced, touched = self._announce(given, root, look) if look else ([], [])
+            done = self._events([*given, "--diff"], root)
+            return Ran(ansible.result(), outcomes_of(done), announced, done, touched)
+
+    def run_stepwise(self, path: Path, options: Sequence[str]) -> Events:
+        """A playbook by us, in which each task is announced right before; nothing if none can."""
+        root = ROOT / path.stem
+        folder = self._folder / "ours/corpus/stepwise"
+        shutil.copytree(path.parent, folder, dirs_exist_ok=True)
+        if not written_stepwise(path, folder / path.name):
+            return ()
+        given = [str(folder / path.name), "-e", f"root={root}", "-e", f"server={self._server}"]
+        return self._events([*given, *options, "--diff"], root)
+
+    def _announce(
+        self, given: Sequence[str], root: Path, look: Callable[[], State]
+    ) -> tuple[Events, list[str]]:
+        """What we would do, and what was changed by asking."""
+
+        (self._folder / "ours/control" / root.name).mkdir(exist_ok=True)
+
+        def everything() -> State:
+            control = tree_of(self._folder / "ours/control")
+            return {**look(), **{f"here {name}": what for name, what in control.items()}}
+
+        before = everything()
+        announced = self._events([*given, "--check", "--diff"], root)
+        after = everything()
+        return announced, [
+            f"{name}: {before.get(name, 'nothing')!r}, then {after.get(name, 'nothing')!r}"
+            for name in sorted({*before, *after})
+            if before.get(name) != after.get(name)
+        ]
 
     def _by_ansible(self, given: Sequence[str], root: Path) -> Outcomes:
         folder = self._folder / "ansible"
@@ -89,10 +146,12 @@ class Players:
                 outcomes.recap[line["recap"]] = recap_of(line["counts"])
             else:
                 outcomes.tasks.append([line["task"], line["host"], line["outcome"], line["msg"]])
+                outcomes.keys.append([line["task"], line["host"], line["module"], line["keys"]])
         (folder / "said").write_text(done.stdout + done.stderr)
         return outcomes
 
-    def _by_us(self, given: Sequence[str], root: Path) -> Outcomes:
+    def _events(self, given: Sequence[str], root: Path) -> Events:
+        """A run by us."""
         program = Path(sys.executable).with_name("sappers-deploy")
         environment = {
             "SAPPERS_HOME": str(self._home.data), "SAPPERS_CACHE": str(self._home.cache),
@@ -101,20 +160,10 @@ class Players:
         command = [str(program), "playbook", "run", *given, "-o", "json"]
         done = self._run("ours", command, environment, root)
         (self._folder / "ours/said").write_text(done.stdout + done.stderr)
-        outcomes = Outcomes()
-        module = ""
-        for line in map(json.loads, done.stdout.splitlines()):
-            if line["event"] == "task":
-                module = line["module"]
-            elif line["event"] == "result":
-                said = module == "debug" and line["outcome"] in ("ok", "changed")
-                message = _message(line.get("result", {})) if said else None
-                outcomes.tasks.append([line["task"], line["host"], line["outcome"], message])
-            elif line["event"] == "recap":
-                outcomes.recap = line["hosts"]
-        if not outcomes.recap:
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        if not events or events[-1]["event"] != "recap":
             raise RuntimeError(f"ours: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return outcomes
+        return events
 
     def _run(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], root: Path
@@ -134,6 +183,24 @@ class Players:
             env=kept | dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False, timeout=_SECONDS,
         )  # fmt: skip
+
+
+def outcomes_of(events: Events) -> Outcomes:
+    """What a run of ours did, from its events."""
+    outcomes = Outcomes()
+    module = ""
+    for line in events:
+        if line["event"] == "task":
+            module = line["module"]
+        elif line["event"] == "result":
+            said = module == "debug" and line["outcome"] in ("ok", "changed")
+            message = _message(line.get("result", {})) if said else None
+            outcomes.tasks.append([line["task"], line["host"], line["outcome"], message])
+            keys = keys_of(line["result"]) if "result" in line else None  # with `no_log`
+            outcomes.keys.append([line["task"], line["host"], module, keys])
+        elif line["event"] == "recap":
+            outcomes.recap = line["hosts"]
+    return outcomes
 
 
 def _message(result: Mapping[str, Any]) -> Any:

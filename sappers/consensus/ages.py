@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pysyncobj.node import Node
-
+from sappers.consensus.parties import PeerNode
 from sappers.consensus.recovery import Recovering
 
 _PROBE_SECONDS = 0.25
@@ -55,7 +54,7 @@ class Aging(Recovering):
             "commit_index": self.raftCommitIndex,
         }
         for voter in self._voters:
-            node = Node(voter)
+            node = PeerNode(voter)
             if voter != self.selfNode.id and self._links.tells_time(node):
                 self._links.send(node, {**probe, "heard": self._follower_times.get(node)})
 

@@ -70,20 +70,30 @@ class _File:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b")
+        self._file = path.open("r+b", buffering=0)
         self._end = self._room_until = self._file.seek(0, os.SEEK_END)
+        self._unwritten: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        self._end += self._file.write(data)
+        self._unwritten.append(data)
 
     def sync(self) -> None:
-        self._file.flush()
+        self._flush()
         descriptor = self._file.fileno()
         if self._end > self._room_until:
             self._room_until = self._end + os.pwrite(descriptor, bytes(_ROOM_BYTES), self._end)
         os.fdatasync(descriptor)
 
+    def _flush(self) -> None:
+        data = b"".join(self._unwritten)
+        self._unwritten.clear()
+        while data:
+            written = os.pwrite(self._file.fileno(), data, self._end)
+            self._end += written
+            data = data[written:]
+
     def close(self) -> None:
+        self._flush()
         self._file.truncate(self._end)
         self._file.close()
 

@@ -59,6 +59,7 @@ class FrameConnection(asyncio.BufferedProtocol):
     Args:
         limit_bytes: Of a frame.
         received: Takes each frame.
+        taken: Called when all frames of what was read at once are taken.
         lost: Called when the other end is gone.
         hold: Called when that does not read what it was sent.
         release: Called when it reads again.
@@ -74,9 +75,11 @@ class FrameConnection(asyncio.BufferedProtocol):
         lost: Callable[[], None],
         hold: Callable[[], None] = lambda: None,
         release: Callable[[], None] = lambda: None,
+        taken: Callable[[], None] = lambda: None,
     ) -> None:
         self._frames = Frames(limit_bytes)
         self._received = received
+        self._taken = taken
         self._lost = lost
         self._hold = hold
         self._release = release
@@ -112,6 +115,7 @@ class FrameConnection(asyncio.BufferedProtocol):
         """Take what came in, frames and parts of frames."""
         for body in self._frames.feed(data):
             self._received(body)
+        self._taken()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """See asyncio.Protocol."""

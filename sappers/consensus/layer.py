@@ -19,14 +19,13 @@ from typing import Any
 import msgspec
 import structlog
 from pysyncobj.monotonic import monotonic  # not quite the clock of time.monotonic
-from pysyncobj.node import Node
 
 from sappers.config import RaftSettings
 from sappers.consensus.ages import Aging
 from sappers.consensus.configuration import configuration_now
 from sappers.consensus.journal import CHANGE, Journal
 from sappers.consensus.library import QUEUE_LENGTH, library_settings
-from sappers.consensus.parties import Answer, Listener, PeerLinks
+from sappers.consensus.parties import Answer, Listener, PeerLinks, PeerNode
 from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
 from sappers.consensus.state_machine import Outcome, apply
 from sappers.model.cluster_state import ClusterState
@@ -97,9 +96,9 @@ class RaftNode(Aging):
         self._snapshot_waiters: list[Callable[[int], None]] = []
         join(journal, snapshots.loaded)
         self._configuration = configuration_now(genesis, ClusterState(), ())
-        others = [Node(voter) for voter in self._voters if voter != me_id]
+        others = [PeerNode(voter) for voter in self._voters if voter != me_id]
         super().__init__(
-            Node(me_id),
+            PeerNode(me_id),
             others,
             conf=library_settings(settings, journal, snapshots),
             transport=transport,
@@ -152,6 +151,11 @@ class RaftNode(Aging):
         matching = sorted(self._SyncObj__raftMatchIndex.values(), reverse=True)
         needed = len(self._voters) // 2
         return needed == 0 or bool(matching[needed - 1] > self.raftCommitIndex)
+
+    @property
+    def awaits_more(self) -> bool:
+        """Whether several writes are under way: what comes for them is taken together."""
+        return self._isLeader() and len(self._proposals) + len(self._waiting) > 1
 
     def seconds_until_due(self) -> float:
         """When `tick` has something to do again if nothing comes in; few wake-ups save power."""

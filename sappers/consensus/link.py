@@ -44,6 +44,9 @@ class LinkOwner(Protocol):
     def receive(self, link: Link, message: msgspec.Struct) -> None:
         """A message of a peer that has greeted."""
 
+    def taken(self) -> None:
+        """All messages of what was read at once are taken."""
+
     def lost(self, link: Link, reason: str) -> None:
         """The connection ended."""
 
@@ -92,6 +95,7 @@ class Link(asyncio.Protocol):
         except (ValueError, KeyError, TypeError, IndexError) as error:
             _log.exception("a message made no sense", peer=self.peer_id)
             self.abort(f"nonsense: {error!r}")
+        self._owner.taken()
 
     def _take(self, body: bytes) -> None:
         if self._transport is None:

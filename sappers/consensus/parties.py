@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pysyncobj.node import Node
+
 from sappers.consensus.snapshot import Snapshot
 from sappers.model.commands import Entry
+
+
+class PeerNode(str, Node):  # type: ignore[misc] # the library has no types
+    """A voter as pysyncobj wants it, by its id; hashed by the language and not by methods."""
+
+    def __init__(self, voter_id: str) -> None:
+        Node.__init__(self, voter_id)
 
 
 class PeerLinks(Protocol):

@@ -276,7 +276,7 @@ class RaftLog:
         late = OutcomeUnknown(f"no answer within {timeout_seconds:g} s")
         time_up = loop.call_later(timeout_seconds, self._settle, request, late)
         try:
-            if not self._raft.send(message(request)):
+            if not self._raft.send(message(request), at_once=len(self._outstanding) == 1):
                 raise ProposalRejected("the raft process does not run, or hangs")
             return await answer
         finally:

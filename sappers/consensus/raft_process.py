@@ -120,18 +120,21 @@ class RaftProcess:
             self._watching.cancel()
         await self._reap()
 
-    def send(self, message: msgspec.Struct) -> bool:
+    def send(self, message: msgspec.Struct, *, at_once: bool = False) -> bool:
         """Tell it something, together with all that it is told in this turn of the event loop.
+
+        Args:
+            at_once: Nothing else will come in this turn.
 
         Returns:
             False while there is none, or it does not read what it was told before.
         """
         if self._stream is None or self._stream.unread_bytes > _UNREAD_BYTES:
             return False
-        if not self._unsent:
+        if not self._unsent and not at_once:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(message)
-        if len(self._unsent) >= _TOGETHER:
+        if at_once or len(self._unsent) >= _TOGETHER:
             self._flush()
         return True
 

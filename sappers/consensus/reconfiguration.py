@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from pysyncobj.node import Node
 
 from sappers.consensus.configuration import Configuration, configuration_now
 from sappers.consensus.journal import CHANGE
-from sappers.consensus.parties import Listener
+from sappers.consensus.parties import Listener, PeerNode
 from sappers.consensus.yielding import Yielding
 from sappers.model.cluster_state import ClusterState
 from sappers.model.entry_place import EntryPlace
@@ -63,7 +62,7 @@ class Reconfiguring(Yielding):
     def _would_have_quorum(self, after: Configuration) -> bool:
         heard_since = self._now() - self._settings.leader_fallback_seconds
         answering = sum(
-            voter == self.selfNode.id or self._heard_at(Node(voter)) > heard_since
+            voter == self.selfNode.id or self._heard_at(PeerNode(voter)) > heard_since
             for voter in after.voters
         )
         return bool(2 * answering > len(after.voters))
@@ -88,9 +87,9 @@ class Reconfiguring(Yielding):
         _log.info("electorate", voters=now.voters, index=now.at.index)
         mine = {self.selfNode.id}
         for voter in sorted(set(now.voters) - set(before.voters) - mine):
-            self._admit(Node(voter))
+            self._admit(PeerNode(voter))
         for voter in sorted(set(before.voters) - set(now.voters) - mine):
-            self._dismiss(Node(voter))
+            self._dismiss(PeerNode(voter))
         if self.selfNode.id not in now.voters:
             self._leave(now.at.index)
 

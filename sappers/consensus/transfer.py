@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from pysyncobj.node import Node
 
-from sappers.consensus.parties import Answer
+from sappers.consensus.parties import Answer, PeerNode
 from sappers.consensus.pre_vote import PreVoting
 
 _ELECTIONS = 3  # of the longest election timeout, for which a leader waits in vain
@@ -39,14 +38,14 @@ class Transferring(PreVoting):
             answer.rejected(f"leadership moves to {self._transfer.target.id} already")
         elif target_id == self.selfNode.id:
             answer.done(self.raftLastApplied, self.raftCurrentTerm, "")
-        elif Node(target_id) not in self.otherNodes:
+        elif PeerNode(target_id) not in self.otherNodes:
             answer.rejected(f"{target_id} has no vote")
-        elif not self.isNodeConnected(Node(target_id)):
+        elif not self.isNodeConnected(PeerNode(target_id)):
             answer.rejected(f"{target_id} is not connected")
         else:
             longest = _ELECTIONS * self._settings.election_timeout_max_seconds
             until = self._now() + min(timeout_seconds, longest)
-            self._transfer = _Transfer(Node(target_id), self.raftCurrentTerm, until, answer)
+            self._transfer = _Transfer(PeerNode(target_id), self.raftCurrentTerm, until, answer)
 
     def _advance_transfer(self) -> None:
         if self._transfer is not None and self._transfer_is_over(self._transfer):

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 import structlog
-from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from sappers.config import RaftSettings
 from sappers.consensus.framing import frame
 from sappers.consensus.link import HELLO_SECONDS, PROBED, Link
 from sappers.consensus.listener import SpareDescriptor, listen_on
+from sappers.consensus.parties import PeerNode
 from sappers.consensus.wire import Hello, InstallSnapshot, Ping
 from sappers.decisions.strangers import who_makes_room
 from sappers.errors import IdentityError, LogDamaged
@@ -43,7 +43,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
 
     Args:
         addresses: Node id to `ip:port`; looked at before each dial, so it may change.
-        received: Called after each message, to make the node tick soon.
+        received: Called after the messages that came together, to make the node tick.
         failed: Called with an error after which this process must end.
     """
 
@@ -59,8 +59,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
     ) -> None:
         super().__init__(None, None, [])
         self._hello = Hello(cluster_id, me_id)
-        self._peers: dict[str, Node] = {}
-        self._introduced: dict[str, Node] = {}
+        self._peers: dict[str, PeerNode] = {}
+        self._introduced: dict[str, PeerNode] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self.is_revoked: Callable[[str], bool] = lambda _: False
         self.farewell: Callable[[str], dict[str, Any] | None] = lambda _: None
@@ -105,8 +105,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         for gone in set(self._introduced) - set(others) - set(self._links):
             del self._introduced[gone]
             self._part(gone)
-        me = self._hello.node_id
-        self._introduced |= {one: Node(one) for one in others if one not in self._peers | {me: me}}
+        known = {*self._peers, self._hello.node_id}
+        self._introduced |= {one: PeerNode(one) for one in others if one not in known}
         self._dial_all()
 
     def _part(self, peer_id: str) -> None:
@@ -211,7 +211,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
         if link.peer_id is not None and self._links.get(link.peer_id) is link:
             del self._links[link.peer_id]
             _log.info("disconnected", peer=link.peer_id, reason=reason)
-            self._onNodeDisconnected(Node(link.peer_id))
+            self._onNodeDisconnected(PeerNode(link.peer_id))
         elif not link.is_greeted:
             _log.info("connection refused or failed", peer=link.peer_id, reason=reason)
 
@@ -228,6 +228,9 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             self._onMessageReceived(node, known)
         except (OSError, LogDamaged) as error:
             self._failed(error)
+
+    def taken(self) -> None:
+        """All messages of what was read at once are with Raft."""
         self._received()
 
     # Accepting, dialling, pings

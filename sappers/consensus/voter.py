@@ -35,6 +35,7 @@ from sappers.consensus.snapshot import (
     in_thread,
 )
 from sappers.consensus.transport import PeerTransport
+from sappers.consensus.turns import Turns
 from sappers.consensus.wire import (
     AgentLives,
     ChangeElectorate,
@@ -147,6 +148,7 @@ class Voter:
             self._agent_is_gone,
             hold=lambda: self._outbox.hold(),
             release=self._agent_reads,
+            taken=self._tick_if_asked,
         )
         self._loop = asyncio.get_running_loop()
         self._silence = AgentSilence()
@@ -161,8 +163,8 @@ class Voter:
         self._told: RaftStatus | None = None
         self._told_at = 0.0
         self._age_told_at = 0.0
-        self._is_ticking_soon = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_asked = False
+        self._turns = Turns(self._tick)
         self._lock = -1
         self._opening: asyncio.Task[None] | None = None
 
@@ -191,7 +193,7 @@ class Voter:
                 self.agent.send(Rejected(message.request, "the raft process is starting"))
             case _:
                 self._ask(self._node, message)
-                self._tick_soon()
+                self._is_asked = True
 
     def _ask(self, node: RaftNode, message: _Request) -> None:
         reply = _Reply(message.request, self._outbox)
@@ -249,7 +251,7 @@ class Voter:
             self._facts["term"] = self._node.status().term
             self._facts["index"] = self._node.raftLastApplied
             _log.info("started")
-            self._tick()
+            self._turns.take()
 
     # To the agent
 
@@ -274,7 +276,7 @@ class Voter:
     def on_removed(self, index: int) -> None:
         """See layer.Listener."""
         self._removed_at = index
-        self._tick_soon()
+        self._turns.take_soon()
 
     def _tell(self) -> None:
         self._tell_status()
@@ -307,19 +309,24 @@ class Voter:
     # The clock
 
     def _heard(self) -> None:
-        """A message of another voter was taken."""
-        if self._node is None or self._node.has_work:
-            self._tick_soon()
+        """What another voter sent together was taken."""
+        if self._node is not None and self._node.has_work:
+            self._tick_now_or_soon()
 
-    def _tick_soon(self) -> None:
-        if not self._is_ticking_soon:
-            self._is_ticking_soon = True
-            self._loop.call_soon(self._tick)
+    def _tick_if_asked(self) -> None:
+        """What the agent sent together was taken."""
+        if self._is_asked:
+            self._is_asked = False
+            self._tick_now_or_soon()
+
+    def _tick_now_or_soon(self) -> None:
+        """A turn of the event loop takes time, too: only where more may come with it."""
+        if self._node is not None and self._node.awaits_more:
+            self._turns.take_soon()
+        else:
+            self._turns.take()
 
     def _tick(self) -> None:
-        self._is_ticking_soon = False
-        if self._timer is not None:
-            self._timer.cancel()
         if self._node is None or self.ended.done():
             return
         try:
@@ -332,9 +339,9 @@ class Voter:
             self.agent.send(Ended(self._removed_at))
             self.end(0)
             return
-        self._timer = self._loop.call_later(self._node.seconds_until_due(), self._tick)
+        self._turns.take_after(self._node.seconds_until_due())
         if again:
-            self._tick_soon()
+            self._turns.take_soon()
 
     # The end
 
@@ -355,8 +362,7 @@ class Voter:
     def close(self) -> None:
         """Make everything durable and close; for an end in order, not after a failure."""
         self._outbox.send_all()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._turns.end()
         if self._node is not None:
             node, self._node = self._node, None
             node.destroy()

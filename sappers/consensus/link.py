@@ -63,6 +63,7 @@ class Link(asyncio.Protocol):
         self.heard_at = 0.0
         self._owner = owner
         self._frames = Frames(_HELLO_LIMIT_BYTES)
+        self._has_given = False  # of what is read now
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
         self._reason = "the other end closed"
@@ -95,7 +96,9 @@ class Link(asyncio.Protocol):
         except (ValueError, KeyError, TypeError, IndexError) as error:
             _log.exception("a message made no sense", peer=self.peer_id)
             self.abort(f"nonsense: {error!r}")
-        self._owner.taken()
+        if self._has_given:
+            self._has_given = False
+            self._owner.taken()
 
     def _take(self, body: bytes) -> None:
         if self._transport is None:
@@ -103,6 +106,7 @@ class Link(asyncio.Protocol):
         message = decode_peer_message(body)
         if self.is_greeted and not isinstance(message, Hello):
             if not isinstance(message, Ping):
+                self._has_given = True
                 self._owner.receive(self, message)
         elif message == Hello(self._owner.hello.cluster_id, self.peer_id or ""):
             self.is_greeted = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,6 @@ class Mesh:
         book: File of the ports that guests were told; it outlives the agent.
         proxies: Of this member's guests.
         intentions: None where Consul is not used: then proxies that ran before are ended.
-        is_free: Whether nothing has a port of an address of this host.
     """
 
     def __init__(
@@ -68,14 +67,11 @@ class Mesh:
         clock: Clock,
         proxies: MeshProxies,
         intentions: Intentions | None,
-        *,
-        is_free: Callable[[str, int], bool] | None = None,
     ) -> None:
         self._book = book
         self._clock = clock
         self._proxies = proxies
         self._intentions = intentions
-        self._is_free = is_free or port_is_free
         self._ports: Mapping[str, MeshPorts] | None = None
         self._wanted: _Wanted | None = None
         self._wake = asyncio.Event()
@@ -155,7 +151,7 @@ class Mesh:
     def _assign(self, state: ClusterState, me: Member) -> None:
         """Give each guest its ports before it starts; they are on disk before anybody is told."""
         before = self._known_ports()
-        found = assign_ports(state, me, before, self._is_free)
+        found = assign_ports(state, me, before, port_is_free)
         if found != before:
             self._ports = found
             try:

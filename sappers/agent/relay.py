@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
+from sappers.agent.health_call import health_of
 from sappers.decisions.ages import ClockReading
 from sappers.errors import ApiError, IdentityError
 from sappers.model import subjects
@@ -25,7 +26,6 @@ from sappers.model.commands import Entry
 from sappers.model.event import after_index, event_line
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
-from sappers.model.view import MemberHealth
 from sappers.ports import Clock, FollowingLog, HubClient, PeerClient, ReplicatedLog, SignedMessages
 
 HEARTBEAT_SECONDS = 1.0
@@ -162,7 +162,7 @@ class Follower:
         for voter in self.voters():
             if voter.id == leader_id:
                 asked_at = asyncio.get_running_loop().time()
-                health = await self._health_of(voter)
+                health = await health_of(self._peers, voter, CALL_TIMEOUT_SECONDS)
                 if health is not None and health.leader_id == leader_id:
                     self._reading = ClockReading(leader_id, health.term, health.clock, asked_at)
 
@@ -179,7 +179,7 @@ class Follower:
         committed = 0
         for voter in self.voters():
             asked_at = asyncio.get_running_loop().time()
-            health = await self._health_of(voter)
+            health = await health_of(self._peers, voter, CALL_TIMEOUT_SECONDS)
             if health is None:
                 continue
             if self._following is not following:
@@ -207,7 +207,9 @@ class Follower:
             ApiError: No voter answers.
         """
         voters, index = self.voters(), self._state().index
-        healths = await asyncio.gather(*(self._health_of(voter) for voter in voters))
+        healths = await asyncio.gather(
+            *(health_of(self._peers, voter, CALL_TIMEOUT_SECONDS) for voter in voters)
+        )
         newest = {
             voter.id: (
                 health.role != RaftRole.NONE,
@@ -290,15 +292,6 @@ class Follower:
         if member_id in state.electorate:  # for each message; the rest is seldom
             return member_id not in state.revoked
         return any(voter.id == member_id for voter in self.voters())
-
-    async def _health_of(self, voter: Member) -> MemberHealth | None:
-        try:
-            answer = await self._peers.call(
-                voter, "GET", "/v1/health", timeout_seconds=CALL_TIMEOUT_SECONDS
-            )
-            return msgspec.json.decode(answer, type=MemberHealth)
-        except (ApiError, msgspec.DecodeError):
-            return None
 
     async def _ask(self, voter: Member, path: str) -> bytes:
         return await self._peers.call(voter, "GET", path, timeout_seconds=CALL_TIMEOUT_SECONDS)

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from sappers.agent.barrier import SharedBarrier
 from sappers.agent.event_record import EventRecord
 from sappers.agent.gossip_keys import GossipKeyRing
+from sappers.agent.health_call import health_of
 from sappers.agent.inbox import HealthInbox
 from sappers.agent.logs import set_log_level
 from sappers.agent.mesh import Mesh
@@ -21,7 +21,7 @@ from sappers.agent.registration import Registration
 from sappers.agent.routing import Routing
 from sappers.agent.seat import Seat
 from sappers.agent.view import build_view
-from sappers.errors import ApiError, LaunchError
+from sappers.errors import LaunchError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal
 from sappers.model.gossip_keys import GossipKeys
@@ -245,13 +245,7 @@ class Service:
     async def _health_of(self, member: Member) -> MemberHealth | None:
         if member.id == self.me.id:
             return await self.health()
-        try:
-            answer = await self._peers.call(
-                member, "GET", "/v1/health", timeout_seconds=HEALTH_CALL_SECONDS
-            )
-            return msgspec.json.decode(answer, type=MemberHealth)
-        except (ApiError, msgspec.DecodeError):
-            return None
+        return await health_of(self._peers, member, HEALTH_CALL_SECONDS)
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
         """The end of what a guest printed, from whichever member has it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -42,9 +42,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger("sappers.api")
 
 
-def build_app(service: MemberService, clock: Clock, routes: Sequence[Route] = ROUTES) -> Starlette:
+def build_app(service: MemberService, clock: Clock) -> Starlette:
     """The application that answers for `service`."""
-    document = msgspec.json.encode(openapi_document(routes, sappers.__version__))
+    document = msgspec.json.encode(openapi_document(ROUTES, sappers.__version__))
 
     async def describe(_request: Request) -> Response:
         return Response(document, media_type=JSON)
@@ -56,7 +56,7 @@ def build_app(service: MemberService, clock: Clock, routes: Sequence[Route] = RO
                 starlette.routing.Route(
                     route.path, _endpoint(route, service, clock), methods=[route.method]
                 )
-                for route in routes
+                for route in ROUTES
             ),
         ],
         exception_handlers={HTTPException: _no_such_call},

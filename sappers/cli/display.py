@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -34,12 +33,7 @@ class Display(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def started(self, host: str, title: str) -> None:
         """A phase begins on a host."""
@@ -70,7 +64,7 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *ending: object) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def started(self, host: str, title: str) -> None:
@@ -118,7 +112,7 @@ class LiveTable:
         self._live.start()
         return self
 
-    def __exit__(self, *ending: object) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._notes.clear()
         self._live.stop()

@@ -105,7 +105,7 @@ class _Steps:
             self._bar.start()
         return self._report
 
-    def __exit__(self, *ending: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._console.is_terminal:
             self._bar.stop()
 

@@ -21,20 +21,19 @@ ImageName = Annotated[
 _DIGITS = re.compile(rf"[0-9a-f]{{{PREFIX_MIN},64}}")
 
 
-def local_digest(named: Mapping[str, str], text: str, others: Iterable[str] = ()) -> str:
+def local_digest(named: Mapping[str, str], text: str) -> str:
     """The digest of an image of this machine.
 
     Args:
         named: Digests by name.
         text: What somebody typed.
-        others: Digests of images without a name.
 
     Raises:
         ImageError: No image, or more than one, is called so.
     """
     if text in named:
         return named[text]
-    found = _by_digest(text, {*named.values(), *others})
+    found = _by_digest(text, set(named.values()))
     if found is None:
         known = ", ".join(named) or "none"
         raise ImageError(

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -56,19 +56,11 @@ log = structlog.get_logger("sappers.gateway")
 class HaproxyGateway:
     """Runs, changes and stops HAProxy; satisfies `ports.Gateway`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        supervisor: Supervisor,
-        listen: Listen,
-        *,
-        find_program: Callable[[], Path] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, supervisor: Supervisor, listen: Listen) -> None:
         """`folder` is STATE_DIR/gateway; it is made when it is needed."""
         self._folder = folder
         self._supervisor = supervisor
         self._listen = listen
-        self._find_program = find_program or find_haproxy
         self._one_at_a_time = asyncio.Lock()
         self._routes: tuple[Route, ...] | None = None
         self._silent = 0
@@ -159,7 +151,7 @@ class HaproxyGateway:
                 return
 
     async def _start(self, routes: Sequence[Route]) -> None:
-        program = self._find_program()
+        program = find_haproxy()
         shape = self._write_configuration(routes)
         try:
             await self._supervisor.stop(UNIT, _STOP_SECONDS)

@@ -40,6 +40,7 @@ UNIT = "sappers-hub"
 _START_SECONDS = 15.0
 _RELOAD_SECONDS = 5.0
 _STOP_SECONDS = 5.0
+_ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 # At a line's beginning, where nothing stands that a client said.
 _ANSWER = re.compile(
@@ -79,7 +80,6 @@ class NatsHubServer:
         credentials: AgentCredentials,
         *,
         listen_address: str,
-        binary: Path | None = None,
         carry_over: CarryOver | None = None,
     ) -> None:
         """`folder` is below STATE_DIR/hub, where `account.jwt` is."""
@@ -88,7 +88,6 @@ class NatsHubServer:
         self._supervisor = supervisor
         self._credentials = credentials
         self._listen_address = listen_address
-        self._binary = binary
         self._carry_over = carry_over
         self._carrying: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -196,8 +195,7 @@ class NatsHubServer:
         return (changes and keeps) or self._folder.is_of_before()
 
     async def _start(self, me: Member, settings: Path) -> None:
-        program = self._binary or find_nats_server()
-        spec = self._folder.unit(UNIT, program, settings, "Sappers hub (nats-server)")
+        spec = self._folder.unit(UNIT, find_nats_server(), settings, "Sappers hub (nats-server)")
         try:
             await self._supervisor.stop(UNIT, _STOP_SECONDS)
             self._folder.hand_over()
@@ -287,10 +285,10 @@ async def _answer_in(tail: LogTail) -> bool | None:
     return None
 
 
-async def hub_answers(address: str, port: int, timeout_seconds: float = 1.0) -> str | None:
+async def hub_answers(address: str, port: int) -> str | None:
     """The name (member id) of the hub server that answers there, or None; costs one connection."""
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(_ANSWER_SECONDS):
             reader, writer = await asyncio.open_connection(address, port)
             try:
                 line = await reader.readline()

@@ -9,20 +9,17 @@ the file choose no path, and none is missing, doubled or unknown. The manifest i
 
 from __future__ import annotations
 
-import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from sappers.durable import sync_folder
 from sappers.errors import ImageError, ImageIncomplete
 from sappers.images.blobs import in_order
 from sappers.images.chunks import digest_of
-from sappers.images.files import check_place, refusing
+from sappers.images.files import check_place, refusing, replacing
 from sappers.images.manifests import SIGNED_BYTES_MAX, decode_manifest, decode_signed
 from sappers.images.store import FolderImageStore
 from sappers.model.image import FRAME_BYTES_MAX, Manifest, SignedManifest
@@ -65,18 +62,8 @@ def export_image(
             raise _incomplete(digest, missing)
         signed = store.signed(digest)
         assert signed is not None
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                _write(file, store, digest, signed, progress)
-                os.fchmod(descriptor, 0o644)
-                file.flush()
-                os.fsync(descriptor)
-            Path(name).rename(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with replacing(path) as file:
+            _write(file, store, digest, signed, progress)
 
 
 def import_image(store: FolderImageStore, path: Path, progress: Progress | None = None) -> str:

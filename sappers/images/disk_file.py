@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
-from sappers.durable import sync_folder
 from sappers.errors import ImageError
-from sappers.images.files import check_place, refusing
+from sappers.images.files import check_place, replacing
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ApplianceBoot, NanosBoot
 
@@ -31,26 +29,15 @@ def export_disk(store: FolderImageStore, digest: str, path: Path) -> int:
     with store.holding():
         boot = store.assemble(digest).boot
         assert isinstance(boot, ApplianceBoot | NanosBoot)
-        with refusing(path.parent):
-            _copy(store.blob_path(boot.disk.digest), path)
+        _copy(store.blob_path(boot.disk.digest), path)
     return boot.disk.size_bytes
 
 
 def _copy(source: Path, target: Path) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file, source.open("rb") as content:
-            while piece := content.read(_PIECE_BYTES):
-                if piece.strip(b"\0"):
-                    file.write(piece)
-                else:
-                    file.seek(len(piece), os.SEEK_CUR)
-            file.truncate()
-            os.fchmod(descriptor, 0o644)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).rename(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
+    with replacing(target) as file, source.open("rb") as content:
+        while piece := content.read(_PIECE_BYTES):
+            if piece.strip(b"\0"):
+                file.write(piece)
+            else:
+                file.seek(len(piece), os.SEEK_CUR)
+        file.truncate()

@@ -164,6 +164,29 @@ def writing(target: Path, root: Path, *, durable: bool) -> Iterator[BinaryIO]:
             sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file of a person's that takes the place of `path` when the block ends well.
+
+    Raises:
+        ImageError: The disk is full or cannot be written.
+    """
+    with refusing(path.parent):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}-")
+        beside = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                os.fchmod(descriptor, 0o644)
+                file.flush()
+                os.fsync(descriptor)
+            beside.rename(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
 def check_place(path: Path) -> None:
     """Nothing, where a person may have a file written.
 

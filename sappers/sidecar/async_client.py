@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Any, Self
 
 from sappers.sidecar import frames
@@ -190,12 +189,7 @@ class AsyncSidecar:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _unsubscribe(self, number: int) -> None:

@@ -9,7 +9,6 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from sappers.sidecar import frames
@@ -235,12 +234,7 @@ class Sidecar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _unsubscribe(self, number: int) -> None:

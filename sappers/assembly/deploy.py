@@ -30,7 +30,6 @@ from sappers.provisioner.bootstrap.run import HostRun
 from sappers.provisioner.control.identity import HubSecrets
 from sappers.provisioner.control.record import OPERATOR_CERTIFICATE_FILE, OPERATOR_KEY_FILE
 from sappers.security.identity import load_identity
-from sappers.security.tls import Identity
 
 _HEALTH_SECONDS = 5.0
 
@@ -43,15 +42,16 @@ def deploy_wiring(home: ControlHome, plan: ClusterPlan) -> Iterator[Needs]:
         sources = find_sources(Path(sappers.__file__).parent)
         return build_bundle(sources, home.cache / "bundles", report)
 
-    folder, port = home.cluster(plan.name), plan.ports.http
-    local = LocalImages(home)
-    with ApiProbe(folder, port) as probe, PushedImages(local, folder, port) as images:
+    where = home.cluster(plan.name), plan.ports.http
+    # Apart: images are pushed while members are asked how they are.
+    with _Clients(*where) as of_images, _Clients(*where) as of_each:
+        images = PushedImages(LocalImages(home), of_images)
         yield Needs(
             build_bundle=build,
             create_hub=_create_hub,
             images=images,
             repair_key=images,
-            probe=probe,
+            probe=ApiProbe(of_each),
         )
 
 
@@ -60,22 +60,54 @@ def _create_hub(cluster: str) -> HubSecrets:
     return HubSecrets(account.operator_jwt, account.account_jwt, account.account_seed)
 
 
-class PushedImages:
-    """What goes to the cluster over its API; satisfies `ClusterImages` and `ClusterRepairKey`."""
+class _Clients:
+    """Clients of members, through their hosts' SSH connections where the port is closed."""
 
-    def __init__(self, local: LocalImages, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         """`folder` is the cluster's, with the operator's certificate once a run has made it."""
-        self._local = local
         self._folder = folder
         self._port = port
-        self._clients: dict[tuple[str, ...], OperatorClient] = {}
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, ...], OperatorClient] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for client in self._clients.values():
+        for client in self._open.values():
             client.close()
+
+    def of(self, hosts: Sequence[HostRun]) -> OperatorClient:
+        """The one of these hosts' members; several threads may ask."""
+        names = tuple(host.name for host in hosts)
+        with self._lock:
+            if names not in self._open:
+                self._open[names] = self._made({host.name: host for host in hosts})
+            return self._open[names]
+
+    def _made(self, hosts: Mapping[str, HostRun]) -> OperatorClient:
+        def forward(endpoint: Endpoint) -> AbstractContextManager[tuple[str, int]]:
+            host = hosts.get(endpoint.name)
+            if host is None or host.connection is None:
+                raise MemberUnreachable(f"{endpoint.name} has no SSH connection")
+            return host.connection.open_forward((endpoint.address, endpoint.port))
+
+        identity = load_identity(
+            self._folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE
+        )
+        endpoints = [
+            Endpoint(host.name, host.member.address, self._port, host.node_id)
+            for host in hosts.values()
+        ]
+        return OperatorClient(identity, endpoints, open_forward=forward)
+
+
+class PushedImages:
+    """What goes to the cluster over its API; satisfies `ClusterImages` and `ClusterRepairKey`."""
+
+    def __init__(self, local: LocalImages, clients: _Clients) -> None:
+        self._local = local
+        self._clients = clients
 
     def own_key(self, *, create: bool) -> ImageKey | None:
         """As the port says."""
@@ -107,16 +139,16 @@ class PushedImages:
 
     def is_trusted(self, hosts: Sequence[HostRun], key: ImageKey) -> bool:
         """As the port says."""
-        keys = ImageCalls(self._client(hosts)).keys().keys
+        keys = ImageCalls(self._clients.of(hosts)).keys().keys
         return key.key in {one.key for one in keys}
 
     def trust(self, hosts: Sequence[HostRun], key: ImageKey) -> None:
         """As the port says."""
-        ImageCalls(self._client(hosts)).trust(key)
+        ImageCalls(self._clients.of(hosts)).trust(key)
 
     def lacking(self, hosts: Sequence[HostRun], digests: Sequence[str]) -> Sequence[str]:
         """As the port says."""
-        client = self._client(hosts)
+        client = self._clients.of(hosts)
         calls = ImageCalls(client)
         whole = set(digests)
         for answer in ask_all(client.everyone(), calls.images_at).values():
@@ -131,11 +163,11 @@ class PushedImages:
 
     def push(self, hosts: Sequence[HostRun], digest: str, note: Callable[[str], None]) -> None:
         """As the port says."""
-        ImagePush(self._client(hosts), self._local.store, _Notes(note)).push(digest)
+        ImagePush(self._clients.of(hosts), self._local.store, _Notes(note)).push(digest)
 
     def repair_access(self, hosts: Sequence[HostRun]) -> KnownAccess:
         """As the port says."""
-        answer = self._client(hosts).call("GET", "/v1/repair-key")
+        answer = self._clients.of(hosts).call("GET", "/v1/repair-key")
         try:
             found = msgspec.json.decode(answer, type=RepairAccess)
         except msgspec.DecodeError as error:
@@ -149,26 +181,7 @@ class PushedImages:
         wanted = WantedRepairKey(
             key.public, key.sealed, tuple(logins), key.image_keys, key.signature, key.number
         )
-        self._client(hosts).call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
-
-    def _client(self, hosts: Sequence[HostRun]) -> OperatorClient:
-        names = tuple(host.name for host in hosts)
-        if names not in self._clients:
-            self._clients[names] = self._open({host.name: host for host in hosts})
-        return self._clients[names]
-
-    def _open(self, hosts: Mapping[str, HostRun]) -> OperatorClient:
-        def forward(endpoint: Endpoint) -> AbstractContextManager[tuple[str, int]]:
-            host = hosts.get(endpoint.name)
-            if host is None or host.connection is None:
-                raise MemberUnreachable(f"{endpoint.name} has no SSH connection")
-            return host.connection.open_forward((endpoint.address, endpoint.port))
-
-        endpoints = [
-            Endpoint(host.name, host.member.address, self._port, host.node_id)
-            for host in hosts.values()
-        ]
-        return OperatorClient(_operator(self._folder), endpoints, open_forward=forward)
+        self._clients.of(hosts).call("PUT", "/v1/repair-key", content=msgspec.json.encode(wanted))
 
 
 class _Notes:
@@ -189,47 +202,15 @@ class _Notes:
 
 
 class ApiProbe:
-    """Asks agents over the HTTP API; through the host's SSH connection where the port is closed."""
+    """Asks agents over the HTTP API."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        """`folder` is the cluster's, with the operator's certificate once a run has made it."""
-        self._folder = folder
-        self._port = port
-        self._lock = threading.Lock()
-        self._clients: dict[str, OperatorClient] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for client in self._clients.values():
-            client.close()
+    def __init__(self, clients: _Clients) -> None:
+        self._clients = clients
 
     def health(self, host: HostRun) -> MemberHealth:
         """What this host's agent says of itself. Raises as the port says."""
-        answer = self._client(host).call("GET", "/v1/health", timeout_seconds=_HEALTH_SECONDS)
+        answer = self._clients.of([host]).call("GET", "/v1/health", timeout_seconds=_HEALTH_SECONDS)
         try:
             return msgspec.json.decode(answer, type=MemberHealth)
         except msgspec.DecodeError as error:
             raise ApiError(f"{host.name} answers, but not as an agent does") from error
-
-    def _client(self, host: HostRun) -> OperatorClient:
-        with self._lock:
-            if host.name not in self._clients:
-                self._clients[host.name] = self._open(host)
-            return self._clients[host.name]
-
-    def _open(self, host: HostRun) -> OperatorClient:
-        connection = host.connection
-        if connection is None:
-            raise MemberUnreachable(f"{host.name} has no SSH connection")
-
-        def forward(endpoint: Endpoint) -> AbstractContextManager[tuple[str, int]]:
-            return connection.open_forward((endpoint.address, endpoint.port))
-
-        endpoint = Endpoint(host.name, host.member.address, self._port, host.node_id)
-        return OperatorClient(_operator(self._folder), [endpoint], open_forward=forward)
-
-
-def _operator(folder: Path) -> Identity:
-    return load_identity(folder, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)

@@ -168,6 +168,8 @@ def writing(target: Path, root: Path, *, durable: bool) -> Iterator[BinaryIO]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file of a person's that takes the place of `path` when the block ends well.
 
+    The folder may be anybody's: nobody can foresee its name until then, and put a link there.
+
     Raises:
         ImageError: The disk is full or cannot be written.
     """

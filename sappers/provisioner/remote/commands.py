@@ -27,6 +27,12 @@ KILL_AFTER_SECONDS = 3.0
 POLL_SECONDS = 0.1
 
 
+def own_folder() -> str:
+    """Where programs run if nobody says: at home; users without one (nobody) are anywhere."""
+    home = os.path.expanduser("~")
+    return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
+
+
 class Stopped(Exception):
     """A program did not end in time."""
 

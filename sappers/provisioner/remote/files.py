@@ -40,13 +40,7 @@ def naming(path: str) -> Iterator[None]:
 
 def digest_of(path: str) -> str:
     """SHA-256 of a file, hex."""
-    with open(path, "rb") as file:
-        digest = digests.new("sha256", os.fstat(file.fileno()).st_size)
-        while True:
-            chunk = file.read(CHUNK_BYTES)
-            if not chunk:
-                return str(digest.hexdigest())
-            digest.update(chunk)
+    return digests.of_file(path, "sha256")["sha256"]
 
 
 def _lstat(path: str) -> os.stat_result | None:

@@ -37,12 +37,6 @@ _STAT_FIELDS = [
 ]
 
 
-def _own_folder() -> str:
-    """Where programs run if nobody says: at home; users without one (nobody) are anywhere."""
-    home = os.path.expanduser("~")
-    return home if os.path.isdir(home) and os.access(home, os.X_OK) else "/"
-
-
 def _like_what(effect: Any) -> str | None:
     """The path that says what is there before, or what will be there as well."""
     if type(effect) is step.CopyFile:
@@ -184,7 +178,7 @@ class Performer:
         ):
             if test(there.st_mode):
                 kind = name
-        asked = _digests(path, one.digests) if kind == "file" and one.digests else {}
+        asked = digests.of_file(path, *one.digests) if kind == "file" and one.digests else {}
         return step.Found(
             kind,
             stat.S_IMODE(there.st_mode),
@@ -300,7 +294,7 @@ class Performer:
 
     def _execute(self, one: step.Execute) -> step.Completed:
         environment = {**self.environment, **one.environment}
-        folder = one.folder if one.folder is not None else _own_folder()
+        folder = one.folder if one.folder is not None else commands.own_folder()
         return self._run(
             list(one.argv),
             one.stdin,
@@ -405,16 +399,3 @@ class Performer:
     @staticmethod
     def _remove(one: step.Remove) -> None:
         files.remove(one.path, False)
-
-
-def _digests(path: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Several digests of a file in one pass."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        made = {name: digests.new(name, size) for name in names}
-        while True:
-            chunk = file.read(files.CHUNK_BYTES)
-            if not chunk:
-                return {name: digest.hexdigest() for name, digest in made.items()}
-            for digest in made.values():
-                digest.update(chunk)

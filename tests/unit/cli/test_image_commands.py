@@ -51,8 +51,8 @@ def test_what_no_image_is_called(text):
 
 def test_the_beginning_of_two_digests_is_refused():
     with pytest.raises(ImageError, match="several digests"):
-        local_digest(NAMED, "abababab", [OLD])
-    assert local_digest(NAMED, "abababab00", [OLD]) == OLD
+        local_digest(NAMED | {"old": OLD}, "abababab")
+    assert local_digest(NAMED | {"old": OLD}, "abababab00") == OLD
 
 
 def test_of_several_with_one_name_the_cluster_means_the_newest():

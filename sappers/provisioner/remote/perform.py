@@ -165,7 +165,7 @@ class Performer:
             is_read = found and found.kind == "file" and one.digests
             if not found or not is_read or self._pretence.holds_other(path):
                 return found
-            return found._replace(digests=_digests(path, one.digests))
+            return found._replace(digests=digests.of_file(path, *one.digests))
         try:
             there = os.stat(path) if one.follow else os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):

@@ -61,7 +61,7 @@ def plan(task: step.Task) -> step.Plan:
         real = (yield step.RealPath(path)) if follow else path
         yield step.WriteFile(real, text, 0o600, entry["uid"], entry["gid"], not follow)
         changed = True
-    result = {**args, "changed": changed, "keyfile": path}
+    result = {"validate_certs": True, **args, "changed": changed, "keyfile": path}
     if args["path"] is not None:
         result.update((yield from _files.describe(path)))
     return result

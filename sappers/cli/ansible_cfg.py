@@ -23,6 +23,19 @@ _SSH: Mapping[str, tuple[str, str, str]] = {
     "port": ("ANSIBLE_REMOTE_PORT", "defaults", "remote_port"),
     "checking": ("ANSIBLE_HOST_KEY_CHECKING", "defaults", "host_key_checking"),
 }
+# What has no option at all: by the name in `RunOptions`.
+_SETTINGS: Mapping[str, tuple[str, str, str]] = {
+    "gathering": ("ANSIBLE_GATHERING", "defaults", "gathering"),
+    "managed": ("", "defaults", "ansible_managed"),  # no variable of the environment
+}
+_GATHERING = ("explicit", "implicit", "smart")
+# What would change what a playbook means, and is not there: the variable, section and key, and
+# what says that it is not wanted.
+_REFUSED = (
+    ("ANSIBLE_HASH_BEHAVIOUR", "defaults", "hash_behaviour", "replace", "the filter `combine`"),
+    ("ANSIBLE_ERROR_ON_UNDEFINED_VARS", "defaults", "error_on_undefined_vars", "true",
+     "the filter `default`"),
+)  # fmt: skip
 _TRUE = ("1", "on", "t", "true", "y", "yes")
 # By our option: Ansible's variable, section and key, and what kind of value it is.
 _KNOWN: Mapping[str, tuple[str, str, str, str]] = {
@@ -38,6 +51,9 @@ _KNOWN: Mapping[str, tuple[str, str, str, str]] = {
     "vault_id": ("ANSIBLE_VAULT_IDENTITY_LIST", "defaults", "vault_identity_list", "labelled"),
     "ask_vault_pass": ("ANSIBLE_ASK_VAULT_PASS", "defaults", "ask_vault_pass", "flag"),
     "force_handlers": ("ANSIBLE_FORCE_HANDLERS", "defaults", "force_handlers", "flag"),
+    "diff": ("ANSIBLE_DIFF_ALWAYS", "diff", "always", "flag"),
+    "tags": ("ANSIBLE_RUN_TAGS", "tags", "run", "list"),
+    "skip_tags": ("ANSIBLE_SKIP_TAGS", "tags", "skip", "list"),
     "become": ("ANSIBLE_BECOME", "privilege_escalation", "become", "flag"),
     "become_user": ("ANSIBLE_BECOME_USER", "privilege_escalation", "become_user", "text"),
     "become_method": ("ANSIBLE_BECOME_METHOD", "privilege_escalation", "become_method", "text"),
@@ -70,6 +86,28 @@ class AnsibleCfg:
             for option, (variable, section, key, kind) in _KNOWN.items()
             if (written := self._find(variable, section, key)) is not None
         }
+
+    def run_settings(self) -> dict[str, Any]:
+        """What has no option, by its name in `RunOptions`.
+
+        Raises:
+            ConfigError: It is none of the values there are, or changes what playbooks mean.
+        """
+        found: dict[str, Any] = {
+            name: written[0].strip()
+            for name, where in _SETTINGS.items()
+            if (written := self._find(*where)) is not None
+        }
+        if found.get("gathering", "smart") not in _GATHERING:
+            raise ConfigError(
+                f"gathering = {found['gathering']}", hint=f"write one of {', '.join(_GATHERING)}"
+            )
+        for variable, section, key, usual, instead in _REFUSED:
+            written = self._find(variable, section, key)
+            said = usual if written is None else written[0].strip().lower()
+            if said != usual and not (usual == "true" and said in _TRUE):
+                raise ConfigError(f"{key} = {said} is not supported", hint=f"use {instead}")
+        return found
 
     def ssh_arguments(
         self, common: str | None, extra: str | None, timeout: int | None
@@ -166,6 +204,8 @@ def _value(text: str, folder: Path, kind: str) -> Any:
         return path(text)
     if kind == "paths":
         return [path(one) for one in text.split(":") if one.strip()]
+    if kind == "list":
+        return [text]
     if kind == "labelled":
         named = (one.strip().rpartition("@") for one in text.split(",") if one.strip())
         return [

@@ -170,6 +170,7 @@ class PlayOptions:
             become=self.become,
             become_user=self.become_user,
             become_method=self.become_method,
+            **cfg.run_settings(),
         )
 
 

@@ -27,9 +27,12 @@ _CERTIFICATES = "command, with openssl and `creates`"
 _COMMAND = "the command {0}"
 _INSTEAD: Mapping[str, str] = {
     "acl": _COMMAND.format("setfacl"),
+    "alternatives": _COMMAND.format("update-alternatives --set"),
+    "apache2_module": _COMMAND.format("a2enmod or a2dismod, with `creates` or `removes`"),
     "apt_key": "get_url into /etc/apt/keyrings, and `signed-by` in apt_repository",
     "apt_rpm": "command",
     "archive": _COMMAND.format("tar, with `creates`"),
+    "assemble": "template, with a loop over `query('fileglob', …)`; shell with cat, of files there",
     "at": _COMMAND.format("at"),
     "capabilities": _COMMAND.format("setcap"),
     "composer": _COMMAND.format("composer"),
@@ -39,6 +42,7 @@ _INSTEAD: Mapping[str, str] = {
     "docker_container": _CONTAINERS,
     "docker_image": _CONTAINERS,
     "docker_network": _CONTAINERS,
+    "debconf": _COMMAND.format("debconf-set-selections, with `stdin`"),
     "dpkg_divert": _COMMAND.format("dpkg-divert"),
     "dpkg_selections": _COMMAND.format("apt-mark"),
     "expect": "command, with answers in `stdin`",
@@ -46,9 +50,11 @@ _INSTEAD: Mapping[str, str] = {
     "firewalld": _FIREWALL.format("firewall-cmd"),
     "gem": _COMMAND.format("gem"),
     "git_config": _COMMAND.format("git config"),
+    "haproxy": "shell, with what haproxy's socket is told, by socat",
     "helm": _COMMAND.format("helm"),
     "homebrew": _COMMAND.format("brew"),
     "htpasswd": _COMMAND.format("htpasswd"),
+    "k8s": _COMMAND.format("kubectl"),
     "kernel_blacklist": "copy, to a file of /etc/modprobe.d",
     "known_hosts": "lineinfile, with what `ssh-keyscan` says",
     "listen_ports_facts": _COMMAND.format("ss, with `register`"),
@@ -93,6 +99,10 @@ _INSTEAD: Mapping[str, str] = {
     "zypper": "command",
     "zypper_repository": _REPOSITORY,
 }
+ANY_OTHER = (
+    "write command or shell with the program that it drives, or script with one of your own; "
+    "`sappers-deploy module` lists all there are"
+)
 _PIPE = "`lookup('pipe', …)` with the command {0}"
 _VAULT = "nothing: what Vault holds is opened where it is read"
 # By kind and name.
@@ -130,7 +140,7 @@ def is_of_ansible(name: str) -> bool:
 def instead(name: str) -> str:
     """What to write instead of such a module."""
     found = _INSTEAD.get(name.rpartition(".")[2])
-    return f"write {found}" if found else "`sappers-deploy module` lists all there are"
+    return f"write {found}" if found else ANY_OTHER
 
 
 def hint_in_templates(kind: str, name: str, known: Collection[str]) -> str:

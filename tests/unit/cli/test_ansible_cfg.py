@@ -127,3 +127,59 @@ def test_passwords_of_vault_may_have_labels_in_the_file(tmp_path: Path) -> None:
     )
     found = AnsibleCfg({}, tmp_path).option_defaults()["vault_id"]
     assert found == [f"one@{tmp_path}/p1", f"two@{Path.home()}/p2", "@prompt"]
+
+
+def _project(folder: Path, cfg: str) -> None:
+    for name, text in (
+        ("ansible.cfg", cfg),
+        ("hosts", "h1 ansible_connection=local\n"),
+        ("t.j2", "# {{ ansible_managed }}\n"),
+        ("play.yml", PLAY),
+    ):
+        (folder / name).write_text(text)
+
+
+PLAY = """\
+---
+- hosts: all
+  tasks:
+    - debug: {msg: "one {{ ansible_facts.os_family is defined }}"}
+      tags: wanted
+- hosts: all
+  gather_facts: yes
+  tasks:
+    - template: {src: t.j2, dest: "{{ playbook_dir }}/made"}
+      tags: wanted
+    - debug: {msg: not wanted}
+"""
+
+
+def test_when_facts_are_gathered_which_tags_and_whether_differences_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    cfg = "[defaults]\ninventory = hosts\nansible_managed = by {file}, not by hand\ngathering = "
+    _project(tmp_path, cfg + "smart\n[diff]\nalways = yes\n[tags]\nrun = wanted\n")
+    app, command = deploy_app(["playbook"]), ["playbook", "run", "play.yml"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Gathering Facts") == 1
+    assert "one True" in done.output
+    assert "not wanted" not in done.output
+    assert "+# by t.j2, not by hand" in done.output
+    assert (tmp_path / "made").read_text() == "# by t.j2, not by hand\n"
+    _project(tmp_path, cfg + "explicit\n")
+    done = CliRunner().invoke(app, command)
+    assert "one False" in done.output
+    assert "not wanted" in done.output
+    _project(tmp_path, cfg + "often\n")
+    assert "smart" in str(CliRunner().invoke(app, command).exception.hint)
+
+
+def test_what_changes_what_a_playbook_means_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nhash_behaviour = merge\n")
+    with pytest.raises(ConfigError, match="hash_behaviour = merge is not supported") as caught:
+        AnsibleCfg({}, tmp_path).run_settings()
+    assert "combine" in str(caught.value.hint)
+    assert not AnsibleCfg({"ANSIBLE_HASH_BEHAVIOUR": "replace"}, tmp_path).run_settings()

@@ -80,7 +80,7 @@ class PlayLoader:
             vars=item.get("vars") or {},
             vars_files=as_tuple(item.get("vars_files")),
             vars_prompt=load_prompts(item),
-            gather_facts=setting(item, "gather_facts", otherwise=True),
+            gather_facts=setting(item, "gather_facts"),
             gathering={key: item[key] for key in sorted(keywords.GATHERING) if key in item},
             serial=item.get("serial"),
             max_fail_percentage=item.get("max_fail_percentage"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from sappers.provisioner.source import (
 
 # Name the module in the older way.
 _ACTIONS = ("action", "local_action")
+# From here on a name is taken for a typing error of another; `ec2_group` is none of `group`.
+_TYPO = 0.75
 
 
 class Importer(Protocol):
@@ -196,10 +199,11 @@ def _refuse_module(name: str, place: Place, known: Iterable[str]) -> None:
         )
     if unsupported.is_of_ansible(name):
         raise unsupported.refusal(name, place)
-    hint = keywords.instead(short, {*known, *catalog.names(), *catalog.FLOW}, "")
+    names = sorted({*known, *catalog.names(), *catalog.FLOW})
+    close = difflib.get_close_matches(short, names, n=1, cutoff=_TYPO)
     raise place.error(
         f"`{name}` is neither a keyword nor a module that is supported",
-        hint=hint if hint.startswith("did") else "`sappers-deploy module` lists them all",
+        hint=f"did you mean `{close[0]}`?" if close else unsupported.ANY_OTHER,
     )
 
 

@@ -237,7 +237,7 @@ class Play:
     vars: Vars = field(default_factory=dict)
     vars_files: tuple[Any, ...] = ()
     vars_prompt: tuple[VarsPrompt, ...] = ()
-    gather_facts: Any = True
+    gather_facts: Any = None
     gathering: Vars = field(default_factory=dict)
     serial: Any = ()
     max_fail_percentage: Any = None

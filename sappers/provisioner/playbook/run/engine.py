@@ -130,7 +130,7 @@ class Engine:
         self._run = Run(
             inventory=inventory,
             options=options,
-            templates=make_templates(lookups, decrypt),
+            templates=make_templates(lookups, decrypt, options.managed),
             preparer=Preparer(options, decrypt),
             links=links or HostLinks(become_password, password),
             watcher=watcher,

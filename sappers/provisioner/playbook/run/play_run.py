@@ -60,9 +60,9 @@ class PlayRun:
         """
         sections = [selected(section, self._run.options) for section in self._play.sections]
         with self._threads:
-            if self._gathers():
+            if names := self._to_gather():
                 gathering = selected((_gathering(self._play),), self._run.options)
-                self.run_nodes(gathering, self.well())
+                self.run_nodes(gathering, names)
             for section in sections:
                 self._refuse_unsupported(section)
             flushing = selected((_flushing(self._play),), self._run.options)
@@ -71,8 +71,19 @@ class PlayRun:
                 if flushing:
                     self._flush()
 
-    def _gathers(self) -> bool:
+    def _to_gather(self) -> list[str]:
+        """The hosts whose facts the play gathers."""
+        well, how = self.well(), self._run.options.gathering
+        if not self._gathers(otherwise=how != "explicit"):
+            return []
+        if how != "smart":
+            return well
+        return [name for name in well if "module_setup" not in self.states[name].facts.facts]
+
+    def _gathers(self, *, otherwise: bool) -> bool:
         gather = self._play.gather_facts
+        if gather is None:
+            return otherwise
         if isinstance(gather, str):
             scope = self.scopes.of_play(next(iter(self.states)))
             gather = self._run.templates.render(gather, scope, self._play.place)

@@ -159,7 +159,12 @@ class Control:
         """
         content = self.text(path)
         is_set = "ansible_managed" in self._scope.names()
-        scope = self._scope.under(origin_of(Path(path), written, dest, is_managed_set=is_set))
+        managed = None if is_set else self._scope.templates.managed
+        try:
+            own = origin_of(Path(path), written, dest, managed)
+        except ValueError as error:
+            raise Place(path).error(str(error)) from error
+        scope = self._scope.under(own)
         return self._scope.templates.render_file(
             content, scope, Place(path), settings, self._scope.folders
         )

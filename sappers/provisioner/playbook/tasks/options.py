@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sappers.provisioner.playbook.templates.origin import MANAGED
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -19,6 +21,9 @@ class RunOptions:
         skip_offline: Hosts that do not answer take no part.
         user, private_key_file, connection: How to log in, where nothing else says it.
         ssh_arguments: Arguments of ssh and timeouts, by the variables that they stand in for.
+        gathering: When plays gather facts: unless they say no (implicit), only where they say so
+            (explicit), or of hosts of which nothing is known yet (smart).
+        managed: What `ansible_managed` says where nobody has set it; `origin.py` fills it in.
     """
 
     check: bool = False
@@ -39,6 +44,8 @@ class RunOptions:
     become_user: str | None = None
     become_method: str | None = None
     force_handlers: bool = False
+    gathering: str = "implicit"
+    managed: str = MANAGED
 
     def selects(self, tags: frozenset[str]) -> bool:
         """Whether tasks with these tags are run; `always` and `never` as in Ansible."""

@@ -12,6 +12,7 @@ from sappers.provisioner.playbook.templates.environments import SCOPE
 from sappers.provisioner.playbook.templates.filters import FILTERS
 from sappers.provisioner.playbook.templates.lookup_values import Lookup
 from sappers.provisioner.playbook.templates.lookups import LOOKUPS, OF_BOOTSTRAP, Lookups
+from sappers.provisioner.playbook.templates.origin import MANAGED
 from sappers.provisioner.playbook.templates.templates import Templates
 from sappers.provisioner.playbook.templates.tests import TESTS
 from sappers.provisioner.playbook.templates.values import Undefined
@@ -29,9 +30,15 @@ def _undef(hint: str | None = None) -> Undefined:
 
 
 def make_templates(
-    lookups: Mapping[str, Lookup] | None = None, decrypt: Decrypt | None = None
+    lookups: Mapping[str, Lookup] | None = None,
+    decrypt: Decrypt | None = None,
+    managed: str = MANAGED,
 ) -> Templates:
-    """An environment as playbooks expect it, with lookups beside those that Ansible has."""
+    """An environment as playbooks expect it, with lookups beside those that Ansible has.
+
+    Args:
+        managed: What `ansible_managed` says where nobody has set it.
+    """
 
     @jinja2.pass_context
     def lookup(context: jinja2.runtime.Context, name: str, *terms: Any, **options: Any) -> Any:
@@ -45,4 +52,5 @@ def make_templates(
     filters = dict(names) | {f"ansible.builtin.{name}": f for name, f in names}
     tests = TESTS | {f"ansible.builtin.{name}": test for name, test in TESTS.items()}
     functions = {"lookup": lookup, "query": query, "q": query, "now": _now, "undef": _undef}
-    return Templates(filters, tests, functions, {*LOOKUPS, *OF_BOOTSTRAP, *(lookups or {})})
+    named = {*LOOKUPS, *OF_BOOTSTRAP, *(lookups or {})}
+    return Templates(filters, tests, functions, named, managed)

@@ -217,13 +217,14 @@ class Lookups:
     def _template(self, terms: list[Any], **options: Any) -> list[Any]:
         found = []
         is_set = "ansible_managed" in self._scope.names()
+        managed = None if is_set else self._scope.templates.managed
         given = options.pop("template_vars", {})
         settings = {name: options[name] for name in _TEMPLATE_SETTINGS if name in options}
         for term in terms:
             path = self._find(str(term), "templates")
             content = self._read(path)
             place = Place(str(path))
-            own = origin_of(path, str(term), None, is_managed_set=is_set)
+            own = origin_of(path, str(term), None, managed)
             scope = self._scope.under({**own, **given})
             found.append(
                 scope.templates.render_value(content, scope, place, settings, scope.folders)

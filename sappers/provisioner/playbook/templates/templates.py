@@ -26,6 +26,7 @@ from sappers.provisioner.playbook.templates.environments import (
 )
 from sappers.provisioner.playbook.templates.files import TemplateFiles
 from sappers.provisioner.playbook.templates.header import read_header
+from sappers.provisioner.playbook.templates.origin import MANAGED
 from sappers.provisioner.playbook.templates.template_places import (
     column_in_line,
     column_of,
@@ -57,7 +58,9 @@ class Templates:
         tests: Mapping[str, Any],
         functions: Mapping[str, Any],
         lookups: Collection[str],
+        managed: str = MANAGED,
     ) -> None:
+        self.managed = managed
         self._compiled: dict[tuple[str, bool, bool], jinja2.Template] = {}
         self._compiled_files: dict[tuple[Any, ...], jinja2.Template] = {}
         self._environment = ValueEnvironment()

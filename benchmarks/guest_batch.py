@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from benchmarks.answers import ANSWER_SECONDS, first_answers
-from benchmarks.processes import Process, guests_of
+from benchmarks.processes import Process, guests_of, spares_of
 from benchmarks.rig import REST_SECONDS, Rig
 from sappers.api.operator_client import OperatorClient
 from sappers.api.wire import WantedImage, WantedWorkload
 from sappers.errors import ApiError
+from sappers.launchers.guest_folder import Record
 
 _FIRST_PORT = 18100
-_GONE_SECONDS = 60.0
+_GONE_SECONDS = _SPARE_SECONDS = 60.0
 _LOG_BYTES, _EVENTS = 2000, 40
 
 
@@ -26,13 +29,16 @@ class Start:
 
     Attributes:
         asked_seconds: From the call that asked for it to its first answer.
-        exec_seconds: From its QEMU's exec, 5 ms exact.
+        own_seconds: From its QEMU's exec, 5 ms exact; of one that was a spare, whose QEMU had long
+            been there, from the moment that its agent's `launch` began.
         cloned: Whether it started from a checkpoint.
+        was_spare: Whether it had been restored from it before.
     """
 
     asked_seconds: float
-    exec_seconds: float
+    own_seconds: float
     cloned: bool
+    was_spare: bool
 
 
 @dataclass(frozen=True)
@@ -101,27 +107,55 @@ def _batch(
     asked: dict[str, float],
     answers: dict[str, float],
 ) -> Batch:
-    processes = {_workload_of(one): one for one in guests_of(rig.lab.control_group(host))}
-    if gone := answers.keys() - processes.keys():
+    guests = {_workload_of(record): (record, one) for record, one in _guests(rig, host)}
+    if gone := answers.keys() - guests.keys():
         raise RuntimeError(_what_happened(client, gone))
-    starts = [
-        Start(
-            at - asked[name],
-            at - processes[name].started_at,
-            cloned="-incoming" in processes[name].command,
-        )
-        for name, at in answers.items()
-    ]
+    starts = [_start_of(*guests[name], asked[name], at) for name, at in answers.items()]
     last = max(answers.values(), default=ANSWER_SECONDS)
     return Batch(
-        starts, last - min(asked.values()), list(processes.values()), len(asked) - len(answers)
+        starts,
+        last - min(asked.values()),
+        [one for _, one in guests.values()],
+        len(asked) - len(answers),
     )
 
 
-def _workload_of(process: Process) -> str:
-    """`bench-3` of `-name guest=bench-3-<id>`."""
-    name = process.command[process.command.index("-name") + 1]
-    return name.removeprefix("guest=").split(",")[0].rpartition("-")[0]
+def _start_of(record: Record, process: Process, asked_at: float, answered_at: float) -> Start:
+    began_at = process.started_at if record.began_at is None else record.began_at
+    return Start(
+        answered_at - asked_at,
+        answered_at - began_at,
+        cloned="-incoming" in process.command,
+        was_spare=record.began_at is not None,
+    )
+
+
+def _guests(rig: Rig, host: str) -> Iterator[tuple[Record, Process]]:
+    return guests_of(rig.lab.control_group(host))
+
+
+def _workload_of(record: Record) -> str:
+    """`bench-3` of `bench-3-<id>`."""
+    return record.allocation_id.rpartition("-")[0]
+
+
+def await_spare(rig: Rig) -> Process:
+    """The only spare of the only host, once its QEMU runs."""
+    (host,) = rig.endpoints()
+    deadline = time.monotonic() + _SPARE_SECONDS
+    while not (found := list(spares_of(rig.lab.control_group(host)))):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{host} makes no spare")
+        time.sleep(0.1)
+    (spare,) = found
+    return spare
+
+
+def end_spares(rig: Rig) -> None:
+    """Kill those that there are; no other is made before the next guest."""
+    (host,) = rig.endpoints()
+    for spare in spares_of(rig.lab.control_group(host)):
+        os.kill(spare.pid, signal.SIGKILL)
 
 
 def _what_happened(client: OperatorClient, workloads: Collection[str]) -> str:
@@ -146,7 +180,7 @@ def _delete(client: OperatorClient, name: str) -> None:
 
 def _await_gone(rig: Rig, host: str) -> None:
     deadline = time.monotonic() + _GONE_SECONDS
-    while any(guests_of(rig.lab.control_group(host))):
+    while any(_guests(rig, host)):
         if time.monotonic() > deadline:
             raise RuntimeError(f"guests on {host} do not end")
         time.sleep(0.1)

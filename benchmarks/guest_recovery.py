@@ -78,7 +78,7 @@ def _allocation(rig: Rig) -> Allocation:
 
 def _process(rig: Rig, allocation_id: str) -> Process:
     for host in rig.endpoints():
-        for guest in guests_of(rig.lab.control_group(host)):
-            if guest.unit == f"sappers-guest-{allocation_id}":
+        for record, guest in guests_of(rig.lab.control_group(host)):
+            if record.allocation_id == allocation_id:
                 return guest
     raise LookupError(allocation_id)

@@ -92,7 +92,7 @@ def _await_guest(groups: dict[str, Path]) -> tuple[str, Process]:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         for address, group in groups.items():
-            for guest in guests_of(group):
+            for _, guest in guests_of(group):
                 return address, guest
         time.sleep(_POLL_SECONDS)
     raise RuntimeError("no guest started")

@@ -8,6 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from sappers.launchers.guest_folder import SPARE_PREFIX, UNIT_PREFIX, Record
+
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,6 +44,16 @@ class Process:
         """When it was forked, by `time.monotonic`; 5 ms exact."""
         since_boot = (int(self._stat()[19]) + 0.5) / _TICKS_PER_SECOND  # within that tick
         return since_boot - (time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic())
+
+    def guest_record(self) -> Record | None:
+        """What its agent wrote down of a guest; None of a spare, which is none, or when it ends."""
+        try:
+            # Its folder has another name than it began with, if it was a spare.
+            text = Path(f"/proc/{self.pid}/cwd/../record.json").read_bytes()
+            record = msgspec.json.decode(text, type=Record)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return None if self.unit.startswith(SPARE_PREFIX) and not record.unit else record
 
     def _stat(self) -> Sequence[str]:
         """Fields of `stat`, from the third on: the second may contain blanks."""
@@ -78,10 +92,23 @@ def hub_of(group: Path) -> Process:
     return _one(group, "sappers-hub", raft=False)
 
 
-def guests_of(group: Path) -> Iterator[Process]:
-    """Guests, from the moment that they are QEMU."""
+def guests_of(group: Path) -> Iterator[tuple[Record, Process]]:
+    """Guests, from the moment that they are QEMU, with what is known of each."""
+    for process in _qemus_of(group):
+        if record := process.guest_record():
+            yield record, process
+
+
+def spares_of(group: Path) -> Iterator[Process]:
+    """Machines that stand still until they are guests."""
+    for process in _qemus_of(group):
+        if process.unit.startswith(SPARE_PREFIX) and process.guest_record() is None:
+            yield process
+
+
+def _qemus_of(group: Path) -> Iterator[Process]:
     for process in processes_of(group):
-        if process.unit.startswith("sappers-guest-") and "qemu" in process.command[0]:
+        if process.unit.startswith(UNIT_PREFIX) and "qemu" in process.command[0]:
             yield process
 
 

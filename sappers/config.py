@@ -270,6 +270,11 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.root / "templates"
 
     @property
+    def spares(self) -> Path:
+        """Machines that stand still until they are guests; on the file system of `guests`."""
+        return self.root / "spares"
+
+    @property
     def gateway(self) -> Path:
         """HAProxy's configuration, sockets and log."""
         return self.root / "gateway"

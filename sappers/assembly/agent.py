@@ -223,6 +223,7 @@ def _assemble(
     launcher = QemuLauncher(
         folder=folder.guests,
         templates=folder.templates,
+        spares=folder.spares,
         images=images,
         supervisor=supervisor,
         hub=lambda: agent.hub_members(),

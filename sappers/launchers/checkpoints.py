@@ -77,6 +77,10 @@ class Checkpoints:
             raise TemplateError(self._why_none(key))
         return await asyncio.to_thread(self._templates.hold, key, time.monotonic())
 
+    def is_held(self, held: Held) -> bool:
+        """Whether guests start from it now: it was neither discarded nor given back."""
+        return self._templates.is_held(held)
+
     async def discard(self, held: Held, reason: str) -> None:
         """A guest that started from it did not come up."""
         log.warning("template discarded", template=held.template.key[:16], reason=reason)

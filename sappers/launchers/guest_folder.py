@@ -43,6 +43,7 @@ _PEER = struct.Struct("3i")  # pid, user, group
 
 
 UNIT_PREFIX = "sappers-guest-"
+SPARE_PREFIX = f"{UNIT_PREFIX}spare."  # no allocation's id has a dot
 
 
 def is_allocation_id(text: str) -> bool:
@@ -55,7 +56,7 @@ def is_allocation_id(text: str) -> bool:
 
 
 def unit_of(allocation_id: str) -> str:
-    """The unit that an allocation's guest runs in."""
+    """The unit that an allocation's guest runs in, if it was not a spare."""
     return f"{UNIT_PREFIX}{allocation_id}"
 
 
@@ -68,6 +69,9 @@ class Record(msgspec.Struct, frozen=True):
         credentials_until: When what it shows to the hub ends, in Unix time.
         start: How it was started, and when it booted although clones start faster, why.
         template: Key of the template it was cloned from, or empty.
+        unit: What it runs in, of one that was a spare; else it is `unit_of` its allocation.
+        began_at: Monotonic seconds when one that was a spare became this guest; its process is
+            older. As a unit, it does not outlive the boot.
     """
 
     allocation_id: str
@@ -76,6 +80,8 @@ class Record(msgspec.Struct, frozen=True):
     start: str = ""
     template: str = ""
     credentials_until: float = 0.0
+    unit: str = ""
+    began_at: float | None = None
 
 
 class GuestFolder:
@@ -118,6 +124,28 @@ class GuestFolder:
             os.chown(self.run, user_id, user_id)
         (self.path / SERIAL_LOG).unlink(missing_ok=True)
         self.write(record)
+
+    def become(self, root: Path, record: Record) -> None:
+        """Let a spare's folder be a guest's: from one moment to the next, with its record in it.
+
+        Nothing is synced: after a power cut there is no such guest.
+
+        Raises:
+            OSError: It cannot.
+        """
+        guest = GuestFolder(root, record.allocation_id)
+        guest.clear()
+        shutil.rmtree(guest.path, ignore_errors=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.path / "record.json").write_bytes(msgspec.json.encode(record))
+        self.path.rename(guest.path)
+        self.path, self.run = guest.path, guest.run
+
+    @property
+    def unit(self) -> str:
+        """The unit that the guest runs in, as far as is known."""
+        record = self.record()
+        return (record and record.unit) or unit_of(self.path.name)
 
     def record(self) -> Record | None:
         """The record, or None when there is none or it is damaged."""

@@ -34,7 +34,7 @@ class GuestUnits:
         self._seen = None
 
     async def look(self) -> Mapping[str, UnitStatus]:
-        """By allocation id; nothing in it is older than the last change of ours.
+        """By name; nothing in it is older than the last change of ours.
 
         Raises:
             SupervisorError: The supervisor does not say.
@@ -43,10 +43,7 @@ class GuestUnits:
             return self._seen[1]
         while True:
             changes, began = self._changes, self._now()
-            units = {
-                unit.name.removeprefix(self._prefix): unit
-                for unit in await self._supervisor.list(self._prefix)
-            }
+            units = {unit.name: unit for unit in await self._supervisor.list(self._prefix)}
             if changes == self._changes:
                 self._seen = began, units
                 return units

@@ -17,7 +17,7 @@ import structlog
 
 from sappers.errors import GuestMisbehaves, LaunchError
 from sappers.launchers import control
-from sappers.launchers.guest_folder import GuestFolder, Record, unit_of
+from sappers.launchers.guest_folder import GuestFolder, Record
 from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member
 from sappers.model.refusal import RefusalKind
@@ -118,6 +118,11 @@ class Handovers:
         """Whether a leader says that there should be such a guest; else none can be told."""
         return self._scope_of(allocation_id) is not None
 
+    def has_links(self, allocation_id: str) -> bool:
+        """Whether the guest may connect to other services."""
+        scope = self._scope_of(allocation_id)
+        return scope is not None and bool(scope.links)
+
     def message(self, record: Record, servers: tuple[str, ...]) -> tuple[dict[str, Any], Record]:
         """What to tell a guest now, and its record once it has confirmed that.
 
@@ -177,7 +182,7 @@ class Handovers:
             control.configure(folder, message, _BOOT_SECONDS if record.told is None else 0.0)
         )
         try:
-            while not handover.done() and await self._runs(record.allocation_id):
+            while not handover.done() and await self._runs(folder.unit):
                 await asyncio.wait([handover], timeout=1.0)
         finally:
             if not handover.done():
@@ -189,8 +194,8 @@ class Handovers:
             say = log.debug if record.told == servers else log.info
             say("guest configured", allocation=record.allocation_id, hub=servers)
 
-    async def _runs(self, allocation_id: str) -> bool:
-        status = await self._supervisor.status(unit_of(allocation_id))
+    async def _runs(self, unit: str) -> bool:
+        status = await self._supervisor.status(unit)
         return status is not None and status.running
 
 

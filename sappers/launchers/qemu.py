@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,17 +33,16 @@ from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.handover import CREDENTIALS_SECONDS, Handovers
 from sappers.launchers.host_port import check_free
 from sappers.launchers.image_files import changed_disks, verified_files
-from sappers.launchers.own_address import give_own_address
-from sappers.launchers.qmp import Monitor, first_monitor, monitor
-from sappers.launchers.template_maker import descriptor_path
-from sappers.launchers.templates import Held
+from sappers.launchers.machine import Clone, introduce, restored, started, unit_spec
+from sappers.launchers.qmp import monitor
+from sappers.launchers.spares import Spare, Spares
 from sappers.launchers.verdict import Traces, judge
 from sappers.model.allocation import Allocation
 from sappers.model.guest_scope import GuestScope
 from sappers.model.image import Manifest
 from sappers.model.member import Accelerator, Member
 from sappers.model.observation import GuestProcess
-from sappers.ports import Clock, GuestCredentials, ImageStore, Refusals, Supervisor, UnitSpec
+from sappers.ports import Clock, GuestCredentials, ImageStore, Refusals, Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +58,7 @@ class QemuLauncher:
     Args:
         folder: `STATE_DIR/guests`.
         templates: `STATE_DIR/templates`.
+        spares: `STATE_DIR/spares`.
         hub: The members that run the hub now.
         ca: Certificate of the cluster's authority; None where the hub has no TLS (tests).
         scope_of: What an allocation's guest may say and hear; None once it should end.
@@ -76,6 +76,7 @@ class QemuLauncher:
         *,
         folder: Path,
         templates: Path,
+        spares: Path,
         images: ImageStore,
         supervisor: Supervisor,
         hub: Callable[[], Sequence[Member]],
@@ -122,7 +123,16 @@ class QemuLauncher:
             images=images,
             supervisor=supervisor,
             spec_of=self._specs.of_nobody,
-            is_quiet=lambda: not self._starting and not self._booting,
+            is_quiet=self._is_quiet,
+        )
+        self.spares = Spares(
+            root=spares,
+            images=images,
+            supervisor=supervisor,
+            units=self._units,
+            spec_of=self._specs.of_nobody,
+            is_quiet=self._is_quiet,
+            is_held=self._checkpoints.is_held,
         )
 
     async def launch(self, allocation: Allocation, manifest: Manifest) -> None:
@@ -136,13 +146,13 @@ class QemuLauncher:
         Raises:
             LaunchError: It does not start; carries the end of its log.
         """
-        folder = self._folder(allocation.id)
-        unit = await self._supervisor.status(unit_of(allocation.id))
+        began_at, folder = time.monotonic(), self._folder(allocation.id)
+        unit = (await self._units.look()).get(folder.unit)
         if (unit is not None and unit.running) or allocation.id in self._starting:
             return
         self._starting.add(allocation.id)
         try:
-            why_cold = await self._clone(folder, allocation, manifest)
+            why_cold = await self._clone(folder, allocation, manifest, began_at)
             if why_cold:
                 await self._boot(folder, allocation, manifest, why_cold)
         finally:
@@ -159,7 +169,8 @@ class QemuLauncher:
 
     async def stop(self, allocation_id: str, grace_seconds: float) -> None:
         """Ask the sidecar, then QEMU, then kill; leave no unit, socket or file but the log."""
-        folder, unit = self._folder(allocation_id), unit_of(allocation_id)
+        folder = self._folder(allocation_id)
+        unit = folder.unit
         await self._handovers.end(allocation_id)
         if grace_seconds > 0 and await self._runs(unit):
             # Whatever they answer, they have no say in whether they end.
@@ -198,16 +209,20 @@ class QemuLauncher:
             path.parent.name
             for trace in ("record.json", "run")
             for path in self._root.glob(f"*/{trace}")
-            if is_allocation_id(path.parent.name)
         }
+        known |= {name.removeprefix(UNIT_PREFIX) for name in units} | self._starting
         found: dict[str, GuestProcess] = {}
         templates: set[str] = set()
-        for allocation_id in sorted(known | units.keys() | self._starting):
-            folder, unit = GuestFolder(self._root, allocation_id), units.get(allocation_id)
+        were_spares: set[str] = set()
+        for allocation_id in sorted(filter(is_allocation_id, known)):
+            folder = self._folder(allocation_id)
+            record = folder.record()
+            unit = units.get((record and record.unit) or unit_of(allocation_id))
+            if record is not None:
+                were_spares.add(record.unit)
             if allocation_id in self._starting:
-                found[allocation_id] = _starting(allocation_id, folder.record())
+                found[allocation_id] = _starting(allocation_id, record)
             elif unit is not None and unit.running:
-                record = folder.record()
                 found[allocation_id] = judge(allocation_id, unit, Traces())
                 folder.trim_log()
                 if record is not None:
@@ -216,11 +231,13 @@ class QemuLauncher:
                     self._handovers.keep_informed(folder, record)
             else:
                 found[allocation_id] = judge(allocation_id, unit, folder.traces())
+        await self.spares.look_after(units, were_spares)
         await self._checkpoints.look_after(templates)
         return found
 
     async def close(self) -> None:
         """End what is made in the background; guests go on."""
+        await self.spares.close()
         await self._checkpoints.close()
 
     async def serial_log(self, allocation_id: str, tail_bytes: int) -> str:
@@ -234,7 +251,9 @@ class QemuLauncher:
             raise LaunchError(f"no guest {allocation_id} on this host")
         return text
 
-    async def _clone(self, folder: GuestFolder, allocation: Allocation, manifest: Manifest) -> str:
+    async def _clone(
+        self, folder: GuestFolder, allocation: Allocation, manifest: Manifest, began_at: float
+    ) -> str:
         """Start the guest from a template; why it must boot instead, or empty when it runs."""
         if not self._handovers.is_wanted(allocation.id):
             return "no leader says who it is, which a clone is told at once"
@@ -250,21 +269,64 @@ class QemuLauncher:
                 template=held.template.key,
             )
             spec, image = self._specs.of(allocation, manifest), allocation.image.digest
-            await self._prepare(folder, spec, record, image, held)
-            disks = asyncio.create_task(asyncio.to_thread(changed_disks, self._images, image))
-            try:
-                await self._start(folder, spec, record, held, disks)
-            except PortTaken:
-                raise  # nor could it boot
-            except LaunchError as error:
-                with contextlib.suppress(ImageError):
-                    if changed := await disks:
-                        return f"{', '.join(changed)} was damaged"
-                why = " ".join(error.message.split())[:_REASON_CHARACTERS]
-                await self._checkpoints.discard(held, why)
-                return f"its template did not come up: {why}"
-        log.info("guest started", allocation=allocation.id, start=record.start)
+            linked = self._handovers.has_links(allocation.id)
+            _check_port(spec)
+            spare = self.spares.take(held, spec, linked=linked)
+            if spare and not await self._from_spare(spare, spec, record, image, began_at):
+                spare = None
+            if spare is None:
+                await self._prepare(folder, spec, record, image, clone=True)
+                clone = Clone(folder, spec, record, held, self._changed_disks(image))
+                try:
+                    await self._start(folder, spec, clone)
+                except PortTaken:
+                    raise  # nor could it boot
+                except LaunchError as error:
+                    with contextlib.suppress(ImageError):
+                        if changed := await clone.disks:
+                            return f"{', '.join(changed)} was damaged"
+                    why = " ".join(error.message.split())[:_REASON_CHARACTERS]
+                    await self._checkpoints.discard(held, why)
+                    return f"its template did not come up: {why}"
+        unit = spare.unit if spare else unit_of(allocation.id)
+        log.info("guest started", allocation=allocation.id, start=record.start, unit=unit)
+        self.spares.used(held, manifest, spec, linked=linked)
         return ""
+
+    async def _from_spare(
+        self, spare: Spare, spec: command.GuestSpec, record: Record, image: str, began_at: float
+    ) -> bool:
+        """Make a guest of a spare; whether it came up, else nothing is left of it.
+
+        Raises:
+            PortTaken: Nor could another.
+        """
+        record = msgspec.structs.replace(record, unit=spare.unit, began_at=began_at)
+        disks = self._changed_disks(image, spare.check_files)
+        clone = Clone(spare.folder, spec, record, spare.held, disks)
+        try:
+            async with spare.given() as (qemu, sidecar):
+                spare.folder.become(self._root, record)
+                self.spares.give(spare)
+                await introduce(clone, qemu, sidecar, self._handovers)
+        except LaunchError as error:
+            await asyncio.gather(disks, return_exceptions=True)
+            await self.spares.end(spare)
+            if isinstance(error, PortTaken):
+                raise
+            log.warning("spare failed", allocation=record.allocation_id, reason=error.message)
+            return False
+        return True
+
+    def _changed_disks(
+        self, image: str, afterwards: Callable[[], None] = lambda: None
+    ) -> asyncio.Task[tuple[str, ...]]:
+        def look() -> tuple[str, ...]:
+            changed = changed_disks(self._images, image)
+            afterwards()
+            return changed
+
+        return asyncio.create_task(asyncio.to_thread(look))
 
     async def _boot(
         self, folder: GuestFolder, allocation: Allocation, manifest: Manifest, why_cold: str
@@ -276,7 +338,7 @@ class QemuLauncher:
         await self._boots.acquire()
         try:
             await self._prepare(folder, spec, record, allocation.image.digest)
-            await self._start(folder, spec, record)
+            await self._start(folder, spec)
         except BaseException:
             self._boots.release()
             raise
@@ -297,7 +359,8 @@ class QemuLauncher:
         spec: command.GuestSpec,
         record: Record,
         image: str,
-        held: Held | None = None,
+        *,
+        clone: bool = False,
     ) -> None:
         """Fill the guest's folder with what of its image is trusted and verified now.
 
@@ -313,13 +376,12 @@ class QemuLauncher:
 
         def fill() -> None:
             with self._images.holding():
-                files = verified_files(self._images, image, clone=held is not None)
+                files = verified_files(self._images, image, clone=clone)
                 folder.prepare(record, files, spec.user_id)
                 if spec.lease_file:
                     folder.write_lease(until)
 
-        if spec.guest_port is not None and spec.host_port is not None:
-            check_free(spec.address, spec.host_port)
+        _check_port(spec)
         try:
             await asyncio.to_thread(fill)
         except (SappersError, OSError) as error:
@@ -327,89 +389,19 @@ class QemuLauncher:
             raise LaunchError(f"guest {spec.allocation_id} does not start: {error}") from error
 
     async def _start(
-        self,
-        folder: GuestFolder,
-        spec: command.GuestSpec,
-        record: Record,
-        held: Held | None = None,
-        disks: Awaitable[Collection[str]] | None = None,
+        self, folder: GuestFolder, spec: command.GuestSpec, clone: Clone | None = None
     ) -> None:
-        """Start QEMU; with a template, return once the guest knows who it is.
+        """Start QEMU; a clone's knows who it is when this returns.
 
         Raises:
             LaunchError: It does not come up; nothing is left but its log.
         """
-        unit = unit_of(spec.allocation_id)
-        # QEMU answers before whoever supervises it has said that it runs: it is not waited for.
-        starting = asyncio.create_task(
-            self._supervisor.start(
-                UnitSpec(
-                    name=unit,
-                    command=command.clone_command(spec) if held else command.qemu_command(spec),
-                    working_directory=str(folder.run),
-                    memory_max_mib=command.memory_limit_mib(spec.memory_mib, self._accelerator)
-                    + (watchdog.MEMORY_MIB if spec.lease_file else 0),
-                    description=f"Sappers guest {spec.allocation_id}",
-                    standard_input=descriptor_path(held.memory) if held else "",
-                    capabilities=("CAP_KILL",) if spec.lease_file else (),
-                    device=command.device_of(spec.accelerator),
-                )
-            )
-        )
-
-        async def runs() -> bool:
-            if not starting.done():
-                return True
-            starting.result()
-            return await self._runs(unit)
-
-        try:
-            async with first_monitor(folder, runs) as qemu:
-                if held and disks:
-                    await self._restore(folder, qemu, spec, record, held, disks)
-            await starting
-        except asyncio.CancelledError:
-            starting.cancel()
-            raise
-        except (SappersError, OSError) as error:
-            await asyncio.wait([starting])
-            traces = folder.traces()
-            await self._supervisor.stop(unit, 0.0)
-            await asyncio.to_thread(folder.clear)
-            tail = traces.output.strip()[-500:]
-            kind = PortTaken if isinstance(error, PortTaken) else LaunchError
-            raise kind(
-                f"guest {spec.allocation_id} does not start: {error}"
-                + (f": {tail}" if tail else "")
-            ) from error
-
-    async def _restore(
-        self,
-        folder: GuestFolder,
-        qemu: Monitor,
-        spec: command.GuestSpec,
-        record: Record,
-        held: Held,
-        disks: Awaitable[Collection[str]],
-    ) -> None:
-        """Fill QEMU with the template, let it go, and tell it first of all who it is."""
-        servers = self._handovers.servers()
-        with self._handovers.counting(record.allocation_id):
-            # The guest knows its member as connected, as it was when it was saved.
-            async with control.connection(folder) as connected:
-                with held.device_file() as device:
-                    await qemu.restore(device)
-                if spec.kind == "nanos":
-                    await give_own_address(folder, qemu, held, spec.mac)
-                if changed := await disks:
-                    raise LaunchError(f"{', '.join(changed)} was damaged")
-                if publishing := command.publishing(spec):
-                    await qemu.publish(publishing)
-                message, confirmed = self._handovers.message(record, servers)
-                # What it is told waits for it at its port, and it does not wait for that.
-                told = control.configure_clone(connected, message)
-                await asyncio.gather(qemu.execute("cont"), told)
-            folder.write(confirmed)
+        held = clone.held if clone else None
+        unit = unit_spec(unit_of(spec.allocation_id), spec, folder, held)
+        async with started(self._supervisor, folder, unit) as qemu:
+            if clone:
+                async with restored(folder, qemu, clone.held) as sidecar:
+                    await introduce(clone, qemu, sidecar, self._handovers)
 
     async def _runs(self, unit: str) -> bool:
         status = await self._supervisor.status(unit)
@@ -420,8 +412,16 @@ class QemuLauncher:
         while await self._runs(unit) and time.monotonic() < deadline:  # noqa: ASYNC110 - a process
             await asyncio.sleep(_POLL_SECONDS)
 
+    def _is_quiet(self) -> bool:
+        return not self._starting and not self._booting
+
     def _folder(self, allocation_id: str) -> GuestFolder:
         return GuestFolder(self._root, allocation_id)
+
+
+def _check_port(spec: command.GuestSpec) -> None:
+    if spec.guest_port is not None and spec.host_port is not None:
+        check_free(spec.address, spec.host_port)
 
 
 def _starting(allocation_id: str, record: Record | None) -> GuestProcess:
@@ -431,4 +431,5 @@ def _starting(allocation_id: str, record: Record | None) -> GuestProcess:
 
 
 def _started(guest: GuestProcess, record: Record) -> GuestProcess:
-    return msgspec.structs.replace(guest, reason=record.start)
+    started_at = guest.started_at if record.began_at is None else record.began_at
+    return msgspec.structs.replace(guest, reason=record.start, started_at=started_at)

@@ -82,7 +82,7 @@ class TemplateMaker:
     def _check_room(self, spec: GuestSpec) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         limit = command.memory_limit_mib(spec.memory_mib, spec.accelerator)
-        if (free := _available_memory_mib()) < limit + _SPARE_MIB:
+        if (free := available_memory_mib()) < limit + _SPARE_MIB:
             raise TemplateError(f"making a template takes {limit} MiB of memory, {free} are free")
         disk = shutil.disk_usage(self._root).free >> 20
         if disk < spec.memory_mib + _SPARE_MIB:
@@ -140,7 +140,8 @@ def descriptor_path(descriptor: int) -> str:
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
-def _available_memory_mib() -> int:
+def available_memory_mib() -> int:
+    """Memory that this host could give away."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) >> 10

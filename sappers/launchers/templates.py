@@ -30,7 +30,7 @@ _PART_BYTES, _BLOCK_BYTES = 1 << 20, 1 << 16
 _LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing about a template
 _NOTHING = bytes(_BLOCK_BYTES)
 _F_ADD_SEALS, _SEALS = 1033, 0xF  # against further seals, shrinking, growing, writing
-_KEPT_SECONDS = 600.0  # in memory, after the last guest that came from it
+KEPT_SECONDS = 600.0  # in memory, after the last guest that came from it, as a spare of it is
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -99,6 +99,10 @@ class TemplateFolder:
         """Whether there is one; whether it is any good shows when it is used."""
         return key in self._held or (self._root / key / _RECORD).exists()
 
+    def is_held(self, held: Held) -> bool:
+        """Whether it is what guests start from now."""
+        return self._held.get(held.template.key) is held
+
     def hold(self, key: str, now: float) -> Held:
         """The template, verified, in memory.
 
@@ -156,7 +160,7 @@ class TemplateFolder:
             for key, held in list(self._held.items()):
                 if key in in_use:
                     held.used_at = now
-                elif now - held.used_at > _KEPT_SECONDS:
+                elif now - held.used_at > KEPT_SECONDS:
                     del self._held[key]
 
     def sweep(self, is_wanted: Callable[[Template], bool]) -> tuple[str, ...]:

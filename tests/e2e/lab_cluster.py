@@ -23,6 +23,7 @@ from sappers.errors import ApiError
 from sappers.lab.lab import Lab
 from sappers.lab.plan import HostSpec
 from sappers.lab.record import load_record
+from sappers.launchers.guest_folder import SPARE_PREFIX, UNIT_PREFIX
 from sappers.model.allocation import Allocation, AllocationStatus
 from sappers.model.event import Event
 from sappers.model.member import MemberState
@@ -36,6 +37,7 @@ from sappers.security.identity import load_identity
 from sappers.security.tls import Identity
 
 LOOK_SECONDS = 0.1
+GUESTS = "/var/lib/sappers/guests"
 T = TypeVar("T")
 
 
@@ -153,6 +155,32 @@ class LabCluster:
     def main_pid(self, host: str, unit: str) -> int:
         """The process of a unit, as its host counts; 0 when it does not run."""
         return int(self.run(host, f"systemctl show {unit} -p MainPID --value"))
+
+    def guest_units(self, host: str) -> dict[str, str]:
+        """The allocation of each guest's unit on a host, whatever its state; without spares."""
+        units = self.run(
+            host, f"systemctl list-units --all --plain --no-legend '{UNIT_PREFIX}*' | cut -d' ' -f1"
+        )
+        cat = f"for r in {GUESTS}/*/record.json; do cat $r 2>/dev/null; echo; done; true"
+        records = map(json.loads, filter(None, self.run(host, cat).splitlines()))
+        owners = {one["unit"]: one["allocation_id"] for one in records if one.get("unit")}
+        names = {name.removesuffix(".service") for name in units.split()}
+        return {
+            name: owners.get(name) or name.removeprefix(UNIT_PREFIX)
+            for name in names
+            if name in owners or not name.startswith(SPARE_PREFIX)
+        }
+
+    def spares(self, host: str) -> set[str]:
+        """Units of machines that stand still, until one is a guest."""
+        listed = f"systemctl list-units --all --plain --no-legend '{SPARE_PREFIX}*' | cut -d' ' -f1"
+        names = {name.removesuffix(".service") for name in self.run(host, listed).split()}
+        return names - self.guest_units(host).keys()
+
+    def guest_unit(self, host: str, allocation_id: str) -> str:
+        """The unit that a guest runs in, which may have been a spare."""
+        found = (unit for unit, owner in self.guest_units(host).items() if owner == allocation_id)
+        return next(found, f"{UNIT_PREFIX}{allocation_id}")
 
     def raft_pid(self, host: str) -> int:
         """The raft process, a child of the agent beside short-lived ones."""

@@ -338,7 +338,7 @@ def link_users(cluster: LabCluster, host: str) -> list[tuple[int, int]]:
 
 
 def assert_only_its_guest_may_use_it(cluster: LabCluster, host: str, allocation: str) -> None:
-    pid = cluster.main_pid(host, f"sappers-guest-{allocation}")
+    pid = cluster.main_pid(host, cluster.guest_unit(host, allocation))
     user = int(cluster.run(host, f"stat -c %u /proc/{pid}"))
     ((known, port),) = link_users(cluster, host)
     assert known == user
@@ -353,7 +353,7 @@ def test_a_killed_guest_is_critical_until_it_runs_again(consul: LabCluster, caps
     guest = consul.healthy_guest("hello")
     owner = consul.host_of(guest.member_id)
     where = place(consul, "hello")
-    pid = consul.main_pid(owner, f"sappers-guest-{guest.id}")
+    pid = consul.main_pid(owner, consul.guest_unit(owner, guest.id))
     # It may be well again before somebody has looked from elsewhere.
     seconds = consul.run(owner, f"kill -9 {pid}; python3 -c {shlex.quote(CRITICAL)} greeter")
     with capsys.disabled():

@@ -18,11 +18,10 @@ from sappers.model.allocation import AllocationStatus
 from sappers.ports import UnitSpec
 from sappers.supervision.systemd import run_command
 from tests.e2e.conftest import Deploy
-from tests.e2e.lab_cluster import LabCluster, no_traceback, until
+from tests.e2e.lab_cluster import GUESTS, LabCluster, no_traceback, until
 
 pytestmark = pytest.mark.timeout(900)
 
-GUESTS = "/var/lib/sappers/guests"
 # Every file, folder and socket that the process may write to, but for what is in /dev.
 LIST_WRITABLE = """
 import os
@@ -46,16 +45,9 @@ walk("/")
 """
 
 
-def unit(allocation_id: str) -> str:
-    return f"sappers-guest-{allocation_id}"
-
-
 def what_runs(cluster: LabCluster, host: str) -> set[str]:
-    """Every guest unit on a host, whatever its state."""
-    listed = cluster.run(
-        host, "systemctl list-units --all --plain --no-legend 'sappers-guest-*' | cut -d' ' -f1"
-    )
-    return {name.removesuffix(".service") for name in listed.split()}
+    """The allocations of all guests' units on a host, whatever their state."""
+    return set(cluster.guest_units(host).values())
 
 
 def reasons(cluster: LabCluster, allocation_id: str) -> list[tuple[str, str]]:
@@ -73,7 +65,7 @@ def test_run_commits_places_launches_and_waits_for_health(cluster: LabCluster, d
     assert done.stdout.strip() == url
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert answer.read().decode().strip() == f"Hello from {guest.id}"
-    assert what_runs(cluster, host) == {unit(guest.id)}
+    assert what_runs(cluster, host) == {guest.id}
     kinds = [kind for kind, _ in reasons(cluster, guest.id)]
     assert kinds[0] == "allocation.placed"
     assert kinds[-1] == "allocation.healthy"
@@ -97,7 +89,7 @@ def test_its_qemu_is_nobody_and_alone(cluster: LabCluster):
     """Whoever takes the QEMU over has no rights, no disk, and not the host's loopback."""
     guest = cluster.guest("hello")
     host = cluster.host_of(guest.member_id)
-    pid = cluster.main_pid(host, unit(guest.id))
+    pid = cluster.main_pid(host, cluster.guest_unit(host, guest.id))
     user, *rights = cluster.run(
         host, f"awk '/^(Uid|Cap|Seccomp:|NoNewPrivs)/ {{print $2}}' /proc/{pid}/status"
     ).split()
@@ -185,7 +177,7 @@ def test_what_a_hub_server_kept_that_was_root_is_given_to_its_user(cluster: LabC
 def test_neither_restart_nor_crash_of_its_agent_touches_it(cluster: LabCluster):
     guest = cluster.guest("hello")
     host = cluster.host_of(guest.member_id)
-    qemu = cluster.main_pid(host, unit(guest.id))
+    qemu = cluster.main_pid(host, cluster.guest_unit(host, guest.id))
     before = reasons(cluster, guest.id)
     cluster.run(host, "systemctl restart sappers")
     cluster.await_whole()
@@ -193,7 +185,7 @@ def test_neither_restart_nor_crash_of_its_agent_touches_it(cluster: LabCluster):
     cluster.kill(host, agent)
     until(lambda: cluster.main_pid(host, "sappers") not in (0, agent), 90, "the agent is back")
     cluster.await_whole()
-    assert cluster.main_pid(host, unit(guest.id)) == qemu
+    assert cluster.main_pid(host, cluster.guest_unit(host, guest.id)) == qemu
     assert cluster.healthy_guest("hello") == guest
     assert reasons(cluster, guest.id) == before
     assert cluster.greeting(guest) == f"Hello from {guest.id}"
@@ -219,7 +211,7 @@ def test_a_killed_hub_server_does_not_make_it_unhealthy(cluster: LabCluster):
 def test_killed_it_is_restarted_in_place_and_the_reason_kept(cluster: LabCluster):
     guest = cluster.guest("hello")
     host = cluster.host_of(guest.member_id)
-    cluster.kill(host, cluster.main_pid(host, unit(guest.id)))
+    cluster.kill(host, cluster.main_pid(host, cluster.guest_unit(host, guest.id)))
     until(lambda: cluster.guest("hello").restarts == guest.restarts + 1, 150, "it is restarted")
     again = cluster.healthy_guest("hello")
     assert (again.id, again.member_id) == (guest.id, guest.member_id)
@@ -232,14 +224,14 @@ def test_killed_it_is_restarted_in_place_and_the_reason_kept(cluster: LabCluster
 def test_silence_of_its_sidecar_is_a_failure(cluster: LabCluster):
     guest = cluster.guest("hello")
     host = cluster.host_of(guest.member_id)
-    qemu = cluster.main_pid(host, unit(guest.id))
+    qemu = cluster.main_pid(host, cluster.guest_unit(host, guest.id))
     cluster.run(host, f"kill -STOP {qemu}")
     until(lambda: cluster.guest("hello").restarts == guest.restarts + 1, 150, "it is restarted")
     told = [text for kind, text in reasons(cluster, guest.id) if kind == "allocation.unhealthy"]
     assert "no health push" in told[-1], told
     again = cluster.healthy_guest("hello")
     assert (again.id, again.member_id) == (guest.id, guest.member_id)
-    assert cluster.main_pid(host, unit(guest.id)) != qemu
+    assert cluster.main_pid(host, cluster.guest_unit(host, guest.id)) != qemu
 
 
 def test_what_nobody_owns_is_swept(cluster: LabCluster):
@@ -259,7 +251,7 @@ def test_what_nobody_owns_is_swept(cluster: LabCluster):
         )
     for place in (host, other):
         until(
-            lambda p=place: what_runs(cluster, p) == ({unit(guest.id)} if p == host else set()),
+            lambda p=place: what_runs(cluster, p) == ({guest.id} if p == host else set()),
             90,
             f"the unit is swept from {place}",
         )
@@ -283,7 +275,7 @@ def test_a_damaged_image_is_never_started(cluster: LabCluster):
         "printf X | dd of=/tmp/blob bs=1 seek=5000 conv=notrunc status=none && "
         f"mv /tmp/blob {blob}",
     )
-    cluster.kill(host, cluster.main_pid(host, unit(guest.id)))
+    cluster.kill(host, cluster.main_pid(host, cluster.guest_unit(host, guest.id)))
     until(lambda: cluster.guest("hello").restarts > guest.restarts, 150, "it is restarted")
     again = cluster.healthy_guest("hello")
     assert again.member_id == guest.member_id
@@ -424,6 +416,43 @@ def test_all_hosts_lose_power_and_the_guests_come_back(
     until(all_healthy, 400, "every guest is healthy again")
 
 
+def test_a_guest_that_was_a_spare_is_as_any_other(cluster: LabCluster, deploy: Deploy):
+    deploy("image", "warm", "hello")
+    count = str(len(cluster.hosts()))
+    done = deploy("run", "first", "--image", "hello", "--port", "8090", "--count", count)
+    assert done.returncode == 0, done.stderr
+    spares = {
+        host: until(lambda h=host: cluster.spares(h), 90, "a spare") for host in cluster.hosts()
+    }
+    done = deploy("run", "second", "--image", "hello", "--port", "8091")
+    assert done.returncode == 0, done.stderr
+    guest = cluster.guest("second")
+    host = cluster.host_of(guest.member_id)
+    unit = cluster.guest_unit(host, guest.id)
+    assert {unit} == spares[host]
+    url = f"http://{cluster.address(host)}:8091"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        assert answer.read().decode().strip() == f"Hello from {guest.id}"
+    pid = cluster.main_pid(host, unit)
+    user, *rights = cluster.run(
+        host, f"awk '/^(Uid|Cap|Seccomp:|NoNewPrivs)/ {{print $2}}' /proc/{pid}/status"
+    ).split()
+    assert int(user) in GUEST_USER_IDS
+    assert rights == ["0" * 16] * 5 + ["1", "2"]
+    assert cluster.run(host, f"stat -c %u {GUESTS}/{guest.id}/run") == user
+
+    # An agent that crashes leaves the guest, and a spare, which the next one ends.
+    (left,) = until(lambda: cluster.spares(host), 90, "the next spare")
+    cluster.kill(host, cluster.main_pid(host, "sappers"))
+    until(lambda: left not in cluster.spares(host), 90, "it has ended")
+    cluster.await_whole()
+    assert cluster.main_pid(host, unit) == pid
+    assert cluster.healthy_guest("second").id == guest.id
+    for name in ("first", "second"):
+        assert deploy("stop", name).returncode == 0
+    until(lambda: unit not in cluster.run(host, "systemctl list-units --all"), 90, "it is stopped")
+
+
 def test_stop_leaves_nothing_of_it(cluster: LabCluster, deploy: Deploy):
     done = deploy("stop", "hello")
     assert done.returncode == 0, done.stderr
@@ -432,5 +461,9 @@ def test_stop_leaves_nothing_of_it(cluster: LabCluster, deploy: Deploy):
         left = f"ls -A {GUESTS}/*/run 2>/dev/null; true"
         until(lambda h=host, left=left: not cluster.run(h, left), 90, "no file is left")
         # A template that is just being made in the background is finished first.
-        until(lambda h=host: cluster.run(h, "pgrep -c qemu; true") == "0", 300, "no QEMU is left")
+        until(
+            lambda h=host: cluster.run(h, "pgrep -c qemu; true") == str(len(cluster.spares(h))),
+            300,
+            "no QEMU is left but of spares",
+        )
     until(lambda: "hello" not in deploy("ps").stdout, 90, "ps lists it no more")

@@ -132,7 +132,7 @@ def test_another_healer_follows_one_that_is_killed(cluster: LabCluster):
     repair = repair_of(cluster, host, member_id, stopped, *begun)
     first = next(one for one in healers(cluster) if one.repair == repair.id)
     home = cluster.host_of(first.member_id)
-    cluster.run(home, f"systemctl kill -s KILL sappers-guest-{first.id}")
+    cluster.run(home, f"systemctl kill -s KILL {cluster.guest_unit(home, first.id)}")
 
     def second() -> Allocation:
         found = [one for one in healers(cluster) if one.repair == repair.id and one.id != first.id]

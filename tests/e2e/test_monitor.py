@@ -59,7 +59,7 @@ def test_a_guest_that_falls_silent_becomes_an_alert_and_an_event(
 ):
     hello = cluster.guest("hello")
     host = cluster.host_of(hello.member_id)
-    pid = cluster.main_pid(host, f"sappers-guest-{hello.id}")
+    pid = cluster.main_pid(host, cluster.guest_unit(host, hello.id))
     began = time.monotonic()
     cluster.run(host, f"kill -STOP {pid}")
     until(lambda: "alert.raised" in event_kinds(cluster, hello.id), 200, "it is raised")

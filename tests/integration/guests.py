@@ -64,12 +64,15 @@ class GuestHost:
         self.pushes: dict[str, list[dict]] = {}
         self.messages: list[str] = []
         self.refusals = Refusals(SystemClock())
+        self._launchers: list[QemuLauncher] = []
         self.launcher = self.make_launcher()
 
     def make_launcher(self, **more: float) -> QemuLauncher:
-        return QemuLauncher(
+        """Another agent's; that of before is left as it is until the end."""
+        launcher = QemuLauncher(
             folder=self.folder / "guests",
             templates=self.folder / "templates",
+            spares=self.folder / "spares",
             images=self.store,
             supervisor=self.supervisor,
             hub=lambda: self.hub_members,
@@ -85,6 +88,8 @@ class GuestHost:
             refusals=self.refusals,
             **more,
         )
+        self._launchers.append(launcher)
+        return launcher
 
     async def start(self) -> None:
         await self.hub.run("n1")
@@ -98,7 +103,8 @@ class GuestHost:
             self.pushes.setdefault(subjects.allocation_of(subject), []).append(push)
 
     async def stop(self) -> None:
-        await self.launcher.close()
+        for launcher in self._launchers:
+            await launcher.close()
         for allocation_id in await self.launcher.observe():
             await self.launcher.stop(allocation_id, 0.0)
         await self.hub.down()
@@ -124,6 +130,12 @@ class GuestHost:
 
     async def launch(self, allocation: Allocation) -> None:
         await self.launcher.launch(allocation, self.manifest(allocation.image.digest))
+
+    async def spare(self) -> str:
+        """The unit of the only spare, once there is one."""
+        await eventually(lambda: self.launcher.spares.ready, BOOT_SECONDS)
+        (unit,) = self.launcher.spares.ready
+        return unit
 
     async def healthy(self, allocation: Allocation, since: float = 0.0) -> dict:
         """The first push since then that says it is well."""

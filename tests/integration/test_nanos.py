@@ -21,6 +21,7 @@ from sappers.images.definition import load_definition
 from sappers.images.nanos import NanosBuilder
 from sappers.images.nanos_disk import root_start, tree
 from sappers.images.store import FolderImageStore
+from sappers.launchers.guest_folder import GuestFolder
 from sappers.launchers.guest_identity import mac_for
 from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
@@ -212,11 +213,13 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
         "    guest.report()\n"
         "    await asyncio.Event().wait()\n"
     )
-    guests = [guest(host, "dice", number, folder.parent) for number in range(2)]
+    guests = [guest(host, "dice", number, folder.parent) for number in range(3)]
     digest = guests[0].image.digest
     await host.launcher.warm(host.manifest(digest), digest)
     for each in guests:
+        spare = await host.spare() if each is guests[2] else ""
         await host.launch(each)
+        assert not spare or GuestFolder(host.folder / "guests", each.id).unit == spare
         assert (await host.launcher.observe())[each.id].reason == "started from a template"
     lines = []
     for each in guests:
@@ -227,17 +230,27 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
     assert [line[0] for line in lines] == [each.id for each in guests]
     assert [line[-2] for line in lines] == [mac_for(one.id) for one in guests]
     assert [line[-1] for line in lines] == [f"10.0.2.2:{link_port(one.id)}" for one in guests]
-    assert all(one != other for one, other in zip(*lines, strict=True))
+    assert all(len(set(each)) == len(guests) for each in zip(*lines, strict=True))
 
-    # No clone runs from a disk that has changed, even without a trace in its times.
+    # A spare has its disk open since before that changed: it is not used, its guest cloned.
     boot = host.manifest(digest).boot
     assert isinstance(boot, NanosBoot)
+    spare = await host.spare()
     damage_unseen(host.store.blob_path(boot.disk.digest))
-    third = guest(host, "dice", 2, folder.parent)
-    await host.launch(third)
-    reason = (await host.launcher.observe())[third.id].reason
+    late = guest(host, "dice", 3, folder.parent)
+    await host.launch(late)
+    assert GuestFolder(host.folder / "guests", late.id).unit == f"sappers-guest-{late.id}"
+    await host.healthy(late)
+    assert spare not in {unit.name for unit in await host.supervisor.list("sappers-guest-")}
+
+    # No clone runs from a disk that has changed, even without a trace in its times.
+    host.launcher = host.make_launcher()
+    damage_unseen(host.store.blob_path(boot.disk.digest))
+    last = guest(host, "dice", 4, folder.parent)
+    await host.launch(last)
+    reason = (await host.launcher.observe())[last.id].reason
     assert reason.startswith("cold boot: ") and boot.disk.digest in reason
-    await host.healthy(third)
+    await host.healthy(last)
 
 
 async def test_a_program_that_ends_makes_it_unhealthy_and_one_that_crashes_ends_it(host, tmp_path):

@@ -55,6 +55,7 @@ class World:
         self.launcher = QemuLauncher(
             folder=folder / "guests",
             templates=folder / "templates",
+            spares=folder / "spares",
             images=None,
             supervisor=Running(),
             hub=lambda: [member(1)],

@@ -47,6 +47,7 @@ async def standing(tmp_path: Path) -> AsyncIterator[tuple[Standing, QemuLauncher
     launcher = QemuLauncher(
         folder=tmp_path / "guests",
         templates=tmp_path / "templates",
+        spares=tmp_path / "spares",
         images=None,
         supervisor=qemu,
         hub=list,

@@ -419,12 +419,12 @@ def test_all_hosts_lose_power_and_the_guests_come_back(
 def test_a_guest_that_was_a_spare_is_as_any_other(cluster: LabCluster, deploy: Deploy):
     deploy("image", "warm", "hello")
     count = str(len(cluster.hosts()))
-    done = deploy("run", "first", "--image", "hello", "--port", "8090", "--count", count)
+    done = deploy("run", "first", "--image", "hello", "--port", "8080:8090", "--count", count)
     assert done.returncode == 0, done.stderr
     spares = {
         host: until(lambda h=host: cluster.spares(h), 90, "a spare") for host in cluster.hosts()
     }
-    done = deploy("run", "second", "--image", "hello", "--port", "8091")
+    done = deploy("run", "second", "--image", "hello", "--port", "8080:8091")
     assert done.returncode == 0, done.stderr
     guest = cluster.guest("second")
     host = cluster.host_of(guest.member_id)

@@ -77,6 +77,8 @@ def ensure_unit(
         raise step.Failed(f"Could not find the requested service {unit}: host")
     if args.get("masked") is not None and args["masked"] != (status.get("LoadState") == "masked"):
         verb = "mask" if args["masked"] else "unmask"
+        if check and args["masked"]:
+            yield from _check_mask(unit)
         status = {**status, "LoadState": "masked" if args["masked"] else "loaded"}
         yield from execute((*control, verb, unit), _implied(unit, status))
         changed = True
@@ -115,6 +117,13 @@ def _coming(unit: str) -> step.Steps:
     if packages.stdout:  # any of them may have it
         return {"LoadState": "loaded", "ActiveState": "inactive", "UnitFileState": "disabled"}
     return None
+
+
+def _check_mask(unit: str) -> step.Steps:
+    """Say ahead what systemctl would: that the link's place is taken by the unit's own file."""
+    path = f"{_FOLDERS[0]}/{_full(unit)}"
+    if (yield step.Read(path)) is not None:
+        raise step.Failed(f"Failed to mask unit: File {path} already exists.")
 
 
 def _full(unit: str) -> str:

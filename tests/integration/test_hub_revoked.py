@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -100,6 +101,8 @@ class Revoking:
                     allow_reconnect=False,
                     connect_timeout=30,
                 )
+            except ssl.SSLError:  # busy, it answered without TLS
+                return await self.is_let_in(credentials)
             except nats.errors.Error as error:
                 if "empty response" in str(error):  # it was reloading, and said nothing at all
                     return await self.is_let_in(credentials)

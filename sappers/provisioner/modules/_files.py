@@ -6,6 +6,7 @@ import re
 from typing import Any, Dict, Generator, List, Optional, Tuple, Union
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.modules.spec import LABELS
 
 NEW_FILE = 0o644
 ATTRIBUTES_CHANGED = "ownership, perms or SE linux context changed"
@@ -117,10 +118,29 @@ def wanted_ids(args: Dict[str, Any]) -> Generator[Any, Any, Ids]:
     return ids[0], ids[1]
 
 
+def refuse_labels(args: Dict[str, Any]) -> Generator[Any, Any, None]:
+    """Stop where a label is asked for that would count; hosts without SELinux know none.
+
+    Raises:
+        Failed: SELinux is on.
+    """
+    asked = [one.name for one in LABELS if args.get(one.name) is not None]
+    if asked and (yield step.Stat("/sys/fs/selinux/enforce")) is not None:
+        raise step.Failed(
+            "{} is not supported where SELinux is on, as it is here: labels are not managed;"
+            " use the command chcon or semanage".format(", ".join(asked))
+        )
+
+
 def ensure_attributes(
     path: str, args: Dict[str, Any], follow: bool = True, mode: Optional[str] = None
 ) -> Generator[Any, Any, bool]:
-    """Give what is at a path the mode and owner that the arguments ask for; whether it changed."""
+    """Give what is at a path the mode and owner that the arguments ask for; whether it changed.
+
+    Raises:
+        Failed: There is no such owner, or a link of somebody else is in the way.
+    """
+    yield from refuse_labels(args)
     found = yield step.Stat(path, follow)
     uid, gid = yield from wanted_ids(args)
     if found is None:
@@ -159,6 +179,7 @@ def ensure_content(
     Raises:
         Failed: A link of somebody else is in the way.
     """
+    yield from refuse_labels(args)
     yield from refuse_planted_links(path if follow else parent_of(path))
     digest = content.sha256 if isinstance(content, step.Blob) else _sha256(content)
     found = yield step.Stat(path, follow, ("sha256",))
@@ -198,6 +219,7 @@ def keep_backup(path: str) -> Generator[Any, Any, str]:
 
 def make_folders(path: str, args: Dict[str, Any]) -> Generator[Any, Any, bool]:
     """Make a folder with all that lead to it, each with the mode and owner asked for."""
+    yield from refuse_labels(args)
     yield from refuse_planted_links(path)
     missing = []
     parent = path

@@ -65,14 +65,11 @@ class Module(Record):
 MODE = Argument("mode", "mode", "Permissions: '0644', or u=rw,g=r,o=r.")
 OWNER = Argument("owner", "str", "Name or number of the user who shall own it.")
 GROUP = Argument("group", "str", "Name or number of the group that shall own it.")
-FILE_ARGUMENTS = (MODE, OWNER, GROUP)
-_SELINUX = "SELinux labels are not managed; use the command chcon or semanage"
+_LABEL = "Of an SELinux label; refused where SELinux is on."
+LABELS = tuple(Argument(name, "str", _LABEL) for name in ("selevel", "serole", "setype", "seuser"))
+FILE_ARGUMENTS = (MODE, OWNER, GROUP, *LABELS)
 FILE_UNSUPPORTED = (
     ("attributes", "use the command chattr"),
     ("attr", "use the command chattr"),
-    ("selevel", _SELINUX),
-    ("serole", _SELINUX),
-    ("setype", _SELINUX),
-    ("seuser", _SELINUX),
     ("unsafe_writes", "files are always written beside and renamed; leave it out"),
 )

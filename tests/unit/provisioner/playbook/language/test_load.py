@@ -102,7 +102,12 @@ def tasks(*lines: str) -> str:
             "write command or shell",
         ),
         (tasks("- ansible.builtin.assemble: {}"), "3:7", "is not supported", "query('fileglob'"),
-        (tasks("- copy: {dest: /a, src: a, setype: b}"), "3:32", "`setype` is not", "chcon"),
+        (
+            tasks("- copy: {dest: /a, src: a, attributes: +i}"),
+            "3:32",
+            "`attributes` is not",
+            "chattr",
+        ),
         (tasks("- copy: {dest: /a, src: a, mode: rw}"), "3:38", "'rw' is no mode", None),
         (tasks("- ping:", "  register: a-b"), "4:17", "no name of a variable", None),
         (tasks("- ping:", "  loop: abc"), "4:13", "`loop` takes a list", None),

@@ -474,7 +474,7 @@ def test_one_that_only_the_run_shows_to_be_reached_fails_there(run: Run, tmp_pat
     [
         ("{npm: {name: x}, loop: '{{ [] }}'}", ["h1 npm skipped"]),
         ("{npm: {name: x}, with_items: '{{ nothing | default([]) }}'}", ["h1 npm skipped"]),
-        ("{copy: {dest: /x, content: x, setype: y}, when: false}", ["h1 copy skipped"]),
+        ("{copy: {dest: /x, content: x, attributes: +i}, when: false}", ["h1 copy skipped"]),
         ("{pip: {name: x, virtualenv: '{{ omit }}', executable: pip3}, when: false}",
          ["h1 pip skipped"]),
     ],
@@ -486,8 +486,8 @@ def test_what_is_not_supported_stops_nothing_where_it_is_not_reached(
 
 
 def test_an_argument_that_is_not_supported_is_refused_once_its_condition_holds(run: Run) -> None:
-    with pytest.raises(PlaybookError, match="`setype` is not supported"):
-        run(HEAD + "  - ping:\n  - {copy: {dest: /x, content: x, setype: y}, when: true}\n")
+    with pytest.raises(PlaybookError, match="`attributes` is not supported"):
+        run(HEAD + "  - ping:\n  - {copy: {dest: /x, content: x, attributes: +i}, when: true}\n")
     with pytest.raises(PlaybookError, match="`npm` is not supported"):
         run(HEAD + "  - ping:\n  - {npm: {name: x}, loop: '{{ [1] }}'}\n")
 

@@ -36,6 +36,7 @@ class ImageThreads:
         self._rest_seconds = rest_seconds
         self._busy = 0
         self._rest: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """What `work` returns or raises; it goes on when the caller is cancelled."""
@@ -47,11 +48,12 @@ class ImageThreads:
             return await loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
         finally:
             self._busy -= 1
-            if not self._busy:
+            if not (self._busy or self._closed):
                 self._rest = loop.call_later(self._rest_seconds, self._pool.submit, self._at_rest)
 
     def close(self) -> None:
         """Start nothing more."""
+        self._closed = True
         if self._rest is not None:
             self._rest.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -44,6 +44,21 @@ async def test_nothing_is_begun_after_the_end() -> None:
     assert not await asyncio.to_thread(rested.wait, 0.05)
 
 
+async def test_work_that_outlasts_the_end_brings_no_rest_after_it() -> None:
+    goes_on, later, loop = threading.Event(), asyncio.Event(), asyncio.get_running_loop()
+    troubles: list[object] = []
+    loop.set_exception_handler(lambda _, context: troubles.append(context))
+    threads = ImageThreads(1, int, rest_seconds=0)
+    work = asyncio.create_task(threads.run(goes_on.wait))
+    await asyncio.sleep(0)  # it is begun
+    threads.close()
+    goes_on.set()
+    assert await work
+    loop.call_later(0, later.set)
+    await later.wait()
+    assert not troubles
+
+
 def test_what_a_thread_has_freed_goes_back_to_the_system() -> None:
     kept: list[bytes] = []
 

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from sappers.errors import LaunchError, PortTaken
+from sappers.images.store import FolderImageStore
 from sappers.launchers import qemu
 from sappers.model.allocation import Allocation
 from sappers.ports import UnitSpec
@@ -207,14 +208,19 @@ HTTPServer(("", 8080), Dice).serve_forever()
 """
 
 
-async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp_path, monkeypatch):
-    folder = tmp_path / "definitions" / "dice"
-    folder.mkdir(parents=True)
-    (folder / "image.toml").write_text(
+def build_dice(store: FolderImageStore, folder: Path) -> str:
+    """An image that answers with random numbers; its definition is written below the folder."""
+    definition = folder / "definitions" / "dice"
+    definition.mkdir(parents=True)
+    (definition / "image.toml").write_text(
         'kinds = ["microvm"]\nport = 8080\n[application]\nmodule = "dice"\nfiles = ["dice.py"]\n'
     )
-    (folder / "dice.py").write_text(DICE)
-    digest = build_image(host.store, "dice", folder.parent)
+    (definition / "dice.py").write_text(DICE)
+    return build_image(store, "dice", definition.parent)
+
+
+async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp_path, monkeypatch):
+    digest = build_dice(host.store, tmp_path)
     assert "made in" in await host.launcher.warm(host.manifest(digest), digest)
     assert "already" in await host.launcher.warm(host.manifest(digest), digest)
 

@@ -16,8 +16,8 @@ from sappers.errors import PortTaken
 from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder
 from sappers.launchers.watchdog import now
 from sappers.model.allocation import Allocation
-from tests.integration.guests import GuestHost, build_image, get
-from tests.integration.test_guests import DICE, answer_of, left_in
+from tests.integration.guests import GuestHost, get
+from tests.integration.test_guests import answer_of, build_dice, left_in
 from tests.waiting import eventually
 
 pytestmark = [
@@ -47,13 +47,7 @@ def processor_seconds(pid: int) -> float:
 
 
 async def test_a_spare_becomes_one_guest_and_an_agent_that_restarts_finds_it(host, tmp_path):
-    folder = tmp_path / "definitions" / "dice"
-    folder.mkdir(parents=True)
-    (folder / "image.toml").write_text(
-        'kinds = ["microvm"]\nport = 8080\n[application]\nmodule = "dice"\nfiles = ["dice.py"]\n'
-    )
-    (folder / "dice.py").write_text(DICE)
-    digest = build_image(host.store, "dice", folder.parent)
+    digest = build_dice(host.store, tmp_path)
     await host.launcher.warm(host.manifest(digest), digest)
     guests = [host.allocation("dice", digest, number) for number in range(4)]
     answers = [await answer_of(host, guests[0])]

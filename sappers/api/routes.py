@@ -276,7 +276,7 @@ ROUTES: tuple[Route, ...] = (
         "Refuse a member's certificate for good, and drain it",
         writes.revoke,
         **_MEMBER,
-        errors=(404,),
+        errors=(404, 409),
     ),
     commit(
         "DELETE",

@@ -88,8 +88,18 @@ async def put_cordon(call: Call) -> Written:
 
 
 async def revoke(call: Call) -> Written:
-    """PUT /v1/members/{id}/revocation."""
-    return await _of_member(call, RevokeMember(call.path.id))
+    """PUT /v1/members/{id}/revocation.
+
+    The others hear a revoked voter no more, and would lack it where another one is missing. A vote
+    is taken only while those that remain are a quorum, so that goes first.
+    """
+    member_id = call.path.id
+    if member_id in call.service.log.state().electorate:
+        raise CommandRefused(
+            f"{member_id} has a vote",
+            hint=f"ask the leader first: DELETE /v1/raft/voters/{member_id}",
+        )
+    return await _of_member(call, RevokeMember(member_id))
 
 
 async def forget_member(call: Call) -> Written:

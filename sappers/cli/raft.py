@@ -103,9 +103,7 @@ def revoke(
         found = find_member(client.view(), member)
         if not yes:
             typer.confirm(f"Refuse {found.name} ({found.id}) for good?", abort=True, err=True)
-        if found.id in _voters(client):
-            _remove(client, found)
-        client.call("PUT", f"/v1/members/{found.id}/revocation")
+        _revoke(client, found)
         _say(f"{found.name} is out; emptied and bootstrapped, its host joins under a new id")
         if addr is None:
             count = replace_gossip_key(client, cluster_folder(cluster))
@@ -263,6 +261,21 @@ def _remove(client: OperatorClient, member: Member) -> None:
             raise ConfigError(f"{member.name} is the only voter that answers and is well")
         _hand_over(client, heirs)
     _at_leader(client, "DELETE", f"/v1/raft/voters/{member.id}")
+
+
+def _revoke(client: OperatorClient, member: Member) -> None:
+    """Take its vote, and refuse it before the electorate's rules give it back."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while True:
+        if member.id in _voters(client):
+            _remove(client, member)
+        try:
+            client.call("PUT", f"/v1/members/{member.id}/revocation")
+        except ApiError as error:
+            if error.status != 409 or time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _hand_over(client: OperatorClient, heirs: Sequence[str]) -> None:

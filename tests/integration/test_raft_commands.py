@@ -68,6 +68,23 @@ def test_leadership_is_handed_over_and_a_vote_is_taken_and_given_back(agents: Ag
         return len(summary_of(reports_of(agents)).electorate) == 3
 
     wait_until("the electorate's rules give it back", has_it_back, WHOLE_SECONDS)
+    the_leader_is_revoked(agents)
+
+
+def the_leader_is_revoked(cluster: Agents) -> None:
+    """Not before its vote was taken, which the command does: the two others go on."""
+    view = cluster.view()
+    assert view is not None
+    assert view.leader_id is not None
+    with pytest.raises(ApiError, match="has a vote"):
+        cluster.client.call("PUT", f"/v1/members/{view.leader_id}/revocation")
+    keys = str(cluster.folder)  # of the control machine; there are none of healers in it
+    revoked = ask(cluster, "revoke", view.leader_id, "--yes", "--addr", "any", "--cluster", keys)
+    assert revoked.exit_code == 0, revoked.output
+    others = [name for name in cluster.names if name != view.leader_id]
+    reports = [report for name in others if (report := report_of(cluster, name))]
+    assert sorted(summary_of(reports).electorate) == others
+    assert summary_of(reports).has_quorum
 
 
 def reports_of(cluster: Agents) -> list[RaftReport]:

@@ -26,7 +26,13 @@ from sappers.api.wire import Problem
 from sappers.errors import ApiError, CommandRefused, ImageError, NoQuorum, OutcomeUnknown
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Proposal, RegisterMember, RevokeMember
+from sappers.model.commands import (
+    FoundCluster,
+    Proposal,
+    RegisterMember,
+    RemoveVoter,
+    RevokeMember,
+)
 from sappers.model.event import Event
 from sappers.model.member import MemberState
 from sappers.model.observation import RaftRole, RaftStatus
@@ -40,6 +46,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> ASGIApp:
     return build_app(FakeMember("n1", tmp_path_factory.mktemp("images")), SystemClock())
 
 
+AGENT = PeerIdentity("n2", "agent", "test")
+
+
 def ask(
     app: ASGIApp,
     method: str,
@@ -47,11 +56,11 @@ def ask(
     *,
     content: bytes = b"",
     headers: dict[str, str] | None = None,
+    peer: PeerIdentity = AGENT,
 ) -> httpx.Response:
     """One call by an agent, without a socket."""
 
     async def as_agent(scope, receive, send) -> None:
-        peer = PeerIdentity("n2", "agent", "test")
         await app({**scope, "state": {"peer": peer}}, receive, send)
 
     async def call() -> httpx.Response:
@@ -254,6 +263,22 @@ def test_a_local_reading_says_how_old_it_is_and_can_be_refused_for_that(tmp_path
     member.instant_log.age = None
     assert "sappers-state-age" not in ask(app, "GET", "/v1/state").headers
     assert ask(app, "GET", "/v1/state?max_age=9").status_code == 503
+
+
+def test_a_voter_is_not_revoked_before_its_vote_was_taken(tmp_path: Path) -> None:
+    member = FakeMember("n1", tmp_path)
+    app = build_app(member, SystemClock())
+    register = RegisterMember(msgspec.structs.replace(make_member("b"), id="n2"))
+    found = FoundCluster("c", ("n1", "n2", "n3"))
+    asyncio.run(member.propose(Proposal("r", "n1", 1.0, (found, register)), 1.0))
+    operator = PeerIdentity("alice", "operator", "test")
+    refused = ask(app, "PUT", "/v1/members/n2/revocation", peer=operator)
+    assert refused.status_code == 409
+    assert "DELETE /v1/raft/voters/n2" in refused.json()["hint"]
+    assert not member.log.state().revoked
+    asyncio.run(member.propose(Proposal("v", "n1", 1.0, (RemoveVoter("n2"),)), 1.0))
+    assert ask(app, "PUT", "/v1/members/n2/revocation", peer=operator).status_code == 200
+    assert set(member.log.state().revoked) == {"n2"}
 
 
 def test_a_revoked_member_is_refused_everything(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from sappers.provisioner.playbook.language.load_inherited import as_tuple, inher
 from sappers.provisioner.playbook.language.load_prompts import load_prompts
 from sappers.provisioner.playbook.language.load_tasks import load_nodes
 from sappers.provisioner.playbook.language.model import (
+    Block,
     Inherited,
     Node,
     Play,
@@ -294,11 +295,20 @@ def _parents(outer: Role | None, origin: RoleOrigin) -> tuple[Role, ...]:
 
 
 def _only_tasks(nodes: tuple[Node, ...]) -> tuple[Task, ...]:
-    """Handlers; a block among them is refused."""
+    """Handlers. Those of a block are called one by one: it has no name, and nothing rescues it."""
+    each: list[Task] = []
     for node in nodes:
-        if not isinstance(node, Task):
-            raise node.place.error("a block is no handler", hint="write its tasks as handlers")
-    return tuple(node for node in nodes if isinstance(node, Task))
+        each += [node] if isinstance(node, Task) else _of_block(node)
+    return tuple(each)
+
+
+def _of_block(block: Block) -> list[Task]:
+    tasks = [node for node in block.body if isinstance(node, Task)]
+    if deeper := [node for node in block.body if isinstance(node, Block)]:
+        raise deeper[0].place.error(
+            "a block in a block of handlers", hint="write its tasks as handlers"
+        )
+    return tasks
 
 
 def _search_path(inherited: Inherited, folder: Path) -> tuple[Path, ...]:

@@ -24,8 +24,8 @@ from benchmarks.document import write_block
 from benchmarks.figures import Row, Section, any_missed, at_most, show
 from benchmarks.machine import facts
 from benchmarks.plot import Curve, svg
-from sappers.agent.planning import COMMANDS_AT_ONCE
-from sappers.agent.relay import HEARTBEAT_SECONDS, Heartbeat
+from sappers.agent.hub.relay import HEARTBEAT_SECONDS, Heartbeat
+from sappers.agent.leading.planning import COMMANDS_AT_ONCE
 from sappers.consensus.journal import Journal
 from sappers.consensus.state_machine import apply
 from sappers.decisions.reconcile_cluster import LOST_AFTER_SECONDS, reconcile_cluster

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from sappers.agent.clock import SystemClock
-from sappers.agent.event_record import EventRecord
-from sappers.agent.refusals import Refusals
-from sappers.agent.spread import Spread
+from sappers.agent.hub.refusals import Refusals
+from sappers.agent.images.spread import Spread
+from sappers.agent.record.event_record import EventRecord
 from sappers.consensus.state_machine import apply
 from sappers.errors import LaunchError, MemberUnreachable, SappersError
 from sappers.model.allocation import Allocation

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from sappers.agent.bucket import Bucket
+from sappers.agent.hub.bucket import Bucket
 from sappers.decisions.reconcile_member import hub_peer
 from sappers.errors import ImageIncomplete, SappersError
 from sappers.model.actions import (

@@ -14,17 +14,17 @@ from collections.abc import AsyncIterator
 
 from sappers.agent.actuator import Actuator
 from sappers.agent.background import background
-from sappers.agent.durable import DurableCalls
-from sappers.agent.event_record import EventRecord
-from sappers.agent.founding import Founding
-from sappers.agent.genesis import load_genesis
 from sappers.agent.gossip_keys import GossipKeyRing
-from sappers.agent.hearing import Hearing
-from sappers.agent.hub_connection import HubConnection
-from sappers.agent.hub_keys import HubKeys
-from sappers.agent.hub_watch import HubWatch
-from sappers.agent.leadership import Leadership
-from sappers.agent.leases import Leases, boot_clock
+from sappers.agent.hub.durable import DurableCalls
+from sappers.agent.hub.hearing import Hearing
+from sappers.agent.hub.hub_connection import HubConnection
+from sappers.agent.hub.hub_keys import HubKeys
+from sappers.agent.hub.hub_watch import HubWatch
+from sappers.agent.hub.refusals import Refusals
+from sappers.agent.hub.relay import Follower, Publisher
+from sappers.agent.hub.streams import StreamKeeper
+from sappers.agent.images.spread import Spread
+from sappers.agent.leading.leadership import Leadership
 from sappers.agent.me import OwnDescription
 from sappers.agent.mesh import Mesh
 from sappers.agent.notify import notify_systemd
@@ -32,14 +32,14 @@ from sappers.agent.observer import Observer
 from sappers.agent.outlook import Outlook
 from sappers.agent.own_proposals import OwnProposals
 from sappers.agent.pulses import Pulses
-from sappers.agent.refusals import Refusals
+from sappers.agent.record.event_record import EventRecord
 from sappers.agent.registration import Registration
-from sappers.agent.relay import Follower, Publisher
 from sappers.agent.routing import Routing
-from sappers.agent.seat import JoinersRecord, OpenFollowingLog, OpenVoterLog, Seat
 from sappers.agent.service import Service
-from sappers.agent.spread import Spread
-from sappers.agent.streams import StreamKeeper
+from sappers.agent.voting.founding import Founding
+from sappers.agent.voting.genesis import load_genesis
+from sappers.agent.voting.leases import Leases, boot_clock
+from sappers.agent.voting.seat import JoinersRecord, OpenFollowingLog, OpenVoterLog, Seat
 from sappers.config import AgentSettings, StateFolder
 from sappers.decisions.forgetting import forgotten_by_the_log
 from sappers.decisions.leaving import may_leave

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sappers.agent.actuator import Actuator
-from sappers.agent.inbox import HealthInbox
-from sappers.agent.leases import Leases
+from sappers.agent.hub.inbox import HealthInbox
+from sappers.agent.images.spread import Spread
 from sappers.agent.pulses import Pulses
-from sappers.agent.spread import Spread
+from sappers.agent.voting.leases import Leases
 from sappers.errors import SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.hub import HubAccess, HubReading

@@ -8,19 +8,19 @@ from typing import Protocol
 
 import structlog
 
-from sappers.agent.barrier import SharedBarrier
-from sappers.agent.event_record import EventRecord
 from sappers.agent.gossip_keys import GossipKeyRing
-from sappers.agent.health_call import health_of
-from sappers.agent.inbox import HealthInbox
+from sappers.agent.hub.health_call import health_of
+from sappers.agent.hub.inbox import HealthInbox
+from sappers.agent.hub.refusals import Refusals
 from sappers.agent.logs import set_log_level
 from sappers.agent.mesh import Mesh
 from sappers.agent.proposing import Proposer
-from sappers.agent.refusals import Refusals
+from sappers.agent.record.event_record import EventRecord
 from sappers.agent.registration import Registration
 from sappers.agent.routing import Routing
-from sappers.agent.seat import Seat
 from sappers.agent.view import build_view
+from sappers.agent.voting.barrier import SharedBarrier
+from sappers.agent.voting.seat import Seat
 from sappers.errors import LaunchError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal

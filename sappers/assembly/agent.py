@@ -19,15 +19,15 @@ from sappers.agent.address import is_local, own_address
 from sappers.agent.agent import Agent
 from sappers.agent.clock import SystemClock
 from sappers.agent.gossip_keys import GossipKeyRing
-from sappers.agent.heap import keep_few_arenas
-from sappers.agent.hub_keys import HubKeys
-from sappers.agent.hub_watch import HubWatch
+from sappers.agent.hub.hub_keys import HubKeys
+from sappers.agent.hub.hub_watch import HubWatch
+from sappers.agent.hub.refusals import Refusals
+from sappers.agent.hub.relay import Follower
+from sappers.agent.images.heap import keep_few_arenas
 from sappers.agent.logs import configure_logs, current_log_level
 from sappers.agent.me import describe_member, load_node_id
 from sappers.agent.mesh import Mesh
-from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
-from sappers.agent.relay import Follower
 from sappers.agent.routing import Routing
 from sappers.agent.running import RunningAgent, announce
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks

@@ -12,7 +12,7 @@ import msgspec
 
 import sappers
 from sappers.agent.clock import SystemClock
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.refusals import Refusals
 from sappers.images.definition import load_definition
 from sappers.images.microvm import MicrovmBuilder
 from sappers.images.store import FolderImageStore

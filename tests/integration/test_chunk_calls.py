@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from sappers.agent.clock import SystemClock
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.refusals import Refusals
 from sappers.api import chunk_calls, client
 from sappers.api.chunk_calls import ChunkCalls, MemberChunks
 from sappers.api.client import HttpPeerClient

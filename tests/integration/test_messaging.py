@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sappers.agent.clock import SystemClock
-from sappers.agent.durable import DurableCalls
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.durable import DurableCalls
+from sappers.agent.hub.refusals import Refusals
 from sappers.hub.streams import NatsStreams
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sappers.agent.clock import SystemClock
-from sappers.agent.hub_watch import HubWatch
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.hub_watch import HubWatch
+from sappers.agent.hub.refusals import Refusals
 from sappers.hub.credentials import AgentCredentials
 from sappers.hub.violations import ViolationLog
 from sappers.model import subjects

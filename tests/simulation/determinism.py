@@ -15,7 +15,10 @@ from unittest.mock import patch
 import pysyncobj.syncobj
 import structlog
 
-from sappers.agent import agent, event_record, genesis, power, vote_memory
+from sappers.agent import agent
+from sappers.agent.leading import power
+from sappers.agent.record import event_record
+from sappers.agent.voting import genesis, vote_memory
 from sappers.consensus import layer, pre_vote
 from tests.simulation.loop import VirtualLoop, current_life
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sappers.agent.agent import Agent
-from sappers.agent.hub_keys import HubKeys
-from sappers.agent.hub_watch import HubWatch
+from sappers.agent.hub.hub_keys import HubKeys
+from sappers.agent.hub.hub_watch import HubWatch
+from sappers.agent.hub.refusals import Refusals
+from sappers.agent.hub.relay import Follower
 from sappers.agent.mesh import Mesh
-from sappers.agent.refusals import Refusals
 from sappers.agent.registration import Registration
-from sappers.agent.relay import Follower
 from sappers.agent.routing import Routing
 from sappers.config import AgentSettings, StateFolder
 from sappers.consensus.follower_log import FollowerLog

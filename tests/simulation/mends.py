@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from sappers.agent import leases
-from sappers.agent.power import PowerFence
+from sappers.agent.leading.power import PowerFence
 from sappers.agent.proposing import Proposer
-from sappers.agent.vote_memory import VoteMemory
+from sappers.agent.voting import leases
+from sappers.agent.voting.vote_memory import VoteMemory
 from sappers.api.raft_wire import RaftReport
 from sappers.consensus import state_machine
 from sappers.consensus.follower_log import FollowerLog

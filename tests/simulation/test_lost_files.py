@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sappers.agent.seat import DOUBT_SECONDS
+from sappers.agent.voting.seat import DOUBT_SECONDS
 from sappers.model.commands import CordonMember
 from tests.simulation.clients import Client
 from tests.simulation.founded import founded_world, leader_of

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sappers.agent import electorate
+from sappers.agent.leading import electorate
 from sappers.model.commands import Command, CordonMember, PutWorkload, UncordonMember
 from sappers.model.policy import FencingSettings
 from sappers.model.workload import Workload

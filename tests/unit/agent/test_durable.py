@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from sappers.agent.durable import DurableCalls
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.durable import DurableCalls
+from sappers.agent.hub.refusals import Refusals
 from sappers.errors import HubError, StreamFull
 from sappers.hub.client import NatsHubClient
 from sappers.hub.streams import NatsStreams

@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-from sappers.agent.electorate import PAUSE_SECONDS, UNFIT_SECONDS, ElectorateKeeper
+from sappers.agent.leading.electorate import PAUSE_SECONDS, UNFIT_SECONDS, ElectorateKeeper
 from sappers.errors import CommandRefused, OutcomeUnknown
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import AnnounceElectorate, Command

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sappers.agent.event_files import FILE_BYTES_MAX, EventFiles
-from sappers.agent.event_record import EventRecord
+from sappers.agent.record.event_files import FILE_BYTES_MAX, EventFiles
+from sappers.agent.record.event_record import EventRecord
 from sappers.decisions.backup import in_pieces, portable
 from sappers.errors import MemberUnreachable
 from sappers.model.cluster_state import EVENTS_KEPT, ClusterState

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sappers.agent.founding import Founding, Invited
+from sappers.agent.voting.founding import Founding, Invited
 from sappers.config import AgentSettings
 from sappers.errors import ApiError, LogDamaged
 from sappers.model.cluster_state import ClusterState
@@ -63,7 +63,7 @@ async def test_a_first_voter_is_told_until_it_has_taken_the_genesis_and_never_ag
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an empty disk it would vote in terms in which it has voted."""
-    monkeypatch.setattr("sappers.agent.founding.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("sappers.agent.voting.founding.LOOK_SECONDS", 0.0)
     others = Others()
     others.unreachable.add("m3")
     inviting = asyncio.create_task(founding(others, tmp_path).run(GENESIS))

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sappers.agent.genesis import (
+from sappers.agent.voting.genesis import (
     check_raft_folder,
     load_genesis,
     note_raft_started,

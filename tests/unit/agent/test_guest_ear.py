@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.agent.bucket import Bucket
-from sappers.agent.guest_ear import (
+from sappers.agent.hub.bucket import Bucket
+from sappers.agent.hub.guest_ear import (
     CALLS,
     CALLS_AT_ONCE,
     DEAF_SECONDS,
@@ -17,7 +17,7 @@ from sappers.agent.guest_ear import (
     GuestEar,
     guests_to_hear,
 )
-from sappers.agent.refusals import OTHERS, Refusals
+from sappers.agent.hub.refusals import OTHERS, Refusals
 from sappers.model.allocation import AllocationStatus
 from sappers.ports import Busy
 from tests.fake_member import make_allocation

@@ -8,7 +8,7 @@ import immutables
 import msgspec
 import pytest
 
-from sappers.agent.hub_keys import STATED_AS, HubKeys
+from sappers.agent.hub.hub_keys import STATED_AS, HubKeys
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import RevokeMember

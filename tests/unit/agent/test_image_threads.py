@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from sappers.agent.heap import give_back_free_memory
-from sappers.agent.image_threads import ImageThreads
+from sappers.agent.images.heap import give_back_free_memory
+from sappers.agent.images.image_threads import ImageThreads
 
 _BLOCK_BYTES, _BLOCKS = 96 << 10, 600
 

@@ -5,13 +5,13 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.agent.inbox import (
+from sappers.agent.hub.inbox import (
     PUSH_BYTES_MAX,
     REASON_LENGTH_MAX,
     REFUSED_AT_ONCE_MAX,
     HealthInbox,
 )
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.refusals import Refusals
 from sappers.model.observation import GuestProcess
 from tests.unit.clocks import FixedClock
 

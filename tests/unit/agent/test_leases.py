@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from sappers.agent.barrier import SharedBarrier
-from sappers.agent.leases import Leases
+from sappers.agent.voting.barrier import SharedBarrier
+from sappers.agent.voting.leases import Leases
 from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import ProposalRejected
 from sappers.model.allocation import AllocationStatus
@@ -101,7 +101,7 @@ async def test_without_an_answer_nothing_is_renewed(world: World) -> None:
 async def test_a_state_behind_the_answer_grants_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sappers.agent.leases.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("sappers.agent.voting.leases.ANSWER_SECONDS", 0.2)
     world.ahead = 1
     await world.renew()
     assert world.leases.seconds_left() == {}

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from sappers.agent.clock import SystemClock
+from sappers.agent.leading.planning import ClusterPlanner
 from sappers.agent.own_proposals import OwnProposals
-from sappers.agent.planning import ClusterPlanner
 from sappers.decisions.suspicion import SURE_SECONDS
 from sappers.errors import OutcomeUnknown, ProposalRejected, SappersError
 from sappers.model.cluster_state import ClusterState

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from sappers.agent.power import PowerFence, run_fence
+from sappers.agent.leading.power import PowerFence, run_fence
 from sappers.errors import CommandRefused
 from sappers.model.allocation import AllocationStatus
 from sappers.model.cluster_state import ClusterState

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sappers.agent.holdings import Holdings
-from sappers.agent.image_threads import ImageThreads
-from sappers.agent.pruning import Pruning
+from sappers.agent.images.holdings import Holdings
+from sappers.agent.images.image_threads import ImageThreads
+from sappers.agent.images.pruning import Pruning
 from tests.image_stores import make_store
 from tests.unit.clocks import FixedClock
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.agent.rate import BURST_SECONDS, Rate
+from sappers.agent.images.rate import BURST_SECONDS, Rate
 
 MBIT = 8.0  # a megabyte a second
 

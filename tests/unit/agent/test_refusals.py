@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sappers.agent.refusals import OTHERS, SHOWN_MAX, SHOWN_SECONDS, SUBJECTS_MAX, Refusals
+from sappers.agent.hub.refusals import OTHERS, SHOWN_MAX, SHOWN_SECONDS, SUBJECTS_MAX, Refusals
 from sappers.model.refusal import RefusalKind
 from tests.unit.clocks import FixedClock
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sappers.agent.relay import Follower, Heartbeat, Publisher
+from sappers.agent.hub.relay import Follower, Heartbeat, Publisher
 from sappers.errors import ApiError
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
-from sappers.agent.own_proposals import OwnProposals
-from sappers.agent.refusals import Refusals
-from sappers.agent.repairs import (
+from sappers.agent.hub.refusals import Refusals
+from sappers.agent.leading.repairs import (
     COUNT_EVERY_SECONDS,
     PAYLOAD_BYTES_MAX,
     Repairs,
     healers_to_hear,
 )
+from sappers.agent.own_proposals import OwnProposals
 from sappers.consensus.state_machine import apply
 from sappers.decisions.healing import REPAIR_SECONDS
 from sappers.model import subjects

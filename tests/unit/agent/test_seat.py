@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sappers.agent.genesis import load_genesis
-from sappers.agent.seat import Seat
+from sappers.agent.voting.genesis import load_genesis
+from sappers.agent.voting.seat import Seat
 from sappers.config import StateFolder
 from sappers.errors import IdentityError, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
@@ -319,7 +319,7 @@ async def test_a_vote_that_the_quorum_may_lack_waits_for_no_leader(
     following.current = world.elect("m1", "m2", "m4")
     world.seat.attend()
     assert world.is_seated(), "there may be one that was not heard yet"
-    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("sappers.agent.voting.seat.DOUBT_SECONDS", 0.0)
     following.commit_index = following.current.index + 1
     world.seat.attend()
     assert world.is_seated(), "what is committed next may take the vote away again"
@@ -359,7 +359,7 @@ async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_r
 async def test_one_that_cannot_vote_yet_goes_on_following_and_tries_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sappers.agent.seat.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("sappers.agent.voting.seat.RETRY_SECONDS", 0.0)
     await world.hear_of_no_vote()
     world.next_fails = True
     following = world.seat.log
@@ -449,7 +449,7 @@ async def test_an_empty_disk_under_an_old_id_has_no_vote_until_it_is_given_a_new
     world.seat.attend()
     assert world.is_seated(), "a founder may know that it never voted"
     assert world.says_it_is_damaged
-    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("sappers.agent.voting.seat.DOUBT_SECONDS", 0.0)
     world.seat.attend()
     await eventually(lambda: bool(world.seat.trouble) and world.is_seated())
     assert "the disk was replaced or emptied" in world.seat.trouble
@@ -481,7 +481,7 @@ async def begins_again_once_it_is_removed(world: World) -> None:
 async def test_a_first_voter_that_was_never_told_takes_the_founders_word_late(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("sappers.agent.voting.seat.DOUBT_SECONDS", 0.0)
     world.seat.log.current = world.elect("m1", "m2", "m4")
     world.seat.attend()
     await eventually(lambda: bool(world.seat.trouble) and world.is_seated())
@@ -536,7 +536,7 @@ async def test_a_false_word_that_the_vote_is_lost_costs_a_pause_and_no_memory(
     assert world.seat.log is following
     assert world.is_seated(), "it waits for the committed state"
     assert load_genesis(world.folder.genesis) is not None
-    monkeypatch.setattr("sappers.agent.seat.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("sappers.agent.voting.seat.DOUBT_SECONDS", 0.0)
     world.seat.attend()
     await eventually(lambda: world.opened[-1].votes and world.opened[-1].runs)
     again = world.opened[-1]

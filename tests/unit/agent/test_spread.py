@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from sappers.agent.clock import SystemClock
-from sappers.agent.spread import Spread
+from sappers.agent.images.spread import Spread
 from sappers.errors import ApiError, ImageError, ImageIncomplete, ImageUntrusted, MemberUnreachable
 from sappers.model.cluster_state import ClusterState
 from sappers.model.image import CHUNK_BYTES, ClusterImage, ImageKey, Manifest
@@ -318,7 +318,7 @@ async def test_a_key_that_is_trusted_no_more_takes_its_images_along(network: Net
 async def test_a_full_disk_is_said_and_tried_again(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sappers.agent.distributor.DISK_REST_SECONDS", 0.2)
+    monkeypatch.setattr("sappers.agent.images.distributor.DISK_REST_SECONDS", 0.2)
     first = network.add("n1")
     source, digest, manifest = build(network)
     network.publish(digest)

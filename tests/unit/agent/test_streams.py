@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-import sappers.agent.streams as module
-from sappers.agent.streams import StreamKeeper
+import sappers.agent.hub.streams as module
+from sappers.agent.hub.streams import StreamKeeper
 from sappers.decisions.streams import GONE_SECONDS
 from sappers.errors import HubError
 from sappers.model.cluster_state import ClusterState

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sappers
-from sappers.agent import alert_reports, durable, inbox, relay
+from sappers.agent.hub import alert_reports, durable, inbox, relay
 from sappers.hub import credentials
 from sappers.model import commands, event, repair, signed, subjects
 from sappers.model.suspicion import Pulse

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monitor import Monitor
 
-from sappers.agent.alert_reports import AlertReports
-from sappers.agent.refusals import Refusals
+from sappers.agent.hub.alert_reports import AlertReports
+from sappers.agent.hub.refusals import Refusals
 from sappers.model.event import event_line
 from sappers.model.repair import RepairStatus
 from sappers.model.repair_commands import CloseRepair

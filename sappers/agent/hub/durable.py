@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from sappers.agent.guest_ear import GuestCalls
+from sappers.agent.hub.guest_ear import GuestCalls
 from sappers.errors import HubError, StreamFull
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope

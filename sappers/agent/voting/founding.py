@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from sappers.agent.genesis import load_invited, save_invited
+from sappers.agent.voting.genesis import load_invited, save_invited
 from sappers.config import AgentSettings
 from sappers.decisions.electorate import choose_first_voters
 from sappers.errors import ApiError, LogDamaged

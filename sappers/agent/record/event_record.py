@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.agent.event_files import BEFORE_RESTORE, EventFiles, Line
+from sappers.agent.record.event_files import BEFORE_RESTORE, EventFiles, Line
 from sappers.decisions.event_chain import Gap, leading_to
 from sappers.decisions.explaining import Links, find_asked
 from sappers.errors import ApiError

@@ -13,8 +13,8 @@ from functools import partial
 import msgspec
 import structlog
 
-from sappers.agent.bucket import Bucket
-from sappers.agent.refusals import OTHERS
+from sappers.agent.hub.bucket import Bucket
+from sappers.agent.hub.refusals import OTHERS
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.refusal import RefusalKind

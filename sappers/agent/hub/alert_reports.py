@@ -11,8 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from sappers.agent.bucket import Bucket
-from sappers.agent.guest_words import read_words
+from sappers.agent.hub.bucket import Bucket
+from sappers.agent.hub.guest_words import read_words
 from sappers.decisions.alerts import reconcile_alerts
 from sappers.model import subjects
 from sappers.model.alert import ALERTS_KEPT, Alert

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from sappers.agent.guest_words import read_words
+from sappers.agent.hub.guest_words import read_words
 from sappers.model import subjects
 from sappers.model.observation import GuestProcess, HealthPush
 from sappers.model.refusal import RefusalKind

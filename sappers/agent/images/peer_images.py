@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 import structlog
 
-from sappers.agent.holdings import Holding
+from sappers.agent.images.holdings import Holding
 from sappers.errors import ApiError
 from sappers.model.chunks_here import ChunksHere
 from sappers.model.member import Member, MemberState

@@ -13,12 +13,12 @@ from typing import Any
 
 import structlog
 
-from sappers.agent.holdings import Holding, Holdings
-from sappers.agent.image_threads import ImageThreads
-from sappers.agent.manifest_search import ManifestSearch
-from sappers.agent.peer_images import PeerImages
-from sappers.agent.rate import Rate
-from sappers.agent.trouble import Trouble
+from sappers.agent.images.holdings import Holding, Holdings
+from sappers.agent.images.image_threads import ImageThreads
+from sappers.agent.images.manifest_search import ManifestSearch
+from sappers.agent.images.peer_images import PeerImages
+from sappers.agent.images.rate import Rate
+from sappers.agent.images.trouble import Trouble
 from sappers.decisions.fetching import Fetch, FetchLimits, plan_fetches
 from sappers.errors import ApiError, ImageError
 from sappers.model.image import CHUNK_BYTES, DIGEST_SHOWN

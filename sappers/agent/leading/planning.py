@@ -9,8 +9,8 @@ from pathlib import Path
 import structlog
 
 from sappers.agent.clock import StepWatch
-from sappers.agent.genesis import load_genesis
 from sappers.agent.own_proposals import OwnProposals
+from sappers.agent.voting.genesis import load_genesis
 from sappers.decisions.reconcile_cluster import reconcile_cluster
 from sappers.errors import OutcomeUnknown, SappersError
 from sappers.model.commands import Command, FoundCluster

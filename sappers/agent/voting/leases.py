@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from sappers.agent.barrier import ANSWER_SECONDS
+from sappers.agent.voting.barrier import ANSWER_SECONDS
 from sappers.decisions.fencing import (
     RENEWALS_PER_LEASE,
     ended_badly,

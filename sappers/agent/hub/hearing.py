@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sappers.agent.alert_reports import AlertReports
-from sappers.agent.durable import DurableCalls
-from sappers.agent.guest_ear import GuestEar, guests_to_hear, guests_who_ask
-from sappers.agent.inbox import HealthInbox
+from sappers.agent.hub.alert_reports import AlertReports
+from sappers.agent.hub.durable import DurableCalls
+from sappers.agent.hub.guest_ear import GuestEar, guests_to_hear, guests_who_ask
+from sappers.agent.hub.inbox import HealthInbox
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.ports import Clock, HubClient, Refusals

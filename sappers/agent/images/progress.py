@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sappers.agent.holdings import Holding
-from sappers.agent.trouble import Trouble
+from sappers.agent.images.holdings import Holding
+from sappers.agent.images.trouble import Trouble
 from sappers.model.observation import ImageReading
 from sappers.model.workload import ImageReference
 from sappers.ports import Clock

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
-from sappers.agent.electorate import ElectorateKeeper
-from sappers.agent.guest_ear import GuestEar
+from sappers.agent.hub.guest_ear import GuestEar
+from sappers.agent.leading.electorate import ElectorateKeeper
+from sappers.agent.leading.planning import ClusterPlanner
+from sappers.agent.leading.power import PowerFence
+from sappers.agent.leading.repairs import Repairs, healers_to_hear
 from sappers.agent.own_proposals import OwnProposals
-from sappers.agent.planning import ClusterPlanner
-from sappers.agent.power import PowerFence
-from sappers.agent.repairs import Repairs, healers_to_hear
 from sappers.config import AgentSettings
 from sappers.model.cluster_state import ClusterState
 from sappers.model.observation import MemberObservation, RaftRole

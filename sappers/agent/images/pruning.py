@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from sappers.agent.holdings import Holdings
-from sappers.agent.image_threads import ImageThreads
+from sappers.agent.images.holdings import Holdings
+from sappers.agent.images.image_threads import ImageThreads
 from sappers.errors import ImageError
 from sappers.ports import Clock, ImageStore
 

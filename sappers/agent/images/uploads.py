@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sappers.agent.rate import Rate
+from sappers.agent.images.rate import Rate
 from sappers.errors import MemberBusy
 
 # Members ask for the next chunk the moment that one has come: a short queue keeps the line full.

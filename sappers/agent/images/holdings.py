@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from sappers.agent.image_threads import ImageThreads
+from sappers.agent.images.image_threads import ImageThreads
 from sappers.model.chunks_here import ChunksHere, chunks_here
 from sappers.model.image import Manifest
 from sappers.ports import ImageStore

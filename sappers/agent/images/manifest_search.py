@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
-from sappers.agent.image_threads import ImageThreads
-from sappers.agent.trouble import Trouble
+from sappers.agent.images.image_threads import ImageThreads
+from sappers.agent.images.trouble import Trouble
 from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.model.image import SignedManifest
 from sappers.model.member import Member

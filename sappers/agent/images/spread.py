@@ -14,14 +14,14 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from sappers.agent.distributor import Distributor
-from sappers.agent.holdings import Holding, Holdings
-from sappers.agent.image_threads import ImageThreads
-from sappers.agent.peer_images import PREFIX_DIGITS
-from sappers.agent.progress import Progress
-from sappers.agent.pruning import Pruning
-from sappers.agent.rate import Rate
-from sappers.agent.uploads import Uploads
+from sappers.agent.images.distributor import Distributor
+from sappers.agent.images.holdings import Holding, Holdings
+from sappers.agent.images.image_threads import ImageThreads
+from sappers.agent.images.peer_images import PREFIX_DIGITS
+from sappers.agent.images.progress import Progress
+from sappers.agent.images.pruning import Pruning
+from sappers.agent.images.rate import Rate
+from sappers.agent.images.uploads import Uploads
 from sappers.decisions.wanted_images import wanted_images
 from sappers.errors import ImageError, ImageIncomplete
 from sappers.model.allocation import Allocation

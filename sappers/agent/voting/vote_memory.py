@@ -15,7 +15,7 @@ import shutil
 
 import msgspec
 
-from sappers.agent.genesis import (
+from sappers.agent.voting.genesis import (
     NoVote,
     check_nothing_is_left,
     check_raft_folder,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from sappers.agent.health_call import health_of
+from sappers.agent.hub.health_call import health_of
 from sappers.decisions.ages import ClockReading
 from sappers.errors import ApiError, IdentityError
 from sappers.model import subjects

@@ -19,8 +19,8 @@ from typing import Protocol
 
 import structlog
 
-from sappers.agent.relay import Follower
-from sappers.agent.vote_memory import VoteMemory
+from sappers.agent.hub.relay import Follower
+from sappers.agent.voting.vote_memory import VoteMemory
 from sappers.config import StateFolder
 from sappers.errors import DAMAGED_HINT, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState

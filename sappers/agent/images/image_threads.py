@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from sappers.agent.heap import give_back_free_memory
+from sappers.agent.images.heap import give_back_free_memory
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -1,0 +1,1 @@
+"""What is said and heard over the hub: by this member, by its guests, by the leader to all."""

@@ -1,0 +1,1 @@
+"""The images on this member: brought by its peers, kept, given to others."""

@@ -64,9 +64,12 @@ Installed = Dict[str, str]
 def plan(task: step.Task) -> step.Plan:
     """Update the lists, upgrade, then what is asked of the packages named."""
     args = task.args
-    result: Dict[str, Any] = {"changed": False, "cache_updated": False}
+    changed_at = yield from _lists_changed_at()
+    result: Dict[str, Any] = {
+        "changed": False, "cache_updated": False, "cache_update_time": int(changed_at),
+    }  # fmt: skip
     if args["update_cache"] or (args["update_cache"] is None and args["cache_valid_time"]):
-        yield from _update_lists(args, result)
+        yield from _update_lists(args, changed_at, result)
     names = [name for name in args["name"] or () if name]
     if args["upgrade"] != "no" or names == ["*"]:
         yield from _upgrade(args, result)
@@ -84,13 +87,15 @@ def plan(task: step.Task) -> step.Plan:
     return result
 
 
-def _update_lists(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
-    changed_at = 0.0
+def _lists_changed_at() -> step.Steps:
     for path in (_STAMP, _LISTS):
         found = yield step.Stat(path, True)
-        if found is not None and not changed_at:
-            changed_at = float(found.raw["st_mtime"])
-    result["cache_update_time"] = int(changed_at)
+        if found is not None:
+            return float(found.raw["st_mtime"])
+    return 0.0
+
+
+def _update_lists(args: Dict[str, Any], changed_at: float, result: Dict[str, Any]) -> step.Steps:
     now = yield step.Pause(0.0)
     if args["cache_valid_time"] and now - changed_at < args["cache_valid_time"]:
         return

@@ -43,8 +43,11 @@ SKIPPED_AHEAD = ("command", "fetch", "raw", "reboot", "script", "shell", "uri")
 UNKNOWN_AHEAD: Mapping[str, str] = {
     "program": "it follows from what a program does, which check mode does not run",
     "lists": "lists of packages would be fetched, or an archive made, before",
-    "packages": "dnf answers of what is there, not of what an earlier task would bring or remove",
+    "packages": "dnf and pip answer of what is there, not of what earlier tasks would bring",
     "kernel": "whether the kernel has what is asked for shows when it is done",
+    "index": "whether there is such a package: an earlier task may bring the index that has it",
     "user": "it is done as a user that is not there yet",
     "asks": "it asks whether it runs in check mode",
 }
+# Of these not even right before it is done.
+UNKNOWN_UNTIL_DONE = ("kernel", "index")

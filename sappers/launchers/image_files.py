@@ -51,7 +51,9 @@ def changed_disks(images: ImageStore, image: str) -> tuple[str, ...]:
         ImageError: The image is not here, or nobody trusted signed it.
     """
     manifest = images.manifest(image)
-    disks = command.boot_files(manifest.boot, clone=True) if manifest else {}
+    if manifest is None:
+        raise ImageError(f"image {image[:DIGEST_SHOWN]} is gone, or nobody trusted signed it now")
+    disks = command.boot_files(manifest.boot, clone=True)
     return tuple(_changed(images, image, {one.digest for one in disks.values()})) if disks else ()
 
 

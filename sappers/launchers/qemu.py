@@ -386,7 +386,8 @@ class QemuLauncher:
             await asyncio.to_thread(fill)
         except (SappersError, OSError) as error:
             await asyncio.to_thread(folder.clear)
-            raise LaunchError(f"guest {spec.allocation_id} does not start: {error}") from error
+            why = f"{folder.path}: {error.strerror}" if isinstance(error, OSError) else error
+            raise LaunchError(f"guest {spec.allocation_id} does not start: {why}") from error
 
     async def _start(
         self, folder: GuestFolder, spec: command.GuestSpec, clone: Clone | None = None

@@ -83,10 +83,10 @@ class TemplateMaker:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         limit = command.memory_limit_mib(spec.memory_mib, spec.accelerator)
         if (free := available_memory_mib()) < limit + _SPARE_MIB:
-            raise TemplateError(f"making a template takes {limit} MiB of memory, {free} are free")
+            raise TemplateError(_no_room(limit, "memory", free))
         disk = shutil.disk_usage(self._root).free >> 20
         if disk < spec.memory_mib + _SPARE_MIB:
-            raise TemplateError(f"a template takes {spec.memory_mib} MiB of disk, {disk} are free")
+            raise TemplateError(_no_room(spec.memory_mib, "disk", disk))
 
     async def _boot(
         self, folder: GuestFolder, unit: str, image: str, spec: GuestSpec, memory: int
@@ -133,6 +133,13 @@ class TemplateMaker:
     async def _runs(self, unit: str) -> bool:
         status = await self._supervisor.status(unit)
         return status is not None and status.running
+
+
+def _no_room(needed_mib: int, what: str, free_mib: int) -> str:
+    return (
+        f"a template takes {needed_mib} MiB of {what} and leaves {_SPARE_MIB} free, "
+        f"but only {free_mib} are"
+    )
 
 
 def descriptor_path(descriptor: int) -> str:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sappers.errors import SupervisorError, TemplateError
+from sappers.launchers import template_maker
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.command import GuestSpec
 from sappers.launchers.templates import TemplateFolder, new_memory
@@ -140,6 +141,16 @@ async def test_one_that_cannot_be_made_gives_the_reason_and_is_let_be(host: Host
     host.checkpoints.make_later(host.image, host.manifest, 1)
     assert "no room" in await host.why_not()  # and none is being made
     assert not list(host.root.glob("[!.]*")) and not list(host.root.glob(".making/*"))
+
+
+async def test_what_must_stay_free_is_said_where_there_is_no_room(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_maker, "available_memory_mib", lambda: 300)
+    with pytest.raises(TemplateError, match=r"MiB of memory and leaves 256 free, but only 300 are"):
+        await host.checkpoints.make_now(
+            host.image, msgspec.structs.replace(host.manifest, memory_mib=128)
+        )
 
 
 async def test_what_a_dead_agent_left_is_swept(host: Host) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import ImageIncomplete, LaunchError
+from sappers.errors import ImageError, ImageIncomplete, LaunchError
 from sappers.images.store import FolderImageStore
 from sappers.launchers.command import INITRD, KERNEL, ROOT
 from sappers.launchers.image_files import changed_disks, verified_files
@@ -73,3 +73,13 @@ def test_a_clone_is_not_held_up(store: FolderImageStore) -> None:
     damage_unseen(kernel)
     verified_files(store, image, clone=True)
     assert kernel.read_bytes() != b"kernel"  # it was not read, or it would have been replaced
+
+
+def test_a_clone_of_what_nobody_trusts_any_more_does_not_start(tmp_path: Path) -> None:
+    trusted = {KEY.public}
+    store = make_store(tmp_path / "images", lambda: trusted)
+    image = put_image(store)
+    assert changed_disks(store, image) == ()
+    trusted.clear()
+    with pytest.raises(ImageError, match="nobody trusted signed it"):
+        changed_disks(store, image)

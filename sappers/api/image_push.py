@@ -22,7 +22,7 @@ from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached, ask_all
 from sappers.errors import ApiError, ImageError, SappersError
 from sappers.model.chunks_here import ChunksHere
-from sappers.model.image import CHUNK_BYTES, Manifest, SignedManifest
+from sappers.model.image import CHUNK_BYTES, Manifest, SignedManifest, build_command
 
 # Chunks that disappear again and again: some member accepts what it does not keep.
 ROUNDS_MAX = 5
@@ -276,7 +276,7 @@ def _text(reason: str | ApiError | None) -> str:
 def _damaged_here(name: str, chunk: str) -> ImageError:
     return ImageError(
         f"image {name}: chunk {chunk[:12]} is missing or damaged here",
-        hint=f"sappers-deploy image build {name}",
+        hint=build_command(name),
     )
 
 

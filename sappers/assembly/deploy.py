@@ -20,7 +20,7 @@ from sappers.assembly.images import LocalImages
 from sappers.config import ControlHome
 from sappers.errors import ApiError, ImageError, MemberUnreachable
 from sappers.hub.credentials import create_hub_account
-from sappers.model.image import ImageKey
+from sappers.model.image import ImageKey, build_command
 from sappers.model.repair import KnownAccess, RepairKey, RepairLogin
 from sappers.model.view import MemberHealth
 from sappers.provisioner.bootstrap.bootstrap import Needs
@@ -121,7 +121,7 @@ class PushedImages:
         if unknown:
             raise ImageError(
                 f"no image {', '.join(unknown)}, which sappers_images names",
-                hint=f"sappers-deploy image build {unknown[0]}",
+                hint=build_command(unknown[0]),
             )
         found: dict[str, str] = {}
         for name, digest in named.items():
@@ -129,9 +129,7 @@ class PushedImages:
             if names is not None and name not in names:
                 continue
             if manifest is None or store.missing_chunks(digest):
-                raise ImageError(
-                    f"image {name} is damaged here", hint=f"sappers-deploy image build {name}"
-                )
+                raise ImageError(f"image {name} is damaged here", hint=build_command(name))
             # A host's image becomes a member: the members have no use for it themselves.
             if names is not None or manifest.kind != "appliance":
                 found[name] = digest

@@ -18,7 +18,7 @@ from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ImageError
 from sappers.images.manifests import decode_manifest
-from sappers.model.image import Blob, Manifest, SignedManifest
+from sappers.model.image import Blob, Manifest, SignedManifest, build_command
 from sappers.security.signing import signers
 
 
@@ -63,7 +63,7 @@ def _of_this_machine(name: str) -> tuple[str, SignedManifest]:
     if signed is None:
         raise ImageError(
             f"image {digest[:12]} is not here, is damaged, or nobody trusted signed it",
-            hint=f"sappers-deploy image build {name}",
+            hint=build_command(name),
         )
     return digest, signed
 

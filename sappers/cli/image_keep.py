@@ -24,7 +24,7 @@ from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.images.archive_file import export_image, import_image, look_into
 from sappers.images.disk_file import export_disk
 from sappers.images.store import FolderImageStore
-from sappers.model.image import ClusterImage, ImageKey
+from sappers.model.image import ClusterImage, ImageKey, build_command
 
 IN_USE = 409
 
@@ -53,7 +53,7 @@ def verify(
         first = next(iter(damaged))
         raise ImageError(
             f"{len(damaged)} of {len(wanted)} images are not whole",
-            hint=f"sappers-deploy image build {first}, or image pull {first}",
+            hint=f"{build_command(first)}, or image pull {first}",
         )
 
 

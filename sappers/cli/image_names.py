@@ -10,6 +10,7 @@ import typer
 
 from sappers.api.wire import HeldImage
 from sappers.errors import ImageError
+from sappers.model.image import build_command
 
 PREFIX_MIN = 8
 ImageName = Annotated[
@@ -38,7 +39,9 @@ def local_digest(named: Mapping[str, str], text: str) -> str:
         known = ", ".join(named) or "none"
         raise ImageError(
             f"no image is called {text}; there are: {known}",
-            hint=f"sappers-deploy image build {text}",
+            hint="sappers-deploy image ls shows what there is"
+            if _DIGITS.fullmatch(text)
+            else build_command(text),
         )
     return found
 

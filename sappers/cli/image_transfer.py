@@ -16,6 +16,7 @@ from sappers.api.image_pull import Pulled, pull_image
 from sappers.api.image_push import STALL_SECONDS, ImagePush, Pushed
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import ask_all
+from sappers.api.wire import Warmed
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import ImageName, cluster_image, local_digest
 from sappers.cli.image_progress import ImageProgress, share_text, size_text
@@ -147,13 +148,17 @@ def warm(name: ImageName, *, cluster: Cluster = None, addr: Address = None) -> N
     for member, answer in answers.items():
         if isinstance(answer, ApiError):
             failed.append(member.name)
-        text = answer.message if isinstance(answer, ApiError) else answer.text
-        typer.echo(f"{member.name}: {plain(text)}")
+        typer.echo(plain(warmed_text(member.name, answer)))
     if failed:
         raise SappersError(
             f"{image.name} is not warm on {_list(failed)}",
             hint="guests boot cold there; sappers-deploy run works all the same",
         )
+
+
+def warmed_text(member: str, answer: Warmed | ApiError) -> str:
+    """What one member answered; an error names it already."""
+    return answer.message if isinstance(answer, ApiError) else f"{member}: {answer.text}"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -88,6 +88,8 @@ def one_key(keys: Sequence[ImageKey], text: str) -> ImageKey:
     found = [one for one in keys if len(text) >= PREFIX_MIN and one.key.startswith(text)]
     if len(found) != 1:
         many = f"{len(found)} keys begin with {text}" if found else f"the cluster has no key {text}"
+        if len(text) < PREFIX_MIN:
+            many = f"{text!r} is too short for a key: {PREFIX_MIN} digits are enough"
         raise ConfigError(many, hint="sappers-deploy image trust ls shows them")
     return found[0]
 

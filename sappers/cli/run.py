@@ -21,7 +21,7 @@ from sappers.config import control_home
 from sappers.errors import ConfigError, ImageError
 from sappers.images.manifests import decode_manifest
 from sappers.model.allocation import Allocation, AllocationStatus
-from sappers.model.image import Manifest
+from sappers.model.image import Manifest, build_command
 from sappers.model.view import ClusterView
 
 
@@ -135,7 +135,7 @@ def find_image(
         known = ", ".join(named) or "none"
         raise ImageError(
             f"no image is called {image}; built here: {known}; {error.message}",
-            hint=f"sappers-deploy image build {image}",
+            hint=build_command(image),
         ) from error
     return digest, decode_manifest(calls.signed(digest).manifest), False
 

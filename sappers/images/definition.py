@@ -15,7 +15,7 @@ from sappers.errors import ImageDefinitionError, ImagePartError
 from sappers.images.definition_errors import error_at, shape_error, toml_error
 from sappers.images.manifests import is_name
 from sappers.images.own_modules import find_source
-from sappers.model.image import MemoryMib, Port, Seconds
+from sappers.model.image import Kind, MemoryMib, Port, Seconds
 
 DEFINITION_FILE = "image.toml"
 _PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
@@ -23,7 +23,6 @@ _BYTES_MAX = 1 << 20
 _MICROVM_MIB_MIN = 96
 _PROGRAMS = ("module", "script", "binary", "command", "container")
 
-Kind = Literal["microvm", "nanos", "appliance"]
 Package = Annotated[str, Meta(pattern=_PACKAGE)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ DIGEST_SHOWN = 12  # digits, where people are told which image, chunk or key is 
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
+Kind = Literal["microvm", "nanos", "appliance"]
 MemoryMib = Annotated[int, Meta(ge=64, le=65536)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0.1, le=60)]
@@ -161,6 +162,13 @@ class ClusterImage(msgspec.Struct, frozen=True):
     kind: str
     size_bytes: int
     pushed_at: float
+
+
+def build_command(name: str) -> str:
+    """What an image of this name is built with; one that is called after its kind, as that."""
+    definition, _, kind = name.rpartition("-")
+    named = definition and kind in get_args(Kind)
+    return f"sappers-deploy image build {f'{definition} --kind {kind}' if named else name}"
 
 
 def is_public_key(text: str) -> bool:

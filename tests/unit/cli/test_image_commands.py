@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sappers.api.image_push import MemberShare, Pushed
-from sappers.api.wire import HeldImage
+from sappers.api.wire import HeldImage, Warmed
 from sappers.assembly.images import LocalImages
 from sappers.cli.deploy import deploy_app
 from sappers.cli.image_build import find_definitions, stored_name
@@ -19,10 +19,10 @@ from sappers.cli.image_keep import older_images
 from sappers.cli.image_list import ListedImage, images_table, local_images, with_cluster
 from sappers.cli.image_names import cluster_image, local_digest, one_of_name
 from sappers.cli.image_progress import ImageProgress, share_text
-from sappers.cli.image_transfer import pushed_text
+from sappers.cli.image_transfer import pushed_text, warmed_text
 from sappers.cli.image_trust import one_key
 from sappers.config import ControlHome
-from sappers.errors import ConfigError, ImageError, ImageUntrusted
+from sappers.errors import ApiError, ConfigError, ImageError, ImageUntrusted
 from sappers.images.definition import ImageDefinition
 from sappers.model.image import Blob, ClusterImage, ImageKey, Manifest, MicrovmBoot
 
@@ -47,6 +47,26 @@ def test_what_no_image_is_called(text):
         local_digest(NAMED, text)
     assert "hello, web" in raised.value.message
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("shop", "sappers-deploy image build shop"),
+        ("hello-nanos", "sappers-deploy image build hello --kind nanos"),
+        ("hello-web", "sappers-deploy image build hello-web"),
+        ("deadbeef", "sappers-deploy image ls shows what there is"),
+    ],
+)
+def test_what_is_not_here_says_how_it_comes_to_be(text, hint):
+    with pytest.raises(ImageError) as raised:
+        local_digest(NAMED, text)
+    assert raised.value.hint == hint
+
+
+def test_a_member_that_does_not_warm_an_image_is_named_once():
+    assert warmed_text("m1", Warmed("a template was made")) == "m1: a template was made"
+    assert warmed_text("m1", ApiError("m1: no room")) == "m1: no room"
 
 
 def test_the_beginning_of_two_digests_is_refused():
@@ -172,8 +192,9 @@ def test_a_key_is_called_by_its_beginning():
     assert one_key(keys, "ab" * 32).owner == "me"
     assert one_key(keys, "abababab0").owner == "you"
     for text in ("abababab", "abab", "", "0" * 64):
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError) as raised:
             one_key(keys, text)
+        assert ("too short" in raised.value.message) == (len(text) < 8)
 
 
 def test_this_machine_trusts_itself_and_whom_it_was_told_to(tmp_path):

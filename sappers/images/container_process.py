@@ -10,7 +10,7 @@ import msgspec
 from sappers.errors import ImageError, ImagePartError
 from sappers.images.definition import ImageDefinition
 from sappers.images.oci import ContainerImage
-from sappers.images.tree import Folder, Inode, Tree
+from sappers.images.tree import OWNER_MAX, Folder, Inode, Tree
 
 CONTAINER_ROOT = "container"  # the sidecar's own root is around it
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -53,10 +53,14 @@ def container_launch(
             f"{image.name} says not what to run", hint='add `arguments = ["/path/of/program"]`'
         )
     user_id, group_id, groups, home = _user(process.user or "", tree, image.name)
+    if max(user_id, group_id, *groups) > OWNER_MAX:
+        raise ImageError(f"{image.name} runs as {process.user}, a number that no user can have")
     environment = {"PATH": SEARCHED, "HOME": home}
-    environment |= dict(each.split("=", 1) for each in process.env or () if "=" in each)
+    environment |= dict(each.split("=", 1) for each in process.env or () if "=" in each[1:])
     folder = process.working_dir or "/"
-    _furnish(tree, folder)
+    if "\0" in "".join((*command, *environment, *environment.values(), folder)):
+        raise ImageError(f"{image.name}: no NUL can be in what a program is told")
+    _furnish(tree, folder, image.name)
     program = tree.first_file(program_places(command[0], environment["PATH"], folder))
     if program is None:
         raise ImageError(f"{image.name} has no program {command[0]}")
@@ -147,8 +151,10 @@ def _table(tree: Tree, path: str, columns: int) -> Iterator[list[str]]:
             yield fields
 
 
-def _furnish(tree: Tree, working_folder: str) -> None:
+def _furnish(tree: Tree, working_folder: str, image: str) -> None:
     """Make what every container is given: folders to mount on, and how names are resolved."""
+    if tree.first_file([working_folder]):
+        raise ImageError(f"{image} is to run in the folder {working_folder}, which is a file")
     for path in ("dev", "proc", "sys", "etc", working_folder):
         if not isinstance(tree.find(path), Folder):
             tree.put(path, Folder())

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSection
+from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
 from sappers.errors import ImageError
@@ -63,11 +63,10 @@ def read_program(content: bytes, name: str) -> Program:
         for segment in elf.iter_segments():
             if segment.header.p_type == "PT_INTERP":
                 interpreter = segment.get_interp_name()
-        for section in elf.iter_sections():
-            if not isinstance(section, DynamicSection):
+            if not isinstance(segment, DynamicSegment):  # sections are for debuggers, not loaders
                 continue
             tag: Any
-            for tag in section.iter_tags():
+            for tag in segment.iter_tags():
                 if tag.entry.d_tag == "DT_NEEDED":
                     needed.append(tag.needed)
                 elif tag.entry.d_tag in ("DT_RUNPATH", "DT_RPATH"):

@@ -1,4 +1,4 @@
-"""Container images as other tools leave them: OCI layouts (folder, tar), and `docker save`'s tar.
+"""Container images as other tools leave them: OCI layouts, `docker save`'s tar, `skopeo`'s `dir:`.
 
 Nothing of one is believed: each blob must have the digest it is named by, each layer's content the
 one that the image's configuration lists, and names stay inside (`images.tree`).
@@ -25,6 +25,7 @@ from sappers.images.tree import Tree
 
 _DOCUMENT_BYTES_MAX = 4 << 20
 _PLATFORM = ("linux", "amd64")
+_PORT_MAX = 65535
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _INDEX_TYPES = (
@@ -47,7 +48,8 @@ class ContainerProcess(msgspec.Struct, frozen=True, rename="pascal"):
     def tcp_ports(self) -> tuple[int, ...]:
         """The ports it exposes, smallest first."""
         found = (re.fullmatch(r"(\d{1,5})(/tcp)?", port) for port in self.exposed_ports or ())
-        return tuple(sorted(int(port[1]) for port in found if port))
+        numbers = (int(port[1]) for port in found if port)
+        return tuple(sorted(number for number in numbers if 0 < number <= _PORT_MAX))
 
 
 class _RootFiles(msgspec.Struct, frozen=True):
@@ -142,6 +144,7 @@ class ContainerImage:
     def __init__(self, name: str, files: _Files) -> None:
         self.name = name
         self._files = files
+        self._blobs = "blobs/sha256/"
         configuration_text, self._layers = self._find()
         configuration = self._decode(configuration_text, _Configuration, "its configuration")
         if (configuration.os or "linux", configuration.architecture or "amd64") != _PLATFORM:
@@ -186,6 +189,9 @@ class ContainerImage:
         if (text := self._read("index.json")) is not None:
             return self._from_index(self._decode(text, _Index, "index.json"))
         if (text := self._read("manifest.json")) is not None:
+            if text.lstrip().startswith(b"{"):  # `skopeo copy … dir:`: all of it lies in one folder
+                self._blobs = ""
+                return self._from_manifest(self._decode(text, _Manifest, "manifest.json"))
             return self._from_docker(self._decode(text, list[_Saved], "manifest.json"))
         raise ImageError(
             f"{self.name} is no container image: neither index.json nor manifest.json is in it",
@@ -198,8 +204,10 @@ class ContainerImage:
         if descriptor.media_type in _INDEX_TYPES or b'"manifests"' in text[:4096]:
             with contextlib.suppress(msgspec.DecodeError, RecursionError):
                 return self._from_index(msgspec.json.decode(text, type=_Index))
-        manifest = self._decode(text, _Manifest, "its manifest")
-        layers = [_Layer(_blob_name(layer.digest), layer.digest, "") for layer in manifest.layers]
+        return self._from_manifest(self._decode(text, _Manifest, "its manifest"))
+
+    def _from_manifest(self, manifest: _Manifest) -> tuple[bytes, list[_Layer]]:
+        layers = [_Layer(self._place(one.digest), one.digest, "") for one in manifest.layers]
         return self._blob(manifest.config.digest), layers
 
     def _choose(self, index: _Index) -> _Descriptor:
@@ -234,8 +242,13 @@ class ContainerImage:
             raise ImageError(f"{self.name}: {saved[0].config} is not what its digest says")
         return text, [_Layer(file, None, "") for file in saved[0].layers]
 
+    def _place(self, digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise ImageError(f"{digest!r} is no SHA-256 digest")
+        return self._blobs + digest.removeprefix("sha256:")
+
     def _blob(self, digest: str) -> bytes:
-        text = self._read(_blob_name(digest))
+        text = self._read(self._place(digest))
         if text is None:
             raise ImageError(f"{self.name}: blob {digest} is missing")
         if f"sha256:{hashlib.sha256(text).hexdigest()}" != digest:
@@ -288,12 +301,6 @@ def _reading(what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of this machine's disk
         raise ImageError(f"{what} is damaged: {error}") from error
-
-
-def _blob_name(digest: str) -> str:
-    if not _DIGEST.fullmatch(digest):
-        raise ImageError(f"{digest!r} is no SHA-256 digest")
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def _decompressed(file: _Hashing) -> BinaryIO:

@@ -29,7 +29,7 @@ _CAPABILITY = "SCHILY.xattr.security.capability"
 _SPOOLED_ABOVE_BYTES = 4096
 _IN_MEMORY_BYTES = 256 << 20  # of files that are not spooled, together
 _NAME_BYTES_MAX, _LINK_BYTES_MAX = 255, 4095  # of Linux
-_OWNER_MAX = (1 << 32) - 1
+OWNER_MAX = (1 << 32) - 2  # the next one is nobody's: "leave it as it is"
 
 
 class Inode:
@@ -244,7 +244,7 @@ class Tree:
         """The member as a node; None for what a guest makes itself (devices)."""
         permissions = member.mode & 0o7777
         owner = (member.uid, member.gid)
-        if not all(0 <= one <= _OWNER_MAX for one in owner):
+        if not all(0 <= one <= OWNER_MAX for one in owner):
             raise ImageError(f"{self.name}: {member.name} has an owner that no file can have")
         if member.isdir():
             return Folder(permissions, *owner)

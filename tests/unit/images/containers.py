@@ -109,6 +109,18 @@ class Layout:
             (path / name).write_bytes(content)
         return path
 
+    def write_plain(self, path: Path) -> Path:
+        """As `skopeo copy … dir:` leaves it: no index, and nothing below anything."""
+        (descriptor,) = json.loads(self.files["index.json"])["manifests"]
+        path.mkdir()
+        (path / "version").write_text("Directory Transport Version: 1.1\n")
+        for name, content in self.files.items():
+            digits = name.removeprefix("blobs/sha256/")
+            is_manifest = descriptor["digest"] == f"sha256:{digits}"
+            if digits != name:
+                (path / ("manifest.json" if is_manifest else digits)).write_bytes(content)
+        return path
+
     def write_tar(self, path: Path) -> Path:
         path.write_bytes(layer(*(file(name, content) for name, content in self.files.items())))
         return path

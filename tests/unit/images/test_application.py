@@ -104,14 +104,17 @@ def test_libraries_are_found_through_each_other_and_a_missing_one_is_named() -> 
 def elf(needed: str, folder: str) -> bytes:
     """A program for x86-64 that is linked with one library and looks for it in one folder."""
     names = b"\0" + needed.encode() + b"\0" + folder.encode() + b"\0"
-    tags = struct.pack("<QQQQQQ", 1, 1, 29, 2 + len(needed), 0, 0)
+    # Where the names are and how long, one that is needed, where it is looked for, the end.
+    tags = ((5, 176), (10, len(names)), (1, 1), (29, 2 + len(needed)), (0, 0))
+    dynamic = b"".join(struct.pack("<QQ", *tag) for tag in tags)
     header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 3, 1)
-    places = ((3, 256, len(names), 0, 0), (6, 256 + len(names), len(tags), 1, 16))
-    sections = bytes(64)
-    for kind, start, size, link, each in places:
-        sections += struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, start, size, link, 0, 1, each)
-    return header + sections + names + tags
+    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    places = ((1, 0, 176 + len(names) + len(dynamic)), (2, 176 + len(names), len(dynamic)))
+    segments = b"".join(
+        struct.pack("<IIQQQQQQ", kind, 4, start, start, start, size, size, 1)
+        for kind, start, size in places
+    )
+    return header + segments + names + dynamic
 
 
 def build_elf(tmp_path: Path, *files: str) -> set[str]:
@@ -226,10 +229,10 @@ def test_the_configuration_says_what_runs_where_and_as_whom(tmp_path: Path) -> N
         tmp_path,
         Entrypoint=["app"],
         Cmd=["--serve"],
-        Env=["PATH=/opt:/usr/bin", "A=b=c"],
+        Env=["PATH=/opt:/usr/bin", "A=b=c", "=d", "E"],
         User="web",
         WorkingDir="/data",
-        ExposedPorts={"8080/tcp": {}},
+        ExposedPorts={"8080/tcp": {}, "65536/tcp": {}, "0": {}},
     )
     assert (found.program, found.arguments) == ("/usr/bin/app", ("--serve",))
     assert (found.user_id, found.group_id, found.groups) == (33, 34, (50,))
@@ -272,6 +275,11 @@ def test_a_definition_overrides(tmp_path: Path) -> None:
         ({"Cmd": ["app"], "User": "nobody"}, "no such user"),
         ({"Cmd": ["app"], "User": "web:nobody"}, "no such group"),
         ({"Cmd": ["app"], "ExposedPorts": {"80/tcp": {}, "81/tcp": {}}}, "exposes 80, 81"),
+        ({"Cmd": ["app"], "User": "4294967295"}, "no user can have"),
+        ({"Cmd": ["app"], "User": "0:4294967296"}, "no user can have"),
+        ({"Cmd": ["app", "a\0b"]}, "no NUL"),
+        ({"Cmd": ["app"], "Env": ["A=b\0c"]}, "no NUL"),
+        ({"Cmd": ["app"], "WorkingDir": "/srv/run"}, "which is a file"),
     ],
 )
 def test_what_cannot_run_is_refused_when_it_is_built(

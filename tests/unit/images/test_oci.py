@@ -36,12 +36,12 @@ def unpacked(path: Path, spool: Path) -> Tree:
 
 
 @pytest.mark.parametrize("pack", ["", "gzip", "zstd", "gzip in parts", "zstd in parts"])
-@pytest.mark.parametrize("form", ["folder", "tar"])
+@pytest.mark.parametrize("form", ["folder", "tar", "dir"])
 def test_a_layout_is_unpacked_layer_by_layer(tmp_path: Path, pack: str, form: str) -> None:
     layout = Layout()
     layout.index(layout.image([BASE, TOP], pack, Cmd=["/bin/app"], Env=["A=1"]))
-    write = layout.write_folder if form == "folder" else layout.write_tar
-    path = write(tmp_path / "image")
+    forms = {"folder": layout.write_folder, "tar": layout.write_tar, "dir": layout.write_plain}
+    path = forms[form](tmp_path / "image")
     tree = unpacked(path, tmp_path / "spool")
     assert tree.read("bin/app") == b"new"
     assert tree.find("etc/a") is None

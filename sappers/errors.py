@@ -277,6 +277,10 @@ class CommandRefused(SappersError, ValueError):
     """The state machine refused a committed command (unknown name, stale term, conflict)."""
 
 
+class UpgradeNeeded(SappersError):
+    """The log is of a later format than this version knows: nothing more of it is applied here."""
+
+
 class LogDamaged(SappersError):
     """A file of the replicated log is missing, torn in the middle or does not match."""
 

@@ -11,6 +11,7 @@ import msgspec
 from sappers.config import NAME_PATTERN, AgentSettings
 from sappers.durable import write_durably
 from sappers.errors import ConfigError
+from sappers.model.log_format import newest_known
 from sappers.model.member import Accelerator, Member, Resources
 from sappers.ports import Membership
 
@@ -71,6 +72,7 @@ def describe_member(
         has_vote=has_vote,
         zone=settings.zone,
         has_hub_key=True,
+        log_format=newest_known(),
     )
 
 

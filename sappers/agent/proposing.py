@@ -8,8 +8,16 @@ from typing import Any
 
 import msgspec
 
-from sappers.errors import ApiError, MemberUnreachable, NoQuorum, OutcomeUnknown, ProposalRejected
-from sappers.model.commands import Proposal, encode_proposal
+from sappers.decisions.formats import members_behind
+from sappers.errors import (
+    ApiError,
+    CommandRefused,
+    MemberUnreachable,
+    NoQuorum,
+    OutcomeUnknown,
+    ProposalRejected,
+)
+from sappers.model.commands import Proposal, encode_proposal, format_needed
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.ports import Applied, MemberService, PeerClient
@@ -29,9 +37,11 @@ class Proposer:
         """Commit a proposal within the time.
 
         Raises:
+            CommandRefused: Not all members know what it is; says who.
             NoQuorum: No leader is known, or none could commit; nothing was committed.
             OutcomeUnknown: It may have been committed; retry with the same request id.
         """
+        self._check_format(proposal)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         unknown: OutcomeUnknown | None = None
@@ -55,6 +65,21 @@ class Proposer:
             f"not committed within {timeout_seconds:g} s: {reason}",
             status=503,
             hint="sappers-deploy status shows which voters are missing",
+        )
+
+    def _check_format(self, proposal: Proposal) -> None:
+        needed, state = format_needed(proposal.commands), self._service.log.state()
+        if needed <= state.format:
+            return
+        behind = members_behind(state, self._service.members(), needed)
+        names = ", ".join(f"{one.name} ({one.version}, {one.state})" for one in behind)
+        raise CommandRefused(
+            f"not all members know this yet: it needs format {needed} of the log, which has"
+            f" {state.format}" + (f"; not known to {names}" if names else ""),
+            hint="upgrade them: sappers-deploy bootstrap; who is gone for good:"
+            " sappers-deploy forget NAME, or raft revoke NAME"
+            if names
+            else "the leader has it adopted in a moment: try again",
         )
 
     async def _attempt(self, proposal: Proposal, timeout_seconds: float) -> Applied | None:

@@ -15,7 +15,7 @@ from sappers.consensus.news import News
 from sappers.consensus.replica import Replica
 from sappers.consensus.sealed import seal, unseal
 from sappers.consensus.snapshot import load_state
-from sappers.errors import LogDamaged, ProposalRejected, SappersError
+from sappers.errors import LogDamaged, ProposalRejected, SappersError, UpgradeNeeded
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import Entry
@@ -151,6 +151,7 @@ class FollowerLog:
             max(self._heard_index, state.index),
             state.index,
             state.electorate,
+            halted=self._replica.halted,
         )
 
     # What only a voter can do raises ProposalRejected, and says whom to ask.
@@ -219,10 +220,12 @@ class FollowerLog:
         while True:
             await self._is_behind.wait()
             self._is_behind.clear()
-            while self._lags():
+            while self._lags() and not self._replica.halted:
                 before = self._replica.state
                 try:
                     await self._fetch_missing()
+                except UpgradeNeeded as error:
+                    self._replica.halt(error)
                 except (SappersError, OSError, msgspec.DecodeError) as error:
                     _log.warning("cannot catch up yet", index=before.index, reason=str(error))
                 if self._replica.state is before:
@@ -268,7 +271,7 @@ class FollowerLog:
     def _load(self) -> None:
         try:
             content = unseal(_KIND, self._disk.read(self._path), self._path, "a voter's is fetched")
-            self._replica.replace(load_state(content))
+            self._replica.load(content)
         except FileNotFoundError:
             return
         except (LogDamaged, msgspec.DecodeError) as error:

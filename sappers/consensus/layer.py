@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import structlog
 from pysyncobj.monotonic import monotonic  # not quite the clock of time.monotonic
 
 from sappers.config import RaftSettings
 from sappers.consensus.ages import Aging
 from sappers.consensus.configuration import configuration_now
+from sappers.consensus.halting import apply_safely
 from sappers.consensus.journal import CHANGE, Journal
 from sappers.consensus.library import QUEUE_LENGTH, library_settings
 from sappers.consensus.parties import Answer, Listener, PeerLinks, PeerNode
 from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
-from sappers.consensus.state_machine import Outcome, apply
+from sappers.errors import UpgradeNeeded
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
 from sappers.model.entry_place import EntryPlace
@@ -75,6 +75,7 @@ class RaftNode(Aging):
         self._listener = listener
         self._genesis = genesis
         self._is_removed = False
+        self._halted = ""
         self._transfer = None
         self.agent_silence = lambda _: 0.0
         self._yield_asked, self._yield_asked_at = set(), 0.0
@@ -128,7 +129,7 @@ class RaftNode(Aging):
                 voter's own sync, which takes a while, is still to come.
         """
         self._settle()
-        self._yield_if_agent_hangs()
+        self._yield_if_unfit()
         self._advance_transfer()
         self._advance_recovery()
         self._begin_election_if_due()
@@ -275,8 +276,8 @@ class RaftNode(Aging):
                 self._take_probe_answer(node, message)
             case "removed":
                 self._consider_farewell(EntryPlace(message["index"], message.get("term", 0)))
-            case "timeout_now" if self._agent_hangs():
-                _log.warning("takes no leadership: the agent here hangs, too")
+            case "timeout_now" if reason := self._why_not_lead():
+                _log.warning("takes no leadership", reason=reason)
             case _:
                 self._hand_to_library(node, message)
 
@@ -324,6 +325,8 @@ class RaftNode(Aging):
         for kind, payload, answer in proposals:
             if not self._isLeader():
                 answer.rejected("this member does not lead")
+            elif self._halted:
+                answer.rejected(self._halted)
             elif self._transfer is not None:
                 answer.rejected(f"leadership is moving to {self._transfer.target.id}")
             elif kind == CHANGE and (objection := self._objection_to(payload)):
@@ -334,12 +337,17 @@ class RaftNode(Aging):
                 self._waiting[index] = (term, answer)
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
-        behind = self.raftCommitIndex - self.raftLastApplied
+        behind = 0 if self._halted else self.raftCommitIndex - self.raftLastApplied
         for command, index, term in self._SyncObj__getEntries(self.raftLastApplied + 1, behind):
             # The library's own entries (a new leader's first) change nothing and have no payload.
             payload = command[1:] if command[:1] in (_REGULAR, CHANGE) else b""
             entry = Entry(index, term, payload)
-            self.state, outcome = _apply_safely(self.state, entry)
+            try:
+                self.state, outcome = apply_safely(self.state, entry)
+            except UpgradeNeeded as error:
+                self._halt(error)
+                self._tell(self._listener.on_applied, entry)  # the agent halts there, too
+                break
             self._SyncObj__raftLastApplied = index
             self._tell(self._listener.on_applied, entry)
             if self.state.electorate_at.is_after(self._configuration.at):
@@ -382,19 +390,10 @@ class RaftNode(Aging):
             taken(self._snapshots.index)
 
     def _take_state(self, snapshot: Snapshot) -> None:
-        self.state = snapshot.decoded()
+        self.state = self._known_part(snapshot)
         self._SyncObj__raftLastApplied = snapshot.index
         self._SyncObj__raftCommitIndex = max(self.raftCommitIndex, snapshot.index)
         self._snapshots.loaded = None  # its bytes are needed no more
 
     def _now(self) -> float:
         return float(monotonic())
-
-
-def _apply_safely(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
-    try:
-        return apply(state, entry)
-    except Exception as error:
-        _log.error("apply raised", index=entry.index, error=repr(error))
-        advanced = msgspec.structs.replace(state, index=entry.index, term=entry.term)
-        return advanced, Outcome(refused=f"the state machine failed: {error!r}")

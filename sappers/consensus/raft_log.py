@@ -16,7 +16,7 @@ from sappers.config import RaftSettings
 from sappers.consensus.news import News
 from sappers.consensus.raft_process import RaftProcess, StartProcess, start_raft_process
 from sappers.consensus.replica import Replica
-from sappers.consensus.snapshot import SNAPSHOT_FILE, load_state, read_snapshot
+from sappers.consensus.snapshot import SNAPSHOT_FILE, read_snapshot
 from sappers.consensus.wire import (
     AgentLives,
     ChangeElectorate,
@@ -51,6 +51,7 @@ from sappers.model.commands import (
     Proposal,
     RemoveVoter,
     encode_proposal,
+    format_needed,
 )
 from sappers.model.event import Event
 from sappers.model.observation import RaftRole, RaftStatus
@@ -159,12 +160,16 @@ class RaftLog:
             self._status,
             applied_index=index,
             commit_index=max(index, self._status.commit_index),
+            halted=self._replica.halted,
         )
 
     async def propose(self, proposal: Proposal, timeout_seconds: float) -> Applied:
         """See the port."""
         if any(isinstance(command, ElectorateCommand) for command in proposal.commands):
             raise ProposalRejected("add_voter and remove_voter alone change the electorate")
+        # The raft process never looks into it: what is appended all could apply, if they know it.
+        if (needed := format_needed(proposal.commands)) > self.state().format:
+            raise ProposalRejected(f"the log has format {self.state().format}, not {needed}")
         payload = encode_proposal(proposal)
         answer = await self._ask(lambda request: Propose(request, payload), timeout_seconds)
         assert isinstance(answer, Done)
@@ -301,7 +306,7 @@ class RaftLog:
         match message:
             case LoadState(snapshot=snapshot):
                 if snapshot is not None:
-                    self._replica.replace(load_state(snapshot))
+                    self._replica.load(snapshot)
             case Committed(entries=entries):
                 if not self._replica.advance(entries):
                     _log.error("an entry is missing", after=self._replica.state.index)

@@ -37,7 +37,7 @@ class Reconfiguring(Yielding):
 
     def _may_campaign(self) -> bool:
         """A joiner has no say before it holds the state in which it was added."""
-        if self._is_removed or self._agent_hangs():
+        if self._is_removed or self._why_not_lead():
             return False
         is_joining = self._genesis.given_at.is_after(self.state.electorate_at)
         return self.selfNode.id in self._voters and not is_joining

@@ -49,7 +49,7 @@ class Recovering(Reconfiguring):
             return "the electorate is not lost: this voter is connected with a majority"
         if self.selfNode.id not in self._voters or self._is_removed:
             return "this member has no vote"
-        return ""
+        return self._halted
 
     def _begin_recovery(self) -> None:
         """Count alone, once this voter has run so long that others would have been heard."""

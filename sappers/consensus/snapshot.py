@@ -22,7 +22,7 @@ from sappers.consensus.journal import Journal, LogEntry
 from sappers.consensus.sealed import seal, unseal
 from sappers.errors import DAMAGED_HINT, LogDamaged
 from sappers.model.cluster_state import ClusterState
-from sappers.model.codec import decode_state, encoded_state
+from sappers.model.codec import decode_known_part, decode_state, encoded_state
 
 KIND = "snapshot"
 SNAPSHOT_FILE = "snapshot"  # in the raft folder
@@ -56,8 +56,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
         return self.last[1]
 
     def decoded(self) -> ClusterState:
-        """The state itself."""
-        return load_state(self.state)
+        """The state itself; of a later format: what of it this version knows."""
+        return _without_collecting(decode_known_part, self.state)
 
 
 def encode_beside(state: ClusterState) -> bytes:
@@ -74,12 +74,16 @@ def load_state(encoded: bytes) -> ClusterState:
     """`decode_state`, five times as fast: many objects at once would wake the collector often.
 
     Raises:
-        msgspec.DecodeError: As `decode_state`.
+        msgspec.DecodeError, UpgradeNeeded: As `decode_state`.
     """
+    return _without_collecting(decode_state, encoded)
+
+
+def _without_collecting(decode: Callable[[bytes], ClusterState], encoded: bytes) -> ClusterState:
     was_collecting = gc.isenabled()
     gc.disable()
     try:
-        return decode_state(encoded)
+        return decode(encoded)
     finally:
         if was_collecting:
             gc.enable()

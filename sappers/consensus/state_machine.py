@@ -1,8 +1,10 @@
-"""The state machine: committed entries in, the next state out. Pure; it never raises.
+"""The state machine: committed entries in, the next state out. Pure; it never refuses by raising.
 
 Invariant: the same entries in the same order give the same state on every member. So `apply` reads
 time, ids and randomness from the entry alone, and a command that makes no sense is refused, with
-its reason as the result, rather than raised.
+its reason as the result, rather than raised. An entry that needs a format which the log has not is
+refused by all, by those too that cannot read it; and who does not know the format that the log is
+given goes no further.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from sappers.consensus.workload_steps import stop_workload, want_workload
 from sappers.errors import CommandRefused
 from sappers.model.cluster_state import REQUESTS_KEPT, ClusterState
 from sappers.model.commands import (
+    AdoptFormat,
     AlertCommand,
     ElectorateCommand,
     Entry,
@@ -54,8 +57,10 @@ from sappers.model.commands import (
     StopAllocation,
     StopWorkload,
     decode_proposal,
+    format_needed,
 )
 from sappers.model.event import Event
+from sappers.model.log_format import check_known
 from sappers.model.member import Member, MemberState
 from sappers.model.repair_commands import RepairCommand
 
@@ -79,12 +84,19 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
 
     An entry takes effect as a whole or not at all. One that was applied before (same request id),
     that a leader decided in another term, or that is refused changes only the index.
+
+    Raises:
+        UpgradeNeeded: It gives the log a format that this version does not know. There is no state
+            after it here.
     """
     advanced = msgspec.structs.replace(state, index=entry.index, term=entry.term)
     try:
         proposal = decode_proposal(entry.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return advanced, Outcome(refused=f"entry {entry.index} is no proposal: {error}")
+    needed = max(proposal.format, format_needed(proposal.commands))
+    if needed > state.format:
+        return advanced, Outcome(refused=f"it needs format {needed} of the log: {state.format} now")
     if not math.isfinite(proposal.time):
         return advanced, Outcome(refused=f"{proposal.time} is no time")
     if proposal.request_id in state.requests or proposal.request_id in state.older_requests:
@@ -195,6 +207,17 @@ def _set_hub(state: ClusterState, command: SetHub) -> Step:
     )
 
 
+def _adopt_format(state: ClusterState, command: AdoptFormat) -> Step:
+    if command.format <= state.format:
+        return state, ()
+    check_known(command.format)
+    text = f"the log has format {command.format}: all members know what is of it"
+    return (
+        msgspec.structs.replace(state, format=command.format),
+        (Happened("format.adopted", state.cluster_id, text, follows=()),),
+    )
+
+
 def _remembering(state: ClusterState, request_id: str) -> ClusterState:
     """Old ones go all at once, as a table: to look for them among all would take a while."""
     requests = state.requests.set(request_id, state.index)
@@ -220,6 +243,7 @@ _STEPS: Mapping[type, _ApplyCommand] = {
     ReportAllocation: report_allocation,
     ForgetAllocation: _timeless(forget_allocation),
     SetHub: _timeless(_set_hub),
+    AdoptFormat: _timeless(_adopt_format),
     SetSuspicion: apply_suspicion,
     RestorePiece: apply_restore_piece,
     **dict.fromkeys(get_args(ImageCommand), _timeless(apply_image_command)),

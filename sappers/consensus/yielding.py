@@ -1,7 +1,8 @@
-"""Yielding: a leader whose own agent hangs lets another voter lead.
+"""Yielding: a leader whose own agent hangs, or that cannot apply the log, lets another voter lead.
 
 The raft process goes on without its agent, so no voter would notice: entries could be committed,
-and nobody decides or proposes anything. What this file keeps: a voter whose agent hangs takes no
+and nobody decides or proposes anything. The same where the log has a format that the voter does
+not know: it keeps entries and votes, no more. What this file keeps: such a voter takes no
 leadership, and gives its own away at most once to each other voter in a while.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 import structlog
 from pysyncobj.node import Node
 
-from sappers.consensus.transfer import Transferring
+from sappers.consensus.halting import Halting
 
 # One look says nothing about a longer time: this process may not have run in it either.
 _RAN_SECONDS = 0.5
@@ -59,16 +60,16 @@ class _Unheard:
     """The agent is not there to hear how a transfer ends."""
 
     def done(self, index: int, term: int, refused: str) -> None:  # noqa: ARG002
-        _log.info("another voter leads, as the agent here hangs", index=index, term=term)
+        _log.info("another voter leads, as this one cannot", index=index, term=term)
 
     def rejected(self, reason: str) -> None:
-        _log.warning("leadership stays with a voter whose agent hangs", reason=reason)
+        _log.warning("leadership stays with a voter that cannot lead", reason=reason)
 
     unknown = rejected
 
 
-class Yielding(Transferring):
-    """The part of `layer.RaftNode` that looks after its own agent.
+class Yielding(Halting):
+    """The part of `layer.RaftNode` that knows when it is not fit to lead.
 
     Attributes:
         agent_silence: Seconds for which the agent has said nothing, by a moment's `_now()`.
@@ -78,12 +79,14 @@ class Yielding(Transferring):
     _yield_asked: set[str]
     _yield_asked_at: float
 
-    def _agent_hangs(self) -> bool:
-        return self.agent_silence(self._now()) >= self._settings.agent_silence_seconds
+    def _why_not_lead(self) -> str:
+        hangs = self.agent_silence(self._now()) >= self._settings.agent_silence_seconds
+        return self._halted or ("the agent hangs" if hangs else "")
 
-    def _yield_if_agent_hangs(self) -> None:
+    def _yield_if_unfit(self) -> None:
         """Begin to hand leadership over, if it is time to."""
-        if not self._agent_hangs() or not self._isLeader() or self._transfer is not None:
+        reason = self._why_not_lead()
+        if not reason or not self._isLeader() or self._transfer is not None:
             return
         if self._now() - self._yield_asked_at >= _AGAIN_SECONDS:
             self._yield_asked = set()
@@ -91,7 +94,7 @@ class Yielding(Transferring):
         if successor is not None:
             self._yield_asked.add(successor)
             self._yield_asked_at = self._now()
-            _log.warning("the agent hangs: another voter is to lead", successor=successor)
+            _log.warning("another voter is to lead", reason=reason, successor=successor)
             self.transfer(successor, _TAKE_SECONDS, _Unheard())
 
     def _connected_voters(self) -> list[str]:

@@ -70,6 +70,7 @@ def attention(
         *_members(state, known, voters, healths),
         *_hub(state, known, healths),
         *_damaged(known, healths),
+        *_halted(state, gossip, healths),
         *_images(known, healths),
         *_consul(known, healths),
         *_gateways(known, healths),
@@ -88,6 +89,21 @@ def _damaged(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -
             yield (
                 f"{name} does not vote: {health.vote_trouble}; "
                 f"let it begin again from its peers: sappers-deploy raft reseed {name}"
+            )
+
+
+def _halted(
+    state: ClusterState, gossip: Sequence[Member], healths: Mapping[str, MemberHealth]
+) -> Iterable[str]:
+    """Who applies nothing more; the oldest versions do not even know that they should not."""
+    for member in sorted(gossip, key=lambda member: (member.name, member.id)):
+        trouble = healths[member.id].log_trouble if member.id in healths else ""
+        if member.lives and not trouble and member.log_format < state.format:
+            trouble = f"the log has format {state.format}, and it knows {member.log_format} at most"
+        if trouble:
+            yield (
+                f"{member.name} ({member.version}) needs a newer version and takes no part: "
+                f"{trouble}; upgrade it: sappers-deploy bootstrap"
             )
 
 

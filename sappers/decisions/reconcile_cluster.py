@@ -14,6 +14,7 @@ import msgspec
 
 from sappers.decisions.fencing import may_run, places_free, surely_ended_of
 from sappers.decisions.forgetting import plan_forgetting
+from sappers.decisions.formats import may_join, plan_format
 from sappers.decisions.healing import reconcile_repairs
 from sappers.decisions.hub import plan_hub
 from sappers.decisions.leader_time import LeaderTime
@@ -70,6 +71,7 @@ def reconcile_cluster(
     repaired = {one.member_id for one in repairs if isinstance(one, OpenRepair)}
     return (
         *members,
+        *plan_format(state, observed.gossip),
         *reconcile_suspicions(state, observed, time),
         *plan_hub(state, observed.hub.durable),
         *plan_system_workloads(state),
@@ -99,7 +101,8 @@ def _reconcile_members(state: ClusterState, gossip: tuple[Member, ...]) -> list[
     for seen in gossip:
         known = state.members.get(seen.id)
         if known is None:
-            if seen.state is MemberState.ALIVE and seen.id not in state.revoked:
+            welcome = seen.id not in state.revoked and may_join(state, seen)
+            if seen.state is MemberState.ALIVE and welcome:
                 commands.append(RegisterMember(seen.lasting()))
             continue
         same_state = msgspec.structs.replace(

@@ -48,6 +48,8 @@ def encode_tags(member: Member) -> dict[str, str]:
     }
     if member.ports.gateway:
         tags["g"] = str(member.ports.gateway)
+    if member.log_format:
+        tags["l"] = str(member.log_format)
     room = min(_REASON_MAX_BYTES, TAGS_MAX_BYTES - _size(tags))
     if room < 0:
         raise MembershipError(
@@ -86,6 +88,7 @@ def decode_tags(tags: Mapping[str, str], gossip_address: str, state: MemberState
             state=state,
             images=_image_digests(tags.get("i", "")),
             has_hub_key="k" in tags.get("f", ""),
+            log_format=_numbers(tags["l"], 2**16)[0] if "l" in tags else 0,
         )
     except (KeyError, ValueError, TypeError):
         return None

@@ -42,6 +42,7 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
             who run its servers.
         hub_seed_ends: Unix time from when on the hub's seed, which all members have, admits nobody
             to the hub: members' own keys do. None while there are members without one.
+        format: Of the log: all members know what is of it, or of an earlier one.
         voter_addresses: Where the Raft of voters that were added listened then, `ip:port` by id.
         hub_servers: Ids of the members that run the hub; `hub_term` is the term that chose them.
         images: Every image that the members keep, by digest.
@@ -96,6 +97,7 @@ class ClusterState(msgspec.Struct, frozen=True, dict=True):
     hub_keys: immutables.Map[str, bytes] = immutables.Map()
     hub_seed_ends: float | None = None
     electorate_term: int = 0
+    format: int = 0
 
     @property
     def electorate_at(self) -> EntryPlace:

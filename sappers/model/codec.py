@@ -14,6 +14,7 @@ import msgspec
 from sappers.model.cluster_state import ClusterState
 from sappers.model.event import Event
 from sappers.model.event_tail import EventTail
+from sappers.model.log_format import check_known
 
 _PIECE_ITEMS = 500
 
@@ -60,6 +61,18 @@ def decode_state(snapshot: bytes) -> ClusterState:
 
     Raises:
         msgspec.DecodeError: The bytes are no snapshot; also its subclass ValidationError.
+        UpgradeNeeded: There may be more in it than this version would see.
+    """
+    state = decode_known_part(snapshot)
+    check_known(state.format)
+    return state
+
+
+def decode_known_part(snapshot: bytes) -> ClusterState:
+    """The same of a state of any format: what this version knows of it.
+
+    Raises:
+        msgspec.DecodeError: As `decode_state`.
     """
     return msgspec.msgpack.decode(snapshot, type=ClusterState, dec_hook=_to_table)
 

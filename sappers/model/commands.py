@@ -1,7 +1,11 @@
-"""Commands: what may be proposed to the replicated log. All are idempotent and conditional."""
+"""Commands: what may be proposed to the replicated log. All are idempotent and conditional.
+
+What is new here, a field too, is of a new format: see `log_format.py`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -247,6 +251,15 @@ class RestorePiece(msgspec.Struct, frozen=True, tag="restore-piece"):
     replace: bool = False
 
 
+class AdoptFormat(msgspec.Struct, frozen=True, tag="adopt-format"):
+    """All members know this format of the log: what is of it may be proposed from now on.
+
+    Who does not know the format applies nothing more. Needs none itself: the leader has asked all.
+    """
+
+    format: int
+
+
 class NoOperation(msgspec.Struct, frozen=True, tag="no-operation"):
     """Changes nothing; a linearizable read waits for it."""
 
@@ -274,6 +287,7 @@ ClusterCommand = (
     | ReportAllocation
     | ForgetAllocation
     | SetHub
+    | AdoptFormat
     | NoOperation
 )
 ElectorateCommand = AddVoter | RemoveVoter
@@ -301,6 +315,8 @@ class Proposal(msgspec.Struct, frozen=True):
         commands: What to do.
         leader_term: For what a leader decides: the term it decided in. The entry is refused if it
             commits in another term. None for what operators and members ask.
+        format: That the log must have for it; said as it is encoded. Where the log has not, all
+            members refuse it, those too that do not know what it would do.
     """
 
     request_id: str
@@ -309,6 +325,7 @@ class Proposal(msgspec.Struct, frozen=True):
     commands: tuple[Command, ...]
     leader_term: int | None = None
     by: str = ""
+    format: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -323,8 +340,15 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Proposal)
 
 
+def format_needed(commands: Iterable[Command]) -> int:
+    """The format that the log must have for these commands."""
+    return max((getattr(one, "since_format", 0) for one in commands), default=0)
+
+
 def encode_proposal(proposal: Proposal) -> bytes:
     """The wire and disk form of a proposal (msgpack)."""
+    if needed := format_needed(proposal.commands):
+        proposal = msgspec.structs.replace(proposal, format=needed)
     return _encoder.encode(proposal)
 
 

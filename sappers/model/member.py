@@ -67,6 +67,8 @@ class Member(msgspec.Struct, frozen=True):
         state: What gossip says of it.
         has_hub_key: It has a key of its own for the hub, and knows of those of others: members of
             before did not. As fleeting as images.
+        log_format: The newest format of the log that it knows. As fleeting: members of before would
+            register nothing new of it, and make other events of the entry.
         images: First 8 hex digits of the images it holds, wholly or in part, newest first and
             as many as gossip carries. Too fleeting for the log, which has none.
         state_since: Unix time in seconds when the cluster agreed on `state`; 0 in gossip.
@@ -87,6 +89,7 @@ class Member(msgspec.Struct, frozen=True):
     state_since: float = 0.0
     images: tuple[str, ...] = ()
     has_hub_key: bool = False
+    log_format: int = 0
 
     @property
     def lives(self) -> bool:
@@ -95,6 +98,6 @@ class Member(msgspec.Struct, frozen=True):
 
     def lasting(self) -> Member:
         """The member without what only gossip knows: as it is registered in the log."""
-        if not self.images and not self.has_hub_key:
+        if not self.images and not self.has_hub_key and not self.log_format:
             return self
-        return msgspec.structs.replace(self, images=(), has_hub_key=False)
+        return msgspec.structs.replace(self, images=(), has_hub_key=False, log_format=0)

@@ -33,6 +33,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
             it heard within two seconds lack.
         snapshot_index: Of this voter's newest snapshot on disk; 0 without one.
         last_index, last_term: Of the newest entry in this voter's log, committed or not.
+        halted: Why this member applies nothing more of the log, or empty.
         is_removed: This member had a vote and was removed: its raft process has ended for good.
     """
 
@@ -47,6 +48,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     is_removed: bool = False
     last_index: int = 0
     last_term: int = 0
+    halted: str = ""
 
     def is_up_to_date(self, state_term: int) -> bool:
         """Whether the state has all that was committed when the leader spoke last.

@@ -30,6 +30,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
         gateway_trouble: Why its gateway is not as wanted, or empty.
         stream_trouble: Of a leader: why a workload's messages are not kept, by workload; the empty
             name is for all.
+        log_trouble: Why it applies nothing more of the log, or empty.
         vote_trouble: Why it does not use the vote that it has, or empty.
         snapshot_index: Of its newest snapshot on disk, from which new members start; 0 without.
         mesh_trouble: Why its guests' part of the mesh is not as wanted, or empty.
@@ -56,6 +57,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     gateway_trouble: str = ""
     snapshot_index: int = 0
     vote_trouble: str = ""
+    log_trouble: str = ""
     mesh_trouble: str = ""
     stream_trouble: dict[str, str] = {}
     state_age: float | None = None

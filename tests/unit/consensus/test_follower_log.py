@@ -13,12 +13,15 @@ from sappers.consensus.replica import Replica
 from sappers.errors import ApiError, ProposalRejected
 from sappers.model.codec import encode_state
 from sappers.model.commands import (
+    AdoptFormat,
     Entry,
     FoundCluster,
     NoOperation,
     Proposal,
     encode_proposal,
 )
+from tests.unit.two_formats import NEW, of_format
+from tests.waiting import eventually
 
 
 def entry(index: int, cluster: str = "c", term: int = 1) -> Entry:
@@ -299,3 +302,37 @@ async def test_what_a_member_claimed_is_forgotten_once_it_is_revoked(
     status = log.status()
     assert (status.leader_id, status.term, status.commit_index) == ("a", 2, later.index)
     await log.stop()
+
+
+async def test_where_the_log_gets_a_format_that_it_does_not_know_it_stands_still(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(20)
+    adopt = encode_proposal(Proposal("adopt", "me", 1.0, (AdoptFormat(NEW),)))
+    cluster.entries[10] = Entry(12, 1, adopt)
+    with of_format(NEW):
+        cluster.replica = Replica()
+        cluster.replica.advance(cluster.entries)
+    log = await following(cluster, tmp_path)
+    await log.begin_at(Cluster(3).replica.state)
+    await log.heard(20, 1, "a")
+    await reached(log, 11)
+    await eventually(lambda: log.status().halted)
+    fetches = cluster.fetches
+    await log.feed(entry(12))
+    await log.heard(20, 1, "a")
+    await asyncio.sleep(0)
+    assert (log.state().index, cluster.fetches) == (11, fetches)
+    assert not log.status().is_up_to_date(log.state().term)
+    await log.stop()
+    fresh = await following(cluster, tmp_path / "fresh")
+    await fresh.heard(20, 1, "a")
+    await eventually(lambda: fresh.status().halted)
+    assert fresh.state().index == 1
+    await fresh.stop()
+    with of_format(NEW):
+        later = await following(cluster, tmp_path)
+        await later.heard(20, 1, "a")
+        await reached(later, 20)
+        assert later.state() == cluster.replica.state
+        await later.stop()

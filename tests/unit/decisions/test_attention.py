@@ -236,3 +236,14 @@ def test_workloads_without_durable_messages_are_named_with_the_reason() -> None:
     seen = {**healths(2, 3), "m1": health(1, role="leader", stream_trouble=said)}
     (told,) = [one for one in attention(world(), gossip(), raft(), seen) if "durable" in one]
     assert told == "no durable messages are kept for bank, shop: no room"
+
+
+def test_who_does_not_know_the_format_of_the_log_is_to_be_upgraded() -> None:
+    words = healths(1, 3) | {"m2": health(2, log_trouble="the log has format 2")}
+    (said,) = attention(world(), gossip(), raft(), words)
+    assert said.startswith("host2 (0.1.0) needs a newer version and takes no part: the log has")
+    assert said.endswith("upgrade it: sappers-deploy bootstrap")
+    state = msgspec.structs.replace(world(), format=1)
+    told = attention(state, gossip(), raft(), healths(1, 2, 3))
+    assert len(told) == 3, "none of them says that it knows any"
+    assert "the log has format 1, and it knows 0 at most" in told[0]

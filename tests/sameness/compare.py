@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -86,7 +86,7 @@ class Sameness:
         found = Compared()
         look = partial(self.twins.look_at, self.twins.names[1])
         for time in ("first run", "second run"):
-            with self.twins.coming_back() if case in REBOOTING else nullcontext():
+            with self._on(case):
                 ran = self.players.run(path, options, look if case in HOST_CASES else None)
             told = told_differently(ran.ansible, ran.ours, MEANT.get(case))
             left = self._left_differently(self.twins.look())
@@ -97,10 +97,14 @@ class Sameness:
             )
             found.meant.extend(f"{time}: {line}" for line in told.meant)
         if case in HOST_CASES:
-            wrong = stepwise_wrongly(self.players.run_stepwise(path, options))
+            with self._on(case):
+                wrong = stepwise_wrongly(self.players.run_stepwise(path, options))
             left = self._left_differently(self.twins.look())
             found.differs.extend(f"step by step: {line}" for line in (*wrong, *left))
         return found
+
+    def _on(self, case: str) -> AbstractContextManager[None]:
+        return self.twins.coming_back() if case in REBOOTING else nullcontext()
 
     def _left_differently(self, states: Sequence[State]) -> list[str]:
         lines = differences(*states)

@@ -29,6 +29,7 @@ _NOT_TWICE = ("name", "notify", "ignore_errors", "check_mode", "diff")
 def written_stepwise(path: Path, target: Path) -> bool:
     """Write it to another file; whether there is anything to announce."""
     yaml = YAML()  # which knows the lines of tasks
+    yaml.preserve_quotes = True  # what is plain in a block may not be in braces
     plays = yaml.load(path)
     lines = path.read_text().splitlines()
     marks = tuple(f"# not known ahead: {why}" for why in UNKNOWN_UNTIL_DONE)

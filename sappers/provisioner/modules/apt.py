@@ -46,7 +46,8 @@ SPEC = Module(
         ("auto_install_module_deps", "nothing is needed on the host; leave it out"),
         ("policy_rc_d", "write /usr/sbin/policy-rc.d with copy"),
     ),
-    returns=(("stdout, stderr", "what apt-get wrote"), ("cache_updated", "lists were fetched"),
+    returns=(("stdout, stderr", "what apt-get wrote"), ("msg", "the same: of upgrade and clean"),
+             ("cache_updated", "lists were fetched"),
              ("cache_update_time", "when they were")),
 )  # fmt: skip
 _LISTS = "/var/lib/apt/lists"
@@ -150,20 +151,25 @@ def _in_ansibles_words(said: str) -> str:
     return f"No package matching '{unknown.group(1)}' is available" if unknown else said
 
 
-def _simulated(args: Dict[str, Any], words: Any) -> step.Steps:
-    """What apt-get says it would do: lines that begin with Inst or Remv."""
+def _simulation(args: Dict[str, Any], words: Any) -> step.Steps:
+    """What apt-get says it would do."""
     done = yield step.Ask(("apt-get", "-s", *_options(args), *words), environment=_ENVIRONMENT,
                           timeout_seconds=600.0)  # fmt: skip
     if done.code:
         message = _in_ansibles_words(done.err.strip()) or done.out.strip()[-500:]
         raise step.Failed(message, rc=done.code, stdout=done.out, stderr=done.err)
-    return [line for line in done.out.splitlines() if line[:5] in ("Inst ", "Remv ", "Purg ")]
+    return done.out
+
+
+def _changes(said: str) -> List[str]:
+    """Lines of a simulation about packages that come or go."""
+    return [line for line in said.splitlines() if line[:5] in ("Inst ", "Remv ", "Purg ")]
 
 
 def _coming(args: Dict[str, Any], words: Any) -> step.Steps:
     """What would be installed. In check mode packages are believed in whose lists would come."""
     try:
-        return (yield from _simulated(args, words))
+        return _changes((yield from _simulation(args, words)))
     except step.Failed:
         if (yield step.Ask(("true",), topic="apt lists")).stdout:
             return []
@@ -176,11 +182,14 @@ def _upgrade(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
     )
     if args["autoremove"]:
         words = (*words, "--auto-remove")
-    coming = yield from _simulated(args, words)
-    if coming:
+    said = yield from _simulation(args, words)
+    if coming := _changes(said):
         versions = yield from installed()
         yield from _apt(args, words, result, _implied(versions, {}, coming))
         result["changed"] = True
+    else:
+        result.update(stdout=said, stderr="")
+    result["msg"] = result["stdout"]
 
 
 def installed() -> step.Steps:
@@ -271,6 +280,7 @@ def _install_file(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
     fields = dict(line.split(": ", 1) for line in asked.out.splitlines() if ": " in line)
     versions = yield from installed()
     if versions.get(fields["Package"]) == fields["Version"]:
+        result.update(stdout="", stderr="")
         return
     implied = _implied(versions, {fields["Package"]: fields["Version"]}, ())
     yield from _apt(args, ["install", "--", args["deb"]], result, implied)
@@ -280,9 +290,12 @@ def _install_file(args: Dict[str, Any], result: Dict[str, Any]) -> step.Steps:
 def _maintain(args: Dict[str, Any], words: Any, result: Dict[str, Any]) -> step.Steps:
     if words[0] == "clean":
         yield from _apt(args, words, result)
-        result["changed"] = True
+        result.update(changed=True, msg=result["stdout"])
         return
     done = yield step.Ask(("apt-get", "-s", *_options(args), *words), environment=_ENVIRONMENT)
     if any(line[:5] in ("Remv ", "Purg ") or line[:4] == "Del " for line in done.out.splitlines()):
         yield from _apt(args, words, result)
         result["changed"] = True
+    else:
+        result.setdefault("stdout", done.out)
+        result.setdefault("stderr", done.err)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from sappers.provisioner.yaml_1_1 import yaml_1_1
 from tests.corpus.case import HERE, Outcomes
 from tests.corpus.keys import keys_of, lacking
 from tests.sameness.announced import announced_wrongly, stepwise_wrongly
@@ -68,6 +69,13 @@ def test_each_task_is_announced_right_before_it_is_done(tmp_path: Path) -> None:
     assert stepwise_wrongly(done) == []
     done[3]["outcome"] = "changed"
     assert len(stepwise_wrongly(done)) == 1
+
+
+@pytest.mark.parametrize("case", HOST_CASES)
+def test_what_is_written_step_by_step_can_be_read(case: str, tmp_path: Path) -> None:
+    target = tmp_path / "stepwise.yml"
+    written_stepwise(HERE / "host_cases" / f"{case}.yml", target)
+    assert yaml_1_1().load(target)
 
 
 @pytest.mark.parametrize("case", HOST_CASES)

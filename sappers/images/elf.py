@@ -21,6 +21,9 @@ LIBRARY_FOLDERS = (
     *("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib"),
 )
 
+_DAMAGED = (ELFError, ValueError, LookupError, OverflowError, AttributeError, AssertionError)
+"""What elftools raises of a file that is damaged, or made to break whoever reads it."""
+
 
 class Program(msgspec.Struct, frozen=True):
     """An ELF file.
@@ -71,7 +74,7 @@ def read_program(content: bytes, name: str) -> Program:
                     needed.append(tag.needed)
                 elif tag.entry.d_tag in ("DT_RUNPATH", "DT_RPATH"):
                     folders = getattr(tag, tag.entry.d_tag[3:].lower())
-    except (ELFError, UnicodeDecodeError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise ImageError(f"{name} is no ELF program: {error or 'it has no ELF header'}") from error
     return Program(interpreter, tuple(needed), tuple(filter(None, folders.split(":"))))
 

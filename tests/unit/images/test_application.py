@@ -83,6 +83,10 @@ def test_what_is_no_program_for_us_says_so() -> None:
     arm = b"\x7fELF\x02\x01\x01" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, *(0,) * 10)
     with pytest.raises(ImageError, match="not for x86-64"):
         read_program(arm, "tool")
+    damaged = bytearray(elf("libmine.so", "/lib"))
+    damaged[72:80] = b"\xff" * 8  # where its first segment begins
+    with pytest.raises(ImageError, match="no ELF program"):
+        read_program(bytes(damaged), "tool")
 
 
 def test_libraries_are_found_through_each_other_and_a_missing_one_is_named() -> None:

@@ -159,12 +159,18 @@ def is_known_in_templates(kind: str, name: str) -> bool:
     return bool(_COLLECTED.fullmatch(name)) or (kind, name) in _INSTEAD_IN_TEMPLATES
 
 
-def refusal(name: str, place: Place) -> Unsupported:
-    """The error, to raise, that a task names such a module."""
+def refusal(name: str, place: Place, *, own: bool = False) -> Unsupported:
+    """The error, to raise, that a task names such a module.
+
+    Args:
+        own: It is one that the role or the playbook brings.
+    """
     error = f"the module `{name}` is not supported"
-    return Unsupported(
-        error, path=place.path, line=place.line, column=place.column, hint=instead(name)
-    )
+    hint = instead(name)
+    if own:
+        error += ": modules in `library` are not run"
+        hint = "write what it does with the modules there are, or script with a program of its own"
+    return Unsupported(error, path=place.path, line=place.line, column=place.column, hint=hint)
 
 
 def arguments(refused: PlaybookError) -> dict[str, Any]:

@@ -106,6 +106,8 @@ def load_task(item: Mapping, inherited: Inherited, *, handler: bool = False) -> 
     try:
         if problem:
             raise problem
+        if not catalog.is_known(module) and _has_own_file(name, below):
+            raise unsupported.refusal(name, place, own=True)
         _refuse_module(name, place, known)
         _refuse_async(item, module)
         defaults = below.module_defaults.get(module, {})
@@ -180,6 +182,11 @@ def _action(item: Mapping, known: frozenset[str] | set[str]) -> tuple[str, Any, 
     key = found[0]
     name, given = _old_action(item, key) if key in _ACTIONS else (key, item[key])
     return name, given, item.at(key)
+
+
+def _has_own_file(name: str, inherited: Inherited) -> bool:
+    """Whether a role or the playbook brings a module of that name itself, in `library`."""
+    return any((one / "library" / f"{name}.py").is_file() for one in inherited.folders)
 
 
 def _refuse_module(name: str, place: Place, known: Iterable[str]) -> None:

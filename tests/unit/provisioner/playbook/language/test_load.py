@@ -207,3 +207,23 @@ def test_what_imports_itself_is_refused(tmp_path: Path) -> None:
         load(tmp_path, tasks("- import_tasks: a.yml"))
     with pytest.raises(PlaybookError, match="imports itself"):
         load(tmp_path, "- import_playbook: play.yml\n")
+
+
+def test_a_module_that_a_role_brings_is_refused_where_nothing_stands_before_it(
+    tmp_path: Path,
+) -> None:
+    for folder in ("tasks", "library"):
+        (tmp_path / "roles/r" / folder).mkdir(parents=True)
+    (tmp_path / "roles/r/library/mine.py").touch()
+    written = tmp_path / "roles/r/tasks/main.yml"
+    play = "- hosts: all\n  roles: [r]\n"
+    written.write_text("- mine: {a: 1}\n  when: false\n")
+    load(tmp_path, play)
+    written.write_text("- mine: {a: 1}\n")
+    with pytest.raises(PlaybookError) as caught:
+        load(tmp_path, play)
+    assert "`mine` is not supported: modules in `library` are not run" in str(caught.value)
+    assert "script" in str(caught.value.hint)
+    written.write_text("- other: {a: 1}\n  when: false\n")
+    with pytest.raises(PlaybookError, match="neither a keyword nor a module"):
+        load(tmp_path, play)

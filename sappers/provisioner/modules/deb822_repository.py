@@ -67,7 +67,8 @@ def plan(task: step.Task) -> step.Plan:
     text = fields_text({**args, "signed_by": key_path or signed_by})
     done = yield from _files.ensure_content(path, text.encode(), {"mode": args["mode"]})
     changed = changed or done["changed"]
-    return {"changed": changed, "repo": text, "dest": path, "key_filename": key_path}
+    result = {"changed": changed, "repo": text, "dest": path, "key_filename": key_path}
+    return {**result, **(yield from _files.describe(path))}
 
 
 def fields_text(args: Dict[str, Any]) -> str:

@@ -74,8 +74,9 @@ def plan(task: step.Task) -> step.Plan:
     if args["state"] == "absent":
         if found is not None:
             options = [*(["-f"] if args["force"] else []), *(["-r"] if args["remove"] else [])]
-            yield from _remove(found, options)
+            told = yield from _remove(found, options)
             result.update(changed=True, force=args["force"], remove=args["remove"])
+            result.update((key, text) for key, text in told.items() if text)
         return result
     yield from _require_groups(args)
     changed = (yield from _add(args)) if found is None else (yield from _change(args, found))
@@ -114,7 +115,8 @@ def _remove(found: Dict[str, Any], options: List[str]) -> step.Steps:
     if own is not None and own["gid"] == found["gid"] and not own["members"]:
         gone.append("group:" + name)  # as userdel does with a group of the user alone
     home = (step.Remove(found["home"]),) if "-r" in options else ()
-    yield from execute(("userdel", *options, name), [(one, None) for one in gone], b"", home)
+    implied = [(one, None) for one in gone]
+    return (yield from execute(("userdel", *options, name), implied, b"", home))
 
 
 def _set_age(args: Dict[str, Any]) -> step.Steps:

@@ -8,6 +8,7 @@ from sappers.provisioner.modules import step
 from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
+_SHOWN = ("ip_version", "table", "chain", "flush", "state", "chain_management", "wait")
 SPEC = Module(
     "Add a rule of the packet filter, or remove it; until the next boot.",
     (
@@ -64,7 +65,7 @@ SPEC = Module(
         ("match_set", "use command: iptables -m set"),
         ("match_set_flags", "use command: iptables -m set"),
     ),
-    returns=(("rule", "the rule's words"), ("chain, table, state, ip_version", "as asked for")),
+    returns=(("rule", "the rule's words"), (", ".join(_SHOWN), "as asked for")),
 )  # fmt: skip
 # In Ansible's order, so that `rule` reads the same.
 _OPTIONS = (
@@ -100,8 +101,7 @@ def plan(task: step.Task) -> step.Plan:
         wait = ("-w", args["wait"]) if args["wait"] else ("-w",)
         done = yield from _apply((program, *wait, "-t", args["table"]), args, rule)
         changed = changed or done
-    shown = {name: args[name] for name in ("ip_version", "table", "chain", "flush", "state")}
-    return {"changed": changed, "rule": " ".join(rule), **shown}
+    return {"changed": changed, "rule": " ".join(rule), **{name: args[name] for name in _SHOWN}}
 
 
 def rule_words(args: Dict[str, Any]) -> List[str]:

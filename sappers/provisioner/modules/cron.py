@@ -31,7 +31,11 @@ SPEC = Module(
         ("insertafter", "variables are put at the beginning"),
         ("insertbefore", "variables are put at the beginning"),
     ),
-    returns=(("jobs", "names of all entries"), ("envs", "names of all variables")),
+    returns=(
+        ("jobs", "names of all entries"),
+        ("envs", "names of all variables"),
+        ("cron_file", "as asked for"),
+    ),
 )
 _MARK = "#Ansible: "
 
@@ -47,7 +51,8 @@ def plan(task: step.Task) -> step.Plan:
         yield from _store(args, after)
     jobs = [line[len(_MARK) :] for line in after if line.startswith(_MARK)]
     envs = [line.split("=")[0].strip() for line in after if _is_variable(line)]
-    return {"changed": after != there, "jobs": jobs, "envs": envs}
+    shown = {"cron_file": args["cron_file"]} if args["cron_file"] else {}
+    return {"changed": after != there, "jobs": jobs, "envs": envs, **shown}
 
 
 def changed_lines(args: Dict[str, Any], there: List[str]) -> List[str]:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 import threading
@@ -168,25 +169,42 @@ def writing(target: Path, root: Path, *, durable: bool) -> Iterator[BinaryIO]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file of a person's that takes the place of `path` when the block ends well.
 
-    The folder may be anybody's: nobody can foresee its name until then, and put a link there.
+    The folder may be anybody's: nobody can foresee its name until then, and put a link there. Until
+    the end it has none, where the file system can do that: whoever is killed leaves nothing.
 
     Raises:
         ImageError: The disk is full or cannot be written.
     """
     with refusing(path.parent):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}-")
-        beside = Path(name)
+        beside = path.parent / f".{path.name[:64]}-{secrets.token_hex(8)}"
+        descriptor = _nameless(path.parent)
+        is_nameless = descriptor is not None
+        if descriptor is None:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 os.fchmod(descriptor, 0o644)
                 file.flush()
                 os.fsync(descriptor)
+                if is_nameless:
+                    # Links are followed only where a descriptor is given; this path needs none.
+                    os.link(f"/proc/self/fd/{descriptor}", beside, src_dir_fd=descriptor)
             beside.rename(path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def _nameless(folder: Path) -> int | None:
+    """A new file in a folder's file system, not in the folder; None where there can be none."""
+    try:
+        return os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+            return None
+        raise
 
 
 def check_place(path: Path) -> None:

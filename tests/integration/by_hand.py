@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from sappers.api.operator_client import OperatorClient
+from sappers.api.ways import Endpoint
 from sappers.assembly.by_hand import KEYS_FOLDER
 from sappers.cli.session import endpoints_of
 from sappers.errors import SappersError
@@ -21,6 +22,7 @@ from sappers.provisioner.control.record import (
     load_record,
 )
 from sappers.security.identity import load_identity
+from sappers.security.tls import Identity
 from sappers.supervision import DetachedSupervisor
 from tests.integration.agents import is_whole, kill_agent
 
@@ -44,12 +46,13 @@ class AgentsByHand:
             *("--http-addr", f":{20999 + number}"),
         ]
 
-    def start(self, number: int, *more: str) -> None:
-        """Start one; what it logs is in `nodeN.log`."""
+    def start(self, number: int, *more: str, packages: Path | None = None) -> None:
+        """Start one; what it logs is in `nodeN.log`. `packages`: where another `sappers` is."""
         name = f"node{number}"
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [SAPPERS, *self.flags(number), *more, self.folder / name],
+                env=os.environ | ({"PYTHONPATH": str(packages)} if packages else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -79,12 +82,20 @@ class AgentsByHand:
 
     def view(self) -> ClusterView | None:
         """The cluster as an operator with the keys sees it, or None while nobody answers."""
-        keys = self.folder / KEYS_FOLDER
         with contextlib.suppress(SappersError):
-            identity = load_identity(keys, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
-            with OperatorClient(identity, endpoints_of(load_record(keys))) as client:
+            keys = self.folder / KEYS_FOLDER
+            with OperatorClient(self._operator(), endpoints_of(load_record(keys))) as client:
                 return client.view()
         return None
+
+    def client_at(self, number: int) -> OperatorClient:
+        """The API of one agent."""
+        endpoint = Endpoint(f"node{number}", self.address, 20999 + number, f"node{number}")
+        return OperatorClient(self._operator(), [endpoint], alone=True)
+
+    def _operator(self) -> Identity:
+        keys = self.folder / KEYS_FOLDER
+        return load_identity(keys, cert=OPERATOR_CERTIFICATE_FILE, key=OPERATOR_KEY_FILE)
 
     def is_whole(self, count: int) -> bool:
         """Every member alive, one leader, hub up, all on one index."""

@@ -33,7 +33,14 @@ from tests.simulation.hub import Hub, NoHolders, NoStreams, SimulatedHubClient, 
 from tests.simulation.links import RaftMesh
 from tests.simulation.loop import OUTSIDE, Life, VirtualLoop
 from tests.simulation.losses import Loss
-from tests.simulation.machine import HostClock, SimulatedPath, described, identity_of, with_address
+from tests.simulation.machine import (
+    LOG_FORMAT,
+    HostClock,
+    SimulatedPath,
+    described,
+    identity_of,
+    with_address,
+)
 from tests.simulation.network import Network
 from tests.simulation.peers import (
     NO_HUB_KEY,
@@ -112,6 +119,7 @@ class Host:
         self._stopping = asyncio.Event()
         self.lives = 0
         self.power_losses = 0
+        self.log_format = 0  # that the installed agent knows
         around.network.addresses[name] = settings.address
 
     @property
@@ -275,6 +283,7 @@ class Host:
         self.lives += 1
         self._stopping = asyncio.Event()
         self.life = Life(f"{self.name}#{self.lives}", self.clock.monotonic)
+        self.life.context.run(LOG_FORMAT.set, self.log_format)
         self.around.loop.create_task(self._live(self.life), context=self.life.context)
 
     async def _live(self, life: Life) -> None:
@@ -295,7 +304,7 @@ class Host:
         around, name = self.around, self.name
         loop, network = around.loop, around.network
         folder = StateFolder(SimulatedPath(self.disk, name))
-        me = described(self.settings, has_vote=folder.genesis.exists())
+        me = described(self.settings, has_vote=folder.genesis.exists(), log_format=LOG_FORMAT.get())
         hub_client = SimulatedHubClient(around.hub, life, name)
         refusals = Refusals(self.clock)
         agent: Agent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from tests.simulation.determinism import EPOCH_SECONDS
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.loop import VirtualLoop
 
+LOG_FORMAT: ContextVar[int] = ContextVar("log format", default=0)  # that what runs now knows
 LEASE_SECONDS = 6.0
 FORGET_SECONDS = 25.0  # after which who is gone is forgotten
 HEALTH = HealthSettings(
@@ -99,7 +101,7 @@ def with_address(settings: AgentSettings, address: str) -> AgentSettings:
     return msgspec.structs.replace(settings, address=address)
 
 
-def described(settings: AgentSettings, *, has_vote: bool) -> Member:
+def described(settings: AgentSettings, *, has_vote: bool, log_format: int) -> Member:
     """What an agent says of itself as it starts."""
     return Member(
         id=settings.node_name,
@@ -112,6 +114,7 @@ def described(settings: AgentSettings, *, has_vote: bool) -> Member:
         voter_tag=settings.voter_tag,
         has_vote=has_vote,
         zone=settings.zone,
+        log_format=log_format,
     )
 
 

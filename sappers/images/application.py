@@ -23,6 +23,7 @@ from sappers.images.container_process import (
 from sappers.images.definition import ImageDefinition
 from sappers.images.definition_errors import named_at
 from sappers.images.elf import LibraryMissing, libraries_of, read_program
+from sappers.images.entry_point import check_entry_point
 from sappers.images.oci import ContainerImage, open_container
 from sappers.images.own_files import copy_files, own_files
 from sappers.images.own_modules import own_modules, own_packages
@@ -110,6 +111,7 @@ class Application:
     def _python(self, root: Path, base: frozenset[str], tree: Tree, work: Path) -> Filled:
         program, files = self._program, work / "new" / APP
         copy_files(own_files(self._definition, self._folder), files)
+        check_entry_point(program, files)
         python = GuestPython(root)
         own = _own_modules(files)
         main = program.module or (program.script or "").removesuffix(".py").replace("/", ".")

@@ -114,6 +114,7 @@ def equip(
     environment.lookups = lookups
 
 
+@functools.cache  # three environments have the same functions, most of them by two names
 def _as_list(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)  # with what tells Jinja which arguments it wants
     def listed(*args: Any, **options: Any) -> Any:
@@ -122,6 +123,7 @@ def _as_list(function: Callable[..., Any]) -> Callable[..., Any]:
     return listed
 
 
+@functools.cache
 def _of_defined(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def called(*args: Any, **options: Any) -> Any:

@@ -6,6 +6,7 @@ Hosts then compile nothing, which is most of what an executor costs to start; ot
 from __future__ import annotations
 
 import marshal
+import threading
 import zlib
 from functools import cache
 from importlib import resources
@@ -17,9 +18,9 @@ from typing import Any
 OWN_BYTECODE = MAGIC_NUMBER.hex()
 _LEVEL = 1  # 10 % larger than by the default, and made in a third of the time
 _MARSHAL_VERSION = 4  # all Pythons from 3.4 on read it
+_MAKING = threading.Lock()
 
 
-@cache
 def program(names: tuple[str, ...], bytecode: str) -> bytes:
     """Modules with their names, in the order in which they can be run; made once for all hosts.
 
@@ -27,6 +28,12 @@ def program(names: tuple[str, ...], bytecode: str) -> bytes:
         names: Full names; each imports those before it alone.
         bytecode: What the host says that it reads.
     """
+    with _MAKING:  # hosts ask for it at one time: whoever comes first makes it
+        return _program(names, bytecode)
+
+
+@cache
+def _program(names: tuple[str, ...], bytecode: str) -> bytes:
     return zlib.compress(
         marshal.dumps([(name, _part(name, bytecode)) for name in names], _MARSHAL_VERSION),
         _LEVEL,

@@ -7,6 +7,7 @@ In a sandbox: a template reaches values and their methods, not the interpreter.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Templates:
         self.managed = managed
         self._compiled: dict[tuple[str, bool, bool], jinja2.Template] = {}
         self._compiled_files: dict[tuple[Any, ...], jinja2.Template] = {}
+        self._compiling = threading.RLock()
         self._environment = ValueEnvironment()
         self._conditions = ConditionEnvironment()
         self._files = FileEnvironment()
@@ -281,27 +283,29 @@ class Templates:
     def _compile(self, text: str, *, escaped: bool, is_condition: bool) -> jinja2.Template:
         escaped = escaped and "\\" in text
         key = text, escaped, is_condition
-        if key not in self._compiled:
-            environment = self._conditions if is_condition else self._environment
-            source = _with_backslashes(environment, text) if escaped else text
-            try:
-                self._compiled[key] = environment.from_string(source)
-            except jinja2.TemplateSyntaxError as error:
-                raise _as_written(error, environment, text) from error
-        return self._compiled[key]
+        with self._compiling:
+            if key not in self._compiled:
+                environment = self._conditions if is_condition else self._environment
+                source = _with_backslashes(environment, text) if escaped else text
+                try:
+                    self._compiled[key] = environment.from_string(source)
+                except jinja2.TemplateSyntaxError as error:
+                    raise _as_written(error, environment, text) from error
+            return self._compiled[key]
 
     def _compile_file(
         self, environment: jinja2.Environment, content: str, settings: Mapping[str, Any],
         searched: tuple[Path, ...],
     ) -> jinja2.Template:  # fmt: skip
-        """Once for all hosts."""
+        """Once for all hosts, also where they come to it at one time."""
         key = environment is self._files, content, tuple(sorted(settings.items())), searched
-        if key not in self._compiled_files:
-            files = TemplateFiles(searched[0], searched[1:])
-            environment = environment.overlay(loader=files, **settings)
-            files.note(environment, content)
-            self._compiled_files[key] = environment.from_string(content)
-        return self._compiled_files[key]
+        with self._compiling:
+            if key not in self._compiled_files:
+                files = TemplateFiles(searched[0], searched[1:])
+                environment = environment.overlay(loader=files, **settings)
+                files.note(environment, content)
+                self._compiled_files[key] = environment.from_string(content)
+            return self._compiled_files[key]
 
     def _values(self, template: jinja2.Template, scope: Variables) -> Iterator[Any]:
         parent = {**template.globals, SCOPE: scope}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import typer
 
-from sappers.cli.bootstrap import bootstrap
 from sappers.cli.play_options import PlayOptions
 from sappers.errors import ConfigError
 from sappers.provisioner.places import BOOTSTRAP_PLAYBOOK
@@ -35,6 +34,8 @@ def run_bootstrap(context: typer.Context, given: PlayOptions, verbosity: int) ->
     Raises:
         ConfigError: It has no such option.
     """
+    from sappers.cli.bootstrap import bootstrap  # other playbooks do without
+
     _refuse_more_options(context)
     if len(given.inventory) > 1:
         raise ConfigError("bootstrap takes one inventory", hint="put both into one file")

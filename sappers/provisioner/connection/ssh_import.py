@@ -1,7 +1,8 @@
 """Imports Fabric, and what is below it, without what they have no use for in a command.
 
-Invoke imports `unittest.mock`, and with it asyncio, for one class that is for tests of its users: a
-tenth of what `playbook run` takes to start. Whoever wants to start quickly imports SSH by this.
+Invoke imports `unittest.mock`, and with it asyncio, for one class that is for tests of its users,
+and YAML for files of settings, of which none is read here (`login`): more than a tenth of what
+`playbook run` takes to start. Whoever wants to start quickly imports SSH by this.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-_UNUSED = ("unittest", "unittest.mock")
+_UNUSED = ("unittest", "unittest.mock", "invoke.vendor.yaml")
 
 
 def import_ssh() -> None:

@@ -46,6 +46,7 @@ def test_a_playbook_is_run_without_what_is_for_other_commands(tmp_path: Path) ->
     assert {"paramiko", "fabric", "sappers.provisioner.playbook.run.engine"} <= loaded
     slow = {"asyncio", "unittest", "pydantic", "httpx", "http.client", "cryptography.x509"}
     assert not loaded & slow
+    assert not loaded & {"sappers.cli.bootstrap", "invoke.vendor.yaml.reader"}
     assert not any(name.startswith("sappers.api") for name in loaded)
 
 

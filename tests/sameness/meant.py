@@ -38,7 +38,9 @@ MEANT: Mapping[str, Meant] = {
 }
 
 # Modules that check mode skips, as Ansible does.
-SKIPPED_AHEAD = ("command", "fetch", "raw", "reboot", "script", "shell", "uri")
+SKIPPED_AHEAD = (
+    "command", "fetch", "raw", "reboot", "script", "shell", "uri", "wait_for_connection",
+)  # fmt: skip
 # Why a task is announced otherwise than it is then done, by the word that playbooks mark it with.
 UNKNOWN_AHEAD: Mapping[str, str] = {
     "program": "it follows from what a program does, which check mode does not run",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.sameness.meant import SKIPPED_AHEAD, UNKNOWN_AHEAD
+from tests.sameness.meant import SKIPPED_AHEAD, why_unknown_ahead
 from tests.sameness.runs import Ran
 from tests.sameness.stepwise import Events, diffs_of, pairs
 
 # Where a task begins, the host, and how often that was there before: handlers, includes, plays.
 Turn = tuple[str, str, int]
-# At the end of a task's first line in a playbook: why it is not known ahead.
-_MARK = re.compile(r"# not known ahead: (\w+)$")
 
 
 @dataclass(frozen=True)
@@ -69,13 +66,8 @@ def told(events: Events) -> dict[Turn, Told]:
 
 
 def is_unknown_ahead(place: str, would: Told | None) -> bool:
-    """Whether a task is none that could be announced.
-
-    Raises:
-        KeyError: The playbook gives a reason that nobody has written down.
-    """
+    """Whether a task is none that could be announced; raises as `why_unknown_ahead`."""
     if would is not None and would.module in SKIPPED_AHEAD and would.outcome == "skipped":
         return True
     path, line, _ = place.rsplit(":", 2)
-    mark = _MARK.search(Path(path).read_text().splitlines()[int(line) - 1])
-    return mark is not None and bool(UNKNOWN_AHEAD[mark[1]])
+    return why_unknown_ahead(Path(path).read_text().splitlines()[int(line) - 1]) is not None

@@ -53,3 +53,15 @@ UNKNOWN_AHEAD: Mapping[str, str] = {
 }
 # Of these not even right before it is done.
 UNKNOWN_UNTIL_DONE = ("kernel", "index")
+# At the end of a task's first line in a playbook: why it is not known ahead.
+_MARK = re.compile(r"# not known ahead: (\w+)$")
+
+
+def why_unknown_ahead(line: str) -> str | None:
+    """The word that a task's first line is marked with; None where it is known ahead.
+
+    Raises:
+        KeyError: The playbook gives a reason that nobody has written down.
+    """
+    mark = _MARK.search(line)
+    return mark[1] if mark is not None and UNKNOWN_AHEAD[mark[1]] else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.sameness.meant import UNKNOWN_UNTIL_DONE
+from tests.sameness.meant import UNKNOWN_UNTIL_DONE, why_unknown_ahead
 
 Events = Sequence[Mapping[str, Any]]  # of a run of ours, as `-o json` writes them
 ANNOUNCED = "announced"
@@ -32,8 +32,7 @@ def written_stepwise(path: Path, target: Path) -> bool:
     yaml.preserve_quotes = True  # what is plain in a block may not be in braces
     plays = yaml.load(path)
     lines = path.read_text().splitlines()
-    marks = tuple(f"# not known ahead: {why}" for why in UNKNOWN_UNTIL_DONE)
-    unknown = {n for n, line in enumerate(lines) if line.endswith(marks)}
+    unknown = {n for n, line in enumerate(lines) if why_unknown_ahead(line) in UNKNOWN_UNTIL_DONE}
     number = sum(_announce(play, unknown) for play in plays)
     yaml.dump(plays, target)
     return number > 0

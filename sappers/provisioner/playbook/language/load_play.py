@@ -298,17 +298,13 @@ def _only_tasks(nodes: tuple[Node, ...]) -> tuple[Task, ...]:
     """Handlers. Those of a block are called one by one: it has no name, and nothing rescues it."""
     each: list[Task] = []
     for node in nodes:
-        each += [node] if isinstance(node, Task) else _of_block(node)
+        for one in node.body if isinstance(node, Block) else (node,):
+            if not isinstance(one, Task):
+                raise one.place.error(
+                    "a block in a block of handlers", hint="write its tasks as handlers"
+                )
+            each.append(one)
     return tuple(each)
-
-
-def _of_block(block: Block) -> list[Task]:
-    tasks = [node for node in block.body if isinstance(node, Task)]
-    if deeper := [node for node in block.body if isinstance(node, Block)]:
-        raise deeper[0].place.error(
-            "a block in a block of handlers", hint="write its tasks as handlers"
-        )
-    return tasks
 
 
 def _search_path(inherited: Inherited, folder: Path) -> tuple[Path, ...]:

@@ -283,6 +283,8 @@ class Templates:
     def _compile(self, text: str, *, escaped: bool, is_condition: bool) -> jinja2.Template:
         escaped = escaped and "\\" in text
         key = text, escaped, is_condition
+        if (known := self._compiled.get(key)) is not None:
+            return known  # as for all tasks but the first: hosts do not wait for each other
         with self._compiling:
             if key not in self._compiled:
                 environment = self._conditions if is_condition else self._environment

@@ -84,6 +84,22 @@ async def configure(
         await _confirmation(reader, timeout_seconds=5.0)
 
 
+async def rehearse(connected: Connected) -> None:
+    """Have a machine that is nobody yet read a configuration, and forget it.
+
+    An emulated processor translates code when it first comes to it; what was translated here is
+    there when the guest is told who it is. A sidecar that knows no rehearsals refuses: as good.
+
+    Raises:
+        LaunchError: It does not answer.
+    """
+    reader, writer = connected
+    nobody = configuration("rehearsal", "", (), "", "", "", 1.0, 0.0, {})
+    _send(writer, {"rehearse": nobody["configure"]})
+    async with _in_time(_CLONE_SECONDS):
+        await _answer(reader)
+
+
 async def configure_clone(connected: Connected, message: dict[str, Any]) -> None:
     """Tell a machine that has just been restored who it is.
 
@@ -163,18 +179,27 @@ async def _next_message(reader: asyncio.StreamReader) -> dict[str, Any]:
 
 
 async def _confirmation(reader: asyncio.StreamReader, timeout_seconds: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            for _ in range(_MESSAGES_MAX):
-                if "ok" in (answer := await _next_message(reader)):
-                    break
-            else:
-                raise GuestMisbehaves("the guest's sidecar talks without end and answers nothing")
-    except TimeoutError as error:
-        raise LaunchError("the guest's sidecar does not answer") from error
+    async with _in_time(timeout_seconds):
+        answer = await _answer(reader)
     if answer["ok"] is not True:
         reason = str(answer.get("reason", ""))[:200]
         raise LaunchError(f"the guest's sidecar refuses: {reason}")
+
+
+async def _answer(reader: asyncio.StreamReader) -> dict[str, Any]:
+    for _ in range(_MESSAGES_MAX):
+        if "ok" in (answer := await _next_message(reader)):
+            return answer
+    raise GuestMisbehaves("the guest's sidecar talks without end and answers nothing")
+
+
+@contextlib.asynccontextmanager
+async def _in_time(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise LaunchError("the guest's sidecar does not answer") from error
 
 
 def _seen_by_guest(server: str) -> str:

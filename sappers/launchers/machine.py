@@ -91,9 +91,12 @@ async def started(
 
 @contextlib.asynccontextmanager
 async def restored(
-    folder: GuestFolder, qemu: Monitor, held: Held
+    folder: GuestFolder, qemu: Monitor, held: Held, spec: command.GuestSpec
 ) -> AsyncIterator[control.Connected]:
     """Fill a QEMU with a template; the line to its sidecar, which stands still.
+
+    Args:
+        spec: What QEMU was started as; a unikernel has this MAC from now on.
 
     Raises:
         LaunchError: It cannot be restored.
@@ -102,6 +105,8 @@ async def restored(
     async with control.connection(folder) as connected:
         with held.device_file() as device:
             await qemu.restore(device)
+        if spec.kind == "nanos":
+            await give_own_address(folder, qemu, held, spec.mac)
         yield connected
 
 
@@ -116,8 +121,6 @@ async def introduce(
     """
     servers = handovers.servers()
     with handovers.counting(clone.record.allocation_id):
-        if clone.spec.kind == "nanos":
-            await give_own_address(clone.folder, qemu, clone.held, clone.spec.mac)
         if changed := await clone.disks:
             raise LaunchError(f"{', '.join(changed)} was damaged")
         if publishing := command.publishing(clone.spec):

@@ -401,7 +401,7 @@ class QemuLauncher:
         unit = unit_spec(unit_of(spec.allocation_id), spec, folder, held)
         async with started(self._supervisor, folder, unit) as qemu:
             if clone:
-                async with restored(folder, qemu, clone.held) as sidecar:
+                async with restored(folder, qemu, clone.held, spec) as sidecar:
                     await introduce(clone, qemu, sidecar, self._handovers)
 
     async def _runs(self, unit: str) -> bool:

@@ -26,7 +26,7 @@ import structlog
 from sappers.errors import LaunchError, SappersError
 from sappers.launchers import command, control
 from sappers.launchers.guest_folder import SPARE_PREFIX, GuestFolder, Record
-from sappers.launchers.guest_identity import user_id_for
+from sappers.launchers.guest_identity import mac_for, user_id_for
 from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.image_files import verified_files
 from sappers.launchers.machine import restored, started, unit_spec
@@ -77,9 +77,12 @@ class Spare:
         unit = unit_spec(self.unit, self.spec, self.folder, self.held)
         async with self._lines:
             qemu = await self._lines.enter_async_context(started(supervisor, self.folder, unit))
-            line = restored(self.folder, qemu, self.held)
-            self._sidecar = await self._lines.enter_async_context(line)
-            self._monitor = qemu
+            line = restored(self.folder, qemu, self.held, self.spec)
+            sidecar = await self._lines.enter_async_context(line)
+            await qemu.execute("cont")
+            await control.rehearse(sidecar)
+            await qemu.execute("stop")
+            self._monitor, self._sidecar = qemu, sidecar
             self._lines = self._lines.pop_all()
 
     @contextlib.asynccontextmanager
@@ -249,7 +252,7 @@ class Spares:
         name = f"spare-{secrets.token_hex(4)}"
         spec = self._spec_of(manifest, held.template.memory_mib)
         user_id = None if spec.user_id is None else user_id_for(name)
-        spec = msgspec.structs.replace(spec, allocation_id=name, user_id=user_id)
+        spec = msgspec.structs.replace(spec, allocation_id=name, user_id=user_id, mac=mac_for(name))
         folder = GuestFolder(self._root, name)
 
         def prepare() -> list[tuple[Path, int]]:

@@ -107,6 +107,9 @@ class ControlPort:
             prepare: Called when the guest is about to be saved as a checkpoint; the configuration
                 comes later, to each clone another.
             switch_off: Called when there is nothing more to do.
+
+        A rehearsal is read as a configuration is, and forgotten: a machine that is emulated is
+        slow at whatever it does for the first time.
         """
         while True:
             for message in self.wait_for_message():
@@ -118,14 +121,16 @@ class ControlPort:
                     prepare()
                     self.send({"ok": True, "prepared": True})
                     continue
+                asked = "rehearse" if "rehearse" in message else "configure"
                 try:
-                    configuration = read_configuration(message["configure"])
+                    configuration = read_configuration(message[asked])
                 except (KeyError, TypeError, ValueError) as error:
                     reason = f"not a configuration: {type(error).__name__}: {error}"
                     self.send({"ok": False, "reason": reason})
                 else:
                     self.send({"ok": True})
-                    return configuration
+                    if asked == "configure":
+                        return configuration
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

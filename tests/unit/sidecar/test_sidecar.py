@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import socket
 import sys
 import threading
+import tty
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nkeys
 import pytest
 
 import sappers.sidecar
 from sappers.hub.credentials import AgentCredentials, create_hub_account
+from sappers.launchers.control import configuration
 from sappers.model.guest_scope import GuestScope
 from sappers.security.authority import create_authority
 from sappers.sidecar.control import ControlPort, find_port
@@ -108,20 +113,39 @@ def test_the_port_is_found_by_name(tmp_path: Path) -> None:
     late.join()
 
 
-def test_lines_come_whole_and_garbage_is_dropped() -> None:
+@pytest.fixture
+def line() -> Iterator[tuple[int, ControlPort]]:
+    """The member's end of a line, and the guest's port."""
     member, guest = os.openpty()
-    os.set_blocking(guest, False)
-    import tty
-
     tty.setraw(guest)
-    port = ControlPort(os.ttyname(guest))
+    yield member, ControlPort(os.ttyname(guest))
+    for end in (member, guest):
+        os.close(end)
+
+
+def test_lines_come_whole_and_garbage_is_dropped(line: tuple[int, ControlPort]) -> None:
+    member, port = line
     os.write(member, b'{"shutdown": true}\nnonsense\n[1]\n{"configure": ')
     assert port.receive() == ([{"shutdown": True}], True)
     os.write(member, b"{}}\n")
     assert port.receive() == ([{"configure": {}}], True)
     port.send({"ok": True})
     assert os.read(member, 100) == b'{"ok": true}\n'
-    os.close(member)
+
+
+def test_a_rehearsal_makes_nobody_of_a_guest(line: tuple[int, ControlPort]) -> None:
+    member, port = line
+
+    def told(allocation_id: str) -> dict[str, Any]:
+        return configuration(allocation_id, "", (), "", "", "", 1.0, 5.0, {})["configure"]
+
+    for message in ({"rehearse": told("a")}, {"rehearse": {}}, {"configure": told("b")}):
+        os.write(member, json.dumps(message).encode() + b"\n")
+    found = port.wait_for_configuration(pytest.fail, pytest.fail)
+    assert found.allocation_id == "b"
+    with os.fdopen(os.dup(member)) as answers:
+        oks = [json.loads(answers.readline())["ok"] for _ in range(3)]
+    assert oks == [True, False, True]
 
 
 def test_it_needs_nothing_but_python_and_nats() -> None:

@@ -23,6 +23,11 @@ class SappersError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def explained(self) -> str:
+        """What happened and what to do, where there is one line for both."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 class ConfigError(SappersError, ValueError):
     """A setting or settings file is wrong."""

@@ -7,7 +7,7 @@ action that comes again while its subject is busy is dropped: the loop will ask 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -67,6 +67,7 @@ class Actuator:
         self._submit = submit
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._reported: dict[str, _Reported] = {}
+        self._failures: dict[str, str] = {}
         self._reporting = asyncio.Semaphore(REPORTS_UNDER_WAY)
         self.restarts: dict[str, tuple[int, float]] = {}
         self.failed_launches: dict[str, str] = {}
@@ -83,7 +84,10 @@ class Actuator:
 
     def execute(self, actions: Iterable[Action]) -> None:
         """Start every action whose subject is idle."""
-        for action in actions:
+        planned = tuple(actions)
+        for subject in self._failures.keys() - set(map(_subject, planned)) - self._busy.keys():
+            del self._failures[subject]  # whatever is asked of it next is another matter
+        for action in planned:
             subject = _subject(action)
             if subject in self._busy:
                 continue
@@ -139,14 +143,19 @@ class Actuator:
         try:
             await self._act(action)
         except SappersError as error:
-            log.warning(
-                "action failed",
-                action=type(action).__name__,
-                subject=_subject(action),
-                error=error.message,
-            )
-        except Exception:
-            log.exception("action broke", action=type(action).__name__, subject=_subject(action))
+            if self._is_news(action, error.message):
+                log.warning("action failed", **_named(action), error=error.message, hint=error.hint)
+        except Exception as error:
+            if self._is_news(action, repr(error)):
+                log.exception("action broke", **_named(action))
+        else:
+            self._failures.pop(_subject(action), None)
+
+    def _is_news(self, action: Action, reason: str) -> bool:
+        """Whether its last attempt did not fail likewise: the plan may ask for it each second."""
+        subject, failure = _subject(action), f"{type(action).__name__}: {reason}"
+        before, self._failures[subject] = self._failures.get(subject), failure
+        return failure != before
 
     async def _act(self, action: Action) -> None:
         match action:
@@ -199,7 +208,7 @@ class Actuator:
         except ImageIncomplete:
             raise
         except SappersError as error:
-            self.failed_launches[allocation.id] = error.message
+            self.failed_launches[allocation.id] = error.explained
             raise
 
     async def _restart(self, allocation: Allocation, attempt: int, grace_seconds: float) -> None:
@@ -214,6 +223,11 @@ class Actuator:
             else:
                 self.restarts[allocation.id] = before
             raise
+
+
+def _named(action: Action) -> Mapping[str, str]:
+    """What it is, in a line of the log."""
+    return {"action": type(action).__name__, "subject": _subject(action)}
 
 
 def _subject(action: Action) -> str:

@@ -175,7 +175,7 @@ async def _trouble_with(work: Coroutine[Any, Any, None]) -> str:
     try:
         await work
     except SappersError as error:
-        return f"{error.message}; {error.hint}" if error.hint else error.message
+        return error.explained
     except Exception as error:
         log.exception("the mesh broke")
         return f"it cannot be looked after: {error!r}"

@@ -73,10 +73,9 @@ class Routing:
             await self._gateway.route(routes)
             self.trouble = ""
         except SappersError as error:
-            trouble = f"{error.message}; {error.hint}" if error.hint else error.message
-            if trouble != self.trouble:
-                log.warning("the gateway is not as wanted", error=trouble)
-            self.trouble = trouble
+            if error.explained != self.trouble:
+                log.warning("the gateway is not as wanted", error=error.explained)
+            self.trouble = error.explained
         except Exception as error:
             self.trouble = f"it cannot be looked after: {error!r}"
             log.exception("routing broke")

@@ -18,7 +18,7 @@ from sappers.images.chunks import check_digest, digest_of
 from sappers.images.files import entries, look, read_limited, refusing, write_at, writing
 from sappers.images.lock import holding
 from sappers.images.manifests import SIGNED_BYTES_MAX, decode_manifest, decode_signed
-from sappers.model.image import Manifest, Signature, SignedManifest
+from sappers.model.image import Manifest, Signature, SignedManifest, build_command
 from sappers.security.signing import SIGNATURES_MAX, signers
 
 
@@ -144,9 +144,12 @@ class ManifestFolder:
 def _untrusted(name: str, keys: tuple[str, ...]) -> ImageUntrusted:
     """The refusal of an image that no trusted key signed."""
     if not keys:
-        return ImageUntrusted(f"image {name} is not signed, or its signature is wrong")
+        return ImageUntrusted(
+            f"image {name} is not signed, or its signature is wrong", hint=build_command(name)
+        )
     return ImageUntrusted(
         f"image {name} is not signed by a trusted key",
         keys=keys,
-        hint=f"it is signed by {', '.join(keys)}; trust that key only if you know whose it is",
+        hint=f"it is signed by {', '.join(keys)}; if you know whose key that is: "
+        f"sappers-deploy image trust add {keys[0]} --owner NAME",
     )

@@ -138,5 +138,4 @@ class StreamKeeper:
 
 def _why(workload: str, error: SappersError) -> str:
     """The same words for all workloads that have the same trouble."""
-    message = error.message.removeprefix(f"the stream of {workload}: ")
-    return f"{message}; {error.hint}" if error.hint else message
+    return error.explained.removeprefix(f"the stream of {workload}: ")

@@ -83,8 +83,10 @@ class ManifestSearch:
         except ApiError as error:
             return Trouble("" if error.status == 404 else error.message)
         except ImageUntrusted as error:
-            log.warning("image refused", image=image.name, member=member.name, error=error.message)
-            return Trouble(error.message, hopeless=True)
+            log.warning(
+                "image refused", image=image.name, member=member.name, error=error.explained
+            )
+            return Trouble(error.explained, hopeless=True)
         except (ImageError, msgspec.DecodeError) as error:
             log.warning("manifest refused", image=image.name, member=member.name, error=str(error))
             return Trouble(f"its manifest was refused: {error}")

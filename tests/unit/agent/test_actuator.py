@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import msgspec
+from structlog.testing import capture_logs
 
 from sappers.agent.actuator import Actuator
 from sappers.decisions.reconcile_member import reconcile_member
-from sappers.errors import ImageIncomplete, ImageUntrusted, SappersError
+from sappers.errors import HubError, ImageIncomplete, ImageUntrusted, SappersError
 from sappers.model.actions import LaunchGuest, RestartGuest, StopGuest
 from sappers.model.commands import SetHub
 from sappers.model.image import Blob, Manifest, MicrovmBoot
@@ -31,6 +32,7 @@ class Host:
         self.lacks: SappersError | None = None
         self.now = 7.0
         self.hub_runs = 0
+        self.hub_fails = ""
         self.hub_may_run = asyncio.Event()
         self.hub_may_run.set()
         whatever: Any = None
@@ -60,6 +62,8 @@ class Host:
         """Of the hub's server."""
         self.hub_runs += 1
         await self.hub_may_run.wait()
+        if self.hub_fails:
+            raise HubError(self.hub_fails)
 
     async def act(self, action: Any) -> None:
         self.actuator.execute([action])
@@ -106,9 +110,11 @@ async def test_a_guest_goes_on_while_it_is_drained() -> None:
 
 async def test_an_image_that_may_not_be_launched_is_a_failed_launch() -> None:
     host = Host()
-    host.lacks = ImageUntrusted("nobody trusted signed image hello")
+    host.lacks = ImageUntrusted("nobody trusted signed image hello", hint="trust its key")
     await host.act(LaunchGuest(ALLOCATION, attempt=0))
-    assert host.actuator.failed_launches == {ALLOCATION.id: "nobody trusted signed image hello"}
+    assert host.actuator.failed_launches == {
+        ALLOCATION.id: "nobody trusted signed image hello; trust its key"
+    }
     other = msgspec.structs.replace(ALLOCATION, id="hello-2")
     host.lacks = None
     await host.act(LaunchGuest(other, attempt=0))
@@ -151,3 +157,24 @@ async def test_one_that_is_renewed_while_the_server_starts_is_not_forgotten() ->
     while host.actuator.under_way:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert hub_plan(host) == [run]
+
+
+async def test_a_failure_is_logged_once_for_each_reason() -> None:
+    host = Host()
+    (run,) = hub_plan(host)
+    with capture_logs() as said:
+        for reason in (
+            "no room",
+            "no room",
+            "no room",
+            "it does not start",
+            "no room",
+            "",
+            "no room",
+        ):
+            host.hub_fails = reason
+            await host.act(run)
+        host.actuator.execute([])  # it is asked for no more
+        await host.act(run)
+    told = [one["error"] for one in said if one["event"] == "action failed"]
+    assert told == ["no room", "it does not start", "no room", "no room", "no room"]

@@ -296,7 +296,9 @@ async def test_a_peers_untrusted_manifest_is_refused_and_said_so(network: Networ
     await eventually(lambda: "trust" in host.spread.why_not(digest))
     assert await host.spread.signed(digest) is None
     allocation = make_allocation("web", "n1", image=ImageReference("web", digest))
-    assert host.spread.readings([allocation])[digest].hopeless
+    reading = host.spread.readings([allocation])[digest]
+    assert reading.hopeless
+    assert f"sappers-deploy image trust add {STRANGER.public}" in reading.reason
 
 
 async def test_a_key_that_is_trusted_no_more_takes_its_images_along(network: Network) -> None:

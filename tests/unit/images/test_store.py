@@ -157,7 +157,7 @@ def test_what_no_trusted_key_signed_is_refused_and_leaves_nothing(
     with pytest.raises(ImageUntrusted) as refused:
         store.put_signed(signed)
     assert refused.value.keys == (STRANGER.public,)
-    assert STRANGER.public in (refused.value.hint or "")
+    assert f"sappers-deploy image trust add {STRANGER.public}" in (refused.value.hint or "")
     with pytest.raises(ImageUntrusted, match="not signed"):
         store.put_signed(SignedManifest(signed.manifest, ()))
     assert files(tmp_path / "images") == set()

@@ -18,7 +18,7 @@ from sappers.cli.agent_requests import Launch, Requests
 from sappers.cli.healer_access import let_healers_in
 from sappers.cli.image_names import cluster_image
 from sappers.cli.image_progress import ImageProgress
-from sappers.cli.run import committed_revision, how_healthy, where_it_answers
+from sappers.cli.run import committed_revision, how_healthy, warn_of_port, where_it_answers
 from sappers.cli.session import checked_name
 from sappers.cli.status_view import plain
 from sappers.cli.vm_image import opened_image, require_kind
@@ -76,6 +76,7 @@ def _launch(client: OperatorClient, launch: Launch, keys: ClusterKeys | None) ->
     before = next((one for one in workloads if one.name == launch.name), None)
     digest, manifest = _image_for(client, launch, before, keys, console)
     wanted = wanted_workload(launch, digest, manifest, before)
+    warn_of_port(console, manifest, wanted.guest_port, "--service-port {}")
     written = client.put_workload(launch.name, wanted)
     revision = committed_revision(client, launch.name, written, console)
     wait_until(

@@ -16,6 +16,7 @@ from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import cluster_image, local_digest
 from sappers.cli.image_transfer import push_image
 from sappers.cli.session import Address, Cluster, checked_name, open_cluster
+from sappers.cli.status_view import plain
 from sappers.cli.waiting import wait_until
 from sappers.config import control_home
 from sappers.errors import ConfigError, ImageError
@@ -91,6 +92,8 @@ def run(
             exclusive=exclusive,
             private=private,
         )
+        published = wanted.host_port or wanted.guest_port
+        warn_of_port(console, manifest, wanted.guest_port, f"--port {{}}:{published}")
         if here:
             # What was pushed before costs a question; the members spread the rest themselves.
             push_image(client, images, digest, wait=False, quiet=True)
@@ -174,6 +177,24 @@ def wanted_workload(
         exclusive=exclusive,
         private=private,
     )
+
+
+def warn_of_port(
+    console: Console, manifest: Manifest, guest_port: int | None, instead: str
+) -> None:
+    """Say so where a port is published that is not the image's own: health is judged by that.
+
+    Args:
+        instead: The option with `{}` for the image's port, which is most likely what is meant.
+    """
+    own = manifest.guest_port
+    if own is None or guest_port in (None, own):
+        return
+    text = (
+        f"image {manifest.name} says that it listens on port {own}; unless it does on {guest_port} "
+    )
+    text += f"as well, nothing answers there: {instead.format(own)}"
+    console.print(plain(text, "yellow"), soft_wrap=True)
 
 
 def _ports(text: str) -> tuple[int, int | None]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from sappers.api.wire import Allocations
 from sappers.cli.events import render_event, render_events
 from sappers.cli.logs import choose_guests, last_lines
-from sappers.cli.run import how_healthy, wanted_workload, where_it_answers
+from sappers.cli.run import how_healthy, wanted_workload, warn_of_port, where_it_answers
 from sappers.cli.session import checked_name, cluster_folder, endpoint_at, endpoints_of
 from sappers.cli.stop import how_stopped
 from sappers.cli.waiting import StillWaiting, wait_until
@@ -79,6 +79,21 @@ def test_the_image_says_what_the_options_do_not() -> None:
 def test_ports_that_are_none(port: str) -> None:
     with pytest.raises(ConfigError, match="--port"):
         wanted_workload("0" * 64, MANIFEST, port=port, count=1, memory_mib=None)
+
+
+def test_a_port_that_is_not_the_images_own_is_warned_of() -> None:
+    def said(own: int | None, published: int | None) -> str:
+        out = io.StringIO()
+        manifest = msgspec.structs.replace(MANIFEST, guest_port=own)
+        warn_of_port(Console(file=out, width=60), manifest, published, "--port {}:28100")
+        return out.getvalue()
+
+    for own, published in ((8080, 8080), (None, 28100), (8080, None), (None, None)):
+        assert said(own, published) == ""
+    assert said(8080, 28100) == (
+        "image hello says that it listens on port 8080; unless it does on 28100 as well, nothing "
+        "answers there: --port 8080:28100\n"
+    )
 
 
 def test_a_service_and_links_are_named_like_workloads() -> None:

@@ -10,6 +10,7 @@ adopted (`decisions.formats`) once all members say that they know it. To bring o
   is used: by a property, 0 while it has its default. What needs more than the log has is refused.
 - Where what is known does something else, its step asks for `state.format >= 2`.
 - Fields of `ClusterState` are filled by such steps alone.
+- What is new is written down in `tests/unit/model/log_fields.toml`, which a test compares.
 
 Before a release all that is new since the last one may share one format.
 """

@@ -5,14 +5,10 @@ docs/consensus.md has the table. A test that fails without its mend shows that i
 
 from __future__ import annotations
 
-import gc
-import os
-import resource
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+import random
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,40 +21,18 @@ from sappers.consensus.acknowledgement import Acknowledging
 from sappers.consensus.configuration import Configuration
 from sappers.consensus.journal import Journal, _TermAndVote
 from sappers.consensus.layer import RaftNode
-from sappers.consensus.listener import SpareDescriptor
 from sappers.consensus.pre_vote import PreVoting
-from sappers.consensus.transport import PeerTransport
+from sappers.consensus.snapshot import _NOT_SERIALIZING, _SUCCESS, SnapshotStore
 from sappers.errors import LogDamaged
 from sappers.model.commands import AddVoter, Entry, RemoveVoter
 from sappers.model.observation import RaftRole
+from tests.simulation.disk import PowerLost, SimulatedDisk
 from tests.unit import raft_worlds
 from tests.unit.raft_voter import PAYLOAD, Answers, entry, new_voter, voter
 from tests.unit.raft_worlds import NewWorld, World, new_world
+from tests.unit.switched_off import mended, without
 
-__all__ = ["new_voter", "new_world", "voter"]
-
-Switch = Callable[[AbstractContextManager[Any]], AbstractContextManager[Any]]
-
-
-@pytest.fixture(params=[True, False], ids=["mended", "as the library has it"])
-def mended(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-@pytest.fixture
-def without(mended: bool) -> Iterator[Callable[..., None]]:
-    """`without(where, name, stand_in)` switches a mend off where the test is to run without it."""
-    patches: list[Any] = []
-
-    def switch_off(target: Any, name: str, stand_in: Any) -> None:
-        if not mended:
-            patches.append(patch.object(target, name, stand_in))
-            patches[-1].start()
-
-    yield switch_off
-    for one in patches:
-        one.stop()
-
+__all__ = ["mended", "new_voter", "new_world", "voter", "without"]
 
 # 1, 2, 9: what is acknowledged is on disk
 
@@ -92,6 +66,30 @@ def test_a_vote_is_remembered(
     again = new_voter()
     again.hears("b", "request_vote", **wish)
     assert (again.wire.take("response_vote") == []) is mended, "two voted for in one term"
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "flipped"])
+def test_a_vote_that_cannot_be_read_is_refused_not_forgotten(
+    voter: Any,
+    new_voter: Any,
+    tmp_path: Path,
+    mended: bool,
+    without: Callable[..., None],
+    damage: str,
+) -> None:
+    wish = {"term": 5, "last_log_index": 9, "last_log_term": 4}
+    voter.hears("a", "request_vote", **wish)
+    assert len(voter.wire.take("response_vote")) == 1
+    term = tmp_path / "term"
+    content = term.read_bytes()
+    term.unlink()
+    if damage != "missing":
+        term.write_bytes(b"" if damage == "empty" else content[:-2] + b"!" + content[-1:])
+    without(Journal, "_load_term", lambda _: _TermAndVote())
+    with pytest.raises(LogDamaged, match=r"/term ") if mended else nullcontext():
+        again = new_voter()
+        again.hears("b", "request_vote", **wish)
+        assert len(again.wire.take("response_vote")) == 1, "two voted for in one term"
 
 
 def test_the_sync_comes_before_the_acknowledgement(
@@ -210,7 +208,11 @@ def test_who_was_cut_off_unseats_nobody(
     assert (world.leader().node.status().term == term) is mended
 
 
-def test_a_killed_leader_is_succeeded_within_two_seconds_twenty_times(new_world: NewWorld) -> None:
+def test_a_killed_leader_is_succeeded_within_two_seconds_twenty_times(
+    new_world: NewWorld, mended: bool, without: Callable[..., None]
+) -> None:
+    library = Acknowledging._SyncObj__onNodeDisconnected  # type: ignore[attr-defined]
+    without(PreVoting, "_SyncObj__onNodeDisconnected", library)  # it waits for the leader
     outages = []
     for seed in range(20):
         world = new_world(seed=seed)
@@ -227,6 +229,8 @@ def test_a_killed_leader_is_succeeded_within_two_seconds_twenty_times(new_world:
             path.unlink()
     assert len(outages) == 20
     assert max(outages) < 2.0
+    soon = raft_worlds.SETTINGS.election_timeout_min_seconds
+    assert (statistics.median(outages) < soon) is mended
 
 
 # 6: membership
@@ -418,82 +422,64 @@ def test_a_damaged_snapshot_is_refused_not_served_empty(
         assert not again.node.state.requests, "serves, and knows nothing"
 
 
-# 10: strangers
+def test_killed_while_a_snapshot_is_written_it_has_all_that_was_acknowledged(
+    tmp_path: Path, new_voter: Any, mended: bool, without: Callable[..., None]
+) -> None:
+    """The library trims the journal to a dump that is not there yet, and then begins anew."""
+
+    def taken_for_written(store: SnapshotStore) -> tuple[int, int | None]:
+        if store._writer is None:
+            return _NOT_SERIALIZING, None
+        store._writer = None
+        return _SUCCESS, store._id
+
+    voter = new_voter(("me",))
+    voter.node._snapshots._in_background = lambda _: Unfinished()
+    without(SnapshotStore, "checkSerializing", taken_for_written)
+    without(layer, "join", lambda *_: None)
+    voter.tick_after(1.0)
+    answers = Answers()
+    for _ in range(9):
+        voter.node.propose(PAYLOAD, answers)
+        voter.tick_after(0.01)
+    acknowledged = max(index for _, index, *_ in answers.heard)
+    voter.node.take_snapshot(lambda _: None)
+    for _ in range(3):
+        voter.tick_after(0.01)
+    assert not (tmp_path / "snapshot").exists()
+    again = new_voter(("me",))
+    first = again.journal[0][1]
+    assert (first == 1 and again.journal[-1][1] >= acknowledged) is mended
 
 
-@pytest.mark.parametrize("who", ["healer", "itself", "another name", "revoked"])
-def test_only_voters_under_their_own_name_are_listened_to(who: str) -> None:
-    """The rule itself; tests/integration/test_consensus_processes.py has it over real TLS."""
-    shown_as = {
-        "healer": ("healer", "a"),
-        "itself": ("agent", "me"),
-        "another name": ("agent", "b"),
-    }
-    shown_as["revoked"] = ("agent", "r")
-    transport = object.__new__(PeerTransport)
-    transport._hello = raft_worlds_hello()
-    transport._links = {}
-    transport.is_revoked = lambda member_id: member_id == "r"
-    link: Any = type("Link", (), {"peer_id": "a" if who == "another name" else None})()
-    role, node_id = shown_as[who]
-    shown = type("Shown", (), {"role": role, "node_id": node_id})()
-    with patch("sappers.consensus.transport.peer_identity", lambda _: shown):
-        assert transport.objection(link, None)
+class Unfinished:
+    """The writer of a snapshot that is killed before it is done."""
+
+    def is_alive(self) -> bool:
+        return True
 
 
-def raft_worlds_hello() -> Any:
-    return type("Hello", (), {"node_id": "me", "cluster_id": "c"})()
-
-
-PROGRAM = """
-import sys
-if sys.argv[1] == "mended":
-    import sappers.consensus.library
-import pysyncobj.syncobj
-evil = b"cbuiltins\\nexec\\n(S'import sys; sys.stdout.write(chr(88))'\\ntR."
-try:
-    pysyncobj.syncobj.pickle.loads(evil)
-except ValueError:
-    pass
-"""
-
-
-def test_an_evil_pickle_is_not_executed(mended: bool) -> None:
-    argument = "mended" if mended else "library"
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, argument], capture_output=True, text=True, check=True
-    )
-    assert (ran.stdout == "") is mended
-
-
-def test_without_descriptors_callers_are_turned_away(
+def test_a_trim_that_a_power_loss_cuts_short_loses_nothing(
     mended: bool, without: Callable[..., None]
 ) -> None:
-    without(SpareDescriptor, "shed", lambda *_: False)
-    gc.collect()  # nothing that another test left open is closed meanwhile
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        spare = SpareDescriptor()
-        with socket.create_connection(listener.getsockname()) as caller:
-            caller.settimeout(60)
-            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), limits[1]))
-                with pytest.raises(OSError, match="Too many open files"):
-                    listener.accept()
-                assert spare.shed(listener) is mended
-                assert spare.shed(listener) is False, "nobody else called"
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            if mended:
-                assert caller.recv(1) == b""
-        spare.close()
+    """The library clears the file and writes it anew, in its place."""
 
+    def in_place(disk: SimulatedDisk, path: Path, data: bytes) -> None:
+        disk._stored(path).data[:] = disk._stored(path).on_disk[:] = b""
+        disk.check_health()
 
-def lowest_free_descriptor() -> int:
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    os.close(descriptor)
-    return descriptor
+    disk, folder = SimulatedDisk(random.Random(1)), Path("/raft")
+    journal = Journal(folder, disk)
+    for index in range(1, 21):
+        journal.add(b"\0" + bytes(50), index, 1)
+    journal.sync()
+    without(SimulatedDisk, "replace", in_place)
+    disk.dies_in = 1
+    with pytest.raises(PowerLost):
+        journal.deleteEntriesTo(10)
+    disk.lose_power()
+    with nullcontext() if mended else pytest.raises(LogDamaged):
+        assert len(Journal(folder, disk)) == 20
 
 
 # 12: a snapshot stops nothing

@@ -215,6 +215,7 @@ class Service:
             snapshot_index=status.snapshot_index,
             stream_trouble=dict(self._stream_trouble()),
             vote_trouble=self._seat.trouble,
+            raft_trouble="" if self._seat.trouble else status.down,
             log_trouble=status.halted,
             gateway_trouble=self._routing.trouble,
             mesh_trouble=self._mesh.trouble,

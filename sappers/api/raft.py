@@ -19,8 +19,9 @@ RECOVERY_SECONDS = 20.0
 async def report(call: Call) -> RaftReport:
     """GET /v1/raft."""
     service, me = call.service, call.service.me
-    trouble = (await service.health()).vote_trouble
-    return RaftReport(me.id, me.name, service.log.state().cluster_id, service.log.status(), trouble)
+    health, log = await service.health(), service.log
+    trouble = health.vote_trouble or health.raft_trouble
+    return RaftReport(me.id, me.name, log.state().cluster_id, log.status(), trouble)
 
 
 async def put_voter(call: Call) -> Written:

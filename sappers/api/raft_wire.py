@@ -29,7 +29,7 @@ class RaftReport(msgspec.Struct, frozen=True):
     """One member's own word of its log.
 
     Attributes:
-        trouble: Why this member does not use the vote that it has, or empty.
+        trouble: Why this member does not use the vote that it has, or cannot just now, or empty.
     """
 
     member_id: str

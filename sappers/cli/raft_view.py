@@ -20,7 +20,7 @@ class RaftSummary(msgspec.Struct, frozen=True):
 
     Attributes:
         leader_id: The leader of the highest term that says so itself; None without one.
-        answering: Voters that answer, sorted.
+        answering: Voters that answer and use their vote, sorted.
         has_quorum: A leader is there, and a majority of its electorate answers.
     """
 
@@ -45,7 +45,9 @@ def summary_of(reports: Sequence[RaftReport]) -> RaftSummary:
     leading = [one for one in reports if one.status.role is RaftRole.LEADER]
     best = max(leading or reports, key=lambda one: (one.status.term, one.status.applied_index))
     electorate = best.status.electorate
-    voting = sorted(one.member_id for one in reports if one.member_id in electorate)
+    voting = sorted(
+        one.member_id for one in reports if one.votes_here and one.member_id in electorate
+    )
     return RaftSummary(
         cluster_id=best.cluster_id,
         leader_id=best.member_id if leading else None,
@@ -131,7 +133,7 @@ def render_peers(reports: Sequence[RaftReport]) -> RenderableType:
     }
     for one in reports:
         status = one.status
-        role = str(status.role) if one.votes_here else "follows"
+        role = str(status.role) if one.votes_here else "down" if status.down else "follows"
         silent = unheard.get(one.member_id)
         table.add_row(
             plain(one.name),

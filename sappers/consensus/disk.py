@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sappers.errors import DAMAGED_HINT, LogDamaged
+
 _ROOM_BYTES = 256 * 1024
 
 
@@ -60,6 +62,21 @@ class Disk(Protocol):
 
         After a power loss they may be the old ones; or torn, if they are more than a sector's.
         """
+
+
+def read_kept(disk: Disk, path: Path) -> bytes:
+    """All of a file that a voter cannot do without.
+
+    Raises:
+        FileNotFoundError: There is none.
+        LogDamaged: There is, and it cannot be read.
+    """
+    try:
+        return disk.read(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LogDamaged(f"{path} cannot be read: {error.strerror}", hint=DAMAGED_HINT) from error
 
 
 class _File:

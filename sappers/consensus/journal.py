@@ -24,7 +24,7 @@ from typing import overload
 import msgspec
 import structlog
 
-from sappers.consensus.disk import LOCAL_DISK, Disk
+from sappers.consensus.disk import LOCAL_DISK, Disk, read_kept
 from sappers.consensus.sealed import seal, unseal
 from sappers.errors import DAMAGED_HINT, LogDamaged
 from sappers.model.entry_place import EntryPlace
@@ -233,7 +233,7 @@ class Journal:
 
     def _load_term(self) -> _TermAndVote:
         try:
-            sealed = self._disk.read(self._term_path)
+            sealed = read_kept(self._disk, self._term_path)
         except FileNotFoundError:
             if self._disk.exists(self._path):
                 raise LogDamaged(
@@ -248,7 +248,7 @@ class Journal:
 
     def _load(self) -> int:
         """Read all records; the file's length after a torn tail was cut off."""
-        data = self._disk.read(self._path)
+        data = read_kept(self._disk, self._path)
         if data[: len(_FILE_MAGIC)] != _FILE_MAGIC:
             raise LogDamaged(f"{self._path} is no journal of this version", hint=DAMAGED_HINT)
         offset = len(_FILE_MAGIC)
@@ -285,7 +285,7 @@ class Journal:
     def _load_bound(self) -> EntryPlace | None:
         """An entry that was committed and on disk, None where nobody noted one."""
         try:
-            sealed = self._disk.read(self._bound_path)
+            sealed = read_kept(self._disk, self._bound_path)
         except FileNotFoundError:
             return None  # of a new voter, or of an earlier version
         try:

@@ -321,9 +321,14 @@ class RaftLog:
 
     def _lost(self) -> None:
         """The process is gone, and with it what it was asked."""
-        electorate = self._replica.state.electorate or self._genesis.voters
+        removed, failure = self._raft.is_retired, self._raft.failure
         self._status = RaftStatus(
-            RaftRole.NONE, 0, None, 0, 0, electorate, is_removed=self._raft.is_retired
+            RaftRole.NONE,
+            *(0, None, 0, 0),
+            self._replica.state.electorate or self._genesis.voters,
+            is_removed=removed,
+            down="" if removed else failure.message if failure else "the raft process ended",
+            is_damaged=failure is not None and failure.damaged,
         )
         for request in list(self._outstanding):
             self._settle(request, OutcomeUnknown("the raft process ended"))

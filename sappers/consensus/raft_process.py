@@ -78,6 +78,7 @@ class RaftProcess:
 
     Attributes:
         is_retired: Its voter was removed: it is not started again.
+        failure: Why the last one ended, where it said so.
         process: None while there is none.
     """
 
@@ -97,7 +98,7 @@ class RaftProcess:
         self._stream: FrameConnection | None = None
         self._unsent: list[msgspec.Struct] = []
         self._is_ready: asyncio.Future[None] | None = None
-        self._failure: Failed | None = None
+        self.failure: Failed | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -160,19 +161,19 @@ class RaftProcess:
                 _log.info("this voter was removed", index=index)
                 self.is_retired = True
             case Failed():
-                self._failure = message
+                self.failure = message
         self._hear(message)
 
     def _lost(self) -> None:
         self._stream = None
         if self._is_ready is not None and not self._is_ready.done():
-            failed = self._failure or Failed("the raft process ended", damaged=False, hint=None)
+            failed = self.failure or Failed("the raft process ended", damaged=False, hint=None)
             error = LogDamaged if failed.damaged else SappersError
             self._is_ready.set_exception(error(failed.message, hint=failed.hint))
         self._tell_lost()
 
     async def _spawn(self) -> None:
-        self._failure = None
+        self.failure = None
         self._is_ready = asyncio.get_running_loop().create_future()
         stream = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
         self.process = await self._start_process(stream)
@@ -192,7 +193,7 @@ class RaftProcess:
                 return
             deaths = 1 if loop.time() - since > _STEADY_SECONDS else deaths + 1
             delay = _RESTART_SECONDS[min(deaths, len(_RESTART_SECONDS)) - 1]
-            why = self._failure.message if self._failure else ""
+            why = self.failure.message if self.failure else ""
             _log.error("the raft process ended", exit_code=code, reason=why, again_in=delay)
             await asyncio.sleep(delay)
             with contextlib.suppress(SappersError):

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 import structlog
 
-from sappers.consensus.disk import LOCAL_DISK, Disk
+from sappers.consensus.disk import LOCAL_DISK, Disk, read_kept
 from sappers.consensus.journal import Journal, LogEntry
 from sappers.consensus.sealed import seal, unseal
 from sappers.errors import DAMAGED_HINT, LogDamaged
@@ -96,7 +96,7 @@ def read_snapshot(path: Path, disk: Disk = LOCAL_DISK) -> Snapshot | None:
         LogDamaged: The file is not a whole snapshot.
     """
     try:
-        sealed = disk.read(path)
+        sealed = read_kept(disk, path)
     except FileNotFoundError:
         return None
     return _decode(sealed, path)

@@ -70,6 +70,7 @@ def attention(
         *_members(state, known, voters, healths),
         *_hub(state, known, healths),
         *_damaged(known, healths),
+        *_down(known, healths),
         *_halted(state, gossip, healths),
         *_images(known, healths),
         *_consul(known, healths),
@@ -89,6 +90,16 @@ def _damaged(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -
             yield (
                 f"{name} does not vote: {health.vote_trouble}; "
                 f"let it begin again from its peers: sappers-deploy raft reseed {name}"
+            )
+
+
+def _down(known: Mapping[str, Member], healths: Mapping[str, MemberHealth]) -> Iterable[str]:
+    for member_id, health in sorted(healths.items()):
+        if health.raft_trouble:
+            yield (
+                f"{_names(known, [member_id])} has a vote, and its raft process does not run: "
+                f"{health.raft_trouble}; it is started again and again: see {_LOG} there, "
+                "and its disk"
             )
 
 

@@ -35,6 +35,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
         last_index, last_term: Of the newest entry in this voter's log, committed or not.
         halted: Why this member applies nothing more of the log, or empty.
         is_removed: This member had a vote and was removed: its raft process has ended for good.
+        down: Why this voter's raft process does not run, though it should, or empty.
+        is_damaged: It cannot trust its files: it does not run before they are put away.
     """
 
     role: RaftRole
@@ -49,6 +51,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
     last_index: int = 0
     last_term: int = 0
     halted: str = ""
+    down: str = ""
+    is_damaged: bool = False
 
     def is_up_to_date(self, state_term: int) -> bool:
         """Whether the state has all that was committed when the leader spoke last.

@@ -32,6 +32,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
             name is for all.
         log_trouble: Why it applies nothing more of the log, or empty.
         vote_trouble: Why it does not use the vote that it has, or empty.
+        raft_trouble: Why its raft process does not run, though it should, or empty.
         snapshot_index: Of its newest snapshot on disk, from which new members start; 0 without.
         mesh_trouble: Why its guests' part of the mesh is not as wanted, or empty.
         state_age: Seconds since its state was as new as the cluster's; None where nobody knows.
@@ -57,6 +58,7 @@ class MemberHealth(msgspec.Struct, frozen=True):
     gateway_trouble: str = ""
     snapshot_index: int = 0
     vote_trouble: str = ""
+    raft_trouble: str = ""
     log_trouble: str = ""
     mesh_trouble: str = ""
     stream_trouble: dict[str, str] = {}

@@ -50,6 +50,7 @@ from sappers.security.tls import client_context
 from tests.fake_member import make_member
 from tests.identities import make_identity
 from tests.loopback import free_port
+from tests.waiting import eventually
 
 CLUSTER_ID = "cluster-under-test"
 
@@ -571,6 +572,29 @@ async def test_damaged_files_are_refused_by_name(start_cluster: StartCluster) ->
     with pytest.raises(LogDamaged, match="snapshot") as caught:
         await cluster.log_of("node-0").start()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["journal", "term", "bound", "snapshot"])
+async def test_files_that_are_found_damaged_while_the_agent_runs_are_named(
+    start_cluster: StartCluster, name: str
+) -> None:
+    """The raft process was killed alone: it is started again, and says why it votes no more."""
+    cluster = await start_cluster(voters=3)
+    await cluster.insist(lambda one: one.propose(cluster.found(), 5.0))
+    for _ in range(10):
+        await cluster.write()
+    await cluster.agree()
+    leader = await cluster.leader()
+    damaged = next(log for log in cluster.logs.values() if log is not leader)
+    await damaged.trigger_snapshot()
+    file = cluster.root / cluster.name_of(damaged) / "raft" / name
+    await eventually(file.exists)
+    file.unlink()
+    file.mkdir()
+    kill(damaged)
+    await until(lambda: damaged.status().is_damaged, [damaged])
+    assert f"{file} cannot be read" in damaged.status().down
+    await cluster.write()
 
 
 async def test_a_taken_port_is_told(start_cluster: StartCluster) -> None:

@@ -128,13 +128,13 @@ class _SimulatedShutil:
             path.disk.remove(path)
 
     @staticmethod
-    def copytree(source: Any, target: Any) -> None:
+    def copytree(source: Any, target: Any, *, copy_function: Callable[..., None]) -> None:
         for path in source.iterdir():
-            path.disk.replace(target / path.name, path.read_bytes())
+            copy_function(path, target / path.name)
 
     @staticmethod
-    def copy(path: Any, folder: Any) -> None:
-        path.disk.replace(folder / path.name, path.read_bytes())
+    def copy2(source: Any, target: Any) -> None:
+        source.disk.replace(target, source.read_bytes())
 
 
 async def _idle(_: object) -> None:

@@ -49,6 +49,9 @@ class SimulatedPath:
     def exists(self) -> bool:
         return self.disk.exists(self)
 
+    def is_dir(self) -> bool:
+        return False
+
     def read_bytes(self) -> bytes:
         return self.disk.read(self)
 

@@ -112,8 +112,7 @@ class Seat:
                 await self._vote(genesis)
                 return
         except LogDamaged as error:
-            self._trouble = error.message
-            log.error("does not vote", reason=error.message, hint=error.hint)
+            self._say_why_not(error.message)
         following = self._open_following_log(self._follower)
         self._follower.follow(following)
         await following.start()
@@ -151,6 +150,8 @@ class Seat:
         if self._votes:
             if status.is_removed:
                 self._change = asyncio.create_task(self._lose_vote(), name="losing the vote")
+            elif status.is_damaged:
+                self._change = asyncio.create_task(self._give_up(), name="ceasing to vote")
             return
         up_to_date = status.is_up_to_date(state.term)
         lost = up_to_date and state.electorate and self._me_id not in state.electorate
@@ -227,12 +228,15 @@ class Seat:
             await self._tell(votes=False)
 
     async def _refuse_vote(self) -> None:
-        self._trouble = (
+        self._say_why_not(
             f"the cluster counts on its vote, and nothing of what it voted with is in"
             f" {self._folder.root}: the disk was replaced or emptied"
         )
-        log.error("does not vote", reason=self._trouble, hint=DAMAGED_HINT)
         await self._tell(votes=False, damaged=True)
+
+    def _say_why_not(self, trouble: str) -> None:
+        self._trouble = trouble
+        log.error("does not vote", reason=trouble, hint=DAMAGED_HINT)
 
     async def _begin_again(self, state: ClusterState) -> None:
         """Once the others count without this member: until then, what is damaged has voted."""
@@ -259,6 +263,10 @@ class Seat:
     async def _gain_vote(self, state: ClusterState) -> None:
         try:
             await self._join(state)
+        except LogDamaged as error:
+            await self._end_joining()
+            self._say_why_not(error.message)
+            await self._tell(votes=False, damaged=True)
         except (SappersError, OSError) as error:
             log.error("cannot vote yet", reason=str(error))
             await self._end_joining()
@@ -277,6 +285,8 @@ class Seat:
                 await self._end_joining()
                 self._note_loss(before.state(), voter.status())
                 return
+            if voter.status().is_damaged:
+                raise LogDamaged(voter.status().down)
             await asyncio.sleep(LOOK_SECONDS)
         self._joining = self._told_at = None
         self._use(voter, votes=True)
@@ -291,17 +301,28 @@ class Seat:
             await joining.stop()
 
     async def _lose_vote(self) -> None:
+        assert self._log is not None, "attend looks at it"
+        self._note_loss(self._log.state(), self._log.status())
+        await self._follow_from_here()
+        await self._tell(votes=False, damaged=True)  # until the committed state says the same
+        log.info("voting no more; following", index=self._log.state().index)
+
+    async def _give_up(self) -> None:
+        """The raft process was started again, and cannot trust what it voted with."""
+        assert self._log is not None, "attend looks at it"
+        self._say_why_not(self._log.status().down)
+        await self._follow_from_here()
+        await self._tell(votes=False, damaged=True)
+
+    async def _follow_from_here(self) -> None:
         before = self._log
         assert before is not None, "attend looks at it"
-        self._note_loss(before.state(), before.status())
         following = self._open_following_log(self._follower)
         await following.start()
         await following.begin_at(before.state())
         self._follower.follow(following)
         self._use(following, votes=False)
         await before.stop()
-        await self._tell(votes=False, damaged=True)  # until the committed state says the same
-        log.info("voting no more; following", index=following.state().index)
 
     def _note_loss(self, state: ClusterState, status: RaftStatus) -> None:
         self._memory.note_loss(state, status.term)

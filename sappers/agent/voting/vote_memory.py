@@ -11,9 +11,12 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import shutil
+from pathlib import Path
 
 import msgspec
+import structlog
 
 from sappers.agent.voting.genesis import (
     NoVote,
@@ -32,6 +35,8 @@ from sappers.errors import IdentityError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.entry_place import EntryPlace
 from sappers.model.view import Genesis
+
+log = structlog.get_logger(__name__)
 
 
 class _Loss(msgspec.Struct, frozen=True):
@@ -186,14 +191,32 @@ class VoteMemory:
         self._loss = _Loss(state.cluster_id, state.electorate_at, self._loss.term)
         self._folder.raft_started.unlink(missing_ok=True)
         for path in list(self._folder.raft.iterdir()):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.note_no_vote(state)
 
     def put_away(self, state: ClusterState) -> None:
         """The same, keeping what is damaged for whoever wants to know why."""
-        shutil.rmtree(self._folder.damaged_raft, ignore_errors=True)
-        shutil.copytree(self._folder.raft, self._folder.damaged_raft)
-        for path in (self._folder.genesis, self._folder.former_genesis):
-            if path.exists():
-                shutil.copy(path, self._folder.damaged_raft)
+        kept = self._folder.damaged_raft
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self._folder.raft, kept, copy_function=_copy_what_can_be_read)
+        for path in (self._folder.genesis, self._folder.former_genesis, self._folder.no_vote):
+            if path.is_dir():
+                shutil.copytree(path, kept / path.name, copy_function=_copy_what_can_be_read)
+                shutil.rmtree(path)
+            elif path.exists():
+                _copy_what_can_be_read(path, kept / path.name)
         self.forget(state)
+
+
+def _copy_what_can_be_read(source: str | Path, target: str | Path) -> None:
+    """What cannot is damaged: a member that waited for it would never vote again.
+
+    Raises:
+        OSError: There is no room for the copy.
+    """
+    try:
+        shutil.copy2(source, target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        log.warning("a damaged file is not kept", file=str(source), reason=str(error))

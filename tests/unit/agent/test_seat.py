@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from sappers.agent.voting import vote_memory
 from sappers.agent.voting.genesis import load_genesis
 from sappers.agent.voting.seat import Seat
 from sappers.config import StateFolder
@@ -29,6 +31,7 @@ class Log:
         self.current = state
         self.votes = votes
         self.removed = False
+        self.damage = ""
         self.fails = False
         self.runs = False
         self.leader_id: str | None = "m2"
@@ -55,6 +58,8 @@ class Log:
             self.commit_index,
             self.current.index,
             is_removed=self.removed,
+            down=self.damage,
+            is_damaged=bool(self.damage),
         )
 
     async def changes(self) -> AsyncIterator[None]:
@@ -356,6 +361,79 @@ async def test_one_whose_files_are_damaged_follows_and_begins_again_once_it_is_r
     await world.gain()
 
 
+async def test_one_whose_files_are_found_damaged_while_it_runs_follows_from_where_it_stood(
+    world: World,
+) -> None:
+    """The raft process ended and was started again; the agent was not."""
+    voter = await world.gain()
+    voter.damage = "raft/journal does not match its checksum"
+    world.seat.attend()
+    await eventually(lambda: world.seat.log is not voter and world.is_seated())
+    following = world.seat.log
+    assert following.state() == voter.current
+    assert world.seat.trouble == voter.damage
+    assert world.says_it_is_damaged
+    assert not voter.runs, "it is started no more"
+    assert (world.folder.raft / "journal").exists()
+    await is_removed_and_begins_again(world)
+
+
+async def test_one_that_is_given_a_vote_that_it_cannot_use_says_why(world: World) -> None:
+    await world.hear_of_no_vote()
+    world.seat.log.current = world.elect("m1", "m2", "m4")
+    world.seat.attend()
+    await eventually(lambda: world.opened[-1].votes and world.opened[-1].runs)
+    world.opened[-1].damage = "raft/term is missing"
+    await eventually(world.is_seated)
+    assert world.seat.trouble == "raft/term is missing"
+    assert world.says_it_is_damaged
+    await is_removed_and_begins_again(world)
+
+
+@pytest.mark.parametrize("name", ["raft/journal", "genesis.json", "former-genesis.json"])
+async def test_a_folder_in_the_place_of_a_file_keeps_nobody_from_beginning_again(
+    world: World, name: str
+) -> None:
+    await world.gain()
+    await world.seat.stop()
+    place = world.folder.root / name
+    place.unlink(missing_ok=True)
+    (place / "lost+found").mkdir(parents=True)
+    world.seat = world.new_seat()
+    damage = LogDamaged(f"{place} cannot be read: Is a directory")
+    world.seat._open_voter_log = lambda _: refuses(damage)
+    await world.seat.start()
+    assert name in world.seat.trouble
+    world.seat._open_voter_log = world.open_voter
+    await is_removed_and_begins_again(world)
+    assert (world.folder.damaged_raft / place.name).is_dir()
+
+
+async def test_a_file_that_cannot_be_read_keeps_nobody_from_beginning_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voter = await world.gain()
+    voter.damage = "raft/journal cannot be read: Input/output error"
+    world.seat.attend()
+    await eventually(lambda: world.seat.log is not voter and world.is_seated())
+
+    def copy(source: object, target: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(vote_memory.shutil, "copy2", copy)
+    await is_removed_and_begins_again(world)
+
+
+def refuses(error: Exception) -> Log:
+    log = Log(ClusterState(index=1), votes=True)
+
+    async def start() -> None:
+        raise error
+
+    log.start = start  # type: ignore[method-assign]
+    return log
+
+
 async def test_one_that_cannot_vote_yet_goes_on_following_and_tries_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +546,11 @@ async def begins_again_once_it_is_removed(world: World) -> None:
     assert len(world.opened) == opened, "it votes with nothing less than it had"
     with pytest.raises((IdentityError, LogDamaged)):
         await world.seat.accept_genesis(msgspec.structs.replace(FIRST, voters=("m3",)))
-    following.current = world.elect("m1", "m2", "m3")
+    await is_removed_and_begins_again(world)
+
+
+async def is_removed_and_begins_again(world: World) -> None:
+    world.seat.log.current = world.elect("m1", "m2", "m3")
     world.seat.attend()
     await eventually(world.is_seated)
     assert world.seat.trouble == ""

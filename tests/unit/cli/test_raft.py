@@ -48,6 +48,8 @@ def test_a_quorum_is_a_leader_and_a_majority_that_answers() -> None:
     assert (whole.has_quorum, whole.leader_id, whole.answering) == (True, "m1", ("m1", "m2"))
     assert not summary_of([LEADER, NO_VOTE]).has_quorum, "it does not know yet"
     assert not summary_of([FOLLOWER, ASKING]).has_quorum, "nobody leads"
+    damaged = report("m3", RaftRole.NONE, trouble="raft/journal does not match its checksum")
+    assert summary_of([LEADER, FOLLOWER, damaged]).answering == ("m1", "m2")
     with pytest.raises(ConfigError):
         summary_of([])
 
@@ -85,6 +87,8 @@ def test_it_is_shown_in_eighty_columns() -> None:
     assert lines[0].split() == ["MEMBER", "ROLE", "TERM", "LOG", "APPLIED", "SNAPSHOT", "HEARD"]
     assert "12 s ago" in lines[3]
     assert lines[4].split()[1] == "follows"
+    down = report("m3", RaftRole.NONE, trouble="the disk is full", down="the disk is full")
+    assert shown(render_peers([LEADER, FOLLOWER, down])).splitlines()[3].split()[1] == "down"
     assert "host-m3: raft/journal does not match its checksum" in text
     text = shown(render_status(summary_of([FOLLOWER])))
     assert "nobody" in text

@@ -160,6 +160,16 @@ def test_an_unreadable_term_is_refused(tmp_path: Path, content: bytes) -> None:
         Journal(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["journal", "term", "bound"])
+def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    noted(tmp_path, 3)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(LogDamaged, match=f"/{name} cannot be read: Is a directory") as caught:
+        Journal(tmp_path)
+    assert "raft reseed" in str(caught.value.hint)
+
+
 def test_another_format_is_refused(tmp_path: Path) -> None:
     filled(tmp_path, 3)._destroy()
     (tmp_path / "journal").write_bytes(b"PYSYNCOBJ" + bytes(100))

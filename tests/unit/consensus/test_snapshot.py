@@ -75,6 +75,12 @@ def test_a_damaged_one_is_refused(tmp_path: Path, damage: str) -> None:
     assert caught.value.hint
 
 
+def test_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "snapshot").mkdir()
+    with pytest.raises(LogDamaged, match="/snapshot cannot be read: Is a directory"):
+        SnapshotStore(tmp_path / "snapshot")
+
+
 def test_a_failed_write_leaves_the_old_one(tmp_path: Path) -> None:
     store = written(tmp_path / "snapshot", state())
     store.checkSerializing()

@@ -238,6 +238,13 @@ def test_workloads_without_durable_messages_are_named_with_the_reason() -> None:
     assert told == "no durable messages are kept for bank, shop: no room"
 
 
+def test_a_voter_whose_raft_process_does_not_run_is_named_with_the_reason() -> None:
+    words = healths(1, 3) | {"m2": health(2, raft_trouble="[Errno 28] No space left on device")}
+    (found,) = attention(world(), gossip(), raft(), words)
+    assert found.startswith("host2 has a vote, and its raft process does not run: [Errno 28]")
+    assert "its disk" in found
+
+
 def test_who_does_not_know_the_format_of_the_log_is_to_be_upgraded() -> None:
     words = healths(1, 3) | {"m2": health(2, log_trouble="the log has format 2")}
     (said,) = attention(world(), gossip(), raft(), words)

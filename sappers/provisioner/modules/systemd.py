@@ -30,6 +30,12 @@ SPEC = Module(
     returns=(("name, state, enabled", "as asked for"), ("status", "what systemd says of it")),
 )  # fmt: skip
 _SHOWN = "LoadState,ActiveState,SubState,UnitFileState,MainPID,FragmentPath,Result"
+# With these there is nothing to enable.
+_ENABLED = ("enabled", "static", "transient")
+# Of these systemctl is asked: perhaps there is an init script, or links that it lists.
+_MORE_IS_KNOWN = ("", "enabled-runtime", "generated", "indirect")
+# What it says alone, without links, where `enable` makes more of it; as Ansible.
+_ENABLED_IN_PART = ("alias", "enabled-runtime", "indirect")
 _RUNNING = ("active", "activating", "reloading")
 
 _FOLDERS = (
@@ -71,7 +77,7 @@ def ensure_unit(
     unit = args["name"]
     status = yield from _status(control, unit)
     if check and status.get("LoadState") == "not-found":
-        status = (yield from _coming(unit)) or status
+        status = (yield from _coming(control, unit)) or status
     result["status"] = status
     if status.get("LoadState") == "not-found" and (args["state"] or args["enabled"]):
         raise step.Failed(f"Could not find the requested service {unit}: host")
@@ -80,6 +86,8 @@ def ensure_unit(
         if check and args["masked"]:
             yield from _check_mask(unit)
         status = {**status, "LoadState": "masked" if args["masked"] else "loaded"}
+        if args["masked"]:
+            status["UnitFileState"] = "masked"  # no longer as enabled as it was
         yield from execute((*control, verb, unit), _implied(unit, status))
         changed = True
     if args["enabled"] is not None:
@@ -103,20 +111,31 @@ def _status(control: Any, unit: str) -> step.Plan:
     return {key: value for key, _, value in pairs if key}
 
 
-def _coming(unit: str) -> step.Steps:
+def _coming(control: Any, unit: str) -> step.Steps:
     """The status of a unit that an earlier task would bring; None where none would."""
     name = _full(unit)
     template = re.sub("@.*(?=[.])", "@", name)
     for folder in _FOLDERS:
         content = yield step.Read(f"{folder}/{template}")
         if content is not None:
-            installed = re.search(rb"^\[Install\]", content, re.MULTILINE)
-            state = "disabled" if installed else "static"
+            state = yield from _coming_state(control, content.decode("utf-8", "replace"))
             return {"LoadState": "loaded", "ActiveState": "inactive", "UnitFileState": state}
     packages = yield step.Ask(("true",), topic=COMING_PACKAGES)
     if packages.stdout:  # any of them may have it
         return {"LoadState": "loaded", "ActiveState": "inactive", "UnitFileState": "disabled"}
     return None
+
+
+def _coming_state(control: Any, content: str) -> step.Steps:
+    """The state of a new unit: that of another is its own, where it enables others alone."""
+    if not re.search(r"^\[Install\]", content, re.MULTILINE):
+        return "static"
+    if not re.search(r"^(Alias|RequiredBy|UpheldBy|WantedBy)\s*=", content, re.MULTILINE):
+        for names in re.findall(r"^Also\s*=(.*)", content, re.MULTILINE):
+            for name in names.split():
+                if (yield from _status(control, name)).get("UnitFileState") == "enabled":
+                    return "enabled"
+    return "disabled"
 
 
 def _check_mask(unit: str) -> step.Steps:
@@ -137,16 +156,16 @@ def _implied(unit: str, status: Dict[str, Any]) -> Any:
 
 def _enable(control: Any, unit: str, args: Dict[str, Any], status: Dict[str, Any]) -> step.Steps:
     state = status.get("UnitFileState", "")
-    if not state:  # a unit of an init script; systemctl knows
-        asked = yield step.Ask((*control, "is-enabled", "--", unit))
-        state = asked.out.strip()
-    fixed = state in ("static", "indirect", "generated")  # it runs when others need it
-    enabled = fixed or state in ("enabled", "enabled-runtime", "alias")
-    if enabled == args["enabled"] or fixed:
+    enabled = state in _ENABLED
+    if state in _MORE_IS_KNOWN:
+        asked = yield step.Ask((*control, "is-enabled", "-l", "--", unit))
+        enabled = asked.code == 0 and asked.out.strip() not in _ENABLED_IN_PART
+    if enabled == args["enabled"]:
         return False
     verb = "enable" if args["enabled"] else "disable"
     force = ("--force",) if args.get("force") else ()
-    status["UnitFileState"] = verb + "d"
+    if state != "static":  # that it stays
+        status["UnitFileState"] = verb + "d"
     yield from execute((*control, verb, *force, unit), _implied(unit, status))
     return True
 

@@ -17,6 +17,7 @@ from sappers.provisioner.playbook.tasks.variables import (
     as_source,
     make_scope,
 )
+from sappers.provisioner.playbook.tasks.ways import usual_way
 from sappers.provisioner.playbook.templates.values import NeedsOthers
 from sappers.provisioner.source import Place
 
@@ -92,7 +93,10 @@ class Scopes:
         variables = self._variables.on_host(
             self._run.templates, self._play.inherited, facts, said, known
         )
-        scope = make_scope(self._run.templates, variables, inherited, facts, said, known, elsewhere)
+        usual = usual_way(self._run.host_named(host), inherited.settings, self._run.options)
+        scope = make_scope(
+            self._run.templates, variables, inherited, facts, said, known, elsewhere, usual
+        )
         known["vars"] = lambda: ScopeView(scope)
         return scope
 

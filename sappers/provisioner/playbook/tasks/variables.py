@@ -114,6 +114,7 @@ class Scope:
         below: Layers under them: the inventory's first, then defaults of roles.
         folders: Where lookups find files.
         elsewhere: The scope of the same task as another host has it.
+        usual: How a host is reached where nobody says otherwise; under all else.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Scope:
         below: Sequence[Layer],
         folders: tuple[Path, ...] = (),
         elsewhere: Callable[[str], Scope] | None = None,
+        usual: Layer = _EMPTY,
     ) -> None:
         self.folders = folders
         self._elsewhere = elsewhere
@@ -131,6 +133,7 @@ class Scope:
         self._above = above
         self._facts = facts
         self._below = below
+        self._usual = usual
         self._known: dict[str, Any] = {}
         self._asked: list[str] = []
 
@@ -144,7 +147,7 @@ class Scope:
         if name in self._known:
             return self._known[name]
         raw = self._raw(name)
-        if raw is MISSING:
+        if raw is MISSING and (raw := self._usual.get(name, MISSING)) is MISSING:
             return MISSING
         if raw is PENDING:
             raise NotYetKnown(name)
@@ -162,6 +165,10 @@ class Scope:
         self._known[name] = value
         return value
 
+    def said(self, name: str) -> Any:
+        """As `find`, but `MISSING` also where a value is only the usual one."""
+        return MISSING if self._raw(name) is MISSING else self.find(name)
+
     def _raw(self, name: str) -> Any:
         for layer in self._above:
             if name in layer:
@@ -178,7 +185,9 @@ class Scope:
         """With one more layer on top of all."""
         above, elsewhere = [layer, *self._above], self._elsewhere
         there = None if elsewhere is None else lambda host: elsewhere(host).under(layer)
-        return Scope(self.templates, above, self._facts, self._below, self.folders, there)
+        return Scope(
+            self.templates, above, self._facts, self._below, self.folders, there, self._usual
+        )
 
     def on(self, host: str) -> Scope:
         """The same task's, as another host has it: with what that host's variables say."""
@@ -277,6 +286,7 @@ def make_scope(
     inventory: Layer,
     magic: Layer,
     elsewhere: Callable[[str], Scope] | None = None,
+    usual: Layer = _EMPTY,
 ) -> Scope:
     """The scope of a task (or of a play, with what the play hands down) on one host."""
     inner: list[Vars] = list(reversed(inherited.vars))
@@ -298,4 +308,4 @@ def make_scope(
     ]
     below = [inventory, *(role.defaults for role in roles if role.defaults), shared.role_defaults]
     above = [layer for layer in above if layer]
-    return Scope(templates, above, facts, below, inherited.folders, elsewhere)
+    return Scope(templates, above, facts, below, inherited.folders, elsewhere, usual)

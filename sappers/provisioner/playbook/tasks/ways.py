@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sappers.provisioner.inventory.become import method_named
+from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.inventory.reach import (
     FIELDS,
     LAST_SSH_ARGS,
@@ -20,10 +21,14 @@ from sappers.provisioner.inventory.ssh_options import read_port
 from sappers.provisioner.playbook.language.keywords import to_bool
 from sappers.provisioner.playbook.language.model import Task
 from sappers.provisioner.playbook.tasks.options import RunOptions
-from sappers.provisioner.playbook.tasks.variables import Scope
+from sappers.provisioner.playbook.tasks.variables import NO_PLACE, Scope
 from sappers.provisioner.playbook.templates.values import MISSING, OMIT
-from sappers.provisioner.source import Place
+from sappers.provisioner.source import Place, Text
 
+# Old names follow the new ones, whoever sets these.
+_THE_HOST, _THE_USER = (
+    Text(f"{{{{ {name} }}}}", NO_PLACE) for name in ("ansible_host", "ansible_user")
+)
 Reached = tuple[tuple[str, Any], ...]
 
 
@@ -83,7 +88,7 @@ def reached_by(keyword: Callable[[str], Any], scope: Scope, options: RunOptions)
     """
 
     def find(name: str) -> Any:
-        found = scope.find(name)
+        found = scope.said(name)
         return None if found is MISSING or found is OMIT else found
 
     said = fields_said(find) if scope.adds_to_inventory(NAMES) else {}
@@ -105,8 +110,23 @@ def reached_by(keyword: Callable[[str], Any], scope: Scope, options: RunOptions)
     return said
 
 
+def usual_way(host: Host, settings: Mapping[str, Any], options: RunOptions) -> dict[str, Any]:
+    """The variables that tasks have of how a host is reached where nobody sets them, as in Ansible.
+
+    Args:
+        settings: Keywords of the task, its own and inherited.
+    """
+    user = host.user or settings.get("remote_user") or options.user
+    return {
+        "ansible_connection": settings.get("connection") or options.connection or "ssh",
+        "ansible_host": host.address,
+        "ansible_ssh_host": _THE_HOST,
+        **({} if user is None else {"ansible_user": user, "ansible_ssh_user": _THE_USER}),
+    }
+
+
 def _is_here(scope: Scope) -> bool:
-    return str(scope.find("ansible_connection")) in LOCAL_CONNECTIONS
+    return str(scope.said("ansible_connection")) in LOCAL_CONNECTIONS
 
 
 def _user(

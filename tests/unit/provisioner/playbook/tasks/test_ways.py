@@ -194,3 +194,24 @@ def test_a_play_on_this_machine_does_not_take_the_link_of_one_that_was_not(play:
   tasks: [{ping: }]
 """
     assert play(text).lines == ["h2 ping unreachable", "h2 ping ok"]
+
+
+def test_tasks_know_how_their_host_is_reached_where_nobody_says_so(play: Play) -> None:
+    text = """
+- hosts: h2
+  gather_facts: false
+  tasks:
+    - assert: {that: ["ansible_connection == 'ssh'", "ansible_host == 'h1'"]}
+    - assert: {that: ansible_ssh_host == 'h1' and ansible_user is undefined}
+    - assert: {that: "(ansible_connection, ansible_user) == ('local', 'ann')"}
+      connection: local
+      remote_user: "{{ 'ann' }}"
+    - assert: {that: "'ansible_connection' not in hostvars.h2"}
+    - assert: {that: "(ansible_ssh_user, ansible_ssh_host) == ('bob', 'there')"}
+      vars: {ansible_user: bob, ansible_host: there}
+      remote_user: ann
+      connection: local
+    - command: "true"
+      connection: "{{ 'local' if ansible_host == 'h1' else 'ssh' }}"
+"""
+    assert play(text).lines == ["h2 assert ok"] * 5 + ["h2 command changed"]

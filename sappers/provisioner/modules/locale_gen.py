@@ -15,7 +15,10 @@ SPEC = Module(
         Argument("name", "list", "For example de_DE.UTF-8.", required=True),
         Argument("state", "str", "", default="present", choices=("absent", "present")),
     ),
-    returns=(("name", "as asked for"),),
+    returns=(
+        ("name", "as asked for"),
+        ("mechanism, ubuntu_mode", "how locales are made: glibc, false"),
+    ),
     notes=("Where /etc/locale.gen says which there are: on Debian and its like.",),
 )
 _FILE = "/etc/locale.gen"
@@ -31,7 +34,8 @@ def plan(task: step.Task) -> step.Plan:
     asked = yield step.Ask(("locale", "-a"), topic=_TOPIC)
     there = {_normal(line) for line in asked.out.split()}
     differ = [name for name in names if (_normal(name) in there) != is_wanted]
-    result = {"changed": bool(differ), "name": names}
+    how = {"mechanism": "glibc", "ubuntu_mode": False}
+    result = {"changed": bool(differ), "name": names, **how}
     if not differ:
         return result
     lines = content.decode("utf-8", "replace").splitlines()

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
-from sappers.cli.session import Address, Cluster, open_cluster
+from sappers.cli.session import Address, Cluster, WaitSeconds, open_cluster
 from sappers.cli.waiting import wait_until
 from sappers.errors import ConfigError
 from sappers.model.member import Member
@@ -30,7 +30,7 @@ def drain(
     member: Named,
     *,
     wait: Annotated[bool, typer.Option(help="Wait until nothing of the cluster is on it.")] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 300.0,
+    timeout: WaitSeconds = 300.0,
     cluster: Cluster = None,
     addr: Address = None,
 ) -> None:

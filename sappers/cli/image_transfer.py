@@ -34,7 +34,7 @@ def push(
     *,
     wait: Annotated[bool, typer.Option(help="Wait until all members have it whole.")] = True,
     timeout: Annotated[
-        float, typer.Option(help="Seconds to wait for a member that gets no further.")
+        float, typer.Option(min=0, help="Seconds to wait for a member that gets no further.")
     ] = STALL_SECONDS,
     cluster: Cluster = None,
     addr: Address = None,

@@ -24,7 +24,15 @@ from sappers.cli.raft_view import (
     summary_of,
 )
 from sappers.cli.rekey import replace_gossip_key
-from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
+from sappers.cli.session import (
+    Address,
+    Cluster,
+    Form,
+    Output,
+    WaitSeconds,
+    cluster_folder,
+    open_cluster,
+)
 from sappers.cli.waiting import POLL_SECONDS, wait_until
 from sappers.errors import ApiError, ConfigError, NoQuorum
 from sappers.model.member import Member
@@ -122,7 +130,7 @@ def revoke(
 def reseed(
     member: Named,
     *,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 120.0,
+    timeout: WaitSeconds = 120.0,
     cluster: Cluster = None,
     addr: Address = None,
 ) -> None:

@@ -15,7 +15,7 @@ from sappers.api.wire import WantedImage, WantedWorkload, Written
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import cluster_image, local_digest
 from sappers.cli.image_transfer import push_image
-from sappers.cli.session import Address, Cluster, checked_name, open_cluster
+from sappers.cli.session import Address, Cluster, WaitSeconds, checked_name, open_cluster
 from sappers.cli.status_view import plain
 from sappers.cli.waiting import wait_until
 from sappers.config import control_home
@@ -70,7 +70,7 @@ def run(
         typer.Option("--private", help="Only workloads that are linked to it reach its port."),
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until all copies are healthy.")] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 180.0,
+    timeout: WaitSeconds = 180.0,
     cluster: Cluster = None,
     addr: Address = None,
 ) -> None:

@@ -56,6 +56,7 @@ Address = Annotated[
     ),
 ]
 Form = Annotated[Output, typer.Option("--output", "-o", help="json: pure JSON on stdout.")]
+WaitSeconds = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait.")]
 
 
 @contextmanager

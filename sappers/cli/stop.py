@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from sappers.api.wire import Allocations
-from sappers.cli.session import Address, Cluster, checked_name, open_cluster
+from sappers.cli.session import Address, Cluster, WaitSeconds, checked_name, open_cluster
 from sappers.cli.waiting import wait_until
 
 
@@ -16,7 +16,7 @@ def stop(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The workload's name.")],
     *,
     wait: Annotated[bool, typer.Option(help="Wait until no guest of it runs.")] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 60.0,
+    timeout: WaitSeconds = 60.0,
     cluster: Cluster = None,
     addr: Address = None,
 ) -> None:

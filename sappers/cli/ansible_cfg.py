@@ -87,6 +87,15 @@ class AnsibleCfg:
             if (written := self._find(variable, section, key)) is not None
         }
 
+    def collections_path(self) -> list[Path]:
+        """Folders of collections; none where nothing is said. As Ansible, and as it once was."""
+        written = self._find("ANSIBLE_COLLECTIONS_PATH", "defaults", "collections_path")
+        written = written or self._find(
+            "ANSIBLE_COLLECTIONS_PATHS", "defaults", "collections_paths"
+        )
+        found = [Path(one) for one in _value(*written, "paths")] if written else []
+        return [one.parent if one.name == "ansible_collections" else one for one in found]
+
     def run_settings(self) -> dict[str, Any]:
         """What has no option, by its name in `RunOptions`.
 

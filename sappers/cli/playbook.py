@@ -117,7 +117,11 @@ def run(
         )
         password, become_password = given.ask_passwords(secrets)
         plays = [
-            play for path in playbooks for play in load_playbook(path, decrypt, roles_path or [])
+            play
+            for path in playbooks
+            for play in load_playbook(
+                path, decrypt, roles_path or [], context.obj.collections_path()
+            )
         ]
         hosts = given.hosts(options.extra, decrypt, secrets)
         lines = events_or_lines(given.output, verbose, secrets)

@@ -104,6 +104,28 @@ def test_a_run_takes_inventory_and_roles_from_it(
     assert "[h9]" in done.output
 
 
+def test_a_run_looks_for_collections_where_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name, text in (
+        ("ansible.cfg", "[defaults]\ninventory = hosts\ncollections_path = none:more\n"),
+        ("hosts", "h1 ansible_connection=local\n"),
+        ("more/ansible_collections/a/b/roles/c/tasks/main.yml", "- debug: {msg: of a.b}\n"),
+        ("play.yml", "- hosts: all\n  gather_facts: false\n  roles: [a.b.c]\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    app, command = deploy_app(["playbook"]), ["playbook", "run", "play.yml"]
+    assert "of a.b" in CliRunner().invoke(app, command).output
+    there = str(tmp_path / "more/ansible_collections")  # as Ansible takes it, too
+    for variable in ("ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_COLLECTIONS_PATHS"):
+        assert AnsibleCfg({variable: there}, tmp_path / "..").collections_path() == [
+            tmp_path / "more"
+        ]
+
+
 def test_a_password_of_vault_may_come_from_a_program(tmp_path: Path) -> None:
     from sappers.cli.playbook_secrets import vault_opener
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts

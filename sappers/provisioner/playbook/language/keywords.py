@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ BOOLEANS = frozenset(
     }
 )
 _OF_DELEGATION = {"delegate_facts", "delegate_to"}
-# Where Ansible looks for short names; here all that there are are known by them.
+# Where roles are looked for by short names. Of modules all that there are are known by them.
 _OF_NAMES = {"collections"}
 _HANDED_DOWN = SETTINGS | {"environment", "module_defaults", "tags", "vars"} | _OF_NAMES
 BLOCK = _HANDED_DOWN | {"name", "when", "block", "rescue", "always", "notify"}
@@ -56,6 +57,8 @@ PROMPT = frozenset(
 )
 ROLE = _HANDED_DOWN | {"role", "name", "when"}
 
+_COLLECTION = re.compile(r"\w+\.\w+")
+
 # Ansible's keywords, and others that are met, which are refused.
 REFUSED: Mapping[str, str] = {
     "sudo": "write become: true",
@@ -79,6 +82,22 @@ def to_bool(name: str, value: Any, place: Place) -> bool:
         return bool(value) if value in (0.0, 1.0) else read_boolean(value)
     except ValueError as error:
         raise place_of(value, place).error(f"`{name}`: {error}", hint="true or false") from error
+
+
+def to_collections(value: Any, place: Place) -> tuple[str, ...]:
+    """What the keyword `collections` says, also in a role's meta.
+
+    Raises:
+        PlaybookError: It names something else than collections.
+    """
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    for name in names:
+        if not (isinstance(name, str) and _COLLECTION.fullmatch(name)):
+            raise place_of(name, place).error(
+                "`collections` takes names of collections, as they are written",
+                hint="- NAMESPACE.COLLECTION",
+            )
+    return tuple(map(str, names))
 
 
 def refuse_unknown(mapping: SourceMapping, known: Iterable[str], what: str) -> None:

@@ -17,14 +17,22 @@ _PLAYBOOK_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
 
 
 def load_playbook(
-    path: Path, decrypt: Decrypt | None = None, roles_path: Sequence[Path] = ()
+    path: Path,
+    decrypt: Decrypt | None = None,
+    roles_path: Sequence[Path] = (),
+    collections_path: Sequence[Path] = (),
 ) -> tuple[Play, ...]:
     """The plays of a playbook and of those it imports, in order.
+
+    Args:
+        roles_path: Folders of roles beside the usual ones.
+        collections_path: Folders of collections instead of the usual ones.
 
     Raises:
         PlaybookError: Something in it, or in a file it imports, is wrong; at its place.
     """
-    return _load_file(path, Reading(PlaybookFiles(decrypt), tuple(roles_path)), ())
+    how = Reading(PlaybookFiles(decrypt), tuple(roles_path), tuple(collections_path))
+    return _load_file(path, how, ())
 
 
 def _load_file(path: Path, how: Reading, above: tuple[Path, ...]) -> tuple[Play, ...]:

@@ -43,6 +43,11 @@ def inherit(parent: Inherited, item: Mapping) -> Inherited:
         vars=(*parent.vars, variables) if variables else parent.vars,
         settings={**parent.settings, **settings} if settings else parent.settings,
         module_defaults=_module_defaults(parent, item),
+        collections=(
+            keywords.to_collections(item["collections"], item.at("collections"))
+            if "collections" in item
+            else parent.collections
+        ),
     )
 
 

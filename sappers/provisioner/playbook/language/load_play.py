@@ -30,10 +30,16 @@ IMPORTS_MAX = 50
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read, and where roles may be beside the usual folders."""
+    """How files are read, and where roles may be.
+
+    Attributes:
+        roles_path: Folders of roles beside the usual ones.
+        collections_path: Folders of collections instead of the usual ones.
+    """
 
     files: PlaybookFiles
     roles_path: tuple[Path, ...] = ()
+    collections_path: tuple[Path, ...] = ()
 
 
 class PlayLoader:
@@ -42,7 +48,7 @@ class PlayLoader:
     def __init__(self, folder: Path, how: Reading) -> None:
         self._folder = folder
         self._how = how
-        self._role_files = RoleFiles(folder, how.files, how.roles_path)
+        self._role_files = RoleFiles(folder, how.files, how.roles_path, how.collections_path)
         self._depth = 0
         self._seen_roles: set[str] = set()
         self.handlers: list[Task] = []
@@ -158,9 +164,10 @@ class PlayLoader:
             name = str(task.arguments["file"])
             if not any(one.is_file() for one in self._task_files(name, task, below)):
                 return ()
+            below = replace(below, collections=task.around.collections)
             return loader.tasks_of_file(name, task, below)
         name = str(task.arguments["name"])
-        if not self._role_files.has(name, task.place):
+        if not self._role_files.has(name, task.place, below.collections):
             return ()
         nodes = loader.tasks_of_role(name, task.arguments, below, task.place)
         return (*nodes, *loader.handlers)
@@ -192,18 +199,25 @@ class PlayLoader:
         self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place,
         origin: RoleOrigin,
     ) -> tuple[Node, ...]:  # fmt: skip
-        loaded = self._role_files.load(name, arguments, place)
+        found = self._role_files.find(name, place, inherited.collections)
+        loaded = self._role_files.load(found, arguments, place)
         # A task may include its own role again under a condition, as in Ansible.
-        if origin != "task" and name in {one.name for one in inherited.roles}:
-            raise place.error(f"the role {name} needs itself")
-        role = _role_of(loaded, arguments, inherited.role, place, origin)
+        if origin != "task" and found.name in {one.name for one in inherited.roles}:
+            raise place.error(f"the role {found.name} needs itself")
+        needs = [(one, place_of(one, place)) for one in loaded.dependencies]
+        names = tuple(
+            self._role_files.find(_name_of(one, at), at, found.beside).name for one, at in needs
+        )
+        role = _role_of(loaded, arguments, inherited.role, names, origin)
         if not role.is_again:
             self.roles.append(role)
-        below = replace(inherited, role=role, roles=(*inherited.roles, role))
+        below = replace(
+            inherited, role=role, roles=(*inherited.roles, role), collections=found.beside
+        )
         nodes: list[Node] = []
-        for dependency in loaded.dependencies:
-            at = place_of(dependency, place)
+        for dependency, at in needs:
             nodes.extend(self._role_entry(dependency, at, below, "dependency"))
+        below = replace(below, collections=loaded.collections)
         within = {
             kind: replace(below, folders=_search_path(below, role.folder / kind))
             for kind in ("tasks", "handlers")
@@ -230,19 +244,23 @@ class PlayLoader:
         self, entry: Any, at: Place, inherited: Inherited, origin: RoleOrigin
     ) -> tuple[Node, ...]:
         """One item of `roles` or of a role's dependencies; what has run is not run again."""
-        name = _name_of(entry, at)
-        below = inherited
+        name, below = _name_of(entry, at), inherited
+        found = self._role_files.find(name, at, below.collections)
         told: dict[str, Any] = {}
         if isinstance(entry, Mapping):
             # Its `vars` are the role's, and no layer of each of its tasks.
-            below = replace(inherit(inherited, entry), vars=inherited.vars)
+            below = replace(
+                inherit(inherited, entry), vars=inherited.vars, collections=inherited.collections
+            )
             told = {"params": _params_of(entry), "given": entry.get("vars") or Mapping(at)}
-        key = repr([name, *(sorted(one.items()) for one in told.values() if one), *_own(entry)])
+        key = repr(
+            [found.name, *(sorted(one.items()) for one in told.values() if one), *_own(entry)]
+        )
         is_again = key in self._seen_roles
-        if is_again and name in {one.name for one in inherited.roles}:
+        if is_again and found.name in {one.name for one in inherited.roles}:
             return ()
         self._seen_roles.add(key)
-        if not self._role_files.allows_duplicates(name, at):
+        if not self._role_files.allows_duplicates(found):
             told.update(key=key, is_again=is_again)
         return self.tasks_of_role(name, told, below, at, origin)
 
@@ -251,21 +269,22 @@ class PlayLoader:
 
 
 def _role_of(
-    loaded: LoadedRole, arguments: AnyMapping[str, Any], outer: Role | None, place: Place,
-    origin: RoleOrigin,
+    loaded: LoadedRole, arguments: AnyMapping[str, Any], outer: Role | None,
+    dependencies: tuple[str, ...], origin: RoleOrigin,
 ) -> Role:  # fmt: skip
     return Role(
-        loaded.name,
-        loaded.folder,
+        loaded.found.name,
+        loaded.found.folder,
         loaded.defaults,
         loaded.vars,
         params=arguments.get("params") or {},
         given=arguments.get("given") or {},
         parents=_parents(outer, origin),
-        dependencies=tuple(_name_of(one, place_of(one, place)) for one in loaded.dependencies),
+        dependencies=dependencies,
         origin=origin,
         key=arguments.get("key", ""),
         is_again=arguments.get("is_again", False),
+        collection=loaded.found.collection,
     )
 
 

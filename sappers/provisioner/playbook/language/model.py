@@ -18,7 +18,7 @@ class Role:
     """A role as one play uses it.
 
     Attributes:
-        name: As written, or the folder's name.
+        name: As written; with its collection, where it is of one.
         defaults, vars: What `defaults/main` and `vars/main` say.
         params: What the play, or the role that needs it, gives beside its name.
         given: The `vars` that it is named with.
@@ -27,6 +27,7 @@ class Role:
         origin: Who asks for it: the play's `roles`, a role that needs it, or a task.
         key: Uses that have the same do its tasks once on each host; empty: as often as it is used.
         is_again: A use of the same key stands before it.
+        collection: NAMESPACE.NAME of the collection that it is of; empty: of none.
     """
 
     name: str
@@ -40,6 +41,12 @@ class Role:
     origin: RoleOrigin = "task"
     key: str = ""
     is_again: bool = False
+    collection: str = ""
+
+    @property
+    def short_name(self) -> str:
+        """Without its collection or folders."""
+        return self.name.rpartition("." if self.collection else "/")[2]
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Inherited:
         roles: Those that a task is in, outermost first.
         folders: Where files are looked for: those of the roles, the innermost first, the task
             file's, the playbook's.
+        collections: Those in which roles are looked for first, by short names.
     """
 
     when: tuple[Any, ...] = ()
@@ -69,6 +77,7 @@ class Inherited:
     role: Role | None = None
     roles: tuple[Role, ...] = ()
     folders: tuple[Path, ...] = ()
+    collections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ class Task:
     def names(self) -> frozenset[str]:
         """The names that a handler answers to."""
         role, name = self.inherited.role, str(self.name or "")
-        of_role = {f"{role.name} : {name}"} if role else set()
+        of_role = {f"{one} : {name}" for one in (role.name, role.short_name)} if role else set()
         return frozenset({name, *self.listen, *of_role} - {""})
 
     @property

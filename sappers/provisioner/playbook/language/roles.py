@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sappers.provisioner.playbook.language import keywords
 from sappers.provisioner.playbook.language.files import PlaybookFiles
 from sappers.provisioner.source import Items, Mapping, Place
 
@@ -17,68 +18,115 @@ COLLECTIONS = ("~/.ansible/collections", "/usr/share/ansible/collections")
 SYSTEM_FOLDERS = ("~/.ansible/roles", "/usr/share/ansible/roles", "/etc/ansible/roles")
 
 
+_IN_COLLECTIONS = "ansible_collections"
+
+
 @dataclass(frozen=True)
-class LoadedRole:
-    """What the files of a role say; `checks` begins with its arguments' specification, if any."""
+class FoundRole:
+    """Where a role is.
+
+    Attributes:
+        name: As written; NAMESPACE.COLLECTION.ROLE where it is of a collection.
+        collection: NAMESPACE.COLLECTION; empty: of none.
+    """
 
     name: str
     folder: Path
+    collection: str = ""
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The collection in which roles that it needs are looked for first."""
+        return (self.collection,) if self.collection else ()
+
+
+@dataclass(frozen=True)
+class LoadedRole:
+    """What the files of a role say.
+
+    Attributes:
+        checks: The task that its arguments' specification makes, if any.
+        collections: Those in which its tasks look for roles; none that the play names.
+    """
+
+    found: FoundRole
     tasks: Any = None
     handlers: Any = None
     defaults: AnyMapping[str, Any] = field(default_factory=dict)
     vars: AnyMapping[str, Any] = field(default_factory=dict)
     dependencies: tuple[Any, ...] = ()
     checks: Any = None
+    collections: tuple[str, ...] = ()
 
 
 class RoleFiles:
-    """Roles as a playbook in a folder finds them."""
+    """Roles as a playbook in a folder finds them.
 
-    def __init__(self, folder: Path, files: PlaybookFiles, more: Sequence[Path] = ()) -> None:
+    Args:
+        more: Other folders of roles.
+        collections: Folders of collections, instead of the usual ones.
+    """
+
+    def __init__(
+        self, folder: Path, files: PlaybookFiles, more: Sequence[Path], collections: Sequence[Path]
+    ) -> None:
         system = (Path(one).expanduser() for one in SYSTEM_FOLDERS)
         self._folders = [folder / "roles", *more, *system, folder]
-        collections = (Path(one).expanduser() for one in COLLECTIONS)
-        self._collections = [folder / "collections", *collections]
+        usual = (Path(one).expanduser() for one in COLLECTIONS)
+        self._collections = [folder / "collections", *(collections or usual)]
         self._files = files
 
-    def find(self, name: str, place: Place) -> Path:
-        """A role's folder.
+    def find(self, name: str, place: Place, collections: Sequence[str]) -> FoundRole:
+        """A role. Those of collections are looked for first, as in Ansible.
+
+        Args:
+            collections: Those that a short name may be of.
 
         Raises:
             PlaybookError: There is none such.
         """
-        candidates = self._candidates(name, place)
-        found = next((one for one in candidates if one.is_dir()), None)
+        candidates = self._candidates(name, place, collections)
+        found = next((one for one in candidates if one.folder.is_dir()), None)
         if found is None:
-            raise place.error(
-                f"there is no role {name}", hint=f"looked for: {', '.join(map(str, candidates))}"
-            )
+            folders = dict.fromkeys(str(one.folder) for one in candidates)
+            raise place.error(f"there is no role {name}", hint=f"looked for: {', '.join(folders)}")
         return found
 
-    def has(self, name: str, place: Place) -> bool:
+    def has(self, name: str, place: Place, collections: Sequence[str]) -> bool:
         """Whether there is such a role."""
-        return any(one.is_dir() for one in self._candidates(name, place))
+        return any(one.folder.is_dir() for one in self._candidates(name, place, collections))
 
-    def _candidates(self, name: str, place: Place) -> list[Path]:
-        candidates = [folder / name for folder in self._folders]
+    def _candidates(self, name: str, place: Place, collections: Sequence[str]) -> list[FoundRole]:
+        folders = [*self._folders]
         # A role may stand beside the role that needs it.
-        candidates.insert(1, Path(place.path).parent.parent.parent / name)
-        return candidates + self._in_collections(name)
+        folders.insert(1, Path(place.path).parent.parent.parent)
+        in_folders = [FoundRole(name, folder / name) for folder in folders]
+        return [*self._in_collections(name, collections), *in_folders]
 
-    def _in_collections(self, name: str) -> list[Path]:
-        """Where a role is that is named with its collection: NAMESPACE.COLLECTION.ROLE."""
-        namespace, _, rest = name.partition(".")
-        collection, _, role = rest.partition(".")
-        below = Path("ansible_collections", namespace, collection, "roles", *role.split("."))
-        return [one / below for one in self._collections] if role else []
+    def _in_collections(self, name: str, collections: Sequence[str]) -> list[FoundRole]:
+        """Where a role of a collection may be: NAMESPACE.COLLECTION.ROLE, or short."""
+        parts = name.split(".")
+        if "/" in name or not all(parts):
+            return []
+        if len(parts) > 2:
+            collections, parts = [".".join(parts[:2])], parts[2:]
+        return [
+            FoundRole(
+                f"{one}.{parts[-1]}",
+                root.joinpath(_IN_COLLECTIONS, *one.split("."), "roles", *parts),
+                one,
+            )
+            for one in collections
+            for root in self._collections
+        ]
 
-    def load(self, name: str, arguments: AnyMapping[str, Any], place: Place) -> LoadedRole:
+    def load(self, found: FoundRole, arguments: AnyMapping[str, Any], place: Place) -> LoadedRole:
         """A role's files.
 
         Raises:
             PlaybookError: It has none, or they are wrong.
         """
-        folder = self.find(name, place)
+        name, folder = found.name, found.folder
 
         def wanted(kind: str) -> str:
             return str(arguments.get(f"{kind}_from") or "main")
@@ -92,20 +140,22 @@ class RoleFiles:
         def variables_of(kind: str) -> AnyMapping[str, Any]:
             return self._variables(_within(folder / kind / wanted(kind)) or [path_of(kind)])
 
+        meta = self._meta(folder)
+        more = keywords.to_collections(meta.get("collections"), Place(str(folder / "meta"), 1, 1))
         return LoadedRole(
-            name=name,
-            folder=folder,
+            found,
             tasks=self._content(path_of("tasks")),
             handlers=self._content(path_of("handlers")),
             defaults=variables_of("defaults"),
             vars=variables_of("vars"),
-            dependencies=tuple(self._meta(folder).get("dependencies") or ()),
+            dependencies=tuple(meta.get("dependencies") or ()),
             checks=self._checks(name, folder, wanted("tasks")),
+            collections=(*found.beside, *more),
         )
 
-    def allows_duplicates(self, name: str, place: Place) -> bool:
+    def allows_duplicates(self, found: FoundRole) -> bool:
         """Whether the role's meta says that it may run more than once."""
-        return bool(self._meta(self.find(name, place)).get("allow_duplicates", False))
+        return bool(self._meta(found.folder).get("allow_duplicates", False))
 
     def _checks(self, name: str, folder: Path, entry: str) -> Items | None:
         """The task that a role begins with which says what its arguments are."""

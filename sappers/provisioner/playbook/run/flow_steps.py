@@ -147,6 +147,7 @@ class Flow:
         assert loader is not None
         if task.module == "include_tasks":
             return loader.tasks_of_file(str(args["file"]), task, below)
+        below = replace(below, collections=task.inherited.collections)
         known = len(loader.roles)
         nodes = loader.tasks_of_role(str(args["name"]), args, below, task.place)
         if args["public"]:

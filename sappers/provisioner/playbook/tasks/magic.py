@@ -114,9 +114,9 @@ def task_magic(inherited: Inherited) -> dict[str, Any]:
         "ansible_parent_role_paths": [str(one.folder.absolute()) for one in above],
     }
     return found | {
-        "role_name": role.name.rpartition("/")[2],
+        "role_name": role.short_name,
         "ansible_role_name": role.name,
-        "ansible_collection_name": "",
+        "ansible_collection_name": role.collection,
         "role_path": str(role.folder.absolute()),
         **(of_parents if above else {}),
     }

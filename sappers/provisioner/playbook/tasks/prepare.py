@@ -123,8 +123,6 @@ class Preparer:
                 named = scope.templates.render(task.name, scope, task.place)
             elif task.module == "include_role":
                 named = f"include_role : {task.arguments['name']}"
-                role = scope.templates.render(task.arguments["name"], scope, task.place)
-                named = f"include_role : {role}"
         except PlaybookError:
             pass  # the name as it is written tells more than none
         return titled(task, str(named))

@@ -201,6 +201,54 @@ def test_roles_bring_their_dependencies_and_handlers(tmp_path: Path) -> None:
     assert nodes[2].inherited.tags == {"t"}
 
 
+def _role(folder: Path, name: str, **files: str) -> None:
+    for kind, text in files.items():
+        (folder / name / kind).mkdir(parents=True)
+        (folder / name / kind / "main.yml").write_text(text)
+
+
+def test_roles_of_collections_are_found_by_short_names_and_before_others(tmp_path: Path) -> None:
+    there = tmp_path / "collections/ansible_collections/corp/web/roles"
+    _role(there, "site", tasks="- ping:\n", meta="dependencies: [base]\n")
+    _role(there, "base", tasks="- import_role: {name: lone}\n")
+    _role(there, "lone", tasks="- ping:\n")
+    _role(tmp_path / "roles", "base", tasks="- fail:\n")
+    _role(tmp_path / "roles", "lone", tasks="- fail:\n")
+    _role(tmp_path / "roles", "mine", tasks="- import_role: {name: lone}\n")
+    _role(tmp_path / "roles", "told", meta="collections: [corp.web]\n",
+          tasks="- import_role: {name: lone}\n")  # fmt: skip
+    text = "- hosts: all\n  collections: corp.web\n  roles: [site, mine, told]\n"
+    (play,) = load(tmp_path, text)
+    assert [(node.title, node.inherited.role.collection) for node in play.sections[1]] == [
+        ("corp.web.lone : ping", "corp.web"), ("corp.web.site : ping", "corp.web"),
+        ("lone : fail", ""), ("corp.web.lone : ping", "corp.web"),
+    ]  # fmt: skip
+    assert play.roles[0].dependencies == ("corp.web.base",)
+    (play,) = load(
+        tmp_path, tasks("- import_role: {name: lone}\n  collections: [no.such, corp.web]")
+    )
+    assert [node.title for node in play.sections[1]] == ["corp.web.lone : ping"]
+    (play,) = load(tmp_path, tasks("- import_role: {name: lone}"))
+    assert [node.title for node in play.sections[1]] == ["lone : fail"]
+
+
+def test_folders_of_collections_that_are_named_are_those_there_are(tmp_path: Path) -> None:
+    _role(tmp_path / "more/ansible_collections/corp/web/roles", "site", tasks="- ping:\n")
+    path = tmp_path / "play.yml"
+    path.write_text("- hosts: all\n  roles: [corp.web.site]\n")
+    (play,) = load_playbook(path, collections_path=[tmp_path / "none", tmp_path / "more"])
+    assert [node.title for node in play.sections[1]] == ["corp.web.site : ping"]
+    with pytest.raises(PlaybookError, match="there is no role"):
+        load_playbook(path)
+
+
+@pytest.mark.parametrize("said", ["[web]", "['{{ x }}.web']", "[{name: corp.web}]", "[3]"])
+def test_collections_that_have_no_name_of_one_are_refused(tmp_path: Path, said: str) -> None:
+    with pytest.raises(PlaybookError, match="names of collections") as caught:
+        load(tmp_path, f"- hosts: all\n  collections: {said}\n")
+    assert caught.value.hint == "- NAMESPACE.COLLECTION"
+
+
 def test_what_imports_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("- import_tasks: a.yml\n")
     with pytest.raises(PlaybookError, match="without end"):

@@ -94,19 +94,20 @@ def hub_of(group: Path) -> Process:
 
 def guests_of(group: Path) -> Iterator[tuple[Record, Process]]:
     """Guests, from the moment that they are QEMU, with what is known of each."""
-    for process in _qemus_of(group):
+    for process in machines_of(group):
         if record := process.guest_record():
             yield record, process
 
 
 def spares_of(group: Path) -> Iterator[Process]:
     """Machines that stand still until they are guests."""
-    for process in _qemus_of(group):
+    for process in machines_of(group):
         if process.unit.startswith(SPARE_PREFIX) and process.guest_record() is None:
             yield process
 
 
-def _qemus_of(group: Path) -> Iterator[Process]:
+def machines_of(group: Path) -> Iterator[Process]:
+    """All QEMUs, of guests, spares and templates, whatever is known of them."""
     for process in processes_of(group):
         if process.unit.startswith(UNIT_PREFIX) and "qemu" in process.command[0]:
             yield process

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from benchmarks.processes import guests_of
+from benchmarks.processes import machines_of
 from sappers.errors import LabError
 from tests.e2e.lab_cluster import LabCluster
 
@@ -26,16 +27,18 @@ class ExclusiveWatch:
         self._cluster = cluster
         self._prefix = f"sappers-guest-{workload}-"
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch of the exclusive guest")
+        self._threads = ThreadPoolExecutor(1, "watch of the exclusive guest")
+        self._watching: Future[None]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._watching = self._threads.submit(self._watch)
 
     def stop(self) -> None:
-        """End."""
+        """End; raises what the watch did, which then saw nothing more."""
         self._over.set()
-        self._thread.join()
+        self._threads.shutdown()
+        self._watching.result()
 
     def _watch(self) -> None:
         last = ""
@@ -47,6 +50,8 @@ class ExclusiveWatch:
             elif running and running[0] != last:
                 self.moves += bool(last)
                 last = running[0]
+        if not last:
+            self.wrong.append("it was never seen")
 
     def _copies_on(self, host: str) -> int:
         """None on a host that stands still or has no power: what does not run does nothing."""
@@ -54,9 +59,7 @@ class ExclusiveWatch:
             group = self._cluster.lab.control_group(host)
             if "frozen 1" in (group / "cgroup.events").read_text():
                 return 0
-            units = {
-                guest.unit for guest in guests_of(group) if guest.unit.startswith(self._prefix)
-            }
+            units = {one.unit for one in machines_of(group) if one.unit.startswith(self._prefix)}
         except (OSError, LabError):
             return 0
         return len(units)

@@ -42,6 +42,7 @@ class ManifestSearch:
         self._threads = threads
         self._running: set[str] = set()
         self._waits: dict[str, tuple[float, float]] = {}
+        self._said: dict[str, set[tuple[str, str]]] = {}
 
     def is_due(self, digest: str) -> bool:
         """Whether nobody is being asked now, and the last time is long enough ago."""
@@ -49,21 +50,26 @@ class ManifestSearch:
         return digest not in self._running and self._clock.monotonic() >= due
 
     def forget(self, digest: str) -> None:
-        """It is wanted no more."""
+        """It is here, or wanted no more."""
         self._waits.pop(digest, None)
+        self._said.pop(digest, None)
 
     async def search(self, image: ImageReference) -> Trouble | None:
         """None once it is in the store, else why it is not."""
         self._running.add(image.digest)
         try:
             trouble = Trouble("no other member that answers has its manifest")
-            for member in self._candidates(image.digest):
-                found = await self._ask(image, member)
-                if found is None:
-                    self._waits.pop(image.digest, None)
-                    return None
-                if found.text:
-                    trouble = found
+            try:
+                for member in self._candidates(image.digest):
+                    found = await self._ask(image, member)
+                    if found is None:
+                        self.forget(image.digest)
+                        return None
+                    if found.text:
+                        trouble = found
+            except ImageError as error:  # the disk's fault, whoever sends it
+                trouble = Trouble(error.message, hopeless=True)
+                self._say("image not stored", image, "", error.message)
             _, before = self._waits.get(image.digest, (0.0, 0.0))
             delay = min(2 * before or AGAIN_SECONDS, AGAIN_SECONDS_MAX)
             self._waits[image.digest] = (self._clock.monotonic() + delay, delay)
@@ -72,7 +78,11 @@ class ManifestSearch:
             self._running.discard(image.digest)
 
     async def _ask(self, image: ImageReference, member: Member) -> Trouble | None:
-        """None when it is in the store now; a trouble without text when this member has it not."""
+        """None when it is in the store now; a trouble without text when this member has it not.
+
+        Raises:
+            ImageError: This host's disk refuses it.
+        """
         path = f"/v1/images/{image.digest}"
         try:
             answer = await self._peers.call(member, "GET", path, timeout_seconds=CALL_SECONDS)
@@ -83,11 +93,18 @@ class ManifestSearch:
         except ApiError as error:
             return Trouble("" if error.status == 404 else error.message)
         except ImageUntrusted as error:
-            log.warning(
-                "image refused", image=image.name, member=member.name, error=error.explained
-            )
+            self._say("image refused", image, member.name, error.explained)
             return Trouble(error.explained, hopeless=True)
         except (ImageError, msgspec.DecodeError) as error:
-            log.warning("manifest refused", image=image.name, member=member.name, error=str(error))
+            if isinstance(error.__cause__, OSError):
+                raise
+            self._say("manifest refused", image, member.name, str(error))
             return Trouble(f"its manifest was refused: {error}")
         return None
+
+    def _say(self, event: str, image: ImageReference, member: str, error: str) -> None:
+        """Log it once, however often it is asked for again."""
+        said = self._said.setdefault(image.digest, set())
+        if (member, error) not in said:
+            said.add((member, error))
+            log.warning(event, image=image.name, member=member, error=error)

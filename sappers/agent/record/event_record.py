@@ -80,12 +80,15 @@ class EventRecord:
 
     async def run(self) -> None:
         """Until cancelled."""
+        said = ""
         while True:
             try:
                 await self.write_down()
+                said = ""
                 await asyncio.sleep(_LOOK_SECONDS)
             except OSError as error:
-                log.warning("events are not written down", error=str(error))
+                if said != (said := str(error)):
+                    log.warning("events are not written down", error=said)
                 await asyncio.sleep(_RETRY_SECONDS)
             except Exception:
                 log.exception("the record of events broke")

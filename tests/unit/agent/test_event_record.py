@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+import sappers.agent.record.event_record as module
 from sappers.agent.record.event_files import FILE_BYTES_MAX, EventFiles
 from sappers.agent.record.event_record import EventRecord
 from sappers.decisions.backup import in_pieces, portable
@@ -22,6 +24,7 @@ from sappers.model.member import Member, MemberState
 from sappers.model.policy import EventSettings
 from tests.fake_member import InstantLog, make_member
 from tests.unit.worlds import founded, workload
+from tests.waiting import eventually
 
 
 class Others:
@@ -449,3 +452,25 @@ def test_a_state_of_an_earlier_version_is_no_trouble(tmp_path: Path) -> None:
     world.log.current = ClusterState(index=1)
     asyncio.run(world.record.write_down())
     assert asyncio.run(world.record.check()).broken is None
+
+
+async def test_a_disk_that_stays_full_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    record, tries = World(tmp_path).record, 0
+
+    async def write_down() -> None:
+        nonlocal tries
+        tries += 1
+        if tries not in (4, 5):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "write_down", write_down)
+    with capture_logs() as said:
+        running = asyncio.create_task(record.run())
+        await eventually(lambda: tries >= 8)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert len(said) == 2  # before there was room, and after

@@ -12,12 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from sappers.agent.clock import SystemClock
 from sappers.agent.images.spread import Spread
 from sappers.errors import ApiError, ImageError, ImageIncomplete, ImageUntrusted, MemberUnreachable
 from sappers.model.cluster_state import ClusterState
-from sappers.model.image import CHUNK_BYTES, ClusterImage, ImageKey, Manifest
+from sappers.model.image import CHUNK_BYTES, ClusterImage, ImageKey, Manifest, SignedManifest
 from sappers.model.member import Member, MemberState
 from sappers.model.policy import ImageSettings
 from sappers.model.workload import ImageReference
@@ -339,6 +340,37 @@ async def test_a_full_disk_is_said_and_tried_again(
 
     monkeypatch.setattr(second.store, "write_chunk", refuse)
     await eventually(lambda: "no room" in second.spread.why_not(digest))
+    allocation = make_allocation("web", "n2", image=ImageReference("web", digest))
+    assert second.spread.readings([allocation])[digest].hopeless
+    full = False
+    await eventually(lambda: second.whole(digest))
+    assert second.spread.why_not(digest) == ""
+
+
+async def test_a_disk_without_room_for_a_manifest_is_said_once_and_is_no_fault_of_others(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.agent.images.manifest_search.AGAIN_SECONDS_MAX", 0.01)
+    first = network.add("n1")
+    source, digest, manifest = build(network)
+    network.publish(digest)
+    await hand_over(first, source, digest, manifest.chunks())
+    second = network.add("n2")
+    write = second.store.put_signed
+    refusals, full = 0, True
+
+    def refuse(signed: SignedManifest) -> str:
+        nonlocal refusals
+        if full:
+            refusals += 1
+            raise ImageError("no room for an image in /x") from OSError(28, "No space left")
+        return write(signed)
+
+    monkeypatch.setattr(second.store, "put_signed", refuse)
+    with capture_logs() as said:
+        await eventually(lambda: refusals >= 3)
+    assert [one["event"] for one in said if "no room" in str(one)] == ["image not stored"]
+    assert second.spread.why_not(digest) == "no room for an image in /x"
     allocation = make_allocation("web", "n2", image=ImageReference("web", digest))
     assert second.spread.readings([allocation])[digest].hopeless
     full = False

@@ -37,7 +37,7 @@ async def put_voter(call: Call) -> Written:
             hint=f"sappers-deploy raft reseed {member.name}",
         )
     address = f"{member.address}:{member.ports.raft}"
-    return _written(await call.service.log.add_voter(member.id, address, CHANGE_SECONDS))
+    return _written(await call.service.log.add_voter(member.id, address, CHANGE_SECONDS, call.by))
 
 
 async def delete_voter(call: Call) -> Written:
@@ -45,7 +45,7 @@ async def delete_voter(call: Call) -> Written:
     _require_leader(call)
     if call.path.id not in call.service.log.status().electorate:
         raise ApiError(f"{call.path.id} has no vote", status=404, hint="sappers-deploy raft peers")
-    return _written(await call.service.log.remove_voter(call.path.id, CHANGE_SECONDS))
+    return _written(await call.service.log.remove_voter(call.path.id, CHANGE_SECONDS, call.by))
 
 
 async def put_leader(call: Call) -> NoInput:
@@ -72,7 +72,7 @@ async def recover(call: Call) -> Written:
             f" {wanted.cluster_id}"
         )
     try:
-        return _written(await call.service.log.recover_alone(RECOVERY_SECONDS))
+        return _written(await call.service.log.recover_alone(RECOVERY_SECONDS, call.by))
     except ProposalRejected as error:  # nothing that another attempt changes
         raise CommandRefused(error.message, hint=error.hint) from error
 

@@ -175,18 +175,20 @@ class RaftLog:
         assert isinstance(answer, Done)
         return Applied(answer.index, answer.term, answer.refused)
 
-    async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:
+    async def add_voter(
+        self, member_id: str, address: str, timeout_seconds: float, by: str = ""
+    ) -> Applied:
         """See the port."""
-        return await self._change_electorate(AddVoter(member_id, address), timeout_seconds)
+        return await self._change_electorate(AddVoter(member_id, address), timeout_seconds, by)
 
-    async def remove_voter(self, member_id: str, timeout_seconds: float) -> Applied:
+    async def remove_voter(self, member_id: str, timeout_seconds: float, by: str = "") -> Applied:
         """See the port."""
-        return await self._change_electorate(RemoveVoter(member_id), timeout_seconds)
+        return await self._change_electorate(RemoveVoter(member_id), timeout_seconds, by)
 
     async def _change_electorate(
-        self, command: ElectorateCommand, timeout_seconds: float
+        self, command: ElectorateCommand, timeout_seconds: float, by: str
     ) -> Applied:
-        payload = encode_proposal(self._proposal(command))
+        payload = encode_proposal(self._proposal(command, by=by))
         answer = await self._ask(lambda number: ChangeElectorate(number, payload), timeout_seconds)
         assert isinstance(answer, Done)
         return Applied(answer.index, answer.term, answer.refused)
@@ -197,9 +199,9 @@ class RaftLog:
             lambda number: TransferLeadership(number, member_id, timeout_seconds), timeout_seconds
         )
 
-    async def recover_alone(self, timeout_seconds: float) -> Applied:
+    async def recover_alone(self, timeout_seconds: float, by: str = "") -> Applied:
         """See the port."""
-        payload = encode_proposal(self._proposal())
+        payload = encode_proposal(self._proposal(by=by))
         listen_seconds = self._leases_end_after()
         answer = await self._ask(
             lambda number: Recover(number, payload, listen_seconds),
@@ -214,13 +216,13 @@ class RaftLog:
         longest = max(self._lease_seconds, *known, 0.0)
         return certain_after_seconds(longest) if longest else 0.0
 
-    def _proposal(self, *commands: NoOperation | ElectorateCommand) -> Proposal:
+    def _proposal(self, *commands: NoOperation | ElectorateCommand, by: str = "") -> Proposal:
         return Proposal(
             uuid.uuid4().hex,
             self._me_id,
             self._clock.now(),
             commands,
-            by=f"member/{self._me_id}",
+            by=by or f"member/{self._me_id}",
         )
 
     async def read_barrier(self, timeout_seconds: float) -> QuorumHeard:

@@ -76,7 +76,9 @@ class ReplicatedLog(Protocol):
         Of a member that is cut off it grows; what it says of the present may be as old as that.
         """
 
-    async def add_voter(self, member_id: str, address: str, timeout_seconds: float) -> Applied:
+    async def add_voter(
+        self, member_id: str, address: str, timeout_seconds: float, by: str = ""
+    ) -> Applied:
         """Give a member a Raft vote; only the leader can, one change at a time.
 
         When this returns the change is committed and `state().electorate` says so. Only then may
@@ -85,27 +87,29 @@ class ReplicatedLog(Protocol):
 
         Args:
             address: Where its Raft will listen, `ip:port`.
+            by: Who wants it, as in a proposal; this member itself where it is empty.
 
         Raises:
             ProposalRejected: Definitely not done: not the leader, or another change is under way.
             OutcomeUnknown: May or may not be done: see `state().electorate`, or ask again.
         """
 
-    async def remove_voter(self, member_id: str, timeout_seconds: float) -> Applied:
+    async def remove_voter(self, member_id: str, timeout_seconds: float, by: str = "") -> Applied:
         """Take a member's vote; only the leader can, one change at a time, not its own.
 
-        The one removed is told, when it can be reached: then `status().is_removed` there.
+        The one removed is told, when it can be reached: then `status().is_removed` there. `by`: as
+        in `add_voter`.
 
         Raises:
             ProposalRejected: As `add_voter`; also when the others have no quorum that answers.
             OutcomeUnknown: As `add_voter`.
         """
 
-    async def recover_alone(self, timeout_seconds: float) -> Applied:
+    async def recover_alone(self, timeout_seconds: float, by: str = "") -> Applied:
         """Go on as the only voter, the others being gone for good; what was not committed yet is.
 
         A voter that has just started listens for 5 s first, and any for as long as leases last:
-        beyond the timeout.
+        beyond the timeout. `by` as in `add_voter`.
 
         Raises:
             ProposalRejected: It hears a leader or a majority, or has no vote.

@@ -17,6 +17,7 @@ from sappers.cli.cordon import find_member
 from sappers.cli.raft import reseed_voter
 from sappers.cli.raft_view import newest_voter, summary_of
 from sappers.errors import ApiError, SappersError
+from sappers.model.event import EventFilter
 from tests.integration.agents import WHOLE_SECONDS, Agents
 from tests.waiting import wait_until
 
@@ -63,6 +64,9 @@ def test_leadership_is_handed_over_and_a_vote_is_taken_and_given_back(agents: Ag
     removed = ask(agents, "remove", other, "--yes")
     assert removed.exit_code == 0, removed.output
     assert "votes no more" in removed.stderr
+    wanted = EventFilter(subject=other, kind="voter.removed")
+    (event,) = agents.client.events(limit=1, wanted=wanted).events
+    assert event.by.startswith("operator/"), "not the leader that was asked"
 
     def has_it_back() -> bool:
         return len(summary_of(reports_of(agents)).electorate) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def explain(
     output: Form = Output.TEXT,
 ) -> None:
     """Tell how it came to this: suspicion, decision, action, health, each with what it follows."""
-    if not name or len(name) > 128 or not name.isascii() or not name.isprintable() or " " in name:
+    if not re.fullmatch(r"[!-.0-~]{1,128}", name):  # no space, no slash
         raise ConfigError(
             f"{name[:80]!r} is no name",
             hint="sappers-deploy status lists members and workloads, ps -a allocations",

@@ -20,6 +20,7 @@ from sappers.errors import (
     ProposalRejected,
     SappersError,
 )
+from sappers.model.known_types import learn
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ def _status_of(error: Exception) -> int:
 def error_in(status: int, body: bytes, where: str) -> ApiError:
     """The error that a member's answer (not a 2xx) stands for; `where` names the member."""
     try:
-        problem = msgspec.json.decode(body, type=Problem)
+        problem = msgspec.json.decode(body, type=learn(Problem))
     except (msgspec.DecodeError, RecursionError):
         text = body[:200].decode(errors="replace").strip()
         return ApiError(f"{where} answered {status}: {text or 'nothing'}", status=status)
@@ -81,7 +82,7 @@ def decoded(answer: bytes, kind: type[T]) -> T:
         ApiError: It is not.
     """
     try:
-        return msgspec.json.decode(answer, type=kind)
+        return msgspec.json.decode(answer, type=learn(kind))
     except msgspec.DecodeError as error:
         raise ApiError(
             f"the member's answer cannot be read: {error}",

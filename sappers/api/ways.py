@@ -18,6 +18,7 @@ import msgspec
 from sappers.api.https_calls import CONNECT_SECONDS, NO_ANSWER, HttpsCalls, Peer, reason_of
 from sappers.api.problems import error_in
 from sappers.errors import ApiError, MemberUnreachable, SappersError
+from sappers.model.known_types import learn
 from sappers.model.view import MemberHealth
 from sappers.security.tls import AGENT_SERVER_NAME
 
@@ -144,7 +145,7 @@ class Ways:
             answer = self._https.call(peer, "GET", "/v1/health", stall_seconds=CONNECT_SECONDS)
             if not answer.is_success:
                 return error_in(answer.status, answer.content, peer.name).message
-            msgspec.json.decode(answer.content, type=MemberHealth)
+            msgspec.json.decode(answer.content, type=learn(MemberHealth))
         except NO_ANSWER as error:
             return reason_of(error)
         except msgspec.DecodeError:

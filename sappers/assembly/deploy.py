@@ -21,6 +21,7 @@ from sappers.config import ControlHome
 from sappers.errors import ApiError, ImageError, MemberUnreachable
 from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey, build_command
+from sappers.model.known_types import learn
 from sappers.model.repair import KnownAccess, RepairKey, RepairLogin
 from sappers.model.view import MemberHealth
 from sappers.provisioner.bootstrap.bootstrap import Needs
@@ -167,7 +168,7 @@ class PushedImages:
         """As the port says."""
         answer = self._clients.of(hosts).call("GET", "/v1/repair-key")
         try:
-            found = msgspec.json.decode(answer, type=RepairAccess)
+            found = msgspec.json.decode(answer, type=learn(RepairAccess))
         except msgspec.DecodeError as error:
             raise ApiError("the cluster's repair key cannot be read") from error
         return KnownAccess(found.public, found.logins, found.image_keys, found.number)
@@ -209,6 +210,6 @@ class ApiProbe:
         """What this host's agent says of itself. Raises as the port says."""
         answer = self._clients.of([host]).call("GET", "/v1/health", timeout_seconds=_HEALTH_SECONDS)
         try:
-            return msgspec.json.decode(answer, type=MemberHealth)
+            return msgspec.json.decode(answer, type=learn(MemberHealth))
         except msgspec.DecodeError as error:
             raise ApiError(f"{host.name} answers, but not as an agent does") from error

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
+from sappers.api.problems import decoded
 from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.api.ways import Reached, at_once
 from sappers.cli.cordon import Named, find_member
@@ -353,8 +354,8 @@ def _reached_reports(
     def ask(reached: Reached) -> tuple[Reached, RaftReport] | None:
         try:
             answer = client.call_at(reached, "GET", "/v1/raft")
-            return reached, msgspec.json.decode(answer, type=RaftReport)
-        except (ApiError, msgspec.DecodeError):
+            return reached, decoded(answer, RaftReport)
+        except ApiError:
             return None
 
     found = [one for one in at_once(ask, client.everyone(silent=silent)) if one]

@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from sappers.api.operator_client import OperatorClient
+from sappers.api.problems import decoded
 from sappers.api.ways import Reached, at_once
 from sappers.cli.session import Cluster, cluster_folder, open_cluster
 from sappers.errors import ApiError, ConfigError
@@ -88,8 +89,8 @@ def _revoked(client: OperatorClient, one: Reached) -> Collection[str] | None:
     """Who is shut out, by a member's word; None if it has none that is new."""
     try:
         answer = client.call_at(one, "GET", "/v1/state?consistency=linearizable")
-        return msgspec.json.decode(answer, type=_Shut).revoked
-    except (ApiError, msgspec.DecodeError):
+        return decoded(answer, _Shut).revoked
+    except ApiError:
         return None
 
 

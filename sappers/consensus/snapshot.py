@@ -23,6 +23,7 @@ from sappers.consensus.sealed import seal, unseal
 from sappers.errors import DAMAGED_HINT, LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_known_part, decode_state, encoded_state
+from sappers.model.known_types import learn
 
 KIND = "snapshot"
 SNAPSHOT_FILE = "snapshot"  # in the raft folder
@@ -127,7 +128,7 @@ def join(journal: Journal, snapshot: Snapshot | None) -> None:
 def _decode(sealed: bytes, path: Path) -> Snapshot:
     content = unseal(KIND, sealed, path, DAMAGED_HINT)
     try:
-        return msgspec.msgpack.decode(content, type=Snapshot)
+        return msgspec.msgpack.decode(content, type=learn(Snapshot))
     except msgspec.DecodeError as error:
         raise LogDamaged(f"{path} is no snapshot: {error}", hint=DAMAGED_HINT) from error
 

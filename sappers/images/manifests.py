@@ -9,6 +9,7 @@ import msgspec
 from sappers.errors import ImageError
 from sappers.images.chunks import is_digest
 from sappers.model.image import ARCHITECTURE, CHUNK_BYTES, Blob, Manifest, SignedManifest
+from sappers.model.known_types import learn
 
 SIGNED_BYTES_MAX = 8 << 20
 """No signed manifest is longer, as JSON: enough for files of 80 GB."""
@@ -28,7 +29,7 @@ def decode_manifest(content: bytes) -> Manifest:
         ImageError: It does not; says why.
     """
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=learn(Manifest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"that is no manifest: {error}") from error
     check_name(manifest.name)
@@ -50,7 +51,7 @@ def decode_signed(content: bytes) -> SignedManifest:
     if len(content) > SIGNED_BYTES_MAX:
         raise ImageError("that manifest is too long")
     try:
-        return msgspec.json.decode(content, type=SignedManifest)
+        return msgspec.json.decode(content, type=learn(SignedManifest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"that is no signed manifest: {error}") from error
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from sappers.model.known_types import learn
+
 ALLOCATION_DIGITS = 8
 MARK_EVERY = 256
 RESTORED = "cluster.restored"
@@ -167,7 +169,7 @@ def event_line(event: Event) -> bytes:
 def event_in(line: bytes) -> Event | None:
     """The event of an encoding; None where it is none."""
     try:
-        return msgspec.json.decode(line, type=Event)
+        return msgspec.json.decode(line, type=learn(Event))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

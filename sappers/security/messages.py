@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sappers.errors import FIT_OUT_AGAIN, IdentityError
+from sappers.model.known_types import learn
 from sappers.model.signed import Signed
 from sappers.security.identity import read_certificate, uris_of
 from sappers.security.tls import Identity, identity_in
@@ -58,7 +59,7 @@ class MessageSigner:
         """
         self._renew()
         try:
-            signed = msgspec.msgpack.decode(message, type=Signed)
+            signed = msgspec.msgpack.decode(message, type=learn(Signed))
             certificate = self._known.get(signed.certificate) or self._check(signed.certificate)
             key = certificate.public_key()
             if not isinstance(key, ec.EllipticCurvePublicKey):

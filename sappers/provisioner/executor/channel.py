@@ -20,6 +20,7 @@ import msgspec
 import paramiko
 
 from sappers.errors import HostUnreachable
+from sappers.model.known_types import learn
 from sappers.provisioner.remote import wire
 
 PING_SECONDS = 5.0
@@ -219,7 +220,7 @@ class _Head(msgspec.Struct):
 
 def _checked(head: dict[str, Any]) -> dict[str, Any]:
     """The head; raises ValueError when it is no answer."""
-    found = msgspec.convert(head, _Head)
+    found = msgspec.convert(head, learn(_Head))
     if [found.event, found.error, found.result].count(msgspec.UNSET) != 2:
         raise ValueError("an answer that makes no sense")
     return head

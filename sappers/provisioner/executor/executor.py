@@ -26,6 +26,7 @@ from sappers.errors import (
     PrivilegeError,
     SappersError,
 )
+from sappers.model.known_types import learn
 from sappers.provisioner.executor.channel import ExecutorChannel
 from sappers.provisioner.executor.facts import Facts
 from sappers.provisioner.executor.file_upload import (
@@ -337,7 +338,7 @@ class Executor:
     def _typed(self, result: Any, kind: type[T]) -> T:
         """The result as what it has to be; a host may say anything."""
         try:
-            return msgspec.convert(result, kind)
+            return msgspec.convert(result, learn(kind))
         except msgspec.ValidationError as error:
             raise HostError(
                 self._host, f"its executor says what makes no sense: {error}"

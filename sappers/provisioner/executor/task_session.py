@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from sappers.errors import HostError
+from sappers.model.known_types import learn
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.executor.file_upload import CHUNKS_UNDER_WAY_MAX, ChunkEncoder, chunks_of
 from sappers.provisioner.executor.program import program, source_of
@@ -117,7 +118,7 @@ class TaskSession:
         try:
             text = zlib.decompressobj().decompress(body, RESULT_BYTES_MAX)
             result: dict[str, Any] = json.loads(text)
-            msgspec.convert(result, _Told)
+            msgspec.convert(result, learn(_Told))
         except (zlib.error, ValueError, RecursionError):
             raise HostError(self._executor.host, "its executor says what makes no sense") from None
         return result

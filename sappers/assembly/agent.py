@@ -80,6 +80,22 @@ CERTIFICATE_CHECK_SECONDS = 5.0
 IMAGES_LEAVE_BYTES = 256 << 20
 
 
+def make_folders(folder: StateFolder) -> None:
+    """Have what parts of an agent take for there.
+
+    Raises:
+        ConfigError: One cannot be made; says which.
+    """
+    for part in (folder.images, folder.guests, folder.hub, folder.raft):
+        try:
+            part.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(
+                f"{part} cannot be made a folder: {error.strerror}",
+                hint="make room on its disk, or move what is in its place away",
+            ) from error
+
+
 async def run_agent(
     folder: StateFolder, settings: AgentSettings, node_id: str | None, lock: int
 ) -> None:
@@ -98,8 +114,7 @@ async def run_agent(
     spare_large_states(seldom=200)
     facts: dict[str, Callable[[], Any]] = {}
     configure_logs(settings.log_level, lambda: {name: fact() for name, fact in facts.items()})
-    for part in (folder.images, folder.guests, folder.hub, folder.raft):
-        part.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folders(folder)
     settings = msgspec.structs.replace(
         settings, address=own_address(settings.address, settings.peers)
     )

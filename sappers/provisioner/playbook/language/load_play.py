@@ -257,8 +257,6 @@ class PlayLoader:
             [found.name, *(sorted(one.items()) for one in told.values() if one), *_own(entry)]
         )
         is_again = key in self._seen_roles
-        if is_again and found.name in {one.name for one in inherited.roles}:
-            return ()
         self._seen_roles.add(key)
         if not self._role_files.allows_duplicates(found):
             told.update(key=key, is_again=is_again)

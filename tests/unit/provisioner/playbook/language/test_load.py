@@ -257,6 +257,18 @@ def test_what_imports_itself_is_refused(tmp_path: Path) -> None:
         load(tmp_path, "- import_playbook: play.yml\n")
 
 
+def test_roles_that_need_each_other_are_refused_where_one_names_the_other(tmp_path: Path) -> None:
+    play = "- hosts: all\n  roles: [first]\n"
+    for name, needed in (("first", "second"), ("second", "third"), ("third", "first")):
+        _role(tmp_path / "roles", name, meta=f"dependencies:\n  - {needed}\n", tasks="- ping:\n")
+    with pytest.raises(PlaybookError, match="the role first needs itself") as caught:
+        load(tmp_path, play)
+    assert "third/meta/main.yml:2:5" in str(caught.value)
+    (tmp_path / "roles/third/meta/main.yml").write_text("dependencies: [third]\n")
+    with pytest.raises(PlaybookError, match="the role third needs itself"):
+        load(tmp_path, play)
+
+
 def test_a_module_that_a_role_brings_is_refused_where_nothing_stands_before_it(
     tmp_path: Path,
 ) -> None:

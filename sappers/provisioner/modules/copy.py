@@ -48,7 +48,9 @@ def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
         content = args["content"]
         if not isinstance(content, str):
             content = control.to_json(content)
-        return {"_blob": control.blob(content.encode())}
+        # Ansible keeps the mode of the file that it makes of the content.
+        mode = "0600" if args["mode"] == "preserve" else args["mode"]
+        return {"_blob": control.blob(content.encode()), "mode": mode}
     if args["remote_src"]:
         return {}
     path = control.find(args["src"], "files")

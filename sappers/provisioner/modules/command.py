@@ -26,6 +26,7 @@ RETURNS = (
     ("cmd", "what was run"),
     ("start, end, delta", "when, and for how long"),
 )
+UNSUPPORTED = (("warn", "leave it out: it does nothing since Ansible 2.14"),)
 SPEC = Module(
     "Run a program, without a shell.",
     ARGUMENTS,
@@ -34,7 +35,7 @@ SPEC = Module(
     one_of=(("cmd", "argv"),),
     exclusive=(("cmd", "argv"),),
     returns=RETURNS,
-    unsupported=(("warn", "leave it out: it does nothing since Ansible 2.14"),),
+    unsupported=UNSUPPORTED,
     notes=("Check mode skips it, unless `creates` or `removes` tell what it would do.",),
 )
 _NEWLINES = "\r\n"

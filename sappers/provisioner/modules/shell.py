@@ -16,6 +16,7 @@ SPEC = Module(
     outward=True,
     one_of=(("cmd",),),
     returns=command.RETURNS,
+    unsupported=command.UNSUPPORTED,
     notes=("Check mode skips it, unless `creates` or `removes` tell what it would do.",),
 )
 

@@ -96,6 +96,7 @@ def parse_free_form(text: str, module: Module) -> dict[str, str]:
             found[match[1]] = _unquoted(match[2])
         return found
     known = {argument.name for argument in module.arguments} - {module.free_form}
+    known |= dict(module.unsupported).keys()  # Ansible takes these out, too, and refuses them
     found, rest, last = {}, [], 0
     try:
         spans = split_words(text)

@@ -116,6 +116,8 @@ def tasks(*lines: str) -> str:
         (tasks('- import_tasks: "{{ x }}.yml"'), "3:7", "before any variable", "include_tasks"),
         ("- hosts: all\n  roles: [nope]\n", "2:11", "there is no role nope", "looked for"),
         ("- hosts: all\n  strategy: debug\n", "2:3", "strategy", "linear"),
+        (tasks("- command: a warn=no"), "3:7", "`warn` is not supported", "leave it out"),
+        (tasks("- shell: a", "  args: {warn: no}"), "4:14", "`warn` is not supported", "leave"),
         (tasks('- shell: echo "a'), "3:19", 'shell: the quote " has no end', "cmd:"),
         (
             tasks("- name: o", "  command: |", "    a", "    it's"),

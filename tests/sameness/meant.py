@@ -44,6 +44,7 @@ SKIPPED_AHEAD = (
 # Why a task is announced otherwise than it is then done, by the word that playbooks mark it with.
 UNKNOWN_AHEAD: Mapping[str, str] = {
     "program": "it follows from what a program does, which check mode does not run",
+    "units": "it follows from the state of another unit, which an earlier task would change",
     "lists": "lists of packages would be fetched, or an archive made, before",
     "packages": "dnf and pip answer of what is there, not of what earlier tasks would bring",
     "kernel": "whether the kernel has what is asked for shows when it is done",

@@ -69,9 +69,11 @@ class GuestSpeed:
             for _ in range(CLONES_EACH):
                 await_spare(self._rig)
                 ours["clone"].append(self._one(cold=False, spare=True))
-                await_spare(self._rig)  # making it would disturb the bare ones
-                bare["clone"] += [] if self._bare is None else self._bare.cloned(1)
-            bare["cold"] += [] if self._bare is None else self._bare.cold(1)
+                await_spare(self._rig)  # making it would disturb what comes next
+                if self._bare is not None:
+                    bare["clone"] += self._bare.cloned(1)
+            if self._bare is not None:
+                bare["cold"] += self._bare.cold(1)
         own = {name: [one.own_seconds for one in starts] for name, starts in ours.items()}
         rows = [
             *_rows("cold", own["cold"], bare["cold"]),

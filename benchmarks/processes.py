@@ -107,7 +107,7 @@ def spares_of(group: Path) -> Iterator[Process]:
 
 
 def machines_of(group: Path) -> Iterator[Process]:
-    """All QEMUs, of guests, spares and templates, whatever is known of them."""
+    """All QEMUs of guests and spares, whatever is known of them."""
     for process in processes_of(group):
         if process.unit.startswith(UNIT_PREFIX) and "qemu" in process.command[0]:
             yield process

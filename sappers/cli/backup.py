@@ -42,10 +42,11 @@ def backup(
     output: Form = Output.TEXT,
 ) -> None:
     """Write the management state and the record of events to a file; nothing in it is secret."""
-    if file.exists() and not force:
-        raise BackupError(f"{file} is there already", hint="name another file, or say --force")
-    if file.exists() and not file.is_file():  # it would be replaced: a device of this machine
-        raise BackupError(f"{file} is no file", hint="name another one")
+    if file.exists():
+        if not force:
+            raise BackupError(f"{file} is there already", hint="name another file, or say --force")
+        if not file.is_file():  # it would be replaced: a device of this machine
+            raise BackupError(f"{file} is no file", hint="name another one")
     with open_cluster(cluster, addr) as client:
         view = client.view()
         taken = _newest(client) if as_it_is else client.take_backup()

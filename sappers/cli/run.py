@@ -191,9 +191,9 @@ def warn_of_port(
     if own is None or guest_port in (None, own):
         return
     text = (
-        f"image {manifest.name} says that it listens on port {own}; unless it does on {guest_port} "
+        f"image {manifest.name} says that it listens on port {own}; unless it does on "
+        f"{guest_port} as well, nothing answers there: {instead.format(own)}"
     )
-    text += f"as well, nothing answers there: {instead.format(own)}"
     console.print(plain(text, "yellow"), soft_wrap=True)
 
 

@@ -329,8 +329,8 @@ class RaftLog:
             *(0, None, 0, 0),
             self._replica.state.electorate or self._genesis.voters,
             is_removed=removed,
-            down="" if removed else failure.message if failure else "the raft process ended",
-            is_damaged=failure is not None and failure.damaged,
+            down="" if removed else failure.message,
+            is_damaged=failure.damaged,
         )
         for request in list(self._outstanding):
             self._settle(request, OutcomeUnknown("the raft process ended"))

@@ -78,7 +78,6 @@ class RaftProcess:
 
     Attributes:
         is_retired: Its voter was removed: it is not started again.
-        failure: Why the last one ended, where it said so.
         process: None while there is none.
     """
 
@@ -98,8 +97,13 @@ class RaftProcess:
         self._stream: FrameConnection | None = None
         self._unsent: list[msgspec.Struct] = []
         self._is_ready: asyncio.Future[None] | None = None
-        self.failure: Failed | None = None
+        self._said: Failed | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def failure(self) -> Failed:
+        """Why the last one ended."""
+        return self._said or Failed("the raft process ended", damaged=False, hint=None)
 
     async def start(self) -> None:
         """Start it; returns once it has said how it stands.
@@ -161,19 +165,18 @@ class RaftProcess:
                 _log.info("this voter was removed", index=index)
                 self.is_retired = True
             case Failed():
-                self.failure = message
+                self._said = message
         self._hear(message)
 
     def _lost(self) -> None:
         self._stream = None
         if self._is_ready is not None and not self._is_ready.done():
-            failed = self.failure or Failed("the raft process ended", damaged=False, hint=None)
-            error = LogDamaged if failed.damaged else SappersError
-            self._is_ready.set_exception(error(failed.message, hint=failed.hint))
+            error = LogDamaged if self.failure.damaged else SappersError
+            self._is_ready.set_exception(error(self.failure.message, hint=self.failure.hint))
         self._tell_lost()
 
     async def _spawn(self) -> None:
-        self.failure = None
+        self._said = None
         self._is_ready = asyncio.get_running_loop().create_future()
         stream = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
         self.process = await self._start_process(stream)
@@ -193,7 +196,7 @@ class RaftProcess:
                 return
             deaths = 1 if loop.time() - since > _STEADY_SECONDS else deaths + 1
             delay = _RESTART_SECONDS[min(deaths, len(_RESTART_SECONDS)) - 1]
-            why = self.failure.message if self.failure else ""
+            why = self._said.message if self._said else ""
             _log.error("the raft process ended", exit_code=code, reason=why, again_in=delay)
             await asyncio.sleep(delay)
             with contextlib.suppress(SappersError):

@@ -21,7 +21,7 @@ from sappers.images.definition import load_definition
 from sappers.images.nanos import NanosBuilder
 from sappers.images.nanos_disk import root_start, tree
 from sappers.images.store import FolderImageStore
-from sappers.launchers.guest_folder import GuestFolder
+from sappers.launchers.guest_folder import SPARE_PREFIX, GuestFolder
 from sappers.launchers.guest_identity import mac_for
 from sappers.model.allocation import Allocation
 from sappers.model.image import NanosBoot
@@ -228,7 +228,9 @@ async def test_clones_are_told_who_they_are_and_share_no_random_numbers(host, tm
         (line,) = (line for line in log.splitlines() if line.startswith("drawn"))
         lines.append(line.split()[1:])
     assert [line[0] for line in lines] == [each.id for each in guests]
-    assert [line[-2] for line in lines[:2]] == [mac_for(one.id) for one in guests[:2]]
+    # The last was a spare, and has the MAC of that.
+    names = [guests[0].id, guests[1].id, spare.replace(SPARE_PREFIX, "spare-")]
+    assert [line[-2] for line in lines] == [mac_for(name) for name in names]
     assert [line[-1] for line in lines] == [f"10.0.2.2:{link_port(one.id)}" for one in guests]
     assert all(len(set(each)) == len(guests) for each in zip(*lines, strict=True))
 

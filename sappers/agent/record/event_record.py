@@ -87,7 +87,8 @@ class EventRecord:
                 said = ""
                 await asyncio.sleep(_LOOK_SECONDS)
             except OSError as error:
-                if said != (said := str(error)):
+                if str(error) != said:
+                    said = str(error)
                     log.warning("events are not written down", error=said)
                 await asyncio.sleep(_RETRY_SECONDS)
             except Exception:

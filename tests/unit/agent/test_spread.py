@@ -151,6 +151,16 @@ async def hand_over(host: Host, source: Any, digest: str, chunks: Any) -> None:
         await host.spread.accept_chunk(chunk, source.read_chunk(chunk))
 
 
+async def publish_on(
+    host: Host, network: Network, mebibytes: int = 12
+) -> tuple[Any, str, Manifest]:
+    """An image that the cluster knows and one member has whole."""
+    source, digest, manifest = build(network, mebibytes)
+    network.publish(digest)
+    await hand_over(host, source, digest, manifest.chunks())
+    return source, digest, manifest
+
+
 async def test_halves_on_two_members_become_wholes_on_all(network: Network) -> None:
     hosts = [network.add(f"n{n}") for n in range(1, 5)]
     source, digest, manifest = build(network)
@@ -168,9 +178,7 @@ async def test_halves_on_two_members_become_wholes_on_all(network: Network) -> N
 
 async def test_a_member_that_comes_later_gets_it_from_its_peers(network: Network) -> None:
     first = network.add("n1")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(first, source, digest, manifest.chunks())
+    _, digest, _ = await publish_on(first, network)
     second = network.add("n2")
     await eventually(lambda: second.whole(digest))
     network.down.add("n1")
@@ -181,9 +189,7 @@ async def test_a_member_that_comes_later_gets_it_from_its_peers(network: Network
 
 async def test_what_a_member_damages_is_refused_and_fetched_elsewhere(network: Network) -> None:
     good, bad = network.add("n1"), network.add("n2")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(good, source, digest, manifest.chunks())
+    _, digest, _ = await publish_on(good, network)
     await eventually(lambda: bad.whole(digest))
     bad.damaging = True
     late = network.add("n3")
@@ -195,9 +201,7 @@ async def test_what_a_member_damages_is_refused_and_fetched_elsewhere(network: N
 
 async def test_a_chunk_torn_on_a_members_disk_is_not_given_and_mended(network: Network) -> None:
     one, two = network.add("n1"), network.add("n2")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(one, source, digest, manifest.chunks())
+    source, digest, manifest = await publish_on(one, network)
     await eventually(lambda: two.whole(digest))
     torn = manifest.chunks()[3]
     damage(network.folder / "n2" / "chunks" / torn[:2] / torn, b"torn")
@@ -208,9 +212,7 @@ async def test_a_chunk_torn_on_a_members_disk_is_not_given_and_mended(network: N
 
 async def test_a_launch_finds_damage_and_waits_for_the_chunk(network: Network) -> None:
     one, two = network.add("n1"), network.add("n2")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(one, source, digest, manifest.chunks())
+    _, digest, manifest = await publish_on(one, network)
     await eventually(lambda: two.whole(digest))
     torn = manifest.chunks()[3]
     damage(network.folder / "n2" / "chunks" / torn[:2] / torn, b"torn")
@@ -226,9 +228,7 @@ async def test_a_launch_finds_damage_and_waits_for_the_chunk(network: Network) -
 async def test_it_resumes_where_it_was(network: Network) -> None:
     slow = ImageSettings(download_mbit_per_second=40.0, downloads_at_once=1)
     first = network.add("n1")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(first, source, digest, manifest.chunks())
+    source, digest, manifest = await publish_on(first, network)
     half = network.add("n2", slow)
     await eventually(lambda: half.spread.held(digest)[0] >= 4)
     await network.stop(half)
@@ -243,9 +243,7 @@ async def test_it_resumes_where_it_was(network: Network) -> None:
 
 async def test_bandwidth_is_bounded(network: Network) -> None:
     first = network.add("n1")
-    source, digest, manifest = build(network, 8)
-    network.publish(digest)
-    await hand_over(first, source, digest, manifest.chunks())
+    source, digest, manifest = await publish_on(first, network, 8)
     began = time.monotonic()
     bounded = network.add("n2", ImageSettings(download_mbit_per_second=80.0))
     await eventually(lambda: bounded.whole(digest))
@@ -304,9 +302,7 @@ async def test_a_peers_untrusted_manifest_is_refused_and_said_so(network: Networ
 
 async def test_a_key_that_is_trusted_no_more_takes_its_images_along(network: Network) -> None:
     host = network.add("n1")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(host, source, digest, manifest.chunks())
+    _, digest, _ = await publish_on(host, network)
     host.trusted.clear()
     network.state = msgspec.structs.replace(
         network.state, image_keys=(ImageKey(STRANGER.public, "x"),)
@@ -323,9 +319,7 @@ async def test_a_full_disk_is_said_and_tried_again(
 ) -> None:
     monkeypatch.setattr("sappers.agent.images.distributor.DISK_REST_SECONDS", 0.2)
     first = network.add("n1")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(first, source, digest, manifest.chunks())
+    _, digest, _ = await publish_on(first, network)
     second = network.add("n2")
     write = second.store.write_chunk
     full = True
@@ -352,9 +346,7 @@ async def test_a_disk_without_room_for_a_manifest_is_said_once_and_is_no_fault_o
 ) -> None:
     monkeypatch.setattr("sappers.agent.images.manifest_search.AGAIN_SECONDS_MAX", 0.01)
     first = network.add("n1")
-    source, digest, manifest = build(network)
-    network.publish(digest)
-    await hand_over(first, source, digest, manifest.chunks())
+    _, digest, _ = await publish_on(first, network)
     second = network.add("n2")
     write = second.store.put_signed
     refusals, full = 0, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ become_ask_pass = no
 [ssh_connection]
 pipelining = True
 """
+
+
+def begin_in(
+    folder: Path, files: Iterable[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be in a folder with these files, as who begins there."""
+    monkeypatch.setenv("SAPPERS_HOME", str(folder / "home"))
+    monkeypatch.chdir(folder)
+    for name, text in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def test_a_file_says_what_options_are(tmp_path: Path) -> None:
@@ -80,17 +92,14 @@ def test_arguments_of_ssh_are_taken_over_and_no_new_key_is_asked_about(tmp_path:
 def test_a_run_takes_inventory_and_roles_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    for name, text in (
+    files = (
         ("ansible.cfg", "[defaults]\ninventory = hosts\nroles_path = vendor\n"),
         ("hosts", "h1 ansible_connection=local\n"),
         ("vendor/mine/tasks/main.yml", "- debug: {msg: from the role}\n"),
         ("collections/ansible_collections/a/b/roles/c/tasks/main.yml", "- debug: {msg: of a.b}\n"),
         ("play.yml", "- hosts: all\n  gather_facts: false\n  roles: [mine, a.b.c]\n"),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    )
+    begin_in(tmp_path, files, monkeypatch)
     done = CliRunner().invoke(deploy_app(["playbook"]), ["playbook", "run", "play.yml"])
     assert done.exit_code == 0
     assert "from the role" in done.output
@@ -107,16 +116,13 @@ def test_a_run_takes_inventory_and_roles_from_it(
 def test_a_run_looks_for_collections_where_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    for name, text in (
+    files = (
         ("ansible.cfg", "[defaults]\ninventory = hosts\ncollections_path = none:more\n"),
         ("hosts", "h1 ansible_connection=local\n"),
         ("more/ansible_collections/a/b/roles/c/tasks/main.yml", "- debug: {msg: of a.b}\n"),
         ("play.yml", "- hosts: all\n  gather_facts: false\n  roles: [a.b.c]\n"),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    )
+    begin_in(tmp_path, files, monkeypatch)
     app, command = deploy_app(["playbook"]), ["playbook", "run", "play.yml"]
     assert "of a.b" in CliRunner().invoke(app, command).output
     there = str(tmp_path / "more/ansible_collections")  # as Ansible takes it, too

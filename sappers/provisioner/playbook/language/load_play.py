@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sappers.provisioner.playbook.language.model import (
     Task,
     tasks_in,
 )
-from sappers.provisioner.playbook.language.roles import LoadedRole, RoleFiles
+from sappers.provisioner.playbook.language.roles import FoundRole, LoadedRole, RoleFiles
 from sappers.provisioner.source import Items, Mapping, Place, is_template, place_of
 
 IMPORTS_MAX = 50
@@ -181,7 +182,14 @@ class PlayLoader:
         Raises:
             PlaybookError: There is no such role, it is wrong, or it needs itself.
         """
-        return self._deeper(place, lambda: self._role(name, arguments, inherited, place, origin))
+        found = self._role_files.find(name, place, inherited.collections)
+        return self._tasks_of(found, arguments, inherited, place, origin)
+
+    def _tasks_of(
+        self, found: FoundRole, arguments: AnyMapping[str, Any], inherited: Inherited,
+        place: Place, origin: RoleOrigin,
+    ) -> tuple[Node, ...]:  # fmt: skip
+        return self._deeper(place, lambda: self._role(found, arguments, inherited, place, origin))
 
     def _deeper(self, place: Place, load: Any) -> tuple[Node, ...]:
         self._depth += 1
@@ -196,18 +204,18 @@ class PlayLoader:
             self._depth -= 1
 
     def _role(
-        self, name: str, arguments: AnyMapping[str, Any], inherited: Inherited, place: Place,
-        origin: RoleOrigin,
+        self, found: FoundRole, arguments: AnyMapping[str, Any], inherited: Inherited,
+        place: Place, origin: RoleOrigin,
     ) -> tuple[Node, ...]:  # fmt: skip
-        found = self._role_files.find(name, place, inherited.collections)
         loaded = self._role_files.load(found, arguments, place)
         # A task may include its own role again under a condition, as in Ansible.
         if origin != "task" and found.name in {one.name for one in inherited.roles}:
             raise place.error(f"the role {found.name} needs itself")
-        needs = [(one, place_of(one, place)) for one in loaded.dependencies]
-        names = tuple(
-            self._role_files.find(_name_of(one, at), at, found.beside).name for one, at in needs
-        )
+        needs = []
+        for one in loaded.dependencies:
+            at = place_of(one, place)
+            needs.append((self._named(one, at, found.beside), one, at))
+        names = tuple(needed.name for needed, _, _ in needs)
         role = _role_of(loaded, arguments, inherited.role, names, origin)
         if not role.is_again:
             self.roles.append(role)
@@ -215,8 +223,8 @@ class PlayLoader:
             inherited, role=role, roles=(*inherited.roles, role), collections=found.beside
         )
         nodes: list[Node] = []
-        for dependency, at in needs:
-            nodes.extend(self._role_entry(dependency, at, below, "dependency"))
+        for needed, dependency, at in needs:
+            nodes.extend(self._role_entry(needed, dependency, at, below, "dependency"))
         below = replace(below, collections=loaded.collections)
         within = {
             kind: replace(below, folders=_search_path(below, role.folder / kind))
@@ -237,15 +245,19 @@ class PlayLoader:
             raise item.at("roles").error("`roles` takes a list")
         nodes: list[Node] = []
         for entry, at in zip(roles, roles.places, strict=True):
-            nodes.extend(self._role_entry(entry, at, inherited, "play"))
+            found = self._named(entry, at, inherited.collections)
+            nodes.extend(self._role_entry(found, entry, at, inherited, "play"))
         return tuple(nodes)
 
+    def _named(self, entry: Any, at: Place, collections: Sequence[str]) -> FoundRole:
+        """The role that an item of `roles` or of dependencies names."""
+        return self._role_files.find(_name_of(entry, at), at, collections)
+
     def _role_entry(
-        self, entry: Any, at: Place, inherited: Inherited, origin: RoleOrigin
+        self, found: FoundRole, entry: Any, at: Place, inherited: Inherited, origin: RoleOrigin
     ) -> tuple[Node, ...]:
         """One item of `roles` or of a role's dependencies; what has run is not run again."""
-        name, below = _name_of(entry, at), inherited
-        found = self._role_files.find(name, at, below.collections)
+        below = inherited
         told: dict[str, Any] = {}
         if isinstance(entry, Mapping):
             # Its `vars` are the role's, and no layer of each of its tasks.
@@ -260,7 +272,7 @@ class PlayLoader:
         self._seen_roles.add(key)
         if not self._role_files.allows_duplicates(found):
             told.update(key=key, is_again=is_again)
-        return self.tasks_of_role(name, told, below, at, origin)
+        return self._tasks_of(found, told, below, at, origin)
 
     def _nodes(self, item: Mapping, key: str, inherited: Inherited) -> tuple[Node, ...]:
         return load_nodes(item.get(key), item.at(key), inherited, self)

@@ -454,6 +454,9 @@ def test_a_guest_that_was_a_spare_is_as_any_other(cluster: LabCluster, deploy: D
 
 
 def test_stop_leaves_nothing_of_it(cluster: LabCluster, deploy: Deploy):
+    count = str(len(cluster.hosts()))
+    done = deploy("run", "hello", "--image", "hello", "--port", "8080", "--count", count)
+    assert done.returncode == 0, done.stderr
     done = deploy("stop", "hello")
     assert done.returncode == 0, done.stderr
     for host in cluster.hosts():

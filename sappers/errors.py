@@ -160,6 +160,10 @@ class ImagePartError(ImageError):
         self.key = key
 
 
+class ChunkDamaged(ImageError):
+    """What somebody sent as a chunk, or a disk kept, is not its content."""
+
+
 class ImageUntrusted(ImageError):
     """No trusted key signed an image.
 

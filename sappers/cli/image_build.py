@@ -22,6 +22,7 @@ from sappers.images.definition import (
     DEFINITION_FILE,
     ImageDefinition,
     definition_schema,
+    find_definitions,
     load_definition,
     placing,
 )
@@ -61,11 +62,6 @@ def schema() -> None:
     """Print the JSON Schema of image.toml, for editors."""
     text = msgspec.json.encode(definition_schema())
     typer.echo(msgspec.json.format(text, indent=2).decode())
-
-
-def find_definitions(folders: tuple[Path, ...], name: str) -> Path:
-    """The first folder that defines an image, or the first of all, where it is missed."""
-    return next((one for one in folders if (one / name / DEFINITION_FILE).is_file()), folders[0])
 
 
 def stored_name(name: str, definition: ImageDefinition, kind: str | None) -> tuple[str, str]:

@@ -152,7 +152,7 @@ def warm(name: ImageName, *, cluster: Cluster = None, addr: Address = None) -> N
     if failed:
         raise SappersError(
             f"{image.name} is not warm on {_list(failed)}",
-            hint="guests boot cold there; sappers-deploy run works all the same",
+            hint="until this command succeeds guests boot cold there; sappers-deploy run works",
         )
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from sappers.errors import ImageError, ImageIncomplete
+from sappers.errors import ChunkDamaged, ImageError, ImageIncomplete
 from sappers.images.blobs import in_order
 from sappers.images.chunks import digest_of
 from sappers.images.files import check_place, refusing, replacing
@@ -84,9 +84,12 @@ def import_image(store: FolderImageStore, path: Path, progress: Progress | None 
             for chunk in chunks:
                 yield chunk, _read_member(file, path, _member(chunk), FRAME_BYTES_MAX)
 
-        for done, _ in enumerate(in_order(lambda one: store.write_chunk(*one), frames()), 1):
-            if progress:
-                progress(done, len(chunks))
+        try:
+            for done, _ in enumerate(in_order(lambda one: store.write_chunk(*one), frames()), 1):
+                if progress:
+                    progress(done, len(chunks))
+        except ChunkDamaged as error:
+            raise _damaged(path, error.message) from error
         _read_end(file, path)
         digest = store.put_signed(signed)
         store.give_name(manifest.name, digest)

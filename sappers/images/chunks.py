@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zstandard
 
-from sappers.errors import ImageError
+from sappers.errors import ChunkDamaged, ImageError
 from sappers.images.files import (
     VerifiedFiles,
     entries,
@@ -66,10 +66,10 @@ def unpack(chunk: str, frame: bytes) -> bytes:
     """A chunk's content, whatever was sent for it.
 
     Raises:
-        ImageError: The frame is damaged, too large when unpacked, does not say how large it is,
+        ChunkDamaged: The frame is damaged, too large when unpacked, does not say how large it is,
             or is of another chunk.
     """
-    refused = ImageError(f"chunk {chunk[:12]} is damaged", hint="it is fetched or built again")
+    refused = ChunkDamaged(f"chunk {chunk[:12]} is damaged", hint="it is fetched or built again")
     if len(frame) > FRAME_BYTES_MAX:
         raise refused
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -195,6 +195,24 @@ def definition_schema() -> dict[str, Any]:
     }
 
 
+def find_definitions(folders: Sequence[Path], name: str) -> Path:
+    """The first of the folders that defines an image.
+
+    Raises:
+        ImageDefinitionError: None does; says which images they define.
+    """
+    for folder in folders:
+        if is_name(name) and (folder / name / DEFINITION_FILE).is_file():
+            return folder
+    known = sorted({one.parent.name for at in folders for one in at.glob(f"*/{DEFINITION_FILE}")})
+    places = ", ".join(map(str, folders))
+    raise ImageDefinitionError(
+        f"no image {name!r} is defined",
+        path=places,
+        hint=f"known here: {', '.join(known)}" if known else "nothing is defined there",
+    )
+
+
 def load_definition(folder: Path, name: str) -> ImageDefinition:
     """Read and check `folder/name/image.toml`.
 
@@ -206,7 +224,7 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
         raise ImageDefinitionError(
             f"{name!r} is no image name: 1 to 63 lower-case letters, digits, `-`", path=str(path)
         )
-    text = _read(path, folder)
+    text = _read(path)
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -233,25 +251,18 @@ def placing(folder: Path, name: str) -> Iterator[None]:
         yield
     except ImagePartError as error:
         path = folder / name / DEFINITION_FILE
-        placed = error_at(path, _read(path, folder), error.key, error.message)
+        placed = error_at(path, _read(path), error.key, error.message)
         placed.hint = error.hint
         raise placed from error
 
 
-def _read(path: Path, folder: Path) -> str:
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_BYTES_MAX + 1)
         if len(content) > _BYTES_MAX:
             raise ImageDefinitionError("too long for a definition", path=str(path))
         return content.decode()
-    except FileNotFoundError as error:
-        known = sorted(entry.parent.name for entry in folder.glob(f"*/{DEFINITION_FILE}"))
-        raise ImageDefinitionError(
-            "no such image definition",
-            path=str(path),
-            hint=f"known here: {', '.join(known)}" if known else f"nothing is defined in {folder}",
-        ) from error
     except UnicodeDecodeError as error:
         raise ImageDefinitionError("not UTF-8 text", path=str(path)) from error
     except OSError as error:

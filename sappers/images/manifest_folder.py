@@ -84,7 +84,10 @@ class ManifestFolder:
         """
         found = self.look_up(digest)
         if found is None:
-            raise ImageError(f"image {digest[:12]} is not here, or its manifest is damaged")
+            raise ImageError(
+                f"image {digest[:12]} is not here, or its manifest is damaged",
+                hint="build, pull or import it again",
+            )
         if not self._trusts(found.signers):
             raise _untrusted(found.manifest.name, found.signers)
         return found.manifest

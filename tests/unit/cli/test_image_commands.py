@@ -13,7 +13,7 @@ from sappers.api.image_push import MemberShare, Pushed
 from sappers.api.wire import HeldImage, Warmed
 from sappers.assembly.images import LocalImages
 from sappers.cli.deploy import deploy_app
-from sappers.cli.image_build import find_definitions, stored_name
+from sappers.cli.image_build import stored_name
 from sappers.cli.image_inspect import InspectedImage, image_lines
 from sappers.cli.image_keep import older_images
 from sappers.cli.image_list import ListedImage, images_table, local_images, with_cluster
@@ -127,14 +127,6 @@ def test_the_first_kind_has_the_plain_name():
     assert stored_name("hello", definition, "nanos") == ("hello-nanos", "nanos")
     with pytest.raises(ImageError, match="cannot be built as appliance"):
         stored_name("hello", definition, "appliance")
-
-
-def test_definitions_are_found_where_they_are(tmp_path):
-    first, second = tmp_path / "unikernels", tmp_path / "images"
-    (second / "box").mkdir(parents=True)
-    (second / "box" / "image.toml").touch()
-    assert find_definitions((first, second), "box") == second
-    assert find_definitions((first, second), "nonesuch") == first
 
 
 def test_a_list_of_images_fits_80_columns_and_both_places():

@@ -197,6 +197,15 @@ def test_other_members_are_refused(
     assert {path.name for path in (tmp_path / "target").iterdir()} <= {"chunks", "lock"}
 
 
+def test_a_damaged_chunk_is_the_files_fault(target: FolderImageStore, exported: Path) -> None:
+    frame = exported.read_bytes().index(b"\x28\xb5\x2f\xfd")  # where zstd's first one begins
+    damage(exported, at=frame + 12)
+    with pytest.raises(ImageError) as caught:
+        import_image(target, exported)
+    assert str(exported) in caught.value.message
+    assert caught.value.hint == "export it again"
+
+
 @pytest.mark.parametrize("tail", [b"x", bytes(512) + b"x", bytes(2 << 20)])
 def test_nothing_may_follow(target: FolderImageStore, exported: Path, tail: bytes) -> None:
     exported.write_bytes(exported.read_bytes() + tail)

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import ImageDefinitionError, ImagePartError
-from sappers.images.definition import definition_schema, load_definition, placing
+from sappers.images.definition import (
+    definition_schema,
+    find_definitions,
+    load_definition,
+    placing,
+)
 
 PROJECT = Path(__file__).parents[3]
 DEFINITIONS = sorted((PROJECT / "unikernels").glob("*/image.toml"))
@@ -154,9 +159,14 @@ def test_what_a_build_misses_has_the_line_that_names_it(
 
 def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     folder = written(tmp_path, GOOD)
-    with pytest.raises(ImageDefinitionError) as caught:
-        load_definition(folder, "wbe")
-    assert caught.value.hint == "known here: web"
+    other = tmp_path / "other" / "unikernels"
+    (other / "box").mkdir(parents=True)
+    (other / "box" / "image.toml").touch()
+    for unknown in ("wbe", "../unikernels/web"):
+        with pytest.raises(ImageDefinitionError) as caught:
+            find_definitions((folder, other), unknown)
+        assert caught.value.hint == "known here: box, web"
+    assert find_definitions((folder, other), "box") == other
 
 
 @pytest.mark.parametrize("name", ["../web", "Web", "", "a/b"])

@@ -21,7 +21,7 @@ from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
 from sappers.model.cluster_state import EVENTS_KEPT, ClusterState
 from sappers.model.codec import decode_state, encode_state
 from sappers.model.commands import PutWorkload
-from sappers.model.event import Event, EventFilter
+from sappers.model.event import Event, EventFilter, event_in
 from tests.image_stores import make_store, put_image
 from tests.integration.agents import WHOLE_SECONDS, Agents
 from tests.loopback import own_network
@@ -164,36 +164,43 @@ def a_long_record_comes_back_as_a_whole(agents: Agents, path: Path) -> None:
     with open_backup(path) as saved:
         assert give_record(agents.client, saved.record, old) == []  # it is repeated
 
-    lowest, *later = sorted((agents.folder / "n1" / "events").glob("*.jsonl"))
-    first, last = int(lowest.stem), int(later[0].stem) - 1
+    lowest, following, *_ = files_of(agents, "n1")
+    last = int(following.stem) - 1
     state = decode_state(agents.client.take_backup().state)
     lowest.unlink()
     assert agents.client.check_events_at(agents.at("n1")).first == last + 1
     found = list(gather_record(agents.client_at("n1"), state))
     assert [event.number for event in found] == list(range(1, state.event_count + 1))
 
-    # Members take older events from one another, too, and their files may begin elsewhere.
-    everyones = [
-        path
-        for path in later
-        if all((agents.folder / name / "events" / path.name).exists() for name in agents.names)
-    ]
-    lost, following = everyones[:2]
-    for name in agents.names:  # nobody has these
-        (agents.folder / name / "events" / lost.name).unlink()
+    # Nobody has what lies in the middle, and what else is in the files that it lies in.
+    middle = old.event_count // 2
+    for name in agents.names:
+        next(path for path in reversed(files_of(agents, name)) if int(path.stem) <= middle).unlink()
+    had = {event.number for name in agents.names for event in written(agents, name)}
+    had |= {event.number for event in state.events}
+    had = {number for number in had if number <= state.event_count}
+    assert 1 in had
+    assert middle not in had
     found = list(gather_record(agents.client_at("n1"), state))
-    gap = range(int(lost.stem), int(following.stem))
-    assert [one.number for one in found] == [
-        number for number in range(first, state.event_count + 1) if number not in gap
-    ]
+    assert [event.number for event in found] == sorted(had)
     write_backup(path, Backup(BACKUP_FORMAT, 1.0, "test", taken_of(state)), found)
     with open_backup(path) as saved:
         assert list(saved.record) == found
 
-    changed = agents.folder / "n2" / "events" / lowest.name
+    changed = next(path for path in files_of(agents, "n2") if b"hello changed" in path.read_bytes())
     overwrite(changed, changed.read_bytes().index(b"hello changed"), b"hello changes")
     with pytest.raises(BackupError, match="record of n2 is not as it was: event"):
         list(gather_record(agents.client_at("n1"), state))
+
+
+def files_of(cluster: Agents, name: str) -> list[Path]:
+    """A member's, oldest first; members take older events from one another, so each has its own."""
+    return sorted((cluster.folder / name / "events").glob("*.jsonl"))
+
+
+def written(cluster: Agents, name: str) -> list[Event]:
+    lines = (line for path in files_of(cluster, name) for line in path.read_bytes().splitlines())
+    return [event for line in lines if (event := event_in(line))]
 
 
 def taken_of(state: ClusterState) -> TakenState:

@@ -10,12 +10,14 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pysyncobj.node import Node
+from pysyncobj import dns_resolver
+from pysyncobj.node import Node, TCPNode
 
 from sappers.config import RaftSettings
 from sappers.consensus import transport
@@ -94,6 +96,51 @@ async def test_voters_that_have_nothing_to_say_keep_their_link(
         await eventually(lambda: all(voter._links for voter in voters.values()))
         await asyncio.sleep(4 * settings.connection_timeout_seconds)  # nothing is what happens
         assert (lost == []) is mended
+    finally:
+        for voter in voters.values():
+            voter.destroy()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_no_tick_waits_for_a_name_to_be_looked_up(
+    tmp_path: Path,
+    mended: bool,
+    without: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+) -> None:
+    """Voters have addresses; should one have a name, another thread waits for the answer."""
+
+    async def as_the_library(self: PeerTransport, peer_id: str) -> None:
+        assert TCPNode(self._addresses[peer_id]).ip  # of what it dials, even of an address
+
+    look_up, threads = socket.getaddrinfo, list[int]()
+
+    def noted(*what: Any, **more: Any) -> Any:
+        threads.append(threading.get_ident())
+        return look_up(*what, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
+    monkeypatch.setattr(dns_resolver, "_g_resolver", None)  # it remembers answers
+    without(PeerTransport, "_dial", as_the_library)
+    ids = make_cluster_identities(tmp_path, ["v1", "v2"])
+    ports = {name: free_port() for name in ids}
+    at = {name: f"{host}:{port}" for name, port in ports.items()}
+    voters = {
+        name: PeerTransport(name, "c", at, ids[name], RaftSettings(), lambda: None, lambda _: None)
+        for name in ids
+    }
+    try:
+        for name, other in (("v1", "v2"), ("v2", "v1")):
+            voters[name].addNode(Node(other))
+            await voters[name].start(("127.0.0.1", ports[name]))
+        if mended:
+            await eventually(lambda: all(voter._links for voter in voters.values()))
+            assert bool(threads) is (host == "localhost")
+        else:
+            await eventually(lambda: bool(threads))
+        assert (threading.get_ident() not in threads) is mended
     finally:
         for voter in voters.values():
             voter.destroy()

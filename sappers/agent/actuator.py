@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from sappers.agent.hub.bucket import Bucket
+from sappers.agent.news import News
 from sappers.decisions.reconcile_member import hub_peer
 from sappers.errors import ImageIncomplete, SappersError
 from sappers.model.actions import (
@@ -67,7 +68,7 @@ class Actuator:
         self._submit = submit
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._reported: dict[str, _Reported] = {}
-        self._failures: dict[str, str] = {}
+        self._failures = News()
         self._reporting = asyncio.Semaphore(REPORTS_UNDER_WAY)
         self.restarts: dict[str, tuple[int, float]] = {}
         self.failed_launches: dict[str, str] = {}
@@ -85,8 +86,8 @@ class Actuator:
     def execute(self, actions: Iterable[Action]) -> None:
         """Start every action whose subject is idle."""
         planned = tuple(actions)
-        for subject in self._failures.keys() - set(map(_subject, planned)) - self._busy.keys():
-            del self._failures[subject]  # whatever is asked of it next is another matter
+        # Whatever is asked next of others is another matter.
+        self._failures.keep_only(self._busy.keys() | set(map(_subject, planned)))
         for action in planned:
             subject = _subject(action)
             if subject in self._busy:
@@ -149,13 +150,11 @@ class Actuator:
             if self._is_news(action, repr(error)):
                 log.exception("action broke", **_named(action))
         else:
-            self._failures.pop(_subject(action), None)
+            self._failures.forget(_subject(action))
 
     def _is_news(self, action: Action, reason: str) -> bool:
         """Whether its last attempt did not fail likewise: the plan may ask for it each second."""
-        subject, failure = _subject(action), f"{type(action).__name__}: {reason}"
-        before, self._failures[subject] = self._failures.get(subject), failure
-        return failure != before
+        return self._failures.is_new(_subject(action), f"{type(action).__name__}: {reason}")
 
     async def _act(self, action: Action) -> None:
         match action:

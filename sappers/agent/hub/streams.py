@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from sappers.agent.news import News
 from sappers.decisions.hub import plan_moves, votes_settled
 from sappers.decisions.streams import plan_streams
 from sappers.errors import SappersError
@@ -51,7 +52,7 @@ class StreamKeeper:
         self._gone_since: Mapping[str, float] = {}
         self._settled: object = None
         self._due = 0.0
-        self._said: frozenset[tuple[str, str]] = frozenset()
+        self._troubles = News()
         self.trouble: Mapping[str, str] = {}
 
     async def run(self) -> None:
@@ -96,7 +97,7 @@ class StreamKeeper:
     def _say(self, failures: Mapping[str, SappersError]) -> None:
         """Log what goes wrong, by workload, once; the empty name is for all."""
         for workload, error in failures.items():
-            if (workload, error.message) not in self._said:
+            if self._troubles.is_new(workload, error.message):
                 log.warning(
                     "stream not kept" if workload else "streams not kept",
                     workload=workload or "all",
@@ -104,7 +105,7 @@ class StreamKeeper:
                     hint=error.hint,
                 )
         self.trouble = {name: _why(name, error) for name, error in failures.items()}
-        self._said = frozenset((name, error.message) for name, error in failures.items())
+        self._troubles.keep_only(failures)
 
     async def _keep(self, replicated: ReplicatedLog) -> Mapping[str, SappersError]:
         """Do what is to be done; what could not be, by workload.

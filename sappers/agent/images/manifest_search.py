@@ -10,6 +10,7 @@ import structlog
 
 from sappers.agent.images.image_threads import ImageThreads
 from sappers.agent.images.trouble import Trouble
+from sappers.agent.news import News
 from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.model.image import SignedManifest
 from sappers.model.member import Member
@@ -42,7 +43,7 @@ class ManifestSearch:
         self._threads = threads
         self._running: set[str] = set()
         self._waits: dict[str, tuple[float, float]] = {}
-        self._said: dict[str, set[tuple[str, str]]] = {}
+        self._troubles: dict[str, News] = {}  # by digest, then by member
 
     def is_due(self, digest: str) -> bool:
         """Whether nobody is being asked now, and the last time is long enough ago."""
@@ -52,7 +53,7 @@ class ManifestSearch:
     def forget(self, digest: str) -> None:
         """It is here, or wanted no more."""
         self._waits.pop(digest, None)
-        self._said.pop(digest, None)
+        self._troubles.pop(digest, None)
 
     async def search(self, image: ImageReference) -> Trouble | None:
         """None once it is in the store, else why it is not."""
@@ -104,7 +105,5 @@ class ManifestSearch:
 
     def _say(self, event: str, image: ImageReference, member: str, error: str) -> None:
         """Log it once, however often it is asked for again."""
-        said = self._said.setdefault(image.digest, set())
-        if (member, error) not in said:
-            said.add((member, error))
+        if self._troubles.setdefault(image.digest, News()).is_new(member, error):
             log.warning(event, image=image.name, member=member, error=error)

@@ -127,12 +127,14 @@ class OperatorClient:
 
     def take_backup(self) -> TakenState:
         """The management state as it is now. Raises as `call`."""
-        return _taken(self.call("POST", "/v1/backup", timeout_seconds=SNAPSHOT_SECONDS))
+        answer = self.call("POST", "/v1/backup", timeout_seconds=SNAPSHOT_SECONDS)
+        return decoded(answer, TakenState, msgspec.msgpack.decode)
 
     def take_backup_at(self, reached: Reached) -> TakenState:
         """The state as this very member has it, without a quorum. Raises as `call_at`."""
         path = "/v1/backup?consistency=local"
-        return _taken(self.call_at(reached, "POST", path, timeout_seconds=SNAPSHOT_SECONDS))
+        answer = self.call_at(reached, "POST", path, timeout_seconds=SNAPSHOT_SECONDS)
+        return decoded(answer, TakenState, msgspec.msgpack.decode)
 
     def give_piece(self, piece: RestorePiece) -> Written:
         """One piece of a backup. Raises as `call`; ApiError 409 where the cluster is in use."""
@@ -329,10 +331,3 @@ def _content(answer: Answer, reached: Reached) -> bytes:
     if not answer.is_success:
         raise error_in(answer.status, answer.content, reached.name)
     return answer.content
-
-
-def _taken(answer: bytes) -> TakenState:
-    try:
-        return msgspec.msgpack.decode(answer, type=TakenState)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(f"the member's answer cannot be read: {error}") from error

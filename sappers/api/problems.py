@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -68,22 +68,22 @@ def error_in(status: int, body: bytes, where: str) -> ApiError:
     """The error that a member's answer (not a 2xx) stands for; `where` names the member."""
     try:
         problem = msgspec.json.decode(body, type=learn(Problem))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body[:200].decode(errors="replace").strip()
         return ApiError(f"{where} answered {status}: {text or 'nothing'}", status=status)
     kind = NoQuorum if problem.cause in ("NoQuorum", "ProposalRejected") else ApiError
     return kind(f"{where}: {problem.error}", status=status, hint=problem.hint)
 
 
-def decoded(answer: bytes, kind: type[T]) -> T:
+def decoded(answer: bytes, kind: type[T], decode: Any = msgspec.json.decode) -> T:
     """A member's answer (a 2xx) as what it has to be.
 
     Raises:
         ApiError: It is not.
     """
     try:
-        return msgspec.json.decode(answer, type=learn(kind))
-    except msgspec.DecodeError as error:
+        return cast("T", decode(answer, type=learn(kind)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(
             f"the member's answer cannot be read: {error}",
             hint="are sappers-deploy and the agents of one version? bootstrap updates agents",

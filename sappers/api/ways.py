@@ -16,9 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from sappers.api.https_calls import CONNECT_SECONDS, NO_ANSWER, HttpsCalls, Peer, reason_of
-from sappers.api.problems import error_in
+from sappers.api.problems import decoded, error_in
 from sappers.errors import ApiError, MemberUnreachable, SappersError
-from sappers.model.known_types import learn
 from sappers.model.view import MemberHealth
 from sappers.security.tls import AGENT_SERVER_NAME
 
@@ -145,10 +144,10 @@ class Ways:
             answer = self._https.call(peer, "GET", "/v1/health", stall_seconds=CONNECT_SECONDS)
             if not answer.is_success:
                 return error_in(answer.status, answer.content, peer.name).message
-            msgspec.json.decode(answer.content, type=learn(MemberHealth))
+            decoded(answer.content, MemberHealth)
         except NO_ANSWER as error:
             return reason_of(error)
-        except msgspec.DecodeError:
+        except ApiError:
             return "it answers, but not as an agent does"
         return ""
 

@@ -14,6 +14,7 @@ import sappers
 from sappers.api.image_calls import ImageCalls
 from sappers.api.image_push import ImagePush, MemberShare
 from sappers.api.operator_client import OperatorClient
+from sappers.api.problems import decoded
 from sappers.api.ways import Endpoint, ask_all
 from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.assembly.images import LocalImages
@@ -21,7 +22,6 @@ from sappers.config import ControlHome
 from sappers.errors import ApiError, ImageError, MemberUnreachable
 from sappers.hub.credentials import create_hub_account
 from sappers.model.image import ImageKey, build_command
-from sappers.model.known_types import learn
 from sappers.model.repair import KnownAccess, RepairKey, RepairLogin
 from sappers.model.view import MemberHealth
 from sappers.provisioner.bootstrap.bootstrap import Needs
@@ -166,11 +166,7 @@ class PushedImages:
 
     def repair_access(self, hosts: Sequence[HostRun]) -> KnownAccess:
         """As the port says."""
-        answer = self._clients.of(hosts).call("GET", "/v1/repair-key")
-        try:
-            found = msgspec.json.decode(answer, type=learn(RepairAccess))
-        except msgspec.DecodeError as error:
-            raise ApiError("the cluster's repair key cannot be read") from error
+        found = decoded(self._clients.of(hosts).call("GET", "/v1/repair-key"), RepairAccess)
         return KnownAccess(found.public, found.logins, found.image_keys, found.number)
 
     def give_repair_key(
@@ -209,7 +205,4 @@ class ApiProbe:
     def health(self, host: HostRun) -> MemberHealth:
         """What this host's agent says of itself. Raises as the port says."""
         answer = self._clients.of([host]).call("GET", "/v1/health", timeout_seconds=_HEALTH_SECONDS)
-        try:
-            return msgspec.json.decode(answer, type=learn(MemberHealth))
-        except msgspec.DecodeError as error:
-            raise ApiError(f"{host.name} answers, but not as an agent does") from error
+        return decoded(answer, MemberHealth)

@@ -13,6 +13,7 @@ import msgspec
 
 from sappers.agent.running import RunningAgent
 from sappers.api.operator_client import OperatorClient
+from sappers.api.problems import decoded
 from sappers.api.wire import RepairAccess, WantedRepairKey
 from sappers.assembly.by_hand import ClusterKeys, ensure_repair_authority
 from sappers.config import StateFolder
@@ -56,7 +57,7 @@ def let_healers_in(
     path = Path.home() / ".ssh" / "authorized_keys"
     _write_line(path, access_line(authority.public, running.node_id), running.node_id)
     seed = keys.identity.hub.account_seed.strip()
-    found = msgspec.json.decode(client.call("GET", "/v1/repair-key"), type=RepairAccess)
+    found = decoded(client.call("GET", "/v1/repair-key"), RepairAccess)
     known = KnownAccess(found.public, found.logins, found.image_keys, found.number)
     image_keys = (keys.signing_key.public,)
     given = renew_access(authority, seed, (login,), image_keys, known, time.time())

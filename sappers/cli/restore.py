@@ -17,6 +17,7 @@ from rich.console import Console
 
 from sappers.api.image_calls import ImageCalls
 from sappers.api.operator_client import OperatorClient
+from sappers.api.problems import decoded
 from sappers.api.ways import Reached, ask_all
 from sappers.assembly.images import LocalImages
 from sappers.cli.backup import contents, ranges
@@ -151,8 +152,8 @@ def _is_done(name: str, digest: str) -> bool:
     """Whether that cluster is of this very backup already: an interrupted run goes on."""
     try:
         with open_cluster(name, None) as client:
-            return msgspec.json.decode(client.state_json(), type=_Restored).restored == digest
-    except (SappersError, msgspec.DecodeError):
+            return decoded(client.state_json(), _Restored).restored == digest
+    except SappersError:
         return False
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -18,7 +20,7 @@ from sappers.api.app import build_app
 from sappers.api.catching_up import state_at_least
 from sappers.api.metrics import metrics_text
 from sappers.api.openapi import openapi_document
-from sappers.api.problems import error_in, problem_of
+from sappers.api.problems import decoded, error_in, problem_of
 from sappers.api.reads import pick_events
 from sappers.api.route import AGENTS
 from sappers.api.routes import ROUTES
@@ -36,6 +38,7 @@ from sappers.model.commands import (
 from sappers.model.event import Event
 from sappers.model.member import MemberState
 from sappers.model.observation import RaftRole, RaftStatus
+from sappers.model.view import MemberHealth
 from sappers.ports import ImageFigures
 from sappers.security.tls import PeerIdentity
 from tests.fake_member import FakeMember, make_allocation, make_member
@@ -196,6 +199,20 @@ def test_errors_and_their_status(error: Exception, status: int) -> None:
     assert back.status == status
     assert isinstance(back, NoQuorum) == isinstance(error, NoQuorum)
     assert error_in(502, b"<html>", "n1").message == "n1 answered 502: <html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "decode"),
+    [
+        (b"<html>", msgspec.json.decode),
+        (b'{"role": "\xff"}', msgspec.json.decode),
+        (b'{"x": ' + b"[" * 100_000, msgspec.json.decode),
+        (b"\x81\xa1x\xa1\xff", msgspec.msgpack.decode),
+    ],
+)
+def test_what_is_no_answer_is_said(answer: bytes, decode: Callable[..., Any]) -> None:
+    with pytest.raises(ApiError, match="the member's answer cannot be read"):
+        decoded(answer, MemberHealth, decode)
 
 
 def test_events_of_one_entry_stay_together() -> None:

@@ -20,7 +20,7 @@ from sappers.api.wire import Warmed
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import ImageName, cluster_image, local_digest
 from sappers.cli.image_progress import ImageProgress, share_text, size_text
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.session import Address, Cluster, Form, Output, finite, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ApiError, ImageUntrusted, SappersError
@@ -34,7 +34,10 @@ def push(
     *,
     wait: Annotated[bool, typer.Option(help="Wait until all members have it whole.")] = True,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for a member that gets no further.")
+        float,
+        typer.Option(
+            min=0, callback=finite, help="Seconds to wait for a member that gets no further."
+        ),
     ] = STALL_SECONDS,
     cluster: Cluster = None,
     addr: Address = None,

@@ -5,6 +5,7 @@ What asks members is imported when they are asked: commands that ask none do wit
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,22 @@ Address = Annotated[
     ),
 ]
 Form = Annotated[Output, typer.Option("--output", "-o", help="json: pure JSON on stdout.")]
-WaitSeconds = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait.")]
+
+
+def finite(seconds: float) -> float:
+    """As they are.
+
+    Raises:
+        typer.BadParameter: No clock gets there: `inf`, or `nan`, which is in no order with others.
+    """
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is no number of seconds")
+    return seconds
+
+
+WaitSeconds = Annotated[
+    float, typer.Option("--timeout", min=0, callback=finite, help="Seconds to wait.")
+]
 
 
 @contextmanager

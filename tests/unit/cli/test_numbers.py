@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -19,7 +20,7 @@ def _numbers(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, A
     for parameter in command.params:
         is_number = parameter.type.name.partition(" ")[0] in ("float", "int")
         if is_number and not getattr(parameter, "count", False):
-            yield " ".join((*words, parameter.name)), parameter.type
+            yield " ".join((*words, parameter.name)), (command, parameter)
 
 
 NUMBERS = dict(
@@ -33,9 +34,21 @@ def test_they_are_found() -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_each_has_a_least(name: str) -> None:
-    least = getattr(NUMBERS[name], "min", None)
+    _, parameter = NUMBERS[name]
+    least = getattr(parameter.type, "min", None)
     assert least is not None
     assert least >= 0
+
+
+FLOATS = [name for name, (_, one) in NUMBERS.items() if one.type.name.startswith("float")]
+
+
+@pytest.mark.parametrize("given", ["nan", "inf"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_what_no_clock_gets_to_is_refused(name: str, given: str) -> None:
+    command, parameter = NUMBERS[name]
+    with pytest.raises(typer.BadParameter, match="is no number of seconds"):
+        parameter.process_value(typer.Context(command), given)
 
 
 @pytest.mark.parametrize("words", [("image", "push", "web"), ("stop", "web"), ("drain", "m")])

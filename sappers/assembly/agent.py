@@ -63,6 +63,7 @@ from sappers.launchers.qemu import QemuLauncher
 from sappers.membership.gossip import KinshipMembership
 from sappers.model.gossip_keys import GossipKeys, parse_gossip_keys
 from sappers.model.hub import HubKey
+from sappers.model.known_types import learn_all
 from sappers.model.view import Genesis
 from sappers.ports import ReplicatedLog, Supervisor
 from sappers.security.identity import key_digest, load_identity
@@ -111,6 +112,7 @@ async def run_agent(
         SappersError: It cannot start; says what is missing or wrong.
     """
     keep_few_arenas()
+    learn_all()
     spare_large_states(seldom=200)
     facts: dict[str, Callable[[], Any]] = {}
     configure_logs(settings.log_level, lambda: {name: fact() for name, fact in facts.items()})

@@ -1,12 +1,15 @@
 """Types that threads decode: msgspec learns about each at its first use.
 
 A second thread that uses a type meanwhile finds half of what is to be known, and the process
-crashes. So whatever is decoded, or converted, in several threads is learned here first.
+crashes. So whatever is decoded, or converted, in several threads is learned here first: all there
+is before an agent has a thread, one by one where commands would wait for what they do not use.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,3 +27,16 @@ def learn(kind: type[T]) -> type[T]:
             msgspec.json.Decoder(kind)
             _known.add(kind)
     return kind
+
+
+def learn_all() -> None:
+    """Learn every struct that is imported."""
+    for kind in _below(msgspec.Struct):
+        with suppress(TypeError):  # nobody can decode it
+            learn(kind)
+
+
+def _below(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _below(one)

@@ -128,7 +128,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("download_mbit_per_second", 0),
             ("upload_mbit_per_second", 0),
         ):
-            if (value := getattr(self.images, field)) < least:
+            if not (value := getattr(self.images, field)) >= least:  # NaN neither
                 raise ConfigError(f"images.{field} = {value}: it is {least} or more")
         for field, kept in msgspec.structs.asdict(self.events).items():
             if not kept >= 1:

@@ -239,6 +239,7 @@ class Service:
             cluster=self._cluster,
             me_id=self.me.id,
             state=self.log.state(),
+            age_seconds=self.log.state_age(),
             raft=self.log.status(),
             gossip=gossip,
             healths={health.member_id: health for health in answers if health},

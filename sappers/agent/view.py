@@ -18,6 +18,7 @@ def build_view(
     cluster: str,
     me_id: str,
     state: ClusterState,
+    age_seconds: float | None,
     raft: RaftStatus,
     gossip: Sequence[Member],
     healths: Mapping[str, MemberHealth],
@@ -52,6 +53,7 @@ def build_view(
         images=tuple(sorted(state.images.values(), key=lambda one: (one.name, one.digest))),
         alerts=state.alerts,
         cordons=dict(state.cordons),
+        age_seconds=age_seconds,
     )
 
 

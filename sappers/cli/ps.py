@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
-from sappers.cli.status_view import guests_table, shown_guests
+from sappers.cli.status_view import as_answered, guests_table, is_old, plain, shown_guests
 
 
 def ps(
@@ -23,10 +23,11 @@ def ps(
     with open_cluster(cluster, addr) as client:
         view = client.view()
     guests = shown_guests(view, all_of_them=everything)
+    if is_old(view):
+        Console(stderr=True).print(plain(as_answered(view), "yellow"), soft_wrap=True)
     if output is Output.JSON:
-        typer.echo(
-            msgspec.json.encode({"workloads": view.workloads, "allocations": guests}).decode()
-        )
+        told = {"workloads": view.workloads, "allocations": guests, "age_seconds": view.age_seconds}
+        typer.echo(msgspec.json.encode(told).decode())
     elif guests or view.workloads:
         Console().print(guests_table(view, guests), highlight=False)
     else:

@@ -52,9 +52,10 @@ def _watch(client: OperatorClient, output: Output) -> None:
     while True:
         try:
             view = client.view()
-            if view != before:
+            ageless = msgspec.structs.replace(view, age_seconds=None)
+            if ageless != before:
                 _show(view, output, console)
-                before = view
+                before = ageless
         except ApiError as error:
             if not isinstance(before, ApiError):
                 Console(stderr=True).print(render_trouble(error), soft_wrap=True)

@@ -23,6 +23,7 @@ from sappers.model.view import ClusterView, MemberView
 from sappers.model.workload import Workload
 
 ALERTS_SHOWN = 8
+OLD_SECONDS = 5.0
 
 _MEMBER_STYLE = {
     MemberState.ALIVE: "green",
@@ -85,7 +86,6 @@ def _headline(view: ClusterView) -> Text:
 
 
 def _facts(view: ClusterView) -> Group:
-    names = _names(view)
     running = [one.member.name for one in view.members if one.hub == "running"]
     hub = Text("hub: ")
     if not view.hub_servers:
@@ -100,10 +100,25 @@ def _facts(view: ClusterView) -> Group:
     for kind, reason, members in _accelerators(view.members):
         lines.append(plain(f"accelerator: {kind} on {members}: {reason}"))
     versions = sorted({one.member.version for one in view.members if one.member.lives})
-    asked = names.get(view.answered_by, view.answered_by)
-    answer = f"commit index {view.commit_index}, as {asked} answers"
+    answer = f"commit index {view.commit_index}, {as_answered(view)}"
     lines.append(plain(f"agents: version {', '.join(versions)} · {answer}"))
     return Group(*lines)
+
+
+def as_answered(view: ClusterView) -> str:
+    """Who says so, and how old it is where it may be old."""
+    said = f"as {_names(view).get(view.answered_by, view.answered_by)} answers"
+    if not is_old(view):
+        return said
+    age = view.age_seconds
+    return f"{said}, {'of unknown age' if age is None else f'{age:.0f} s old'}"
+
+
+def is_old(view: ClusterView) -> bool:
+    """Whether it may be other than it is now. Agents of an earlier version say no age."""
+    if view.age_seconds is None:
+        return not view.has_quorum
+    return view.age_seconds >= OLD_SECONDS
 
 
 def _accelerators(members: Iterable[MemberView]) -> list[tuple[str, str, str]]:

@@ -103,6 +103,7 @@ class ClusterView(msgspec.Struct, frozen=True):
         alerts: What the monitor says is wrong, oldest first.
         cordons: Members that an operator closed, by id.
         repairs: Newest first; those that are over too, as far as they are kept.
+        age_seconds: How old what it knows may be; None where it does not know.
     """
 
     cluster: str
@@ -123,6 +124,7 @@ class ClusterView(msgspec.Struct, frozen=True):
     alerts: tuple[Alert, ...] = ()
     repairs: tuple[Repair, ...] = ()
     cordons: dict[str, Cordon] = {}
+    age_seconds: float | None = None
 
 
 class Genesis(msgspec.Struct, frozen=True):

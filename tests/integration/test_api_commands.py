@@ -250,6 +250,7 @@ async def test_status_is_pure_json_and_says_no_quorum_with_5(
         whole,
         leader_id=None,
         has_quorum=False,
+        age_seconds=95.0,
         members=tuple(
             msgspec.structs.replace(
                 one, member=msgspec.structs.replace(one.member, state=MemberState.SUSPECT)
@@ -265,6 +266,9 @@ async def test_status_is_pure_json_and_says_no_quorum_with_5(
     ended = await control.deploy("status", "-o", "json")
     assert ended.code == 5
     assert msgspec.json.decode(ended.out, type=ClusterView) == lost
+    listed = await control.deploy("ps", "-o", "json")
+    assert listed.err.strip() == "as n1 answers, 95 s old"
+    assert msgspec.json.decode(listed.out)["age_seconds"] == 95.0
 
 
 async def test_a_write_without_quorum_ends_with_5(control: Control) -> None:

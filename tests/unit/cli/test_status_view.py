@@ -72,6 +72,17 @@ def test_a_healthy_cluster_at_80_columns() -> None:
     ]
 
 
+def test_what_may_be_old_says_how_old_it_is() -> None:
+    told = "agents: version 0.1.0 · commit index 42, as lab1 answers"
+    for changes, said in (
+        ({"age_seconds": 4.9}, told),
+        ({"age_seconds": 95.4}, f"{told}, 95 s old"),
+        ({"has_quorum": False}, f"{told}, of unknown age"),
+        ({"has_quorum": False, "age_seconds": 1.0}, told),
+    ):
+        assert shown(render_status(lab(**changes))).splitlines()[3] == said
+
+
 def test_a_repair_that_goes_on_is_a_line_and_one_that_is_over_is_none() -> None:
     going_on = Repair(
         "repair-1",

@@ -6,10 +6,9 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Iterable
 
+from tests.simulation.many import run_seeds
 from tests.simulation.run import Report, run_seed
 
 
@@ -24,7 +23,7 @@ def main() -> int:
     if asked.soak:
         seeds = itertools.count(int(time.time()) * 1000)
     began, done, failed = time.monotonic(), 0, []
-    for report in _run_all(seeds, asked.jobs, healing=asked.healing):
+    for report in run_seeds(seeds, asked.jobs, healing=asked.healing):
         done += 1
         if report.violations:
             failed.append(report.seed)
@@ -35,16 +34,6 @@ def main() -> int:
             break
     print(f"{done} seeds in {time.monotonic() - began:.1f} s, failed: {failed or 'none'}")
     return int(bool(failed))
-
-
-def _run_all(seeds: Iterable[int], jobs: int, *, healing: bool) -> Iterator[Report]:
-    run = partial(run_seed, healing=healing)
-    if jobs == 1:
-        yield from map(run, seeds)
-        return
-    # Each process starts anew now and then: what a seed leaves in memory is not worth a search.
-    with get_context("spawn").Pool(jobs, maxtasksperchild=25) as pool:
-        yield from pool.imap_unordered(run, seeds, chunksize=4)
 
 
 def _show(report: Report, *, whole: bool = True) -> None:

@@ -23,6 +23,7 @@ from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.errors import ApiError, ConfigError
 from sappers.model.event import Event, EventFilter
+from sappers.model.member import Member
 
 FOLLOW_SECONDS = 1.0
 LINES, PAGE = 20, 1000
@@ -76,9 +77,12 @@ def events(
     start = parse_since(since, time.time()) if since is not None else 0.0
     console = Console()
     if file is not None:
-        wanted = EventFilter(since=start, subject=workload or member or "", kind=kind or "")
+        if follow:
+            raise ConfigError("--file and --follow: nothing is added to a backup")
         limit = None if since and lines is None else lines or LINES
         with open_backup(file) as saved:
+            subject = _member_id([*saved.state.members.values()], member) if member else workload
+            wanted = EventFilter(since=start, subject=subject or "", kind=kind or "")
             found = (event for event in saved.record if wanted.matches(event))
             shown = list(deque(found, limit))
         if output is Output.JSON:
@@ -87,8 +91,10 @@ def events(
             _print(shown, output, console)
         return
     with open_cluster(cluster, addr) as client:
-        subject = _member_id(client, member) if member else workload or ""
-        wanted = EventFilter(since=start, subject=subject, kind=kind or "")
+        subject = workload
+        if member:
+            subject = _member_id([one.member for one in client.view().members], member)
+        wanted = EventFilter(since=start, subject=subject or "", kind=kind or "")
         # Before the rest: what happens between two calls must be in the second or follow it.
         newest = client.events(limit=1).events if follow else ()
         told = _find(client, wanted, lines)
@@ -117,8 +123,7 @@ def parse_since(text: str, now: float) -> float:
         ) from error
 
 
-def _member_id(client: OperatorClient, name: str) -> str:
-    members = [one.member for one in client.view().members]
+def _member_id(members: Sequence[Member], name: str) -> str:
     for one in members:
         if name in (one.id, one.name):
             return one.id

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from sappers.cli.backup_file import write_backup
+from sappers.cli.deploy import deploy_app
 from sappers.cli.event_compare import (
     Dispute,
     find_disputes,
@@ -16,8 +22,12 @@ from sappers.cli.event_compare import (
 from sappers.cli.events import parse_since, render_event
 from sappers.cli.events_verify import parse_head
 from sappers.cli.explain import headlines, render_story, story_lines
+from sappers.decisions.backup import portable
 from sappers.errors import ConfigError
+from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
+from sappers.model.codec import encode_state
 from sappers.model.event import BrokenLink, Event, EventCheck, Story, event_digest
+from tests.unit.worlds import founded
 
 MEMBERS = ("lab1", "lab2", "lab3")
 
@@ -196,3 +206,17 @@ def test_what_is_gone_says_so() -> None:
 def test_who_asked_stands_in_the_line() -> None:
     first = story().events[0]
     assert render_event(first).plain.endswith("web created: 1 × hello (operator/anna)")
+
+
+@pytest.mark.parametrize("name", ["host2", "m2"])
+def test_of_a_backup_members_are_known_by_name_too(tmp_path: Path, name: str) -> None:
+    state, file = portable(founded()), tmp_path / "lab.backup"
+    made = Backup(BACKUP_FORMAT, 1.0, "lab", TakenState(state.index, encode_state(state), ()))
+    write_backup(file, made, state.events)
+    asked = ["events", "--file", str(file), "-o", "json", "--member"]
+    done = CliRunner().invoke(deploy_app(["events"]), [*asked, name])
+    assert [event["subject"] for event in json.loads(done.output)] == ["m2"]
+    with pytest.raises(ConfigError, match="no such member"):
+        CliRunner().invoke(deploy_app(["events"]), [*asked, "m9"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="nothing is added to a backup"):
+        CliRunner().invoke(deploy_app(["events"]), [*asked, name, "-f"], catch_exceptions=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +72,15 @@ def read_boolean(value: Any) -> bool:
     return text in _TRUE
 
 
+def short_name(host: str) -> str:
+    """A host's name without its domain; an address stays whole."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.partition(".")[0]
+    return host
+
+
 class HostValues:
     """The effective variables of one host."""
 
@@ -82,7 +92,7 @@ class HostValues:
         self._inventory = inventory.absolute()
         self._context = {key: setting.value for key, setting in settings.items()} | {
             "inventory_hostname": name,
-            "inventory_hostname_short": name.split(".", 1)[0],
+            "inventory_hostname_short": short_name(name),
             "inventory_dir": str(self._inventory.parent),
             "inventory_file": str(self._inventory),
             "group_names": sorted(set(groups) - {"all"}),

@@ -60,7 +60,11 @@ class Group:
 
 @dataclass(frozen=True)
 class _Source:
-    """What an inventory is made of, to make it again with what is beside a playbook."""
+    """What an inventory is made of, to make it again with what is beside a playbook.
+
+    Attributes:
+        named_in: By host the first source that names it; none for those that tasks add.
+    """
 
     path: Path
     given: tuple[str, ...]
@@ -68,6 +72,7 @@ class _Source:
     written: WrittenInventory
     decrypt: Decrypt | None
     over: Settings
+    named_in: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,9 @@ class Inventory:
         """What it is read from: absolute paths, lists of hosts."""
         return [one if "," in one else str(Path(one).absolute()) for one in self.source.given]
 
-    @property
-    def folder(self) -> Path | None:
-        """Where its first file is; None without a file."""
-        return next(iter(self.source.folders), None)
+    def named_in(self, host: str) -> Path | None:
+        """The first source that names a host: a file, or a list; None if a task added it."""
+        return self.source.named_in.get(host)
 
     @property
     def written(self) -> WrittenInventory:
@@ -209,7 +213,8 @@ def _loaded(sources: Sequence[str], decrypt: Decrypt | None, over: Settings) -> 
             parts.append((_read_written(path, decrypt), path))
     written = _joined(parts)
     name = Path("(stdin)" if tuple(sources) == (STDIN,) else ", ".join(sources))
-    return _built(_Source(name, tuple(sources), tuple(folders), written, decrypt, over))
+    named_in = {host: path for part, path in reversed(parts) for host in part.hosts}
+    return _built(_Source(name, tuple(sources), tuple(folders), written, decrypt, over, named_in))
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -242,7 +247,7 @@ def parse_inventory(
     """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
     path = Path("(stdin)")
     written = _read_plain(text, str(path), decrypt)
-    return _built(_Source(path, (str(path),), (), written, decrypt, over or {}))
+    return _built(_Source(path, (str(path),), (), written, decrypt, over or {}, {}))
 
 
 def _read_plain(text: str, path: str, decrypt: Decrypt | None) -> WrittenInventory:
@@ -325,7 +330,7 @@ def _built(source: _Source, playbook: Path | None = None) -> Inventory:
             name,
             tuple(one for one in members if name in members[one]),
             settings_of(name),
-            source.path,
+            source.named_in.get(name, source.path),
         )
         for name in members["all"]
     )

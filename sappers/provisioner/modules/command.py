@@ -40,6 +40,8 @@ SPEC = Module(
 )
 _NEWLINES = "\r\n"
 
+_NO_TIMES = {"start": None, "end": None, "delta": None}
+
 
 def plan(task: step.Task) -> step.Plan:
     """Run the program."""
@@ -122,15 +124,13 @@ def reason_to_skip(task: step.Task, shown: Any) -> step.Plan:
                 "stdout": f"skipped, since {args[key]} {reason}",
                 "stderr": "",
                 "msg": f"{would} not run command since '{args[key]}' {reason}",
-                "start": None,
-                "end": None,
-                "delta": None,
+                **_NO_TIMES,
             }
     return {}
 
 
 def _would_run(args: Dict[str, Any], shown: Any) -> Dict[str, Any]:
-    result = {"changed": True, "cmd": shown, "rc": 0, "stdout": "", "stderr": ""}
+    result = {"changed": True, "cmd": shown, "rc": 0, "stdout": "", "stderr": "", **_NO_TIMES}
     result["msg"] = "Command would have run if not in check mode"
     if args["creates"] is None and args["removes"] is None:
         result.update(changed=False, skipped=True)

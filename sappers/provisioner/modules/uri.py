@@ -38,7 +38,9 @@ SPEC = Module(
     returns=(
         ("status, msg, url", "what it answered, after redirects"), ("content", "the content"),
         ("json", "the content, where it is JSON"), ("redirected", "it was another address"),
-        ("elapsed", "seconds it took"), ("…", "each header, as content_type"),
+        ("body", "the content of an error that is no failure, else told by neither"),
+        ("elapsed", "seconds it took"), ("location", "where it leads, as a whole address"),
+        ("…", "each header, as content_type"),
     ),
     notes=("Check mode skips it.",),
 )  # fmt: skip
@@ -83,19 +85,18 @@ def plan(task: step.Task) -> step.Plan:
         follow=_FOLLOW[args["follow_redirects"]],
     )  # fmt: skip
     elapsed = int((yield step.Pause(0.0)) - began)
+    if answer.content is not None and not answer.url.lower().startswith(("http:", "https:")):
+        raise step.Failed(
+            f"{args['url']} is no web address, so that no status answers; use get_url to copy"
+            " it, slurp to read a file"
+        )
     told = _described(args, answer)
     told["elapsed"] = elapsed
     right = answer.status in args["status_code"]
-    content = b""
-    if answer.content is not None and (args["return_content"] or _is_json(told)):
-        content = yield step.Load(answer.content)
-    if _is_json(told):
-        with contextlib.suppress(ValueError):
-            told["json"] = json.loads(content.decode("utf-8", "replace"))
-    if args["return_content"]:
-        told["content"] = content.decode("utf-8", "replace")
-    if args["dest"] and right and answer.status != 304 and answer.content is not None:
-        told.update((yield from _keep(args, answer)))
+    told.update((yield from _content(args, answer, _is_json(told), right)))
+    if args["dest"] and answer.content is not None:
+        is_new = right and answer.status != 304
+        told.update((yield from _kept(args, answer, is_new)))
     if right:
         return told
     message = f"Status code was {answer.status} and not {args['status_code']}: {answer.reason}"
@@ -134,7 +135,27 @@ def _encoded(args: Dict[str, Any]) -> Tuple[bytes, str]:
     return (body if isinstance(body, str) else json.dumps(body)).encode(), ""
 
 
+def _content(args: Dict[str, Any], answer: step.Response, is_json: bool, right: bool) -> step.Plan:
+    """What is told of the content; of an error that is no failure always."""
+    is_told = args["return_content"] or is_json
+    is_error = right and not 200 <= answer.status < 300
+    text = ""
+    if answer.content is not None and (is_told or is_error):
+        text = (yield step.Load(answer.content)).decode("utf-8", "replace")
+    told: Dict[str, Any] = {}
+    if is_json:
+        with contextlib.suppress(ValueError):
+            told["json"] = json.loads(text)
+    if args["return_content"]:
+        told["content"] = text
+    elif is_error and not is_told:
+        told["body"] = text
+    return told
+
+
 def _described(args: Dict[str, Any], answer: step.Response) -> Dict[str, Any]:
+    from urllib.parse import urljoin
+
     told: Dict[str, Any] = {}
     cookies: Dict[str, str] = {}
     for name, value in answer.headers:
@@ -144,6 +165,8 @@ def _described(args: Dict[str, Any], answer: step.Response) -> Dict[str, Any]:
             cookies[pair.strip()] = value.partition(";")[0]
         elif key not in ("changed", "failed", "skipped", "unreachable", "ansible_facts"):
             told[key] = f"{told[key]}, {value}" if key in told else value
+    if "location" in told:
+        told["location"] = urljoin(args["url"], told["location"])
     told.update(
         changed=False, status=answer.status, msg=answer.reason, url=answer.url,
         redirected=answer.url != args["url"], cookies=cookies,
@@ -157,11 +180,14 @@ def _is_json(told: Dict[str, Any]) -> bool:
     return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
-def _keep(args: Dict[str, Any], answer: step.Response) -> step.Plan:
+def _kept(args: Dict[str, Any], answer: step.Response, is_new: bool) -> step.Plan:
+    """What is said of `dest`, once it has what is new."""
     dest = args["dest"]
     found = yield step.Stat(dest, True)
     if found is not None and found.kind == "directory":
         dest = dest.rstrip("/") + "/" + _web.file_name(answer, "index.html")
+    if not is_new:
+        return {"path": dest, **(yield from _files.describe(dest))}
     content: Any = answer.content
     done = yield from _files.ensure_content(dest, content, args, False, False)
     told = yield from _files.describe(dest)

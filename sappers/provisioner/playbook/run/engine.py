@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sappers.errors import PlaybookError
+from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.host import LOCALHOST, Host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.inventory import Inventory
@@ -121,7 +121,7 @@ class Engine:
             progress: Told what goes on, from the hosts' threads.
         """
         if options.limit is not None:
-            inventory.in_order_of(options.limit)  # what is wrong with it is said first of all
+            _check_limit(inventory, options.limit)
         self._clock = clock
         self._offline: dict[str, bool] = {}
         self._left_out: set[str] = set()
@@ -301,6 +301,16 @@ class Engine:
             for section in sections
             for task in tasks_in(section)
         ]
+
+
+def _check_limit(inventory: Inventory, limit: str) -> None:
+    """What is wrong with a limit is said first of all. Raises InventoryError."""
+    if not inventory.in_order_of(limit) and inventory.hosts:
+        raise InventoryError(
+            f"--limit {limit!r} leaves no host",
+            path=str(inventory.path),
+            hint="`!` and `&` take away from what the other parts name",
+        )
 
 
 def _may_make_groups(plays: Sequence[Play]) -> bool:

@@ -16,7 +16,7 @@ from sappers.provisioner.source import Place, holds_template, place_of
 
 
 def hosts_of(run: Run, play: Play, *, may_be_none: bool) -> list[Host]:
-    """The hosts that a play names, within the limit, in its order.
+    """The hosts that a play names, within the limit, as its pattern has them.
 
     Args:
         may_be_none: What names nothing is no mistake: tasks may make groups.
@@ -32,7 +32,7 @@ def hosts_of(run: Run, play: Play, *, may_be_none: bool) -> list[Host]:
     if run.options.limit is not None:
         limit = {host.name for host in inventory.in_order_of(run.options.limit)}
         hosts = [one for one in hosts if one.name in limit]
-    return _ordered(list(hosts), play.order)
+    return list(hosts)
 
 
 def _named(play: Play, inventory: Inventory, pattern: str, *, may_be_none: bool) -> Sequence[Host]:
@@ -45,18 +45,21 @@ def _named(play: Play, inventory: Inventory, pattern: str, *, may_be_none: bool)
         raise where.error(error.message, hint=error.hint) from error
 
 
-def _ordered(hosts: list[Host], order: str) -> list[Host]:
+def _ordered(hosts: Sequence[Host], order: str) -> list[Host]:
+    ordered = list(hosts)
     if "sorted" in order:
-        hosts.sort(key=lambda host: host.name)
+        ordered.sort(key=lambda host: host.name)
     if order.startswith("reverse"):
-        hosts.reverse()
+        ordered.reverse()
     if order == "shuffle":
-        random.SystemRandom().shuffle(hosts)
-    return hosts
+        random.SystemRandom().shuffle(ordered)
+    return ordered
 
 
 def batches(run: Run, play: Play, hosts: Sequence[Host]) -> list[list[Host]]:
-    """The hosts in batches: sizes or percentages in turn, the last for all that are left.
+    """The hosts, in the play's order, in batches.
+
+    Sizes or percentages count in turn, the last for all that are left.
 
     Raises:
         PlaybookError: A size is none.
@@ -67,7 +70,7 @@ def batches(run: Run, play: Play, hosts: Sequence[Host]) -> list[list[Host]]:
         rendered = run.templates.render(one, scope, place)  # one may yield a list of them
         sizes += [_size(size, len(hosts), place) for size in as_tuple(rendered)]
     found: list[list[Host]] = []
-    left = list(hosts)
+    left = _ordered(hosts, play.order)
     while left:
         size = sizes[min(len(found), len(sizes) - 1)] if sizes else 0
         found.append(left[:size] if size > 0 else left)

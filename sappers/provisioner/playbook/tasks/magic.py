@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sappers.provisioner.inventory.host_values import short_name
 from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.language.model import Inherited, Role
 from sappers.provisioner.playbook.tasks.options import RunOptions
@@ -46,13 +47,14 @@ class HostVars(Mapping[str, Any]):
 def inventory_magic(inventory: Inventory, host: Host) -> dict[str, Any]:
     """What follows from the inventory alone."""
     groups = {name: list(group.hosts) for name, group in inventory.groups.items()}
-    folder, path = inventory.folder, inventory.path.absolute()
+    source = inventory.named_in(host.name)
+    file = source.absolute() if source is not None and source.is_file() else None
     return {
         "ansible_inventory_sources": inventory.sources,
         "inventory_hostname": host.name,
-        "inventory_hostname_short": host.name.split(".", 1)[0],
-        "inventory_file": str(path) if folder is not None and path.is_file() else None,
-        "inventory_dir": str(folder.absolute()) if folder is not None else None,
+        "inventory_hostname_short": short_name(host.name),
+        "inventory_file": None if source is None else str(file or source),
+        "inventory_dir": None if file is None else str(file.parent),
         "group_names": sorted(set(host.groups) - {"all"}),
         "groups": groups,
     }

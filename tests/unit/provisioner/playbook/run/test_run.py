@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sappers.errors import PlaybookError
+from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.language.load import load_playbook
 from sappers.provisioner.playbook.run.engine import Engine
@@ -349,6 +349,8 @@ def test_max_fail_percentage_and_limit(run: Run) -> None:
     assert "h2 ping ok" in run(text, hosts="h1 h2 h3").lines
     assert "h2 ping ok" not in run(text, hosts="h1 h2").lines
     assert run(text, hosts="h1 h2 h3", limit="h3").lines == ["h3 fail skipped", "h3 ping ok"]
+    with pytest.raises(InventoryError, match="'h1:!h1' leaves no host"):
+        run(text, hosts="h1 h2 h3", limit="h1:!h1")
 
 
 def test_what_a_task_of_check_mode_would_do_is_not_there_for_others(

@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import BinaryIO, NoReturn
 
 from sappers.errors import ImageError
 
@@ -71,35 +71,28 @@ def named_members(archive: tarfile.TarFile, name: str) -> dict[str, tarfile.TarI
 class _Header(tarfile.TarInfo):
     """A header of an archive; tarfile reads those that only add to the next one whole."""
 
-    @classmethod
-    def frombuf(cls, *args: Any, **named: Any) -> Self:
-        """As tarfile calls it.
-
-        Raises:
-            ImageError: It says that it is larger than any true one, or has holes.
-        """
-        found = super().frombuf(*args, **named)
-        if found.type in _EXTENDED_HEADERS and found.size > _HEADER_BYTES_MAX:
-            raise ImageError(f"an archive has a header of {found.size} bytes, which no file needs")
-        if found.type == tarfile.GNUTYPE_SPARSE:
-            raise _with_holes()
-        return found
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+    def _proc_member(self, archive: _Archive) -> tarfile.TarInfo:
         """As tarfile calls it, within itself for each header that only adds to the next one.
 
+        Of all of tarfile's methods this is the one that it means to be overridden; which others
+        it reads a header with depends on Python's patch release.
+
         Raises:
-            ImageError: There are more of them than any file needs.
+            ImageError: There are more headers, or larger ones, than any file needs, or it has
+                holes.
         """
-        assert isinstance(tarfile, _Archive)
-        tarfile.within += 1
+        if self.type in _EXTENDED_HEADERS and self.size > _HEADER_BYTES_MAX:
+            raise ImageError(f"an archive has a header of {self.size} bytes, which no file needs")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _with_holes()
+        archive.within += 1
         try:
-            if tarfile.within > _HEADERS_MAX or len(tarfile.pax_headers) > _GLOBAL_FIELDS_MAX:
+            if archive.within > _HEADERS_MAX or len(archive.pax_headers) > _GLOBAL_FIELDS_MAX:
                 raise ImageError("an archive has more headers than any file needs")
-            return super().fromtarfile(tarfile)
+            member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+            return member
         finally:
-            tarfile.within -= 1
+            archive.within -= 1
 
     def _refuse_holes(self, *_: object) -> NoReturn:
         raise _with_holes()

@@ -6,7 +6,7 @@ from typing import Any
 
 # Of any module: for who debugs modules, or what is only there with --diff.
 NOWHERE = {
-    "deprecations", "diff", "exception", "failed", "failed_when_suppressed_exception",
+    "censored", "deprecations", "diff", "exception", "failed", "failed_when_suppressed_exception",
     "invocation", "warnings",
 }  # fmt: skip
 # Of some; docs/playbooks.md has the reasons.

@@ -53,6 +53,8 @@ def plan(task: step.Task) -> step.Plan:
     asked = yield from _ask(args, "rev-parse", "HEAD")
     before = asked.out.strip()
     result: Dict[str, Any] = {"before": before, "after": before, "changed": False}
+    if not args["update"]:
+        return result
     result["remote_url_changed"] = False
     dirty = yield from _ask(args, "status", "--porcelain", "--untracked-files=no")
     if dirty.out.strip():
@@ -62,13 +64,12 @@ def plan(task: step.Task) -> step.Plan:
             raise step.Failed("Local modifications exist in the destination: use force=true")
         yield from _do(args, "reset", "--hard", "HEAD")
         result["changed"] = True
+        result["msg"] = f"Local modifications exist in the destination: {args['dest']}"
     address = yield from _ask(args, "remote", "get-url", args["remote"])
     if address.out.strip() != args["repo"]:
         verb = "add" if address.code else "set-url"
         yield from _do(args, "remote", verb, args["remote"], args["repo"])
         result.update(changed=True, remote_url_changed=True)
-    if not args["update"]:
-        return result
     wanted = yield from _wanted(args)
     if wanted == before:
         return result
@@ -80,9 +81,9 @@ def plan(task: step.Task) -> step.Plan:
 
 
 def _clone(args: Dict[str, Any]) -> step.Plan:
-    if not args["clone"]:
-        return {"changed": False, "before": None, "msg": "there is no clone"}
     wanted = yield from _wanted(args)
+    if not args["clone"]:  # it is only asked what there would be, and said as Ansible does
+        return {"changed": True, "before": None, "after": wanted}
     yield from _files.make_folders(_files.parent_of(args["dest"]), {})
     options = ["--origin", args["remote"], *_shallow(args)]
     named = args["version"] != "HEAD" and not _COMMIT.fullmatch(args["version"])

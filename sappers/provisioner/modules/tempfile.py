@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sappers.provisioner.modules import step
+from sappers.provisioner.modules import _files, step
 from sappers.provisioner.modules._programs import execute
 from sappers.provisioner.modules.spec import Argument, Module
 
@@ -14,7 +14,7 @@ SPEC = Module(
         Argument("prefix", "str", "What the name begins with.", default="ansible."),
         Argument("suffix", "str", "What the name ends with.", default=""),
     ),
-    returns=(("path", "where it is"),),
+    returns=(("path", "where it is"), ("mode, owner, group, size, state", "what it is")),
     notes=("Check mode skips it: the name is not known before.",),
 )
 
@@ -33,4 +33,5 @@ def plan(task: step.Task) -> step.Plan:
         command.append("-d")
     name = args["prefix"] + "XXXXXXXX" + args["suffix"]
     done = yield from execute((*command, "--", name))
-    return {"changed": True, "path": done["stdout"].strip()}
+    path = done["stdout"].strip()
+    return {"changed": True, "path": path, **(yield from _files.describe(path))}

@@ -42,7 +42,13 @@ def has_to_end(prepared: Prepared) -> bool:
     """Whether what comes of a task has to be known before the next is prepared."""
     decides = prepared.is_judged_here or prepared.ignore_unreachable or not _goes_on(prepared)
     decides = decides or bool(prepared.ignores)
-    return decides or bool(prepared.way.delegate_to) or _goes_alone(prepared)
+    decides = decides or bool(prepared.way.delegate_to) or is_here(prepared)
+    return decides or _goes_alone(prepared)
+
+
+def is_here(prepared: Prepared) -> bool:
+    """Whether it is done on this machine, whose files the templates of later tasks may read."""
+    return prepared.way.is_local
 
 
 def _goes_alone(prepared: Prepared) -> bool:

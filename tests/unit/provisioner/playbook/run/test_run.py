@@ -146,11 +146,25 @@ def test_what_a_failed_batch_would_have_set_is_not_set(run: Run) -> None:
     assert done.results[-1].result["msg"] == "not set"
 
 
+def test_what_a_task_writes_here_templates_of_the_next_read(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    text = f"""
+  - copy: {{content: one, dest: {path}}}
+  - debug: {{msg: "{{{{ lookup('file', '{path}') }}}} {{{{ '{path}' is file }}}}"}}
+  - copy: {{src: {path}, dest: {path}-too}}
+"""
+    done = run(HEAD + text)
+    assert done.results[1].result["msg"] == "one True"
+    assert path.with_name("made-too").read_text() == "one"
+
+
 def test_tasks_on_one_hosts_own_files_go_in_one_request(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sappers.provisioner.executor.task_session import TaskSession
+    from sappers.provisioner.playbook.run import request
 
+    monkeypatch.setattr(request, "is_here", lambda _: False)  # this machine is taken for another
     sizes: list[int] = []
     ask = TaskSession.run
 

@@ -22,7 +22,7 @@ HOSTNAME = "twin"
 # What Ansible's modules need on a host beyond Python, and what playbooks of the corpus work with.
 PACKAGES = ("git", "iptables", "python3-apt", "python3-pip", "python3-venv", "rsync", "unzip")
 _LOOK = Path(__file__).with_name("look.py")
-_SECONDS = 300.0
+_SECONDS = 900.0
 _LOOK_SECONDS = 0.2
 
 

@@ -25,9 +25,9 @@ _TEMPLATES = make_templates()
 _INVENTORY = load_inventory(HERE / "files/hosts.ini")
 _RED, _BLUE = {"team": "red"}, {"team": "blue"}
 VARIABLES: dict[str, Any] = {
-    "yes": True, "no": False, "nothing": None, "blank": "", "zero": 0, "number": 42,
-    "fraction": 2.5, "nan": float("nan"), "text": "héllo wörld ☃", "words": ["a", "b", "c"],
-    "things": {"a": 1, "b": [1, 2], "n": None},
+    "yes": True, "no": False, "nothing": None, "blank": "", "newline": "\n", "zero": 0,
+    "number": 42, "fraction": 2.5, "nan": float("nan"), "text": "héllo wörld ☃",
+    "words": ["a", "b", "c"], "things": {"a": 1, "b": [1, 2], "n": None},
     "deep": {"one": {"two": [{"three": [4, 5]}, None, "six"]}},
     "people": [
         {"name": "ann", "age": 3, "tags": ["x"], **_RED},

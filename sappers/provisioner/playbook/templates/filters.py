@@ -29,13 +29,10 @@ from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.playbook.templates.collection_filters import COLLECTION_FILTERS
 from sappers.provisioner.playbook.templates.hashing import password_hash
 from sappers.provisioner.playbook.templates.values import Undefined, plain
+from sappers.provisioner.playbook.templates.yaml_writer import AnsibleEmitter
 from sappers.provisioner.yaml_1_1 import yaml_1_1
 
 _NAMESPACE = uuid.UUID("361E6D51-FAEC-444A-9079-341386DA8E2E")
-# With an indentation Ansible puts mappings and lists in lists under their first key, and scalars
-# right behind the dash; the library here does the first with all of them.
-_KEY = r"(?:'(?:[^']|'')*'|[^\s'\"\[{-][^:\n]*(?::\S[^:\n]*)*):(?: |$)"
-_SCALAR_ITEM = re.compile(rf"^((?: |-(?=   ))*)- +(?!- )(?!{_KEY})(\S.*)$", re.MULTILINE)
 # Powers of 1024, the greatest first.
 _UNITS: dict[str, int] = {"Y": 8, "Z": 7, "E": 6, "P": 5, "T": 4, "G": 3, "M": 2, "K": 1}
 _HEADER = "%YAML 1.1\n---"
@@ -82,6 +79,7 @@ def _to_yaml(
     explicit_end: bool = False,
 ) -> str:
     yaml = _yaml()
+    yaml.Emitter = AnsibleEmitter
     yaml.default_flow_style = default_flow_style
     yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.allow_unicode = True
@@ -94,7 +92,6 @@ def _to_yaml(
     yaml.dump(plain(value), stream)
     text = stream.getvalue().removeprefix(_HEADER)
     text = ("---" + text if explicit_start else text[1:]).removesuffix("...\n")
-    text = _SCALAR_ITEM.sub(r"\1- \2", text) if indent else text
     return text + "...\n" if explicit_end else text
 
 

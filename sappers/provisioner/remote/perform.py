@@ -20,6 +20,7 @@ from sappers.provisioner.remote.pretence import Pretence
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
 KEPT_BYTES_MAX = 1024 * 1024
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _STAT_FIELDS = [
     "st_mode",
     "st_ino",
@@ -170,14 +171,7 @@ class Performer:
             there = os.stat(path) if one.follow else os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        kind = "other"
-        for test, name in (
-            (stat.S_ISREG, "file"),
-            (stat.S_ISDIR, "directory"),
-            (stat.S_ISLNK, "link"),
-        ):
-            if test(there.st_mode):
-                kind = name
+        kind = _KINDS.get(stat.S_IFMT(there.st_mode), "other")
         asked = digests.of_file(path, *one.digests) if kind == "file" and one.digests else {}
         return step.Found(
             kind,
@@ -195,7 +189,9 @@ class Performer:
         return self.check and self._pretence.knows(path)
 
     def _followed(self, path: str) -> str:
-        """In check mode a path behind the links that are there, or would be."""
+        """In check mode a path behind the links that are there, or would be, and without `..`."""
+        plain = os.path.normpath(path)
+        path = plain if self._pretends(plain) else path
         for _ in range(40):
             if self._pretends(path):
                 found = self._pretence.found(path)

@@ -72,3 +72,14 @@ def test_what_a_program_amounts_to_is_taken_as_done() -> None:
     found = pretence.found("/home/ada")
     assert found is not None
     assert (found.kind, found.mode, found.uid) == ("directory", 0o750, 7)
+
+
+def test_a_way_up_again_leads_to_what_would_be_made(tmp_path: Path) -> None:
+    performer = Performer(commands.Runner(), lambda _: iter(()))
+    performer.begin(check=True, alone=False, diff=False, environment={})
+    for name in ("available", "enabled"):
+        performer.perform(step.MakeFolder(f"{tmp_path}/{name}", 0o755, 0, 0))
+    performer.perform(WRITES._replace(path=f"{tmp_path}/available/site"))
+    found = performer.perform(step.Stat(f"{tmp_path}/enabled/../available/site", True))
+    assert found is not None
+    assert found.kind == "file"

@@ -26,9 +26,16 @@ class SharedBarrier:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._begin())
+            self._next.add_done_callback(_take_notice)
         return await asyncio.shield(self._next)
 
     async def _begin(self) -> QuorumHeard:
         async with self._one_at_a_time:
             self._next = None  # who calls from now on needs another one
             return await self._replicated().read_barrier(ANSWER_SECONDS)
+
+
+def _take_notice(task: asyncio.Task[QuorumHeard]) -> None:
+    """Of a failure for which nobody waits any more."""
+    if not task.cancelled():
+        task.exception()

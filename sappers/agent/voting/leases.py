@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from sappers.agent.news import News
 from sappers.agent.voting.barrier import ANSWER_SECONDS
 from sappers.decisions.fencing import (
     RENEWALS_PER_LEASE,
@@ -71,6 +72,7 @@ class Leases:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._ended_at: dict[str, float] = {}
+        self._failures = News()
 
     def until(self, allocation_id: str) -> float:
         """When the lease of an allocation ends, by the boot clock; 0 where there is none."""
@@ -106,8 +108,10 @@ class Leases:
                 state = await self._state_at(await self._ask())
         except (SappersError, TimeoutError) as error:
             reason = error.message if isinstance(error, SappersError) else "no answer in time"
-            log.warning("leases not renewed", guests=len(wanted), reason=reason)
+            if self._failures.is_new(me, reason):
+                log.warning("leases not renewed", guests=len(wanted), reason=reason)
             return RETRY_SECONDS
+        self._failures.forget(me)
         granted = renewed_leases(state, me, asked_at)
         self._until = dict(granted)
         await self._launcher.extend_leases(granted)

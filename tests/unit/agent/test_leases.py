@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 
 import pytest
 
 from sappers.agent.voting.barrier import SharedBarrier
-from sappers.agent.voting.leases import Leases
+from sappers.agent.voting.leases import Leases, log
 from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import ProposalRejected
 from sappers.model.allocation import AllocationStatus
@@ -25,6 +26,7 @@ class Log:
     def __init__(self, state: ClusterState) -> None:
         self.current = state
         self.barriers = 0
+        self.failure: Exception | None = None
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -39,6 +41,8 @@ class Log:
         self.barriers += 1
         self.asked.set()
         await self.gate.wait()
+        if self.failure:
+            raise self.failure
         return QuorumHeard(self.current.index, self.current.term)
 
 
@@ -98,6 +102,17 @@ async def test_without_an_answer_nothing_is_renewed(world: World) -> None:
     assert world.leases.seconds_left() == {}
 
 
+async def test_why_nothing_is_renewed_is_logged_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(log, "warning", lambda _, reason, **__: logged.append(reason))
+    for reason in ("no leader", "no leader", "not the leader", "", "not the leader"):
+        world.failure = ProposalRejected(reason) if reason else None
+        await world.renew()
+    assert logged == ["no leader", "not the leader", "not the leader"]
+
+
 async def test_a_state_behind_the_answer_grants_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,3 +151,20 @@ async def test_a_barrier_is_shared_but_only_by_who_called_before_it_began() -> N
     log.gate.set()
     await asyncio.gather(first, *late)
     assert log.barriers == 2
+
+
+async def test_a_barrier_that_fails_once_nobody_waits_is_no_fault_of_the_agent() -> None:
+    replicated, faults = Log(exclusive()[0]), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    replicated.gate.clear()
+    barrier = SharedBarrier(lambda: replicated)
+    asking = asyncio.create_task(barrier.pass_())
+    await replicated.asked.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    replicated.failure = ProposalRejected("no leader is known")
+    replicated.gate.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert faults == []

@@ -267,10 +267,15 @@ class _Dialogue:
             return self._no_python(f"the user may not run it{self._said()}")
         method = self._host.become_method
         if self._host.become and method.encode() in self._seen:
+            wrong = (
+                "" if self._host.become_password is None else "correct ansible_become_password, or "
+            )
+            missing = "set ansible_become_password, or " if b"required" in self._seen else ""
             return PrivilegeError(
                 self._host.name,
                 f"{method} refuses{self._said()}",
-                hint=f"let the user run {method} as {self._host.become_user}, or log in as root",
+                hint=f"{wrong or missing}let the user run {method} as {self._host.become_user}, or"
+                " log in as root",
             )
         return HostUnreachable(
             self._host.name,

@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from sappers.errors import ConfigError
 from sappers.provisioner.inventory.reach import LAST_SSH_ARGS, ssh_options
 
+_HOSTS = "/etc/ansible/hosts"
 _SYSTEM = ("~/.ansible.cfg", "/etc/ansible/ansible.cfg")
 # Arguments of ssh and their like, which have no option of their own, or not only.
 _SSH: Mapping[str, tuple[str, str, str]] = {
@@ -81,7 +82,8 @@ class AnsibleCfg:
 
     def option_defaults(self) -> dict[str, Any]:
         """Values of options, by their names, as Ansible would take them."""
-        return {
+        usual = {"inventory": [_HOSTS]} if Path(_HOSTS).exists() else {}
+        return usual | {
             option: _value(*written, kind)
             for option, (variable, section, key, kind) in _KNOWN.items()
             if (written := self._find(variable, section, key)) is not None

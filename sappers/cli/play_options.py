@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -35,9 +35,9 @@ class PlayOptions:
             "--inventory",
             "-i",
             help="Ansible's inventory: INI, YAML or a folder of them; or `host1,host2,`; or `-`. "
-            "May be given more than once.",
+            "May be given more than once; without, /etc/ansible/hosts, else only localhost.",
         ),
-    ]
+    ] = field(default_factory=list)
     limit: Limit = None
     check: Check = False
     diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False
@@ -138,6 +138,8 @@ class PlayOptions:
         from sappers.cli.playbook_secrets import add_passwords
         from sappers.provisioner.inventory.inventory import load_inventory
 
+        if not self.inventory:
+            typer.echo("no inventory is given (-i): there is localhost alone", err=True)
         inventory = load_inventory(self.inventory, decrypt, extra)
         add_passwords(inventory, secrets)
         return inventory
@@ -181,7 +183,7 @@ def takes_play_options(command: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if one.default is MISSING else one.default,
+            default=[] if one.default is MISSING else one.default,
             annotation=hints[one.name],
         )
         for one in fields(PlayOptions)

@@ -37,8 +37,8 @@ def run_bootstrap(context: typer.Context, given: PlayOptions, verbosity: int) ->
     from sappers.cli.bootstrap import bootstrap  # other playbooks do without
 
     _refuse_more_options(context)
-    if len(given.inventory) > 1:
-        raise ConfigError("bootstrap takes one inventory", hint="put both into one file")
+    if len(given.inventory) != 1:
+        raise ConfigError("bootstrap takes one inventory", hint="-i FILE, with all hosts in it")
     bootstrap(
         Path(given.inventory[0]),
         limit=given.limit,

@@ -212,7 +212,7 @@ def _loaded(sources: Sequence[str], decrypt: Decrypt | None, over: Settings) -> 
             folders[path.parent] = None
             parts.append((_read_written(path, decrypt), path))
     written = _joined(parts)
-    name = Path("(stdin)" if tuple(sources) == (STDIN,) else ", ".join(sources))
+    name = Path("(stdin)" if tuple(sources) == (STDIN,) else ", ".join(sources) or "(no -i)")
     named_in = {host: path for part, path in reversed(parts) for host in part.hosts}
     return _built(_Source(name, tuple(sources), tuple(folders), written, decrypt, over, named_in))
 

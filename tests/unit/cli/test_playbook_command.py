@@ -57,6 +57,26 @@ def deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deploy:
     return run
 
 
+def test_without_an_inventory_there_is_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("sappers.cli.ansible_cfg._HOSTS", str(tmp_path / "hosts"))
+    path = tmp_path / "play.yml"
+    task = '[{debug: {msg: "on {{ inventory_hostname }}"}}]'
+    path.write_text(f"- {{hosts: localhost, gather_facts: false, tasks: {task}}}\n")
+    command = ["playbook", "run", str(path), "-v"]
+    done = CliRunner().invoke(deploy_app(["playbook"]), command)
+    assert done.exit_code == 0
+    assert "there is localhost alone" in done.stderr
+    assert "on localhost" in done.stdout
+    path.write_text(path.read_text().replace("hosts: localhost", "hosts: web"))
+    (tmp_path / "hosts").write_text("[web]\nw1 ansible_connection=local\n")
+    done = CliRunner().invoke(deploy_app(["playbook"]), command)
+    assert "on w1" in done.stdout
+    assert not done.stderr
+
+
 def headings(output: str) -> list[str]:
     return [
         line.split("[")[1].split("]")[0] for line in output.splitlines() if line.startswith("TASK")

@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[RunOptions, tuple[str, ...]]] = {
         RunOptions(skip_tags=frozenset({"two", "never"})), ("--skip-tags", "two,never"),
     ),
     "play_limit": (RunOptions(limit="h1:h3"), ("--limit", "h1:h3")),
+    "play_tags": (RunOptions(tags=frozenset({"web"})), ("--tags", "web")),
     "play_localhost_limit": (RunOptions(limit="h1:db"), ("--limit", "h1:db")),
     "include_tags": (RunOptions(tags=frozenset({"a"})), ("--tags", "a")),
     "pairs_check": (RunOptions(check=True), ("--check",)),

@@ -348,11 +348,13 @@ def _flushing(play: Play) -> Task:
 
 
 def _gathering(play: Play) -> Task:
-    """The task that gathers facts, as every play begins with."""
+    """The task that gathers facts, as every play begins with: always, if the play has no tags."""
     return Task(
         place=play.place,
         module="setup",
         arguments=play.gathering,
-        inherited=replace(play.inherited, when=(), tags=play.inherited.tags | {"always"}),
+        inherited=replace(
+            play.inherited, when=(), tags=play.inherited.tags or frozenset({"always"})
+        ),
         name="Gathering Facts",
     )

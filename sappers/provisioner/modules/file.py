@@ -40,14 +40,15 @@ def plan(task: step.Task) -> step.Plan:
     if args["recurse"] and state != "directory":
         raise step.Failed("recurse option requires state to be 'directory'")
     done = yield from _STATES[state](args, path, found)
-    result = {"changed": bool(done), "dest" if state in ("link", "hard", "touch") else "path": path}
     if state == "absent":
         return {"changed": bool(done), "path": path, "state": "absent"}
     follow = state != "link" and args["follow"]
-    result.update((yield from _files.describe(path, follow)))
-    if state in ("link", "hard"):
+    told = yield from _files.describe(path, follow)
+    named = args["state"] or told["state"]  # `hard` where a file has other names
+    result = {**told, "dest" if named in ("link", "hard", "touch") else "path": path}
+    if named in ("link", "hard"):
         result["src"] = args["src"]
-    return result
+    return {"changed": bool(done), **result}
 
 
 def _absent(_: Dict[str, Any], path: str, found: Optional[step.Found]) -> step.Steps:

@@ -110,7 +110,7 @@ class Pretence:
             self._paths[path] = _found("directory", effect.mode, effect.uid, effect.gid)
         elif kind is step.MakeLink:
             link = _found("link", 0o777, target=effect.target)
-            self._paths[path] = before or _found("file", 0o666) if effect.hard else link
+            self._paths[path] = _with_a_name_more(before) if effect.hard else link
         elif kind is step.Touch and before is None:
             self._paths[path] = _found("file", effect.mode, os.geteuid(), os.getegid())
             self._contents[path] = b""
@@ -151,6 +151,11 @@ class Pretence:
         self._paths[effect.path] = found._replace(size=size, digests=known)
         if content is not None:
             self._contents[effect.path] = content
+
+
+def _with_a_name_more(found: step.Found | None) -> step.Found:
+    found = found or _found("file", 0o666)
+    return found._replace(raw={**found.raw, "st_nlink": found.raw["st_nlink"] + 1})
 
 
 def _found(kind: str, mode: int, uid: int = 0, gid: int = 0, target: str = "") -> step.Found:

@@ -6,7 +6,6 @@ import base64
 import datetime
 import glob
 import hashlib
-import io
 import json
 import math
 import ntpath
@@ -23,19 +22,15 @@ from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 import jinja2
-from ruamel.yaml import YAML
 
 from sappers.provisioner.inventory.host_values import read_boolean
 from sappers.provisioner.playbook.templates.collection_filters import COLLECTION_FILTERS
 from sappers.provisioner.playbook.templates.hashing import password_hash
 from sappers.provisioner.playbook.templates.values import Undefined, plain
-from sappers.provisioner.playbook.templates.yaml_writer import AnsibleEmitter
-from sappers.provisioner.yaml_1_1 import yaml_1_1
 
 _NAMESPACE = uuid.UUID("361E6D51-FAEC-444A-9079-341386DA8E2E")
 # Powers of 1024, the greatest first.
 _UNITS: dict[str, int] = {"Y": 8, "Z": 7, "E": 6, "P": 5, "T": 4, "G": 3, "M": 2, "K": 1}
-_HEADER = "%YAML 1.1\n---"
 _UNIT_WORDS = {
     "Y": "yotta", "Z": "zeta", "E": "exa", "P": "peta", "T": "tera", "G": "giga", "M": "mega",
     "K": "kilo",
@@ -62,51 +57,31 @@ def _to_nice_json(value: Any, indent: int = 4, *, sort_keys: bool = True, **sett
     return _to_json(value, indent=indent, sort_keys=sort_keys, separators=(",", ": "), **settings)
 
 
-def _yaml() -> YAML:
-    yaml = yaml_1_1()
-    yaml.allow_duplicate_keys = True
-    return yaml
+# By the library that Ansible uses, so that files are the same byte for byte; few playbooks need it.
+def _to_yaml(value: Any, *_: Any, default_flow_style: bool | None = None, **settings: Any) -> str:
+    import yaml
+
+    settings |= {"allow_unicode": True, "default_flow_style": default_flow_style}
+    return str(yaml.dump(plain(value), Dumper=yaml.CSafeDumper, **settings))
 
 
-def _to_yaml(
-    value: Any,
-    indent: int | None = None,
-    *,
-    default_flow_style: bool | None = None,
-    width: int = 80,
-    sort_keys: bool = True,
-    explicit_start: bool = False,
-    explicit_end: bool = False,
+def _to_nice_yaml(
+    value: Any, indent: int = 4, *_: Any, default_flow_style: bool = False, **settings: Any
 ) -> str:
-    yaml = _yaml()
-    yaml.Emitter = AnsibleEmitter
-    yaml.default_flow_style = default_flow_style
-    yaml.brace_single_entry_mapping_in_flow_sequence = True
-    yaml.allow_unicode = True
-    yaml.width = int(width)
-    yaml.sort_base_mapping_type_on_output = sort_keys  # type: ignore[assignment]
-    if indent:
-        yaml.map_indent = yaml.sequence_indent = indent
-        yaml.sequence_dash_offset = 0
-    stream = io.StringIO()
-    yaml.dump(plain(value), stream)
-    text = stream.getvalue().removeprefix(_HEADER)
-    text = ("---" + text if explicit_start else text[1:]).removesuffix("...\n")
-    return text + "...\n" if explicit_end else text
-
-
-def _to_nice_yaml(value: Any, indent: int = 4, **settings: Any) -> str:
-    settings.setdefault("default_flow_style", False)
-    return _to_yaml(value, indent, **settings)
+    return _to_yaml(value, indent=indent, default_flow_style=default_flow_style, **settings)
 
 
 def _from_yaml(text: Any) -> Any:
-    return _yaml().load(text) if isinstance(text, str) else text
+    import yaml
+
+    return yaml.load(text, yaml.CSafeLoader) if isinstance(text, str) else text
 
 
 def _from_yaml_all(text: Any) -> Any:
+    import yaml
+
     if isinstance(text, str):
-        return list(_yaml().load_all(text))
+        return list(yaml.load_all(text, yaml.CSafeLoader))
     return [] if text is None else text
 
 

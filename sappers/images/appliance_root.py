@@ -7,6 +7,7 @@ for byte, whenever the same packages are put together again.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -50,8 +51,15 @@ echo appliance > "$1/etc/hostname"
 printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost\\n' > "$1/etc/hosts"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
 """
+# Of the caller's environment the way to Debian alone: packages are configured with what is here.
+_KEPT = re.compile(r"PATH|HOME|APT_CONFIG|\w+_proxy", re.IGNORECASE)
+_SET = {
+    "SOURCE_DATE_EPOCH": str(EPOCH_SECONDS),
+    "LC_ALL": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",  # but where a package has its modules compiled
+}
 _END_SECONDS = 10.0
-_RECIPE = (SUITE, EPOCH_SECONDS, _NO_DOCUMENTS, _BEFORE, _AFTER)
+_RECIPE = (SUITE, tuple(_SET.items()), _NO_DOCUMENTS, _BEFORE, _AFTER)
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -154,7 +162,7 @@ def _run(*command: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH_SECONDS), "LC_ALL": "C.UTF-8"}
+    return {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | _SET
 
 
 def _failure(program: str, said: str) -> ImageError:

@@ -37,6 +37,7 @@ class Watcher:
     def __init__(self, hub: Hub, name: str, credentials: AgentCredentials) -> None:
         self.hub, self.name, self.credentials = hub, name, credentials
         self.refusals = Refusals(SystemClock())
+        self.listens = asyncio.Event()
 
     async def watch(self) -> None:
         client = await self.hub.client(self.name)
@@ -47,6 +48,7 @@ class Watcher:
             refusals=self.refusals,
         )
         await client.subscribe(subjects.REFUSED, watch.receive)
+        self.listens.set()
         while True:
             await watch.tell()
             await asyncio.sleep(0.1)
@@ -62,8 +64,11 @@ async def test_the_member_that_made_the_credentials_counts_what_another_ones_ser
     home = Watcher(hub, "n2", hub.credentials)
     watching = [asyncio.create_task(one.watch()) for one in (beside_the_server, home)]
     try:
-        agent, heard = await hub.client("n2"), Inbox()
+        agent, heard, refused = await hub.client("n2"), Inbox(), Inbox()
         await agent.subscribe("sappers.guest.>", heard)
+        await agent.subscribe(subjects.REFUSED, refused)
+        await home.listens.wait()
+        await hears(await hub.client("n1"), refused, subjects.REFUSED)
         server = hub.members["n1"]
         settings = {
             "address": server.address,

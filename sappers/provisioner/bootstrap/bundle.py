@@ -217,6 +217,8 @@ def _build_pex(sources: AgentSources, wheels: Path, target: Path) -> None:
             arguments += ["--complete-platform", str(platform)]
         tree = folder / "tree" / "sappers"
         shutil.copytree(sources.package, tree, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in tree.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # and not as the checkout has them
         built = folder / "agent.pex"
         _tool(
             "pex", "--pex-root", str(folder / "root"), "--pre-resolved-dists", str(wheels),
@@ -266,7 +268,10 @@ def complete_platform(minor: int) -> dict[str, object]:
 def _tool(module: str, *arguments: str) -> None:
     command: Sequence[str] = (sys.executable, "-m", module, *arguments)
     environment = os.environ | {"SOURCE_DATE_EPOCH": _EPOCH, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # Wheels keep the modes of their files: whatever the caller's umask is, they are the same.
+    done = subprocess.run(
+        command, env=environment, umask=0o022, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         output = (done.stdout + done.stderr).strip()[-2000:]
         raise BundleError(

@@ -116,7 +116,7 @@ def test_platforms_take_old_and_new_wheels(minor):
     assert f"cp3{minor + 1}-abi3-manylinux_2_28_x86_64" not in tags
 
 
-def test_what_builds_a_source_package_is_not_fetched(tmp_path):
+def test_a_source_package_is_built_with_what_is_here_and_the_same_under_each_umask(tmp_path):
     project = """
         [build-system]
         requires = ["setuptools", "no-such-package-as-this-one"]
@@ -125,9 +125,20 @@ def test_what_builds_a_source_package_is_not_fetched(tmp_path):
         name = "tiny"
         version = "1"
     """
-    with tarfile.open(tmp_path / "tiny-1.tar.gz", "w:gz") as archive:
-        entry = tarfile.TarInfo("tiny-1/pyproject.toml")
-        entry.size = len(project)
-        archive.addfile(entry, io.BytesIO(project.encode()))
-    _build_source_packages(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny-1-py3-none-any.whl"]
+    made = set()
+    for umask in (0o022, 0o077):
+        folder = tmp_path / oct(umask)
+        folder.mkdir()
+        with tarfile.open(folder / "tiny-1.tar.gz", "w:gz") as archive:
+            entry = tarfile.TarInfo("tiny-1/pyproject.toml")
+            entry.size = len(project)
+            archive.addfile(entry, io.BytesIO(project.encode()))
+        before = os.umask(umask)
+        try:
+            _build_source_packages(folder)
+        finally:
+            os.umask(before)
+        (wheel,) = folder.iterdir()
+        assert wheel.name == "tiny-1-py3-none-any.whl"
+        made.add(wheel.read_bytes())
+    assert len(made) == 1

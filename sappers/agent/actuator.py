@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from sappers.agent.hub.bucket import Bucket
-from sappers.agent.news import News
+from sappers.agent.reasons import Reasons
 from sappers.decisions.reconcile_member import hub_peer
 from sappers.errors import ImageIncomplete, SappersError
 from sappers.model.actions import (
@@ -68,7 +68,7 @@ class Actuator:
         self._submit = submit
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._reported: dict[str, _Reported] = {}
-        self._failures = News()
+        self._failures = Reasons()
         self._reporting = asyncio.Semaphore(REPORTS_UNDER_WAY)
         self.restarts: dict[str, tuple[int, float]] = {}
         self.failed_launches: dict[str, str] = {}

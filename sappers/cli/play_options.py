@@ -183,7 +183,7 @@ def takes_play_options(command: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=[] if one.default is MISSING else one.default,
+            default=one.default if one.default_factory is MISSING else one.default_factory(),
             annotation=hints[one.name],
         )
         for one in fields(PlayOptions)

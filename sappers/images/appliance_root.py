@@ -56,7 +56,7 @@ _KEPT = re.compile(r"PATH|HOME|APT_CONFIG|\w+_proxy", re.IGNORECASE)
 _SET = {
     "SOURCE_DATE_EPOCH": str(EPOCH_SECONDS),
     "LC_ALL": "C.UTF-8",
-    "PYTHONDONTWRITEBYTECODE": "1",  # but where a package has its modules compiled
+    "PYTHONDONTWRITEBYTECODE": "1",  # by imports; packages have their modules compiled
 }
 _END_SECONDS = 10.0
 _RECIPE = (SUITE, tuple(_SET.items()), _NO_DOCUMENTS, _BEFORE, _AFTER)

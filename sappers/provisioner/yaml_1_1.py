@@ -16,7 +16,7 @@ _VERSION = (1, 1)
 
 
 def yaml_1_1() -> YAML:
-    """A reader and writer of it."""
+    """A reader of it."""
     yaml = YAML(typ="safe", pure=True)
     yaml.version = _VERSION
     yaml.Resolver = _Resolver

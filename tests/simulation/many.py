@@ -11,12 +11,16 @@ from tests.simulation.run import Report, run_seed
 
 
 def run_seeds(seeds: Iterable[int], jobs: int, *, healing: bool) -> Iterator[Report]:
-    """The reports, as runs end."""
+    """The reports, as runs end; of one job in this process, for debuggers and profilers."""
+    run = partial(_run_cleanly, healing=healing)
+    if jobs == 1:
+        yield from map(run, seeds)
+        return
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     # Each process starts anew now and then: what a seed leaves in memory is not worth a search.
     with context.Pool(jobs, _spare_the_imports, maxtasksperchild=25) as pool:
-        yield from pool.imap_unordered(partial(_run_cleanly, healing=healing), seeds, chunksize=4)
+        yield from pool.imap_unordered(run, seeds, chunksize=4)
 
 
 def _spare_the_imports() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from sappers.agent.news import News
+from sappers.agent.reasons import Reasons
 from sappers.decisions.hub import plan_moves, votes_settled
 from sappers.decisions.streams import plan_streams
 from sappers.errors import SappersError
@@ -52,7 +52,7 @@ class StreamKeeper:
         self._gone_since: Mapping[str, float] = {}
         self._settled: object = None
         self._due = 0.0
-        self._troubles = News()
+        self._troubles = Reasons()
         self.trouble: Mapping[str, str] = {}
 
     async def run(self) -> None:

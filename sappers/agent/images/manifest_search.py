@@ -10,7 +10,7 @@ import structlog
 
 from sappers.agent.images.image_threads import ImageThreads
 from sappers.agent.images.trouble import Trouble
-from sappers.agent.news import News
+from sappers.agent.reasons import Reasons
 from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.model.image import SignedManifest
 from sappers.model.member import Member
@@ -43,7 +43,7 @@ class ManifestSearch:
         self._threads = threads
         self._running: set[str] = set()
         self._waits: dict[str, tuple[float, float]] = {}
-        self._troubles: dict[str, News] = {}  # by digest, then by member
+        self._troubles: dict[str, Reasons] = {}  # by digest, then by member
 
     def is_due(self, digest: str) -> bool:
         """Whether nobody is being asked now, and the last time is long enough ago."""
@@ -105,5 +105,5 @@ class ManifestSearch:
 
     def _say(self, event: str, image: ImageReference, member: str, error: str) -> None:
         """Log it once, however often it is asked for again."""
-        if self._troubles.setdefault(image.digest, News()).is_new(member, error):
+        if self._troubles.setdefault(image.digest, Reasons()).is_new(member, error):
             log.warning(event, image=image.name, member=member, error=error)

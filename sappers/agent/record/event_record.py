@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.agent.news import News
+from sappers.agent.reasons import Reasons
 from sappers.agent.record.event_files import BEFORE_RESTORE, EventFiles, Line
 from sappers.decisions.event_chain import Gap, leading_to
 from sappers.decisions.explaining import Links, find_asked
@@ -81,14 +81,14 @@ class EventRecord:
 
     async def run(self) -> None:
         """Until cancelled."""
-        news = News()
+        reasons = Reasons()
         while True:
             try:
                 await self.write_down()
-                news.forget(self._folder)
+                reasons.forget(self._folder)
                 await asyncio.sleep(_LOOK_SECONDS)
             except OSError as error:
-                if news.is_new(self._folder, str(error)):
+                if reasons.is_new(self._folder, str(error)):
                     log.warning("events are not written down", error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
             except Exception:

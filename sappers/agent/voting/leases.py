@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from sappers.agent.news import News
+from sappers.agent.reasons import Reasons
 from sappers.agent.voting.barrier import ANSWER_SECONDS
 from sappers.decisions.fencing import (
     RENEWALS_PER_LEASE,
@@ -72,7 +72,7 @@ class Leases:
         self._clock = clock
         self._until: dict[str, float] = {}
         self._ended_at: dict[str, float] = {}
-        self._failures = News()
+        self._failures = Reasons()
 
     def until(self, allocation_id: str) -> float:
         """When the lease of an allocation ends, by the boot clock; 0 where there is none."""

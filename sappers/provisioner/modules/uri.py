@@ -38,7 +38,7 @@ SPEC = Module(
     returns=(
         ("status, msg, url", "what it answered, after redirects"), ("content", "the content"),
         ("json", "the content, where it is JSON"), ("redirected", "it was another address"),
-        ("body", "the content of an error that is no failure, else told by neither"),
+        ("body", "the content of an error that is no failure, unless the two tell it"),
         ("elapsed", "seconds it took"), ("location", "where it leads, as a whole address"),
         ("…", "each header, as content_type"),
     ),

@@ -41,9 +41,8 @@ def _goes_on(prepared: Prepared) -> bool:
 def has_to_end(prepared: Prepared) -> bool:
     """Whether what comes of a task has to be known before the next is prepared."""
     decides = prepared.is_judged_here or prepared.ignore_unreachable or not _goes_on(prepared)
-    decides = decides or bool(prepared.ignores)
-    decides = decides or bool(prepared.way.delegate_to) or is_here(prepared)
-    return decides or _goes_alone(prepared)
+    elsewhere = bool(prepared.way.delegate_to) or is_here(prepared)
+    return decides or bool(prepared.ignores) or elsewhere or _goes_alone(prepared)
 
 
 def is_here(prepared: Prepared) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 
 
-class News:
+class Reasons:
     """The last reason that each subject failed for."""
 
     def __init__(self) -> None:

@@ -211,12 +211,12 @@ def test_a_proxy_command_that_fails_is_shown_with_what_it_said(
 
 
 def test_a_new_key_behind_a_jump_is_asked_for_by_the_same_way(
-    server: SshServer, tmp_path: Path
+    server: SshServer, tmp_path: Path, home: Path
 ) -> None:
-    jump = f"-J mere@localhost:{server.port}"
+    (home / ".ssh/config").write_text("Host gate\n  HostName 127.0.0.1\n  HostKeyAlias gate\n")
     known = tmp_path / "known"
-    line = server.known_hosts.read_text().replace("127.0.0.1", "localhost")
-    known.write_text(line)
+    known.write_text(f"gate {server.known_hosts.read_text().split(maxsplit=1)[1]}")
+    jump = f"-J mere@gate:{server.port}"
     arguments = f"-o UserKnownHostsFile={known} {jump}"
     error = refusal(make_host(server, tmp_path, ansible_ssh_common_args=arguments))
     assert f"-p {server.port} {jump} root@127.0.0.1 true" in (error.hint or "")

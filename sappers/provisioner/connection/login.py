@@ -239,8 +239,8 @@ def _how_to_remember(endpoint: Endpoint) -> str:
 
 
 def _as_jump(hop: Endpoint) -> str:
-    address = f"[{hop.address}]" if ":" in hop.address else hop.address
-    return f"{hop.user}@{address}:{hop.port}"
+    name = f"[{hop.name}]" if ":" in hop.name else hop.name
+    return f"{hop.user}@{name}:{hop.port}"
 
 
 def _explain(host: str, endpoint: Endpoint, error: Exception, said: str) -> HostUnreachable:

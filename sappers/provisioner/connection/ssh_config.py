@@ -35,6 +35,7 @@ class Endpoint:
     """One SSH server and how to log in there.
 
     Attributes:
+        name: What the inventory or the user calls it, which `~/.ssh/config` may know more of.
         identity_files: Private keys to try first; the agent's and `~/.ssh/id_*` come after.
         known_hosts: Files with known keys; a new key is added to the first.
         key_name: What known_hosts calls it, where that is another name (HostKeyAlias).
@@ -43,6 +44,7 @@ class Endpoint:
         jumps: Servers to go through, the first one first.
     """
 
+    name: str
     address: str
     port: int
     user: str
@@ -120,7 +122,8 @@ def resolve_endpoint(host: Host, config: SSHConfig, home: Path) -> Endpoint:
     found = _look_up(config, host.address, home)
     checking = given.host_key_checking or str(found.get("stricthostkeychecking", "yes")).lower()
     own_key = (host.private_key_file,) if host.private_key_file else ()
-    base = _endpoint(found, home, given.user_known_hosts_files, own_key + given.identity_files)
+    keys = own_key + given.identity_files
+    base = _endpoint(host.address, found, home, given.user_known_hosts_files, keys)
     endpoint = replace(
         base,
         port=host.port or given.port or base.port,
@@ -136,7 +139,7 @@ def resolve_endpoint(host: Host, config: SSHConfig, home: Path) -> Endpoint:
     if jump is not None and jump.lower() != "none":
         hops = _hops(host.name, jump, endpoint, config, home)
         return replace(endpoint, jumps=tuple(hops))
-    return _by_command(endpoint, command, host.address)
+    return _by_command(endpoint, command)
 
 
 def _hops(
@@ -156,16 +159,16 @@ def _hops(
             yield from _hops(name, own, target, config, home, depth + 1)
             yield hop
         else:
-            yield _by_command(hop, found.get("proxycommand"), hop.address)
+            yield _by_command(hop, found.get("proxycommand"))
 
 
-def _by_command(endpoint: Endpoint, command: str | None, name: str) -> Endpoint:
+def _by_command(endpoint: Endpoint, command: str | None) -> Endpoint:
     """Reached through a command, if there is one, its tokens filled in."""
     if command is None or command.lower() == "none":
         return endpoint
     values = {
         "h": endpoint.address,
-        "n": name,
+        "n": endpoint.name,
         "p": str(endpoint.port),
         "r": endpoint.user,
         "%": "%",
@@ -183,7 +186,7 @@ def _look_up(config: SSHConfig, address: str, home: Path) -> Any:
 
 
 def _endpoint(
-    found: Any, home: Path, known_hosts: tuple[Path, ...], keys: tuple[Path, ...]
+    name: str, found: Any, home: Path, known_hosts: tuple[Path, ...], keys: tuple[Path, ...]
 ) -> Endpoint:
     """What `~/.ssh/config` says of one server, with what takes precedence over it."""
     files = tuple(Path(name).expanduser() for name in found.get("identityfile", ()))
@@ -202,6 +205,7 @@ def _endpoint(
             f"Port of {address}: {error}", path=str(home / ".ssh" / "config")
         ) from error
     return Endpoint(
+        name=name,
         address=address,
         port=port,
         user=str(found.get("user") or getpass.getuser()),
@@ -226,10 +230,10 @@ def _jump(
             hint="or it is set in ansible_ssh_common_args of the inventory",
         )
     user, address, port = match.groups()
-    found = _look_up(config, address.strip("[]"), home)
-    base = _endpoint(
-        found, home, target.known_hosts[: -len(SYSTEM_KNOWN_HOSTS)], target.identity_files
-    )
+    alias = address.strip("[]")
+    found = _look_up(config, alias, home)
+    known_hosts = target.known_hosts[: -len(SYSTEM_KNOWN_HOSTS)]
+    base = _endpoint(alias, found, home, known_hosts, target.identity_files)
     return replace(
         base,
         port=int(port) if port else base.port,

@@ -12,8 +12,9 @@ from sappers.images.store import FolderImageStore
 from sappers.model.image import Manifest, MicrovmBoot
 from sappers.security.signing import SigningKey
 
-KEY = SigningKey(Ed25519PrivateKey.generate())
-STRANGER = SigningKey(Ed25519PrivateKey.generate())
+# The same in each process: what is signed is part of what a simulated seed replays.
+KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
+STRANGER = SigningKey(Ed25519PrivateKey.from_private_bytes(b"s" * 32))
 
 
 def make_store(

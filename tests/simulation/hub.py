@@ -29,24 +29,35 @@ class Hub:
         self.clients: list[SimulatedHubClient] = []
 
     def servers_of(self, host: str, named: Sequence[str]) -> list[str]:
-        """Running servers that a host hears."""
-        return [one for one in named if one in self.servers and self._lets_in(one, host)]
+        """Running servers that a host hears, and that let it in."""
+        return self._heard(host, named, {one: self._revoked_at(one) for one in named})
 
-    def _lets_in(self, server: str, other: str) -> bool:
-        return self.network.talk(other, server) and other not in self._revoked_at(server)
+    def _heard(
+        self, host: str, named: Sequence[str], revoked: Mapping[str, Collection[str]]
+    ) -> list[str]:
+        """As above, for many clients in one moment: `revoked` of each server."""
+        return [
+            one
+            for one in named
+            if one in self.servers and self.network.talk(host, one) and host not in revoked[one]
+        ]
 
     def publish(self, source: str, servers: Sequence[str], subject: str, payload: bytes) -> None:
         """Bring a message to everyone who listens and is connected now."""
-        ours = self.servers_of(source, servers)
-        if not ours:
-            return
+        talk = self.network.talk
+        revoked = {one: self._revoked_at(one) for one in self.servers}
         reach = {
-            b for a in ours for b in self.servers if self._lets_in(a, b) and self._lets_in(b, a)
+            b
+            for a in self._heard(source, servers, revoked)
+            for b in self.servers
+            if talk(a, b) and b not in revoked[a] and a not in revoked[b]
         }
+        if not reach:
+            return
         for client in list(self.clients):
             if client.life.is_over or not client.hears(subject):
                 continue
-            if any(one in reach for one in self.servers_of(client.host, client.named)):
+            if any(one in reach for one in self._heard(client.host, client.named, revoked)):
                 self.network.send(
                     source, client.host, client.life, client.arrive, subject, payload, reliable=True
                 )

@@ -14,9 +14,10 @@ from tests.simulation.run import run_seed
 SEEDS_TO_FIND_IT = 120
 
 
-def test_a_seed_replays_exactly_whatever_the_hashes_are() -> None:
+@pytest.mark.parametrize("more", [(), ("--healing",)], ids=["bare", "healing"])
+def test_a_seed_replays_exactly_whatever_the_hashes_are(more: tuple[str, ...]) -> None:
     def replay(hash_seed: str) -> str:
-        command = (sys.executable, "-m", "tests.simulation", "--seed", "13", "-v")
+        command = (sys.executable, "-m", "tests.simulation", "--seed", "13", "-v", *more)
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout

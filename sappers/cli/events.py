@@ -75,14 +75,15 @@ def events(
     if workload and member:
         raise ConfigError("--workload and --member: one of them at a time")
     start = parse_since(since, time.time()) if since is not None else 0.0
+    wanted = EventFilter(since=start, subject=workload or "", kind=kind or "")
     console = Console()
     if file is not None:
         if follow:
             raise ConfigError("--file and --follow: nothing is added to a backup")
         limit = None if since and lines is None else lines or LINES
         with open_backup(file) as saved:
-            subject = _member_id([*saved.state.members.values()], member) if member else workload
-            wanted = EventFilter(since=start, subject=subject or "", kind=kind or "")
+            if member:
+                wanted = _of_member(wanted, [*saved.state.members.values()], member)
             found = (event for event in saved.record if wanted.matches(event))
             shown = list(deque(found, limit))
         if output is Output.JSON:
@@ -91,10 +92,8 @@ def events(
             _print(shown, output, console)
         return
     with open_cluster(cluster, addr) as client:
-        subject = workload
         if member:
-            subject = _member_id([one.member for one in client.view().members], member)
-        wanted = EventFilter(since=start, subject=subject or "", kind=kind or "")
+            wanted = _of_member(wanted, [one.member for one in client.view().members], member)
         # Before the rest: what happens between two calls must be in the second or follow it.
         newest = client.events(limit=1).events if follow else ()
         told = _find(client, wanted, lines)
@@ -123,10 +122,10 @@ def parse_since(text: str, now: float) -> float:
         ) from error
 
 
-def _member_id(members: Sequence[Member], name: str) -> str:
+def _of_member(wanted: EventFilter, members: Sequence[Member], name: str) -> EventFilter:
     for one in members:
         if name in (one.id, one.name):
-            return one.id
+            return msgspec.structs.replace(wanted, subject=one.id)
     names = ", ".join(one.name for one in members)
     raise ConfigError(f"--member {name}: no such member", hint=f"there are {names}")
 

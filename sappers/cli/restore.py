@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -34,6 +35,7 @@ from sappers.durable import sync_folder
 from sappers.errors import ApiError, BackupError, SappersError
 from sappers.model.backup import Backup
 from sappers.model.cluster_state import ClusterState
+from sappers.model.commands import RestorePiece
 from sappers.model.event import Event, EventFilter, event_line
 from sappers.model.image import ImageKey
 from sappers.model.member import MemberState
@@ -84,36 +86,48 @@ def restore(
         console.print(plain(text, "yellow"), soft_wrap=True)
     home = control_home(os.environ)
     name, hosts = _named(inventory)
-    if backup.cluster != name:
-        _warn_of_old(backup, state, console)
-    pieces = in_pieces(state, replace=replace)
-    living = _living(name)
-    if living is None:
-        _set_aside(home, name, hosts, console)
-    elif not _is_done(name, pieces[0].digest):
-        _require_consent(living, name, replace=replace, confirm=confirm)
-    recap, view = run_bootstrap(
-        inventory, None, check=False, forks=forks, verbose=False, form=Output.TEXT
-    )
+    with _left("no host was changed", console):
+        if backup.cluster != name:
+            _warn_of_old(backup, state, console)
+        pieces = in_pieces(state, replace=replace)
+        living = _living(name)
+        if living is None:
+            _set_aside(home, name, hosts, console)
+        elif not _is_done(name, pieces[0].digest):
+            _require_consent(living, name, replace=replace, confirm=confirm)
+    with _left("the hosts may be no whole cluster yet; nothing is restored", console):
+        recap, view = run_bootstrap(
+            inventory, None, check=False, forks=forks, verbose=False, form=Output.TEXT
+        )
     show_bootstrap(recap, view, check=False, told=False)
     if code := exit_code_of(recap):
         console.print("the hosts are no whole cluster yet; nothing is restored. Run it again")
         raise typer.Exit(code)
     with open_cluster(name, None) as client:
-        new = unknown_keys(state.image_keys, ImageCalls(client).keys().keys)
-        require_trust(new, name, console, trusted=trust_image_keys)
-        for piece in pieces:
-            try:
-                client.give_piece(piece)
-            except ApiError as error:
-                if error.status == HTTPStatus.CONFLICT and not error.hint:
-                    error.hint = "restore onto other hosts, or say --replace"
-                raise
-        _give_images(client, backup, state, LocalImages(home), console)
-        for problem in give_record(client, record, state):
-            console.print(plain(problem, "yellow"), soft_wrap=True)
+        with _left(f"cluster {name} stands, and nothing is restored", console):
+            new = unknown_keys(state.image_keys, ImageCalls(client).keys().keys)
+            require_trust(new, name, console, trusted=trust_image_keys)
+        with _left(f"cluster {name} is restored wholly or not at all", console):
+            _give_pieces(client, pieces)
+        with _left(
+            f"{name} is what the backup says, but may lack images and older events", console
+        ):
+            _give_images(client, backup, state, LocalImages(home), console)
+            for problem in give_record(client, record, state):
+                console.print(plain(problem, "yellow"), soft_wrap=True)
     text = f"{name} is what the backup says; sappers-deploy status shows its guests come"
     console.print(plain(text), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _left(state: str, console: Console) -> Iterator[None]:
+    """A block that says how all was left when Ctrl-C ends it, at a question, too."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort):
+        text = f"interrupted: {state}; run the same command again, and it goes on"
+        console.print(plain(text), soft_wrap=True)
+        raise
 
 
 def _named(path: Path) -> tuple[str, set[str]]:
@@ -264,6 +278,16 @@ def _last_that_fit(events: Sequence[Event]) -> Sequence[Event]:
         if size > PAGE_BYTES:
             return events[len(events) - count :]
     return events
+
+
+def _give_pieces(client: OperatorClient, pieces: Sequence[RestorePiece]) -> None:
+    for piece in pieces:
+        try:
+            client.give_piece(piece)
+        except ApiError as error:
+            if error.status == HTTPStatus.CONFLICT and not error.hint:
+                error.hint = "restore onto other hosts, or say --replace"
+            raise
 
 
 def _give_images(

@@ -1,16 +1,29 @@
-"""What `restore` asks before a backup's keys are trusted."""
+"""What `restore` asks before a backup's keys are trusted, and how it ends by Ctrl-C."""
 
 from __future__ import annotations
 
 import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from sappers.cli.backup_file import write_backup
+from sappers.cli.exit_codes import ExitCode
 from sappers.cli.restore import require_trust, unknown_keys
+from sappers.decisions.backup import portable
 from sappers.errors import BackupError
+from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
+from sappers.model.codec import encode_state
 from sappers.model.image import ImageKey
+from tests.unit.worlds import founded
 
+COMMAND = str(Path(sys.executable).with_name("sappers-deploy"))
 ANNA, BEN = ImageKey("a" * 64, "anna"), ImageKey("b" * 64, "ben")
 
 
@@ -39,3 +52,28 @@ def test_unknown_keys_are_listed_and_refused_unless_that_is_said(
     shown = asked(ANNA, BEN, trusted=True)
     assert f"{ANNA.key} anna" in shown
     assert f"{BEN.key} ben" in shown
+
+
+def test_ctrl_c_says_how_all_was_left_and_that_it_goes_on(tmp_path: Path) -> None:
+    state, file, hosts = portable(founded()), tmp_path / "lab.backup", tmp_path / "hosts.ini"
+    made = Backup(BACKUP_FORMAT, 1.0, "lab", TakenState(state.index, encode_state(state), ()))
+    write_backup(file, made, state.events)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a host whose SSH never says a word
+        silent.settimeout(30.0)
+        port = silent.getsockname()[1]
+        hosts.write_text(f"lab1 ansible_host=127.0.0.1 ansible_port={port}\n")
+        with subprocess.Popen(
+            [COMMAND, "restore", str(file), str(hosts)],
+            env=os.environ | {"SAPPERS_HOME": str(tmp_path / "home")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as command:
+            host, _ = silent.accept()
+            command.send_signal(signal.SIGINT)
+            host.close()
+            assert command.stderr is not None
+            said = command.stderr.read().decode()
+            assert command.wait() == ExitCode.INTERRUPTED
+    assert "interrupted: the hosts may be no whole cluster yet; nothing is restored; run" in said
+    assert "it goes on" in said

@@ -13,7 +13,6 @@ from functools import partial
 import structlog
 
 from sappers.agent.hub.bucket import Bucket
-from sappers.agent.reasons import Reasons
 from sappers.decisions.reconcile_member import hub_peer
 from sappers.errors import ImageIncomplete, SappersError
 from sappers.model.actions import (
@@ -30,6 +29,7 @@ from sappers.model.commands import Command, ReportAllocation
 from sappers.model.hub import BY_SEED
 from sappers.model.image import Manifest
 from sappers.ports import Clock, HubServer, Launcher
+from sappers.reasons import Reasons
 
 log = structlog.get_logger(__name__)
 

@@ -22,6 +22,7 @@ from sappers.model.guest_scope import GuestScope
 from sappers.model.member import Member
 from sappers.model.refusal import RefusalKind
 from sappers.ports import Clock, GuestCredentials, Refusals, Supervisor
+from sappers.reasons import Reasons
 from sappers.security.tls import AGENT_SERVER_NAME
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,7 @@ class Handovers:
         self._refusals = refusals
         self._credentials_seconds = credentials_seconds
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._failures = Reasons()
 
     def servers(self) -> tuple[str, ...]:
         """Where the hub is now, as guests are told it."""
@@ -101,7 +103,11 @@ class Handovers:
             ended()
             if self._under_way.get(allocation_id) is task:
                 del self._under_way[allocation_id]
-            if not task.cancelled() and (error := task.exception()):
+            if task.cancelled():
+                return
+            if (error := task.exception()) is None:
+                self._failures.forget(allocation_id)
+            elif self._failures.is_new(allocation_id, str(error)):
                 log.warning("guest not configured", allocation=allocation_id, reason=str(error))
 
         task = asyncio.create_task(self._configure(folder), name=f"configure {allocation_id}")
@@ -113,6 +119,7 @@ class Handovers:
         if handover := self._under_way.pop(allocation_id, None):
             handover.cancel()
             await asyncio.wait([handover])
+        self._failures.forget(allocation_id)
 
     def is_wanted(self, allocation_id: str) -> bool:
         """Whether a leader says that there should be such a guest; else none can be told."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from sappers.agent.reasons import Reasons
 from sappers.decisions.hub import plan_moves, votes_settled
 from sappers.decisions.streams import plan_streams
 from sappers.errors import SappersError
@@ -16,6 +15,7 @@ from sappers.model.hub import HubReading
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.ports import Clock, DurableStreams, HubClient, HubServers, ReplicatedLog
+from sappers.reasons import Reasons
 
 _LOOK_SECONDS = 1.0  # what has changed in the state
 _CHECK_SECONDS = 60.0  # what has changed in the hub

@@ -10,12 +10,12 @@ import structlog
 
 from sappers.agent.images.image_threads import ImageThreads
 from sappers.agent.images.trouble import Trouble
-from sappers.agent.reasons import Reasons
 from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.model.image import SignedManifest
 from sappers.model.member import Member
 from sappers.model.workload import ImageReference
 from sappers.ports import Clock, ImageStore, PeerClient
+from sappers.reasons import Reasons
 
 CALL_SECONDS = 10.0
 AGAIN_SECONDS = 0.5

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.agent.reasons import Reasons
 from sappers.agent.record.event_files import BEFORE_RESTORE, EventFiles, Line
 from sappers.decisions.event_chain import Gap, leading_to
 from sappers.decisions.explaining import Links, find_asked
@@ -36,6 +35,7 @@ from sappers.model.event import (
 from sappers.model.member import Member, MemberState
 from sappers.model.policy import EventSettings
 from sappers.ports import PeerClient, ReplicatedLog
+from sappers.reasons import Reasons
 
 STORY_EVENTS_MAX = 500
 FETCH_AT_ONCE = 1000

@@ -14,7 +14,6 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from sappers.agent.reasons import Reasons
 from sappers.agent.voting.barrier import ANSWER_SECONDS
 from sappers.decisions.fencing import (
     RENEWALS_PER_LEASE,
@@ -27,6 +26,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.ports import Launcher, PeerClient, QuorumHeard, ReplicatedLog
+from sappers.reasons import Reasons
 
 IDLE_SECONDS = 0.5
 RETRY_SECONDS = 0.2

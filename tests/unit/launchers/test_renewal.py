@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sappers.launchers.guest_folder import UNIT_PREFIX, GuestFolder, Record
 from sappers.launchers.guest_identity import CONTROL_SOCKET
@@ -82,7 +83,8 @@ class World:
     async def look(self) -> int:
         """One look, as the agent takes many a second; how often the guest was told so far."""
         await self.launcher.observe()
-        await asyncio.gather(*self.launcher._handovers._under_way.values())
+        under_way = self.launcher._handovers._under_way.values()
+        await asyncio.gather(*under_way, return_exceptions=True)
         return len(self.sidecar.told)
 
 
@@ -133,3 +135,22 @@ async def test_without_a_hub_a_guest_keeps_the_servers_it_knows(world: World) ->
     world.launcher._hub = list
     assert await world.look() == 1
     assert tuple(world.sidecar.told[0]["hub"]["servers"]) == SERVERS
+
+
+async def test_one_that_refuses_is_told_of_once_until_it_takes_them(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write(1.0)
+    socket = world.folder.run / CONTROL_SOCKET
+    with capture_logs() as said:
+        for _ in range(3):
+            await world.look()
+    assert [(one["event"], one["allocation"]) for one in said] == [
+        ("guest not configured", "shop-1")
+    ]
+    async with await asyncio.start_unix_server(world.sidecar, socket):
+        assert await world.look() == 1
+    socket.unlink()
+    world.write(1.0)
+    with capture_logs() as said:
+        await world.look()
+    assert [one["event"] for one in said] == ["guest not configured"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sappers.agent.reasons import Reasons
+from sappers.reasons import Reasons
 
 
 def test_a_reason_is_new_until_it_comes_again() -> None:

@@ -147,7 +147,9 @@ class Scope:
         if name in self._known:
             return self._known[name]
         raw = self._raw(name)
-        if raw is MISSING and (raw := self._usual.get(name, MISSING)) is MISSING:
+        if raw is MISSING and name not in self._asked:  # a keyword may ask what nobody said
+            raw = self._usual.get(name, MISSING)
+        if raw is MISSING:
             return MISSING
         if raw is PENDING:
             raise NotYetKnown(name)

@@ -215,3 +215,18 @@ def test_tasks_know_how_their_host_is_reached_where_nobody_says_so(play: Play) -
       connection: "{{ 'local' if ansible_host == 'h1' else 'ssh' }}"
 """
     assert play(text).lines == ["h2 assert ok"] * 5 + ["h2 command changed"]
+
+
+def test_a_keyword_may_ask_what_nobody_says(play: Play) -> None:
+    """Playbooks give a usual user so; what the keyword makes of it is no answer to itself."""
+    text = """
+- hosts: h2
+  gather_facts: false
+  connection: "{{ ansible_connection | default('local') }}"
+  remote_user: "{{ ansible_user | default('ann') }}"
+  tasks:
+    - assert: {that: "(ansible_connection, ansible_user) == ('local', 'ann')"}
+    - assert: {that: ansible_user == 'bob'}
+      vars: {ansible_user: bob}
+"""
+    assert play(text).lines == ["h2 assert ok"] * 2

@@ -8,6 +8,7 @@ same bytes succeeds, but they are not on the disk. Whoever relies on what it rea
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -15,6 +16,8 @@ from typing import BinaryIO, Protocol
 from sappers.errors import DAMAGED_HINT, LogDamaged
 
 _ROOM_BYTES = 256 * 1024
+# For want of these a file cannot be read just now, whatever is in it.
+_WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class AppendFile(Protocol):
@@ -70,12 +73,15 @@ def read_kept(disk: Disk, path: Path) -> bytes:
     Raises:
         FileNotFoundError: There is none.
         LogDamaged: There is, and it cannot be read.
+        OSError: This machine lacks memory or descriptors: it may be read later.
     """
     try:
         return disk.read(path)
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in _WANTING:
+            raise
         raise LogDamaged(f"{path} cannot be read: {error.strerror}", hint=DAMAGED_HINT) from error
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sappers.consensus.disk import LocalDisk
 from sappers.consensus.journal import Journal
 from sappers.consensus.sealed import seal
 from sappers.errors import LogDamaged
@@ -168,6 +170,25 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> No
     with pytest.raises(LogDamaged, match=f"/{name} cannot be read: Is a directory") as caught:
         Journal(tmp_path)
     assert "raft reseed" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["journal", "term", "bound"])
+@pytest.mark.parametrize("lacking", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_cannot_be_read_for_want_of_room_is_not_damaged(
+    tmp_path: Path, name: str, lacking: int
+) -> None:
+    """A voter gives up its vote where its files are damaged; here it tries again."""
+    noted(tmp_path, 3)
+    read = LocalDisk.read
+
+    def fails(disk: LocalDisk, path: Path) -> bytes:
+        if path.name == name:
+            raise OSError(lacking, os.strerror(lacking))
+        return read(disk, path)
+
+    with patch.object(LocalDisk, "read", fails), pytest.raises(OSError, match="Errno"):
+        Journal(tmp_path)
+    Journal(tmp_path)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:

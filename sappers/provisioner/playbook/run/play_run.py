@@ -40,6 +40,7 @@ class PlayRun:
         self.states = {host.name: run.states[host.name] for host in hosts}
         self.scopes = Scopes(run, play, name, variables, all_hosts, self._unbroken)
         self._reach = Reach(run)
+        self._headed: Task | None = None  # the task that was told of before its results
         self._told: dict[int, dict[str, Judged]] = {}
         self._told_lock = threading.Lock()
         self._last: dict[str, Judged] = {}
@@ -262,8 +263,9 @@ class PlayRun:
 
     def _run_tracks(self, tasks: Sequence[Task], hosts: Sequence[str], at_once: int) -> list[int]:
         """How many of the tasks each host has done."""
+        head = self._head if len(tasks) == len(hosts) == 1 else None  # nothing comes before it
         tracks = [
-            HostTrack(self._run, self.states[name], self.scopes, self._reach, self._tell)
+            HostTrack(self._run, self.states[name], self.scopes, self._reach, self._tell, head)
             for name in hosts
         ]
         done: list[int] = []
@@ -310,12 +312,19 @@ class PlayRun:
             ordered = [name for name in hosts if name in results]
             shown = [name for name in ordered if not results[name].replayed]
             if shown:
-                self._run.watcher.task(task, results[shown[0]].name)
+                self._head(task, results[shown[0]].name)
+                self._headed = None
             for name in ordered:
                 self._last[name] = results[name]
                 self._run.counts[name].add(results[name])
                 if name in shown:
                     self._run.watcher.result(name, results[name])
+
+    def _head(self, task: Task, name: str) -> None:
+        """Tell which task it is; once, where its only host's thread has told it before."""
+        if self._headed is not task:
+            self._headed = task
+            self._run.watcher.task(task, name)
 
     def show(self, task: Task, results: Mapping[str, Judged]) -> None:
         """Tell the results of a task that steers the run."""

@@ -55,14 +55,16 @@ class HostTrack:
         scopes: Scopes,
         reach: Reach,
         tell: Callable[[str, Judged], None],
+        head: Callable[[Task, str], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tell` is called with what has ended."""
+        """`tell` is called with what has ended, `head` with what people are to see begin."""
         self._state = state
         self._scopes = scopes
         self._reach = reach
         self._tell = tell
+        self._head = head
         self._preparer = run.preparer
         self._ledger = run.ledger
         self._progress = run.progress
@@ -195,6 +197,8 @@ class HostTrack:
         return distributed(batch, answers, problem)
 
     def _conduct(self, prepared: Prepared, call: Call) -> Result:
+        if self._head is not None and catalog.spec_of(call.module).once:  # a person asked, or waits
+            self._head(prepared.task, prepared.name)
         return conduct(self._reach, self._state.name, prepared, call, self._sleep)
 
     def _turns(self, prepared: Prepared) -> Iterator[Result]:

@@ -11,6 +11,7 @@ import pytest
 from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.language.load import load_playbook
+from sappers.provisioner.playbook.language.model import Task
 from sappers.provisioner.playbook.run.engine import Engine
 from sappers.provisioner.playbook.tasks.options import RunOptions
 from tests.unit.provisioner.playbook.lines import Lines
@@ -416,6 +417,38 @@ def test_vars_prompt_asks_unless_the_variable_is_given(tmp_path: Path) -> None:
         Engine(inventory, RunOptions(extra={"c": 1}), lines).run(
             load_playbook(tmp_path / "play.yml")
         )
+
+
+def test_a_task_that_asks_is_told_of_before_its_question(tmp_path: Path) -> None:
+    (tmp_path / "inventory.ini").write_text("h[1:2] ansible_connection=local\n")
+    (tmp_path / "more.yml").write_text("- {name: more, pause: {prompt: and}}\n")
+    (tmp_path / "play.yml").write_text("""
+- hosts: all
+  gather_facts: false
+  tasks:
+    - {name: before, debug: {msg: x}}
+    - {name: ask, pause: {prompt: "which {{ item }}"}, loop: [one, two]}
+    - {name: not asked, pause: {prompt: what}, when: false}
+    - {name: again, include_tasks: more.yml, loop: [1, 2]}
+""")
+    told: list[str] = []
+
+    class Told(Lines):
+        def task(self, task: Task, name: str) -> None:
+            super().task(task, name)
+            told.append(name)
+
+    def ask(text: str, _: bool) -> str:
+        told.append(text)
+        return ""
+
+    inventory = load_inventory(tmp_path / "inventory.ini")
+    engine = Engine(inventory, RunOptions(), Told(), ask=ask)
+    engine.run(load_playbook(tmp_path / "play.yml"))
+    assert told == [
+        *("before", "ask", "which one", "which two", "not asked"),
+        *("again", "more", "and", "more", "and"),
+    ]
 
 
 def test_throttle_and_pause_between_items(run: Run, tmp_path: Path) -> None:

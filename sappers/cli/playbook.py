@@ -89,7 +89,7 @@ def run(
     from sappers.provisioner.connection.ssh_import import import_ssh
 
     import_ssh()
-    from sappers.cli.playbook_journal import RunJournal
+    from sappers.cli.playbook_journal import RunJournal, refuse_limit_to_here
     from sappers.cli.playbook_secrets import asker, covered_errors
     from sappers.cli.playbook_timings import Timings
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
@@ -124,6 +124,7 @@ def run(
             )
         ]
         hosts = given.hosts(options.extra, decrypt, secrets)
+        refuse_limit_to_here(given.limit, hosts)
         lines = events_or_lines(given.output, verbose, secrets)
         timings = Timings(lines)
         kept = not (lists or given.check or step)

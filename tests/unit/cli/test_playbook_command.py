@@ -117,6 +117,37 @@ def test_a_failed_run_is_resumed_or_retried(deploy: Deploy, tmp_path: Path) -> N
     assert "no host failed" in deploy("--limit", "@retry")[1]
 
 
+def test_a_run_on_nobody_leaves_the_run_that_failed_to_be_resumed(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    gone = "h3 ansible_host=127.213.0.1 ansible_port=1\n"
+    (tmp_path / "hosts").write_text((tmp_path / "hosts").read_text() + gone)
+    assert deploy("--limit", "h1,h2")[0] == 2
+    code, output = deploy("--skip-offline", "--limit", "h3")
+    assert (code, headings(output)) == (0, [])
+    assert "h3 : offline, left out" in output
+    (tmp_path / "h2-is-well").touch()
+    code, output = deploy("--resume")
+    assert (code, headings(output)) == (0, ["second", "third"])
+
+
+def test_a_limit_has_to_leave_a_host_of_the_inventory_unless_it_failed(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    task = f"[{{command: 'test -e {tmp_path}/well'}}]"
+    (tmp_path / "play.yml").write_text(
+        f"- {{hosts: localhost, gather_facts: false, tasks: {task}}}\n"
+    )
+    for limit in ("localhost", "127.0.0.1", "localhost,!h1"):
+        code, output = deploy("--limit", limit)
+        assert (code, "leaves no host of the inventory" in output) == (1, True)
+    for limit in ("localhost,h1", "@retry"):
+        code, output = deploy("--limit", limit)
+        assert (code, "failed: [localhost]" in output) == (2, True)
+    (tmp_path / "well").touch()
+    assert "localhost : ok=1" in deploy("--resume")[1]
+
+
 def test_a_changed_playbook_is_not_resumed(deploy: Deploy, tmp_path: Path) -> None:
     deploy()
     (tmp_path / "play.yml").write_text(PLAYBOOK.replace("test -e", "test -f"))

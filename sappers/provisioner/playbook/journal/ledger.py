@@ -34,8 +34,8 @@ class Ledger:
     """One run's. What is about a host is called from one thread at a time.
 
     Args:
-        begin: Begins the journal, when the first play does: a run that cannot even begin leaves
-            the journal of the one before. None keeps nothing.
+        begin: Begins the journal, when the first play with hosts does: a run that cannot even
+            begin, or is on nobody, leaves the journal of the one before. None keeps nothing.
         standing: Of the run that is resumed.
         secrets: What must not be written down; what is met on the way is added.
     """
@@ -116,7 +116,7 @@ class Ledger:
 
     def playing(self, hosts: Sequence[str]) -> None:
         """A play begins. Raises JournalError."""
-        if self._journal is None and self._begin is not None:
+        if hosts and self._journal is None and self._begin is not None:
             self._journal = self._begin()
         self._append(Playing(tuple(hosts)))
 

@@ -246,7 +246,7 @@ class Seat:
             log.error("cannot put damaged files away", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
             return
-        self._trouble = ""
+        self._trouble, self._told_at = "", None
         log.info("damaged files put away", folder=str(self._folder.damaged_raft))
         await self._tell(votes=False)
 

@@ -390,6 +390,29 @@ async def test_one_that_is_given_a_vote_that_it_cannot_use_says_why(world: World
     await is_removed_and_begins_again(world)
 
 
+async def test_one_that_began_again_waits_for_a_new_vote_as_others_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it doubted a loss before its files were found damaged is over with them."""
+    voter = await world.gain()
+    voter.removed = True
+    world.seat.attend()
+    await eventually(lambda: world.seat.log is not voter and world.is_seated())
+    monkeypatch.setattr("sappers.agent.voting.seat.DOUBT_SECONDS", 0.0)
+    world.seat._open_voter_log = lambda _: refuses(LogDamaged("raft/journal is damaged"))
+    world.seat.attend()
+    await eventually(lambda: world.seat.trouble and world.is_seated())
+    world.seat._open_voter_log = world.open_voter
+    following = world.seat.log
+    following.current = world.elect("m1", "m2", "m3")
+    world.seat.attend()
+    await eventually(world.is_seated)
+    following.current = world.elect("m1", "m2", "m4")
+    following.commit_index = following.current.index + 1
+    world.seat.attend()
+    assert world.is_seated(), "what is committed next may take the vote away again"
+
+
 @pytest.mark.parametrize("name", ["raft/journal", "genesis.json", "former-genesis.json"])
 async def test_a_folder_in_the_place_of_a_file_keeps_nobody_from_beginning_again(
     world: World, name: str

@@ -14,7 +14,7 @@ from rich.text import Text
 from sappers.api.operator_client import OperatorClient
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
-from sappers.cli.status_view import plain, render_status
+from sappers.cli.status_view import is_old, plain, render_status
 from sappers.errors import ApiError
 from sappers.model.view import ClusterView
 
@@ -48,14 +48,15 @@ def _watch(client: OperatorClient, output: Output) -> None:
             while True:
                 live.update(_look(client), refresh=True)
                 time.sleep(WATCH_SECONDS)
-    before: ClusterView | ApiError | None = None
+    before: tuple[ClusterView, bool] | ApiError | None = None
     while True:
         try:
             view = client.view()
-            ageless = msgspec.structs.replace(view, age_seconds=None)
-            if ageless != before:
+            # Its age changes each time; that it has become old is news.
+            told = msgspec.structs.replace(view, age_seconds=None), is_old(view)
+            if told != before:
                 _show(view, output, console)
-                before = ageless
+                before = told
         except ApiError as error:
             if not isinstance(before, ApiError):
                 Console(stderr=True).print(render_trouble(error), soft_wrap=True)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 
 import msgspec
+import pytest
 from rich.console import Console, RenderableType
 
-from sappers.cli.status import render_trouble
+from sappers.cli.session import Output
+from sappers.cli.status import _watch, render_trouble
 from sappers.cli.status_view import guests_table, render_status, shown_guests
 from sappers.errors import MemberUnreachable
 from sappers.model.allocation import AllocationStatus
@@ -244,3 +246,20 @@ def test_what_stands_there_when_nobody_answers() -> None:
         "is sappers running?",
         "trying again",
     ]
+
+
+def test_who_watches_is_told_that_nothing_new_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A member that is cut off goes on saying what it knew; only that grows old."""
+    monkeypatch.setattr("sappers.cli.status.WATCH_SECONDS", 0.0)
+    ages = iter((0.1, 0.2, 6.0, 7.0))
+
+    class Client:
+        def view(self) -> ClusterView:
+            return lab(age_seconds=next(ages))
+
+    with pytest.raises(StopIteration):
+        _watch(Client(), Output.JSON)  # type: ignore[arg-type]
+    said = [msgspec.json.decode(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["age_seconds"] for one in said] == [0.1, 6.0]

@@ -209,7 +209,7 @@ class PlayLoader:
     ) -> tuple[Node, ...]:  # fmt: skip
         loaded = self._role_files.load(found, arguments, place)
         # A task may include its own role again under a condition, as in Ansible.
-        if origin != "task" and found.name in {one.name for one in inherited.roles}:
+        if origin != "task" and found.folder in {one.folder for one in inherited.roles}:
             raise place.error(f"the role {found.name} needs itself")
         needs = []
         for one in loaded.dependencies:
@@ -265,9 +265,8 @@ class PlayLoader:
                 inherit(inherited, entry), vars=inherited.vars, collections=inherited.collections
             )
             told = {"params": _params_of(entry), "given": entry.get("vars") or Mapping(at)}
-        key = repr(
-            [found.name, *(sorted(one.items()) for one in told.values() if one), *_own(entry)]
-        )
+        which = (found.name, str(found.folder))  # those in folders of a collection share a name
+        key = repr([*which, *(sorted(one.items()) for one in told.values() if one), *_own(entry)])
         is_again = key in self._seen_roles
         self._seen_roles.add(key)
         if not self._role_files.allows_duplicates(found):

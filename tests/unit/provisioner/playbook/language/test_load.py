@@ -234,6 +234,20 @@ def test_roles_of_collections_are_found_by_short_names_and_before_others(tmp_pat
     assert [node.title for node in play.sections[1]] == ["lone : fail"]
 
 
+def test_roles_of_one_name_in_folders_of_a_collection_are_two(tmp_path: Path) -> None:
+    there = tmp_path / "collections/ansible_collections/corp/web/roles"
+    _role(there / "old", "site", tasks="- ping:\n", meta="dependencies: [corp.web.new.site]\n")
+    _role(there / "new", "site", tasks="- fail:\n")
+    (play,) = load(tmp_path, "- hosts: all\n  roles: [corp.web.old.site]\n")
+    assert [node.title for node in play.sections[1]] == [
+        "corp.web.site : fail", "corp.web.site : ping"
+    ]  # fmt: skip
+    (there / "old/site/meta/main.yml").unlink()
+    (play,) = load(tmp_path, "- hosts: all\n  roles: [corp.web.old.site, corp.web.new.site]\n")
+    assert [node.inherited.role.is_again for node in play.sections[1]] == [False, False]
+    assert len({role.key for role in play.roles}) == 2
+
+
 def test_folders_of_collections_that_are_named_are_those_there_are(tmp_path: Path) -> None:
     _role(tmp_path / "more/ansible_collections/corp/web/roles", "site", tasks="- ping:\n")
     path = tmp_path / "play.yml"

@@ -307,7 +307,8 @@ class Agent:
         await self._me.tell_images(self._spread.announced())
         await self._hub_watch.tell()
         await self._pulses.beat(observed.guests, observed.pushes)
-        await self._pulses.attend(votes=self.me.has_vote)
+        leader_known = observed.raft.leader_id is not None
+        await self._pulses.attend(votes=self.me.has_vote, leader_known=leader_known)
         await self._hearing.attend(self.log.state())
 
     def _keep_only_what_is_in(self, state: ClusterState) -> None:

@@ -10,7 +10,12 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from sappers.decisions.suspicion import GUESTS_SILENT_SECONDS, HEARD_SECONDS, PULSE_SECONDS
+from sappers.decisions.suspicion import (
+    GUESTS_SILENT_SECONDS,
+    HEARD_SECONDS,
+    PULSE_SECONDS,
+    SILENT_SECONDS,
+)
 from sappers.model import subjects
 from sappers.model.observation import GuestProcess, HealthPush
 from sappers.model.suspicion import Pulse, PulseReading
@@ -28,6 +33,7 @@ class Pulses:
         self._me_id = me_id
         self._heard: dict[str, tuple[float, Pulse]] = {}
         self._due = float("-inf")
+        self._cut_off_until = float("-inf")
         self._unsubscribe: Unsubscribe | None = None
 
     async def beat(
@@ -41,14 +47,21 @@ class Pulses:
         said = msgspec.json.encode(pulse_of(guests, pushes, now))
         await self._hub.publish(subjects.pulse(self._me_id), said)
 
-    async def attend(self, *, votes: bool) -> None:
-        """Hear the others while this member votes: a leader of tomorrow must know already."""
+    async def attend(self, *, votes: bool, leader_known: bool) -> None:
+        """Hear the others while this member votes: a leader of tomorrow must know already.
+
+        Where no leader is known either, it is this member that nobody's pulses reach.
+        """
         if votes and self._unsubscribe is None:
             self._unsubscribe = await self._hub.subscribe(subjects.PULSE_ALL, self.receive)
         elif not votes and self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
             self._heard.clear()
+        now = self._clock.monotonic()
+        heard = max((at for who, (at, _) in self._heard.items() if who != self._me_id), default=now)
+        if not leader_known and now - heard > HEARD_SECONDS:
+            self._cut_off_until = now
 
     async def receive(self, subject: str, payload: bytes) -> None:
         """Take one pulse; what is none is dropped."""
@@ -61,15 +74,20 @@ class Pulses:
         self._heard[subjects.member_of(subject)] = (self._clock.monotonic(), pulse)
 
     def readings(self) -> Mapping[str, PulseReading]:
-        """The others' last pulses, by member id; none while our own do not come back to us."""
+        """The others' last pulses, by member id; none while our own do not come back to us.
+
+        Once this member was cut off, silence counts from the end of that on, and says nothing
+        before it could have been broken: whoever was suspected before stays so.
+        """
         now = self._clock.monotonic()
         mine, _ = self._heard.get(self._me_id, (float("-inf"), None))
         if now - mine > HEARD_SECONDS:
             return {}
+        joined = self._cut_off_until
         return {
-            member_id: PulseReading(now - at, pulse)
+            member_id: PulseReading(now - max(at, joined), pulse)
             for member_id, (at, pulse) in self._heard.items()
-            if member_id != self._me_id
+            if member_id != self._me_id and (at > joined or now - joined >= SILENT_SECONDS)
         }
 
     def keep_only(self, member_ids: Collection[str]) -> None:

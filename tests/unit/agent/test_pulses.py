@@ -3,7 +3,12 @@ from __future__ import annotations
 import msgspec
 
 from sappers.agent.pulses import Pulses, pulse_of
-from sappers.decisions.suspicion import GUESTS_SILENT_SECONDS, HEARD_SECONDS, PULSE_SECONDS
+from sappers.decisions.suspicion import (
+    GUESTS_SILENT_SECONDS,
+    HEARD_SECONDS,
+    PULSE_SECONDS,
+    SILENT_SECONDS,
+)
 from sappers.model import subjects
 from sappers.model.observation import GuestProcess, HealthPush
 from sappers.model.suspicion import Pulse
@@ -45,8 +50,8 @@ def of(hub: Hub, member_id: str) -> Pulses:
 async def test_a_pulse_is_given_now_and_again_and_heard_by_who_votes() -> None:
     hub = Hub()
     voter, other = of(hub, "m1"), of(hub, "m2")
-    await voter.attend(votes=True)
-    await other.attend(votes=False)
+    await voter.attend(votes=True, leader_known=True)
+    await other.attend(votes=False, leader_known=True)
     for _ in range(3):
         await voter.beat({}, {})
         await other.beat({}, {})
@@ -55,14 +60,14 @@ async def test_a_pulse_is_given_now_and_again_and_heard_by_who_votes() -> None:
     await voter.beat({}, {})
     assert {who: r.age_seconds for who, r in voter.readings().items()} == {"m2": PULSE_SECONDS}
     assert other.readings() == {}
-    await voter.attend(votes=False)
+    await voter.attend(votes=False, leader_known=True)
     assert not hub.ears
 
 
 async def test_whose_own_pulse_does_not_come_back_says_nothing_of_others() -> None:
     hub = Hub()
     voter, other = of(hub, "m1"), of(hub, "m2")
-    await voter.attend(votes=True)
+    await voter.attend(votes=True, leader_known=True)
     await voter.beat({}, {})
     await other.beat({}, {})
     hub.away = True
@@ -71,10 +76,40 @@ async def test_whose_own_pulse_does_not_come_back_says_nothing_of_others() -> No
     assert voter.readings() == {}
 
 
+async def test_who_was_cut_off_counts_silence_from_the_end_of_that() -> None:
+    hub = Hub()
+    voter, other = of(hub, "m1"), of(hub, "m2")
+    await voter.attend(votes=True, leader_known=True)
+    await other.beat({}, {})
+    hub.time += 149.0
+    await voter.attend(votes=True, leader_known=False)
+    hub.time += SILENT_SECONDS - 1.0
+    await voter.attend(votes=True, leader_known=True)
+    await voter.beat({}, {})
+    assert voter.readings() == {}, "neither is it silent nor was it heard"
+    hub.time += 1.0
+    assert voter.readings()["m2"].age_seconds == SILENT_SECONDS
+    await other.beat({}, {})
+    assert voter.readings()["m2"].age_seconds == 0.0
+
+
+async def test_an_election_among_those_who_are_heard_hides_no_silence() -> None:
+    hub = Hub()
+    voter, other, dead = of(hub, "m1"), of(hub, "m2"), of(hub, "m3")
+    await voter.attend(votes=True, leader_known=True)
+    await dead.beat({}, {})
+    hub.time += SILENT_SECONDS - HEARD_SECONDS
+    await other.beat({}, {})
+    hub.time += HEARD_SECONDS
+    await voter.attend(votes=True, leader_known=False)
+    await voter.beat({}, {})
+    assert voter.readings()["m3"].age_seconds == SILENT_SECONDS
+
+
 async def test_what_is_no_pulse_is_dropped() -> None:
     hub = Hub()
     voter = of(hub, "m1")
-    await voter.attend(votes=True)
+    await voter.attend(votes=True, leader_known=True)
     await voter.beat({}, {})
     for payload in (b"", b"\xff", b"[1]", b'{"guests": "x"}', b'{"x":"' + b"y" * 300 + b'"}'):
         await hub.publish(subjects.pulse("m2"), payload)

@@ -117,7 +117,7 @@ def test_a_failed_run_is_resumed_or_retried(deploy: Deploy, tmp_path: Path) -> N
     assert "no host failed" in deploy("--limit", "@retry")[1]
 
 
-def test_a_run_on_nobody_leaves_the_run_that_failed_to_be_resumed(
+def test_a_run_that_does_nothing_leaves_the_run_that_failed_to_be_resumed(
     deploy: Deploy, tmp_path: Path
 ) -> None:
     gone = "h3 ansible_host=127.213.0.1 ansible_port=1\n"
@@ -126,6 +126,8 @@ def test_a_run_on_nobody_leaves_the_run_that_failed_to_be_resumed(
     code, output = deploy("--skip-offline", "--limit", "h3")
     assert (code, headings(output)) == (0, [])
     assert "h3 : offline, left out" in output
+    code, output = deploy("--tags", "nosuch", "--limit", "h1")
+    assert (code, headings(output)) == (0, [])
     (tmp_path / "h2-is-well").touch()
     code, output = deploy("--resume")
     assert (code, headings(output)) == (0, ["second", "third"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -34,8 +35,8 @@ class Ledger:
     """One run's. What is about a host is called from one thread at a time.
 
     Args:
-        begin: Begins the journal, when the first play with hosts does: a run that cannot even
-            begin, or is on nobody, leaves the journal of the one before. None keeps nothing.
+        begin: Begins the journal, when the first task does: a run that cannot even begin, or has
+            nothing to do, leaves the journal of the one before. None keeps nothing.
         standing: Of the run that is resumed.
         secrets: What must not be written down; what is met on the way is added.
     """
@@ -48,6 +49,8 @@ class Ledger:
     ) -> None:
         self._begin = begin
         self._journal: Journal | None = None
+        self._begin_lock = threading.Lock()
+        self._playing: list[Record] = []  # plays that began before the journal
         self._secrets = secrets or SecretTexts()
         self._past: dict[str, deque[Done]] = {}
         self._unsure: dict[str, list[str]] = {}
@@ -116,18 +119,21 @@ class Ledger:
 
     def playing(self, hosts: Sequence[str]) -> None:
         """A play begins. Raises JournalError."""
-        if hosts and self._journal is None and self._begin is not None:
-            self._journal = self._begin()
-        self._append(Playing(tuple(hosts)))
+        playing = Playing(tuple(hosts))
+        if self._journal is None:
+            self._playing.append(playing)
+        else:
+            self._journal.append(playing)
 
     def sending(self, host: str, tasks: Sequence[Task]) -> None:
         """Tasks are about to be sent. What was written before is on the disk after it."""
-        if self._journal is None:
+        journal = self._begun()
+        if journal is None:
             return
         again = self._past.get(host)
         keys = tuple(key for key in map(self._key, tasks) if not (again and again[0].task == key))
-        self._append(Sent(host, keys))
-        self._journal.sync()
+        journal.append(Sent(host, keys))
+        journal.sync()
 
     def note(self, host: str, judged: Judged) -> None:
         """A task has ended on a host."""
@@ -136,16 +142,18 @@ class Ledger:
             past.popleft()  # it was only run to know again what it told
             if not judged.failed:
                 return
-        if self._journal is not None:
-            self._append(self._done(host, judged))
+        if (journal := self._begun()) is not None:
+            journal.append(self._done(host, judged))
 
     def mended(self, host: str) -> None:
         """A failure was taken care of."""
-        self._append(Mended(host))
+        if self._journal is not None:
+            self._journal.append(Mended(host))
 
     def ended(self) -> None:
         """The run is at its end."""
-        self._append(Ended())
+        if self._journal is not None:
+            self._journal.append(Ended())
 
     def close(self) -> None:
         """Write the journal to its end."""
@@ -157,9 +165,14 @@ class Ledger:
             key = self._keys[task] = key_of(task)
         return key
 
-    def _append(self, record: Record) -> None:
-        if self._journal is not None:
-            self._journal.append(record)
+    def _begun(self) -> Journal | None:
+        """The journal, begun by the first that asks; hosts' threads do."""
+        with self._begin_lock:
+            if self._journal is None and self._begin is not None:
+                journal = self._begin()
+                journal.append(*self._playing)
+                self._journal = journal
+            return self._journal
 
     def _done(self, host: str, judged: Judged) -> Done:
         told = [judged.result, *(result for _, result in judged.items)]

@@ -14,6 +14,7 @@ import structlog
 from sappers.durable import write_durably
 from sappers.errors import ApiError, MembershipError
 from sappers.model.gossip_keys import GossipKeys
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member, MemberState
 from sappers.ports import Membership, PeerClient
 
@@ -70,7 +71,7 @@ class GossipKeyRing:
                     log.info("gossip has other keys", told_by=one.id)
                     await self.replace(keys)
                     return
-            except (ApiError, MembershipError, msgspec.DecodeError) as error:
+            except (ApiError, MembershipError, *UNREADABLE) as error:
                 log.debug("no keys of gossip", of=one.id, reason=str(error))
 
 

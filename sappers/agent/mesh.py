@@ -27,6 +27,7 @@ from sappers.decisions.mesh import (
 from sappers.durable import write_durably
 from sappers.errors import ConsulError, SappersError
 from sappers.model.cluster_state import ClusterState
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.model.mesh import MeshPlan, MeshPorts, RemoveIntention, SetIntention
 from sappers.ports import Clock, Intentions, MeshProxies
@@ -165,7 +166,7 @@ class Mesh:
             try:
                 text = self._book.read_bytes()
                 self._ports = msgspec.json.decode(text, type=dict[str, MeshPorts])
-            except (OSError, msgspec.DecodeError):
+            except (OSError, *UNREADABLE):
                 self._ports = {}
         return self._ports
 

@@ -16,6 +16,9 @@ import msgspec
 
 T = TypeVar("T")
 
+# What decoding raises of bytes that are not what they have to be: no text, say, or nested too deep.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _known: set[Any] = set()
 _learning = threading.Lock()
 

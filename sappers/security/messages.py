@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sappers.errors import FIT_OUT_AGAIN, IdentityError
-from sappers.model.known_types import learn
+from sappers.model.known_types import UNREADABLE, learn
 from sappers.model.signed import Signed
 from sappers.security.identity import read_certificate, uris_of
 from sappers.security.tls import Identity, identity_in
@@ -65,7 +65,7 @@ class MessageSigner:
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 raise IdentityError("a message's certificate has a key of another kind")
             key.verify(signed.signature, _signed(subject, signed.body), _ALGORITHM)
-        except (msgspec.DecodeError, InvalidSignature, TypeError, ValueError) as error:
+        except (*UNREADABLE, InvalidSignature, TypeError, ValueError) as error:
             raise IdentityError("no member of the cluster signed a message") from error
         valid = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if not valid[0].timestamp() <= self._now() < valid[1].timestamp():

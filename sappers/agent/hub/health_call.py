@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sappers.errors import ApiError
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.model.view import MemberHealth
 from sappers.ports import PeerClient
@@ -17,5 +18,5 @@ async def health_of(
     try:
         answer = await peers.call(member, "GET", "/v1/health", timeout_seconds=timeout_seconds)
         return msgspec.json.decode(answer, type=MemberHealth)
-    except (ApiError, msgspec.DecodeError):
+    except (ApiError, *UNREADABLE):
         return None

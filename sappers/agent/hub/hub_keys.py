@@ -16,6 +16,7 @@ from sappers.errors import IdentityError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import PutHubKey
 from sappers.model.hub import BY_SEED, HubAccess, HubKey
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.ports import Clock, SignedMessages
 
@@ -85,6 +86,6 @@ class HubKeys:
             if signer != member_id:
                 raise IdentityError(f"{signer} signed it")
             return msgspec.json.decode(said, type=HubKey)
-        except (IdentityError, msgspec.DecodeError) as error:
+        except (IdentityError, *UNREADABLE) as error:
             log.warning("no key for the hub", of=member_id, reason=str(error))
             return None

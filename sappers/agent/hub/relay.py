@@ -24,6 +24,7 @@ from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
 from sappers.model.event import after_index, event_line
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import RaftRole
 from sappers.ports import Clock, FollowingLog, HubClient, PeerClient, ReplicatedLog, SignedMessages
@@ -133,7 +134,7 @@ class Follower:
             elif (beat := msgspec.json.decode(body, type=Heartbeat)).leader_id == sender:
                 self._heard_at = asyncio.get_running_loop().time()
                 await self._hear(self._following, beat)
-        except (IdentityError, msgspec.DecodeError) as error:
+        except (IdentityError, *UNREADABLE) as error:
             log.warning("dropped a message", subject=subject, error=str(error))
 
     async def _hear(self, following: FollowingLog, beat: Heartbeat) -> None:

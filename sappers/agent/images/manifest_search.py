@@ -12,6 +12,7 @@ from sappers.agent.images.image_threads import ImageThreads
 from sappers.agent.images.trouble import Trouble
 from sappers.errors import ApiError, ImageError, ImageUntrusted
 from sappers.model.image import SignedManifest
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.model.workload import ImageReference
 from sappers.ports import Clock, ImageStore, PeerClient
@@ -96,7 +97,7 @@ class ManifestSearch:
         except ImageUntrusted as error:
             self._say("image refused", image, member.name, error.explained)
             return Trouble(error.explained, hopeless=True)
-        except (ImageError, msgspec.DecodeError) as error:
+        except (ImageError, *UNREADABLE) as error:
             if isinstance(error.__cause__, OSError):
                 raise
             self._say("manifest refused", image, member.name, str(error))

@@ -19,6 +19,7 @@ import structlog
 from sappers.agent.images.holdings import Holding
 from sappers.errors import ApiError
 from sappers.model.chunks_here import ChunksHere
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member, MemberState
 from sappers.ports import Clock, PeerClient
 
@@ -175,7 +176,7 @@ class PeerImages:
         try:
             content = await self._peers.call(member, "GET", path, timeout_seconds=CALL_SECONDS)
             answer = msgspec.json.decode(content, type=ChunksHere)
-        except (ApiError, msgspec.DecodeError) as error:
+        except (ApiError, *UNREADABLE) as error:
             self._ask_again_at[question] = self._clock.monotonic() + ASK_AGAIN_SECONDS
             self._answers.pop(question, None)
             if not isinstance(error, ApiError) or error.status != 404:

@@ -98,6 +98,8 @@ def test_what_another_one_says_of_it_counts_for_nothing(members: Members) -> Non
         "another's word": members.statement("m3", its),
         "for another purpose": members.statement("m2", its, subjects.HEARTBEAT),
         "no key": members.statement("m2", b'{"signs": "X", "shows": ""}'),
+        "no text": members.statement("m2", b'{"signs": "\xff", "shows": ""}'),
+        "no end": members.statement("m2", b'{"more": ' + b"[" * 100_000),
         "nothing": b"",
     }
     for what, statement in forged.items():

@@ -147,6 +147,8 @@ async def test_entries_and_heartbeats_reach_the_following_log_and_garbage_does_n
     await follower.receive(*said("m1", Heartbeat(5, 1, "m1")))
     await follower.receive(subjects.ENTRIES, b"\xff\xff")
     await follower.receive(subjects.HEARTBEAT, b"nonsense")
+    no_text = MESSAGES["m1"].sign(subjects.HEARTBEAT, b'{"leader_id": "\xff"}')
+    await follower.receive(subjects.HEARTBEAT, no_text)
     assert log.fed == [entry]
     assert log.heard_of == [(5, 1, "m1")]
 

@@ -32,6 +32,7 @@ def test_what_no_member_signed_for_the_subject_is_refused(tmp_path: Path) -> Non
     for bad in (
         b"",
         b"word",
+        b"\x84\xa4more" + b"\x91" * 100_000,
         a.sign("another", b"word"),
         MessageSigner(stranger).sign("s", b"word"),
         MessageSigner(operator).sign("s", b"word"),

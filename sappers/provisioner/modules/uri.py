@@ -166,7 +166,8 @@ def _described(args: Dict[str, Any], answer: step.Response) -> Dict[str, Any]:
         elif key not in ("changed", "failed", "skipped", "unreachable", "ansible_facts"):
             told[key] = f"{told[key]}, {value}" if key in told else value
     if "location" in told:
-        told["location"] = urljoin(args["url"], told["location"])
+        with contextlib.suppress(ValueError):  # it is no address
+            told["location"] = urljoin(args["url"], told["location"])
     told.update(
         changed=False, status=answer.status, msg=answer.reason, url=answer.url,
         redirected=answer.url != args["url"], cookies=cookies,

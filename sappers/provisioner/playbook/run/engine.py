@@ -240,10 +240,11 @@ class Engine:
     def _link(self, play: Play, host: Host) -> HostLink:
         """The link that most tasks of a play use."""
         scope = scope_on(self._run, play, host)
+        asking = scope.for_keywords()
 
         def keyword(name: str) -> Any:
             value = play.inherited.settings.get(name)
-            return self._run.templates.render(value, scope, play.place)
+            return self._run.templates.render(value, asking, play.place)
 
         try:
             reached = reached_by(keyword, scope, self._options)

@@ -106,6 +106,10 @@ def as_source(value: Any, place: Place) -> Any:
     return value
 
 
+# Of the usual values those that keywords say.
+_OF_KEYWORDS = frozenset({"ansible_connection", "ansible_user"})
+
+
 class Scope:
     """The variables of one task on one host. Rendered when asked for, and only once.
 
@@ -146,11 +150,11 @@ class Scope:
         """
         if name in self._known:
             return self._known[name]
-        raw = self._raw(name)
-        if raw is MISSING and name not in self._asked:  # a keyword may ask what nobody said
-            raw = self._usual.get(name, MISSING)
+        raw, scope = self._raw(name), self
         if raw is MISSING:
-            return MISSING
+            if (raw := self._usual.get(name, MISSING)) is MISSING:
+                return MISSING
+            scope = self.for_keywords() if name in _OF_KEYWORDS else self
         if raw is PENDING:
             raise NotYetKnown(name)
         if callable(raw):
@@ -161,7 +165,7 @@ class Scope:
         else:
             self._asked.append(name)
             try:
-                value = self.templates.render(raw, self, NO_PLACE)
+                value = self.templates.render(raw, scope, NO_PLACE)
             finally:
                 self._asked.pop()
         self._known[name] = value
@@ -170,6 +174,14 @@ class Scope:
     def said(self, name: str) -> Any:
         """As `find`, but `MISSING` also where a value is only the usual one."""
         return MISSING if self._raw(name) is MISSING else self.find(name)
+
+    def for_keywords(self) -> Scope:
+        """As `connection` and `remote_user` have it: what they say, nobody has said yet."""
+        usual = {name: raw for name, raw in self._usual.items() if name not in _OF_KEYWORDS}
+        return Scope(
+            self.templates, self._above, self._facts, self._below, self.folders, self._elsewhere,
+            usual,
+        )  # fmt: skip
 
     def _raw(self, name: str) -> Any:
         for layer in self._above:

@@ -61,7 +61,8 @@ def way_of(task: Task, scope: Scope, options: RunOptions) -> Way:
 
     def keyword(name: str) -> Any:
         value = task.setting(name)
-        rendered = None if value is None else scope.templates.render(value, scope, task.place)
+        asking = scope.for_keywords() if name in ("connection", "remote_user") else scope
+        rendered = None if value is None else scope.templates.render(value, asking, task.place)
         return None if rendered is OMIT else rendered
 
     delegate = keyword("delegate_to")

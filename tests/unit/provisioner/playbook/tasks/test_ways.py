@@ -228,5 +228,10 @@ def test_a_keyword_may_ask_what_nobody_says(play: Play) -> None:
     - assert: {that: "(ansible_connection, ansible_user) == ('local', 'ann')"}
     - assert: {that: ansible_user == 'bob'}
       vars: {ansible_user: bob}
+    - assert: {that: "(who, ansible_user, ansible_ssh_user) == ('eve', 'eve', 'eve')"}
+      vars: {who: "{{ ansible_user | default('eve') }}"}
+      remote_user: "{{ who }}"
+    - assert: {that: ansible_user == 'joe'}
+      remote_user: "{{ ansible_ssh_user | default('joe') }}"
 """
-    assert play(text).lines == ["h2 assert ok"] * 2
+    assert play(text).lines == ["h2 assert ok"] * 4

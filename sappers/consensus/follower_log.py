@@ -20,6 +20,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import Entry
 from sappers.model.event import Event
+from sappers.model.known_types import UNREADABLE
 from sappers.model.observation import RaftRole, RaftStatus
 
 FetchSnapshot = Callable[[], Awaitable[bytes]]
@@ -226,7 +227,7 @@ class FollowerLog:
                     await self._fetch_missing()
                 except UpgradeNeeded as error:
                     self._replica.halt(error)
-                except (SappersError, OSError, msgspec.DecodeError) as error:
+                except (SappersError, OSError, *UNREADABLE) as error:
                     _log.warning("cannot catch up yet", index=before.index, reason=str(error))
                 if self._replica.state is before:
                     await asyncio.sleep(_RETRY_SECONDS)

@@ -139,6 +139,26 @@ async def test_it_tries_until_a_voter_answers(
     await log.stop()
 
 
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x81\xaacluster_id\xa1\xff", b"\x81\xa1x" + b"\x91" * 100_000]
+)
+async def test_it_tries_again_whatever_a_voter_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr("sappers.consensus.follower_log._RETRY_SECONDS", 0.01)
+    cluster = Cluster(20)
+    answers = iter([sent])
+
+    async def snapshot() -> bytes:
+        return next(answers, None) or await cluster.snapshot()
+
+    log = FollowerLog(snapshot, cluster.after, tmp_path)
+    await log.start()
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    await log.stop()
+
+
 async def test_a_new_member_starts_from_a_snapshot(tmp_path: Path) -> None:
     cluster = Cluster(20)
     log = await caught_up(cluster, tmp_path)

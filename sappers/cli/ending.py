@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import termios
 from collections.abc import Iterator
 from signal import SIGHUP, SIGTERM
 from typing import NoReturn
@@ -36,6 +37,34 @@ def interrupted_by_signals() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def ended_at_once_by_ctrl_c(words: str) -> Iterator[None]:
+    """A block that Ctrl-C ends with the process, whatever its threads wait for: a host, a person.
+
+    It leaves what a killed process leaves, but the terminal is as it was.
+
+    Args:
+        words: What is said then, on stderr.
+    """
+    typed_at = sys.stdin.fileno() if sys.stdin.isatty() else None
+    terminal = None if typed_at is None else termios.tcgetattr(typed_at)
+
+    def end(*_: object) -> NoReturn:
+        with contextlib.suppress(OSError, RuntimeError):  # who is interrupted may be writing
+            sys.stdout.flush()
+        with contextlib.suppress(OSError, termios.error):
+            if typed_at is not None and terminal is not None:
+                termios.tcsetattr(typed_at, termios.TCSANOW, terminal)
+            os.write(2, f"\n{words}".encode())
+        os._exit(ExitCode.INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_to_the_end(app: typer.Typer) -> NoReturn:

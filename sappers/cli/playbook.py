@@ -12,6 +12,7 @@ import typer
 
 from sappers.cli.ansible_cfg import HeedsAnsibleCfg
 from sappers.cli.asking import answer_to
+from sappers.cli.ending import ended_at_once_by_ctrl_c
 from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
 from sappers.cli.play_options import PlayOptions, takes_play_options
@@ -148,12 +149,10 @@ def run(
             for play in engine.outline(plays):
                 _list(lines, play, hosts=list_hosts, tasks=list_tasks, tags=list_tags)
             return
+        goes_on = "cut off; the same command goes on with --resume\n" if kept else ""
         try:
-            report = engine.run(plays)
-        except KeyboardInterrupt:
-            if kept:
-                typer.echo("cut off; the same command goes on with --resume", err=True)
-            raise
+            with ended_at_once_by_ctrl_c(goes_on):
+                report = engine.run(plays)
         finally:
             ledger.close()
         if profile:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from sappers.cli.playbook_profile import render_profile
 from sappers.errors import SappersError
 from sappers.provisioner.playbook.run.counts import Counts
 from sappers.provisioner.playbook.run.engine import RunReport
+from tests.waiting import wait_until
 
 Deploy = Callable[..., tuple[int, str]]
 
@@ -148,6 +153,38 @@ def test_a_limit_has_to_leave_a_host_of_the_inventory_unless_it_failed(
         assert (code, "failed: [localhost]" in output) == (2, True)
     (tmp_path / "well").touch()
     assert "localhost : ok=1" in deploy("--resume")[1]
+
+
+@pytest.mark.parametrize("task", ["pause: {prompt: go, echo: false}", "command: sleep 60"])
+def test_ctrl_c_ends_a_run_whatever_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.setenv("SAPPERS_HOME", str(tmp_path / "home"))
+    (tmp_path / "play.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        f"    - debug: {{msg: first}}\n    - {task}\n"
+    )
+    program = str(Path(sys.executable).with_name("sappers-deploy"))
+    ours, theirs = os.openpty()
+    command = [program, "playbook", "run", "play.yml", "-i", "localhost,", "-c", "local"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, text=True, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE
+    ) as process:
+        journal = tmp_path / "home" / "runs"
+        key = task.partition(":")[0]
+        wait_until(
+            "it waits",
+            lambda: (
+                any(key in one.read_text() for one in journal.glob("*"))
+                and (key != "pause" or not termios.tcgetattr(theirs)[3] & termios.ECHO)
+            ),
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    assert "cut off; the same command goes on with --resume" in os.read(ours, 4096).decode()
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_a_changed_playbook_is_not_resumed(deploy: Deploy, tmp_path: Path) -> None:

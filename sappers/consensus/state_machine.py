@@ -60,6 +60,7 @@ from sappers.model.commands import (
     format_needed,
 )
 from sappers.model.event import Event
+from sappers.model.known_types import UNREADABLE
 from sappers.model.log_format import check_known
 from sappers.model.member import Member, MemberState
 from sappers.model.repair_commands import RepairCommand
@@ -92,7 +93,7 @@ def apply(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
     advanced = msgspec.structs.replace(state, index=entry.index, term=entry.term)
     try:
         proposal = decode_proposal(entry.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return advanced, Outcome(refused=f"entry {entry.index} is no proposal: {error}")
     needed = max(proposal.format, format_needed(proposal.commands))
     if needed > state.format:

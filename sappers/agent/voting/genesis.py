@@ -22,6 +22,7 @@ from sappers.durable import remove_durably, write_durably
 from sappers.errors import DAMAGED_HINT, IdentityError, LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.entry_place import EntryPlace
+from sappers.model.known_types import UNREADABLE
 from sappers.model.view import Genesis
 
 _Kept = TypeVar("_Kept")
@@ -96,7 +97,7 @@ def _load(path: Path, kind: type[_Kept]) -> _Kept | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise LogDamaged(f"{path}: {error}", hint=DAMAGED_HINT) from error
 
 

@@ -35,7 +35,7 @@ def test_a_member_that_is_not_named_does_not_take_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"cluster_id": 3}'])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"cluster_id": 3}', b'{"cluster_id": "\xff"}'])
 def test_a_damaged_one_is_refused_not_taken_for_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "genesis.json"
     path.write_bytes(content)

@@ -96,10 +96,11 @@ def test_garbage_is_refused_and_only_moves_the_index() -> None:
     before = founded()
     not_text = encode_proposal(Proposal("XX", "a", 1.0, ())).replace(b"XX", b"\xff\xff")
     apply(before, Entry(before.index + 1, 1, not_text))
-    after, outcome = apply(before, Entry(before.index + 1, 1, b"\x93garbage"))
-    assert "no proposal" in outcome.refused
-    assert after.index == before.index + 1
-    assert msgspec.structs.replace(after, index=before.index) == before
+    for garbage in (b"\x93garbage", b"\x81\xa4more" + b"\x91" * 100_000):
+        after, outcome = apply(before, Entry(before.index + 1, 1, garbage))
+        assert "no proposal" in outcome.refused
+        assert after.index == before.index + 1
+        assert msgspec.structs.replace(after, index=before.index) == before
 
 
 def test_a_write_is_remembered_for_as_many_more_and_not_for_ever() -> None:

@@ -23,6 +23,7 @@ from sappers.decisions.fencing import (
 )
 from sappers.errors import ApiError, SappersError
 from sappers.model.cluster_state import ClusterState
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.ports import Launcher, PeerClient, QuorumHeard, ReplicatedLog
@@ -131,7 +132,10 @@ class Leases:
         if leader is None:
             raise ApiError("no leader is known")
         answer = await self._peers.call(leader, "GET", "/v1/quorum", timeout_seconds=ANSWER_SECONDS)
-        return msgspec.json.decode(answer, type=QuorumHeard)
+        try:
+            return msgspec.json.decode(answer, type=QuorumHeard)
+        except UNREADABLE as error:
+            raise ApiError(f"{leader.name} answers what cannot be read: {error}") from error
 
     async def _state_at(self, heard: QuorumHeard) -> ClusterState:
         """This member's state once it is as new as the quorum was."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from sappers.agent.voting.barrier import SharedBarrier
-from sappers.agent.voting.leases import Leases, log
+from sappers.agent.voting.leases import RETRY_SECONDS, Leases, log
 from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import ProposalRejected
 from sappers.model.allocation import AllocationStatus
@@ -99,6 +99,20 @@ async def test_without_an_answer_nothing_is_renewed(world: World) -> None:
     await world.renew()
     assert world.leases.seconds_left() == {world.id: 1.0}
     world.now += 1
+    assert world.leases.seconds_left() == {}
+
+
+async def test_what_a_leader_answers_that_is_no_answer_renews_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Peers:
+        async def call(self, member, method, path, *, body=None, timeout_seconds) -> bytes:
+            return b"[]"
+
+    monkeypatch.setattr(world.leases, "_peers", Peers())
+    following = RaftStatus(RaftRole.FOLLOWER, 1, world.me.id, 1, 1)
+    monkeypatch.setattr(world.log, "status", lambda: following)
+    assert await world.renew() == RETRY_SECONDS
     assert world.leases.seconds_left() == {}
 
 

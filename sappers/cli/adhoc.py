@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sappers.cli.ending import ended_at_once_by_ctrl_c
 from sappers.cli.play_options import PlayOptions, takes_play_options
 from sappers.cli.playbook_output import events_or_lines, finish
 
@@ -76,7 +77,9 @@ def adhoc(
             [play] = engine.outline(plays)
             lines.listing(pattern, play.hosts, None)
             return
-        finish(lines, engine.run(plays))
+        with ended_at_once_by_ctrl_c():
+            report = engine.run(plays)
+        finish(lines, report)
 
 
 def _plays(pattern: str, module: str, arguments: str, keywords: Mapping[str, int]) -> list[Play]:

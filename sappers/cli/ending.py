@@ -40,7 +40,7 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ended_at_once_by_ctrl_c(words: str) -> Iterator[None]:
+def ended_at_once_by_ctrl_c(words: str = "") -> Iterator[None]:
     """A block that Ctrl-C ends with the process, whatever its threads wait for: a host, a person.
 
     It leaves what a killed process leaves, but the terminal is as it was.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from sappers.cli.deploy import deploy_app
 from sappers.cli.playbook_secrets import ask_passwords
 from sappers.errors import SappersError
 from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
+from tests.waiting import wait_until
 
 Adhoc = Callable[..., tuple[int, str]]
 
@@ -37,6 +41,16 @@ def adhoc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adhoc:
         return done.exit_code, done.output
 
     return run
+
+
+def test_ctrl_c_ends_it_before_the_module_has_ended(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("sappers-deploy"))
+    module = f"touch {tmp_path}/began; sleep 40"
+    command = [program, "adhoc", "localhost", "-m", "shell", "-a", module, "-i", "localhost,"]
+    with subprocess.Popen([*command, "-c", "local"], stdin=subprocess.DEVNULL) as process:
+        wait_until("it runs", (tmp_path / "began").exists)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
 
 
 def events(output: str) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ from sappers.errors import (
     ProposalRejected,
     SappersError,
 )
-from sappers.model.known_types import learn
+from sappers.model.known_types import UNREADABLE, learn
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def error_in(status: int, body: bytes, where: str) -> ApiError:
     """The error that a member's answer (not a 2xx) stands for; `where` names the member."""
     try:
         problem = msgspec.json.decode(body, type=learn(Problem))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         text = body[:200].decode(errors="replace").strip()
         return ApiError(f"{where} answered {status}: {text or 'nothing'}", status=status)
     kind = NoQuorum if problem.cause in ("NoQuorum", "ProposalRejected") else ApiError
@@ -83,7 +83,7 @@ def decoded(answer: bytes, kind: type[T], decode: Any = msgspec.json.decode) -> 
     """
     try:
         return cast("T", decode(answer, type=learn(kind)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ApiError(
             f"the member's answer cannot be read: {error}",
             hint="are sappers-deploy and the agents of one version? bootstrap updates agents",

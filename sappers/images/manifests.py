@@ -9,7 +9,7 @@ import msgspec
 from sappers.errors import ImageError
 from sappers.images.chunks import is_digest
 from sappers.model.image import ARCHITECTURE, CHUNK_BYTES, Blob, Manifest, SignedManifest
-from sappers.model.known_types import learn
+from sappers.model.known_types import UNREADABLE, learn
 
 SIGNED_BYTES_MAX = 8 << 20
 """No signed manifest is longer, as JSON: enough for files of 80 GB."""
@@ -30,7 +30,7 @@ def decode_manifest(content: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(content, type=learn(Manifest))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ImageError(f"that is no manifest: {error}") from error
     check_name(manifest.name)
     if manifest.architecture != ARCHITECTURE:
@@ -52,7 +52,7 @@ def decode_signed(content: bytes) -> SignedManifest:
         raise ImageError("that manifest is too long")
     try:
         return msgspec.json.decode(content, type=learn(SignedManifest))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ImageError(f"that is no signed manifest: {error}") from error
 
 

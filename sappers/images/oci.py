@@ -22,6 +22,7 @@ import zstandard
 from sappers.errors import ImageError
 from sappers.images.tars import DAMAGED, named_members, open_tar
 from sappers.images.tree import Tree
+from sappers.model.known_types import UNREADABLE
 
 _DOCUMENT_BYTES_MAX = 4 << 20
 _PLATFORM = ("linux", "amd64")
@@ -268,7 +269,7 @@ class ContainerImage:
     def _decode(self, text: bytes, kind: Any, what: str) -> Any:
         try:
             return msgspec.json.decode(text, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ImageError(f"{self.name}: {what} cannot be read: {error}") from error
 
 

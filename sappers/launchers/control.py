@@ -13,6 +13,7 @@ import msgspec
 from sappers.errors import GuestMisbehaves, LaunchError
 from sappers.launchers.guest_folder import GuestFolder
 from sappers.launchers.guest_identity import CONTROL_SOCKET, HOST_SEEN_BY_GUEST, mac_for
+from sappers.model.known_types import UNREADABLE
 
 _SEED_BYTES = 32
 _PREPARE_SECONDS = 120.0  # it imports a lot, and whoever waits for it is not in a hurry
@@ -173,7 +174,7 @@ async def _next_message(reader: asyncio.StreamReader) -> dict[str, Any]:
     for _ in range(_MESSAGES_MAX):
         line = await reader.readuntil(b"\n")
         # Bytes that are no text, and nesting without end, are other errors than bad JSON.
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with contextlib.suppress(*UNREADABLE):
             return msgspec.json.decode(line, type=dict[str, Any])
     raise GuestMisbehaves("the guest's sidecar talks nonsense without end")
 

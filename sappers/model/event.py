@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sappers.model.known_types import learn
+from sappers.model.known_types import UNREADABLE, learn
 
 ALLOCATION_DIGITS = 8
 MARK_EVERY = 256
@@ -170,7 +170,7 @@ def event_in(line: bytes) -> Event | None:
     """The event of an encoding; None where it is none."""
     try:
         return msgspec.json.decode(line, type=learn(Event))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -20,6 +20,7 @@ from sappers.agent.hub.guest_ear import GuestCalls
 from sappers.errors import HubError, StreamFull
 from sappers.model import subjects
 from sappers.model.guest_scope import GuestScope
+from sappers.model.known_types import UNREADABLE
 from sappers.model.refusal import RefusalKind
 from sappers.ports import Clock, DurableStreams, HubClient, Refusals
 
@@ -92,7 +93,7 @@ class DurableCalls:
             if scope is None:  # or this member has not heard of it yet
                 return _refusal(f"there should be no guest {allocation_id}", later=True)
             return msgspec.json.encode(await self._act(scope, call, payload))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             self._refusals.count(RefusalKind.UNREADABLE, allocation_id)
             return _refusal(f"that makes no sense: {error}")
         except PermissionError as error:

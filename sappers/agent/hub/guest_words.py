@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from sappers.model.known_types import UNREADABLE
 from sappers.model.refusal import RefusalKind
 from sappers.ports import Refusals
 
@@ -21,6 +22,6 @@ def read_words(
         return None
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         refusals.count(RefusalKind.UNREADABLE, allocation_id)
         return None

@@ -20,6 +20,7 @@ from sappers.errors import CommandRefused, IdentityError, OutcomeUnknown, Sapper
 from sappers.model import subjects
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Command
+from sappers.model.known_types import UNREADABLE
 from sappers.model.observation import RaftRole
 from sappers.model.refusal import RefusalKind
 from sappers.model.repair import (
@@ -260,5 +261,5 @@ def _repair_of(state: ClusterState, allocation_id: str) -> Repair | None:
 def _decode(payload: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CommandRefused(f"that is no {kind.__name__.lower()}: {error}") from error

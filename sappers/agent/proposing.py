@@ -18,6 +18,7 @@ from sappers.errors import (
     ProposalRejected,
 )
 from sappers.model.commands import Proposal, encode_proposal, format_needed
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.ports import Applied, MemberService, PeerClient
@@ -103,7 +104,10 @@ class Proposer:
             if error.status in (0, 504):
                 raise OutcomeUnknown(f"{leader.name}: {error.message}") from error
             raise ProposalRejected(f"{leader.name}: {error.message}") from error
-        return msgspec.json.decode(answer, type=Applied)
+        try:
+            return msgspec.json.decode(answer, type=Applied)
+        except UNREADABLE as error:
+            raise OutcomeUnknown(f"{leader.name} answers what cannot be read: {error}") from error
 
     async def _while_it_leads(self, leader: Member, call: Coroutine[Any, Any, bytes]) -> bytes:
         """The leader's answer; a host that lost its power never gives one, so not for longer.

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from sappers.errors import ConfigError, StateInUse
+from sappers.model.known_types import UNREADABLE
 
 # One that only asks holds the lock for a moment.
 _PATIENCE_SECONDS = 1.0
@@ -140,7 +141,7 @@ def _try(descriptor: int, how: int) -> bool:
 def _read(descriptor: int) -> RunningAgent | None:
     try:
         return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=RunningAgent)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 

@@ -6,7 +6,6 @@ Single-threaded: one event loop drives it all. When the agent's end closes, it e
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import signal
@@ -60,6 +59,7 @@ from sappers.consensus.wire import (
     decode_agent_message,
 )
 from sappers.consensus.yielding import AgentSilence
+from sappers.durable import FULL
 from sappers.errors import LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
@@ -347,7 +347,7 @@ class Voter:
 
     def _fail(self, error: Exception) -> None:
         hint = error.hint if isinstance(error, SappersError) else None
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in FULL:
             hint = "make room on the disk of the raft folder; it goes on by itself then"
         _log.error("raft process ends", error=str(error) or repr(error), hint=hint)
         damaged = isinstance(error, LogDamaged)

@@ -31,6 +31,7 @@ from sappers.hub.server_folder import ServerFolder, open_log, read
 from sappers.hub.settings import server_settings
 from sappers.model.actions import RunHubServer
 from sappers.model.hub import member_of, server_name
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 from sappers.ports import Supervisor
 from sappers.security.tls import Identity
@@ -262,7 +263,7 @@ class NatsHubServer:
             return msgspec.json.decode(path.read_bytes(), type=_Applied)
         except FileNotFoundError:
             return _Applied()
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise HubError(f"{path}: {error}", hint=f"stop the agent and remove {path}") from error
 
     def _write_applied(self, applied: _Applied) -> None:

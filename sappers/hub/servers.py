@@ -17,6 +17,7 @@ from sappers.errors import HubError
 from sappers.hub.client import NatsHubClient
 from sappers.hub.streams import CONSUMER, STREAM_PREFIX, said_plainly
 from sappers.model.hub import EvacuateServer, HubAction, HubReading
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member
 
 _CALL_SECONDS = 5.0
@@ -129,7 +130,7 @@ class NatsHubServers:
         answer = await system.ask(subject, msgspec.json.encode(words), _CALL_SECONDS)
         try:
             return msgspec.json.decode(answer, type=kind)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise HubError(f"the hub's servers answer what cannot be read: {error}") from error
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from sappers.durable import FULL
 from sappers.errors import ImageError
 from sappers.images.chunks import is_digest
 from sappers.images.store import FolderImageStore
@@ -62,5 +62,5 @@ def building(name: str, cache: Path) -> Iterator[None]:
     except OSError as error:
         raise ImageError(
             f"cannot build {name}: {error.filename or cache}: {error.strerror or error}",
-            hint="free some space and repeat" if error.errno == errno.ENOSPC else None,
+            hint="free some space and repeat" if error.errno in FULL else None,
         ) from error

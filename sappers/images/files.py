@@ -18,12 +18,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
-from sappers.durable import sync_folder
+from sappers.durable import FULL, sync_folder
 from sappers.errors import ImageError
 
 UNFINISHED = ".new-"
 _PAST_NS = 1_000_000_000
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class VerifiedFiles:
@@ -247,7 +246,7 @@ def refusing(root: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, ConnectionError):
             raise  # it is the sender's, not the disk's
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise ImageError(
                 f"no room for an image in {root}", hint="free some space and repeat"
             ) from error

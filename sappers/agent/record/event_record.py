@@ -32,6 +32,7 @@ from sappers.model.event import (
     event_in,
     line_digest,
 )
+from sappers.model.known_types import UNREADABLE
 from sappers.model.member import Member, MemberState
 from sappers.model.policy import EventSettings
 from sappers.ports import PeerClient, ReplicatedLog
@@ -183,7 +184,7 @@ class EventRecord:
             answer = await self._peers.call(member, "GET", path, timeout_seconds=_FETCH_SECONDS)
             found = msgspec.json.decode(answer, type=_Fetched).events
             return tuple(event for event in found if first <= event.number <= last)
-        except (ApiError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ApiError, *UNREADABLE) as error:
             log.info("no events from a member", member=member.name, error=str(error))
             return ()
 

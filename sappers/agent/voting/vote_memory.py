@@ -11,7 +11,6 @@ Invariants:
 
 from __future__ import annotations
 
-import errno
 import shutil
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from sappers.agent.voting.genesis import (
     save_no_vote,
 )
 from sappers.config import StateFolder
+from sappers.durable import FULL
 from sappers.errors import IdentityError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.entry_place import EntryPlace
@@ -217,6 +217,6 @@ def _copy_what_can_be_read(source: str | Path, target: str | Path) -> None:
     try:
         shutil.copy2(source, target)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise
         log.warning("a damaged file is not kept", file=str(source), reason=str(error))

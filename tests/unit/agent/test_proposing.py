@@ -1,4 +1,4 @@
-"""What not all members know is refused where it is proposed, with who they are."""
+"""What not all members know is refused where it is proposed; the leader may answer anything."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import immutables
 import pytest
 
 from sappers.agent.proposing import Proposer
-from sappers.errors import CommandRefused
+from sappers.errors import CommandRefused, OutcomeUnknown
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal
 from sappers.model.member import Member, MemberState
+from sappers.model.observation import RaftRole
 from tests.unit.two_formats import NEW, OLD, Mark
 from tests.unit.worlds import member
 
@@ -42,3 +43,22 @@ async def test_who_stands_against_it_is_named_with_what_to_do() -> None:
     with pytest.raises(CommandRefused) as refused:
         await proposer(member(1, log_format=NEW)).propose(wanted, 1.0)
     assert "try again" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("answer", [b"\xff", b"[" * 100_000, b"{}"])
+async def test_an_answer_of_the_leader_that_cannot_be_read_leaves_the_outcome_unknown(
+    answer: bytes,
+) -> None:
+    async def call(*_: Any, **__: Any) -> bytes:
+        return answer
+
+    service: Any = SimpleNamespace(
+        log=SimpleNamespace(
+            state=ClusterState, status=lambda: SimpleNamespace(role=RaftRole.FOLLOWER)
+        ),
+        me=member(1),
+        leader=lambda: member(2),
+    )
+    peers: Any = SimpleNamespace(call=call)
+    with pytest.raises(OutcomeUnknown, match="answers what cannot be read"):
+        await Proposer(service, peers).propose(Proposal("r", "m1", 0.0, ()), 0.2)

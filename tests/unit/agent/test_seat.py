@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from sappers.agent.voting import vote_memory
 from sappers.agent.voting.genesis import load_genesis
 from sappers.agent.voting.seat import Seat
+from sappers.agent.voting.vote_memory import VoteMemory
 from sappers.config import StateFolder
 from sappers.errors import IdentityError, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
@@ -445,6 +447,23 @@ async def test_a_file_that_cannot_be_read_keeps_nobody_from_beginning_again(
 
     monkeypatch.setattr(vote_memory.shutil, "copy2", copy)
     await is_removed_and_begins_again(world)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_without_room_for_a_copy_of_what_is_damaged_it_stays_where_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    folder = StateFolder(world.folder.root)
+    folder.raft.mkdir(parents=True, exist_ok=True)
+    (folder.raft / "journal").write_bytes(b"evidence")
+
+    def copy(source: object, target: object) -> None:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(vote_memory.shutil, "copy2", copy)
+    with pytest.raises((OSError, shutil.Error)):
+        VoteMemory("m1", folder).put_away(ClusterState(index=1))
+    assert (folder.raft / "journal").read_bytes() == b"evidence"
 
 
 def refuses(error: Exception) -> Log:

@@ -12,6 +12,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 _LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("life")
@@ -26,7 +27,7 @@ class Life:
         self.monotonic = monotonic
         self.is_over = False
         self.is_paused = False
-        self.stash: list[asyncio.Handle] = []
+        self.stash: list[Handle] = []
         self.context = contextvars.copy_context()
         self.context.run(_LIFE.set, self)
         self._at_end: list[Callable[[], None]] = []
@@ -44,24 +45,55 @@ class Life:
                 call()
 
 
-def current_life() -> Life | None:
-    """Whose code runs now."""
-    return _LIFE.get(None)
+# Whose code runs now; asked so often that a function of Python's would show.
+current_life: Callable[[], Life | None] = partial(_LIFE.get, None)
+
+
+class Handle:
+    """What is to be called: what asyncio's handles are, as far as anybody here asks them."""
+
+    __slots__ = ("args", "at", "call", "context", "is_cancelled")
+
+    def __init__(
+        self, call: Callable[..., Any], args: Any, context: contextvars.Context | None, at: float
+    ) -> None:
+        self.call = call
+        self.args = args
+        self.context = contextvars.copy_context() if context is None else context
+        self.at = at
+        self.is_cancelled = False
+
+    def when(self) -> float:
+        """When it is due."""
+        return self.at
+
+    def cancel(self) -> None:
+        """Have it passed over when its time comes."""
+        self.is_cancelled = True
+        self.call, self.args = _nothing, ()
+
+    def cancelled(self) -> bool:
+        """Whether it is."""
+        return self.is_cancelled
+
+
+def _nothing() -> None: ...
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
     """Implements what asyncio's tasks, futures and timeouts need of a loop, and no more.
 
     Attributes:
+        now: The time.
         failures: Errors that nobody caught.
         callbacks: How many were run.
         fence: What the command does that cuts a host off from power.
     """
 
     def __init__(self) -> None:
-        self._now = 0.0
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self.now = 0.0
+        self._ready: deque[Handle] = deque()
+        self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = itertools.count()
         self.failures: list[str] = []
         self.callbacks = 0
@@ -71,7 +103,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     # What asyncio asks
 
     def time(self) -> float:
-        return self._now
+        return self.now
 
     def get_debug(self) -> bool:
         return False
@@ -91,23 +123,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.tasks.append(task)
         return task
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = Handle(callback, args, context, self.now)
         self._ready.append(handle)
         return handle
 
     call_soon_threadsafe = call_soon
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = Handle(callback, args, context, when)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass  # it is passed over when its time comes
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
         """No threads: it is done at once."""
@@ -151,22 +180,22 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         try:
             while True:
                 while ready:
-                    handle = ready.popleft()
-                    if not handle._cancelled:
-                        self._run(handle)
-                while timers and timers[0][2]._cancelled:
+                    self._run(ready.popleft())
+                while timers and timers[0][2].is_cancelled:
                     heapq.heappop(timers)
                 if not timers or timers[0][0] > deadline:
-                    self._now = deadline
+                    self.now = deadline
                     return
-                self._now = max(self._now, timers[0][0])
-                while timers and timers[0][0] <= self._now:
+                self.now = max(self.now, timers[0][0])
+                while timers and timers[0][0] <= self.now:
                     ready.append(heapq.heappop(timers)[2])
         finally:
             asyncio._set_running_loop(before)
 
-    def _run(self, handle: asyncio.Handle) -> None:
-        life = handle._context.get(_LIFE)
+    def _run(self, handle: Handle) -> None:
+        if handle.is_cancelled:
+            return
+        life = handle.context.get(_LIFE)
         if life is not None:
             if life.is_over:
                 return
@@ -174,4 +203,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 life.stash.append(handle)
                 return
         self.callbacks += 1
-        handle._run()
+        try:
+            handle.context.run(handle.call, *handle.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"in {handle.call!r}", "exception": error})

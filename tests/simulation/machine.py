@@ -73,10 +73,10 @@ class HostClock:
         self.jump_seconds = 0.0
 
     def now(self) -> float:
-        return EPOCH_SECONDS + self._loop.time() + self.jump_seconds
+        return EPOCH_SECONDS + self._loop.now + self.jump_seconds
 
     def monotonic(self) -> float:
-        return self._began + self._loop.time() * self._rate
+        return self._began + self._loop.now * self._rate
 
 
 def agent_settings(

@@ -87,7 +87,7 @@ class Network:
             if weather.repetition and chance.random() < weather.repetition:
                 copies = 2
         for _ in range(copies):
-            at = self._loop.time() + 0.0002 + chance.random() ** 2 * weather.slowest_seconds
+            at = self._loop.now + 0.0002 + chance.random() ** 2 * weather.slowest_seconds
             if reliable or not weather.reorders:
                 at = max(at, self._last_at.get(link, 0.0) + 1e-7)
                 self._last_at[link] = at

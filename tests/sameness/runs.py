@@ -86,11 +86,11 @@ class Players:
             look: Tells what is on our host: then we announce first what we would make of it.
         """
         root = ROOT / path.stem
-        given = [str(path), "-e", f"root={root}", "-e", f"server={self._server}", *options]
+        given = [str(path), "-e", f"root={root}", "-e", f"server={self._server}", "--diff", *options]
         with ThreadPoolExecutor(2) as pool:
             ansible = pool.submit(self._by_ansible, given, root)
             announced, touched = self._announce(given, root, look) if look else ([], [])
-            done = self._events([*given, "--diff"], root)
+            done = self._events(given, root)
             return Ran(ansible.result(), outcomes_of(done), announced, done, touched)
 
     def run_stepwise(self, path: Path, options: Sequence[str]) -> Events:
@@ -115,7 +115,7 @@ class Players:
             return {**look(), **{f"here {name}": what for name, what in control.items()}}
 
         before = everything()
-        announced = self._events([*given, "--check", "--diff"], root)
+        announced = self._events([*given, "--check"], root)
         after = everything()
         return announced, [
             f"{name}: {before.get(name, 'nothing')!r}, then {after.get(name, 'nothing')!r}"

@@ -73,7 +73,7 @@ def test_tags_fit_into_gossip(member: Member) -> None:
     kinship.Config.lan(keys=[KEY], meta=encode_tags(member), max_meta_bytes=TAGS_MAX_BYTES)
 
 
-OPTIONAL = {"g", "i"}  # as much known as those that every member has
+OPTIONAL = {"g", "i", "l"}  # as much known as those that every member has
 
 
 @given(members, st.dictionaries(st.text().filter(lambda key: key not in OPTIONAL), st.text()))

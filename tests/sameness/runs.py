@@ -86,7 +86,7 @@ class Players:
             look: Tells what is on our host: then we announce first what we would make of it.
         """
         root = ROOT / path.stem
-        given = [str(path), "-e", f"root={root}", "-e", f"server={self._server}", "--diff", *options]
+        given = self._given(path, root, options)
         with ThreadPoolExecutor(2) as pool:
             ansible = pool.submit(self._by_ansible, given, root)
             announced, touched = self._announce(given, root, look) if look else ([], [])
@@ -100,8 +100,11 @@ class Players:
         shutil.copytree(path.parent, folder, dirs_exist_ok=True)
         if not written_stepwise(path, folder / path.name):
             return ()
-        given = [str(folder / path.name), "-e", f"root={root}", "-e", f"server={self._server}"]
-        return self._events([*given, *options, "--diff"], root)
+        return self._events(self._given(folder / path.name, root, options), root)
+
+    def _given(self, path: Path, root: Path, options: Sequence[str]) -> list[str]:
+        variables = ("-e", f"root={root}", "-e", f"server={self._server}")
+        return [str(path), "--diff", *variables, *options]
 
     def _announce(
         self, given: Sequence[str], root: Path, look: Callable[[], State]

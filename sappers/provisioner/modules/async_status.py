@@ -43,7 +43,8 @@ def plan(task: step.Task) -> step.Plan:
         raise step.Failed("could not find job", started=True, finished=True, **told)
     if task.args["mode"] == "cleanup":
         yield step.Remove(path)
-        return {**told, "changed": False, "erased": path}
+        erased = {"ansible_job_id": jid, "erased": path, "started": False, "finished": False}
+        return {"changed": False, **_SILENT, **erased}
     try:
         result = json.loads(content.decode("utf-8"))
     except ValueError:

@@ -253,6 +253,8 @@ class HostTrack:
         task = prepared.task
         retries = int(_number(task, item, "retries", task.retries, 3))
         if result.get("skipped") or retries <= 0:
+            if item.call is not None and retries > 0:  # what no condition left out was one attempt
+                result["attempts"] = 1
             return judge_item(prepared, item, result)
         delay = _number(task, item, "delay", task.delay, 5)
         result["attempts"] = attempt = 1  # conditions may ask for it

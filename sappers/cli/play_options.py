@@ -14,7 +14,7 @@ import typer
 from sappers.cli.ansible_cfg import AnsibleCfg
 from sappers.cli.host_options import Check, Forks, Limit
 from sappers.cli.session import Output
-from sappers.errors import ConfigError
+from sappers.errors import ConfigError, InventoryError
 
 if TYPE_CHECKING:
     from sappers.provisioner.inventory.host_values import Secret
@@ -173,6 +173,23 @@ class PlayOptions:
             become_user=self.become_user,
             become_method=self.become_method,
             **cfg.run_settings(),
+        )
+
+
+def refuse_limit_to_here(limit: str | None, inventory: Inventory) -> None:
+    """As Ansible: localhost alone is no limit where the inventory has other hosts.
+
+    It is where it has failed (`@retry`). Raises InventoryError.
+    """
+    if limit is None or "@" in limit or not inventory.hosts:
+        return
+    chosen = {host.name for host in inventory.in_order_of(limit)}
+    if chosen and chosen.isdisjoint(host.name for host in inventory.hosts):
+        raise InventoryError(
+            f"--limit {limit!r} leaves no host of the inventory",
+            path=str(inventory.path),
+            hint="leave out --limit: who is no host of the inventory is reached by plays that name "
+            "it alone; or write it into the inventory",
         )
 
 

@@ -15,7 +15,7 @@ from sappers.cli.asking import answer_to
 from sappers.cli.ending import ended_at_once_by_ctrl_c
 from sappers.cli.harmless import harmless
 from sappers.cli.help_text import reflowed
-from sappers.cli.play_options import PlayOptions, takes_play_options
+from sappers.cli.play_options import PlayOptions, refuse_limit_to_here, takes_play_options
 from sappers.cli.playbook_bootstrap import is_bootstrap, run_bootstrap
 from sappers.cli.playbook_output import events_or_lines, finish
 from sappers.errors import ConfigError
@@ -90,7 +90,7 @@ def run(
     from sappers.provisioner.connection.ssh_import import import_ssh
 
     import_ssh()
-    from sappers.cli.playbook_journal import RunJournal, refuse_limit_to_here
+    from sappers.cli.playbook_journal import RunJournal
     from sappers.cli.playbook_secrets import asker, covered_errors
     from sappers.cli.playbook_timings import Timings
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts

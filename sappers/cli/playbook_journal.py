@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sappers.config import control_home
-from sappers.errors import ConfigError, InventoryError, JournalError
+from sappers.errors import ConfigError, JournalError
 from sappers.provisioner.playbook.journal.fingerprint import fingerprint
 from sappers.provisioner.playbook.journal.journal import (
     Journal,
@@ -27,7 +27,6 @@ from sappers.provisioner.playbook.journal.resume import (
 )
 
 if TYPE_CHECKING:
-    from sappers.provisioner.inventory.inventory import Inventory
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
     from sappers.provisioner.playbook.language.model import Play
     from sappers.provisioner.playbook.tasks.options import RunOptions
@@ -114,23 +113,6 @@ class RunJournal:
                 "found by the same playbooks and the same -i, and --check and --step leave none",
             )
         return standing
-
-
-def refuse_limit_to_here(limit: str | None, inventory: Inventory) -> None:
-    """As Ansible: localhost alone is no limit where the inventory has other hosts.
-
-    It is where it has failed (`@retry`). Raises InventoryError.
-    """
-    if limit is None or "@" in limit or not inventory.hosts:
-        return
-    chosen = {host.name for host in inventory.in_order_of(limit)}
-    if chosen and chosen.isdisjoint(host.name for host in inventory.hosts):
-        raise InventoryError(
-            f"--limit {limit!r} leaves no host of the inventory",
-            path=str(inventory.path),
-            hint="leave out --limit: who is no host of the inventory is reached by plays that name "
-            "it alone; or write it into the inventory",
-        )
 
 
 def _told(standing: Standing) -> str:

@@ -70,14 +70,10 @@ class Handle:
     def cancel(self) -> None:
         """Have it passed over when its time comes."""
         self.is_cancelled = True
-        self.call, self.args = _nothing, ()
 
     def cancelled(self) -> bool:
         """Whether it is."""
         return self.is_cancelled
-
-
-def _nothing() -> None: ...
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):

@@ -147,13 +147,11 @@ class Ledger:
 
     def mended(self, host: str) -> None:
         """A failure was taken care of."""
-        if self._journal is not None:
-            self._journal.append(Mended(host))
+        self._append(Mended(host))
 
     def ended(self) -> None:
         """The run is at its end."""
-        if self._journal is not None:
-            self._journal.append(Ended())
+        self._append(Ended())
 
     def close(self) -> None:
         """Write the journal to its end."""
@@ -164,6 +162,10 @@ class Ledger:
         if (key := self._keys.get(task)) is None:  # each host asks, and a digest takes a while
             key = self._keys[task] = key_of(task)
         return key
+
+    def _append(self, record: Record) -> None:
+        if self._journal is not None:
+            self._journal.append(record)
 
     def _begun(self) -> Journal | None:
         """The journal, begun by the first that asks; hosts' threads do."""

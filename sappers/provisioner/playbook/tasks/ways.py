@@ -60,9 +60,10 @@ def way_of(task: Task, scope: Scope, options: RunOptions) -> Way:
     """
 
     def keyword(name: str) -> Any:
-        value = task.setting(name)
+        if (value := task.setting(name)) is None:
+            return None
         asking = scope.for_keywords() if name in ("connection", "remote_user") else scope
-        rendered = None if value is None else scope.templates.render(value, asking, task.place)
+        rendered = scope.templates.render(value, asking, task.place)
         return None if rendered is OMIT else rendered
 
     delegate = keyword("delegate_to")

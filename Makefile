@@ -46,12 +46,12 @@ lint:
 	$(VENV)/mypy
 	$(VENV)/lint-imports
 
-unit:
-	$(VENV)/pytest tests/unit $(OUT)
-
 # Real processes share a busy machine: what failed is run once more by itself, with both runs in the log.
 PYTEST = $(VENV)/pytest -o cache_dir=.pytest_cache/$@ tests/$@
 TWICE = { $(PYTEST) || $(PYTEST) --last-failed --last-failed-no-failures none; } $(OUT)
+
+unit:
+	$(TWICE)
 
 integration:
 	$(TWICE)

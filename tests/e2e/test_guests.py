@@ -9,6 +9,7 @@ import json
 import shlex
 import time
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 
@@ -416,8 +417,19 @@ def test_all_hosts_lose_power_and_the_guests_come_back(
     until(all_healthy, 400, "every guest is healthy again")
 
 
-def test_a_guest_that_was_a_spare_is_as_any_other(cluster: LabCluster, deploy: Deploy):
-    deploy("image", "warm", "hello")
+@pytest.fixture
+def first_and_second(deploy: Deploy) -> Iterator[tuple[str, str]]:
+    """Names of two workloads that no later test finds."""
+    yield "first", "second"
+    for name in ("first", "second"):
+        deploy("stop", name)
+
+
+def test_a_guest_that_was_a_spare_is_as_any_other(
+    cluster: LabCluster, deploy: Deploy, first_and_second: tuple[str, str]
+):
+    warmed = deploy("image", "warm", "hello")
+    assert warmed.returncode == 0, warmed
     count = str(len(cluster.hosts()))
     done = deploy("run", "first", "--image", "hello", "--port", "8080:8090", "--count", count)
     assert done.returncode == 0, done.stderr
@@ -448,7 +460,7 @@ def test_a_guest_that_was_a_spare_is_as_any_other(cluster: LabCluster, deploy: D
     cluster.await_whole()
     assert cluster.main_pid(host, unit) == pid
     assert cluster.healthy_guest("second").id == guest.id
-    for name in ("first", "second"):
+    for name in first_and_second:
         assert deploy("stop", name).returncode == 0
     until(lambda: unit not in cluster.run(host, "systemctl list-units --all"), 90, "it is stopped")
 

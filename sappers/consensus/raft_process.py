@@ -179,7 +179,12 @@ class RaftProcess:
         self._said = None
         self._is_ready = asyncio.get_running_loop().create_future()
         stream = FrameConnection(_FRAME_LIMIT_BYTES, self._receive, self._lost)
-        self.process = await self._start_process(stream)
+        try:
+            self.process = await self._start_process(stream)
+        except (OSError, RuntimeError) as error:  # no descriptor, memory or thread to be had
+            self._said = Failed(f"it cannot be started: {error}", damaged=False, hint=None)
+            self._tell_lost()
+            raise SappersError(f"the raft process cannot be started: {error}") from error
         self._stream = stream
         stream.send(self._first_words())
         await self._is_ready

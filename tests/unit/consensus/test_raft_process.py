@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 
 import msgspec
@@ -24,6 +26,7 @@ from sappers.consensus.wire import (
 from sappers.errors import LogDamaged
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
+from tests.waiting import eventually
 
 GENESIS = Genesis("c", "a", ("a",), {})
 START = Start(
@@ -129,3 +132,30 @@ async def test_why_it_does_not_start_is_told() -> None:
     with pytest.raises(LogDamaged, match="journal: bad"):
         await process.start()
     assert process.process is None
+
+
+async def test_it_is_started_again_though_for_a_while_no_process_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(raft_process, "_RESTART_SECONDS", (0.0,))
+    first, second = Far(STANDING), Far(STANDING)
+    lacking = [OSError(one, os.strerror(one)) for one in (errno.EMFILE, errno.EAGAIN)]
+    attempts = iter([first, *lacking, second])
+
+    async def start(agent_end: FrameConnection) -> Process:
+        match next(attempts):
+            case Far() as far:
+                return await far.start(agent_end)
+            case error:
+                raise error
+
+    why: list[str] = []
+    process = RaftProcess(
+        start, lambda: START, lambda _: None, lambda: why.append(process.failure.message)
+    )
+    await process.start()
+    first.kill()
+    await eventually(lambda: process.process is second and process.send(SetLogLevel("INFO")), 10)
+    await process.stop()
+    assert "Too many open files" in why[1]
+    assert "temporarily unavailable" in why[2]

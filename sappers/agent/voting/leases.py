@@ -7,6 +7,7 @@ Invariant: a lease counts from before the quorum was asked, by a clock that neve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -92,7 +93,8 @@ class Leases:
 
     async def run(self) -> None:
         """Renew for ever; whatever goes wrong, a lease that is not renewed ends."""
-        self._until = dict(await self._launcher.leases())  # of guests that run, from before
+        with contextlib.suppress(OSError):  # as good as ended: they are renewed a moment later
+            self._until = dict(await self._launcher.leases())  # of guests that run, from before
         while True:
             pause = await self._renew()
             await asyncio.sleep(pause)
@@ -107,15 +109,16 @@ class Leases:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 state = await self._state_at(await self._ask())
-        except (SappersError, TimeoutError) as error:
-            reason = error.message if isinstance(error, SappersError) else "no answer in time"
+            granted = renewed_leases(state, me, asked_at)
+            await self._launcher.extend_leases(granted)  # their watchdogs go by what is on disk
+        except (SappersError, OSError) as error:
+            said = error.message if isinstance(error, SappersError) else str(error)
+            reason = said or "no answer in time"
             if self._failures.is_new(me, reason):
                 log.warning("leases not renewed", guests=len(wanted), reason=reason)
             return RETRY_SECONDS
         self._failures.forget(me)
-        granted = renewed_leases(state, me, asked_at)
         self._until = dict(granted)
-        await self._launcher.extend_leases(granted)
         shortest = min((until - asked_at for until in granted.values()), default=IDLE_SECONDS)
         new = granted.keys() - wanted.keys()
         return RETRY_SECONDS if new else shortest / RENEWALS_PER_LEASE

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 from collections.abc import Mapping
 
 import pytest
@@ -20,6 +22,7 @@ from sappers.model.observation import RaftRole, RaftStatus
 from sappers.ports import QuorumHeard
 from tests.unit.exclusive_worlds import LEASE, exclusive
 from tests.unit.worlds import commit
+from tests.waiting import eventually
 
 
 class Log:
@@ -46,8 +49,26 @@ class Log:
         return QuorumHeard(self.current.index, self.current.term)
 
 
+class Launcher:
+    def __init__(self) -> None:
+        self.files: dict[str, float] = {}
+        self.disk_is_full = False
+
+    async def leases(self) -> Mapping[str, float]:
+        self._refuse_if_full()
+        return dict(self.files)
+
+    async def extend_leases(self, until: Mapping[str, float]) -> None:
+        self._refuse_if_full()
+        self.files.update(until)
+
+    def _refuse_if_full(self) -> None:
+        if self.disk_is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class World:
-    """The agent's service, launcher and clock in one."""
+    """The agent's service and clock in one."""
 
     def __init__(self, state: ClusterState, member_id: str) -> None:
         self.log = Log(state)
@@ -55,9 +76,10 @@ class World:
         self.now = 1000.0
         self.failure: Exception | None = None
         self.ahead = 0
-        self.files: dict[str, float] = {}
+        self.launcher = Launcher()
+        self.files = self.launcher.files
         self.asking_takes = 0.0
-        self.leases = Leases(self, None, self, lambda: self.now)
+        self.leases = Leases(self, None, self.launcher, lambda: self.now)
 
     def leader(self) -> Member | None:
         return self.me
@@ -67,9 +89,6 @@ class World:
         if self.failure:
             raise self.failure
         return QuorumHeard(self.log.state().index + self.ahead)
-
-    async def extend_leases(self, until: Mapping[str, float]) -> None:
-        self.files.update(until)
 
     async def renew(self) -> float:
         return await self.leases._renew()
@@ -100,6 +119,20 @@ async def test_without_an_answer_nothing_is_renewed(world: World) -> None:
     assert world.leases.seconds_left() == {world.id: 1.0}
     world.now += 1
     assert world.leases.seconds_left() == {}
+
+
+async def test_leases_are_renewed_again_once_the_disk_has_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sappers.agent.voting.leases.RETRY_SECONDS", 0.0)
+    world.launcher.disk_is_full = True
+    renewing = asyncio.create_task(world.leases.run())
+    await asyncio.wait([renewing], timeout=0.1)
+    assert world.leases.seconds_left() == {}, "its watchdog does not know of a longer one"
+    world.launcher.disk_is_full = False
+    await eventually(lambda: world.files == {world.id: 1000.0 + LEASE}, 5)
+    assert world.leases.seconds_left() == {world.id: LEASE}
+    renewing.cancel()
 
 
 async def test_what_a_leader_answers_that_is_no_answer_renews_nothing(

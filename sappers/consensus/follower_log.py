@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
 import structlog
 
 from sappers.consensus.disk import LOCAL_DISK, Disk
@@ -275,7 +274,7 @@ class FollowerLog:
             self._replica.load(content)
         except FileNotFoundError:
             return
-        except (LogDamaged, msgspec.DecodeError) as error:
+        except (LogDamaged, OSError, *UNREADABLE) as error:
             _log.warning("the kept copy is of no use, a voter's is fetched", reason=str(error))
         self._saved = (self._replica.state.index, self._replica.state.term)
         self._note(*self._saved)

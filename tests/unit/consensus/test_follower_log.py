@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -205,6 +206,20 @@ async def test_a_damaged_copy_is_replaced(tmp_path: Path) -> None:
     cluster = Cluster(20, compacted=10)
     (tmp_path / "replica").write_bytes(b"damaged")
     log = await caught_up(cluster, tmp_path)
+    await log.stop()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+async def test_a_copy_that_cannot_be_read_is_replaced(tmp_path: Path, number: int) -> None:
+    class Disk(LocalDisk):
+        def read(self, path: Path) -> bytes:
+            raise OSError(number, os.strerror(number), str(path))
+
+    cluster = Cluster(20)
+    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, Disk())
+    await log.start()
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
     await log.stop()
 
 

@@ -7,15 +7,12 @@ version, it goes on where it stood.
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 
 from sappers.consensus.snapshot import Snapshot, SnapshotStore
-from sappers.consensus.state_machine import Outcome, apply
 from sappers.consensus.transfer import Transferring
 from sappers.errors import UpgradeNeeded
 from sappers.model.cluster_state import ClusterState
-from sappers.model.commands import Entry
 from sappers.model.log_format import check_known
 
 _log = structlog.get_logger()
@@ -43,19 +40,3 @@ class Halting(Transferring):
     def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
         if not self._halted or self._snapshots.busy:
             super()._SyncObj__tryLogCompaction()
-
-
-def apply_safely(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
-    """`apply`, whatever is wrong with it.
-
-    Raises:
-        UpgradeNeeded: As `apply`.
-    """
-    try:
-        return apply(state, entry)
-    except UpgradeNeeded:
-        raise
-    except Exception as error:
-        _log.error("apply raised", index=entry.index, error=repr(error))
-        advanced = msgspec.structs.replace(state, index=entry.index, term=entry.term)
-        return advanced, Outcome(refused=f"the state machine failed: {error!r}")

@@ -22,10 +22,10 @@ from pysyncobj.monotonic import monotonic  # not quite the clock of time.monoton
 from sappers.config import RaftSettings
 from sappers.consensus.ages import Aging
 from sappers.consensus.configuration import configuration_now
-from sappers.consensus.halting import apply_safely
 from sappers.consensus.journal import CHANGE, Journal
 from sappers.consensus.library import QUEUE_LENGTH, library_settings
 from sappers.consensus.parties import Answer, Listener, PeerLinks, PeerNode
+from sappers.consensus.replica import apply_safely
 from sappers.consensus.snapshot import Snapshot, SnapshotStore, join
 from sappers.errors import UpgradeNeeded
 from sappers.model.cluster_state import ClusterState

@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+import msgspec
 import structlog
 
 from sappers.consensus.snapshot import load_state
-from sappers.consensus.state_machine import apply
+from sappers.consensus.state_machine import Outcome, apply
 from sappers.errors import UpgradeNeeded
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
@@ -50,7 +51,7 @@ class Replica:
             if entry.index == self.state.index + 1:
                 head = self.state.event_head
                 try:
-                    self.state, outcome = apply(self.state, entry)
+                    self.state, outcome = apply_safely(self.state, entry)
                 except UpgradeNeeded as error:
                     self.halt(error)
                     return True
@@ -114,3 +115,19 @@ class Replica:
             return None
         start = index + 1 - self._newest[0].index
         return tuple(islice(self._newest, start, start + limit))
+
+
+def apply_safely(state: ClusterState, entry: Entry) -> tuple[ClusterState, Outcome]:
+    """`apply`, whatever is wrong with it.
+
+    Raises:
+        UpgradeNeeded: As `apply`.
+    """
+    try:
+        return apply(state, entry)
+    except UpgradeNeeded:
+        raise
+    except Exception as error:
+        _log.error("apply raised", index=entry.index, error=repr(error))
+        advanced = msgspec.structs.replace(state, index=entry.index, term=entry.term)
+        return advanced, Outcome(refused=f"the state machine failed: {error!r}")

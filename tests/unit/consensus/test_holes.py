@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from sappers.config import RaftSettings
-from sappers.consensus import halting, layer, reconfiguration, snapshot
+from sappers.consensus import layer, reconfiguration, replica, snapshot
 from sappers.consensus.acknowledgement import Acknowledging
 from sappers.consensus.configuration import Configuration
 from sappers.consensus.journal import Journal, _TermAndVote
@@ -312,7 +312,7 @@ def test_a_poison_command_stops_nothing(
     new_voter: Any, mended: bool, without: Callable[..., None]
 ) -> None:
     voter = new_voter(("me",))
-    apply = halting.apply
+    apply = replica.apply
 
     def raises(state: Any, one: Entry) -> Any:
         if one.payload == b"poison":
@@ -322,7 +322,7 @@ def test_a_poison_command_stops_nothing(
     without(layer, "apply_safely", raises)
     answers = Answers()
     voter.tick_after(1.0)
-    with patch.object(halting, "apply", raises):
+    with patch.object(replica, "apply", raises):
         for payload in (b"poison", b"no proposal", PAYLOAD):
             voter.node.propose(payload, answers)
         with nullcontext() if mended else pytest.raises(RuntimeError, match="poison"):

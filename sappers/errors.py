@@ -202,6 +202,10 @@ class PortTaken(LaunchError):
     """The port that a guest is published at is another's, or none of this host's."""
 
 
+class CloneFailed(LaunchError):
+    """What a template was restored to is no guest: the template is no good."""
+
+
 class TemplateError(SappersError):
     """No guest can start from a template, or none can be made; a cold start can do without."""
 

@@ -7,14 +7,13 @@ once no guest is booting any more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
 
-from sappers.errors import ImageError, SappersError, TemplateError
+from sappers.errors import ImageError, ImageUntrusted, SappersError, TemplateError
 from sappers.launchers.command import GuestSpec
 from sappers.launchers.template_key import template_key, this_host
 from sappers.launchers.template_maker import TemplateMaker
@@ -56,6 +55,7 @@ class Checkpoints:
         self._maker = TemplateMaker(root, self._templates, images, supervisor)
         self._tidying = asyncio.Lock()
         self._making: dict[str, asyncio.Task[None]] = {}
+        self._urgent: set[str] = set()  # somebody waits for these
         self._failures: dict[str, tuple[float, str]] = {}
         self._swept_at: float | None = None
         self._begun = False
@@ -90,11 +90,15 @@ class Checkpoints:
         """Have a template made in the background, unless there is one or it failed lately."""
         if self._why_not(manifest):
             return
-        key = self._key(image, manifest, memory_mib)
+        try:
+            key = self._key(image, manifest, memory_mib)
+        except TemplateError as error:
+            log.warning("no template", image=image[:12], reason=error.message)
+            return
         failed_at, _ = self._failures.get(key, (float("-inf"), ""))
         if self._templates.has(key) or time.monotonic() - failed_at < _RETRY_SECONDS:
             return
-        self._make(key, image, manifest, memory_mib, wait=True)
+        self._make(key, image, manifest, memory_mib)
 
     async def make_now(self, image: str, manifest: Manifest) -> str:
         """Have a template for guests with the image's own memory; what happened, for a person.
@@ -107,7 +111,8 @@ class Checkpoints:
         key, begin = self._key(image, manifest, manifest.memory_mib), time.monotonic()
         if self._templates.has(key):
             return "a template is there already"
-        await asyncio.shield(self._make(key, image, manifest, manifest.memory_mib, wait=False))
+        self._urgent.add(key)  # one that is to be made once all is quiet is made now
+        await asyncio.shield(self._make(key, image, manifest, manifest.memory_mib))
         if not self._templates.has(key):
             raise TemplateError(self._why_none(key))
         return f"a template was made in {time.monotonic() - begin:.1f} s"
@@ -142,19 +147,24 @@ class Checkpoints:
                 self._begun = True
 
     def _make(
-        self, key: str, image: str, manifest: Manifest, memory_mib: int, *, wait: bool
+        self, key: str, image: str, manifest: Manifest, memory_mib: int
     ) -> asyncio.Task[None]:
         if key in self._making:
             return self._making[key]
         spec = self._spec_of(manifest, memory_mib)
-        task = asyncio.create_task(self._run(key, image, spec, wait=wait), name=f"template {image}")
+        task = asyncio.create_task(self._run(key, image, spec), name=f"template {image}")
         self._making[key] = task
-        task.add_done_callback(lambda _: self._making.pop(key, None))
+        task.add_done_callback(lambda _: self._made(key))
         return task
 
-    async def _run(self, key: str, image: str, spec: GuestSpec, *, wait: bool) -> None:
+    def _made(self, key: str) -> None:
+        self._making.pop(key, None)
+        self._urgent.discard(key)
+
+    async def _run(self, key: str, image: str, spec: GuestSpec) -> None:
         begin = time.monotonic()
-        while wait and not self._is_quiet():  # noqa: ASYNC110 - guests come first, at any time
+        # Guests come first, at any time.
+        while key not in self._urgent and not self._is_quiet():  # noqa: ASYNC110
             await asyncio.sleep(_QUIET_POLL_SECONDS)
         try:
             await self._begin()
@@ -168,10 +178,15 @@ class Checkpoints:
             log.info("template made", image=image[:12], template=key[:16], seconds=took)
 
     def _is_wanted(self, template: Template) -> bool:
-        """Whether its image is here and it would be made again just so."""
-        with contextlib.suppress(ImageError):
+        """Whether its image is here and it would be made again just so, or nobody can say now."""
+        try:
             if manifest := self._images.manifest(template.image):
                 return template.key == self._key(template.image, manifest, template.memory_mib)
+            self._images.missing_chunks(template.image)
+        except (ImageUntrusted, TemplateError):
+            return True  # an agent that has begun may not know whom the cluster trusts
+        except ImageError:
+            pass
         return False
 
     def _why_not(self, manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -152,13 +152,21 @@ async def connection(folder: GuestFolder) -> AsyncIterator[Connected]:
     except OSError as error:
         raise LaunchError(f"the guest's control socket does not open: {error.strerror}") from error
     try:
-        yield reader, writer
-    except (asyncio.LimitOverrunError, ValueError) as error:
-        raise GuestMisbehaves("the guest's sidecar says a line without end") from error
-    except (OSError, asyncio.IncompleteReadError) as error:
-        raise LaunchError("the guest hung up") from error
+        with conversing():
+            yield reader, writer
     finally:
         writer.close()
+
+
+@contextlib.contextmanager
+def conversing() -> Iterator[None]:
+    """A block that reads and writes at a sidecar's line; how that ends as `LaunchError`."""
+    try:
+        yield
+    except (asyncio.LimitOverrunError, ValueError) as error:
+        raise GuestMisbehaves("the guest's sidecar says a line without end") from error
+    except (ConnectionError, asyncio.IncompleteReadError) as error:
+        raise LaunchError("the guest hung up") from error
 
 
 def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:

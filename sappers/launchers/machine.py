@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from dataclasses import dataclass
 
-from sappers.errors import LaunchError, PortTaken, SappersError
+from sappers.errors import CloneFailed, LaunchError, PortTaken, SappersError
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.guest_folder import GuestFolder, Record
 from sappers.launchers.handover import Handovers
@@ -58,7 +58,8 @@ async def started(
     """Start a QEMU; a conversation with it. What is done in it belongs to the start.
 
     Raises:
-        LaunchError: It does not come up; nothing is left but its log.
+        LaunchError: It does not come up, or what is done in it failed, as `CloneFailed` or
+            `PortTaken` where it was that; nothing is left but its log.
     """
     # QEMU answers before whoever supervises it has said that it runs: it is not waited for.
     starting = asyncio.create_task(supervisor.start(unit))
@@ -83,7 +84,7 @@ async def started(
         await supervisor.stop(unit.name, 0.0)
         await asyncio.to_thread(folder.clear)
         tail = traces.output.strip()[-500:]
-        kind = PortTaken if isinstance(error, PortTaken) else LaunchError
+        kind = type(error) if isinstance(error, PortTaken | CloneFailed) else LaunchError
         raise kind(
             f"guest {folder.path.name} does not start: {error}" + (f": {tail}" if tail else "")
         ) from error
@@ -99,14 +100,16 @@ async def restored(
         spec: What QEMU was started as; a unikernel has this MAC from now on.
 
     Raises:
-        LaunchError: It cannot be restored.
+        CloneFailed: It cannot be restored.
+        LaunchError: Its sidecar's line does not open.
     """
     # The guest knows its member as connected, as it was when it was saved.
     async with control.connection(folder) as connected:
-        with held.device_file() as device:
-            await qemu.restore(device)
-        if spec.kind == "nanos":
-            await give_own_address(folder, qemu, held, spec.mac)
+        with _blaming_the_template():
+            with held.device_file() as device:
+                await qemu.restore(device)
+            if spec.kind == "nanos":
+                await give_own_address(folder, qemu, held, spec.mac)
         yield connected
 
 
@@ -116,17 +119,28 @@ async def introduce(
     """Make a restored machine its allocation's guest: let it go, and tell it first who it is.
 
     Raises:
-        LaunchError: A file that it reads was damaged, or it does not confirm.
+        CloneFailed: It does not confirm.
+        LaunchError: A file that it reads was damaged, or there should be no such guest any more.
         PortTaken: Somebody has its port.
     """
     servers = handovers.servers()
-    with handovers.counting(clone.record.allocation_id):
-        if changed := await clone.disks:
-            raise LaunchError(f"{', '.join(changed)} was damaged")
-        if publishing := command.publishing(clone.spec):
-            await qemu.publish(publishing)
-        message, confirmed = handovers.message(clone.record, servers)
+    if changed := await clone.disks:
+        raise LaunchError(f"{', '.join(changed)} was damaged")
+    if publishing := command.publishing(clone.spec):
+        await qemu.publish(publishing)
+    message, confirmed = handovers.message(clone.record, servers)
+    counting = handovers.counting(clone.record.allocation_id)
+    with _blaming_the_template(), counting, control.conversing():
         # What it is told waits for it at its port, and it does not wait for that.
         told = control.configure_clone(sidecar, message)
         await asyncio.gather(qemu.execute("cont"), told)
     clone.folder.write(confirmed)
+
+
+@contextlib.contextmanager
+def _blaming_the_template() -> Iterator[None]:
+    """A block that fails only where what was saved is no good; all else speaks of this host."""
+    try:
+        yield
+    except LaunchError as error:
+        raise CloneFailed(error.message) from error

@@ -17,7 +17,14 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sappers.errors import ImageError, LaunchError, PortTaken, SappersError, TemplateError
+from sappers.errors import (
+    CloneFailed,
+    ImageError,
+    LaunchError,
+    PortTaken,
+    SappersError,
+    TemplateError,
+)
 from sappers.launchers import command, control, watchdog
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.guest_folder import (
@@ -286,6 +293,8 @@ class QemuLauncher:
                         if changed := await clone.disks:
                             return f"{', '.join(changed)} was damaged"
                     why = " ".join(error.message.split())[:_REASON_CHARACTERS]
+                    if not isinstance(error, CloneFailed):
+                        return f"it could not be cloned: {why}"
                     await self._checkpoints.discard(held, why)
                     return f"its template did not come up: {why}"
         unit = spare.unit if spare else unit_of(allocation.id)

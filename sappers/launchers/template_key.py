@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from sappers.errors import TemplateError
 from sappers.launchers.command import QEMU, TEMPLATE_MAC, GuestSpec, template_command
 from sappers.launchers.templates import FORMAT
 
@@ -52,7 +53,11 @@ def template_key(image: str, spec: GuestSpec, host: Host) -> str:
 
 
 def this_host(spec: GuestSpec) -> Host:
-    """This host as it is now: QEMU may be another one than a minute ago."""
+    """This host as it is now: QEMU may be another one than a minute ago.
+
+    Raises:
+        TemplateError: QEMU does not say which one it is; it may the next time.
+    """
     if spec.accelerator.kind != "kvm":
         return Host(_version(_identity(QEMU)))
     kernel = os.uname().release
@@ -79,8 +84,8 @@ def _identity(path: str) -> tuple[str, int, int, int]:
 def _version(identity: tuple[str, int, int, int]) -> str:
     try:
         done = subprocess.run(
-            [identity[0], "--version"], capture_output=True, text=True, timeout=10, check=False
+            [identity[0], "--version"], capture_output=True, text=True, timeout=10, check=True
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TemplateError(f"QEMU does not say its version: {error}") from error
     return done.stdout.partition("\n")[0]

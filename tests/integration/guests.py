@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,11 @@ def link_port(allocation_id: str) -> int:
     return 22_000 + zlib.crc32(allocation_id.encode()) % 10_000
 
 
+def scope_by_name(allocation_id: str) -> GuestScope:
+    """As the leader says it, who wants all guests."""
+    return GuestScope(allocation_id, allocation_id.rpartition("-")[0])
+
+
 class GuestHost:
     """One host: an image store, a hub of one server, a launcher, and what guests pushed."""
 
@@ -64,6 +70,7 @@ class GuestHost:
         self.pushes: dict[str, list[dict]] = {}
         self.messages: list[str] = []
         self.refusals = Refusals(SystemClock())
+        self.scope_of: Callable[[str], GuestScope | None] = scope_by_name
         self._launchers: list[QemuLauncher] = []
         self.launcher = self.make_launcher()
 
@@ -78,9 +85,7 @@ class GuestHost:
             hub=lambda: self.hub_members,
             ca=self.hub.identities["n1"].ca,
             credentials=self.hub.credentials,
-            scope_of=lambda allocation_id: GuestScope(
-                allocation_id, allocation_id.rpartition("-")[0]
-            ),
+            scope_of=lambda allocation_id: self.scope_of(allocation_id),
             links_of=lambda allocation_id: {"db": link_port(allocation_id)},
             accelerator=detect_accelerator(),
             address="127.0.0.1",

@@ -19,8 +19,16 @@ from sappers.errors import LaunchError, PortTaken
 from sappers.images.store import FolderImageStore
 from sappers.launchers import qemu
 from sappers.model.allocation import Allocation
+from sappers.model.guest_scope import GuestScope
 from sappers.ports import UnitSpec
-from tests.integration.guests import GuestHost, build_image, cold_guest, get, link_port
+from tests.integration.guests import (
+    GuestHost,
+    build_image,
+    cold_guest,
+    get,
+    link_port,
+    scope_by_name,
+)
 from tests.waiting import eventually
 
 pytestmark = [
@@ -252,6 +260,21 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
         with pytest.raises(PortTaken):
             await host.launch(late)
     assert list((host.folder / "templates").glob("[!.]*"))
+
+    # Nor is it that no leader is known any more by the time that it is to be told who it is.
+    asked: list[str] = []
+
+    def known_at_first(allocation_id: str) -> GuestScope | None:
+        asked.append(allocation_id)
+        return scope_by_name(allocation_id) if len(asked) == 1 else None
+
+    untold, host.scope_of = host.allocation("dice", digest, 5), known_at_first
+    await host.launch(untold)
+    host.scope_of = scope_by_name
+    reason = (await host.launcher.observe())[untold.id].reason
+    assert reason.startswith("cold boot: it could not be cloned: "), reason
+    assert list((host.folder / "templates").glob("[!.]*"))
+    await host.launcher.stop(untold.id, 0.0)
 
     # What cannot be restored is removed, and the guest comes up all the same.
     (template,) = (host.folder / "templates").glob("[!.]*")

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from sappers.errors import SupervisorError, TemplateError
-from sappers.launchers import template_maker
+from sappers.launchers import template_key, template_maker
 from sappers.launchers.checkpoints import Checkpoints
 from sappers.launchers.command import GuestSpec
 from sappers.launchers.templates import TemplateFolder, new_memory
@@ -21,7 +21,7 @@ from sappers.model.image import Manifest
 from sappers.model.member import Accelerator
 from sappers.model.workload import ImageReference
 from sappers.ports import UnitSpec, UnitStatus
-from tests.image_stores import make_store, put_image
+from tests.image_stores import KEY, make_store, put_image
 
 
 class Supervisor:
@@ -51,7 +51,8 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "templates"
-        self.store = make_store(folder / "images")
+        self.trusted = {KEY.public}
+        self.store = make_store(folder / "images", lambda: self.trusted)
         self.image = put_image(self.store)
         self.supervisor = Supervisor()
         self.quiet = True
@@ -170,3 +171,39 @@ async def test_a_template_goes_with_its_image(host: Host) -> None:
     assert host.store.manifest(host.image) is None
     await host.make_checkpoints().look_after(())
     assert not list(host.root.iterdir())
+
+
+async def test_one_whose_image_nobody_trusts_yet_stays(host: Host) -> None:
+    host.have_template()
+    host.trusted.clear()  # as long as an agent that begins has not heard whom the cluster trusts
+    await host.make_checkpoints().look_after(())
+    host.trusted.add(KEY.public)
+    assert (await host.checkpoints.template_for(host.allocation(), host.manifest)).device
+
+
+async def test_one_stays_while_qemu_does_not_say_its_version(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text("#!/bin/sh\necho QEMU 7.2\n")
+    qemu.chmod(0o755)
+    monkeypatch.setattr(template_key, "QEMU", str(qemu))
+    host.have_template()
+    qemu.rename(tmp_path / "away")  # while a package of it is put in place of another
+    await host.make_checkpoints().look_after(())
+    assert "version" in await host.why_not()
+    host.checkpoints.make_later(host.image, host.manifest, 1)  # a guest that booted is no worse off
+    qemu.write_text("#!/bin/sh\nexit 1\n")
+    qemu.chmod(0o755)
+    assert "version" in await host.why_not()
+    (tmp_path / "away").rename(qemu)
+    assert (await host.checkpoints.template_for(host.allocation(), host.manifest)).device
+
+
+async def test_one_that_somebody_waits_for_does_not_wait_for_quiet(host: Host) -> None:
+    host.quiet = False
+    host.checkpoints.make_later(host.image, host.manifest, 1)
+    manifest = msgspec.structs.replace(host.manifest, memory_mib=1)
+    async with asyncio.timeout(10.0):
+        with pytest.raises(TemplateError, match="no room"):
+            await host.checkpoints.make_now(host.image, manifest)

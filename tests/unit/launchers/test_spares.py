@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sappers.launchers.guest_units import GuestUnits
 from sappers.launchers.qemu import QemuLauncher
 from sappers.launchers.spares import Spares
 from sappers.launchers.templates import Held, Template, new_memory
+from sappers.model.guest_scope import GuestScope
 from sappers.model.image import Manifest, MicrovmBoot
 from sappers.model.member import Accelerator
 from sappers.ports import UnitStatus
@@ -53,7 +55,9 @@ class Credentials:
         return float("-inf")
 
 
-def launcher_on(folder: Path, units: Units) -> QemuLauncher:
+def launcher_on(
+    folder: Path, units: Units, scope_of: Callable[[str], GuestScope | None] = lambda _: None
+) -> QemuLauncher:
     return QemuLauncher(
         folder=folder / "guests",
         templates=folder / "templates",
@@ -63,7 +67,7 @@ def launcher_on(folder: Path, units: Units) -> QemuLauncher:
         hub=list,
         ca=None,
         credentials=Credentials(),
-        scope_of=lambda _: None,
+        scope_of=scope_of,
         accelerator=Accelerator("tcg", ""),
         address="127.0.0.1",
         clock=FixedClock(1000.0),

@@ -65,14 +65,14 @@ Several agents of one machine differ in --gossip-port, --raft-addr and --http-ad
 move along with the last one.
 
 \b
-  sappers --node-id node2 --gossip-port 7947 --raft-addr :12001 --http-addr :11001 \\
-          --peers 127.0.0.1:7946 ./raft/node2
+  sappers --node-id node2 --gossip-port 7947 --raft-addr :12001 \\
+          --http-addr :11001 --peers 127.0.0.1:7946 ./raft/node2
 
 [bold]Running something.[/bold] An image comes from `sappers-deploy image build` and `image export`.
 
 \b
-  sappers --launch-nanovm my-app --vm-image my-app.image --consul-service my-app \\
-          --service-port 8080 ./raft/node1
+  sappers --launch-nanovm my-app --vm-image my-app.image \\
+          --consul-service my-app --service-port 8080 ./raft/node1
   sappers --launch-microvm monitor ./raft/node1
   sappers --trigger-snapshot ./raft/node1
   sappers --let-healers-in ./raft/node1

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sappers.config import control_home
-from sappers.lab.plan import DEFAULT_LAB
+from sappers.lab.plan import DEFAULT_LAB, plan_lab
 
 if TYPE_CHECKING:
     from sappers.lab.lab import Lab, LabStatus
@@ -104,7 +104,8 @@ def _show(lab: LabStatus, output: Output) -> None:
         return
     console = Console()
     if not lab.hosts:
-        console.print(f"no lab `{lab.name}`; start it with: sappers-deploy lab up", highlight=False)
+        start = plan_lab(lab.name).command("up")
+        console.print(f"no lab `{lab.name}`; start it with: {start}", highlight=False)
         return
     console.print(f"lab {lab.name} · {lab.subnet} on bridge {lab.bridge}", highlight=False)
     table = Table("HOST", "ADDRESS", "STATE", box=None, padding=(0, 1, 0, 0), pad_edge=False)

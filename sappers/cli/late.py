@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from sappers.cli.help_text import reflowed
+
 Places = Mapping[str, str]
 """By the name that is typed: `module:function`."""
 
@@ -33,7 +35,9 @@ def add_commands(
     all_of_it = [*commands, *groups]
     for name in [asked] if asked in all_of_it else all_of_it:
         if name in commands:
-            app.command(name, cls=(kinds or {}).get(name))(_found(commands[name]))
+            command = _found(commands[name])
+            text = reflowed(command.__doc__ or "")
+            app.command(name, cls=(kinds or {}).get(name), help=text)(command)
         else:
             found = _found(groups[name])
             group = found if isinstance(found, typer.Typer) else found(below)

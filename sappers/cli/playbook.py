@@ -83,7 +83,8 @@ def run(
 
     `playbooks/bootstrap.yml` is run as `sappers-deploy bootstrap` does it.
 
-    A run leaves a journal. `--resume` goes on with it where hosts failed or the run was cut off;
+    `--resume` goes on where hosts failed or the run was cut off, by the journal that a run leaves.
+
     `--limit @retry` runs all of it again on the hosts that failed.
     """
     # Imported late: SSH and templates take a moment to load, and other commands do without.

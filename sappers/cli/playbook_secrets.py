@@ -125,7 +125,9 @@ def _vault_password(file: Path) -> str:
         else:
             text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the password of Vault cannot be read: {error}", hint=hint) from error
+        why = getattr(error, "strerror", None) or "it is no text"
+        message = f"the password of Vault cannot be read: {path}: {why}"
+        raise ConfigError(message, hint=hint) from error
     if not text:
         raise ConfigError(f"there is no password of Vault in {path}", hint=hint)
     return text

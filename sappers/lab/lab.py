@@ -30,7 +30,7 @@ from sappers.lab.kernel_limits import raise_limits
 from sappers.lab.lock import folder_lock
 from sappers.lab.network import ensure_bridge, remove_bridge
 from sappers.lab.partition import deafen
-from sappers.lab.plan import HostSpec, check_address, plan_lab
+from sappers.lab.plan import HostSpec, check_address, check_host_count, plan_lab
 from sappers.lab.record import LabRecord, load_record, save_record
 from sappers.lab.waiting import await_condition
 
@@ -104,6 +104,8 @@ class Lab:
             LabError: This machine cannot, or a host does not come up.
             LockHeld: Another process works on this lab.
         """
+        if hosts is not None:
+            check_host_count(hosts)  # before the base root is built, which takes minutes
         self._check_machine()
         with self._lock():
             record = load_record(self._record_path) or LabRecord(
@@ -288,7 +290,8 @@ class Lab:
         _check_root()
         record = load_record(self._record_path)
         if record is None:
-            raise LabError(f"there is no lab `{self.plan.name}`", hint="run sappers-deploy lab up")
+            message = f"there is no lab `{self.plan.name}`"
+            raise LabError(message, hint=f"run {self.plan.command('up')}")
         return record
 
     def _find(self, record: LabRecord, name: str) -> HostSpec:
@@ -307,7 +310,7 @@ class Lab:
         if not Path(record.base).is_dir():
             raise LabError(
                 f"the base root {record.base} of lab `{self.plan.name}` is gone",
-                hint="run sappers-deploy lab down, then lab up",
+                hint=f"run {self.plan.command('down')}, then {self.plan.command('up')}",
             )
         self._progress(f"{spec.name} boots at {spec.address}")
         login_key = " ".join(self.key.with_suffix(".pub").read_text().split())

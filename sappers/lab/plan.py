@@ -62,6 +62,11 @@ class LabPlan(msgspec.Struct, frozen=True):
         """A fixed hardware address, so that the bridge's does not change with its ports."""
         return ":".join(("02", *re.findall("..", _digest(self.name)[:10])))
 
+    def command(self, verb: str) -> str:
+        """What one types to do this with the lab."""
+        name = "" if self.name == DEFAULT_LAB else f" --name {self.name}"
+        return f"sappers-deploy lab {verb}{name}"
+
     def host(self, number: int, machine_id: str) -> HostSpec:
         """The lab's host with this number, counted from 1."""
         return HostSpec(

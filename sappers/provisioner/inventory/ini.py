@@ -57,7 +57,7 @@ class _IniReader:
     def _read_line(self, line: str) -> None:
         if match := _SECTION.fullmatch(line):
             self._open_section(match[1], match[2] or "hosts")
-        elif line.startswith("[") and line.endswith("]"):
+        elif line.startswith("[") and (line.endswith("]") or "]" not in line):
             self._fail(
                 "malformed section",
                 hint="a section is [group], [group:vars] or [group:children], without spaces",

@@ -258,6 +258,11 @@ def test_a_file_without_a_password_of_vault_is_told_of(deploy: Deploy, tmp_path:
         code, output = deploy("--vault-password-file", name)
         assert code == 1
         assert f"there is no password of Vault in {name}" in output
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    for name, why in (("nonesuch", "No such file or directory"), ("bytes", "it is no text")):
+        code, output = deploy("--vault-password-file", name)
+        assert code == 1
+        assert f"the password of Vault cannot be read: {name}: {why}" in output
 
 
 SECRETS_PLAYBOOK = """\

@@ -1,10 +1,13 @@
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sappers.config import control_home
 from sappers.errors import LabError
+from sappers.lab.lab import Lab
 from sappers.lab.plan import LabPlan, check_address, link_name, plan_lab
 from sappers.lab.record import LabRecord
 
@@ -71,3 +74,15 @@ def test_names_that_no_lab_can_have(name: str):
 def test_addresses_that_no_host_of_the_lab_can_have(address: str):
     with pytest.raises(LabError, match="no address for a host"):
         check_address(plan_lab("lab"), address)
+
+
+def test_a_number_of_hosts_that_no_lab_can_have_is_refused_before_anything_is_made(tmp_path: Path):
+    home = {"SAPPERS_HOME": str(tmp_path / "home"), "SAPPERS_CACHE": str(tmp_path / "cache")}
+    with pytest.raises(LabError, match="1 to 150 hosts, not 151"):
+        Lab("lab", control_home(home)).up(151)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_to_type_next_names_the_lab():
+    assert plan_lab("lab").command("up") == "sappers-deploy lab up"
+    assert plan_lab("mine").command("down") == "sappers-deploy lab down --name mine"

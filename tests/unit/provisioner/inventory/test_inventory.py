@@ -132,6 +132,7 @@ def test_only_the_inventory_s_own_templates_are_rendered(load) -> None:
     [
         ("h\n[g:odd]\n", "2:3", "unknown type"),
         ("h\n[g h]\n", "2:1", "malformed section"),
+        ("h\n[g\n", "2:1", "malformed section"),
         ("h\n[g:children]\nno\n", "3:1", "undefined group no"),
         ("h\n  [g:vars]\nx=1\n", "2:4", "undefined group g"),
         ("[a:children]\nb\n[b:children]\na\n", "4:1", "circle"),

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: no room, by disk, quota or limit
+# Of an OSError: the machine lacks descriptors or memory, which says nothing of the file.
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def write_durably(

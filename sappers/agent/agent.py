@@ -351,7 +351,7 @@ class Agent:
         founding = Founding(
             self.service, self._settings, self._membership, self._peers, self._folder.invited
         )
-        await founding.run(load_genesis(self._folder.genesis))
+        await founding.run(lambda: load_genesis(self._folder.genesis))
 
     async def _submit(self, *commands: Command) -> None:
         await self.service.propose(self._proposals.proposal(*commands), REPORT_SECONDS)

@@ -8,16 +8,14 @@ same bytes succeeds, but they are not on the disk. Whoever relies on what it rea
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sappers.durable import LACKING
 from sappers.errors import DAMAGED_HINT, LogDamaged
 
 _ROOM_BYTES = 256 * 1024
-# For want of these a file cannot be read just now, whatever is in it.
-_WANTING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class AppendFile(Protocol):
@@ -80,7 +78,7 @@ def read_kept(disk: Disk, path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno in _WANTING:
+        if error.errno in LACKING:
             raise
         raise LogDamaged(f"{path} cannot be read: {error.strerror}", hint=DAMAGED_HINT) from error
 

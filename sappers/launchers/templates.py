@@ -11,7 +11,6 @@ Removing a template is safe at any time: the guests that were cloned keep the se
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -22,12 +21,12 @@ from pathlib import Path
 
 import msgspec
 
+from sappers.durable import LACKING
 from sappers.errors import TemplateError
 
 FORMAT = 1  # raise it when templates of before must not be used
 _MEMORY, _DEVICE, _RECORD = "memory", "device", "template.json"
 _PART_BYTES, _BLOCK_BYTES = 1 << 20, 1 << 16
-_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # says nothing about a template
 _NOTHING = bytes(_BLOCK_BYTES)
 _F_ADD_SEALS, _SEALS = 1033, 0xF  # against further seals, shrinking, growing, writing
 KEPT_SECONDS = 600.0  # in memory, after the last guest that came from it, as a spare of it is
@@ -114,7 +113,7 @@ class TemplateFolder:
                 try:
                     self._held[key] = self._read(key)
                 except (OSError, msgspec.DecodeError, ValueError) as error:
-                    if isinstance(error, OSError) and error.errno in _LACKING:
+                    if isinstance(error, OSError) and error.errno in LACKING:
                         raise TemplateError(f"no template can be held: {error.strerror}") from error
                     self.discard(key)
                     raise TemplateError(f"the template was damaged: {error}") from error

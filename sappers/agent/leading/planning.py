@@ -72,7 +72,11 @@ class ClusterPlanner:
                 forget_after_seconds=self._forget_after_seconds,
             )
         else:
-            genesis = load_genesis(self._genesis)
+            try:
+                genesis = load_genesis(self._genesis)
+            except OSError as error:
+                log.warning("cannot found the cluster yet", error=str(error))
+                return False
             assert genesis is not None, "only voters lead, and voters have a genesis"
             commands = [FoundCluster(genesis.cluster_id, genesis.voters, genesis.image_keys)]
         for start in range(0, len(commands), COMMANDS_AT_ONCE):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from sappers.agent.voting.genesis import load_invited, save_invited
 from sappers.config import AgentSettings
 from sappers.decisions.electorate import choose_first_voters
-from sappers.errors import ApiError, LogDamaged
+from sappers.errors import ApiError, IdentityError, LogDamaged, SappersError
 from sappers.model.member import Member
 from sappers.model.view import Genesis
 from sappers.ports import Membership, PeerClient, ReplicatedLog
@@ -22,8 +22,11 @@ LOOK_SECONDS = 0.2
 # A founder of few waits a little for the peers it was told of: one of them may have a cluster.
 SETTLE_SECONDS = 3.0
 INVITE_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
+
+_Kept = TypeVar("_Kept")
 
 
 class Voter(Protocol):
@@ -87,15 +90,21 @@ class Founding:
         self._membership = membership
         self._peers = peers
 
-    async def run(self, genesis: Genesis | None) -> None:
-        """Found the cluster where none is, then invite until every voter votes."""
-        if genesis is None and self._settings.bootstrap:
-            genesis = await self._found()
-        if genesis is not None and genesis.founder == self._voter.me.id:
-            try:
-                await self._invite(genesis, Invited(self._invited_path))
-            except LogDamaged as error:
-                log.error("invites nobody", reason=error.message, hint=error.hint)
+    async def run(self, load: Callable[[], Genesis | None]) -> None:
+        """Found the cluster where none is, then invite until every voter votes.
+
+        Args:
+            load: The genesis on disk, with the errors of `load_genesis`.
+        """
+        try:
+            genesis = await _once_readable(load)
+            if genesis is None and self._settings.bootstrap:
+                genesis = await self._found()
+            if genesis is not None and genesis.founder == self._voter.me.id:
+                invited = await _once_readable(lambda: Invited(self._invited_path))
+                await self._invite(genesis, invited)
+        except LogDamaged as error:
+            log.error("invites nobody", reason=error.message, hint=error.hint)
 
     async def _found(self) -> Genesis | None:
         loop = asyncio.get_running_loop()
@@ -119,8 +128,16 @@ class Founding:
             image_keys=self._settings.image_keys,
         )
         log.info("founding the cluster", voters=[voter.name for voter in voters])
-        await self._voter.accept_genesis(genesis)
-        return genesis
+        while True:
+            try:
+                await self._voter.accept_genesis(genesis)
+            except (LogDamaged, IdentityError):
+                raise
+            except (SappersError, OSError) as error:  # this very one may be on the disk by now
+                log.error("cannot found the cluster yet", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return genesis
 
     async def _invite(self, genesis: Genesis, invited: Invited) -> None:
         while waiting := self._not_voting(genesis, invited):
@@ -147,3 +164,17 @@ class Founding:
             log.info("voter not reached yet", voter=member.name, error=error.message)
         else:
             invited.note([member.id])
+
+
+async def _once_readable(load: Callable[[], _Kept]) -> _Kept:
+    """What is on disk, once this machine has the descriptors and the memory to read it.
+
+    Raises:
+        LogDamaged: It cannot be read.
+    """
+    while True:
+        try:
+            return load()
+        except OSError as error:
+            log.warning("cannot read what was founded yet", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)

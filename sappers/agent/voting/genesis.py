@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from sappers.config import StateFolder
-from sappers.durable import remove_durably, write_durably
+from sappers.durable import LACKING, remove_durably, write_durably
 from sappers.errors import DAMAGED_HINT, IdentityError, LogDamaged
 from sappers.model.cluster_state import ClusterState
 from sappers.model.entry_place import EntryPlace
@@ -52,6 +52,7 @@ def load_genesis(path: Path) -> Genesis | None:
 
     Raises:
         LogDamaged: The file cannot be read; the member must not act as if it were new.
+        OSError: This machine lacks memory or descriptors: it may be read later.
     """
     return _load(path, Genesis)
 
@@ -60,7 +61,7 @@ def load_no_vote(path: Path) -> NoVote | None:
     """What this member heard of having no vote, or None where it has not.
 
     Raises:
-        LogDamaged: The file cannot be read.
+        LogDamaged, OSError: As `load_genesis`.
     """
     return _load(path, NoVote)
 
@@ -82,7 +83,7 @@ def load_invited(path: Path) -> frozenset[str]:
     """Ids of the first voters that have taken the genesis, as the founder noted.
 
     Raises:
-        LogDamaged: The file cannot be read.
+        LogDamaged, OSError: As `load_genesis`.
     """
     return frozenset(_load(path, list[str]) or ())
 
@@ -98,6 +99,8 @@ def _load(path: Path, kind: type[_Kept]) -> _Kept | None:
     except FileNotFoundError:
         return None
     except (*UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.errno in LACKING:
+            raise
         raise LogDamaged(f"{path}: {error}", hint=DAMAGED_HINT) from error
 
 

@@ -89,6 +89,8 @@ class Seat:
         self._votes = False
         self._change: asyncio.Task[None] | None = None
         self._joining: ReplicatedLog | None = None
+        self._accepting = asyncio.Lock()
+        self._accepted: Genesis | None = None  # the founder's, until it is voted with
         self._trouble = ""
         self._lacks_since: float | None = None
         self._led_at = 0.0  # when a leader was known last
@@ -105,7 +107,11 @@ class Seat:
         return self._log
 
     async def start(self) -> None:
-        """Take the seat that this member had; only follow where what it voted with is damaged."""
+        """Take the seat that this member had; only follow where what it voted with is damaged.
+
+        Raises:
+            SappersError: It cannot be taken now, for want of descriptors, room on the disk, …
+        """
         self._led_at = asyncio.get_running_loop().time()
         try:
             if (genesis := self._memory.load()) is not None:
@@ -113,6 +119,8 @@ class Seat:
                 return
         except LogDamaged as error:
             self._say_why_not(error.message)
+        except OSError as error:
+            raise SappersError(f"{self._me_id} cannot take its seat: {error}") from error
         following = self._open_following_log(self._follower)
         self._follower.follow(following)
         await following.start()
@@ -134,17 +142,24 @@ class Seat:
 
         Raises:
             IdentityError, LogDamaged: As `VoteMemory.accept`.
+            SappersError, OSError: It does not vote yet, and will when it is told again.
         """
-        if self._memory.accept(genesis):
+        async with self._accepting:
+            if self._memory.accept(genesis):
+                self._accepted = genesis
+            if self._accepted is None or self._joining is not None:
+                return
             before = self._log
-            await self._vote(genesis)
+            await self._vote(self._accepted)
             self._trouble = ""  # nothing was here, and the founder knows that nothing ever was
             if before is not None:
                 await before.stop()
 
     def attend(self) -> None:
         """Change seats, beside the loop, if the committed electorate says so."""
-        if self._log is None or (self._change is not None and not self._change.done()):
+        if self._log is None or self._accepting.locked():
+            return
+        if self._change is not None and not self._change.done():
             return
         status, state = self._log.status(), self._log.state()
         if self._votes:
@@ -253,8 +268,12 @@ class Seat:
     async def _vote(self, genesis: Genesis) -> None:
         self._memory.begin()
         voter = self._open_voter_log(genesis)
-        await voter.start()
-        self._memory.note_begun()
+        try:
+            await voter.start()
+            self._memory.note_begun()
+        except BaseException:
+            await voter.stop()  # the next one needs its folder
+            raise
         self._use(voter, votes=True)
         self._follower.follow(None)
         await self._tell(votes=True)
@@ -332,6 +351,8 @@ class Seat:
         if self._watch is not None:
             self._watch.cancel()
         self._log, self._votes = replicated, votes
+        if votes:
+            self._accepted = None
         self._watch = asyncio.create_task(self._wake_on(replicated.changes()))
         self._wake()
 

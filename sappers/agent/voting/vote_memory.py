@@ -30,7 +30,7 @@ from sappers.agent.voting.genesis import (
     save_no_vote,
 )
 from sappers.config import StateFolder
-from sappers.durable import FULL
+from sappers.durable import FULL, LACKING
 from sappers.errors import IdentityError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.entry_place import EntryPlace
@@ -212,11 +212,11 @@ def _copy_what_can_be_read(source: str | Path, target: str | Path) -> None:
     """What cannot is damaged: a member that waited for it would never vote again.
 
     Raises:
-        OSError: There is no room for the copy.
+        OSError: There is no room for the copy, or no descriptor or memory to read it with.
     """
     try:
         shutil.copy2(source, target)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in (*FULL, *LACKING):
             raise
         log.warning("a damaged file is not kept", file=str(source), reason=str(error))

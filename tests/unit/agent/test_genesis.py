@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -43,6 +45,24 @@ def test_a_damaged_one_is_refused_not_taken_for_none(tmp_path: Path, content: by
         load_genesis(path)
     with pytest.raises(LogDamaged):
         save_genesis(path, GENESIS, "m1")
+
+
+@pytest.mark.parametrize("lacking", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_one_that_cannot_be_read_just_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    path = tmp_path / "genesis.json"
+    save_genesis(path, GENESIS, "m1")
+
+    def fail(_: Path) -> bytes:
+        raise OSError(lacking, os.strerror(lacking))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match=os.strerror(lacking)):
+        load_genesis(path)
+    lacking = errno.EIO
+    with pytest.raises(LogDamaged, match=r"genesis\.json"):
+        load_genesis(path)
 
 
 def test_a_voter_whose_raft_folder_is_gone_does_not_vote_again(tmp_path: Path) -> None:

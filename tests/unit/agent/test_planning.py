@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from sappers.agent.clock import SystemClock
+from sappers.agent.leading import planning
 from sappers.agent.leading.planning import ClusterPlanner
 from sappers.agent.own_proposals import OwnProposals
 from sappers.decisions.suspicion import SURE_SECONDS
@@ -15,6 +19,7 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Proposal, PutWorkload
 from sappers.model.observation import MemberObservation, RaftRole, RaftStatus
 from sappers.model.policy import FencingSettings
+from sappers.model.view import Genesis
 from sappers.ports import Applied, Clock
 from tests.unit.clocks import SteppingClock
 from tests.unit.repair_worlds import died, healing_cluster
@@ -124,3 +129,22 @@ async def test_a_step_of_the_leaders_clock_hastens_no_repair() -> None:
     clock.advance(SURE_SECONDS)
     await led.lead(1000.0 + SURE_SECONDS)
     assert [one.member_id for one in led.log.current.repairs.values()] == ["m2"]
+
+
+async def test_a_leader_that_cannot_read_its_genesis_just_now_founds_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    led = Led(ClusterState(index=2, term=1))
+    genesis = Genesis("c1", "m1", ("m1", "m2", "m3"), {})
+    readings = iter([OSError(errno.EMFILE, os.strerror(errno.EMFILE)), genesis])
+
+    def load(_: Path) -> Genesis:
+        reading = next(readings)
+        if isinstance(reading, Genesis):
+            return reading
+        raise reading
+
+    monkeypatch.setattr(planning, "load_genesis", load)
+    assert not await led.lead()
+    assert await led.lead()
+    assert led.log.current.cluster_id == "c1"

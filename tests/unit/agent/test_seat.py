@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -554,6 +555,50 @@ async def test_an_unreadable_genesis_keeps_it_from_voting_and_not_from_running(
     assert name in world.seat.trouble
     await begins_again_once_it_is_removed(world)
     assert (world.folder.damaged_raft / name).read_bytes() == content
+
+
+async def test_for_want_of_descriptors_it_does_not_start_and_gives_no_vote_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.gain()
+    await world.seat.stop()
+    world.seat = world.new_seat()
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        with pytest.raises(SappersError, match="Too many open files"):
+            await world.seat.start()
+    assert world.seat.trouble == ""
+    await world.restart()
+    assert world.seat.log.votes
+
+
+@pytest.mark.parametrize("where", ["the raft process", "the note that it has begun"])
+async def test_a_first_voter_whose_vote_fails_at_first_votes_when_it_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A full disk, say: the genesis is on it, and the founder asks until it is taken."""
+    world = World(tmp_path, "m1")
+    await world.seat.start()
+    with monkeypatch.context() as patched:
+        if where == "the raft process":
+            world.next_fails = True
+        else:
+            patched.setattr(vote_memory, "note_raft_started", fail_for_want_of_room)
+        with pytest.raises((SappersError, OSError)):
+            await world.seat.accept_genesis(FIRST)
+    assert not any(log.runs for log in world.opened if log.votes), "the folder is taken"
+    await asyncio.gather(*(world.seat.accept_genesis(FIRST) for _ in range(2)))
+    assert world.seat.log.votes
+    assert [log.runs for log in world.opened] == [False, False, True]
+    await world.seat.stop()
+
+
+def fail_for_want_of_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def test_an_empty_disk_under_an_old_id_has_no_vote_until_it_is_given_a_new_one(

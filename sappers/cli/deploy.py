@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -26,7 +25,6 @@ host, or a task on it, failed; bootstrap: or the cluster is not complete · 4 a 
 member, is unreachable · 5 the cluster has no quorum · 64 wrong usage · 130 interrupted.
 """
 
-_OBJECTS_BETWEEN_COLLECTIONS = 200_000
 _COMMANDS = {
     name: f"sappers.cli.{name}:{name}"
     for name in (
@@ -63,6 +61,4 @@ def deploy_app(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> None:
     """Run `sappers-deploy`."""
-    # What is imported stays. Looking through all of it again and again is a tenth of the start.
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     run_to_the_end(deploy_app(sys.argv[1:]))

@@ -38,7 +38,7 @@ def test_a_playbook_is_run_without_what_is_for_other_commands(tmp_path: Path) ->
     play = tmp_path / "play.yml"
     play.write_text("- hosts: all\n  gather_facts: false\n  tasks: [{ping: }]\n")
     program = (
-        "import contextlib; from sappers.cli.deploy import main\n"
+        "import contextlib; from sappers.cli.deploy_start import main\n"
         "with contextlib.suppress(SystemExit): main()"
     )
     words = ("playbook", "run", str(play), "-i", "somewhere,", "--list-tasks")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
+import msgspec
 import typer
 
 from sappers.cli.ansible_cfg import AnsibleCfg
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Decrypt = Callable[[str], str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlayOptions:
+class PlayOptions(msgspec.Struct, frozen=True, kw_only=True):
     """As they were given; each field is an option of whichever command `takes_play_options`."""
 
     inventory: Annotated[
@@ -37,7 +36,7 @@ class PlayOptions:
             help="Ansible's inventory: INI, YAML or a folder of them; or `host1,host2,`; or `-`. "
             "May be given more than once; without, /etc/ansible/hosts, else only localhost.",
         ),
-    ] = field(default_factory=list)
+    ] = msgspec.field(default_factory=list)
     limit: Limit = None
     check: Check = False
     diff: Annotated[bool, typer.Option("--diff", "-D", help="Show how files change.")] = False
@@ -195,15 +194,12 @@ def refuse_limit_to_here(limit: str | None, inventory: Inventory) -> None:
 
 def takes_play_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command as typer is to see it: with the fields of `PlayOptions` in place of `given`."""
-    hints = get_type_hints(PlayOptions, include_extras=True)
+    usual = PlayOptions()
     shared = [
         inspect.Parameter(
-            one.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=one.default if one.default_factory is MISSING else one.default_factory(),
-            annotation=hints[one.name],
+            name, inspect.Parameter.KEYWORD_ONLY, default=getattr(usual, name), annotation=hint
         )
-        for one in fields(PlayOptions)
+        for name, hint in get_type_hints(PlayOptions, include_extras=True).items()
     ]
     own = inspect.signature(command, eval_str=True).parameters.values()
     seen = [two for one in own for two in (shared if one.name == "given" else [one])]

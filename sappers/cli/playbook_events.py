@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import asdict
+
 from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
 from sappers.provisioner.playbook.language.model import Task
 from sappers.provisioner.playbook.run.engine import RunReport
@@ -84,7 +86,7 @@ class EventLines:
 
     def recap(self, report: RunReport) -> None:
         """The last event: counts by host."""
-        hosts = {name: dict(vars(count)) for name, count in report.counts.items()}
+        hosts = {name: asdict(count) for name, count in report.counts.items()}
         self._event(
             "recap",
             hosts=self._secrets.hidden_names(hosts),

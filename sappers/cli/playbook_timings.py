@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from sappers.provisioner.playbook.language.model import Task
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from sappers.provisioner.playbook.tasks.judge import Judged
 
 
-@dataclass
-class Timings:
+class Timings(msgspec.Struct):
     """What took how long; a watcher that hands on what it hears.
 
     Attributes:
@@ -21,7 +21,7 @@ class Timings:
     """
 
     below: Watcher
-    tasks: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
+    tasks: dict[tuple[int, str], dict[str, float]] = msgspec.field(default_factory=dict)
     _current: tuple[int, str] = (0, "")
 
     def play(self, name: str) -> None:

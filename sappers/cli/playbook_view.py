@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import asdict
 from rich.console import Console
 from rich.text import Text
 
@@ -163,7 +164,7 @@ class TaskLines:
         for name, count in counts.items():
             bad = count.failed or count.unreachable
             style = "red" if bad else "yellow" if count.changed else "green"
-            numbers = " ".join(f"{field}={value:<4}" for field, value in vars(count).items())
+            numbers = " ".join(f"{field}={value:<4}" for field, value in asdict(count).items())
             line = Text.assemble((f"{name:<{width}}", style), f" : {numbers}".rstrip())
             self._console.print(line, soft_wrap=True, highlight=False)
         for name in report.offline:

@@ -7,10 +7,10 @@ Only what is read here may be a template: what comes from a host is a plain `str
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -91,11 +91,10 @@ class Items(list[Any]):
 Decrypt = Callable[[str], str]
 
 
-@dataclass(frozen=True)
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True):
     """A value of Vault's that cannot be opened here: whoever uses it is told why."""
 
-    envelope: str = field(repr=False)
+    envelope: str
     place: Place
     problem: str
     hint: str | None

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict, replace
+
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.journal.ledger import Ledger
 from sappers.provisioner.playbook.language.load import load_playbook
@@ -152,12 +154,12 @@ def _run_ours(
 ) -> Outcomes:
     outcomes = Outcomes()
     options = options or OPTIONS.get(case, _PLAIN)[0]
-    options = RunOptions(**{**vars(options), "extra": extra})
+    options = replace(options, extra=extra)
     inventory = load_inventory(HERE / "inventory.ini", extra=extra)
     kept = _Kept(outcomes, root, extra["server"])
     engine = Engine(inventory, options, kept, decrypt=_decrypt, ledger=ledger)
     report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml", _decrypt))
-    outcomes.recap = {name: dict(vars(count)) for name, count in report.counts.items()}
+    outcomes.recap = {name: asdict(count) for name, count in report.counts.items()}
     outcomes.tree = tree_of(root)
     return outcomes
 

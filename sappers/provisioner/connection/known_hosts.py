@@ -7,10 +7,11 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+import msgspec
 
 
 class Verdict(Enum):
@@ -23,8 +24,7 @@ class Verdict(Enum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True)
-class KnownKey:
+class KnownKey(msgspec.Struct, frozen=True):
     """One line of a known_hosts file that is about the host in question."""
 
     path: Path

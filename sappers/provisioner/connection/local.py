@@ -8,8 +8,10 @@ import select
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.executor.raw_command import RawCommand, run_here
@@ -89,8 +91,7 @@ class _LocalTransport:
         return LocalChannel()
 
 
-@dataclass(frozen=True)
-class _Here:
+class _Here(msgspec.Struct, frozen=True):
     """An account on this machine, with the Python that runs us."""
 
     name: str

@@ -8,10 +8,11 @@ import glob
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from paramiko import SSHConfig
 from paramiko.ssh_exception import ConfigParseError, SSHException
 
@@ -30,8 +31,7 @@ _INCLUDES_MAX = 16  # OpenSSH's
 _JUMPS_MAX = 8
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One SSH server and how to log in there.
 
     Attributes:

@@ -10,8 +10,8 @@ import select
 import shlex
 import subprocess
 import time
-from dataclasses import dataclass
 
+import msgspec
 import paramiko
 
 from sappers.errors import HostUnreachable
@@ -26,8 +26,7 @@ READ_BYTES = 64 * 1024
 AFTER_END_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class RawCommand:
+class RawCommand(msgspec.Struct, frozen=True):
     """A command line, and whom it is run as.
 
     Attributes:

@@ -11,9 +11,9 @@ import re
 import secrets
 import shlex
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
 import paramiko
 
 from sappers.errors import HostUnfit, HostUnreachable, PrivilegeError
@@ -129,8 +129,7 @@ class Account(Protocol):
         """A path on the host, or None to look for one."""
 
 
-@dataclass(frozen=True)
-class StartedChannel:
+class StartedChannel(msgspec.Struct, frozen=True):
     """The channel of an executor that runs.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sappers.config import ELECTORATE_SIZES, FORGET_MEMBER_HOURS, LEASE_SECONDS
 from sappers.model.policy import (
@@ -31,8 +32,7 @@ _AT_ONCE_MAX = 64
 LOCALHOST = ("localhost", "127.0.0.1", "::1")  # this machine, where the inventory says no other
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """A machine of the inventory with its effective variables.
 
     Attributes:
@@ -55,9 +55,9 @@ class Host:
 
     name: str
     groups: tuple[str, ...]
-    variables: Mapping[str, Any] = field(repr=False, hash=False)
+    variables: Mapping[str, Any]
     address: str
-    settings: Settings = field(default_factory=dict, repr=False, hash=False)
+    settings: Settings = msgspec.field(default_factory=dict)
     port: int | None = None
     user: str | None = None
     private_key_file: Path | None = None
@@ -68,14 +68,14 @@ class Host:
     become_method: str = "sudo"
     become_password: Secret | None = None
     python_interpreter: str | None = None
-    images: ImageSettings = field(default_factory=ImageSettings)
-    events: EventSettings = field(default_factory=EventSettings)
+    images: ImageSettings = ImageSettings()
+    events: EventSettings = EventSettings()
     consul: bool = False
     gateway_port: int | None = None
-    electorate: ElectorateSettings = field(default_factory=ElectorateSettings)
-    fencing: FencingSettings = field(default_factory=FencingSettings)
+    electorate: ElectorateSettings = ElectorateSettings()
+    fencing: FencingSettings = FencingSettings()
     forget_member_hours: float = FORGET_MEMBER_HOURS
-    common_args: SshOptions = field(default_factory=SshOptions)
+    common_args: SshOptions = SshOptions()
 
 
 def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory: Path) -> Host:

@@ -6,9 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.errors import InventoryError
 from sappers.provisioner.inventory.host import LOCALHOST, Host, build_host, local_host
@@ -43,8 +45,7 @@ _YAML_SUFFIXES = (".yml", ".yaml", ".json")
 _YAML_KEY = re.compile(r"[\w.\"'-]+:(\s+\S.*)?")
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """A named set of hosts.
 
     Attributes:
@@ -55,11 +56,10 @@ class Group:
     name: str
     hosts: tuple[str, ...]
     children: tuple[str, ...]
-    variables: Mapping[str, Any] = field(repr=False, hash=False)
+    variables: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class _Source:
+class _Source(msgspec.Struct, frozen=True):
     """What an inventory is made of, to make it again with what is beside a playbook.
 
     Attributes:
@@ -75,13 +75,12 @@ class _Source:
     named_in: Mapping[str, Path]
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(msgspec.Struct, frozen=True):
     """All hosts and groups of one inventory, `all` and `ungrouped` included."""
 
     hosts: tuple[Host, ...]
-    groups: Mapping[str, Group] = field(hash=False)
-    source: _Source = field(repr=False, hash=False)
+    groups: Mapping[str, Group]
+    source: _Source
 
     @property
     def path(self) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 SUPPORTED = (
     "-J, -i, -l, -p and -o with ConnectTimeout, IdentityFile, Port, ProxyCommand, ProxyJump, "
@@ -27,8 +28,7 @@ _NO_MATTER = frozenset((
 _SETTING = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class SshOptions:
+class SshOptions(msgspec.Struct, frozen=True):
     """What `ansible_ssh_common_args` and `ansible_ssh_extra_args` ask of SSH; None: not said.
 
     Attributes:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from sappers.errors import InventoryError, PlaybookError
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where something is written. Line and column begin at 1; None: not known."""
 
     path: str
@@ -35,8 +35,7 @@ def as_inventory_error(path: str) -> Iterator[None]:
         raise place.error(error.problem, hint=error.hint) from error
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """A variable's value and where it comes from."""
 
     value: Any
@@ -46,13 +45,12 @@ class Setting:
 Settings = dict[str, Setting]
 
 
-@dataclass
-class WrittenGroup:
+class WrittenGroup(msgspec.Struct):
     """A group as written; hosts and children in the order they were added."""
 
-    hosts: dict[str, None] = field(default_factory=dict)
-    children: dict[str, None] = field(default_factory=dict)
-    settings: Settings = field(default_factory=dict)
+    hosts: dict[str, None] = msgspec.field(default_factory=dict)
+    children: dict[str, None] = msgspec.field(default_factory=dict)
+    settings: Settings = msgspec.field(default_factory=dict)
     priority: int = 1
 
     def add_setting(self, name: str, setting: Setting) -> None:
@@ -75,12 +73,11 @@ def _first_groups() -> dict[str, WrittenGroup]:
     return {"all": WrittenGroup(children={"ungrouped": None}), "ungrouped": WrittenGroup()}
 
 
-@dataclass
-class WrittenInventory:
+class WrittenInventory(msgspec.Struct):
     """Everything that one source says."""
 
-    groups: dict[str, WrittenGroup] = field(default_factory=_first_groups)
-    hosts: dict[str, Settings] = field(default_factory=dict)
+    groups: dict[str, WrittenGroup] = msgspec.field(default_factory=_first_groups)
+    hosts: dict[str, Settings] = msgspec.field(default_factory=dict)
 
     def group(self, name: str) -> WrittenGroup:
         """A group, which there is from now on."""

@@ -13,9 +13,9 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -36,8 +36,7 @@ _KEEPALIVE_SECONDS = 5
 _KEY_BYTES = 32
 
 
-@dataclass(frozen=True)
-class RepairTarget:
+class RepairTarget(msgspec.Struct, frozen=True):
     """A host to repair; what starts the executor takes it as the account.
 
     Attributes:

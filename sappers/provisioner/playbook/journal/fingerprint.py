@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.provisioner.playbook.language.model import Inherited, Play, Task
 from sappers.provisioner.source import Place
@@ -32,7 +34,7 @@ def task_digest(task: Task) -> str:
         when=handed.when, notify=handed.notify, environment=handed.environment,
         settings=handed.settings,
     )  # fmt: skip
-    alone = dataclasses.replace(task, inherited=inherited, around=Inherited())
+    alone = replace(task, inherited=inherited, around=Inherited())
     return _Digests().of(alone).hex()[:_TASK_DIGITS]
 
 
@@ -56,8 +58,8 @@ class _Digests:
             return f"{value.line}:{value.column}".encode()
         if isinstance(value, Path):
             return b"path"  # the folder may move
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            named = [one.name for one in dataclasses.fields(value) if one.name not in _LEFT_OUT]
+        if isinstance(value, msgspec.Struct):
+            named = [name for name in value.__struct_fields__ if name not in _LEFT_OUT]
             return b"".join(name.encode() + self.of(getattr(value, name)) for name in named)
         if isinstance(value, Mapping):
             return b"{" + b"".join(self.of(key) + self.of(one) for key, one in value.items())

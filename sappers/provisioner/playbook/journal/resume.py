@@ -8,7 +8,9 @@ even where nothing is left to change: handlers run rather twice than never.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.errors import JournalError
 from sappers.provisioner.playbook.journal.records import (
@@ -25,8 +27,7 @@ from sappers.provisioner.playbook.journal.records import (
 from sappers.provisioner.playbook.tasks.options import RunOptions
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """One host's.
 
     Attributes:
@@ -38,8 +39,7 @@ class Past:
     unsure: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What stands of a run.
 
     Attributes:
@@ -49,7 +49,7 @@ class Standing:
 
     begun: Begun
     taking_part: tuple[str, ...] = ()
-    hosts: Mapping[str, Past] = field(default_factory=dict)
+    hosts: Mapping[str, Past] = msgspec.field(default_factory=dict)
     failed: tuple[str, ...] = ()
     ended: bool = False
 
@@ -64,11 +64,10 @@ class Standing:
         return self.ended and not self.failed
 
 
-@dataclass
-class _HostFold:
-    done: list[Done] = field(default_factory=list)
-    sent: list[str] = field(default_factory=list)
-    unsure: list[str] = field(default_factory=list)
+class _HostFold(msgspec.Struct):
+    done: list[Done] = msgspec.field(default_factory=list)
+    sent: list[str] = msgspec.field(default_factory=list)
+    unsure: list[str] = msgspec.field(default_factory=list)
     failed_at: int | None = None
 
     def add(self, record: Done) -> None:

@@ -6,7 +6,8 @@ What only the values could show is left to the run: variables that are undefined
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook import unsupported

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.inventory.reach import is_local

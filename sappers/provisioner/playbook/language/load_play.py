@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.provisioner.playbook.language import keywords
 from sappers.provisioner.playbook.language.files import PlaybookFiles
@@ -29,8 +31,7 @@ from sappers.provisioner.source import Items, Mapping, Place, is_template, place
 IMPORTS_MAX = 50
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """How files are read, and where roles may be.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from sappers.provisioner.source import Place
 
@@ -13,8 +14,7 @@ Vars = Mapping[str, Any]
 RoleOrigin = Literal["play", "dependency", "task"]
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(msgspec.Struct, frozen=True):
     """A role as one play uses it.
 
     Attributes:
@@ -32,10 +32,10 @@ class Role:
 
     name: str
     folder: Path
-    defaults: Vars = field(default_factory=dict, repr=False)
-    vars: Vars = field(default_factory=dict, repr=False)
-    params: Vars = field(default_factory=dict, repr=False)
-    given: Vars = field(default_factory=dict, repr=False)
+    defaults: Vars = msgspec.field(default_factory=dict)
+    vars: Vars = msgspec.field(default_factory=dict)
+    params: Vars = msgspec.field(default_factory=dict)
+    given: Vars = msgspec.field(default_factory=dict)
     parents: tuple[Role, ...] = ()
     dependencies: tuple[str, ...] = ()
     origin: RoleOrigin = "task"
@@ -49,8 +49,7 @@ class Role:
         return self.name.rpartition("." if self.collection else "/")[2]
 
 
-@dataclass(frozen=True)
-class Inherited:
+class Inherited(msgspec.Struct, frozen=True):
     """What blocks, roles and plays hand down to the tasks in them.
 
     Attributes:
@@ -72,16 +71,15 @@ class Inherited:
     environment: tuple[Any, ...] = ()
     vars: tuple[Vars, ...] = ()
     params: tuple[Vars, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    module_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    module_defaults: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     role: Role | None = None
     roles: tuple[Role, ...] = ()
     folders: tuple[Path, ...] = ()
     collections: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class LoopControl:
+class LoopControl(msgspec.Struct, frozen=True):
     """How a loop names its items and shows them, how it waits between them, and where it ends.
 
     Attributes:
@@ -99,8 +97,7 @@ class LoopControl:
     break_when: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
+class Task(msgspec.Struct, frozen=True, eq=False):
     """One task. What may hold a template is as it was read.
 
     Attributes:
@@ -120,12 +117,12 @@ class Task:
     module: str
     arguments: Mapping[str, Any]
     inherited: Inherited
-    around: Inherited = field(default_factory=Inherited)
-    vars: Vars = field(default_factory=dict)
+    around: Inherited = Inherited()
+    vars: Vars = msgspec.field(default_factory=dict)
     name: Any = None
     loop: Any = None
     loop_with: str = ""
-    loop_control: LoopControl = field(default_factory=LoopControl)
+    loop_control: LoopControl = LoopControl()
     register: str | None = None
     changed_when: tuple[Any, ...] = ()
     failed_when: tuple[Any, ...] = ()
@@ -162,8 +159,7 @@ def titled(task: Task, name: str) -> str:
     return f"{role.name} : {name}" if role and task.module != "include_role" else name
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Tasks that are run together; what fails in `body` is mended by `rescue`."""
 
     place: Place
@@ -207,8 +203,7 @@ class Includer(Protocol):
         """What an include whose name is no template will bring. Raises PlaybookError."""
 
 
-@dataclass(frozen=True)
-class VarsPrompt:
+class VarsPrompt(msgspec.Struct, frozen=True):
     """A variable that a person is asked for.
 
     Attributes:
@@ -227,8 +222,7 @@ class VarsPrompt:
     salt_size: int | None = None
 
 
-@dataclass(frozen=True)
-class Play:
+class Play(msgspec.Struct, frozen=True):
     """One play.
 
     Attributes:
@@ -243,11 +237,11 @@ class Play:
     inherited: Inherited
     sections: tuple[tuple[Node, ...], ...]
     handlers: tuple[Task, ...] = ()
-    vars: Vars = field(default_factory=dict)
+    vars: Vars = msgspec.field(default_factory=dict)
     vars_files: tuple[Any, ...] = ()
     vars_prompt: tuple[VarsPrompt, ...] = ()
     gather_facts: Any = None
-    gathering: Vars = field(default_factory=dict)
+    gathering: Vars = msgspec.field(default_factory=dict)
     serial: Any = ()
     max_fail_percentage: Any = None
     strategy: str = "linear"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sappers.provisioner.playbook.language import keywords
 from sappers.provisioner.playbook.language.files import PlaybookFiles
@@ -21,8 +22,7 @@ SYSTEM_FOLDERS = ("~/.ansible/roles", "/usr/share/ansible/roles", "/etc/ansible/
 _IN_COLLECTIONS = "ansible_collections"
 
 
-@dataclass(frozen=True)
-class FoundRole:
+class FoundRole(msgspec.Struct, frozen=True):
     """Where a role is.
 
     Attributes:
@@ -40,8 +40,7 @@ class FoundRole:
         return (self.collection,) if self.collection else ()
 
 
-@dataclass(frozen=True)
-class LoadedRole:
+class LoadedRole(msgspec.Struct, frozen=True):
     """What the files of a role say.
 
     Attributes:
@@ -52,8 +51,8 @@ class LoadedRole:
     found: FoundRole
     tasks: Any = None
     handlers: Any = None
-    defaults: AnyMapping[str, Any] = field(default_factory=dict)
-    vars: AnyMapping[str, Any] = field(default_factory=dict)
+    defaults: AnyMapping[str, Any] = msgspec.field(default_factory=dict)
+    vars: AnyMapping[str, Any] = msgspec.field(default_factory=dict)
     dependencies: tuple[Any, ...] = ()
     checks: Any = None
     collections: tuple[str, ...] = ()

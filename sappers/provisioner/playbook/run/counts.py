@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from sappers.provisioner.playbook.tasks.judge import Judged, Outcome
 
 
-@dataclass
-class Counts:
+class Counts(msgspec.Struct):
     """How the tasks of one host ended. As in Ansible `ok` counts what changed, too."""
 
     ok: int = 0
@@ -22,7 +21,7 @@ class Counts:
     @property
     def took_part(self) -> bool:
         """Whether any task was for the host."""
-        return any(vars(self).values())
+        return any(msgspec.structs.astuple(self))
 
     def add(self, judged: Judged) -> None:
         """One more task."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.errors import InventoryError, PlaybookError
 from sappers.provisioner.inventory.host import LOCALHOST, Host
@@ -43,8 +45,7 @@ from sappers.provisioner.source import Decrypt, Place
 _MAY_MAKE_GROUPS = ("add_host", "group_by", "include_role", "include_tasks")
 
 
-@dataclass(frozen=True)
-class RunReport:
+class RunReport(msgspec.Struct, frozen=True):
     """What came of a run.
 
     Attributes:
@@ -56,10 +57,10 @@ class RunReport:
         left_out: Hosts that took no part any more since another host's failure was theirs, too.
     """
 
-    counts: Mapping[str, Counts] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = msgspec.field(default_factory=dict)
     offline: tuple[str, ...] = ()
     seconds: float = 0.0
-    connect_seconds: Mapping[str, float] = field(default_factory=dict)
+    connect_seconds: Mapping[str, float] = msgspec.field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     cleared: frozenset[str] = frozenset()
 
@@ -77,8 +78,7 @@ class RunReport:
         return [count for name, count in self.counts.items() if name not in self.cleared]
 
 
-@dataclass(frozen=True)
-class PlayOutline:
+class PlayOutline(msgspec.Struct, frozen=True):
     """What is asked for of a play.
 
     Attributes:

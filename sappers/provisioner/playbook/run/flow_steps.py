@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.language.load_inherited import inherit
@@ -29,13 +31,12 @@ DEPTH_MAX = 50
 _OF_ALL = ("clear_facts", "clear_host_errors", "end_batch", "end_play", "refresh_inventory")
 
 
-@dataclass
-class _Included:
+class _Included(msgspec.Struct):
     """What hosts include with the same arguments; `turns` has host and number of the item."""
 
     args: Mapping[str, Any]
     layer: dict[str, Any]
-    turns: list[tuple[str, int]] = field(default_factory=list)
+    turns: list[tuple[str, int]] = msgspec.field(default_factory=list)
     nodes: tuple[Node, ...] = ()
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from sappers.provisioner.playbook.language.model import Role, Task
 from sappers.provisioner.playbook.tasks.judge import Judged, Outcome
 from sappers.provisioner.playbook.tasks.variables import HostFacts
 
 
-@dataclass
-class HostState:
+class HostState(msgspec.Struct):
     """What a run knows of one host.
 
     Attributes:
@@ -27,17 +26,17 @@ class HostState:
     """
 
     name: str
-    facts: HostFacts = field(default_factory=HostFacts)
-    notified: dict[str, None] = field(default_factory=dict)
+    facts: HostFacts = HostFacts()
+    notified: dict[str, None] = msgspec.field(default_factory=dict)
     failed: Judged | None = None
     along: Judged | None = None
     struck: bool = False
     unreachable: bool = False
-    held: list[Judged | None] = field(default_factory=list)
+    held: list[Judged | None] = msgspec.field(default_factory=list)
     cleared: bool = False
     over: bool = False
-    left: list[Role] = field(default_factory=list)
-    ran: dict[str, Role] = field(default_factory=dict)
+    left: list[Role] = msgspec.field(default_factory=list)
+    ran: dict[str, Role] = msgspec.field(default_factory=dict)
 
     @property
     def is_well(self) -> bool:

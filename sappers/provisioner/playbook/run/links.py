@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.errors import HostError, HostOffline
 from sappers.provisioner.connection.local import LocalConnection
@@ -22,8 +24,7 @@ CLOSED_AT_ONCE = 16
 _Key = tuple[str, Reached]
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """Whom an executor runs as."""
 
     name: str

@@ -6,8 +6,9 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sappers.provisioner.inventory.inventory import Host
 from sappers.provisioner.playbook import unsupported

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sappers.provisioner.inventory.inventory import Host
 from sappers.provisioner.playbook.language.model import Inherited, Play

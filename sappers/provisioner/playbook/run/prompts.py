@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sappers.provisioner.playbook.language.model import Play, VarsPrompt
 from sappers.provisioner.playbook.templates.hashing import password_hash

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from sappers.provisioner.playbook.tasks.judge import Result
 from sappers.provisioner.playbook.tasks.prepared import Prepared
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """The results of a task's turns, and how long they took together."""
 
     results: list[Result]

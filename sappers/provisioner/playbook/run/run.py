@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from sappers.provisioner.inventory.host import LOCALHOST, Host, local_host
 from sappers.provisioner.inventory.inventory import Inventory
@@ -46,8 +48,7 @@ class Progress(Protocol):
         """A program on a host wrote a line; never one of a task with `no_log`."""
 
 
-@dataclass
-class Run:
+class Run(msgspec.Struct):
     """What all plays of a run share.
 
     Attributes:
@@ -70,14 +71,14 @@ class Run:
     counts: dict[str, Counts]
     inventories: Inventories
     extra: Mapping[str, Any]
-    hosts: Mapping[str, Host] = field(default_factory=dict)
-    files: PlaybookFiles = field(default_factory=PlaybookFiles)
-    ledger: Ledger = field(default_factory=Ledger)
+    hosts: Mapping[str, Host] = msgspec.field(default_factory=dict)
+    files: PlaybookFiles = msgspec.field(default_factory=PlaybookFiles)
+    ledger: Ledger = msgspec.field(default_factory=Ledger)
     takes: Callable[[Task], bool] | None = None
     ask: Callable[[str, bool], str] | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = msgspec.field(default_factory=dict)
     progress: Progress | None = None
-    put_off: Mapping[int, Task] = field(default_factory=dict)
+    put_off: Mapping[int, Task] = msgspec.field(default_factory=dict)
 
     def of_play(self, folder: Path, hosts: Sequence[Host]) -> Run:
         """For a play in a folder, on these hosts."""

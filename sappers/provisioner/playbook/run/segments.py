@@ -8,8 +8,9 @@ of one host mean nothing to the tasks of another, so hosts do not wait for each 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
+
+from msgspec.structs import replace
 
 from sappers.provisioner.playbook.language import catalog
 from sappers.provisioner.playbook.language.model import Block, Node, Task

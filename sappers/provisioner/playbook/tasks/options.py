@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sappers.provisioner.playbook.templates.origin import MANAGED
 
 
-@dataclass(frozen=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True):
     """The options of a run.
 
     Attributes:
@@ -28,7 +28,7 @@ class RunOptions:
 
     check: bool = False
     diff: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
     tags: frozenset[str] = frozenset({"all"})
     skip_tags: frozenset[str] = frozenset()
     limit: str | None = None
@@ -39,7 +39,7 @@ class RunOptions:
     user: str | None = None
     private_key_file: Path | None = None
     connection: str | None = None
-    ssh_arguments: Mapping[str, str] = field(default_factory=dict)
+    ssh_arguments: Mapping[str, str] = msgspec.field(default_factory=dict)
     become: bool = False
     become_user: str | None = None
     become_method: str | None = None

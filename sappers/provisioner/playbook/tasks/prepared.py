@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sappers.errors import PlaybookError
 from sappers.provisioner.playbook.language import catalog
@@ -16,8 +17,7 @@ from sappers.provisioner.playbook.tasks.ways import Way
 from sappers.provisioner.source import texts_in
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A module to be run on the host, with all it needs, and how long it may take.
 
     Attributes:
@@ -49,8 +49,7 @@ class Call:
         }
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One turn of a task.
 
     Attributes:
@@ -65,11 +64,10 @@ class Item:
     label: Any = None
     known: dict[str, Any] | None = None
     call: Call | None = None
-    way: Way = field(default_factory=Way)
+    way: Way = Way()
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A task, ready to be run on a host.
 
     Attributes:
@@ -85,7 +83,7 @@ class Prepared:
     items: tuple[Item, ...]
     looped: bool = False
     known: dict[str, Any] | None = None
-    blobs: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
+    blobs: Mapping[str, bytes | Path] = msgspec.field(default_factory=dict)
     no_log: bool = False
     ignore_errors: bool = False
     ignores: tuple[bool, ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import immutables
+import msgspec
+from msgspec.structs import replace
 
 from sappers.provisioner.inventory.reach import BECOME_NAMES, NAMES
 from sappers.provisioner.playbook.language.model import Inherited, Play, Role, Vars
@@ -34,8 +35,7 @@ PENDING = Pending()
 _EMPTY: immutables.Map[str, Any] = immutables.Map()
 
 
-@dataclass(frozen=True)
-class HostFacts:
+class HostFacts(msgspec.Struct, frozen=True):
     """What a run has learned of one host. Immutable: a task that is only prepared changes a copy.
 
     Attributes:
@@ -241,8 +241,7 @@ class ScopeView(Mapping[str, Any]):
         return len(self._scope.names())
 
 
-@dataclass(frozen=True)
-class PlayVariables:
+class PlayVariables(msgspec.Struct, frozen=True):
     """The layers that all tasks of a play share.
 
     Attributes:
@@ -252,12 +251,12 @@ class PlayVariables:
         prompted: `vars_prompt`.
     """
 
-    extra: Layer = field(default_factory=dict)
-    files: Layer = field(default_factory=dict)
-    prompted: Layer = field(default_factory=dict)
-    play: Layer = field(default_factory=dict)
-    role_vars: Layer = field(default_factory=dict)
-    role_defaults: Layer = field(default_factory=dict)
+    extra: Layer = msgspec.field(default_factory=dict)
+    files: Layer = msgspec.field(default_factory=dict)
+    prompted: Layer = msgspec.field(default_factory=dict)
+    play: Layer = msgspec.field(default_factory=dict)
+    role_vars: Layer = msgspec.field(default_factory=dict)
+    role_defaults: Layer = msgspec.field(default_factory=dict)
     files_of_host: Callable[[Scope], Layer] | None = None
 
     def on_host(

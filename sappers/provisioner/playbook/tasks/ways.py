@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from sappers.provisioner.inventory.become import method_named
 from sappers.provisioner.inventory.host import Host
@@ -32,8 +33,7 @@ _THE_HOST, _THE_USER = (
 Reached = tuple[tuple[str, Any], ...]
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """Where a task is run, and as whom.
 
     Attributes:

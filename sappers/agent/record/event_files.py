@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -158,7 +159,7 @@ class EventFiles:
     def _has_room(self, size: int, newest_time: float) -> bool:
         files = self.files()
         kept = sum(path.stat().st_size for path in files)
-        is_young = newest_time >= _newest_time(files[-1]) - self._keep_seconds
+        is_young = newest_time >= self._kept_since(_newest_time(files[-1]))
         return is_young and kept + size <= self._keep_bytes
 
     def begin_anew(self, *, restored: bool = False) -> None:
@@ -208,12 +209,19 @@ class EventFiles:
         else:
             self.last = event.number
 
-    def _prune(self, now: float) -> None:
-        """Old files go; `now` is an event's time, so that a clock that jumps takes nothing away."""
-        self._pruned_at = now
+    def _kept_since(self, event_time: float) -> float:
+        """What is older than this goes, by the clock of the newest event's member, and by our own.
+
+        One that jumps, here or there, takes nothing away.
+        """
+        return min(event_time, time.time()) - self._keep_seconds
+
+    def _prune(self, event_time: float) -> None:
+        """Old files go; an event's time says that it is later now."""
+        self._pruned_at = event_time
         files = self.files()
         sizes = {path: path.stat().st_size for path in files}
-        too_old = now - self._keep_seconds
+        too_old = self._kept_since(event_time)
         for path in files[:-1]:
             if sum(sizes.values()) <= self._keep_bytes and _newest_time(path) >= too_old:
                 break

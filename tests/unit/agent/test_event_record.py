@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -427,6 +428,25 @@ async def test_the_oldest_files_go_by_size_and_by_age(tmp_path: Path) -> None:
     assert len(sizes) == 3
     files.append([event(1301, head, 1000.0 + 2 * 86_400)])
     assert len(files.files()) == 1
+
+
+async def test_an_event_of_a_clock_that_is_years_ahead_takes_nothing_away(tmp_path: Path) -> None:
+    """It is one member's word, and each of the others would have no past any more."""
+
+    def event(number: int, previous: str, time: float) -> Event:
+        return Event(1, 1, time, "a.b", "x", "long " * 2000, "m1", previous, number=number)
+
+    files = EventFiles(tmp_path, EventSettings(keep_days=1))
+    head, now = "", time.time()
+    for number in range(1, 902):
+        made = event(number, head, now + (10 * 365 * 86_400 if number > 900 else 0))
+        head = event_digest(made)
+        files.append([made])
+    assert [line.number for line in files.lines()] == list(range(1, 902))
+    oldest = files.files()[0]
+    lacks = [event_in(line.text) for line in files.lines() if line.path == oldest]
+    oldest.unlink()
+    assert files.fill([one for one in lacks if one is not None]), "nor keeps it what is young out"
 
 
 async def test_explain_tells_of_what_is_forgotten_and_not_of_what_never_was(

@@ -94,7 +94,7 @@ class RaftNode(Aging):
         self._answered, self._follower_times = {}, {}
         self._sure = (0.0, 0)
         self._announced = (0, 0)
-        self._snapshot_waiters: list[Callable[[int], None]] = []
+        self._snapshot_waiters: list[Callable[[int | str], None]] = []
         join(journal, snapshots.loaded)
         self._configuration = configuration_now(genesis, ClusterState(), ())
         others = [PeerNode(voter) for voter in self._voters if voter != me_id]
@@ -188,10 +188,10 @@ class RaftNode(Aging):
         else:
             self._proposals.append((kind, payload, answer))
 
-    def take_snapshot(self, taken: Callable[[int], None]) -> None:
-        """Compact now; `taken` hears the index that the durable snapshot stands at."""
+    def take_snapshot(self, told: Callable[[int | str], None]) -> None:
+        """Compact now; `told` hears the index that the durable snapshot stands at, or why not."""
         self.forceLogCompaction()
-        self._snapshot_waiters.append(taken)
+        self._snapshot_waiters.append(told)
 
     def standing(self) -> tuple[RaftRole, int, str | None, tuple[str, ...]]:
         """Role, term, leader and electorate now: what changes rarely of `status`."""
@@ -386,8 +386,8 @@ class RaftNode(Aging):
         if self._snapshots.busy or self._SyncObj__forceLogCompaction:
             return
         waiters, self._snapshot_waiters = self._snapshot_waiters, []
-        for taken in waiters:
-            taken(self._snapshots.index)
+        for told in waiters:
+            told(self._snapshots.trouble or self._snapshots.index)
 
     def _take_state(self, snapshot: Snapshot) -> None:
         self.state = self._known_part(snapshot)

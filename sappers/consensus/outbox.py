@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from sappers.consensus.snapshot import InBackground, encode_beside
-from sappers.consensus.wire import Committed, LoadState, Standing, StateAge
+from sappers.consensus.wire import (
+    Committed,
+    Done,
+    LoadState,
+    Rejected,
+    SnapshotTaken,
+    Standing,
+    StateAge,
+    Unknown,
+)
 from sappers.model.cluster_state import ClusterState
 from sappers.model.commands import Entry
 
@@ -160,3 +169,29 @@ class Outbox:
                 count += 1
             yield Committed(self._entries[:count])
             del self._entries[:count]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Carries the outcome of what an agent asked back to it; a `parties.Answer`."""
+
+    request: int
+    outbox: Outbox
+
+    def done(self, index: int, term: int, refused: str) -> None:
+        """See `parties.Answer`."""
+        self.outbox.add(Done(self.request, index, term, refused))
+
+    def rejected(self, reason: str) -> None:
+        """See `parties.Answer`."""
+        self.outbox.add(Rejected(self.request, reason))
+
+    def unknown(self, reason: str) -> None:
+        """See `parties.Answer`."""
+        self.outbox.add(Unknown(self.request, reason))
+
+    def of_snapshot(self, told: int | str) -> None:
+        """The index that it stands at, or why there is none."""
+        if isinstance(told, str):
+            self.rejected(told)
+        else:
+            self.outbox.add(SnapshotTaken(self.request, told))

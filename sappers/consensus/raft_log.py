@@ -263,7 +263,7 @@ class RaftLog:
         """Compact the log to disk now; the index it covers.
 
         Raises:
-            ProposalRejected: The raft process is down.
+            ProposalRejected: The raft process is down, or cannot write it.
             OutcomeUnknown: It was not done within a minute: see the raft process's log.
         """
         answer = await self._ask(TakeSnapshot, _SNAPSHOT_SECONDS)

@@ -192,6 +192,11 @@ class SnapshotStore:
         """Whether a snapshot is being written."""
         return self._writer is not None
 
+    @property
+    def trouble(self) -> str:
+        """Why the last one that was to be written was not, or empty."""
+        return f"{self.path}: {self._error}" if self._error else ""
+
     def checkSerializing(self) -> tuple[int, int | None]:  # noqa: N802
         """pysyncobj's state of writing, and the index that the journal may be trimmed to."""
         if self._writer is None:

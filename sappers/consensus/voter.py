@@ -25,7 +25,7 @@ from sappers.consensus.journal import Journal
 from sappers.consensus.layer import RaftNode
 from sappers.consensus.library import check_library
 from sappers.consensus.log_lines import Threshold, log_lines
-from sappers.consensus.outbox import Outbox
+from sappers.consensus.outbox import Outbox, Reply
 from sappers.consensus.snapshot import (
     SNAPSHOT_FILE,
     InBackground,
@@ -38,7 +38,6 @@ from sappers.consensus.turns import Turns
 from sappers.consensus.wire import (
     AgentLives,
     ChangeElectorate,
-    Done,
     Ended,
     Failed,
     LoadState,
@@ -48,14 +47,12 @@ from sappers.consensus.wire import (
     RenewCertificate,
     SetAddresses,
     SetLogLevel,
-    SnapshotTaken,
     Standing,
     Start,
     StateAge,
     Stop,
     TakeSnapshot,
     TransferLeadership,
-    Unknown,
     decode_agent_message,
 )
 from sappers.consensus.yielding import AgentSilence
@@ -75,22 +72,6 @@ _log = structlog.get_logger()
 
 
 _Request = Propose | ChangeElectorate | TransferLeadership | Recover | TakeSnapshot
-
-
-class _Reply(msgspec.Struct, frozen=True):
-    """Carries the outcome of one proposal back to the agent."""
-
-    request: int
-    outbox: Outbox
-
-    def done(self, index: int, term: int, refused: str) -> None:
-        self.outbox.add(Done(self.request, index, term, refused))
-
-    def rejected(self, reason: str) -> None:
-        self.outbox.add(Rejected(self.request, reason))
-
-    def unknown(self, reason: str) -> None:
-        self.outbox.add(Unknown(self.request, reason))
 
 
 async def claim(path: Path) -> int:
@@ -196,7 +177,7 @@ class Voter:
                 self._is_asked = True
 
     def _ask(self, node: RaftNode, message: _Request) -> None:
-        reply = _Reply(message.request, self._outbox)
+        reply = Reply(message.request, self._outbox)
         match message:
             case Propose(payload=payload):
                 node.propose(payload, reply)
@@ -206,8 +187,8 @@ class Voter:
                 node.transfer(target, seconds, reply)
             case Recover(payload=payload, listen_seconds=seconds):
                 node.recover(payload, reply, seconds)
-            case TakeSnapshot(request=request):
-                node.take_snapshot(lambda index: self._outbox.add(SnapshotTaken(request, index)))
+            case TakeSnapshot():
+                node.take_snapshot(reply.of_snapshot)
 
     def _agent_is_gone(self) -> None:
         self.end(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pysyncobj.node import Node
 
 from sappers.config import RaftSettings
 from sappers.consensus import library
+from sappers.consensus.disk import LocalDisk
 from sappers.errors import ConfigError, LogDamaged
 from sappers.model.commands import (
     AddVoter,
@@ -340,6 +343,29 @@ def test_it_starts_from_snapshot_and_journal(new_voter: Any, tmp_path: Path) -> 
     after.node.tick()
     assert after.node.state == before.node.state
     assert [e.index for e in after.applied] == [13, 14, 15, 16, 17]
+
+
+def test_who_asks_for_a_snapshot_that_cannot_be_written_is_told_so(
+    new_voter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(LocalDisk):
+        def replace(self, path: Path, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("sappers.consensus.snapshot._RETRY_SECONDS", 0.0)
+    voter = new_voter(("me",))
+    voter.tick_after(1.0)
+    told: list[int | str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(voter.node._snapshots, "_disk", FullDisk())
+        voter.node.take_snapshot(told.append)
+        while not told:
+            voter.tick_after(0.01)
+    assert "No space left on device" in str(told.pop())
+    voter.node.take_snapshot(told.append)
+    while not told:
+        voter.tick_after(0.01)
+    assert told == [2]
 
 
 def test_a_journal_without_its_snapshot_is_refused(new_voter: Any, tmp_path: Path) -> None:

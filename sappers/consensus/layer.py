@@ -287,10 +287,10 @@ class RaftNode(Aging):
     def _hand_to_library(self, node: Any, message: dict[str, Any]) -> None:
         match message["type"]:
             case "response_vote":
-                vote = (message["term"], node.id)
-                if vote in self._votes or node.id not in self._voters:
+                vote, now = (message["term"], node.id), self.raftCurrentTerm
+                if vote[0] != now or vote in self._votes or node.id not in self._voters:
                     return
-                self._votes = {one for one in self._votes if one[0] == vote[0]} | {vote}
+                self._votes = {one for one in self._votes if one[0] == now} | {vote}
             case "next_node_idx":
                 if message["term"] != self.raftCurrentTerm or node not in self._SyncObj__otherNodes:
                     return

@@ -175,8 +175,9 @@ def test_each_voter_has_one_vote_and_nobody_else_any(new_voter: Any) -> None:
     for peer in ("a", "b"):
         voter.hears(peer, "pre_vote_granted", term=voter.node.raftCurrentTerm)
     voter.tick_after(0.01)
-    for peer in ("a", "a", "stranger"):
-        voter.hears(peer, "response_vote", term=voter.node.raftCurrentTerm)
+    now = voter.node.raftCurrentTerm
+    for peer, term in (("a", now), ("a", now), ("stranger", now), ("c", now - 1), ("a", now)):
+        voter.hears(peer, "response_vote", term=term)
         assert voter.node.status().role is RaftRole.CANDIDATE
     voter.hears("b", "response_vote", term=voter.node.raftCurrentTerm)
     assert voter.node.status().role is RaftRole.LEADER

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sappers.cli.playbook_events import EventLines
     from sappers.cli.playbook_view import TaskLines
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts
-    from sappers.provisioner.playbook.language.model import Task
+    from sappers.provisioner.playbook.language.model import Play, Task
     from sappers.provisioner.playbook.run.engine import PlayOutline
 
 playbook_app = typer.Typer(
@@ -118,13 +118,12 @@ def run(
             force_handlers=force_handlers,
         )
         password, become_password = given.ask_passwords(secrets)
-        plays = [
-            play
-            for path in playbooks
-            for play in load_playbook(
+        plays: list[Play] = []
+        for path in playbooks:
+            first, *others = load_playbook(
                 path, decrypt, roles_path or [], context.obj.collections_path()
             )
-        ]
+            plays += [replace(first, opens=bool(plays)), *others]
         hosts = given.hosts(options.extra, decrypt, secrets)
         refuse_limit_to_here(given.limit, hosts)
         lines = events_or_lines(given.output, verbose, secrets)

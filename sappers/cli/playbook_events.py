@@ -28,8 +28,9 @@ class EventLines:
         self._hide = secrets.hidden
         self._task = ""
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         """A play begins."""
+        del empty  # no results follow
         self._event("play", name=self._hide(name))
 
     def task(self, task: Task, name: str) -> None:

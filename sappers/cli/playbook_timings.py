@@ -24,9 +24,9 @@ class Timings(msgspec.Struct):
     tasks: dict[tuple[int, str], dict[str, float]] = msgspec.field(default_factory=dict)
     _current: tuple[int, str] = (0, "")
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         """A play begins."""
-        self.below.play(name)
+        self.below.play(name, empty=empty)
 
     def task(self, task: Task, name: str) -> None:
         """The results of a task follow."""

@@ -30,6 +30,8 @@ _CENSORED = "(not shown: no_log)"
 # What is long, or said elsewhere; all of it is shown with -v.
 _QUIET = ("ansible_facts", "diff", "invocation", "stdout_lines", "stderr_lines", "results")
 
+_NO = ("false", "no", "off", "0")
+
 
 class TaskLines:
     """Writes a run as text; satisfies `Watcher`.
@@ -54,9 +56,11 @@ class TaskLines:
         self._adhoc = adhoc
         self._place = ""
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         """The play's heading."""
         self._heading(f"PLAY [{self._hide(name)}]")
+        if empty:
+            self._print("skipping: no hosts matched", "cyan")
 
     def task(self, task: Task, name: str) -> None:
         """The task's heading."""
@@ -94,8 +98,8 @@ class TaskLines:
         printed = ""
         if judged.no_log:
             line += f" => {_CENSORED}" if result.get("failed") or self._verbosity else ""
-        elif judged.task.module == "debug" and outcome is not Outcome.SKIPPED:
-            line += f" => {_as_json(_told(shown))}"
+        elif _is_for_people(judged.task) and outcome is not Outcome.SKIPPED:
+            line += f" => {_as_json(_told(shown, judged.task.module), indent=4)}"
         elif self._adhoc and self._verbosity == 1 and "rc" in shown and "stdout" in shown:
             line += f" rc={shown['rc']}"
             parts = [shown["stdout"], shown.get("stderr")]
@@ -199,9 +203,17 @@ def _outcome_of(result: Mapping[str, Any]) -> Outcome:
     return Outcome.CHANGED if result.get("changed") else Outcome.OK
 
 
-def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+def _told(result: Mapping[str, Any], module: str = "") -> dict[str, Any]:
+    if module == "debug" and "msg" in result:  # for the item there is the label
+        return {"msg": result["msg"]}
     dull = ("changed", "failed") if not result.get("failed") else ("failed",)
     return {key: value for key, value in result.items() if key not in (*_QUIET, *dull)}
+
+
+def _is_for_people(task: Task) -> bool:
+    """Whether what it says is what it is there for: it is shown whole, as Ansible does."""
+    quiet = task.arguments.get("quiet", False)
+    return task.module == "debug" or (task.module == "assert" and str(quiet).lower() in _NO)
 
 
 def _as_json(value: Any, indent: int | None = None) -> str:

@@ -111,7 +111,7 @@ class _Kept:
         self._server = server
         self._name = ""
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         pass
 
     def task(self, task: Task, name: str) -> None:

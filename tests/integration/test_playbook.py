@@ -31,7 +31,7 @@ class Told:
     results: list[tuple[str, str, Judged]] = field(default_factory=list)
     _name: str = ""
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         pass
 
     def task(self, task: Task, name: str) -> None:

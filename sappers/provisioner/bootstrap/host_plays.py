@@ -94,7 +94,7 @@ class HostPlays:
 
     # Watcher
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         """Nothing: the phase has begun already."""
 
     def task(self, task: Task, name: str) -> None:

@@ -309,8 +309,8 @@ def test_a_short_secret_is_covered_in_text_as_in_json(deploy: Deploy, tmp_path: 
     code, output = deploy(*options, "-v")
     assert code == 0
     lines = output.splitlines()
-    assert 'ok: [h1] => {"msg": "********"}' in lines
-    assert 'ok: [h1] => {"count": "********"}' in lines
+    assert 'ok: [h1] => {\n    "msg": "********"\n}\n' in output
+    assert 'ok: [h1] => {\n    "count": "********"\n}\n' in output
     assert "hush-1234" not in output
     assert [line for line in lines if line.startswith("h1")] == [
         "h1 : ok=4    changed=1    unreachable=0    failed=0    skipped=0    rescued=0    ignored=1"
@@ -343,7 +343,7 @@ def test_a_password_that_a_task_gives_a_host_is_covered(deploy: Deploy, tmp_path
 """)
     code, output = deploy()
     assert (code, "hush-1234" in output) == (0, False)
-    assert 'ok: [h1] => {"msg": "********"}' in output
+    assert 'ok: [h1] => {\n    "msg": "********"\n}\n' in output
 
 
 def test_an_inventory_that_changed_is_read_again_when_a_task_says_so(
@@ -566,6 +566,53 @@ def test_what_is_included_is_named(deploy: Deploy, tmp_path: Path) -> None:
     assert "included: more.yml for h1\n" in output
     assert "included: more.yml for h1 => (item=more)\n" in output
     assert '"msg": "more.yml"' in output
+
+
+def test_what_people_are_told_is_shown_whole_and_of_items_by_their_label(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    (tmp_path / "play.yml").write_text("""\
+- hosts: h1
+  gather_facts: false
+  tasks:
+    - debug: {msg: ["{{ item.name }}", two]}
+      loop: [{name: ann, key: long-1}]
+      loop_control: {label: "{{ item.name }}"}
+    - debug: {var: item}
+      loop: [one]
+    - assert: {that: item, success_msg: well}
+      loop: [true]
+    - assert: {that: true, success_msg: unsaid, quiet: true}
+    - assert: {that: "1 > 2", fail_msg: one is less, quiet: true}
+      ignore_errors: true
+""")
+    code, output = deploy()
+    assert code == 0
+    assert (
+        'ok: [h1] => (item=ann) => {\n    "msg": [\n        "ann",\n        "two"\n    ]\n}\n'
+        in output
+    )
+    assert "long-1" not in output
+    assert '    "item": "one"' in output
+    assert '    "msg": "well"' in output
+    assert "unsaid" not in output
+    assert '"msg": "one is less"' in output
+
+
+def test_a_play_without_hosts_says_so_and_after_a_failure_no_other_playbook_begins(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text("h1 ansible_connection=local\n[none]\n")
+    of_none = "- hosts: none\n  gather_facts: false\n  tasks: [{ping: }]\n"
+    (tmp_path / "other.yml").write_text(of_none + of_none.replace("none", "h1"))
+    code, output = deploy("other.yml")
+    assert code == 0
+    assert "PLAY [none] " in output
+    assert "skipping: no hosts matched\n\nPLAY [h1] " in output
+    (tmp_path / "h1-is-well").unlink()
+    code, output = deploy("other.yml")
+    assert code == 2
+    assert "PLAY [none]" not in output
 
 
 def test_a_template_that_says_neither_yes_nor_no_fails_and_tells_nothing(

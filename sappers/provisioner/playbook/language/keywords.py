@@ -100,6 +100,18 @@ def to_collections(value: Any, place: Place) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
+def with_newer_names(item: SourceMapping) -> SourceMapping:
+    """The play with what Ansible still takes under an older name. Raises PlaybookError."""
+    if "user" not in item:
+        return item
+    if "remote_user" in item:
+        raise item.at("user").error("`user` is `remote_user`, which is there", hint="leave it out")
+    play = SourceMapping(item.place)
+    play.update({"remote_user" if key == "user" else key: value for key, value in item.items()})
+    play.places = {**item.places, "remote_user": item.at("user")}
+    return play
+
+
 def refuse_unknown(mapping: SourceMapping, known: Iterable[str], what: str) -> None:
     """Refuse the first key that is no keyword.
 

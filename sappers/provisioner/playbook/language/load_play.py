@@ -58,6 +58,7 @@ class PlayLoader:
 
     def load(self, item: Mapping) -> Play:
         """The play. Raises PlaybookError."""
+        item = keywords.with_newer_names(item)
         _check_play(item)
         inherited = replace(inherit(Inherited(), item), vars=(), folders=(self._folder,))
         before = self._nodes(item, "pre_tasks", inherited)

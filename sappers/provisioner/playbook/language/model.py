@@ -227,6 +227,7 @@ class Play(msgspec.Struct, frozen=True):
 
     Attributes:
         gathering: Arguments of the task that gathers facts.
+        opens: It is the first of another playbook, which does not begin after one that failed.
         sections: pre_tasks, roles with tasks, post_tasks; after each the notified handlers run.
         loader: Loads what its tasks include while it runs.
     """
@@ -250,3 +251,4 @@ class Play(msgspec.Struct, frozen=True):
     folder: Path = Path()
     roles: tuple[Role, ...] = ()
     loader: Includer | None = None
+    opens: bool = False

@@ -157,10 +157,14 @@ class Engine:
         may_be_none = _may_make_groups(plays)
         try:
             for play in self._chosen(plays):
+                if play.opens and any(state.is_out for state in self._run.states.values()):
+                    break
                 named = hosts_of(self._run, play, may_be_none=may_be_none)
                 hosts = self._online(play, named)
                 self._run.ledger.playing([host.name for host in hosts])
-                if not self._run_play(play, hosts):
+                if not hosts:
+                    self._run.watcher.play(self._name_of(play), empty=not named)
+                elif not self._run_play(play, hosts):
                     break
             self._run.ledger.ended()
         finally:
@@ -258,25 +262,29 @@ class Engine:
         for host in hosts:
             states[host.name].begin_play()
         self._left_out.update(host.name for host in hosts if states[host.name].is_left_out)
-        well = [host for host in hosts if not states[host.name].is_out]
         name = self._name_of(play)
-        if not well:
-            self._run.watcher.play(name)
-            return not hosts
-        prompted = self._prompted(play)
+        prompted = self._prompted(play) if self._well(hosts) else {}
         variables = variables_of(self._run, play, prompted)
         around = self._run.of_play(play.folder, hosts)
-        for batch in batches(self._run, play, well):
+        for batch in batches(self._run, play, hosts):
             self._run.watcher.play(name)
-            run = PlayRun(around, play, name, variables, batch, hosts)
+            well = self._well(batch)
+            if not well:
+                continue
+            run = PlayRun(around, play, name, variables, well, hosts, len(batch))
             run.go()
-            failed = [host.name for host in batch if states[host.name].failed]
+            failed = [host.name for host in well if states[host.name].failed]
             self._left_out.update(name for name in failed if states[name].is_left_out)
-            if run.ended or all(states[host.name].is_out for host in batch):
+            # As in Ansible: it goes on where of a batch some had failed in an earlier play.
+            if run.ended or (len(well) == len(batch) and not self._well(batch)):
                 return False
             if run.ended_play:
                 break
         return True
+
+    def _well(self, hosts: Sequence[Host]) -> list[Host]:
+        """Those that have not failed in this play or in one before."""
+        return [host for host in hosts if not self._run.states[host.name].is_out]
 
     def _prompted(self, play: Play) -> dict[str, Any]:
         """What is asked of a person before a play."""

@@ -34,10 +34,18 @@ class PlayRun:
 
     def __init__(
         self, run: Run, play: Play, name: str, variables: PlayVariables, hosts: Sequence[Host],
-        all_hosts: Sequence[Host],
+        all_hosts: Sequence[Host], of: int,
     ) -> None:  # fmt: skip
+        """What is run where.
+
+        Args:
+            hosts: Those of the batch that have not failed in an earlier play.
+            all_hosts: All that the play names.
+            of: How many the batch has, those that have failed among them.
+        """
         self._run = run
         self._play = play
+        self._of = of
         self.states = {host.name: run.states[host.name] for host in hosts}
         self.scopes = Scopes(run, play, name, variables, all_hosts, self._unbroken)
         self._reach = Reach(run)
@@ -202,7 +210,7 @@ class PlayRun:
         self._share(task, failed)
         if self._play.max_fail_percentage is not None and not self._caring:
             self._given_up |= {n for n, one in failed.items() if one.outcome is Outcome.FAILED}
-            share = len(self._given_up) * 100.0 / len(self.states)
+            share = len(self._given_up) * 100.0 / self._of
             self.ended = share > self._share_max()
 
     def _share_max(self) -> float:

@@ -28,8 +28,8 @@ from sappers.provisioner.playbook.templates.templates import Templates
 class Watcher(Protocol):
     """Who shows a run. Called from one thread."""
 
-    def play(self, name: str) -> None:
-        """A play begins, or with `serial` its next batch of hosts."""
+    def play(self, name: str, *, empty: bool = False) -> None:
+        """A play begins, or with `serial` its next batch of hosts; or there is no host for it."""
 
     def task(self, task: Task, name: str) -> None:
         """The results of a task follow."""

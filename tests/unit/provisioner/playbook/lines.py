@@ -16,7 +16,7 @@ class Lines:
         self.plays: list[tuple[str, int]] = []  # each with how many lines were there before it
         self.report = RunReport()
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, empty: bool = False) -> None:
         self.plays.append((name, len(self.lines)))
 
     def task(self, task: Task, name: str) -> None:

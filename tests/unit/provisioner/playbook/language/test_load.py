@@ -28,6 +28,12 @@ def tasks(*lines: str) -> str:
         ("hosts: all\n", "1:1", "a list of plays", "- hosts"),
         ("- tasks: []\n", "1:3", "no `hosts`", "hosts: all"),
         ("- hosts: all\n  task: []\n", "2:3", "`task` is no keyword of a play", "`tasks`"),
+        (
+            "- {hosts: all, user: a, remote_user: b}\n",
+            "1:16",
+            "`user` is `remote_user`",
+            "leave it",
+        ),
         ("- hosts: all\n  hosts: b\n", "2:3", "'hosts' is here twice, first in line 1", None),
         (tasks("- pingg:"), "3:7", "`pingg` is neither a keyword nor a module", "`ping`"),
         (
@@ -303,3 +309,10 @@ def test_a_module_that_a_role_brings_is_refused_where_nothing_stands_before_it(
     written.write_text("- other: {a: 1}\n  when: false\n")
     with pytest.raises(PlaybookError, match="neither a keyword nor a module"):
         load(tmp_path, play)
+
+
+def test_a_play_may_name_its_user_as_old_ones_do(tmp_path: Path) -> None:
+    (play,) = load(tmp_path, "- {hosts: all, user: admin, tasks: [{user: {name: ann}}]}\n")
+    (task,) = play.sections[1]
+    assert isinstance(task, Task)
+    assert (task.module, task.setting("remote_user")) == ("user", "admin")

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import termios
+import threading
+import time
 from collections.abc import Iterator
 from signal import SIGHUP, SIGTERM
 from typing import NoReturn
@@ -20,6 +22,8 @@ from sappers.cli.exit_codes import ExitCode, exit_code_for
 from sappers.cli.harmless import harmless
 from sappers.cli.unexpected import keep_traceback
 from sappers.errors import SappersError
+
+_AGAIN_SECONDS = 0.1
 
 
 @contextlib.contextmanager
@@ -62,9 +66,39 @@ def ended_at_once_by_ctrl_c(words: str = "") -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, end)
     try:
-        yield
+        with _told_again():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _told_again() -> Iterator[None]:
+    """A block whose signals come through to the main thread.
+
+    One that comes right before that thread begins to wait for another does not wake it, and only
+    the main thread runs what a signal asks for. So it is sent again until it is heard.
+    """
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    main = threading.get_ident()
+
+    def again() -> None:
+        while os.read(heard, 1)[0] == signal.SIGINT:
+            time.sleep(_AGAIN_SECONDS)
+            signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    listening = threading.Thread(target=again, daemon=True)
+    listening.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(tell, b"\0")
+        listening.join()
+        os.close(heard)
+        os.close(tell)
 
 
 def run_to_the_end(app: typer.Typer) -> NoReturn:

@@ -59,3 +59,22 @@ def test_who_ignores_a_hangup_goes_on(tmp_path: Path) -> None:
 
         assert command.stdout.read() == b"goes on\n"
         assert command.wait() == ExitCode.OK
+
+
+# As if it came right before the main thread begins to wait: another thread hears it.
+UNHEARD = """\
+import signal, threading
+from sappers.cli.ending import ended_at_once_by_ctrl_c
+def interrupt():
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+with ended_at_once_by_ctrl_c("cut off"):
+    threading.Timer(0.5, interrupt).start()
+    threading.Event().wait(60)
+"""
+
+
+def test_ctrl_c_is_heard_where_the_main_thread_has_just_begun_to_wait() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNHEARD], capture_output=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stderr) == (ExitCode.INTERRUPTED, b"\ncut off")

@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .PHONY: help setup lab lab-down test lint unit simulation soak integration e2e bench bench-scale bench-images bench-guests bench-healing bench-consensus bench-provisioner sameness chaos clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what is missing: Debian packages, .venv, /usr/local/bin/sappers-deploy
 	@tools/setup

@@ -204,13 +204,17 @@ def find_definitions(folders: Sequence[Path], name: str) -> Path:
     for folder in folders:
         if is_name(name) and (folder / name / DEFINITION_FILE).is_file():
             return folder
-    known = sorted({one.parent.name for at in folders for one in at.glob(f"*/{DEFINITION_FILE}")})
-    places = ", ".join(map(str, folders))
+    there = {one.parent.name for at in folders for one in at.glob(f"*/{DEFINITION_FILE}")}
+    known = ", ".join(sorted(filter(is_name, there)))
     raise ImageDefinitionError(
-        f"no image {name!r} is defined",
-        path=places,
-        hint=f"known here: {', '.join(known)}" if known else "nothing is defined there",
+        f"no image {name!r} is defined" if is_name(name) else _no_name(name),
+        path=", ".join(map(str, folders)),
+        hint=f"known here: {known}" if known else "nothing is defined there",
     )
+
+
+def _no_name(text: str) -> str:
+    return f"{text!r} is no image name: 1 to 63 lower-case letters, digits, `-`"
 
 
 def load_definition(folder: Path, name: str) -> ImageDefinition:
@@ -221,9 +225,7 @@ def load_definition(folder: Path, name: str) -> ImageDefinition:
     """
     path = folder / name / DEFINITION_FILE
     if not is_name(name):
-        raise ImageDefinitionError(
-            f"{name!r} is no image name: 1 to 63 lower-case letters, digits, `-`", path=str(path)
-        )
+        raise ImageDefinitionError(_no_name(name), path=str(path))
     text = _read(path)
     try:
         raw = tomllib.loads(text)
@@ -251,9 +253,7 @@ def placing(folder: Path, name: str) -> Iterator[None]:
         yield
     except ImagePartError as error:
         path = folder / name / DEFINITION_FILE
-        placed = error_at(path, _read(path), error.key, error.message)
-        placed.hint = error.hint
-        raise placed from error
+        raise error_at(path, _read(path), error.key, error.message, hint=error.hint) from error
 
 
 def _read(path: Path) -> str:

@@ -17,6 +17,7 @@ _PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEY = rf"{_PART}(?:\s*\.\s*{_PART})*"
 _HEADER = re.compile(rf"\s*\[{{1,2}}\s*({_KEY})\s*\]")
 _SETTING = re.compile(rf"(\s*)({_KEY})\s*=")
+_SCHEMA = "`sappers-deploy image schema` has all keys, and what each takes"
 
 
 def toml_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ImageDefinitionError:
@@ -42,10 +43,10 @@ def shape_error(
         key = f"{key}.{next(names, '')}".rstrip(".")
     if missing := re.search(r"missing required field `(\w+)`", message):
         message = f"`{missing[1]}` is missing"
-        return ImageDefinitionError(message, path=str(path), line=1)
+        return ImageDefinitionError(message, path=str(path), line=1, hint=_SCHEMA)
     if unknown := re.search(r"unknown field `(\w+)`", message):
         key = f"{key}.{unknown[1]}".lstrip(".")
-    return error_at(path, text, key, f"{key}: {message}" if key else message)
+    return error_at(path, text, key, f"{key}: {message}" if key else message, hint=_SCHEMA)
 
 
 @contextlib.contextmanager
@@ -63,10 +64,12 @@ def named_at(key: str) -> Iterator[None]:
         raise ImagePartError(error.message, key=key, hint=error.hint) from error
 
 
-def error_at(path: Path, text: str, key: str, message: str) -> ImageDefinitionError:
+def error_at(
+    path: Path, text: str, key: str, message: str, *, hint: str | None = None
+) -> ImageDefinitionError:
     """A mistake in what stands at `table.key`."""
     line, column = _place_of(text, key)
-    return ImageDefinitionError(message, path=str(path), line=line, column=column)
+    return ImageDefinitionError(message, path=str(path), line=line, column=column, hint=hint)
 
 
 def _place_of(text: str, dotted_key: str) -> tuple[int | None, int | None]:

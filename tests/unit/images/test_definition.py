@@ -142,6 +142,7 @@ def test_a_mistake_in_a_table_of_one_line_has_its_line(tmp_path: Path) -> None:
     with pytest.raises(ImageDefinitionError, match="unknown field `chek`") as caught:
         load_definition(folder, "web")
     assert caught.value.line == 2
+    assert "sappers-deploy image schema" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,10 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     other = tmp_path / "other" / "unikernels"
     (other / "box").mkdir(parents=True)
     (other / "box" / "image.toml").touch()
-    for unknown in ("wbe", "../unikernels/web"):
-        with pytest.raises(ImageDefinitionError) as caught:
+    written(folder, GOOD, "Web")
+    names = {"wbe": "no image 'wbe'", "../web": "no image name", "Web": "no image name"}
+    for unknown, why in names.items():
+        with pytest.raises(ImageDefinitionError, match=why) as caught:
             find_definitions((folder, other), unknown)
         assert caught.value.hint == "known here: box, web"
     assert find_definitions((folder, other), "box") == other

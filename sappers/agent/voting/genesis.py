@@ -99,9 +99,18 @@ def _load(path: Path, kind: type[_Kept]) -> _Kept | None:
     except FileNotFoundError:
         return None
     except (*UNREADABLE, OSError) as error:
-        if isinstance(error, OSError) and error.errno in LACKING:
-            raise
-        raise LogDamaged(f"{path}: {error}", hint=DAMAGED_HINT) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> LogDamaged:
+    """What to raise where something cannot be read.
+
+    Raises:
+        OSError: The error itself, if it says nothing of what is to be read.
+    """
+    if isinstance(error, OSError) and error.errno in LACKING:
+        raise error
+    return LogDamaged(f"{path}: {error}", hint=DAMAGED_HINT)
 
 
 def save_genesis(path: Path, genesis: Genesis, member_id: str) -> None:
@@ -176,7 +185,10 @@ def check_nothing_is_left(folder: StateFolder) -> None:
 
 
 def _holds_anything(raft: Path) -> bool:
-    return any(path.name != "lock" for path in raft.iterdir())
+    try:
+        return any(path.name != "lock" for path in raft.iterdir())
+    except OSError as error:
+        raise _damaged(raft, error) from error
 
 
 def note_raft_started(folder: StateFolder) -> None:

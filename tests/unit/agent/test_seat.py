@@ -576,6 +576,24 @@ async def test_for_want_of_descriptors_it_does_not_start_and_gives_no_vote_up(
     assert world.seat.log.votes
 
 
+async def test_a_raft_folder_that_cannot_be_read_keeps_it_from_voting_and_not_from_running(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.gain()
+    await world.seat.stop()
+    world.seat = world.new_seat()
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", fail)
+        await world.seat.start()
+    assert str(world.folder.raft) in world.seat.trouble
+    assert world.says_it_is_damaged
+    await is_removed_and_begins_again(world)
+
+
 @pytest.mark.parametrize("where", ["the raft process", "the note that it has begun"])
 async def test_a_first_voter_whose_vote_fails_at_first_votes_when_it_is_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -242,11 +242,11 @@ class Spares:
                 break
             await asyncio.sleep(_POLL_SECONDS)
         try:
-            self._ready[held.template.key] = await self._make(held, manifest)
+            spare = self._ready[held.template.key] = await self._make(held, manifest)
         except (SappersError, OSError) as error:
             log.warning("no spare", template=held.template.key[:16], reason=str(error))
         else:
-            log.info("spare made", template=held.template.key[:16])
+            log.info("spare made", template=held.template.key[:16], unit=spare.unit)
 
     async def _make(self, held: Held, manifest: Manifest) -> Spare:
         name = f"spare-{secrets.token_hex(4)}"

@@ -177,6 +177,11 @@ class LabCluster:
         names = {name.removesuffix(".service") for name in self.run(host, listed).split()}
         return names - self.guest_units(host).keys()
 
+    def ready_spares(self, host: str) -> set[str]:
+        """Those of them that the next guest may take, by their agent's word; others are made."""
+        told = self.run(host, "journalctl -u sappers -o cat --grep 'spare made'; true")
+        return {unit for unit in self.spares(host) if unit in told}
+
     def guest_unit(self, host: str, allocation_id: str) -> str:
         """The unit that a guest runs in, which may have been a spare."""
         found = (unit for unit, owner in self.guest_units(host).items() if owner == allocation_id)

@@ -20,6 +20,7 @@ import msgspec
 from sappers.errors import ImageError
 from sappers.images.appliance_root import EPOCH_SECONDS
 from sappers.images.definition_errors import named_at
+from sappers.images.programs import plain_environment
 
 _SECTOR = 512
 _MIB = 1 << 20
@@ -42,6 +43,7 @@ _ROOT_INODE, _FIRST_INODE = 2, 11  # of ext4; those between are its own
 # The tree is made and read by one process tree: as somebody else than root, under one fakeroot.
 _FILL = """\
 set -eu
+umask 022
 mkdir "$4"
 tar --extract --numeric-owner --preserve-permissions --file "$1" --directory "$4"
 if [ "$2" ]; then
@@ -198,13 +200,13 @@ def _copy_into(part: Path, disk: Path, offset: int) -> None:
 
 
 def _run(*command: str, given: str | None = None, hint: str | None = None) -> str:
-    environment = os.environ | {
-        "SOURCE_DATE_EPOCH": str(EPOCH_SECONDS),
-        "E2FSPROGS_FAKE_TIME": str(EPOCH_SECONDS),
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
-        "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
-    }
+    environment = plain_environment(
+        SOURCE_DATE_EPOCH=str(EPOCH_SECONDS),
+        E2FSPROGS_FAKE_TIME=str(EPOCH_SECONDS),
+        LC_ALL="C.UTF-8",
+        TZ="UTC",
+        PATH=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
+    )
     try:
         done = subprocess.run(
             command, env=environment, input=given, capture_output=True, text=True, check=False

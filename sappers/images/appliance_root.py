@@ -7,7 +7,6 @@ for byte, whenever the same packages are put together again.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ import msgspec
 
 from sappers.errors import ImageError
 from sappers.images.debian import Package, mistaken_packages, printed_packages
-from sappers.images.programs import run_guarded
+from sappers.images.programs import plain_environment, run_guarded
 
 SUITE = "bookworm"
 # Every file is this old at most (2023-11-14), so that when a root was made does not show.
@@ -51,8 +50,6 @@ echo appliance > "$1/etc/hostname"
 printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost\\n' > "$1/etc/hosts"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
 """
-# Of the caller's environment the way to Debian alone: packages are configured with what is here.
-_KEPT = re.compile(r"PATH|HOME|APT_CONFIG|\w+_proxy", re.IGNORECASE)
 _SET = {
     "SOURCE_DATE_EPOCH": str(EPOCH_SECONDS),
     "LC_ALL": "C.UTF-8",
@@ -133,7 +130,7 @@ def build_root(names: Sequence[str], archive: Archive, target: Path, scratch: Pa
 def _bootstrap(command: Sequence[str], work: Path) -> None:
     if shutil.which(command[0]) is None:
         raise ImageError(f"{command[0]} is not here", hint="run `make setup`")
-    environment = _environment()
+    environment = plain_environment(**_SET)
     if os.geteuid() == 0:
         # Its own mount namespace: a build that is killed leaves no mount behind.
         apart = ("unshare", "--mount", "--propagation", "private")
@@ -151,18 +148,14 @@ def _bootstrap(command: Sequence[str], work: Path) -> None:
 def _run(*command: str) -> str:
     try:
         done = subprocess.run(
-            command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            check=False,
+            command, env=plain_environment(**_SET), stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise ImageError(f"{error.filename} is not here", hint="run `make setup`") from error
     if done.returncode != 0:
         raise _failure(command[0], done.stderr.strip() or done.stdout)
     return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | _SET
 
 
 def _failure(program: str, said: str) -> ImageError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sappers.errors import ImageError
+from sappers.images.programs import plain_environment
 
 SEED_LABEL = "SAPPERS"
 
@@ -47,7 +48,9 @@ def write_seed_disk(path: Path, files: Mapping[str, bytes]) -> None:
 
 def _run(*command: str) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=plain_environment(), capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as error:
         raise ImageError(f"{command[0]} is not here", hint="run `make setup`") from error
     if done.returncode != 0:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from sappers.errors import ImageError, ImagePartError
-from sappers.images.programs import run_guarded
+from sappers.images.programs import plain_environment, run_guarded
 
 _URI_LINE = re.compile(r"^'[^']+' (?P<file>\S+) \d+ ?(?P<digest>\S*)", re.M)
 _UNKNOWN = re.compile(
@@ -162,7 +162,7 @@ def fetch(packages: Sequence[Package], folder: Path, work: Path) -> None:
     wanted = [f"{package.name}={package.version}" for package in absent]
     command = ("apt-get", *_OPTIONS, "download", *wanted)
     try:
-        code, said = run_guarded(command, folder=work, environment=_environment(), scratch=work)
+        code, said = run_guarded(command, folder=work, environment=_english(), scratch=work)
     except FileNotFoundError as error:
         raise ImageError(f"{command[0]} is not here", hint=_UPDATE_HINT) from error
     if code != 0:
@@ -180,6 +180,7 @@ def open_content(package: Path) -> Iterator[BinaryIO]:
     """
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", str(package)],
+        env=_english(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as unpacking:
@@ -207,9 +208,7 @@ _OPTIONS = ("-q", *(("-o", "APT::Sandbox::User=root") if os.geteuid() == 0 else 
 
 def _run(*command: str) -> str:
     try:
-        done = subprocess.run(
-            command, env=_environment(), capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=_english(), capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise ImageError(f"{command[0]} is not here", hint=_UPDATE_HINT) from error
     if done.returncode != 0:
@@ -217,9 +216,9 @@ def _run(*command: str) -> str:
     return done.stdout
 
 
-def _environment() -> dict[str, str]:
-    # LANGUAGE would have apt speak it even so.
-    return os.environ | {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+def _english() -> dict[str, str]:
+    """The environment in which apt says what is looked for in its words."""
+    return plain_environment(LC_ALL="C.UTF-8")
 
 
 def _failure(command: Sequence[str], said: str) -> ImageError:

@@ -33,6 +33,7 @@ from sappers.images.erofs import LAYERS_MAX, write_root_disk
 from sappers.images.layers import ALIGNMENT_BYTES, layers, power_of_two
 from sappers.images.own_sidecar import lay_sidecar, sidecar_sources
 from sappers.images.parts import Kernel, Parts, Versions, digest_of
+from sappers.images.programs import plain_environment
 from sappers.images.python_root import INTERPRETER, SITE
 from sappers.images.store import FolderImageStore
 from sappers.images.tree import Tree
@@ -275,6 +276,7 @@ def _compress(archive: Iterator[bytes], output: int) -> None:
     """Write the archive in the LZ4 frame that kernels take."""
     packer = subprocess.Popen(
         ["lz4", "-l", "-9", "-q", "-", "-"],
+        env=plain_environment(),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.PIPE,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from sappers.images.builder import Report
 from sappers.images.debian import Package
 from sappers.images.definition import ApplianceDefinition, ImageDefinition
 from sappers.images.one_build import one_build
-from sappers.images.programs import guarded
+from sappers.images.programs import guarded, plain_environment
 from sappers.images.store import FolderImageStore
 from sappers.model.image import ARCHITECTURE, ApplianceBoot, Manifest
 from sappers.security.signing import SigningKey
@@ -40,6 +39,7 @@ _PLUGINS_SINCE = (1, 7)
 _BUILD_SECONDS = 900.0
 _END_SECONDS = 60.0
 _ROOTS_KEPT = 3
+_NO_QUESTIONS = {"CHECKPOINT_DISABLE": "1"}
 _PLUGIN = re.compile(r"\* (\S+/\S+/\S+)")
 _STEP = re.compile(r"^(?:==> |    )[\w.]+: (?P<text>.+)$")
 
@@ -235,7 +235,13 @@ def packer_version() -> tuple[int, ...]:
         ImageError: It is not installed.
     """
     try:
-        done = subprocess.run(["packer", "version"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["packer", "version"],
+            env=plain_environment(**_NO_QUESTIONS),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise ImageError(
             "packer is not here", hint="run `make setup`, or put a newer one into PATH"
@@ -301,12 +307,17 @@ def variable_options(values: Mapping[str, str]) -> list[str]:
 
 
 def packer_environment(work: Path) -> dict[str, str]:
-    """What Packer runs with: its cache in `work`, and no question to its makers for updates."""
-    return os.environ | {
-        "CHECKPOINT_DISABLE": "1",
-        "PACKER_CACHE_DIR": str(work / "packer-cache"),
-        "TMPDIR": str(work),
-    }
+    """What Packer runs with: its cache in `work`, and no question to its makers for updates.
+
+    Values of variables (`PKR_VAR_…`) and the caller's SSH agent, which Packer would hand on to the
+    machine, are not of it.
+    """
+    return plain_environment(
+        keep=r"PACKER_\w+|XDG_CONFIG_HOME",  # where its plugins are, and what it logs
+        **_NO_QUESTIONS,
+        PACKER_CACHE_DIR=str(work / "packer-cache"),
+        TMPDIR=str(work),
+    )
 
 
 def _follow(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,30 @@ from typing import ParamSpec
 
 from sappers.images.guard import TOO_LATE
 
-__all__ = ["TOO_LATE", "guarded", "run_guarded"]
+__all__ = ["TOO_LATE", "guarded", "plain_environment", "run_guarded"]
 
 _GUARD = Path(__file__).with_name("guard.py")
 _GRACE_SECONDS = 60.0
 _HOUR_SECONDS = 3600.0
 _How = ParamSpec("_How")
+# Where programs and the network are. Of all else some has a program make another image of the same
+# inputs (TAR_OPTIONS, MKE2FS_CONFIG, …), and some is secret.
+_KEPT = re.compile(r"PATH|HOME|APT_CONFIG|(?i:\w+_proxy)")
+
+
+def plain_environment(*, keep: str = "", **settings: str) -> dict[str, str]:
+    """What a tool of a build runs with: of the caller's environment what decides nothing.
+
+    Args:
+        keep: Pattern of further names that are the tool's own.
+        settings: Beside it.
+    """
+    own = re.compile(keep)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if _KEPT.fullmatch(name) or own.fullmatch(name)
+    } | settings
 
 
 @contextmanager

@@ -96,10 +96,25 @@ def test_files_keep_their_modes_and_belong_to_root(tmp_path: Path, overlay: Path
     assert " / ext4 " in fstab and " /efi vfat " in fstab
 
 
-def test_a_root_makes_the_same_disk_whenever_it_is_unpacked(tmp_path: Path, overlay: Path) -> None:
+def test_a_root_makes_the_same_disk_whenever_and_by_whomever_it_is_unpacked(
+    tmp_path: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "mke2fs.conf"
+    settings.write_text("[defaults]\n\tbase_features = sparse_super\n\tinode_size = 128\n")
+    theirs = {
+        "TAR_OPTIONS": "--exclude=./usr/bin/su",
+        "MKE2FS_CONFIG": str(settings),
+        "MTOOLS_NO_VFAT": "1",
+    }
     digests = set()
-    for name in ("one", "other"):
-        disk = made(tmp_path, overlay, name)
+    for name, environment, umask in (("one", {}, 0o022), ("other", theirs, 0o077)):
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        before = os.umask(umask)
+        try:
+            disk = made(tmp_path, overlay, name)
+        finally:
+            os.umask(before)
         written = int(disk.stat().st_ctime)
         with disk.open("rb") as file:
             digests.add(hashlib.file_digest(file, "sha256").hexdigest())

@@ -100,6 +100,28 @@ def test_versions_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert packer.packer_version() == (1, 16, 0)
 
 
+def test_packer_gets_neither_what_is_the_callers_own_nor_values_of_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PKR_VAR_memory_mib", "64")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")  # Packer hands it on to the machine
+    monkeypatch.setenv("PACKER_PLUGIN_PATH", "/opt/plugins")
+
+    given = packer.packer_environment(tmp_path)
+
+    assert not {"PKR_VAR_memory_mib", "SSH_AUTH_SOCK"} & given.keys()
+    assert given["PACKER_PLUGIN_PATH"] == "/opt/plugins"
+    assert given["PATH"] == os.environ["PATH"]
+
+
+def test_nobody_is_asked_for_a_newer_packer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", 'echo "Packer v1.$CHECKPOINT_DISABLE.0"', monkeypatch)
+
+    assert packer.packer_version() == (1, 1, 0)
+
+
 def test_another_program_called_packer_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,11 +26,12 @@ from pathlib import Path
 
 import msgspec
 
-from sappers.durable import write_durably
+from sappers.durable import LACKING, write_durably
 from sappers.errors import LaunchError
 from sappers.launchers import command, watchdog
 from sappers.launchers.guest_identity import SERIAL_LOG
 from sappers.launchers.verdict import Traces
+from sappers.model.known_types import UNREADABLE
 from sappers.model.limits import AllocationId
 from sappers.ports import OUTPUT_LOG
 
@@ -148,10 +149,16 @@ class GuestFolder:
         return (record and record.unit) or unit_of(self.path.name)
 
     def record(self) -> Record | None:
-        """The record, or None when there is none or it is damaged."""
+        """The record, or None when there is none or it is damaged.
+
+        Raises:
+            OSError: This machine lacks memory or descriptors: it may be read later.
+        """
         try:
             return msgspec.json.decode((self.path / "record.json").read_bytes(), type=Record)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE) as error:
+            if isinstance(error, OSError) and error.errno in LACKING:
+                raise
             return None
 
     def write(self, record: Record) -> None:

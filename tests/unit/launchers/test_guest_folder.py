@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -42,6 +43,27 @@ def test_blobs_cost_nothing_and_survive_pruning(folder: GuestFolder, tmp_path: P
     assert (folder.run / "kernel").stat().st_ino == (tmp_path / "kernel").stat().st_ino
     (tmp_path / "kernel").unlink()
     assert (folder.run / "kernel").read_text() == "kernel"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"allocation_id": "\xff"}', b"[" * 100_000])
+def test_a_damaged_record_is_none(folder: GuestFolder, content: bytes) -> None:
+    (folder.path / "record.json").write_bytes(content)
+    assert folder.record() is None
+
+
+def test_a_record_that_cannot_be_read_is_none_but_for_want_of_descriptors(
+    folder: GuestFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = errno.EIO
+
+    def fail(_: Path) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert folder.record() is None
+    number = errno.EMFILE
+    with pytest.raises(OSError, match="Too many open files"):
+        folder.record()
 
 
 def test_folders_are_private(folder: GuestFolder) -> None:

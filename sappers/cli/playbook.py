@@ -121,7 +121,11 @@ def run(
         plays: list[Play] = []
         for path in playbooks:
             first, *others = load_playbook(
-                path, decrypt, roles_path or [], context.obj.collections_path()
+                path,
+                decrypt,
+                roles_path or [],
+                context.obj.collections_path(),
+                options.extra,
             )
             plays += [replace(first, opens=bool(plays)), *others]
         hosts = given.hosts(options.extra, decrypt, secrets)

@@ -158,7 +158,8 @@ def _run_ours(
     inventory = load_inventory(HERE / "inventory.ini", extra=extra)
     kept = _Kept(outcomes, root, extra["server"])
     engine = Engine(inventory, options, kept, decrypt=_decrypt, ledger=ledger)
-    report = engine.run(load_playbook(HERE / "cases" / f"{case}.yml", _decrypt))
+    path = HERE / "cases" / f"{case}.yml"
+    report = engine.run(load_playbook(path, _decrypt, extra=extra))
     outcomes.recap = {name: asdict(count) for name, count in report.counts.items()}
     outcomes.tree = tree_of(root)
     return outcomes

@@ -6,6 +6,8 @@ from collections.abc import Mapping as AnyMapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sappers.provisioner.playbook.language.keywords import refuse_variables
 from sappers.provisioner.source import Decrypt, Mapping, Place, read_file
 
@@ -48,3 +50,18 @@ class PlaybookFiles:
             raise Place(str(path)).error(f"{path} is no mapping of variable names to values")
         refuse_variables(content)
         return content
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How files are read, and where roles may be.
+
+    Attributes:
+        roles_path: Folders of roles beside the usual ones.
+        collections_path: Folders of collections instead of the usual ones.
+        extra: The variables of `-e`, which names of what is imported may ask for.
+    """
+
+    files: PlaybookFiles
+    roles_path: tuple[Path, ...] = ()
+    collections_path: tuple[Path, ...] = ()
+    extra: AnyMapping[str, Any] = {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
 from sappers.provisioner.playbook.language import keywords
-from sappers.provisioner.playbook.language.files import PlaybookFiles
+from sappers.provisioner.playbook.language.files import PlaybookFiles, Reading
+from sappers.provisioner.playbook.language.import_names import import_name
 from sappers.provisioner.playbook.language.load_inherited import inherit
-from sappers.provisioner.playbook.language.load_play import IMPORTS_MAX, PlayLoader, Reading
+from sappers.provisioner.playbook.language.load_play import IMPORTS_MAX, PlayLoader
 from sappers.provisioner.playbook.language.model import Inherited, Node, Play, Task
-from sappers.provisioner.source import Decrypt, Items, Mapping, Place, is_template, place_of
+from sappers.provisioner.source import Decrypt, Items, Mapping, Place, place_of
 
 _PLAYBOOK_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
 
@@ -22,17 +25,20 @@ def load_playbook(
     decrypt: Decrypt | None = None,
     roles_path: Sequence[Path] = (),
     collections_path: Sequence[Path] = (),
+    extra: AnyMapping[str, Any] | None = None,
 ) -> tuple[Play, ...]:
     """The plays of a playbook and of those it imports, in order.
 
     Args:
         roles_path: Folders of roles beside the usual ones.
         collections_path: Folders of collections instead of the usual ones.
+        extra: The variables of `-e`, which names of what is imported may ask for.
 
     Raises:
         PlaybookError: Something in it, or in a file it imports, is wrong; at its place.
     """
-    how = Reading(PlaybookFiles(decrypt), tuple(roles_path), tuple(collections_path))
+    files = PlaybookFiles(decrypt)
+    how = Reading(files, tuple(roles_path), tuple(collections_path), extra or {})
     return _load_file(path, how, ())
 
 
@@ -70,14 +76,15 @@ def _import_plays(
     item: Mapping, key: str, path: Path, how: Reading, above: tuple[Path, ...]
 ) -> tuple[Play, ...]:
     keywords.refuse_unknown(item, {key, "name", "tags", "vars", "when"}, "imported playbook")
-    name = str(item[key])
-    if is_template(name):
-        raise item.at(key).error("the name of an imported playbook is no template")
+    handed = inherit(Inherited(), item)
+    name = import_name(
+        item[key], item.at(key), extra=how.extra, inherited=handed, roles=(),
+        play={"playbook_dir": str(path.parent.absolute())}, instead="give it with -e",
+    )  # fmt: skip
     if not (path.parent / name).is_file():
         raise place_of(item[key], item.at(key)).error(
             f"there is no playbook {name}", hint=f"looked for: {path.parent / name}"
         )
-    handed = inherit(Inherited(), item)
     return tuple(
         replace(play, inherited=_under(handed, play.inherited),
                 sections=tuple(_nodes_under(handed, nodes) for nodes in play.sections))

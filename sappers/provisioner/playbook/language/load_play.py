@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from sappers.provisioner.playbook.language import keywords
-from sappers.provisioner.playbook.language.files import PlaybookFiles
+from sappers.provisioner.playbook.language.files import Reading
+from sappers.provisioner.playbook.language.import_names import import_name
 from sappers.provisioner.playbook.language.load_inherited import as_tuple, inherit, setting
 from sappers.provisioner.playbook.language.load_prompts import load_prompts
 from sappers.provisioner.playbook.language.load_tasks import load_nodes
@@ -31,19 +31,6 @@ from sappers.provisioner.source import Items, Mapping, Place, is_template, place
 IMPORTS_MAX = 50
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """How files are read, and where roles may be.
-
-    Attributes:
-        roles_path: Folders of roles beside the usual ones.
-        collections_path: Folders of collections instead of the usual ones.
-    """
-
-    files: PlaybookFiles
-    roles_path: tuple[Path, ...] = ()
-    collections_path: tuple[Path, ...] = ()
-
-
 class PlayLoader:
     """Loads one play, and later what its tasks include."""
 
@@ -51,6 +38,7 @@ class PlayLoader:
         self._folder = folder
         self._how = how
         self._role_files = RoleFiles(folder, how.files, how.roles_path, how.collections_path)
+        self._variables: dict[str, Any] = {"playbook_dir": str(folder.absolute())}
         self._depth = 0
         self._seen_roles: set[str] = set()
         self.handlers: list[Task] = []
@@ -61,6 +49,7 @@ class PlayLoader:
         item = keywords.with_newer_names(item)
         _check_play(item)
         inherited = replace(inherit(Inherited(), item), vars=(), folders=(self._folder,))
+        self._variables |= {**(item.get("vars") or {}), **self._files_named(item)}
         before = self._nodes(item, "pre_tasks", inherited)
         imported = len(self.handlers)
         roles = self._roles(item, inherited)
@@ -104,21 +93,29 @@ class PlayLoader:
 
     def import_tasks(self, task: Task) -> tuple[Node, ...]:
         """As `Importer`."""
-        name = task.arguments["file"]
-        if is_template(name):
-            raise task.place.error(
-                "import_tasks is done before any variable is known", hint="write include_tasks"
-            )
-        return self.tasks_of_file(str(name), task, task.inherited)
+        name = self._name(task.arguments["file"], task.place, task.inherited)
+        return self.tasks_of_file(name, task, task.inherited)
 
     def import_role(self, task: Task) -> tuple[Node, ...]:
         """As `Importer`."""
-        name = task.arguments["name"]
-        if is_template(name):
-            raise task.place.error(
-                "import_role is done before any variable is known", hint="write include_role"
-            )
-        return self.tasks_of_role(str(name), task.arguments, task.inherited, task.place)
+        name = self._name(task.arguments["name"], task.place, task.inherited)
+        return self.tasks_of_role(name, task.arguments, task.inherited, task.place)
+
+    def _name(self, value: Any, place: Place, inherited: Inherited) -> str:
+        """A name of what is imported. Raises PlaybookError."""
+        return import_name(
+            value, place, extra=self._how.extra, inherited=inherited, play=self._variables,
+            roles=self.roles, instead="write include_tasks or include_role",
+        )  # fmt: skip
+
+    def _files_named(self, item: Mapping) -> dict[str, Any]:
+        """The variables of those `vars_files` whose names need none."""
+        found: dict[str, Any] = {}
+        for name in as_tuple(item.get("vars_files")):
+            path = self._folder / str(name)
+            if isinstance(name, str) and not is_template(name) and path.is_file():
+                found.update(self._how.files.read_variables(path))
+        return found
 
     def tasks_of_file(self, name: str, task: Task, inherited: Inherited) -> tuple[Node, ...]:
         """The tasks of a file that a task includes or imports.
@@ -163,6 +160,7 @@ class PlayLoader:
         # Of a loop nobody can tell whether it has any item.
         below = replace(task.inherited, when=(True,) if task.loop or task.loop_with else ())
         loader = PlayLoader(self._folder, self._how)
+        loader._variables = self._variables
         if task.module == "include_tasks":
             name = str(task.arguments["file"])
             if not any(one.is_file() for one in self._task_files(name, task, below)):
@@ -216,7 +214,7 @@ class PlayLoader:
         needs = []
         for one in loaded.dependencies:
             at = place_of(one, place)
-            needs.append((self._named(one, at, found.beside), one, at))
+            needs.append((self._named(one, at, inherited, found.beside), one, at))
         names = tuple(needed.name for needed, _, _ in needs)
         role = _role_of(loaded, arguments, inherited.role, names, origin)
         if not role.is_again:
@@ -247,13 +245,16 @@ class PlayLoader:
             raise item.at("roles").error("`roles` takes a list")
         nodes: list[Node] = []
         for entry, at in zip(roles, roles.places, strict=True):
-            found = self._named(entry, at, inherited.collections)
+            found = self._named(entry, at, inherited, inherited.collections)
             nodes.extend(self._role_entry(found, entry, at, inherited, "play"))
         return tuple(nodes)
 
-    def _named(self, entry: Any, at: Place, collections: Sequence[str]) -> FoundRole:
+    def _named(
+        self, entry: Any, at: Place, inherited: Inherited, collections: Sequence[str]
+    ) -> FoundRole:
         """The role that an item of `roles` or of dependencies names."""
-        return self._role_files.find(_name_of(entry, at), at, collections)
+        name = self._name(_name_of(entry, at), at, inherited)
+        return self._role_files.find(name, at, collections)
 
     def _role_entry(
         self, found: FoundRole, entry: Any, at: Place, inherited: Inherited, origin: RoleOrigin
@@ -344,13 +345,13 @@ def _search_path(inherited: Inherited, folder: Path) -> tuple[Path, ...]:
 
 
 def _name_of(entry: Any, at: Place) -> str:
-    """The role that an item of `roles` or of dependencies names."""
+    """What an item of `roles` or of dependencies says the role's name is."""
     if isinstance(entry, str):
         return entry
     name = entry.get("role") or entry.get("name") if isinstance(entry, Mapping) else None
     if not name:
         raise at.error("expected the name of a role", hint="- role: NAME")
-    return str(name)
+    return name if isinstance(name, str) else str(name)
 
 
 def _refuse_unknown_handlers(

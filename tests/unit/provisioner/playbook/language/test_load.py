@@ -119,7 +119,6 @@ def tasks(*lines: str) -> str:
         (tasks("- ping:", "  loop: abc"), "4:13", "`loop` takes a list", None),
         (tasks("- ping:", "  loop_control: {loopvar: x}"), "4:22", "`loopvar`", "`loop_var`"),
         (tasks("- include_tasks: a.yml", "- import_tasks: no.yml"), "4:7", "no task file", None),
-        (tasks('- import_tasks: "{{ x }}.yml"'), "3:7", "before any variable", "include_tasks"),
         ("- hosts: all\n  roles: [nope]\n", "2:11", "there is no role nope", "looked for"),
         ("- hosts: all\n  strategy: debug\n", "2:3", "strategy", "linear"),
         (tasks("- command: a warn=no"), "3:7", "`warn` is not supported", "leave it out"),
@@ -316,3 +315,19 @@ def test_a_play_may_name_its_user_as_old_ones_do(tmp_path: Path) -> None:
     (task,) = play.sections[1]
     assert isinstance(task, Task)
     assert (task.module, task.setting("remote_user")) == ("user", "admin")
+
+
+@pytest.mark.parametrize(
+    ("task", "where"),
+    [
+        ("import_tasks: '{{ ansible_os_family }}.yml'", "3:25"),
+        ("import_role: {name: 'r-{{ told }}'}", "3:33"),
+    ],
+)
+def test_what_is_imported_is_not_named_by_what_only_hosts_know(
+    tmp_path: Path, task: str, where: str
+) -> None:
+    with pytest.raises(PlaybookError, match="asked for before any host is") as caught:
+        load(tmp_path, tasks(f"- {task}"))
+    assert f"{caught.value.line}:{caught.value.column}" == where
+    assert "include_tasks or include_role" in str(caught.value.hint)

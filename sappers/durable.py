@@ -58,6 +58,20 @@ def written_durably(
     sync_folder(path.parent)
 
 
+def keep_durably(made: Path, place: Path) -> None:
+    """Move a file, or a folder with all that is in it, to where it is looked for.
+
+    After a crash it is there as it was made, or it is not there: a name may be on the disk long
+    before what it names.
+
+    Raises:
+        OSError: The folder of `place` is missing or not writable.
+    """
+    os.sync()
+    made.rename(place)
+    sync_folder(place.parent)
+
+
 def remove_durably(path: Path) -> None:
     """Remove a file, if it is there, so that it does not come back by a crash.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from sappers.durable import keep_durably
 from sappers.errors import ImageError
 from sappers.images.debian import Package, mistaken_packages, printed_packages
 from sappers.images.programs import plain_environment, run_guarded
@@ -124,7 +125,7 @@ def build_root(names: Sequence[str], archive: Archive, target: Path, scratch: Pa
             SUITE, str(made), str(sources),
         )  # fmt: skip
         _bootstrap(command, work)
-        made.rename(target)
+        keep_durably(made, target)
 
 
 def _bootstrap(command: Sequence[str], work: Path) -> None:

@@ -167,6 +167,7 @@ def fetch(packages: Sequence[Package], folder: Path, work: Path) -> None:
         raise ImageError(f"{command[0]} is not here", hint=_UPDATE_HINT) from error
     if code != 0:
         raise _failure(command, said)
+    os.sync()  # else a crash may leave the names of packages, and nothing in them
     for package in absent:
         (work / package.file).rename(folder / package.file)
 

@@ -6,6 +6,7 @@ asked for, one of the keys that truly signed it must be trusted.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -127,6 +128,9 @@ class ManifestFolder:
                 content = msgspec.json.encode(joined)
                 with writing(self._folder / digest, self._root, durable=True) as file:
                     write_at(file.fileno(), content, 0)
+            else:
+                with refusing(self._root):
+                    os.utime(self._folder / digest)  # whoever prunes takes it for one that is new
         return digest
 
     def files(self) -> Iterable[Path]:

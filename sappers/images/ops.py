@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from sappers.durable import keep_durably
 from sappers.errors import ImageError
 from sappers.images.programs import TOO_LATE, run_guarded
 
@@ -112,7 +113,7 @@ def _install(go: Path, environment: Mapping[str, str], target: Path) -> Path:
             "Go cannot bring ops",
             hint="put `ops` onto PATH; where Go reaches no module proxy it must come another way",
         )
-        (Path(work) / "bin" / "ops").rename(target)
+        keep_durably(Path(work) / "bin" / "ops", target)
     return target
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from sappers.durable import keep_durably
 from sappers.images import debian
 from sappers.images import kernel as kernels
 from sappers.images.builder import Report
@@ -184,4 +185,4 @@ def digest_of(*parts: Any) -> str:
 
 def _keep(made: Path, ready: Path) -> None:
     ready.parent.mkdir(exist_ok=True)
-    made.rename(ready)
+    keep_durably(made, ready)

@@ -624,6 +624,19 @@ def test_pruning_keeps_images_that_came_just_now_if_asked(store: FolderImageStor
     assert digest in store.prune([])
 
 
+def test_an_image_that_comes_again_is_as_young_as_a_new_one(store: FolderImageStore) -> None:
+    digest = put_image(store)
+    store.remove_name("web")
+    manifest = store._manifests._folder / digest
+    old = time.time() - 1000.0
+    os.utime(manifest, (old, old))
+    signed = store.signed(digest)
+    assert signed is not None
+    store.put_signed(signed)  # its chunks, and the word that it is wanted, may yet come
+    assert store.prune([], spare_seconds=60) == ()
+    assert store.prune([]) != ()
+
+
 def test_what_pruning_would_remove_is_known_before(store: FolderImageStore) -> None:
     used, unused = put_image(store, kernel=b"used"), put_image(store, kernel=b"unused")
     store.give_name("web", used)

@@ -31,6 +31,7 @@ class Aging(Recovering):
     _follower_times: dict[Any, _OwnTime]  # the newest that each follower has told
     _sure: tuple[float, int]  # since when whoever has applied this index is up to date
     _state_as_of: float
+    _told_commit: tuple[int, int]  # the newest commit index that a leader told, after its term
 
     def state_age(self) -> float | None:
         """Seconds since this voter's state was as new as the cluster's; None before it was."""
@@ -41,6 +42,19 @@ class Aging(Recovering):
         if self.raftLastApplied >= self._sure[1]:
             self._state_as_of = max(self._state_as_of, self._sure[0])
         return self._now() - self._state_as_of if self._state_as_of else None
+
+    def _known_commit_index(self) -> int:
+        """What must be applied here before this voter's state is as new as the cluster's.
+
+        A follower that lags has its leader's word for it, which ends with the term; a leader has
+        none, before its own first entry is committed.
+        """
+        term, told = self._told_commit
+        if self._isLeader():
+            told = self._SyncObj__noopIDx or 0
+        elif term != self.raftCurrentTerm:
+            told = 0
+        return max(int(self.raftCommitIndex), told)
 
     def _probe_if_due(self) -> None:
         if not self._isLeader() or self._now() < self._probe_due:

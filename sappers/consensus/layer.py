@@ -89,7 +89,7 @@ class RaftNode(Aging):
         self._pre_votes = set()
         self._votes: set[tuple[int, str]] = set()
         self._leader_heard_at = 0.0
-        self._told_commit_index = 0
+        self._told_commit = (0, 0)
         self._probe_due = self._state_as_of = 0.0
         self._answered, self._follower_times = {}, {}
         self._sure = (0.0, 0)
@@ -225,15 +225,6 @@ class RaftNode(Aging):
         }
         return {voter: silent for voter, silent in heard.items() if silent >= _UNHEARD_SECONDS}
 
-    def _known_commit_index(self) -> int:
-        """What must be applied here before this voter's state is as new as the cluster's.
-
-        A follower that lags has its leader's word for it; a leader has not, before its own first
-        entry is committed.
-        """
-        first: int = (self._isLeader() and self._SyncObj__noopIDx) or 0
-        return max(int(self.raftCommitIndex), self._told_commit_index, first)
-
     # Leading
 
     def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
@@ -300,7 +291,8 @@ class RaftNode(Aging):
                     self._links.send(node, {"type": "newer_term", "term": self.raftCurrentTerm})
                     return
                 self._leader_heard_at = self._now()
-                self._told_commit_index = max(self._told_commit_index, message["commit_index"])
+                told = (message["term"], message["commit_index"])
+                self._told_commit = max(self._told_commit, told)
                 self._pre_votes.clear()
                 self._keep_what_matches(message)
                 if "serialized" in message:  # answered by the library only when it is complete

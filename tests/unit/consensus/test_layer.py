@@ -191,6 +191,36 @@ def leads_a_cluster(voter: Any) -> int:
     return int(voter.becomes_leader())
 
 
+def test_who_goes_on_alone_lacks_nothing_of_what_a_lost_leader_said_was_committed(
+    voter: Any,
+) -> None:
+    """Nobody will ever send it: without that its agent would decide nothing any more."""
+    founded = Proposal("f", "me", 1.0, (FoundCluster("c", ("me", "a", "b")),))
+    voter.append(1, (1, 0), (b"\0" + encode_proposal(founded), 2, 1), commit=50)
+    voter.tick_after(0.01)
+    assert not voter.node.status().is_up_to_date(1)
+    for peer in ("a", "b"):
+        voter.wire._onNodeDisconnected(Node(peer))
+    answers = Answers()
+    voter.tick_after(5.0)
+    voter.node.recover(encode_proposal(Proposal("r", "me", 1.0, ())), answers)
+    for _ in range(100):
+        voter.tick_after(0.1)
+    assert [kind for kind, *_ in answers.heard] == ["done"]
+    assert voter.node.status().is_up_to_date(voter.node.state.term)
+
+
+def test_what_a_leader_said_is_committed_counts_while_it_is_heard(new_voter: Any) -> None:
+    """One that lied, and is revoked since, is not waited for."""
+    voter = new_voter(("me", "a", "b"))
+    voter.append(1, (1, 0), entry(2, 1), commit=2**40)
+    voter.tick_after(0.01)
+    term = voter.becomes_leader()
+    voter.hears("b", "next_node_idx", term=term, next_node_idx=4, reset=False, success=True)
+    voter.tick_after(0.01)
+    assert voter.node.status().is_up_to_date(term)
+
+
 def changes(voter: Any, command: AddVoter | RemoveVoter) -> Answers:
     answers = Answers()
     payload = encode_proposal(Proposal(f"{command}", "me", 1.0, (command,)))

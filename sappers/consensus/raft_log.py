@@ -40,7 +40,7 @@ from sappers.consensus.wire import (
     Unknown,
 )
 from sappers.decisions.fencing import certain_after_seconds
-from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected
+from sappers.errors import LogDamaged, OutcomeUnknown, ProposalRejected, UpgradeNeeded
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import encode_state
 from sappers.model.commands import (
@@ -51,9 +51,11 @@ from sappers.model.commands import (
     Proposal,
     RemoveVoter,
     encode_proposal,
+    format_adopted,
     format_needed,
 )
 from sappers.model.event import Event
+from sappers.model.log_format import check_known
 from sappers.model.observation import RaftRole, RaftStatus
 from sappers.model.view import Genesis
 from sappers.ports import Applied, Clock, QuorumHeard
@@ -170,6 +172,10 @@ class RaftLog:
         # The raft process never looks into it: what is appended all could apply, if they know it.
         if (needed := format_needed(proposal.commands)) > self.state().format:
             raise ProposalRejected(f"the log has format {self.state().format}, not {needed}")
+        try:
+            check_known(format_adopted(proposal.commands))
+        except UpgradeNeeded as error:
+            raise ProposalRejected(error.message) from error
         payload = encode_proposal(proposal)
         answer = await self._ask(lambda request: Propose(request, payload), timeout_seconds)
         assert isinstance(answer, Done)

@@ -349,6 +349,11 @@ def format_needed(commands: Iterable[Command]) -> int:
     return needed
 
 
+def format_adopted(commands: Iterable[Command]) -> int:
+    """The format that these commands give the log; 0 where they give it none."""
+    return max((one.format for one in commands if isinstance(one, AdoptFormat)), default=0)
+
+
 def encode_proposal(proposal: Proposal) -> bytes:
     """The wire and disk form of a proposal (msgpack)."""
     if needed := format_needed(proposal.commands):

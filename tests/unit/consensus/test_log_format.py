@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sappers.agent.clock import SystemClock
+from sappers.config import RaftSettings
 from sappers.consensus.layer import RaftNode
+from sappers.consensus.raft_log import RaftLog
 from sappers.consensus.replica import Replica
 from sappers.consensus.state_machine import apply
-from sappers.errors import UpgradeNeeded
+from sappers.errors import ProposalRejected, UpgradeNeeded
 from sappers.model.cluster_state import ClusterState
 from sappers.model.codec import decode_known_part, decode_state, encode_state
 from sappers.model.commands import (
@@ -21,9 +25,11 @@ from sappers.model.commands import (
     Entry,
     FoundCluster,
     NoOperation,
+    Proposal,
     SetHub,
     StopWorkload,
 )
+from sappers.model.view import Genesis
 from tests.unit.raft_worlds import Answered, NewWorld, World, new_world, proposal
 from tests.unit.two_formats import NEW, OLD, Mark, of_format
 
@@ -127,6 +133,20 @@ def test_a_state_of_today_has_format_0() -> None:
 
 
 # Voters
+
+
+async def test_a_leader_has_no_format_adopted_that_it_does_not_know(tmp_path: Path) -> None:
+    """Any member may propose it, and all would stand still for good."""
+    nobody: Any = None
+    log = RaftLog(
+        "a", Genesis("c", "a", ("a",), {}), tmp_path, nobody, RaftSettings(), ("127.0.0.1", 1),
+        lambda _: None, SystemClock(),
+    )  # fmt: skip
+    adopt = Proposal("adopt", "b", 1.0, (NoOperation(), AdoptFormat(NEW)))
+    with pytest.raises(ProposalRejected, match=f"knows {OLD} at most"):
+        await log.propose(adopt, 1.0)
+    with of_format(NEW), pytest.raises(ProposalRejected, match="does not run"):
+        await log.propose(adopt, 1.0)
 
 
 class FormatNode(RaftNode):

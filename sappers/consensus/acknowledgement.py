@@ -72,6 +72,8 @@ class Acknowledging(SyncObj):  # type: ignore[misc] # the library has no types
         for position, (_, index, term) in enumerate(entries, 1):
             if index != message["prevLogIdx"] + position:
                 raise ValueError(f"entry {index} does not follow the one before it")
+            if term > message["term"]:
+                raise ValueError(f"entry {index} is of term {term}, its leader of an earlier one")
             if matched == index - 1 and index <= last and self._journal[index - first][2] == term:
                 matched = index
         fresh = entries[matched - message["prevLogIdx"] :]

@@ -39,6 +39,7 @@ _log = structlog.get_logger()
 _REGULAR = b"\x00"  # pysyncobj's _COMMAND_TYPE, the first byte of each command
 _ROLES = (RaftRole.FOLLOWER, RaftRole.CANDIDATE, RaftRole.LEADER)  # pysyncobj's _RAFT_STATE
 _UNHEARD_SECONDS = 2
+_TERMS_AHEAD_MAX = 2**24  # more than years of elections: nobody uses up those that there are
 _COMMIT_TOLD_SECONDS = 0.001  # until followers are told what is committed, unless entries go first
 
 
@@ -254,6 +255,8 @@ class RaftNode(Aging):
     def _SyncObj__onMessageReceived(self, node: Any, message: dict[str, Any]) -> None:  # noqa: N802
         if self._is_shut_out(node.id):  # its link is cut a moment later
             return
+        if (term := message.get("term", 0)) > self.raftCurrentTerm + _TERMS_AHEAD_MAX:
+            raise ValueError(f"term {term} is no term: this voter knows {self.raftCurrentTerm}")
         match message["type"]:
             case "pre_vote":
                 self._consider_pre_vote(node, message)

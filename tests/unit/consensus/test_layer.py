@@ -221,6 +221,31 @@ def test_what_a_leader_said_is_committed_counts_while_it_is_heard(new_voter: Any
     assert voter.node.status().is_up_to_date(term)
 
 
+@pytest.mark.parametrize("kind", ["newer_term", "request_vote", "append_entries", "its entry"])
+def test_no_voter_uses_all_terms_up(voter: Any, kind: str) -> None:
+    """Once it is revoked the others must be able to go on, in later ones."""
+    last = 2**64 - 1
+    fields: dict[str, dict[str, Any]] = {
+        "newer_term": {"term": last},
+        "request_vote": {"term": last, "last_log_index": 9, "last_log_term": 9},
+        "append_entries": {"term": last, "entries": []},
+        "its entry": {"term": 1, "entries": [entry(2, last)]},
+    }
+    kind, more = kind.replace("its entry", "append_entries"), fields[kind]
+    if kind == "append_entries":
+        more |= {"commit_index": 1, "prevLogIdx": 1, "prevLogTerm": 0}
+    with pytest.raises(ValueError, match=str(last)):  # the link ends
+        voter.hears("b", kind, **more)
+    term = voter.becomes_leader()
+    assert term < 10
+    answers = Answers()
+    voter.node.propose(PAYLOAD, answers)
+    voter.tick_after(0.01)
+    voter.hears("a", "next_node_idx", term=term, next_node_idx=4, reset=False, success=True)
+    voter.tick_after(0.01)
+    assert [said for said, *_ in answers.heard] == ["done"]
+
+
 def changes(voter: Any, command: AddVoter | RemoveVoter) -> Answers:
     answers = Answers()
     payload = encode_proposal(Proposal(f"{command}", "me", 1.0, (command,)))

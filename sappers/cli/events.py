@@ -19,6 +19,7 @@ from rich.text import Text
 from sappers.api.operator_client import OperatorClient
 from sappers.cli.backup_file import open_backup
 from sappers.cli.events_verify import verify
+from sappers.cli.harmless import local_time
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.errors import ApiError, ConfigError
@@ -197,7 +198,7 @@ def render_events(found: Sequence[Event]) -> RenderableType:
     grid.add_column(no_wrap=True, min_width=_KIND_WIDTH)
     grid.add_column(ratio=1)
     for event in found:
-        when = datetime.fromtimestamp(event.time).astimezone()
+        when = local_time(event.time)
         kind = plain(event.kind, _style(event))
         grid.add_row(f"{when:%m-%d %H:%M:%S}", str(event.index), kind, plain(_told(event)))
     return grid
@@ -205,7 +206,7 @@ def render_events(found: Sequence[Event]) -> RenderableType:
 
 def render_event(event: Event) -> Text:
     """One line, for files: when (local time), log index, kind, what."""
-    when = datetime.fromtimestamp(event.time).astimezone()
+    when = local_time(event.time)
     return Text.assemble(
         (f"{when:%Y-%m-%d %H:%M:%S} ", "dim"),
         f"{event.index:>6} ",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -12,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sappers.cli.harmless import local_time
 from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
 from sappers.cli.status_view import plain
 from sappers.decisions.explaining import Phase, in_order, phase_of
@@ -84,7 +84,7 @@ def render_story(story: Story) -> RenderableType:
         if not event.cause:
             grid.add_row()
         phase = phase_of(event.kind)
-        when = datetime.fromtimestamp(event.time).astimezone()
+        when = local_time(event.time)
         grid.add_row(
             f"{when:%m-%d %H:%M:%S}",
             f"#{event.number}",
@@ -100,7 +100,7 @@ def story_lines(story: Story) -> list[Text]:
     for event, follows_last in in_order(story.events):
         if not event.cause:
             lines.append(Text())
-        when = datetime.fromtimestamp(event.time).astimezone()
+        when = local_time(event.time)
         phase = phase_of(event.kind)
         lines.append(
             Text.assemble(

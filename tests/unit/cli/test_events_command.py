@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sappers.cli.event_compare import (
     nowhere,
     own_findings,
 )
-from sappers.cli.events import parse_since, render_event
+from sappers.cli.events import parse_since, render_event, render_events
 from sappers.cli.events_verify import parse_head
 from sappers.cli.explain import headlines, render_story, story_lines
 from sappers.decisions.backup import portable
@@ -220,3 +221,16 @@ def test_of_a_backup_members_are_known_by_name_too(tmp_path: Path, name: str) ->
         CliRunner().invoke(deploy_app(["events"]), [*asked, "m9"], catch_exceptions=False)
     with pytest.raises(ConfigError, match="nothing is added to a backup"):
         CliRunner().invoke(deploy_app(["events"]), [*asked, name, "-f"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("clock", [-1e300, -1e18, -1.0, 253_402_300_800.0, 1e18, 1e300])
+def test_what_a_clock_said_that_shows_no_date_hides_no_event(clock: float) -> None:
+    event = msgspec.structs.replace(story().events[0], time=clock)
+    assert event.text in render_event(event).plain
+    told = msgspec.structs.replace(story(), events=(event,))
+    assert any(event.text in line.plain for line in story_lines(told))
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    console.print(render_events([event]))
+    console.print(render_story(told))
+    assert out.getvalue().count(event.text) == 2

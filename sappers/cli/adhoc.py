@@ -44,9 +44,6 @@ def adhoc(
     ] = 0,
 ) -> None:
     """Run one module, as a playbook of one task would; shows all of the result."""
-    from sappers.provisioner.connection.ssh_import import import_ssh
-
-    import_ssh()
     from sappers.cli.playbook_secrets import covered_errors
     from sappers.provisioner.playbook.journal.ledger import Ledger
     from sappers.provisioner.playbook.journal.secret_texts import SecretTexts

@@ -87,10 +87,7 @@ def run(
 
     `--limit @retry` runs all of it again on the hosts that failed.
     """
-    # Imported late: SSH and templates take a moment to load, and other commands do without.
-    from sappers.provisioner.connection.ssh_import import import_ssh
-
-    import_ssh()
+    # Imported late: templates take a moment to load, and other commands do without.
     from sappers.cli.playbook_journal import RunJournal
     from sappers.cli.playbook_secrets import asker, covered_errors
     from sappers.cli.playbook_timings import Timings

@@ -36,10 +36,6 @@ from sappers.provisioner.connection.proxy_command import ProxiedSocket
 from sappers.provisioner.connection.ssh_config import Endpoint
 
 LOG_CHANNEL = "sappers.ssh"
-# A peer that vanished is noticed after about 20 s, even while nothing is sent.
-KEEPALIVE_SECONDS = 5
-KEEPALIVE_PROBES = 3
-SILENCE_MAX_SECONDS = 20
 _NOBODY_THERE = (
     errno.EHOSTUNREACH,
     errno.ENETUNREACH,
@@ -52,24 +48,21 @@ CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
 def log_in(
-    host: str, endpoint: Endpoint, gateway: FabricConnection | None, timeout_seconds: float
+    host: str,
+    endpoint: Endpoint,
+    way: FabricConnection | socket.socket | Exception,
+    timeout_seconds: float,
 ) -> FabricConnection:
-    """Connect to one server, through `gateway` if given, and log in.
+    """Log in to one server.
 
     Args:
         host: The inventory's name of the host that this is for, as errors call it.
+        way: The jump host before it, or a stream that leads there; else why there is none.
 
     Raises:
         HostUnreachable: It could not be had; says why and what to do.
     """
     silence_library_logs()
-    if endpoint.address.count(":") == 1 or "@" in endpoint.address:
-        # Fabric would take it apart.
-        raise HostUnreachable(
-            host,
-            f"{endpoint.address!r} is no address",
-            hint="ansible_port and ansible_user say where and as whom",
-        )
     name = endpoint.key_name or lookup_name(endpoint.address, endpoint.port)
     known = keys_for(name, endpoint.known_hosts)
     connection = FabricConnection(
@@ -77,22 +70,23 @@ def log_in(
         user=endpoint.user,
         port=endpoint.port,
         config=Config(ssh_config=paramiko.SSHConfig(), lazy=True),
-        gateway=gateway,
+        gateway=way if isinstance(way, FabricConnection) else None,
         connect_kwargs=_login_arguments(endpoint, known, timeout_seconds),
     )
     connection.client.set_missing_host_key_policy(_HostKeyCheck(host, name, endpoint, known))
     connection.client.set_log_channel(LOG_CHANNEL)
-    way: socket.socket | None = None
     try:
-        if gateway is None:
-            connection.connect_kwargs["sock"] = way = _dial(endpoint, timeout_seconds)
+        if isinstance(way, Exception):
+            raise way
+        if isinstance(way, socket.socket):
+            connection.connect_kwargs["sock"] = way
         connection.open()
     except HostUnreachable:
         connection.client.close()
         raise
     except Exception as error:  # the library raises many kinds; a person gets one
         connection.client.close()
-        if way is not None:
+        if isinstance(way, socket.socket):
             way.close()
         said = way.said if isinstance(way, ProxiedSocket) else ""
         raise _explain(host, endpoint, error, said) from error
@@ -139,19 +133,6 @@ def _transport_factory(known_kinds: frozenset[str]) -> Callable[..., paramiko.Tr
         return transport
 
     return make
-
-
-def _dial(endpoint: Endpoint, timeout_seconds: float) -> socket.socket:
-    if endpoint.proxy_command is not None:
-        return ProxiedSocket(endpoint.proxy_command)
-    stream = socket.create_connection((endpoint.address, endpoint.port), timeout_seconds)
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MAX_SECONDS * 1000)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return stream
 
 
 class _HostKeyCheck(paramiko.MissingHostKeyPolicy):

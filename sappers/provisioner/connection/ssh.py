@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 import paramiko
 from fabric import Connection as FabricConnection
 
 from sappers.errors import HostUnreachable
-from sappers.provisioner.connection.login import KEEPALIVE_SECONDS, log_in
-from sappers.provisioner.connection.ssh_config import Endpoint, read_ssh_config, resolve_endpoint
+from sappers.provisioner.connection.dial import KEEPALIVE_SECONDS, Dialled, dial
+from sappers.provisioner.connection.login import log_in
+from sappers.provisioner.connection.ssh_config import Endpoint
 from sappers.provisioner.connection.tunnels import Gate, Tunnel, dial_and_join, listen_and_join
 from sappers.provisioner.executor.executor import Executor
 from sappers.provisioner.executor.raw_command import RawCommand, run_over
@@ -43,19 +43,21 @@ class Connection:
             HostUnreachable: No session could be had; says why and what to do.
             InventoryError: `~/.ssh/config` cannot be read.
         """
-        home = Path.home()
-        endpoint = resolve_endpoint(host, read_ssh_config(home), home)
-        if host.private_key_file and not host.private_key_file.is_file():
-            raise HostUnreachable(
-                host.name,
-                f"the private key {host.private_key_file} does not exist",
-                hint="check ansible_ssh_private_key_file",
-            )
-        timeout = endpoint.connect_timeout_seconds or connect_timeout_seconds
+        return cls.over(dial(host, connect_timeout_seconds=connect_timeout_seconds), host)
+
+    @classmethod
+    def over(cls, dialled: Dialled, host: Host) -> Connection:
+        """Log in where a host was dialled.
+
+        Raises:
+            HostUnreachable: As `open`.
+        """
+        endpoint = dialled.endpoint
         chain: list[FabricConnection] = []
         try:
             for hop in (*endpoint.jumps, endpoint):
-                chain.append(log_in(host.name, hop, chain[-1] if chain else None, timeout))
+                way = chain[-1] if chain else dialled.stream
+                chain.append(log_in(host.name, hop, way, dialled.timeout_seconds))
         except BaseException:
             _close_all(chain)
             raise

@@ -9,17 +9,18 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
-from paramiko import SSHConfig
-from paramiko.ssh_exception import ConfigParseError, SSHException
 
 from sappers.errors import InventoryError
 from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.inventory.ssh_options import read_port
+
+if TYPE_CHECKING:
+    from paramiko import SSHConfig
 
 SYSTEM_KNOWN_HOSTS = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
 _JUMP = re.compile(
@@ -58,25 +59,31 @@ class Endpoint(msgspec.Struct, frozen=True):
     jumps: tuple[Endpoint, ...] = ()
 
 
-def read_ssh_config(home: Path) -> SSHConfig:
-    """The user's `~/.ssh/config` and the files that it includes, empty when there is none.
+def read_ssh_config(home: Path) -> SSHConfig | None:
+    """The user's `~/.ssh/config` and the files that it includes; None when there is none.
 
     Raises:
         InventoryError: One cannot be read.
     """
     folder = home / ".ssh"
     path = folder / "config"
+    try:
+        lines = list(_lines(path, folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InventoryError(f"cannot be read: {error.strerror}", path=str(path)) from error
+    from paramiko import SSHConfig  # slow to import, and dialling needs it for nothing else
+    from paramiko.ssh_exception import ConfigParseError
+
     config = SSHConfig()
     # ProxyCommand stays as it is written: an inventory may say another port and user.
     tokens = config.TOKENS_BY_CONFIG_KEY
     config.TOKENS_BY_CONFIG_KEY = {key: tokens[key] for key in tokens if key != "proxycommand"}
     try:
-        config.parse(_lines(path, folder))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ConfigParseError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InventoryError(f"cannot be read: {reason}", path=str(path)) from error
+        config.parse(lines)
+    except ConfigParseError as error:
+        raise InventoryError(f"cannot be read: {error}", path=str(path)) from error
     return config
 
 
@@ -103,7 +110,7 @@ def _lines(path: Path, folder: Path, depth: int = 0, section: str = "Host *") ->
                 yield section
 
 
-def host_name(alias: str, config: SSHConfig, home: Path) -> str:
+def host_name(alias: str, config: SSHConfig | None, home: Path) -> str:
     """The name or address that SSH connects to for what the inventory calls a host.
 
     Raises:
@@ -112,7 +119,7 @@ def host_name(alias: str, config: SSHConfig, home: Path) -> str:
     return str(_look_up(config, alias, home)["hostname"])
 
 
-def resolve_endpoint(host: Host, config: SSHConfig, home: Path) -> Endpoint:
+def resolve_endpoint(host: Host, config: SSHConfig | None, home: Path) -> Endpoint:
     """Where and how to connect for a host.
 
     Raises:
@@ -143,7 +150,7 @@ def resolve_endpoint(host: Host, config: SSHConfig, home: Path) -> Endpoint:
 
 
 def _hops(
-    name: str, jump: str, target: Endpoint, config: SSHConfig, home: Path, depth: int = 0
+    name: str, jump: str, target: Endpoint, config: SSHConfig | None, home: Path, depth: int = 0
 ) -> Iterator[Endpoint]:
     """The servers of a ProxyJump in order; how the first is reached `~/.ssh/config` says."""
     if depth == _JUMPS_MAX:
@@ -177,7 +184,11 @@ def _by_command(endpoint: Endpoint, command: str | None) -> Endpoint:
     return replace(endpoint, proxy_command=said)
 
 
-def _look_up(config: SSHConfig, address: str, home: Path) -> Any:
+def _look_up(config: SSHConfig | None, address: str, home: Path) -> Any:
+    if config is None:
+        return {"hostname": address}
+    from paramiko.ssh_exception import SSHException
+
     try:
         return config.lookup(address)
     except (SSHException, ValueError) as error:
@@ -216,7 +227,7 @@ def _endpoint(
 
 
 def _jump(
-    name: str, text: str, target: Endpoint, config: SSHConfig, home: Path
+    name: str, text: str, target: Endpoint, config: SSHConfig | None, home: Path
 ) -> tuple[Endpoint, Any]:
     """A jump host, and what `~/.ssh/config` says of it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,20 +35,54 @@ def test_one_command_does_without_the_others() -> None:
     assert "sappers.cli.bootstrap" not in imported_by("ps")
 
 
-def test_a_playbook_is_run_without_what_is_for_other_commands(tmp_path: Path) -> None:
+RUN = """
+import contextlib, sys
+from sappers.cli.deploy_start import main
+
+def hear(event, _):
+    if event == "socket.connect":
+        print("connects" if "paramiko" in sys.modules else "dials", file=sys.stderr)
+
+sys.addaudithook(hear)
+with contextlib.suppress(SystemExit):
+    main()
+"""
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Path:
     play = tmp_path / "play.yml"
     play.write_text("- hosts: all\n  gather_facts: false\n  tasks: [{ping: }]\n")
-    program = (
-        "import contextlib; from sappers.cli.deploy_start import main\n"
-        "with contextlib.suppress(SystemExit): main()"
-    )
-    words = ("playbook", "run", str(play), "-i", "somewhere,", "--list-tasks")
-    loaded = loaded_by(program, *words)
-    assert {"paramiko", "fabric", "sappers.provisioner.playbook.run.engine"} <= loaded
+    return play
+
+
+@pytest.fixture
+def loaded_by_a_run(play: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Of a host where nobody listens."""
+    monkeypatch.setenv("HOME", str(play.parent))  # it has no ~/.ssh/config
+    inventory = play.parent / "hosts"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        inventory.write_text(f"h ansible_host=127.0.0.1 ansible_port={port}\n")
+        return loaded_by(RUN, "playbook", "run", str(play), "-i", str(inventory), "--check")
+
+
+def test_a_playbook_is_run_without_what_is_for_other_commands(loaded_by_a_run: set[str]) -> None:
     slow = {"asyncio", "unittest", "pydantic", "httpx", "http.client", "cryptography.x509"}
-    assert not loaded & slow
-    assert not loaded & {"sappers.cli.bootstrap", "invoke.vendor.yaml.reader"}
-    assert not any(name.startswith("sappers.api") for name in loaded)
+    assert {"paramiko", "fabric", "sappers.provisioner.playbook.run.engine"} <= loaded_by_a_run
+    assert not loaded_by_a_run & slow
+    assert not loaded_by_a_run & {"sappers.cli.bootstrap", "invoke.vendor.yaml.reader"}
+    assert not any(name.startswith("sappers.api") for name in loaded_by_a_run)
+
+
+def test_hosts_are_dialled_before_ssh_is_imported(loaded_by_a_run: set[str]) -> None:
+    assert "dials" in loaded_by_a_run
+
+
+def test_a_playbook_is_listed_without_ssh(play: Path) -> None:
+    listing = ("playbook", "run", str(play), "-i", "somewhere,", "--list-tasks")
+    assert not loaded_by(RUN, *listing) & {"paramiko", "fabric"}
 
 
 @pytest.mark.parametrize("words", [(), ("image",), ("image", "trust"), ("lab",)])

@@ -6,19 +6,23 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from sappers.errors import HostError, HostOffline
-from sappers.provisioner.connection.local import LocalConnection
-from sappers.provisioner.connection.ssh import Connection
-from sappers.provisioner.executor.raw_command import RawCommand
-from sappers.provisioner.executor.task_session import TaskSession
+from sappers.provisioner.connection.dial import dial
+from sappers.provisioner.connection.ssh_import import import_ssh
 from sappers.provisioner.inventory.host import Host
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.playbook.tasks.ways import Reached
+
+if TYPE_CHECKING:
+    from sappers.provisioner.connection.local import LocalConnection
+    from sappers.provisioner.connection.ssh import Connection
+    from sappers.provisioner.executor.task_session import TaskSession
 
 CLOSED_AT_ONCE = 16
 _Key = tuple[str, Reached]
@@ -111,6 +115,8 @@ class HostLink:
             user = None
         key = (user, method if user else None)
         if key not in self._sessions:
+            from sappers.provisioner.executor.task_session import TaskSession  # as `_opened`
+
             account = Account(
                 self.host.name,
                 user is not None,
@@ -130,6 +136,8 @@ class HostLink:
         Raises:
             HostUnreachable: No connection can be had.
         """
+        from sappers.provisioner.executor.raw_command import RawCommand  # as `_opened`
+
         with self._lock:
             connection = self._opened()
             user = None if user == connection.user else user
@@ -138,11 +146,17 @@ class HostLink:
             return connection.run_raw(command)
 
     def _opened(self) -> Connection | LocalConnection:
-        if self._connection is None:
-            if self.host.is_local:
-                self._connection = LocalConnection(self.host)
-            else:
-                self._connection = Connection.open(self.host)
+        # SSH and what runs over it are imported late, once all hosts are dialled: see `dial`.
+        if self._connection is None and self.host.is_local:
+            from sappers.provisioner.connection.local import LocalConnection
+
+            self._connection = LocalConnection(self.host)
+        elif self._connection is None:
+            dialled = dial(self.host)
+            import_ssh()
+            from sappers.provisioner.connection.ssh import Connection
+
+            self._connection = Connection.over(dialled, self.host)
         return self._connection
 
     def close(self) -> None:

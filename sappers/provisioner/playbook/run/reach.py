@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from sappers.errors import HostError
-from sappers.provisioner.executor.task_session import TaskSession
 from sappers.provisioner.inventory.host_values import Secret
 from sappers.provisioner.modules.step import Completed
 from sappers.provisioner.playbook.run.links import HostLink
 from sappers.provisioner.playbook.run.run import Run
 from sappers.provisioner.playbook.tasks.prepared import Prepared
+
+if TYPE_CHECKING:
+    from sappers.provisioner.executor.task_session import TaskSession
 
 
 class Reach:

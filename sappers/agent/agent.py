@@ -243,17 +243,17 @@ class Agent:
     async def run(self, stopping: asyncio.Event) -> None:
         """The loop, until `stopping` is set; then an orderly end that leaves guests alone."""
         async with background(
-            self._found(),
-            self._wake_on(self._membership.changes()),
-            self._spread.run(),
-            self._registration.run(),
-            self._routing.run(),
-            self._mesh.run(),
-            self._streams.run(),
-            self._events.run(),
-            self._leases.run(),
-            self._follower.read_clocks(),
-            self._gossip_keys.run(self.me.id),
+            self._found,
+            lambda: self._wake_on(self._membership.changes()),
+            self._spread.run,
+            self._registration.run,
+            self._routing.run,
+            self._mesh.run,
+            self._streams.run,
+            self._events.run,
+            self._leases.run,
+            self._follower.read_clocks,
+            lambda: self._gossip_keys.run(self.me.id),
         ):
             notify_systemd("READY=1")
             while not stopping.is_set():

@@ -29,7 +29,7 @@ _MUST_NOT_BE_LOGGED = frozenset(
         "action broke",
         "an entry is missing",
         "apply raised",
-        "background work ended",
+        "background work failed",
         "fetching broke",
         "registration broke",
         "routing broke",

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
+from sappers.agent.background import kept_up
 from sappers.agent.images.distributor import Distributor
 from sappers.agent.images.holdings import Holding, Holdings
 from sappers.agent.images.image_threads import ImageThreads
@@ -95,7 +96,7 @@ class Spread:
     async def run(self) -> None:
         """Bring what is wanted and remove what is not, until cancelled."""
         try:
-            await asyncio.gather(self._distributor.run(), self._pruning.run())
+            await asyncio.gather(kept_up(self._distributor.run), kept_up(self._pruning.run))
         finally:
             self._threads.close()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +18,8 @@ from sappers.launchers.qmp import Monitor, first_monitor
 from sappers.launchers.template_maker import descriptor_path
 from sappers.launchers.templates import Held
 from sappers.ports import Supervisor, UnitSpec
+
+_VERDICT_SECONDS, _POLL_SECONDS = 0.5, 0.05  # from a process's end to the word of how
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,27 @@ async def started(
         raise
     except (SappersError, OSError) as error:
         await asyncio.wait([starting])
-        traces = folder.traces()
+        traces, kind = folder.traces(), LaunchError
+        if isinstance(error, PortTaken):
+            kind = PortTaken
+        elif isinstance(error, CloneFailed) and not await _was_killed(supervisor, unit.name):
+            kind = CloneFailed
         await supervisor.stop(unit.name, 0.0)
         await asyncio.to_thread(folder.clear)
         tail = traces.output.strip()[-500:]
-        kind = type(error) if isinstance(error, PortTaken | CloneFailed) else LaunchError
         raise kind(
             f"guest {folder.path.name} does not start: {error}" + (f": {tail}" if tail else "")
         ) from error
+
+
+async def _was_killed(supervisor: Supervisor, unit: str) -> bool:
+    """Whether somebody killed a QEMU, as a host does that runs out of memory."""
+    deadline = time.monotonic() + _VERDICT_SECONDS
+    while (status := await supervisor.status(unit)) is not None and status.running:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return status is not None and status.exit_code == 128 + signal.SIGKILL
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ import pytest
 from sappers.errors import LaunchError, PortTaken
 from sappers.images.store import FolderImageStore
 from sappers.launchers import qemu
+from sappers.launchers.qmp import Monitor
 from sappers.model.allocation import Allocation
 from sappers.model.guest_scope import GuestScope
 from sappers.ports import UnitSpec
@@ -275,6 +276,23 @@ async def test_guests_start_from_a_template_and_have_nothing_in_common(host, tmp
     assert reason.startswith("cold boot: it could not be cloned: "), reason
     assert list((host.folder / "templates").glob("[!.]*"))
     await host.launcher.stop(untold.id, 0.0)
+
+    # Nor is it that a host without memory kills a QEMU.
+    restore = Monitor.restore
+
+    async def restore_killed(qemu: Monitor, device: int) -> None:
+        unit = await host.supervisor.status(f"sappers-guest-{killed.id}")
+        os.kill(unit.pid, signal.SIGKILL)
+        await restore(qemu, device)
+
+    killed = host.allocation("dice", digest, 6)
+    with monkeypatch.context() as patched:
+        patched.setattr(Monitor, "restore", restore_killed)
+        await host.launch(killed)
+    reason = (await host.launcher.observe())[killed.id].reason
+    assert reason.startswith("cold boot: it could not be cloned: "), reason
+    assert list((host.folder / "templates").glob("[!.]*"))
+    await host.launcher.stop(killed.id, 0.0)
 
     # What cannot be restored is removed, and the guest comes up all the same.
     (template,) = (host.folder / "templates").glob("[!.]*")

@@ -208,7 +208,8 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
 
     def lost(self, link: Link, reason: str) -> None:
         """A connection ended."""
-        if link.peer_id is not None and self._links.get(link.peer_id) is link:
+        if self._is_in_use(link):
+            assert link.peer_id is not None
             del self._links[link.peer_id]
             _log.info("disconnected", peer=link.peer_id, reason=reason)
             self._onNodeDisconnected(PeerNode(link.peer_id))
@@ -264,7 +265,10 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
             task.cancel()
 
     async def _welcome(self, connection: socket.socket) -> None:
-        """Learn who it is; whoever does not say so in time, or makes room, is a stranger."""
+        """Learn who it is; whoever does not say so in time, or makes room, is a stranger.
+
+        So is who has no vote, until it is gone: it was told so, and has nothing to wait for.
+        """
         loop = asyncio.get_running_loop()
         link: Link | None = None
         try:
@@ -273,13 +277,18 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
                     lambda: Link(self, None), connection, ssl=self._server_context
                 )
                 await link.settled.wait()
+                if not self._is_in_use(link):
+                    await link.closed.wait()
         except OSError:  # no TLS, no certificate, no answer
             pass
         finally:
             if link is None:
                 connection.close()
-            elif not link.is_greeted:
-                link.abort("said nothing")
+            elif not self._is_in_use(link):
+                link.abort("said nothing, or does not go")
+
+    def _is_in_use(self, link: Link) -> bool:
+        return link.peer_id is not None and self._links.get(link.peer_id) is link
 
     async def _dial(self, peer_id: str) -> None:
         """Keep a link to a voter.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from pathlib import Path
 
+import pytest
 from pysyncobj.node import Node
 
 from sappers.config import RaftSettings
+from sappers.consensus.framing import frame
 from sappers.consensus.transport import PeerTransport
+from sappers.consensus.wire import Hello
 from sappers.security.tls import client_context, server_context
 from tests.identities import make_cluster_identities
 from tests.loopback import free_port
@@ -46,3 +51,36 @@ async def test_voters_know_of_each_other_whether_they_answer_probes(tmp_path: Pa
         for voter in voters.values():
             voter.destroy()
         await asyncio.sleep(0)
+
+
+async def test_members_without_a_vote_hold_no_more_connections_than_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal needs descriptors, too; who is told that it has no vote need not go by itself."""
+    monkeypatch.setattr("sappers.consensus.transport._STRANGERS_OF_AN_ADDRESS_MAX", 4)
+    made = make_cluster_identities(tmp_path, ["v1", "v2", "m9"])
+    address = ("127.0.0.1", free_port())
+    voter = PeerTransport("v1", "c1", {}, made["v1"], RaftSettings(), lambda: None, lambda _: None)
+    voter.farewell = lambda _: {"type": "removed", "index": 7, "term": 1}
+    await voter.start(address)
+
+    def connect() -> ssl.SSLSocket:
+        held = client_context(made["m9"]).wrap_socket(
+            socket.create_connection(address), server_hostname="v1"
+        )
+        held.sendall(frame(Hello("c1", "m9")))
+        held.recv(1)  # the farewell's first byte, and nothing after it
+        return held
+
+    held = [await asyncio.to_thread(connect) for _ in range(10)]
+    try:
+        await eventually(lambda: sum(map(is_established, held)) <= 4, 2)
+    finally:
+        for one in held:
+            one.close()
+        voter.destroy()
+        await asyncio.sleep(0)
+
+
+def is_established(connection: socket.socket) -> bool:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sappers.cli.session import Form, Output
 from sappers.config import control_home
 from sappers.lab.plan import DEFAULT_LAB, plan_lab
 
@@ -27,15 +27,7 @@ lab_app = typer.Typer(
 _COLOURS = {"up": "green", "booting": "yellow", "paused": "yellow", "off": "red"}
 
 
-class Output(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 Name = Annotated[str, typer.Option("--name", help="Which lab; each has a subnet of its own.")]
-Form = Annotated[Output, typer.Option("--output", "-o", help="json: pure JSON on stdout.")]
 
 
 @lab_app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, Dict
 
-from sappers.provisioner.modules import _files, step
+from sappers.provisioner.modules import _files, _trees, step
 from sappers.provisioner.modules.spec import FILE_ARGUMENTS, FILE_UNSUPPORTED, Argument, Module
 
 WRITE_ARGUMENTS = (
@@ -24,7 +24,11 @@ SPEC = Module(
         Argument("remote_src", "bool", "`src` is on the host.", default=False),
         Argument("directory_mode", "mode", "Mode of folders that are made."),
         Argument("follow", "bool", "Write to what a link in its place points to.", default=False),
-        Argument("local_follow", "bool", "Accepted; links in a folder are followed.", default=True),
+        Argument(
+            "local_follow",
+            "bool",
+            "Copy what links in a folder point to; if not given: with `remote_src` the links.",
+        ),
         Argument("checksum", "str", "SHA-1 that the source has to have."),
         Argument("decrypt", "bool", "Open files encrypted with Vault.", default=True),
         *WRITE_ARGUMENTS,
@@ -56,7 +60,7 @@ def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
     path = control.find(args["src"], "files")
     if control.is_folder(path):
         prefix = "" if args["src"].endswith("/") else path.rstrip("/").rpartition("/")[2] + "/"
-        return {"_tree": control.tree(path, prefix)}
+        return {"_tree": control.tree(path, prefix, follow=args["local_follow"] is not False)}
     mode = f"{control.mode(path):04o}" if args["mode"] == "preserve" else args["mode"]
     return {"_blob": control.blob_of(path, args["decrypt"]), "mode": mode}
 
@@ -65,7 +69,7 @@ def plan(task: step.Task) -> step.Plan:
     """Write what differs."""
     args = task.args
     if args.get("_tree") is not None:
-        return (yield from _copy_tree(args))
+        return (yield from _trees.put(args))
     blob = args.get("_blob")
     if blob is None:
         return (yield from _copy_on_host(args))
@@ -134,43 +138,12 @@ def _destination(args: Dict[str, Any], dest: str) -> step.Steps:
     return dest
 
 
-def _copy_tree(args: Dict[str, Any]) -> step.Plan:
-    root = args["dest"].rstrip("/") or "/"
-    folder_args = {"mode": args["directory_mode"], "owner": args["owner"], "group": args["group"]}
-    changed = yield from _files.make_folders(root, folder_args)
-    follow = args["follow"]
-    for entry in args["_tree"]:
-        path = root.rstrip("/") + "/" + entry["path"]
-        if entry["blob"] is None:
-            there = yield step.Stat(path)
-            if there is not None and there.kind == "link" and not follow:
-                raise step.Failed(f"{path} is a link; with `follow: true` files go where it points")
-            made = yield from _files.make_folders(path, folder_args)
-            same = yield from _files.ensure_attributes(path, folder_args, follow)
-            changed = changed or made or same
-            continue
-        made = yield from _files.make_folders(_files.parent_of(path), folder_args)
-        mode = entry["mode"] if args["mode"] == "preserve" else args["mode"]
-        wanted = {**args, "mode": mode}
-        found = yield step.Stat(path, True)
-        if found is not None and not args["force"]:
-            continue
-        content = step.Blob(**entry["blob"])
-        done = yield from _files.ensure_content(path, content, wanted, args["backup"], follow)
-        changed = changed or made or done["changed"]
-    result = {"changed": bool(changed), "dest": args["dest"], "src": args["src"]}
-    result.update((yield from _files.describe(root)))
-    return result
-
-
 def _copy_on_host(args: Dict[str, Any]) -> step.Plan:
-    found = yield step.Stat(args["src"], True, ("md5",))
+    found = yield step.Stat(args["src"].rstrip("/") or "/", True, ("md5",))
     if found is None:
         raise step.Failed("Source {} not found".format(args["src"]))
     if found.kind == "directory":
-        raise step.Failed(
-            "remote_src copies files; for the folder {} use `command: cp -a`".format(args["src"])
-        )
+        return (yield from _trees.copy_on_host(args))
     content = yield step.Read(args["src"])
     mode = f"{found.mode:04o}" if args["mode"] == "preserve" else args["mode"]
     done = yield from _put({**args, "mode": mode}, args["dest"], content)

@@ -136,20 +136,35 @@ class Control:
         except (OSError, UnicodeDecodeError) as error:
             raise ControlMissing(f"{path} cannot be read: {error}") from error
 
-    def tree(self, folder: str, prefix: str) -> list[dict[str, Any]]:
-        """All folders and files below a folder, as `copy` sends them; links are followed."""
-        root = Path(folder)
+    def tree(self, folder: str, prefix: str, *, follow: bool) -> list[dict[str, Any]]:
+        """All folders, files and links below a folder, as `copy` sends them.
+
+        Args:
+            follow: Of links what they point to is sent, but of those that lead nowhere or back to
+                a folder they are in.
+        """
         entries: list[dict[str, Any]] = []
         if prefix:
-            entries.append({"path": prefix.rstrip("/"), "blob": None, "mode": None})
-        for path in sorted(root.rglob("*")):
-            name = prefix + path.relative_to(root).as_posix()
-            if path.is_dir():
-                entries.append({"path": name, "blob": None, "mode": None})
+            entries.append(_entry(prefix.rstrip("/")))
+        self._walk(Path(folder), prefix, (), entries, follow=follow)
+        return entries
+
+    def _walk(
+        self, folder: Path, prefix: str, above: tuple[Path, ...], entries: list[dict[str, Any]],
+        *, follow: bool,
+    ) -> None:  # fmt: skip
+        above = (*above, folder.resolve())
+        for path in sorted(folder.iterdir()):
+            name = prefix + path.name
+            leads_on = follow and path.exists() and path.resolve() not in above
+            if path.is_symlink() and not leads_on:
+                entries.append(_entry(name, target=str(path.readlink())))
+            elif path.is_dir():
+                entries.append(_entry(name))
+                self._walk(path, name + "/", above, entries, follow=follow)
             elif path.is_file():
                 mode = f"{self.mode(str(path)):04o}"
-                entries.append({"path": name, "blob": self.blob_of(str(path)), "mode": mode})
-        return entries
+                entries.append(_entry(name, blob=self.blob_of(str(path)), mode=mode))
 
     def render(self, path: str, settings: Mapping[str, Any], written: str, dest: str) -> str:
         """A template file's text, which is told how its task names it and where it goes.
@@ -191,3 +206,10 @@ class Control:
             return self._scope.templates.evaluate(expression, self._scope, place)
         except UndefinedVariable:
             return "VARIABLE IS NOT DEFINED!"
+
+
+def _entry(
+    path: str, *, blob: Any = None, mode: str | None = None, target: str | None = None
+) -> dict[str, Any]:
+    """What is at a path of a tree: a folder, unless it has a content or points somewhere."""
+    return {"path": path, "blob": blob, "mode": mode, "target": target}

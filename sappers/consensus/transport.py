@@ -102,7 +102,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
 
     def introduce(self, others: Collection[str]) -> None:
         """Listen to just these, too; only a voter that knows no leader needs that."""
-        for gone in set(self._introduced) - set(others) - set(self._links):
+        for gone in set(self._introduced) - set(others):
             del self._introduced[gone]
             self._part(gone)
         known = {*self._peers, self._hello.node_id}

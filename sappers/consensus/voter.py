@@ -165,7 +165,8 @@ class Voter:
             case SetAddresses(addresses=addresses, others=others):
                 self._addresses.update(addresses | others)
                 if self._transport is not None:
-                    self._transport.introduce(others)
+                    leader = self._node.standing()[2] if self._node is not None else None
+                    self._transport.introduce({*others} | ({leader} if leader else set()))
             case SetLogLevel(level=level):
                 self._threshold.set(level)
             case RenewCertificate():

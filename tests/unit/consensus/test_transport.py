@@ -82,5 +82,31 @@ async def test_members_without_a_vote_hold_no_more_connections_than_strangers(
         await asyncio.sleep(0)
 
 
+async def test_who_was_introduced_is_heard_for_as_long_as_that_is_said(tmp_path: Path) -> None:
+    """Gossip says it, so anybody may: it must not stay beside the voters for that."""
+    names = ("v1", "v2", "v3")
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in names}
+    made = make_cluster_identities(tmp_path, list(names))
+    voters = {
+        name: PeerTransport(
+            name, "c1", addresses, made[name], RaftSettings(), lambda: None, lambda _: None
+        )
+        for name in names
+    }
+    for name, voter in voters.items():
+        await voter.start(("127.0.0.1", int(addresses[name].rpartition(":")[2])))
+        voter.introduce([other for other in names if other != name])
+    try:
+        await eventually(lambda: all(len(voter._links) == 2 for voter in voters.values()))
+        voters["v1"].introduce(["v2"])  # its leader, say
+        await eventually(lambda: "v3" not in voters["v1"]._links, 5)
+        assert not voters["v1"].knows("v3")
+        assert "v2" in voters["v1"]._links
+    finally:
+        for voter in voters.values():
+            voter.destroy()
+        await asyncio.sleep(0)
+
+
 def is_established(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1

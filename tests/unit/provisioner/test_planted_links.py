@@ -103,13 +103,13 @@ def test_copy_of_a_folder_replaces_links_to_files_and_refuses_those_to_folders(
 ) -> None:
     (tmp_path / "dest").mkdir()
     (tmp_path / "dest/a").symlink_to(secret)
-    tree = [{"path": "a", "blob": BLOB._asdict(), "mode": "0644"}]
+    tree = [{"path": "a", "blob": BLOB._asdict(), "mode": "0644", "target": None}]
     args = {"src": "x/", "dest": str(tmp_path / "dest"), "mode": "0644"}
     assert done(performer, "copy", args, _tree=tree)["changed"]
     assert (tmp_path / "dest/a").read_bytes() == CONTENT
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "dest/b").symlink_to(tmp_path / "elsewhere")
-    tree = [{"path": "b", "blob": None, "mode": None}]
+    tree = [{"path": "b", "blob": None, "mode": None, "target": None}]
     assert "is a link" in done(performer, "copy", args, _tree=tree)["msg"]
 
 

@@ -45,6 +45,7 @@ from sappers.provisioner.control.record import RECORD_FILE
 
 ASIDE = ".before-restore"
 PAGE_BYTES = 2 << 20  # of events in one call
+ATTEMPTS = 3
 
 
 class _Restored(msgspec.Struct, frozen=True):
@@ -108,7 +109,7 @@ def restore(
             new = unknown_keys(state.image_keys, ImageCalls(client).keys().keys)
             require_trust(new, name, console, trusted=trust_image_keys)
         with _left(f"cluster {name} is restored wholly or not at all", console):
-            _give_pieces(client, pieces)
+            give_pieces(client, pieces)
         with _left(
             f"{name} is what the backup says, but may lack images and older events", console
         ):
@@ -280,14 +281,31 @@ def _last_that_fit(events: Sequence[Event]) -> Sequence[Event]:
     return events
 
 
-def _give_pieces(client: OperatorClient, pieces: Sequence[RestorePiece]) -> None:
-    for piece in pieces:
-        try:
-            client.give_piece(piece)
-        except ApiError as error:
-            if error.status == HTTPStatus.CONFLICT and not error.hint:
-                error.hint = "restore onto other hosts, or say --replace"
-            raise
+def give_pieces(client: OperatorClient, pieces: Sequence[RestorePiece]) -> None:
+    """Give the cluster a backup's state; it is the backup's when this returns.
+
+    Raises:
+        BackupError: It keeps not all pieces until the last one comes.
+        ApiError: As `OperatorClient.call`.
+    """
+    for _ in range(ATTEMPTS):
+        for piece in pieces:
+            _give_piece(client, piece)
+        if decoded(client.state_json(), _Restored).restored == pieces[0].digest:
+            return
+    raise BackupError(
+        f"the cluster keeps not all of {len(pieces)} pieces of the backup: nothing is restored",
+        hint="is a member's clock an hour ahead or behind, or does somebody restore another one?",
+    )
+
+
+def _give_piece(client: OperatorClient, piece: RestorePiece) -> None:
+    try:
+        client.give_piece(piece)
+    except ApiError as error:
+        if error.status == HTTPStatus.CONFLICT and not error.hint:
+            error.hint = "restore onto other hosts, or say --replace"
+        raise
 
 
 def _give_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import socket
@@ -15,13 +16,15 @@ from rich.console import Console
 
 from sappers.cli.backup_file import write_backup
 from sappers.cli.exit_codes import ExitCode
-from sappers.cli.restore import require_trust, unknown_keys
+from sappers.cli.restore import give_pieces, require_trust, unknown_keys
 from sappers.decisions.backup import portable
 from sappers.errors import BackupError
 from sappers.model.backup import BACKUP_FORMAT, Backup, TakenState
-from sappers.model.codec import encode_state
+from sappers.model.codec import encode_state, state_as_json
+from sappers.model.commands import NoOperation, RestorePiece
 from sappers.model.image import ImageKey
-from tests.unit.worlds import founded
+from tests.unit.consensus.test_restore_steps import cut, new_cluster, old_cluster
+from tests.unit.worlds import commit, founded
 
 COMMAND = str(Path(sys.executable).with_name("sappers-deploy"))
 ANNA, BEN = ImageKey("a" * 64, "anna"), ImageKey("b" * 64, "ben")
@@ -52,6 +55,35 @@ def test_unknown_keys_are_listed_and_refused_unless_that_is_said(
     shown = asked(ANNA, BEN, trusted=True)
     assert f"{ANNA.key} anna" in shown
     assert f"{BEN.key} ben" in shown
+
+
+class Cluster:
+    """Takes pieces; until it is `right`, another member's clock is two hours ahead."""
+
+    def __init__(self, right_after: float) -> None:
+        self.state = new_cluster()
+        self.pieces = 0
+        self.right_after = right_after
+
+    def give_piece(self, piece: RestorePiece) -> None:
+        self.state, outcome = commit(self.state, piece, time=1000.0)
+        assert outcome.refused == ""
+        self.pieces += 1
+        if self.pieces < self.right_after:
+            self.state, _ = commit(self.state, NoOperation(), time=8200.0)
+
+    def state_json(self) -> bytes:
+        return state_as_json(self.state)
+
+
+def test_pieces_that_were_given_up_meanwhile_are_given_again_or_missed() -> None:
+    pieces = cut(portable(old_cluster()), 3)
+    for right_after in (0, 3, 5):
+        cluster = Cluster(right_after)
+        give_pieces(cluster, pieces)
+        assert cluster.state.restored == pieces[0].digest
+    with pytest.raises(BackupError, match="nothing is restored"):
+        give_pieces(Cluster(math.inf), pieces)
 
 
 def test_ctrl_c_says_how_all_was_left_and_that_it_goes_on(tmp_path: Path) -> None:

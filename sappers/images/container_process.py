@@ -114,10 +114,10 @@ def _user(text: str, tree: Tree, image: str) -> tuple[int, int, tuple[int, ...],
     known = [
         fields
         for fields in _table(tree, "etc/passwd", 7)
-        if name in (fields[0], fields[2]) and fields[2].isdigit() and fields[3].isdigit()
+        if name in (fields[0], fields[2]) and _is_number(fields[2]) and _is_number(fields[3])
     ]
     known.sort(key=lambda fields: fields[0] != name)
-    if not known and not name.isdigit():
+    if not known and not _is_number(name):
         raise ImageError(f"{image} runs as {name}, but its /etc/passwd has no such user")
     user_id = int(known[0][2]) if known else int(name)
     group_id = int(known[0][3]) if known else 0
@@ -129,18 +129,23 @@ def _user(text: str, tree: Tree, image: str) -> tuple[int, int, tuple[int, ...],
         groups = tuple(
             int(fields[2])
             for fields in _table(tree, "etc/group", 4)
-            if known[0][0] in fields[3].split(",") and fields[2].isdigit()
+            if known[0][0] in fields[3].split(",") and _is_number(fields[2])
         )
     return user_id, group_id, groups, home or "/"
 
 
 def _group(name: str, tree: Tree, image: str) -> int:
     for fields in _table(tree, "etc/group", 4):
-        if fields[0] == name and fields[2].isdigit():
+        if fields[0] == name and _is_number(fields[2]):
             return int(fields[2])
-    if not name.isdigit():
+    if not _is_number(name):
         raise ImageError(f"{image} runs in group {name}, but its /etc/group has no such group")
     return int(name)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it may be a user's or group's; Python takes more for digits, and not any number."""
+    return text.isascii() and text.isdigit() and len(text) <= len(str(OWNER_MAX))
 
 
 def _table(tree: Tree, path: str, columns: int) -> Iterator[list[str]]:

@@ -60,14 +60,19 @@ class ApplicationProcess:
     def prepare(self, environment: Mapping[str, str]) -> None:
         """Have it get ready to be saved, with this for its environment; returns once it is."""
         self.prepared = True
-        os.write(self._writer, _line({"prepare": dict(environment)}))
+        self._tell({"prepare": dict(environment)})
         os.read(self._ready, 1)  # or it ended: then this is the end of the pipe
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Let it run with just this environment."""
         # No file object: making one is work for a clone, which has not answered anybody yet.
-        os.write(self._writer, _line({"environment": dict(environment), "reseed": self.prepared}))
+        self._tell({"environment": dict(environment), "reseed": self.prepared})
         os.close(self._writer)
+
+    def _tell(self, word: Mapping[str, Any]) -> None:
+        # One that has ended already is told of when it is reaped, as any other.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._writer, json.dumps(word).encode() + b"\n")
 
     @property
     def alive(self) -> bool:
@@ -78,7 +83,7 @@ class ApplicationProcess:
         """Record how it ended, as `waitpid` said."""
         code = os.waitstatus_to_exitcode(wait_status)
         self.exit_text = (
-            f"the application was killed by {signal.Signals(-code).name}"
+            f"the application was killed by {signal_name(-code)}"
             if code < 0
             else f"the application ended with exit code {code}"
         )
@@ -159,8 +164,12 @@ def _replace_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _line(word: Mapping[str, Any]) -> bytes:
-    return json.dumps(word).encode() + b"\n"
+def signal_name(number: int) -> str:
+    """What a signal is called; most of the real-time ones have a number alone."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _preload(modules: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Mapping
 
 from sappers.sidecar import jail
+from sappers.sidecar.application import signal_name
 from sappers.sidecar.settings import HealthCheck, Launch
 
 
@@ -44,7 +45,7 @@ class CommandCheck:
             with contextlib.suppress(OSError):
                 os.killpg(self._pid, signal.SIGKILL)
         if code < 0:
-            return f"{self._rule.command[0]} was killed by {signal.Signals(-code).name}"
+            return f"{self._rule.command[0]} was killed by {signal_name(-code)}"
         return f"{self._rule.command[0]} ended with exit code {code}" if code else ""
 
     def ended(self, pid: int, status: int) -> None:

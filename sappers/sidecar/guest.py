@@ -153,12 +153,19 @@ class Guest:
         loop = asyncio.get_running_loop()
         due, last = 0.0, "not checked yet"
         while True:
-            reason = await self.health()
+            reason = await self._look()
             if (loop.time() >= due or reason != last) and await self._push(reason):
                 due, last = loop.time() + self._interval, reason
             self._listen()  # should a SIGIO have been lost
             settled = self._hub.connected and not reason
             await asyncio.sleep(self._interval if settled else min(self._interval, _HASTE_SECONDS))
+
+    async def _look(self) -> str:
+        """As `health`, whatever happens: what cannot be looked at is not well."""
+        try:
+            return await self.health()
+        except Exception as error:  # no room for a process, for one; it may come again
+            return f"its health cannot be checked: {str(error) or type(error).__name__}"
 
     async def _push(self, reason: str) -> bool:
         payload: dict[str, Any] = {

@@ -39,6 +39,7 @@ async def outcome(*command: str, timeout_seconds: float = 5.0) -> str:
         (("sh", "-c", "exit $WELL"), ""),
         (("sh", "-c", "exit 3"), "sh ended with exit code 3"),
         (("sh", "-c", "kill -9 $$"), "sh was killed by SIGKILL"),
+        (("sh", "-c", "kill -40 $$"), "sh was killed by signal 40"),
         (("/no/such/program",), "/no/such/program ended with exit code 127"),
         (("/",), "/ ended with exit code 126"),
     ],

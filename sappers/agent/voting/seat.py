@@ -22,7 +22,7 @@ import structlog
 from sappers.agent.hub.relay import Follower
 from sappers.agent.voting.vote_memory import VoteMemory
 from sappers.config import StateFolder
-from sappers.errors import DAMAGED_HINT, LogDamaged, SappersError
+from sappers.errors import DAMAGED_HINT, IdentityError, LogDamaged, SappersError
 from sappers.model.cluster_state import ClusterState
 from sappers.model.observation import RaftStatus
 from sappers.model.view import Genesis
@@ -141,9 +141,12 @@ class Seat:
         """Become a first voter as the founder says.
 
         Raises:
-            IdentityError, LogDamaged: As `VoteMemory.accept`.
+            IdentityError, LogDamaged: As `VoteMemory.accept`; or it is of another cluster.
             SappersError, OSError: It does not vote yet, and will when it is told again.
         """
+        mine = self._log.state().cluster_id if self._log is not None else ""
+        if mine not in ("", genesis.cluster_id):
+            raise IdentityError(f"{self._me_id} is of cluster {mine}, not {genesis.cluster_id}")
         async with self._accepting:
             if self._memory.accept(genesis):
                 self._accepted = genesis

@@ -665,6 +665,17 @@ async def is_removed_and_begins_again(world: World) -> None:
     assert not world.folder.no_vote.exists(), "without its files, its vote is no new one"
 
 
+async def test_a_member_of_a_cluster_is_no_first_voter_of_another(world: World) -> None:
+    """Any member can say that it founds one: the guests here would be of no state any more."""
+    following = world.seat.log
+    following.current = world.committed
+    rival = Genesis("c2", "m9", ("m4", "m9"), {})
+    with pytest.raises(IdentityError, match="m4 is of cluster c1, not c2"):
+        await world.seat.accept_genesis(rival)
+    assert world.seat.log is following
+    assert not world.folder.genesis.exists()
+
+
 async def test_a_first_voter_that_was_never_told_takes_the_founders_word_late(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from sappers.model import subjects
 from sappers.model.allocation import Allocation
 from sappers.model.image import Manifest
 from sappers.model.observation import GuestProcess
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.hub import Hub
 from tests.simulation.loop import OUTSIDE, VirtualLoop
 
@@ -122,8 +124,10 @@ class SimulatedLauncher:
         guests: Guests,
         hub_servers: Callable[[], tuple[Any, ...]],
         lease_of: Callable[[str], float],
+        disk: SimulatedDisk,
     ) -> None:
         self._guests = guests
+        self._disk = disk
         self._lease_of = lease_of
         self._hub_servers = hub_servers
 
@@ -142,6 +146,8 @@ class SimulatedLauncher:
     async def extend_leases(self, until: Mapping[str, float]) -> None:
         for name, moment in until.items():
             if (guest := self._guests.running.get(name)) is not None:
+                if self._disk.is_full:  # a watchdog goes by a file
+                    raise OSError(errno.ENOSPC, "No space left on device")
                 guest.lease_until = moment
 
     async def warm(self, manifest: Manifest, digest: str) -> str:

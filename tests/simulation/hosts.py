@@ -344,7 +344,10 @@ class Host:
             hub_keys=HubKeys(name, lambda: NO_HUB_KEY, SimulatedMessages(name), self.clock),
             hub_server=SimulatedHubServer(around.hub, name),
             launcher=SimulatedLauncher(
-                self.guests, lambda: agent.hub_members(), lambda one: agent.lease_of(one)
+                self.guests,
+                lambda: agent.hub_members(),
+                lambda one: agent.lease_of(one),
+                self.disk,
             ),
             images=EveryImage(),
             peers=SimulatedPeers(

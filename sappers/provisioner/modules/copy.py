@@ -51,7 +51,8 @@ def prepare(args: Dict[str, Any], control: Any) -> Dict[str, Any]:
     if args["content"] is not None:
         content = args["content"]
         if not isinstance(content, str):
-            content = control.to_json(content)
+            is_data = isinstance(content, (dict, list))
+            content = control.to_json(content) if is_data else str(content)
         # Ansible keeps the mode of the file that it makes of the content.
         mode = "0600" if args["mode"] == "preserve" else args["mode"]
         return {"_blob": control.blob(content.encode()), "mode": mode}

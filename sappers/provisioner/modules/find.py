@@ -7,6 +7,7 @@ import re
 from typing import Any, Dict, List, Optional
 
 from sappers.provisioner.modules import step
+from sappers.provisioner.modules._files import wanted_mode
 from sappers.provisioner.modules._stat import told_of
 from sappers.provisioner.modules.spec import Argument, Module
 
@@ -26,7 +27,11 @@ SPEC = Module(
         Argument("age", "str", "Not changed for so long: 3d, 2h; negative: changed since."),
         Argument("age_stamp", "str", "", default="mtime", choices=("atime", "ctime", "mtime")),
         Argument("size", "str", "At least so large: 10m; negative: at most."),
-        Argument("contains", "str", "A regular expression that a line has to match."),
+        Argument("contains", "str", "Of files: a regular expression that a line has to match."),
+        Argument("read_whole_file", "bool", "That has to be somewhere in it.", default=False),
+        Argument("mode", "mode", "Permissions: those, or without `exact_mode` one of them."),
+        Argument("exact_mode", "bool", "", default=True),
+        Argument("limit", "int", "So many at most."),
         Argument("follow", "bool", "Follow links.", default=False),
         Argument("get_checksum", "bool", "", default=False),
         Argument("checksum_algorithm", "str", "", default="sha1",
@@ -34,10 +39,7 @@ SPEC = Module(
                  choices=("md5", "sha1", "sha224", "sha256", "sha384", "sha512")),
     ),
     unsupported=(
-        ("read_whole_file", "write the expression for a line"),
-        ("mode", "choose by mode in a `when`"),
-        ("exact_mode", "choose by mode in a `when`"),
-        ("limit", "take a part of the result"),
+        ("encoding", "files are read as UTF-8; leave it out"),
     ),
     returns=(("files", "what was found, as `stat` tells it"), ("matched, examined", "how many")),
 )  # fmt: skip
@@ -58,28 +60,36 @@ def plan(task: step.Task) -> step.Plan:
             skipped[root] = f"'{root}' is not a directory"
             continue
         pending = [(root.rstrip("/") or "/", 1)]
-        while pending:
+        while pending and len(found) != args["limit"]:
             folder, depth = pending.pop(0)
             for name in (yield step.Names(folder)) or ():
                 path = folder.rstrip("/") + "/" + name
-                one = yield step.Stat(path, args["follow"])
+                one = yield step.Stat(path)
                 examined += 1
-                if one is None or (name.startswith(".") and not args["hidden"]):
+                if one is None:
                     continue
-                deeper = args["depth"] is None or depth < args["depth"]
-                if one.kind == "directory" and args["recurse"] and deeper:
+                deeper = args["recurse"] and (not args["depth"] or depth < args["depth"])
+                if deeper and (yield from _is_folder(path, one, args["follow"])):
                     pending.append((path, depth + 1))
-                if _matches(args, name, one, now) and (yield from _contains(args, path, one)):
+                if name.startswith(".") and not args["hidden"]:
+                    continue
+                if _matches(args, name, one, now) and (yield from _contains(args, path)):
                     found.append((yield from _described(args, path, one)))
-    message = (
-        "All paths examined"
-        if not skipped
-        else "Not all paths examined, check warnings for details"
-    )
+                if len(found) == args["limit"]:
+                    break
+    message = "All paths examined" if len(found) != args["limit"] else "Limit of matches reached"
+    if skipped:
+        message = "Not all paths examined, check warnings for details"
     return {
         "changed": False, "files": found, "matched": len(found), "examined": examined,
         "skipped_paths": skipped, "msg": message,
     }  # fmt: skip
+
+
+def _is_folder(path: str, one: step.Found, follow: bool) -> step.Steps:
+    if one.kind == "link" and follow:
+        one = (yield step.Stat(path, True)) or one
+    return one.kind == "directory"
 
 
 def _matches(args: Dict[str, Any], name: str, one: step.Found, now: float) -> bool:
@@ -89,13 +99,19 @@ def _matches(args: Dict[str, Any], name: str, one: step.Found, now: float) -> bo
         return False
     if args["excludes"] and _named(args, name, args["excludes"]):
         return False
+    if args["mode"] is not None:
+        wanted = wanted_mode(args["mode"], 0, False)
+        if not (one.mode == wanted if args["exact_mode"] else one.mode & wanted):
+            return False
     age = _number(args["age"], _SECONDS, "s")
     if age is not None:
         old = now - one.raw["st_" + args["age_stamp"]]
         if (old < age) if age >= 0 else (old > -age):
             return False
     size = _number(args["size"], _BYTES, "b")
-    return size is None or (one.size >= size if size >= 0 else one.size <= -size)
+    if size is None or one.kind != "file":
+        return True
+    return one.size >= size if size >= 0 else one.size <= -size
 
 
 def _named(args: Dict[str, Any], name: str, patterns: List[str]) -> bool:
@@ -113,13 +129,13 @@ def _number(text: Optional[str], units: Dict[str, int], default: str) -> Optiona
     return int(match.group(1)) * units[match.group(2) or default]
 
 
-def _contains(args: Dict[str, Any], path: str, one: step.Found) -> step.Steps:
-    if args["contains"] is None:
+def _contains(args: Dict[str, Any], path: str) -> step.Steps:
+    if args["contains"] is None or args["file_type"] != "file":
         return True
-    if one.kind != "file":
-        return False
     text = ((yield step.Read(path)) or b"").decode("utf-8", "replace")
     expression = re.compile(args["contains"])
+    if args["read_whole_file"]:
+        return bool(expression.search(text))
     return any(expression.match(line) for line in text.splitlines())
 
 
@@ -127,6 +143,6 @@ def _described(args: Dict[str, Any], path: str, one: step.Found) -> step.Steps:
     told: Dict[str, Any] = yield from told_of(path, one)
     if one.kind == "file" and args["get_checksum"]:
         algorithm = args["checksum_algorithm"]
-        again = yield step.Stat(path, args["follow"], (algorithm,))
+        again = yield step.Stat(path, digests=(algorithm,))
         told["checksum"] = again.digests.get(algorithm)
     return told

@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.composer import Composer, ComposerError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.reader import ReaderError
+import yaml
+from yaml import MarkedYAMLError, YAMLError
+from yaml.composer import Composer, ComposerError
+from yaml.constructor import SafeConstructor
+from yaml.events import AliasEvent
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.reader import ReaderError
+from yaml.resolver import Resolver
 
 from sappers.errors import PlaybookError
-from sappers.provisioner.yaml_1_1 import yaml_1_1
 
+_Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _COLLECTION_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "omap", "pairs", "seq", "set")}
 _DEPTH_MAX = 100
 _ALIASED_MAX = 200_000  # values that aliases bring once more; a file of 10 lines may ask for 10^9
-FILE_BYTES_MAX = 8 * 1024 * 1024  # read in minutes; what is larger would look as if nothing went on
+FILE_BYTES_MAX = 8 * 1024 * 1024  # read in 10 s; what is larger would look as if nothing went on
 VAULT_HEADER = "$ANSIBLE_VAULT"
 
 
@@ -181,9 +184,8 @@ def _place_after(text: str, path: str) -> Place:
 
 def read_text(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
     """The one document of a YAML text. Raises as `read_file`."""
-    yaml = _yaml()
     try:
-        root = yaml.compose(text)
+        root = _Composer(text).get_single_node()
         return None if root is None else _Builder(path, decrypt).build(root, 0)
     except PlaybookError:
         raise
@@ -194,7 +196,7 @@ def read_text(text: str, path: str, decrypt: Decrypt | None = None) -> Any:
         hint = _syntax_hint(text, place, problem) or _hint_of_begin(error)
         raise place.error(problem, hint=hint) from error
     except ReaderError as error:
-        at = _place_after(text[: error.position], path)
+        at = _place_after(text.partition(chr(error.character))[0], path)
         problem = f"the character U+{error.character:04X} may not stand here"
         raise at.error(problem, hint='in a text: "\\u…", if it is meant') from error
     except (YAMLError, ValueError, TypeError, ArithmeticError) as error:
@@ -252,22 +254,28 @@ def opened(text: str, place: Place, decrypt: Decrypt | None) -> str:
         raise place.error(f"it cannot be decrypted: {error}") from error
 
 
-def _yaml() -> YAML:
-    yaml = yaml_1_1()
-    yaml.Composer = _Composer
-    yaml.composer.warn_double_anchors = False  # the later counts, as for Ansible
-    return yaml
+class _Composer(Composer, Resolver):  # type: ignore[misc]
+    """Makes nodes of what libyaml reads, which is quick; the library alone is where it is not.
 
+    What is nested too deep is refused where it is, before the interpreter does.
+    """
 
-class _Composer(Composer):
-    """Refuses what is nested too deep where it is, before the interpreter does."""
-
-    _depth = 0
+    def __init__(self, text: str) -> None:
+        Composer.__init__(self)
+        Resolver.__init__(self)
+        parser = _Parser(text)
+        self.check_event = parser.check_event
+        self.peek_event = parser.peek_event
+        self.get_event = parser.get_event
+        self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
         if self._depth > _DEPTH_MAX:
-            mark = self.parser.peek_event().start_mark
-            raise ComposerError(None, None, f"nested more than {_DEPTH_MAX} levels deep", mark)
+            problem = f"nested more than {_DEPTH_MAX} levels deep"
+            raise ComposerError(None, None, problem, event.start_mark)
+        if not isinstance(event, AliasEvent):
+            self.anchors.pop(event.anchor, None)  # the later counts, as for Ansible
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -283,7 +291,7 @@ class _Builder:
     def __init__(self, path: str, decrypt: Decrypt | None) -> None:
         self._path = path
         self._decrypt = decrypt
-        self._constructor = _yaml().constructor
+        self._constructor = SafeConstructor()
         self._seen: set[int] = set()
         self._again = 0
 

@@ -6,8 +6,10 @@ import copy
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sappers.errors import PlaybookError
+from sappers.provisioner import source
 from sappers.provisioner.source import FILE_BYTES_MAX, Text, read_file
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -20,24 +22,27 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         (b"- name: caf\xe9\n", ":1:12", "no UTF-8 text", "UTF-8"),
         ("- hosts: all\n".encode("utf-16"), ":1:1", "no UTF-8 text", "UTF-8"),
-        (b"a:\r\n  b: [\r\n", ":3:1", "expected the node content", ""),
+        (b"a:\r\n  b: [\r\n", ":3:1", "expected node content", ""),
         (b"a:\n\tb: 1\n", ":2:1", "cannot start any token", "spaces"),
         (b"a: [1, 2\nb: 3\n", ":2:2", "expected ',' or ']'", "the `[` of line 1, column 4"),
         (b"a: {b: 1\n", ":2:1", "expected ',' or '}'", "the `{` of line 1, column 4"),
         (b"a: 'x\nb: 3\n", ":3:1", "unexpected end of stream", "the quote of line 1, column 4"),
         (b"a: 1\n  b: 2\n", ":2:4", "mapping values", "holds `: `"),
-        (b"- a\nb: 2\n", ":2:1", "expected <block end>", "indentation"),
+        (b"- a\nb: 2\n", ":2:1", "expected '-' indicator", "indentation"),
         (b"a: 1\nb: x\x00\n", ":2:5", "U+0000 may not stand here", ""),
+        ("a: é\nb: é\a\n".encode(), ":2:5", "U+0007 may not stand here", ""),
         (b"a: 1\n---\nb: 1\n", ":2:1", "another document", "one document"),
         (b"a: *x\n", ":1:4", "undefined alias 'x'", ""),
         (b"- &a [*a]\n", ":1:3", "in itself", ""),
         (b"a: {<<: [1]}\n", ":1:5", "takes a mapping", ""),
         (LAUGHS.encode(), ":1:", "aliases make more than 200000 values", ""),
-        (b"[" * 3000, ":1:102", "more than 100 levels", ""),
+        (b"[" * 900, ":1:102", "more than 100 levels", ""),
+        (b"[" * 3000, ":1:", "maximum nesting depth", ""),
+        (b"- " * 3000, ":1:203", "more than 100 levels", ""),
         (b"a: {x: 1, x: 2}\n", ":1:11", "'x' is here twice", ""),
         (b"a: 2020-99-99\n", ":1:4", "no timestamp", "quote"),
         (b"a: " + b"9" * 5000 + b"\n", ":1:4", "no int", "quote"),
-        (b'a: "\\ud800"\n', ":1:4", "half a character", ""),
+        (b'a: "\\ud800"\n', ":1:7", "invalid Unicode character", ""),
         (b"a: !!python/object/apply:os.system [id]\n", ":1:4", "!!python/object/apply:os.", ""),
         (b"a: !!str {}\n", ":1:4", "the tag !!str is not supported here", ""),
         (b"? [a]\n: 1\n", ":1:3", "plain text", "quote it"),
@@ -56,7 +61,14 @@ def test_what_is_wrong_is_said_with_its_place(
     assert hint in str(caught.value.hint)
 
 
-def test_what_is_only_unusual_is_read(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+@pytest.mark.parametrize("parser", [source._Parser, yaml.SafeLoader])
+def test_what_is_only_unusual_is_read(
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+    parser: type,
+) -> None:
+    monkeypatch.setattr(source, "_Parser", parser)  # where libyaml is, and where it is not
     path = tmp_path / "file.yml"
     path.write_bytes(
         b'\xef\xbb\xbfa: &x 1\r\nb: &x {c: 2}\r\nd: {<<: *x, e: 3}\r\nf: !unsafe ["{{ g }}"]\r\n'
@@ -67,6 +79,16 @@ def test_what_is_only_unusual_is_read(tmp_path: Path, recwarn: pytest.WarningsRe
     assert not recwarn.list
     path.write_bytes(b"")
     assert read_file(path) is None
+
+
+def test_half_a_character_is_refused_without_libyaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_Parser", yaml.SafeLoader)
+    path = tmp_path / "file.yml"
+    path.write_text('a: "\\ud800"\n')
+    with pytest.raises(PlaybookError, match=":1:4: a text holds half a character"):
+        read_file(path)
 
 
 @pytest.mark.parametrize("beginning", ["", "---\n", "%YAML 1.2\n---\n", "# a comment\n---\n"])

@@ -21,8 +21,12 @@ class ChunksHere(msgspec.Struct, frozen=True):
 
     def chunks(self, order: Sequence[str]) -> frozenset[str]:
         """The chunks themselves, of all those of the manifest, in its order."""
-        bits = int.from_bytes(self.have, "little")
-        return frozenset(chunk for place, chunk in enumerate(order) if bits >> place & 1)
+        # What another member says may be of any length: no more of it is looked at than is meant.
+        have = self.have[: (len(order) + 7) // 8]
+        known = order[: 8 * len(have)]
+        return frozenset(
+            chunk for place, chunk in enumerate(known) if have[place // 8] >> place % 8 & 1
+        )
 
 
 def chunks_here(order: Sequence[str], have: Container[str]) -> ChunksHere:

@@ -173,6 +173,7 @@ class PeerImages:
         path = f"/v1/images/{held.digest}/chunks"
         if last is not None:
             path += f"?seen={last.count}&wait_seconds={WAIT_SECONDS:g}"
+        again_at = self._clock.monotonic() + ASK_AGAIN_SECONDS
         try:
             content = await self._peers.call(member, "GET", path, timeout_seconds=CALL_SECONDS)
             answer = msgspec.json.decode(content, type=ChunksHere)
@@ -183,5 +184,7 @@ class PeerImages:
                 log.info("image not asked for", image=held.name, of=member.name, error=str(error))
                 self.failed(member.id)
             return
+        if answer == last:
+            self._ask_again_at[question] = again_at  # long past, if it waited for news as asked
         self._answers[question] = answer
         self._has.setdefault(held.digest, {})[member.id] = set(answer.chunks(held.order))

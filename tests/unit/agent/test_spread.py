@@ -66,6 +66,8 @@ class Network:
         self.folder = folder
         self.hosts: dict[str, Host] = {}
         self.down: set[str] = set()
+        self.hasty: set[str] = set()  # answer at once, whether or not there is news
+        self.questions = 0
         self.state = ClusterState(cluster_id="c1", image_keys=(OWNER,))
         self.loop = asyncio.get_running_loop()
         self.running: dict[str, asyncio.Task[None]] = {}
@@ -105,9 +107,9 @@ class Network:
         parts = url.path.split("/")
         query = {key: float(values[0]) for key, values in parse_qs(url.query).items()}
         if parts[-1] == "chunks":
-            answer: object = await spread.chunks_here(
-                parts[3], int(query.get("seen", 0)), query.get("wait_seconds", 0.0)
-            )
+            self.questions += 1
+            wait = 0.0 if member.id in self.hasty else query.get("wait_seconds", 0.0)
+            answer: object = await spread.chunks_here(parts[3], int(query.get("seen", 0)), wait)
         else:
             answer = await spread.signed(parts[3])
         if answer is None:
@@ -383,6 +385,22 @@ async def test_a_wait_for_news_ends_when_a_chunk_comes(network: Network) -> None
     assert here is not None
     assert here.count == 1
     assert time.monotonic() - began > 0.15
+
+
+async def test_a_member_that_answers_without_news_is_not_asked_all_the_time(
+    network: Network,
+) -> None:
+    one, other = network.add("n1"), network.add("n2")
+    source, digest, manifest = build(network)
+    network.publish(digest)
+    network.hasty = {"n1", "n2"}
+    await hand_over(one, source, digest, manifest.chunks()[:1])
+    await eventually(lambda: other.spread.held(digest)[0] == 1)
+    before, began = network.questions, time.monotonic()
+    await eventually(lambda: time.monotonic() - began > 2.5)
+    assert network.questions - before <= 8  # two members, once a second
+    await hand_over(one, source, digest, manifest.chunks()[1:])
+    await eventually(lambda: other.whole(digest))
 
 
 async def test_a_reading_says_how_far_it_is(network: Network) -> None:

@@ -61,6 +61,12 @@ _KNOWN: Mapping[str, tuple[str, str, str, str]] = {
     "ask_become_pass": (
         "ANSIBLE_BECOME_ASK_PASS", "privilege_escalation", "become_ask_pass", "flag",
     ),
+    "become_password_file": (
+        "ANSIBLE_BECOME_PASSWORD_FILE", "defaults", "become_password_file", "path",
+    ),
+    "connection_password_file": (
+        "ANSIBLE_CONNECTION_PASSWORD_FILE", "defaults", "connection_password_file", "path",
+    ),
 }  # fmt: skip
 
 

@@ -99,6 +99,22 @@ class PlayOptions(msgspec.Struct, frozen=True, kw_only=True):
     ask_pass: Annotated[
         bool, typer.Option("--ask-pass", "-k", help="Ask for the password of SSH.")
     ] = False
+    become_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--become-password-file",
+            "--become-pass-file",
+            help="A file with that password, or a program that prints it.",
+        ),
+    ] = None
+    connection_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--connection-password-file",
+            "--conn-pass-file",
+            help="A file with that password, or a program that prints it.",
+        ),
+    ] = None
     skip_offline: Annotated[
         bool, typer.Option("--skip-offline", help="Leave out hosts that do not answer.")
     ] = False
@@ -118,10 +134,19 @@ class PlayOptions(msgspec.Struct, frozen=True, kw_only=True):
         return vault_opener(files, secrets, ids=ids, ask=self.ask_vault_pass)
 
     def ask_passwords(self, secrets: SecretTexts) -> tuple[Secret | None, Secret | None]:
-        """The passwords of SSH and of sudo, su or doas, those that are to be asked for."""
-        from sappers.cli.playbook_secrets import ask_passwords
+        """The passwords of SSH and of sudo, su or doas, those that are asked for or in files.
 
-        return ask_passwords(secrets, ssh=self.ask_pass, become=self.ask_become_pass)
+        Raises:
+            ConfigError: A file holds none.
+        """
+        from sappers.cli.playbook_secrets import ask_passwords, secret_in
+
+        ssh, become = ask_passwords(secrets, ssh=self.ask_pass, become=self.ask_become_pass)
+        if self.connection_password_file is not None and not self.ask_pass:
+            ssh = secret_in(self.connection_password_file, "SSH", secrets)
+        if self.become_password_file is not None and not self.ask_become_pass:
+            become = secret_in(self.become_password_file, "become", secrets)
+        return ssh, become
 
     def hosts(
         self, extra: Mapping[str, Any], decrypt: Decrypt | None, secrets: SecretTexts

@@ -75,6 +75,9 @@ def run(
     syntax_check: Annotated[
         bool, typer.Option("--syntax-check", help="Only see whether they can be run.")
     ] = False,
+    flush_cache: Annotated[
+        bool, typer.Option("--flush-cache", help="Accepted: facts are never kept for other runs.")
+    ] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv all of each result.")
     ] = 0,
@@ -87,6 +90,7 @@ def run(
 
     `--limit @retry` runs all of it again on the hosts that failed.
     """
+    del flush_cache
     # Imported late: templates take a moment to load, and other commands do without.
     from sappers.cli.playbook_journal import RunJournal
     from sappers.cli.playbook_secrets import asker, covered_errors

@@ -90,13 +90,13 @@ def vault_opener(
     Raises:
         ConfigError: A password cannot be had.
     """
-    passwords = [_vault_password(file) for file in files]
+    passwords = [_password_in(file) for file in files]
     for one in ids:
         label, _, source = one.rpartition("@")
         if source == "prompt":
             passwords.append(ask_secret(f"Vault password ({label or 'default'})", secrets).reveal())
         else:
-            passwords.append(_vault_password(Path(source)))
+            passwords.append(_password_in(Path(source)))
     if ask:
         passwords.append(ask_secret("Vault password", secrets).reveal())
 
@@ -111,10 +111,17 @@ def vault_opener(
     return decrypt if passwords else None
 
 
-def _vault_password(file: Path) -> str:
+def secret_in(file: Path, of: str, secrets: SecretTexts) -> Secret:
+    """A password that a file holds, or that it prints. Raises ConfigError."""
+    text = _password_in(file, of)
+    secrets.add(text)
+    return Secret(text)
+
+
+def _password_in(file: Path, of: str = "Vault") -> str:
     """What a file holds, or what it prints if it is a program. Raises ConfigError."""
     path = file.expanduser()
-    hint = "it has to hold the password of Vault, or to be a program that prints it"
+    hint = f"it has to hold the password of {of}, or to be a program that prints it"
     try:
         if path.is_file() and os.access(path, os.X_OK):
             done = subprocess.run([path.absolute()], capture_output=True, text=True, check=False)
@@ -126,10 +133,10 @@ def _vault_password(file: Path) -> str:
             text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
-        message = f"the password of Vault cannot be read: {path}: {why}"
+        message = f"the password of {of} cannot be read: {path}: {why}"
         raise ConfigError(message, hint=hint) from error
     if not text:
-        raise ConfigError(f"there is no password of Vault in {path}", hint=hint)
+        raise ConfigError(f"there is no password of {of} in {path}", hint=hint)
     return text
 
 

@@ -77,6 +77,22 @@ def test_passwords_are_asked_for_and_covered(adhoc: Adhoc) -> None:
     assert not any(secret in output for secret in ("typed-one", "typed-two", "kept-secret"))
 
 
+def test_passwords_in_files_are_taken_from_there_and_covered(
+    adhoc: Adhoc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ssh").write_text("filed-one\n")
+    (tmp_path / "become").write_text("#!/bin/sh\necho filed-two\n")
+    (tmp_path / "become").chmod(0o700)
+    monkeypatch.setenv("ANSIBLE_CONNECTION_PASSWORD_FILE", "ssh")
+    words = ("-a", "echo filed-one filed-two", "--become-pass-file", "become")
+    code, output = adhoc(*words)
+    assert code == 0
+    assert "******** ********" in output
+    code, output = adhoc("-a", "true", "--conn-pass-file", str(tmp_path / "none"))
+    assert code == 1
+    assert "the password of SSH cannot be read" in output
+
+
 def test_nothing_typed_for_become_is_the_password_of_ssh() -> None:
     app = typer.Typer()
 

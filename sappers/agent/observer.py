@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from sappers.agent.actuator import Actuator
 from sappers.agent.hub.inbox import HealthInbox
 from sappers.agent.images.spread import Spread
@@ -14,6 +16,9 @@ from sappers.model.cluster_state import ClusterState
 from sappers.model.hub import HubAccess, HubReading
 from sappers.model.observation import HubObservation, MemberObservation, RaftRole, RaftStatus
 from sappers.ports import Clock, HubClient, HubServer, Launcher, Membership, ReplicatedLog
+from sappers.reasons import Reasons
+
+log = structlog.get_logger(__name__)
 
 
 class Observer:
@@ -51,6 +56,7 @@ class Observer:
         self._leads_since: float | None = None
         self._me_id = me_id
         self._caught_up = False
+        self._failures = Reasons()
         self._started_at = clock.monotonic()
 
     async def observe(self, replicated: ReplicatedLog) -> MemberObservation:
@@ -64,12 +70,15 @@ class Observer:
         busy = self._actuator.under_way  # what ends meanwhile may be missing in the reading
         try:
             guests = dict(await self._launcher.observe())
-        except SappersError:
+        except SappersError as error:
             # A reading that failed is no reading: better none of the guests' plans this time
             # than guests that look gone.
+            if self._failures.is_new("guests", error.message):
+                log.warning("guests cannot be looked at", reason=error.message)
             return MemberObservation(
                 gossip=self._membership.members(), raft=status, leading_seconds=leading_seconds
             )
+        self._failures.forget("guests")
         return MemberObservation(
             gossip=self._membership.members(),
             raft=status,

@@ -35,12 +35,15 @@ from sappers.cli.session import (
     open_cluster,
 )
 from sappers.cli.waiting import POLL_SECONDS, wait_until
+from sappers.config import LEASE_SECONDS
+from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import ApiError, ConfigError, NoQuorum
 from sappers.model.member import Member
 from sappers.model.observation import RaftRole
 from sappers.provisioner.bootstrap.repair_key import KEY_FILE
 
-RECOVERY_SECONDS = 120.0  # with the leases that are waited for
+# However long the leases are that are waited for.
+RECOVERY_SECONDS = certain_after_seconds(LEASE_SECONDS[1]) + 30.0
 SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 

@@ -5,7 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from sappers.api import raft as api_raft
 from sappers.api.raft_wire import RaftReport
+from sappers.cli import raft
 from sappers.cli.raft_view import (
     given_up,
     heirs_of,
@@ -14,6 +16,8 @@ from sappers.cli.raft_view import (
     render_status,
     summary_of,
 )
+from sappers.config import LEASE_SECONDS
+from sappers.decisions.fencing import certain_after_seconds
 from sappers.errors import ConfigError
 from sappers.model.observation import RaftRole, RaftStatus
 
@@ -93,3 +97,8 @@ def test_it_is_shown_in_eighty_columns() -> None:
     text = shown(render_status(summary_of([FOLLOWER])))
     assert "nobody" in text
     assert "lost: 1 of 3 voters answer" in text
+
+
+def test_a_recovery_is_waited_for_however_long_leases_may_be() -> None:
+    served = certain_after_seconds(LEASE_SECONDS[1]) + api_raft.RECOVERY_SECONDS
+    assert served < raft.RECOVERY_SECONDS

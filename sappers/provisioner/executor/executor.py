@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import msgspec
 import paramiko
 
+from sappers.durable import FULL
 from sappers.errors import (
     CommandFailed,
     HostError,
@@ -351,7 +352,7 @@ class Executor:
         if error["kind"] == "held":
             holder = error["message"] or "another run"
             return LockHeld(self._host, holder, hint="wait until it is done, and run again")
-        if number in (errno.ENOSPC, errno.EDQUOT):
+        if number in FULL:
             return HostUnfit(self._host, message, hint="make room on the disk, and run again")
         if number in (errno.EACCES, errno.EPERM):
             return PrivilegeError(self._host, message, hint="set ansible_become=true")

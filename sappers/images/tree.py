@@ -202,9 +202,7 @@ class Tree:
         return walk(self.root, "")
 
     def _add_member(self, archive: tarfile.TarFile, member: tarfile.TarInfo, layer: _Layer) -> None:
-        self._members += 1
-        if self._members > MEMBERS_MAX:
-            raise ImageError(f"{self.name}: more than {MEMBERS_MAX:,} files")
+        self._count()
         parts = self._checked(member.name)
         name = parts[-1] if parts else ""
         if name.startswith(_WHITEOUT):
@@ -221,6 +219,16 @@ class Tree:
                 return
             inode = found
         layer.bring(*self.put(path, inode))
+
+    def _count(self) -> None:
+        """One more file or folder; those above a file, which no archive need name, count as well.
+
+        Raises:
+            ImageError: There are more than any root has.
+        """
+        self._members += 1
+        if self._members > MEMBERS_MAX:
+            raise ImageError(f"{self.name}: more than {MEMBERS_MAX:,} files and folders")
 
     def _is_link(self, name: str) -> bool:
         found = self.find_exactly("/".join(self._checked(name)))
@@ -350,6 +358,7 @@ class Tree:
             if not isinstance(child, Folder) and (make or child is None or todo):
                 if not make:
                     raise LookupError("/".join(parts))
+                self._count()
                 child = folder.children[part] = Folder()
             current = child
             if isinstance(child, Folder):

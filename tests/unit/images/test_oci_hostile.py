@@ -116,6 +116,9 @@ def test_files_without_number_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     _add(tmp_path, layer(*(file(str(n), "x") for n in range(3))))
     with pytest.raises(ImageError, match="more than 3 files"):
         _add(tmp_path, layer(*(file(str(n), "x") for n in range(4))))
+    _add(tmp_path, layer(file("a/b/f", "x")))
+    with pytest.raises(ImageError, match="more than 3 files"):
+        _add(tmp_path, layer(file("a/b/c/f", "x")))  # who names a file makes all folders above it
 
 
 class Counting(dict[str, Inode]):

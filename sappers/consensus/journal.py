@@ -104,8 +104,8 @@ class Journal:
         """Append an entry; durable after the next `sync`."""
         if self._entries and idx != self._entries[-1][1] + 1:
             raise ValueError(f"entry {idx} does not follow {self._entries[-1][1]}")
-        self._append((command, idx, term))
         self._write(_APPEND, idx, term, command)
+        self._append((command, idx, term))
 
     def _append(self, entry: LogEntry) -> None:
         self._entries.append(entry)

@@ -323,7 +323,7 @@ class PeerTransport(Transport):  # type: ignore[misc] # the library has no types
                 problem = ""
                 if not link.is_greeted:  # it is there, and wants no link: there is no hurry
                     await asyncio.sleep(_UNWANTED_SECONDS)
-            except (OSError, ValueError) as error:  # TimeoutError and SSLError are OSErrors
+            except (OSError, ValueError, OverflowError) as error:  # TimeoutError is an OSError
                 if problem != (problem := f"{host}:{port}: {error or 'no answer in time'}"):
                     _log.info("cannot reach a voter", peer=peer_id, reason=problem)
             await asyncio.sleep(self._settings.connection_retry_seconds)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import struct
 from pathlib import Path
 from unittest.mock import patch
 
@@ -173,6 +174,19 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["journal", "term", "bound"])
+@pytest.mark.parametrize("term", [-1, 2**64])
+def test_what_has_no_place_in_the_file_is_not_in_the_log(tmp_path: Path, term: int) -> None:
+    """Else it would be acknowledged, as the next sync succeeds."""
+    journal = Journal(tmp_path)
+    journal.add(b"\0first", 1, 1)
+    with pytest.raises(struct.error):
+        journal.add(b"\0second", 2, term)
+    assert (len(journal), journal[-1][1]) == (1, 1)
+    journal.add(b"\0second", 2, 1)
+    journal.sync()
+    assert Journal(tmp_path)[:] == journal[:]
+
+
 @pytest.mark.parametrize("lacking", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_cannot_be_read_for_want_of_room_is_not_damaged(
     tmp_path: Path, name: str, lacking: int

@@ -108,5 +108,29 @@ async def test_who_was_introduced_is_heard_for_as_long_as_that_is_said(tmp_path:
         await asyncio.sleep(0)
 
 
+async def test_an_address_that_is_none_is_looked_at_again(tmp_path: Path) -> None:
+    addresses = {"v1": f"127.0.0.1:{free_port()}", "v2": "127.0.0.1:99999"}
+    made = make_cluster_identities(tmp_path, ["v1", "v2"])
+    voters = {
+        name: PeerTransport(
+            name, "c1", addresses, made[name], RaftSettings(), lambda: None, lambda _: None
+        )
+        for name in made
+    }
+    voters["v1"].addNode(Node("v2"))
+    await voters["v1"].start(("127.0.0.1", int(addresses["v1"].rpartition(":")[2])))
+    await asyncio.sleep(0.1)  # it has dialled
+    try:
+        port = free_port()
+        addresses["v2"] = f"127.0.0.1:{port}"
+        await voters["v2"].start(("127.0.0.1", port))
+        voters["v2"].introduce(["v1"])
+        await eventually(lambda: "v2" in voters["v1"]._links, 2)
+    finally:
+        for voter in voters.values():
+            voter.destroy()
+        await asyncio.sleep(0)
+
+
 def is_established(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1

@@ -173,7 +173,6 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> No
     assert "raft reseed" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", ["journal", "term", "bound"])
 @pytest.mark.parametrize("term", [-1, 2**64])
 def test_what_has_no_place_in_the_file_is_not_in_the_log(tmp_path: Path, term: int) -> None:
     """Else it would be acknowledged, as the next sync succeeds."""
@@ -187,6 +186,7 @@ def test_what_has_no_place_in_the_file_is_not_in_the_log(tmp_path: Path, term: i
     assert Journal(tmp_path)[:] == journal[:]
 
 
+@pytest.mark.parametrize("name", ["journal", "term", "bound"])
 @pytest.mark.parametrize("lacking", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_what_cannot_be_read_for_want_of_room_is_not_damaged(
     tmp_path: Path, name: str, lacking: int

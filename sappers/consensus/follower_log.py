@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,6 +65,7 @@ class FollowerLog:
         self._path = folder / "replica"
         self._replica = Replica()
         self._saved = (0, 0)  # index and term
+        self._saving = threading.Lock()  # what is written has one name beside the copy's
         self._heard_index = 0
         self._term = 0
         self._leader_id: str | None = None
@@ -183,8 +185,15 @@ class FollowerLog:
         return await self.snapshot()
 
     async def trigger_snapshot(self) -> int:
-        """Write the copy now; the index it stands at."""
-        await asyncio.to_thread(self._save)
+        """Write the copy now; the index it stands at.
+
+        Raises:
+            ProposalRejected: The disk does not take it.
+        """
+        try:
+            await asyncio.to_thread(self._save)
+        except OSError as error:
+            raise ProposalRejected(f"{self._path} cannot be written: {error}") from error
         return self._saved[0]
 
     def changes(self) -> AsyncIterator[None]:
@@ -280,10 +289,11 @@ class FollowerLog:
         self._note(*self._saved)
 
     def _save(self) -> None:
-        state = self._replica.state
-        if (state.index, state.term) != self._saved:
-            self._disk.replace(self._path, seal(_KIND, encode_state(state)))
-            self._saved = (state.index, state.term)
+        with self._saving:
+            state = self._replica.state
+            if (state.index, state.term) != self._saved:
+                self._disk.replace(self._path, seal(_KIND, encode_state(state)))
+                self._saved = (state.index, state.term)
 
     def _try_to_save(self) -> None:
         try:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -220,6 +221,39 @@ async def test_a_copy_that_cannot_be_read_is_replaced(tmp_path: Path, number: in
     await log.start()
     await log.heard(20, 1, "a")
     await reached(log, 20)
+    await log.stop()
+
+
+async def test_two_that_ask_for_a_copy_at_once_do_not_write_into_one_file(tmp_path: Path) -> None:
+    class Disk(LocalDisk):
+        writing = False
+
+        def replace(self, path: Path, data: bytes) -> None:
+            if self.writing:
+                raise AssertionError
+            self.writing = True
+            time.sleep(0.02)  # that another one begins meanwhile
+            super().replace(path, data)
+            self.writing = False
+
+    cluster = Cluster(20)
+    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, Disk())
+    await log.start()
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    assert await asyncio.gather(*(log.trigger_snapshot() for _ in range(2))) == [20, 20]
+    await log.stop()
+
+
+async def test_who_asks_for_a_copy_that_cannot_be_written_is_told_so(tmp_path: Path) -> None:
+    cluster, disk = Cluster(20), FullDisk()
+    log = FollowerLog(cluster.snapshot, cluster.after, tmp_path, disk)
+    await log.start()
+    await log.heard(20, 1, "a")
+    await reached(log, 20)
+    disk.is_full = True
+    with pytest.raises(ProposalRejected, match="No space left on device"):
+        await log.trigger_snapshot()
     await log.stop()
 
 

@@ -64,6 +64,12 @@ class Text(str):
         return self
 
 
+class Data(str):
+    """A text that a person wrote and that is no template (`!unsafe`), whoever reads the file."""
+
+    __slots__ = ()
+
+
 class Mapping(dict[str, Any]):
     """A mapping with the places of itself and of its keys, which are texts.
 
@@ -337,7 +343,7 @@ class _Builder:
                 raise place.error("a text holds half a character", hint="\\U and eight digits")
             return Text(node.value, place)
         if tag == "!unsafe":
-            return str(node.value)
+            return Data(node.value)
         if tag in ("!vault", "!vault-encrypted"):
             return self._unsealed(node.value, place)
         if tag.startswith("!"):
@@ -404,4 +410,4 @@ def _as_data(value: Any) -> Any:
         return {str(key): _as_data(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_as_data(one) for one in value]
-    return str(value) if isinstance(value, Text) else value
+    return Data(value) if isinstance(value, Text) else value

@@ -15,7 +15,7 @@ from sappers.provisioner.inventory.reach import BECOME_NAMES, NAMES
 from sappers.provisioner.playbook.language.model import Inherited, Play, Role, Vars
 from sappers.provisioner.playbook.templates.templates import Templates
 from sappers.provisioner.playbook.templates.values import MISSING, NotYetKnown
-from sappers.provisioner.source import Items, Place, Text
+from sappers.provisioner.source import Data, Items, Place, Text
 from sappers.provisioner.source import Mapping as SourceMapping
 
 NO_PLACE = Place("(variables)")
@@ -95,7 +95,7 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
 
 def as_source(value: Any, place: Place) -> Any:
     """A value that a person wrote elsewhere (inventory, `-e`): its texts may be templates."""
-    if isinstance(value, Text | SourceMapping | Items):
+    if isinstance(value, Text | Data | SourceMapping | Items):
         return value
     if isinstance(value, str):
         return Text(value, place)

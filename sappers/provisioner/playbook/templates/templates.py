@@ -46,8 +46,8 @@ from sappers.provisioner.playbook.templates.values import (
     plain,
     together,
 )
+from sappers.provisioner.source import Data, Place, Sealed, Text, is_template, place_of
 from sappers.provisioner.source import Mapping as SourceMapping
-from sappers.provisioner.source import Place, Sealed, Text, is_template, place_of
 
 
 class Templates:
@@ -84,6 +84,8 @@ class Templates:
             if not is_template(value):
                 return str(value)
             return self.render_text(value, scope, value.place)
+        if isinstance(value, Data):
+            return str(value)
         if isinstance(value, Sealed):
             raise value.error()
         if isinstance(value, dict):

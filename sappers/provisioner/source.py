@@ -388,7 +388,8 @@ class _Builder:
         return ((key, value) for key, value in node.value if key.tag != _MERGE_TAG)
 
     def _merge(self, node: MappingNode, mapping: Mapping, depth: int) -> None:
-        """What `<<:` brings in, below what the mapping says itself."""
+        """What `<<:` brings in, before what the mapping says itself, and counting less."""
+        found: dict[str, Mapping] = {}
         for key, value in node.value:
             if key.tag != _MERGE_TAG:
                 continue
@@ -397,11 +398,16 @@ class _Builder:
                 if not isinstance(merged, Mapping):
                     raise self._place(key).error("<<: takes a mapping, or a list of them")
                 for name in merged:
-                    if name not in mapping:
-                        mapping[name], mapping.places[name] = merged[name], merged.places[name]
-                        mapping.read_as.update(
-                            {key: one for key, one in merged.read_as.items() if key == name}
-                        )
+                    found.setdefault(name, merged)
+        own = dict(mapping)
+        mapping.clear()
+        for name, merged in found.items():
+            mapping[name] = own.get(name, merged[name])
+            if name not in own:
+                mapping.places[name] = merged.places[name]
+                if name in merged.read_as:
+                    mapping.read_as[name] = merged.read_as[name]
+        mapping.update(own)
 
 
 def _as_data(value: Any) -> Any:

@@ -11,7 +11,6 @@ from typing import Any
 from typer.core import TyperCommand
 
 from sappers.errors import ConfigError
-from sappers.provisioner.inventory.reach import LAST_SSH_ARGS, ssh_options
 
 _HOSTS = "/etc/ansible/hosts"
 _SYSTEM = ("~/.ansible.cfg", "/etc/ansible/ansible.cfg")
@@ -140,6 +139,9 @@ class AnsibleCfg:
         Raises:
             ConfigError: They cannot be heeded.
         """
+        # Imported late: it takes a moment to load, and other commands do without.
+        from sappers.provisioner.inventory.reach import LAST_SSH_ARGS, ssh_options
+
         found = {
             name: written[0].strip()
             for name, (variable, section, key) in _SSH.items()

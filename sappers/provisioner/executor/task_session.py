@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,12 @@ def _chunks(content: Content) -> Any:
         yield from chunks_of(file)
 
 
+@cache
+def _imports_of(name: str) -> list[str]:
+    found = _IMPORTS.findall(source_of(f"{_MODULES}.{name}"))
+    return [word.strip() for one, several in found for word in (one or several).split(", ")]
+
+
 def _with_imports(names: set[str]) -> list[str]:
     """Modules in an order in which each comes after those it imports."""
     ordered: list[str] = []
@@ -184,9 +191,8 @@ def _with_imports(names: set[str]) -> list[str]:
     def add(name: str) -> None:
         if name in ordered:
             return
-        for one, several in _IMPORTS.findall(source_of(f"{_MODULES}.{name}")):
-            for imported in [one] if one else several.split(", "):
-                add(imported.strip())
+        for imported in _imports_of(name):
+            add(imported)
         ordered.append(name)
 
     for name in sorted(names):

@@ -33,6 +33,7 @@ def test_one_command_does_without_the_others() -> None:
     assert "sappers.cli.image_transfer" in imported_by("image", "push", "hello")
     assert "sappers.cli.image_build" not in imported_by("image", "push", "hello")
     assert "sappers.cli.bootstrap" not in imported_by("ps")
+    assert "sappers.provisioner.source" not in imported_by("ps")  # nor YAML and templates
 
 
 RUN = """

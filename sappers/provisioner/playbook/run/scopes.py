@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sappers.provisioner.inventory.inventory import Host
+import msgspec
+
+from sappers.provisioner.inventory.inventory import Host, Inventory
 from sappers.provisioner.playbook.language.model import Inherited, Play, Role
 from sappers.provisioner.playbook.run.run import Run
 from sappers.provisioner.playbook.tasks import magic
@@ -45,6 +47,7 @@ class Scopes:
         roles = play.roles if play.loader is None else play.loader.roles
         names = [host.name for host in hosts]
         self._magic = magic.play_magic(play.folder, name, run.options, roles, names)
+        self._inventory_of: dict[str, _OfInventory] = {}
         self.in_step = True
 
     def publish(self, roles: Sequence[Role]) -> None:
@@ -75,8 +78,9 @@ class Scopes:
             return there.under({"inventory_hostname": host})
 
         going = self._going()
+        of_inventory = self._of_inventory(host)
         known = {
-            **self._of_inventory(host),
+            **of_inventory.magic,
             **self._magic,
             **magic.task_magic(inherited),
             **self._run.given,
@@ -89,11 +93,11 @@ class Scopes:
             "play_hosts": going,
             "hostvars": lambda: magic.HostVars(list(self._run.hosts), view),
         }
-        said = self._said_of(host)
+        said = of_inventory.said
         variables = self._variables.on_host(
             self._run.templates, self._play.inherited, facts, said, known
         )
-        usual = usual_way(self._run.host_named(host), inherited.settings, self._run.options)
+        usual = usual_way(of_inventory.host, inherited.settings, self._run.options)
         scope = make_scope(
             self._run.templates, variables, inherited, facts, said, known, elsewhere, usual
         )
@@ -102,19 +106,33 @@ class Scopes:
 
     def _of_hostvars(self, host: str, facts: HostFacts) -> Scope:
         """What `hostvars` tells of a host: nothing of the play, of its roles and tasks."""
+        of_inventory = self._of_inventory(host)
         known = {
-            **self._of_inventory(host), **magic.of_the_run(self._magic), **self._run.given,
+            **of_inventory.magic, **magic.of_the_run(self._magic), **self._run.given,
         }  # fmt: skip
         variables = PlayVariables(extra=self._variables.extra)
         return make_scope(
-            self._run.templates, variables, Inherited(), facts, self._said_of(host), known
+            self._run.templates, variables, Inherited(), facts, of_inventory.said, known
         )
 
-    def _of_inventory(self, host: str) -> dict[str, Any]:
-        return magic.inventory_magic(self._run.inventory, self._run.host_named(host))
+    def _of_inventory(self, name: str) -> _OfInventory:
+        """The same for all tasks of a host, until one of them changes the inventory."""
+        inventory, host = self._run.inventory, self._run.host_named(name)
+        known = self._inventory_of.get(name)
+        if known is None or known.inventory is not inventory or known.host is not host:
+            about = magic.inventory_magic(inventory, host)
+            known = _OfInventory(inventory, host, about, inventory_layer(host))
+            self._inventory_of[name] = known
+        return known
 
-    def _said_of(self, host: str) -> Mapping[str, Any]:
-        return inventory_layer(self._run.host_named(host))
+
+class _OfInventory(msgspec.Struct, frozen=True):
+    """What an inventory tells of a host."""
+
+    inventory: Inventory
+    host: Host
+    magic: Mapping[str, Any]
+    said: Mapping[str, Any]
 
 
 def inventory_layer(host: Host) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import csv
 import glob
 import re
@@ -281,6 +280,8 @@ class Lookups:
         return found
 
     def _ini_value(self, key: str, options: Mapping[str, Any]) -> Any:
+        import configparser  # few look into such a file
+
         def is_set(name: str, *, otherwise: bool = False) -> bool:
             return is_truthy(options.get(name, otherwise), convert_bool=True)
 

@@ -2,6 +2,10 @@
 
 Invariant: no message is thrown away on a passing word. A stream is removed only once its workload
 has been gone, and nothing of it has run, for `GONE_SECONDS` without a break, as one leader saw it.
+
+A stream that lacks a server gets the next one that comes, by JetStream itself. It is never asked to
+have fewer: JetStream chooses those that stay, and may choose the very server that is just going,
+with which the stream then has no majority.
 """
 
 from __future__ import annotations
@@ -49,13 +53,19 @@ def plan_streams(
         for allocation in state.allocations.values()
         if not allocation.status.is_terminal and not allocation.repair
     }
-    replicas = min(REPLICAS_MAX, len(state.hub_servers))
-    as_it_should_be = StreamReading(replicas)
+    servers = len(state.hub_servers)
     keep = [
         KeepStream(name, replicas)
         for name in sorted(wanted)
-        if replicas and found.get(name) != as_it_should_be
+        if (replicas := _replicas(servers, found.get(name)))
+        and found.get(name) != StreamReading(replicas)
     ]
     gone = {name: gone_since.get(name, now) for name in sorted(found.keys() - wanted)}
     remove = [RemoveStream(name) for name, since in gone.items() if now - since >= GONE_SECONDS]
     return StreamPlan((*remove, *keep), gone)
+
+
+def _replicas(servers: int, found: StreamReading | None) -> int:
+    """How many a stream should have; a server that is alone keeps it in another way."""
+    had = found.replicas if found is not None and servers > 1 else 0
+    return max(min(REPLICAS_MAX, servers), min(REPLICAS_MAX, had)) if servers else 0

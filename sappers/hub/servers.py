@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from nats.js import api
-from nats.js.errors import NotFoundError
+from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from sappers.errors import HubError
 from sappers.hub.client import NatsHubClient
@@ -75,8 +75,9 @@ class NatsHubServers:
         """
         if len(servers) == 1:
             return HubReading(peers={servers[0].id: True})
-        holders: set[str] = set()
-        settled = True
+        groups: list[tuple[int, api.ClusterInfo | None]] = []
+        missing = False
+        leaderless: set[str] = set()
         async with said_plainly("the hub's servers"):
             streams, offset = self._client.jetstream(_CALL_SECONDS), 0
             while page := await streams.streams_info(offset=offset):
@@ -85,20 +86,27 @@ class NatsHubServers:
                     name = info.config.name or ""
                     if not name.startswith(STREAM_PREFIX):
                         continue
-                    groups = [info.cluster]
+                    replicas = info.config.num_replicas or 1
+                    groups.append((replicas, info.cluster))
                     try:
-                        groups.append((await streams.consumer_info(name, CONSUMER)).cluster)
+                        consumer = await streams.consumer_info(name, CONSUMER)
                     except NotFoundError:
-                        settled = False  # it is about to be made
-                    for group in groups:
-                        names, current = _members_of(group)
-                        holders |= names
-                        settled = settled and current == len(names) == info.config.num_replicas
+                        missing = True  # it is about to be made
+                    except ServiceUnavailableError:  # of others, and of servers, there is word
+                        leaderless.add(name.removeprefix(STREAM_PREFIX))
+                    else:
+                        groups.append((replicas, consumer.cluster))
         async with self._system(servers) as system:
             said = await self._ask(system, _LEADER, {"leader_only": True}, _Said)
         meta = said.data.meta_cluster
         peers = {peer.name: peer.is_online for peer in meta.replicas} | {meta.leader: True}
-        return HubReading(frozenset(holders), settled, peers)
+        holders: set[str] = set()
+        settled = not missing and not leaderless
+        for replicas, group in groups:
+            names, current = _members_of(group)
+            holders |= names
+            settled = settled and current == len(names) == min(replicas, len(peers))
+        return HubReading(frozenset(holders), settled, peers, frozenset(leaderless))
 
     async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
         """Have it done, or begun; what has come of it is in the next reading.

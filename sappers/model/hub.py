@@ -65,11 +65,13 @@ class HubReading(msgspec.Struct, frozen=True):
         holders: Servers, by name, that have a part of a stream or of its consumer.
         settled: Every stream is on as many servers as it should be, and all of them are up to date.
         peers: Whether it is online, by name: all that vote about where streams are.
+        leaderless: Workloads whose stream, or its consumer, is led by none of its servers.
     """
 
     holders: frozenset[str] = frozenset()
     settled: bool = True
     peers: dict[str, bool] = {}
+    leaderless: frozenset[str] = frozenset()
 
 
 class EvacuateServer(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 import immutables
@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sappers.decisions.hub import plan_hub, plan_moves
+from sappers.decisions.streams import plan_streams
 from sappers.errors import HubError, StreamFull, TokenRefused
 from sappers.hub.client import NatsHubClient
 from sappers.hub.server import UNIT, find_nats_server
@@ -23,6 +24,7 @@ from sappers.model.hub import HubReading, member_of
 from sappers.model.member import MemberState
 from sappers.ports import UnitSpec
 from tests.integration.hubs import Hub, Inbox, hears, kept
+from tests.unit.worlds import workload
 from tests.waiting import eventually
 
 THREE = {"a": "127.41.0.1", "b": "127.41.0.2", "c": "127.41.0.3"}
@@ -130,24 +132,31 @@ async def test_one_server_keeps_messages_too_and_over_its_death(hub: Hub) -> Non
 class Moving:
     """A leader that has the hub follow the voters, as the agent does, with real servers."""
 
-    def __init__(self, hub: Hub, client: NatsHubClient) -> None:
+    def __init__(
+        self, hub: Hub, client: NatsHubClient, workloads: Sequence[str] = ("shop",)
+    ) -> None:
         self.hub, self.streams, self.servers = hub, NatsStreams(client), hub.cluster(client)
         members = immutables.Map(hub.members)
-        self.state = ClusterState(cluster_id="c", members=members)
+        shop = immutables.Map({name: workload(name) for name in workloads})
+        self.state = ClusterState(cluster_id="c", members=members, workloads=shop)
         self.changes: list[tuple[str, ...]] = []
         self.term = 1
 
-    async def to(self, *voters: str, dead: str = "") -> None:
-        """Change the electorate, and return once the hub has followed."""
+    def elect(self, *voters: str, dead: str = "") -> None:
+        """Change the electorate."""
         members = self.state.members
         if dead:
             gone = msgspec.structs.replace(members[dead], state=MemberState.DEAD)
             members = members.set(dead, gone)
         self.state = msgspec.structs.replace(self.state, electorate=voters, members=members)
 
+    async def to(self, *voters: str, dead: str = "") -> None:
+        """Change the electorate, and return once the hub has followed."""
+        self.elect(*voters, dead=dead)
+
         async def followed() -> bool:
             try:
-                reading = await self._turn()
+                reading = await self.turn()
             except HubError as error:
                 print(f"not yet: {error.message}")
                 await asyncio.sleep(0.5)
@@ -160,30 +169,42 @@ class Moving:
 
         await eventually(followed, 200.0)
 
-    async def _turn(self) -> HubReading:
+    async def turn(self) -> HubReading:
+        """What a leader does once."""
         servers = [self.hub.members[name] for name in self.state.hub_servers]
         reading = None
         if servers:
-            await self.streams.keep("shop", min(3, len(servers)))
+            await self.keep()
             reading = await self.servers.read(servers)
             for action in plan_moves(self.state, reading):
                 await self.servers.act(action, servers)
         for command in plan_hub(self.state, reading):
             left = set(self.state.hub_servers) - set(command.servers)
-            self.term += 1
             self.state = msgspec.structs.replace(self.state, hub_servers=command.servers)
             self.changes.append(command.servers)
-            servers = tuple(self.hub.members[name] for name in command.servers)
-            living = (
-                name
-                for name in command.servers
-                if self.state.members[name].state is MemberState.ALIVE
-            )
-            wanted = RunHubServer(servers, self.term)
-            await asyncio.gather(*(self.hub.servers[name].run(wanted) for name in living))
-            for name in left:
+            await self.run()
+            for name in self._alive(left):
                 await self.hub.servers[name].stop()
         return reading or HubReading()
+
+    async def keep(self) -> None:
+        """Have each stream as the state wants it now."""
+        found = await self.streams.streams()
+        for action in plan_streams(self.state, found, {}, 0.0).actions:
+            await self.streams.keep(action.workload, action.replicas)
+
+    async def run(self) -> None:
+        """Have those servers run that the state has, where an agent lives."""
+        self.term += 1
+        servers = tuple(self.hub.members[name] for name in self.state.hub_servers)
+        wanted = RunHubServer(servers, self.term)
+        running = (
+            self.hub.servers[name].run(wanted) for name in self._alive(self.state.hub_servers)
+        )
+        await asyncio.gather(*running)
+
+    def _alive(self, names: Iterable[str]) -> list[str]:
+        return [one for one in names if self.state.members[one].state is MemberState.ALIVE]
 
 
 @pytest.mark.timeout(900)
@@ -213,6 +234,38 @@ async def test_the_hub_follows_the_voters_and_no_acknowledged_message_is_lost(hu
     await hub.kill("a")
     found = await all_of(moving.streams, "shop")
     assert set(found) == set(range(MESSAGES))
+
+
+async def stored(streams: NatsStreams, workload: str, message_id: str) -> bool:
+    """Whether a message was kept."""
+    try:
+        await streams.store(workload, "x", message_id.encode(), message_id)
+    except HubError:
+        return False
+    return True
+
+
+@pytest.mark.timeout(900)
+async def test_streams_outlive_a_server_that_is_cut_off_while_the_next_is_on_its_way(
+    hub: Hub,
+) -> None:
+    """For a moment there are two voters, and its server, without an agent, runs on."""
+    names = [f"w{number}" for number in range(6)]
+    moving = Moving(hub, await hub.client("a", "b", wait=False), names)
+    await moving.to("a", "b", "c")
+    for name in names:
+        assert await stored(moving.streams, name, "1")
+    moving.elect("a", "b", dead="c")
+    moving.state = msgspec.structs.replace(moving.state, hub_servers=("a", "b"))
+    await moving.keep()  # the leader is quicker than the servers
+    await moving.run()
+    await hub.servers["c"].stop()
+    for name in names:
+        await eventually(lambda name=name: stored(moving.streams, name, "2"))
+    await moving.to("a", "b", "d")
+    for name in names:
+        messages = await moving.streams.fetch(name, 5, 5.0)
+        assert [message.payload for message in messages] == [b"1", b"2"]
 
 
 async def test_a_server_that_gets_company_starts_anew_and_brings_its_messages_along(

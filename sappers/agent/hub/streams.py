@@ -9,7 +9,7 @@ import structlog
 
 from sappers.decisions.hub import plan_moves, votes_settled
 from sappers.decisions.streams import plan_streams
-from sappers.errors import SappersError
+from sappers.errors import HubError, SappersError
 from sappers.model.durable import KeepStream
 from sappers.model.hub import HubReading
 from sappers.model.member import Member
@@ -70,7 +70,8 @@ class StreamKeeper:
                 continue
             self.reading = None  # a server that was empty may get a part of a stream that is made
             try:
-                failures = {**await self._keep(replicated), **await self._move(replicated)}
+                not_kept = await self._keep(replicated)
+                failures = {**await self._move(replicated), **not_kept}
             except SappersError as error:
                 failures = {"": error}
             self._say(failures)
@@ -83,8 +84,11 @@ class StreamKeeper:
         servers = self._members_of_hub()
         if not servers:
             return {}
-        failures: dict[str, SappersError] = {}
         reading = await self._servers.read(servers)
+        failures: dict[str, SappersError] = {
+            name: HubError("most of the servers that have its stream are not there")
+            for name in reading.leaderless
+        }
         for action in plan_moves(replicated.state(), reading):
             try:
                 await self._servers.act(action, servers)

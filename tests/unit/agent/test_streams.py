@@ -159,6 +159,35 @@ async def test_a_server_that_left_is_forgotten_as_soon_as_it_has_ended(
         await running
 
 
+async def test_a_stream_that_nobody_leads_is_told_of_and_keeps_nobody_from_being_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    acted: list[HubAction] = []
+
+    class Readable(Servers):
+        async def read(self, servers: Sequence[Member]) -> HubReading:
+            return HubReading(
+                settled=False, peers={"m1": True, "m2": False}, leaderless=frozenset({"a"})
+            )
+
+        async def act(self, action: HubAction, servers: Sequence[Member]) -> None:
+            acted.append(action)
+
+    state = msgspec.structs.replace(world({"a", "b"}), cluster_id="c1")
+    state = msgspec.structs.replace(state, electorate=("m1",), hub_servers=("m1",))
+    servers = (Member("m1", "m1", "", Ports(), Resources(1, 512), Accelerator("tcg", ""), "0"),)
+    keeper = StreamKeeper(
+        Streams(), Readable(), lambda: servers, Hub(), FixedClock(), lambda: Log(state)
+    )
+    running = asyncio.create_task(keeper.run())
+    await eventually(lambda: acted == [ForgetServer("m2")] and keeper.trouble, 5.0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert keeper.trouble == {"a": "most of the servers that have its stream are not there"}
+
+
 def test_workloads_with_the_same_trouble_are_told_of_in_the_same_words() -> None:
     found = {
         module._why(name, HubError(f"the stream of {name}: no room", hint="64 workloads at most"))

@@ -34,17 +34,25 @@ def world(workloads: set[str], allocations: tuple[Allocation, ...] = (), servers
 @given(
     wanted=st.sets(names),
     found=st.dictionaries(names, st.builds(StreamReading, st.integers(1, 3), st.booleans())),
-    servers=st.integers(1, 5),
+    servers=st.integers(2, 5),
 )
 def test_what_is_kept_is_wanted_and_not_yet_as_it_should_be(wanted, found, servers):
     plan = plan_streams(world(wanted, servers=servers), found, {}, 0.0)
-    replicas = min(3, servers)
-    assert plan.actions == tuple(
-        KeepStream(name, replicas)
-        for name in sorted(wanted)
-        if found.get(name) != StreamReading(replicas)
-    )
+    kept = {one.workload: one.replicas for one in plan.actions if isinstance(one, KeepStream)}
+    assert len(kept) == len(plan.actions)
+    assert list(kept) == sorted(kept)
+    for name in wanted:
+        was = found.get(name, StreamReading(0))
+        # As many as there is room for, and never fewer than there were.
+        assert kept.get(name, was.replicas) == max(min(3, servers), was.replicas)
+        assert name in kept or was.whole
+    assert kept.keys() <= wanted
     assert set(plan.gone_since) == found.keys() - wanted
+
+
+def test_a_server_that_is_alone_has_the_only_copy():
+    plan = plan_streams(world({"a"}, servers=1), {"a": StreamReading(3)}, {}, 0.0)
+    assert plan.actions == (KeepStream("a", 1),)
 
 
 @given(

@@ -179,7 +179,7 @@ class LabCluster:
 
     def ready_spares(self, host: str) -> set[str]:
         """Those of them that the next guest may take, by their agent's word; others are made."""
-        told = self.run(host, "journalctl -u sappers -o cat --grep 'spare made'; true")
+        told = self.run(host, "journalctl -u sappers -o cat | grep 'spare made'; true")
         return {unit for unit in self.spares(host) if unit in told}
 
     def guest_unit(self, host: str, allocation_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,10 @@ from sappers.provisioner.modules.spec import Argument, Module
 from sappers.provisioner.playbook.language.keywords import instead
 
 _ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
+# In `name=value`, whether quoted or not, as in Ansible.
+_ESCAPE = re.compile(
+    r"\\(?:U[0-9a-fA-F]{8}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|N\{[^}]+\}|[\\'\"abfnrtv])"
+)
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
@@ -93,7 +98,7 @@ def parse_free_form(text: str, module: Module) -> dict[str, str]:
             match = _ASSIGNMENT.fullmatch(text, begin, end)
             if match is None:
                 raise ValueError(f"{text[begin:end]!r} is no name=value")
-            found[match[1]] = _unquoted(match[2])
+            found[match[1]] = written_value(match[2])
         return found
     known = {argument.name for argument in module.arguments} - {module.free_form}
     known |= dict(module.unsupported).keys()  # Ansible takes these out, too, and refuses them
@@ -104,15 +109,25 @@ def parse_free_form(text: str, module: Module) -> dict[str, str]:
         return {module.free_form: text}  # the shell knows more quotes than we do
     for begin, end in spans:
         match = _ASSIGNMENT.fullmatch(text, begin, end)
+        if match and match[1] not in known and module.free_form == "file":
+            raise ArgumentError(
+                f"`{match[1]}` is no argument of it", hint="variables are given by `vars:`"
+            )
         if match and match[1] in known:
-            found[match[1]] = _unquoted(match[2])
+            found[match[1]] = written_value(match[2])
             rest.append(text[last:begin])
             last = end
     rest.append(text[last:])
     return {module.free_form: "".join(rest).strip(), **found}
 
 
-def _unquoted(text: str) -> str:
+def written_value(text: str) -> str:
+    r"""What is meant by a value of `name=value`: without its quotes, and with `\n` and others read.
+
+    Raises:
+        ValueError: There is no character of a name (`\N{…}`).
+    """
+    text = _ESCAPE.sub(lambda found: codecs.decode(found[0], "unicode-escape"), text)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sappers.provisioner.playbook.language.arguments import split_words
+from sappers.provisioner.playbook.language.arguments import split_words, written_value
 from sappers.provisioner.source import Decrypt, Mapping, read_file, read_text
 
 
@@ -29,9 +29,7 @@ def read_extra_vars(text: str, decrypt: Decrypt | None = None) -> dict[str, Any]
         name, sign, value = text[begin:end].partition("=")
         if not sign or not name.isidentifier():
             raise ValueError(f"{text[begin:end]!r} is no NAME=VALUE")
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        found[name] = value
+        found[name] = written_value(value)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sappers.errors import PlaybookError
+from sappers.provisioner.playbook.language.extra_vars import read_extra_vars
 from sappers.provisioner.playbook.language.load import load_playbook
 from sappers.provisioner.playbook.language.model import Block, Task
 
@@ -118,6 +119,7 @@ def tasks(*lines: str) -> str:
         (tasks("- ping:", "  register: a-b"), "4:17", "no name of a variable", None),
         (tasks("- ping:", "  loop: abc"), "4:13", "`loop` takes a list", None),
         (tasks("- ping:", "  loop_control: {loopvar: x}"), "4:22", "`loopvar`", "`loop_var`"),
+        (tasks("- include_tasks: a.yml v=1"), "3:22", "`v` is no argument of it", "`vars:`"),
         (tasks("- include_tasks: a.yml", "- import_tasks: no.yml"), "4:7", "no task file", None),
         ("- hosts: all\n  roles: [nope]\n", "2:11", "there is no role nope", "looked for"),
         ("- hosts: all\n  strategy: debug\n", "2:3", "strategy", "linear"),
@@ -331,3 +333,9 @@ def test_what_is_imported_is_not_named_by_what_only_hosts_know(
         load(tmp_path, tasks(f"- {task}"))
     assert f"{caught.value.line}:{caught.value.column}" == where
     assert "include_tasks or include_role" in str(caught.value.hint)
+
+
+def test_a_backslash_in_extra_variables_is_read_as_in_arguments() -> None:
+    assert read_extra_vars(r'one="a\tb" two=c\nd three=\d') == {
+        "one": "a\tb", "two": "c\nd", "three": r"\d"
+    }  # fmt: skip

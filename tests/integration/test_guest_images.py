@@ -240,6 +240,30 @@ async def test_a_container_runs_as_its_user_in_its_root(tmp_path, memory_mib, on
     assert "powerless" in said and "CapBnd:\t00000000a00025fb" in said
 
 
+@needs_qemu
+async def test_a_container_whose_user_may_not_enter_its_folder_says_so(tmp_path):
+    text = (
+        'kinds = ["microvm"]\n[application]\ncontainer = "app.tar"\n[health]\ncheck = "process"\n'
+    )
+    definitions = define(tmp_path / "definitions", "app", text)
+    files = layer(file("bin/app", "no program", mode=0o755), folder("secret", mode=0o700))
+    layout = Layout()
+    image = layout.image([files], Cmd=["/bin/app"], WorkingDir="/secret", User="33:33")
+    layout.index(image).write_tar(definitions / "app" / "app.tar")
+    host = GuestHost(tmp_path / "host")
+    await host.start()
+    try:
+        guest = cold_guest(host, "app", build_image(host.store, "app", definitions))
+        await host.launch(guest)
+        await eventually(lambda: host.pushes.get(guest.id))
+        push = host.pushes[guest.id][-1]
+        assert not push["healthy"]
+        assert push["reason"] == "the application ended with exit code 1"
+        assert "Permission denied: '/secret'" in await host.launcher.serial_log(guest.id, 5000)
+    finally:
+        await host.stop()
+
+
 PROGRAM = """kinds = ["microvm"]
 port = 8080
 [application]

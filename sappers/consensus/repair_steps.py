@@ -57,6 +57,8 @@ def apply_repair_command(state: ClusterState, command: RepairCommand, time: floa
 
 def _put_key(state: ClusterState, command: PutRepairKey) -> Step:
     """Keep the key; logins of members that are not named stay."""
+    if not command.key.public.strip():
+        raise CommandRefused("the repair key has no public part")
     logins = state.repair_logins
     for login in command.logins:
         was = logins.get(login.member_id)

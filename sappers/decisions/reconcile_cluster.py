@@ -32,6 +32,7 @@ from sappers.model.commands import (
     SetMemberState,
     StopAllocation,
 )
+from sappers.model.limits import COUNT_MAX
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import MemberObservation
 from sappers.model.policy import FencingSettings
@@ -190,7 +191,8 @@ def _reconcile_workloads(plan: _Plan) -> list[Command]:
 def _reconcile_workload(plan: _Plan, workload: Workload) -> list[Command]:
     """One workload's commands; what is placed takes its room from the next one's."""
     copies = _Copies(plan, workload)
-    missing = workload.count - len(copies.current)
+    # Who proposes more than an operator may ask for must not keep the leader planning for ever.
+    missing = min(workload.count, COUNT_MAX) - len(copies.current)
     if workload.exclusive and missing > 0:
         missing = min(missing, places_free(plan.state, workload, plan.ended))
     commands: list[Command] = []

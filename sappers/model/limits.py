@@ -15,6 +15,7 @@ END = r"$(?!\n)"
 _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _NAME = rf"^{_LABEL}" + END
 LINKS_MAX = 32
+COUNT_MAX = 10_000
 
 WorkloadName = Annotated[str, Meta(pattern=_NAME, max_length=40)]
 ServiceName = WorkloadName
@@ -28,7 +29,7 @@ Owner = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[ -~]+" + EN
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Index = Annotated[int, Meta(ge=0, le=2**53)]
 MemoryMib = Annotated[int, Meta(ge=16, le=1024 * 1024)]
-Count = Annotated[int, Meta(ge=0, le=10_000)]
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 Links = Annotated[tuple[ServiceName, ...], Meta(max_length=LINKS_MAX)]
 
 

@@ -23,6 +23,7 @@ from sappers.model.commands import (
     StopAllocation,
     StopWorkload,
 )
+from sappers.model.limits import COUNT_MAX
 from sappers.model.member import Member, MemberState
 from sappers.model.observation import MemberObservation
 from tests.unit.worlds import commit, founded, member, workload
@@ -96,6 +97,14 @@ def test_a_workload_gets_its_copies_on_different_members() -> None:
     state, _ = commit(settle(founded()), PutWorkload(workload(count=3)))
     state = settle(state)
     assert sorted(a.member_id for a in running(state)) == ["m1", "m2", "m3"]
+
+
+def test_of_a_workload_without_end_no_more_is_planned_than_an_operator_may_ask_for() -> None:
+    """Any member can propose it, and each leader in turn would plan for ever."""
+    endless = msgspec.structs.replace(workload(count=2**53), memory_mib=-(2**40))
+    state, _ = commit(founded(3), PutWorkload(endless))
+    commands = reconcile_cluster(state, MemberObservation(gossip=gossip_of(state)), 0.0)
+    assert sum(isinstance(one, PlaceAllocation) for one in commands) == COUNT_MAX
 
 
 def test_a_dead_members_allocation_is_lost_and_placed_elsewhere() -> None:

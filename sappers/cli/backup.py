@@ -15,8 +15,9 @@ from rich.console import Console
 from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import Reached
 from sappers.cli.backup_file import write_backup
+from sappers.cli.output import Form, Output
 from sappers.cli.saved_record import Numbers
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.decisions.event_chain import broken_between, broken_end
 from sappers.errors import ApiError, BackupError

@@ -19,7 +19,8 @@ from sappers.cli.display import (
 )
 from sappers.cli.exit_codes import ExitCode, exit_code_for
 from sappers.cli.host_options import Check, Forks, Limit
-from sappers.cli.session import Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import open_cluster
 from sappers.cli.status_view import render_status
 from sappers.config import control_home
 from sappers.errors import SappersError

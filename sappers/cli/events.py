@@ -20,7 +20,8 @@ from sappers.api.operator_client import OperatorClient
 from sappers.cli.backup_file import open_backup
 from sappers.cli.events_verify import verify
 from sappers.cli.harmless import local_time
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.errors import ApiError, ConfigError
 from sappers.model.event import Event, EventFilter

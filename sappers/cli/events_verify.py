@@ -24,7 +24,8 @@ from sappers.cli.event_compare import (
     own_findings,
 )
 from sappers.cli.exit_codes import ExitCode
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.errors import ApiError, ConfigError
 from sappers.model.event import EventCheck, EventFilter, event_digest

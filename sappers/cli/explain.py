@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sappers.cli.harmless import local_time
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.decisions.explaining import Phase, in_order, phase_of
 from sappers.errors import ConfigError

@@ -13,7 +13,8 @@ from rich.text import Text
 from sappers.api.image_calls import ImageCalls
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import ImageName, cluster_image, local_digest
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ImageError

@@ -17,7 +17,8 @@ from sappers.api.operator_client import OperatorClient
 from sappers.api.ways import ask_all
 from sappers.api.wire import Images
 from sappers.assembly.images import LocalImages
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.images.store import FolderImageStore

@@ -20,7 +20,8 @@ from sappers.api.wire import Warmed
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import ImageName, cluster_image, local_digest
 from sappers.cli.image_progress import ImageProgress, share_text, size_text
-from sappers.cli.session import Address, Cluster, Form, Output, finite, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, finite, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ApiError, ImageUntrusted, SappersError

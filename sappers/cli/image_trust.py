@@ -15,7 +15,8 @@ from rich.text import Text
 from sappers.api.image_calls import ImageCalls
 from sappers.assembly.images import LocalImages
 from sappers.cli.image_names import PREFIX_MIN
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import control_home
 from sappers.errors import ConfigError

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sappers.cli.session import Form, Output
+from sappers.cli.output import Form, Output
 from sappers.config import control_home
 from sappers.lab.plan import DEFAULT_LAB, plan_lab
 

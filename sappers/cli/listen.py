@@ -17,7 +17,8 @@ import typer
 
 from sappers.api.operator_client import OperatorClient
 from sappers.assembly.listening import listener_credentials, listening
-from sappers.cli.session import Address, Cluster, Form, Output, cluster_folder, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, cluster_folder, open_cluster
 from sappers.cli.status_view import plain
 from sappers.durable import write_durably
 from sappers.errors import ApiError, HubError

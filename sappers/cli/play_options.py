@@ -13,7 +13,7 @@ import typer
 
 from sappers.cli.ansible_cfg import AnsibleCfg
 from sappers.cli.host_options import Check, Forks, Limit
-from sappers.cli.session import Output
+from sappers.cli.output import Output
 from sappers.errors import ConfigError, InventoryError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from sappers.cli.exit_codes import ExitCode
-from sappers.cli.session import Output
+from sappers.cli.output import Output
 
 if TYPE_CHECKING:
     from sappers.cli.playbook_events import EventLines

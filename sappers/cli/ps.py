@@ -8,7 +8,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import as_answered, guests_table, is_old, plain, shown_guests
 
 

@@ -16,6 +16,7 @@ from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.api.ways import Reached, at_once
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode
+from sappers.cli.output import Form, Output
 from sappers.cli.raft_view import (
     given_up,
     heirs_of,
@@ -28,8 +29,6 @@ from sappers.cli.rekey import replace_gossip_key
 from sappers.cli.session import (
     Address,
     Cluster,
-    Form,
-    Output,
     WaitSeconds,
     cluster_folder,
     open_cluster,

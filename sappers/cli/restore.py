@@ -26,8 +26,9 @@ from sappers.cli.backup_file import open_backup
 from sappers.cli.bootstrap import exit_code_of, run_bootstrap, show_bootstrap
 from sappers.cli.host_options import Forks
 from sappers.cli.image_transfer import push_image
+from sappers.cli.output import Output
 from sappers.cli.saved_record import SavedRecord
-from sappers.cli.session import Output, open_cluster
+from sappers.cli.session import open_cluster
 from sappers.cli.status_view import plain
 from sappers.config import ControlHome, control_home
 from sappers.decisions.backup import in_pieces

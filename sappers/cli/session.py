@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
     from sappers.api.ways import Endpoint, OpenForward
 
 
-class Output(StrEnum):
-    """How results are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 Cluster = Annotated[
     str | None,
     typer.Option(
@@ -56,7 +48,6 @@ Address = Annotated[
         help="Ask this member and no other, with the keys of --cluster.",
     ),
 ]
-Form = Annotated[Output, typer.Option("--output", "-o", help="json: pure JSON on stdout.")]
 
 
 def finite(seconds: float) -> float:

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from sappers.api.operator_client import OperatorClient
 from sappers.cli.exit_codes import ExitCode
-from sappers.cli.session import Address, Cluster, Form, Output, open_cluster
+from sappers.cli.output import Form, Output
+from sappers.cli.session import Address, Cluster, open_cluster
 from sappers.cli.status_view import is_old, plain, render_status
 from sappers.errors import ApiError
 from sappers.model.view import ClusterView

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import sappers.cli.listen as module
 from sappers.cli.deploy import deploy_app
 from sappers.cli.listen import TEXT_MAX, as_json, readable
-from sappers.cli.session import Output
+from sappers.cli.output import Output
 from sappers.errors import ApiError, SappersError
 from sappers.hub.credentials import create_hub_account
 from sappers.model import subjects

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from sappers.cli.session import Output
+from sappers.cli.output import Output
 from sappers.cli.status import _watch, render_trouble
 from sappers.cli.status_view import guests_table, render_status, shown_guests
 from sappers.errors import MemberUnreachable

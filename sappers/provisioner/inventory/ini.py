@@ -51,7 +51,6 @@ class _IniReader:
             if line and line[0] not in _COMMENTS:
                 self._read_line(line)
         self._check_declared()
-        self._result.put_in_order()
         return self._result
 
     def _read_line(self, line: str) -> None:

@@ -231,8 +231,6 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _joined(parts: list[tuple[WrittenInventory, Path]]) -> WrittenInventory:
     """What all sources say together; later ones count more."""
-    if len(parts) == 1:
-        return parts[0][0]
     whole = WrittenInventory()
     for written, path in parts:
         whole.add(written, Origin(str(path)))
@@ -245,7 +243,7 @@ def parse_inventory(
 ) -> Inventory:
     """An inventory of a text, INI, YAML or JSON. Raises as `load_inventory`."""
     path = Path("(stdin)")
-    written = _read_plain(text, str(path), decrypt)
+    written = _joined([(_read_plain(text, str(path), decrypt), path)])
     return _built(_Source(path, (str(path),), (), written, decrypt, over or {}, {}))
 
 

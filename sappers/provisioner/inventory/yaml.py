@@ -61,7 +61,6 @@ class _YamlReader:
                 self._group(name, content, root.at(name))
         if _META in root:
             self._host_variables(root[_META], root.at(_META))
-        self._result.put_in_order()
         return self._result
 
     def _group(self, name: str, content: Any, at: Place) -> None:

@@ -255,7 +255,7 @@ def test_a_folder_is_all_the_inventories_in_it(tmp_path: Path) -> None:
         path.write_text(text)
     inventory = load_inventory(folder)
     assert {name: group.hosts for name, group in inventory.groups.items()} == {
-        "all": ("lab1", "lab3", "lab2"),
+        "all": ("lab2", "lab1", "lab3"),
         "ungrouped": (),
         "web": ("lab1", "lab3"),
         "db": ("lab2",),
@@ -288,3 +288,16 @@ def test_groups_of_two_inventories_in_a_circle_are_refused(tmp_path: Path) -> No
     (tmp_path / "b").write_text("[two:children]\none\n[one]\n")
     with pytest.raises(InventoryError, match="circle"):
         load_inventory(tmp_path)
+
+
+def test_hosts_of_several_inventories_are_in_ansibles_order(tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text(
+        "mail\n[web]\nw2\nw1\n[prod:children]\nweb\ndb\n[lb]\nw1\n[db]\nd\n"
+    )
+    (tmp_path / "b.yml").write_text(
+        "all:\n  hosts: {top: }\n  children:\n    extra: {hosts: {x1: , w1: }}\n"
+        "    web: {hosts: {w0: }}\n    db: {}\n"
+    )
+    inventory = load_inventory([str(tmp_path / "a.ini"), str(tmp_path / "b.yml")])
+    # Groups that a file puts below `all` come before those that have no other place.
+    assert [host.name for host in inventory.hosts] == ["top", "mail", "x1", "w1", "w2", "w0", "d"]

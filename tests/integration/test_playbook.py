@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from sappers.provisioner.inventory.inventory import load_inventory
 from sappers.provisioner.playbook.language.load import load_playbook
@@ -91,7 +92,7 @@ def test_a_play_changes_once_and_check_mode_announces_it(server: SshServer, tmp_
     assert (root / "t").read_text() == "3\n"
     assert (root / "sub/line").read_text() == "more\n"
     assert (root / "told").read_text() == "root"
-    assert vars(done.counts["lab1"]) == {
+    assert asdict(done.counts["lab1"]) == {
         "ok": 7, "changed": 5, "unreachable": 0, "failed": 0, "skipped": 0, "rescued": 0,
         "ignored": 0,
     }  # fmt: skip

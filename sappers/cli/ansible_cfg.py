@@ -181,7 +181,12 @@ class HeedsAnsibleCfg(TyperCommand):
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
         """With them, below what the command line says."""
-        cfg = AnsibleCfg(os.environ, Path.cwd())
+        try:
+            cfg = AnsibleCfg(os.environ, Path.cwd())
+        except FileNotFoundError as error:
+            raise ConfigError(
+                "the current folder is gone", hint="cd to one that is there"
+            ) from error
         names = {parameter.name for parameter in self.params}
         own = {name: value for name, value in cfg.option_defaults().items() if name in names}
         return super().make_context(info_name, args, parent, default_map=own, obj=cfg, **extra)

@@ -211,3 +211,13 @@ def test_what_changes_what_a_playbook_means_is_refused(tmp_path: Path) -> None:
         AnsibleCfg({}, tmp_path).run_settings()
     assert "combine" in str(caught.value.hint)
     assert not AnsibleCfg({"ANSIBLE_HASH_BEHAVIOUR": "replace"}, tmp_path).run_settings()
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    begin_in(gone, [], monkeypatch)
+    gone.rmdir()
+    done = CliRunner().invoke(deploy_app(["playbook"]), ["playbook", "run", "play.yml"])
+    assert isinstance(done.exception, ConfigError)
+    assert "the current folder is gone" in str(done.exception)

@@ -12,7 +12,7 @@ from sappers.api.operator_client import OperatorClient
 from sappers.cli.session import Address, Cluster, WaitSeconds, open_cluster
 from sappers.cli.waiting import wait_until
 from sappers.errors import ConfigError
-from sappers.model.member import Member
+from sappers.model.member import Member, MemberState
 from sappers.model.view import ClusterView
 
 Named = Annotated[str, typer.Argument(metavar="MEMBER", help="A member, by name or id.")]
@@ -43,7 +43,7 @@ def drain(
                 lambda: how_empty(client, found),
                 what=found.name,
                 timeout_seconds=timeout,
-                hint="the cluster goes on trying; sappers-deploy status says what it lacks",
+                hint="the cluster goes on trying; sappers-deploy uncordon takes it back",
                 console=Console(stderr=True),
             )
     _say(f"{found.name} is empty" if wait else f"{found.name} is drained")
@@ -103,7 +103,21 @@ def how_empty(client: OperatorClient, member: Member) -> tuple[bool, str]:
     duties = ["its vote"] * (member.id in view.electorate)
     duties += ["the hub"] * (member.id in view.hub_servers)
     left = [*guests, *duties]
-    return not left, f"it still has {', '.join(left)}" if left else "empty"
+    if not left:
+        return True, "empty"
+    progress = f"it still has {', '.join(left)}"
+    if member.id in view.electorate and not _may_take_a_vote(view):
+        progress += "; no member is there to take its vote: alive, not cordoned, and without one"
+    return False, progress
+
+
+def _may_take_a_vote(view: ClusterView) -> bool:
+    return any(
+        one.member.state is MemberState.ALIVE
+        and one.member.id not in view.electorate
+        and one.member.id not in view.cordons
+        for one in view.members
+    )
 
 
 def _say(text: str) -> None:

@@ -14,6 +14,7 @@ from sappers.api.operator_client import OperatorClient
 from sappers.api.problems import decoded
 from sappers.api.raft_wire import RaftReport, WantedLeader, WantedRecovery
 from sappers.api.ways import Reached, at_once
+from sappers.cli.asking import answer_to, confirm
 from sappers.cli.cordon import Named, find_member
 from sappers.cli.exit_codes import ExitCode
 from sappers.cli.output import Form, Output
@@ -45,6 +46,7 @@ from sappers.provisioner.bootstrap.repair_key import KEY_FILE
 RECOVERY_SECONDS = certain_after_seconds(LEASE_SECONDS[1]) + 30.0
 SETTLING_SECONDS = 15.0  # in which a new leader comes, and applies an entry of its own
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
+_YES, _AT_A_TERMINAL = "--yes asks nothing", "run it at a terminal"
 
 raft_app = typer.Typer(
     help="Who votes and leads; change it, repair it, recover from a lost quorum.",
@@ -97,7 +99,7 @@ def remove(
     with open_cluster(cluster, addr) as client:
         found = find_member(client.view(), member)
         if not yes:
-            typer.confirm(f"Take the vote of {found.name} ({found.id})?", abort=True, err=True)
+            confirm(f"Take the vote of {found.name} ({found.id})?", hint=_YES)
         _remove(client, found)
     _say(f"{found.name} votes no more")
 
@@ -113,7 +115,7 @@ def revoke(
     with open_cluster(cluster, addr) as client:
         found = find_member(client.view(), member)
         if not yes:
-            typer.confirm(f"Refuse {found.name} ({found.id}) for good?", abort=True, err=True)
+            confirm(f"Refuse {found.name} ({found.id}) for good?", hint=_YES)
         _revoke(client, found)
         _say(f"{found.name} is out; emptied and bootstrapped, its host joins under a new id")
         if addr is None:
@@ -168,8 +170,8 @@ def recover(
         screen = Console(stderr=True)
         screen.print(render_peers(reports))
         screen.print(_consequences(client, chosen, reports), highlight=False)
-        typer.confirm("Are the hosts that do not answer gone for good?", abort=True, err=True)
-        typed = typer.prompt(f"Type {chosen.name} to go on", err=True)
+        confirm("Are the hosts that do not answer gone for good?", hint=_AT_A_TERMINAL)
+        typed = answer_to(f"Type {chosen.name} to go on", hint=_AT_A_TERMINAL)
         if typed != chosen.name:
             raise ConfigError(f"{typed!r} is not {chosen.name}: nothing was done")
         wanted = WantedRecovery(chosen.member_id, chosen.cluster_id)

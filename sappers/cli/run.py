@@ -223,7 +223,10 @@ def committed_revision(
 
 
 def how_healthy(view: ClusterView, name: str, revision: int, count: int) -> tuple[bool, str]:
-    """Whether `count` copies of the revision are healthy, and how far it is, for a person."""
+    """Whether `count` copies of the revision are healthy, and how far it is, for a person.
+
+    Not yet where there are more than are wanted: some of these are about to go.
+    """
     copies = _copies(view, name, revision)
     healthy = [one for one in copies if one.status is AllocationStatus.HEALTHY]
     names = {one.member.id: one.member.name for one in view.members}
@@ -237,7 +240,8 @@ def how_healthy(view: ClusterView, name: str, revision: int, count: int) -> tupl
         for one in (*others, *newest)
     ] or [text for text in view.attention if f" {name} " in text]
     progress = "; ".join((f"{len(healthy)} of {count} healthy", *said))
-    return len(healthy) >= count, progress
+    wanted = max([count, *(one.count for one in view.workloads if one.name == name)])
+    return len(healthy) >= count and len(copies) - len(failed) <= wanted, progress
 
 
 def where_it_answers(view: ClusterView, name: str, revision: int) -> Sequence[str]:

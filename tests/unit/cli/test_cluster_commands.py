@@ -126,6 +126,16 @@ def test_healthy_means_healthy_copies_of_this_very_revision() -> None:
     assert where_it_answers(view, "web", 2) == ["web-2 on lab1"]
 
 
+def test_copies_that_are_about_to_go_are_waited_for() -> None:
+    both = tuple(make_allocation("web", "lab1", id=f"web-{n}", status=HEALTHY) for n in (1, 2))
+    view = make_view((MEMBER,), allocations=both)
+    assert how_healthy(view, "web", both[0].revision, 2)[0]
+    assert not how_healthy(view, "web", both[0].revision, 1)[0]
+    rest = (both[0], msgspec.structs.replace(both[1], wanted=False))
+    view = make_view((MEMBER,), allocations=rest)
+    assert how_healthy(view, "web", both[0].revision, 1)[0]
+
+
 def test_what_keeps_a_copy_from_being_placed_is_said() -> None:
     said = "0 of 1 copies of web run, no room for more: …"
     assert how_healthy(make_view((MEMBER,), attention=(said,)), "web", 1, 1)[1].endswith(said)

@@ -5,6 +5,7 @@ import pytest
 
 from sappers.cli.cordon import find_member, how_empty
 from sappers.errors import ConfigError
+from sappers.model.cordon import Cordon
 from sappers.model.member import MemberState
 from sappers.model.view import MemberView
 from tests.fake_member import make_allocation, make_member, make_view
@@ -48,3 +49,11 @@ def test_empty_means_no_guest_no_vote_and_no_hub() -> None:
         "it still has web-0a1b2c3d, its vote, the hub",
     )
     assert how_empty(Client(electorate=(), hub_servers=()), member) == (True, "empty")
+
+
+def test_where_nobody_can_take_the_vote_it_is_said() -> None:
+    member = find_member(VIEW, "a")
+    assert how_empty(Client(hub_servers=()), member) == (False, "it still has its vote")
+    for alone in ({"members": VIEW.members[:2]}, {"cordons": {"b-2": Cordon(False, 1.0)}}):
+        progress = how_empty(Client(hub_servers=(), **alone), member)[1]
+        assert progress.startswith("it still has its vote; no member is there to take its vote")

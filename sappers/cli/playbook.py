@@ -112,7 +112,9 @@ def run(
         journal = RunJournal(playbooks, given.inventory)
         options = replace(
             given.run_options(context.obj, decrypt, verbosity=verbose),
-            tags=read_tags(tags) or frozenset({"all"}),
+            # A list of tags is also of those that nothing runs without being asked to.
+            tags=read_tags(tags)
+            or frozenset({"all"} if list_tasks or not list_tags else {"all", "never"}),
             skip_tags=read_tags(skip_tags),
             limit=journal.limit(given.limit),
             start_at_task=start_at_task,

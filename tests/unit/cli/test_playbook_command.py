@@ -448,10 +448,14 @@ def test_inventories_of_all_forms(deploy: Deploy, tmp_path: Path) -> None:
         assert (code, headings(output)) == (0, ["first", "second", "third"]), output
 
 
-def test_what_tags_there_are_is_listed(deploy: Deploy) -> None:
+def test_what_tags_there_are_is_listed(deploy: Deploy, tmp_path: Path) -> None:
     code, output = deploy("--list-tags")
     assert (code, output.splitlines()) == (0, ["play: all", "  tags:    [files]"])
     assert "  first    [files]" in deploy("--list-tags", "--list-tasks")[1].splitlines()
+    # Whoever looks for tags looks for those, too, that have to be asked for.
+    (tmp_path / "play.yml").write_text(PLAYBOOK.replace("[files]", "[never, wipe]"))
+    assert "[never, wipe]" in deploy("--list-tags")[1]
+    assert "first" not in deploy("--list-tags", "--list-tasks")[1]
 
 
 @pytest.mark.parametrize("count", [2, 30])

@@ -102,6 +102,9 @@ class CarryOver:
 
     async def _empty(self, before: NatsStreams, *, patient: bool) -> int:
         count, wanted = 0, await self._streams.streams()
+        # What it had as one of several it takes up only as streams are made.
+        for workload in sorted(wanted.keys() - (await before.streams()).keys()):
+            await before.keep(workload, 1)
         for workload in sorted(await before.streams()):
             # Asked before anything is fetched: what was comes again after half a minute only.
             if workload not in wanted:

@@ -160,7 +160,7 @@ class NatsHubServer:
             and await self._reload()
         )
         if not reloaded:
-            await self._start(me, path)
+            await self._start(me, path, alone=len(servers) == 1)
         self._write_applied(now)
         log.info("hub server runs", servers=now.servers, term=term, reloaded=reloaded)
 
@@ -195,10 +195,12 @@ class NatsHubServer:
         changes = (len(before) == 1) != (len(servers) == 1)
         return (changes and keeps) or self._folder.is_of_before()
 
-    async def _start(self, me: Member, settings: Path) -> None:
+    async def _start(self, me: Member, settings: Path, *, alone: bool) -> None:
         spec = self._folder.unit(UNIT, find_nats_server(), settings, "Sappers hub (nats-server)")
         try:
             await self._supervisor.stop(UNIT, _STOP_SECONDS)
+            if alone:
+                self._folder.keep_alone()
             self._folder.hand_over()
             await self._supervisor.start(spec)
         except SupervisorError as error:

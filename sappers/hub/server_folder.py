@@ -112,10 +112,34 @@ class ServerFolder:
     def put_store_aside(self) -> None:
         """Others have all that is in it; whoever comes back begins with an empty one."""
         self.hand_over()
-        aside = self.data / f"{STORE}-left"
         if self.store.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            self.store.rename(aside)
+            self._put_aside()
+
+    def keep_alone(self) -> None:
+        """Whoever is left alone of several has what they had together: nobody else can say more.
+
+        The server takes up what is in its streams as they are made again. Those of several it
+        does not know, and it would refuse them by what their files say of them.
+        What it kept before as an only one, and others have not got yet, stays as it is instead.
+        The server does not run meanwhile.
+
+        Raises:
+            HubError: The folder cannot be written to.
+        """
+        try:
+            if not self.store.exists():
+                return
+            if (self.alone / STORE).exists():
+                self._put_aside()
+                return
+            for description in self.store.glob("*/streams/*/meta.*"):
+                description.unlink()
+            self.alone.mkdir(mode=0o700, exist_ok=True)
+            self.store.rename(self.alone / STORE)
+            sync_folder(self.alone)
+            sync_folder(self.data)
+        except OSError as error:
+            raise HubError(f"{self.data}: {error.strerror}") from error
 
     def unit(self, name: str, program: Path, settings: Path, description: str) -> UnitSpec:
         """A server with these settings, kept apart from the agent and from what is not its own."""
@@ -139,6 +163,11 @@ class ServerFolder:
     def _write(self, path: Path, content: bytes) -> None:
         mode = 0o600 if self._user_id is None else 0o640
         write_durably(path, content, mode=mode, group_id=self._user_id)
+
+    def _put_aside(self) -> None:
+        aside = self.data / f"{STORE}-left"
+        shutil.rmtree(aside, ignore_errors=True)
+        self.store.rename(aside)
 
     def _take_over(self) -> None:
         """What a server of an earlier version kept; its log goes last."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import immutables
 import msgspec
@@ -266,6 +267,41 @@ async def test_streams_outlive_a_server_that_is_cut_off_while_the_next_is_on_its
     for name in names:
         messages = await moving.streams.fetch(name, 5, 5.0)
         assert [message.payload for message in messages] == [b"1", b"2"]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("is_asked", [True, False], ids=["is asked", "gets company at once"])
+async def test_who_is_left_of_several_has_what_all_had_and_brings_it_along(
+    hub: Hub, is_asked: bool
+) -> None:
+    """As after `raft recover`: the others are lost for good, with their disks."""
+    moving = Moving(hub, await hub.client("a", "b", "c", "d", wait=False))
+    await moving.to("a", "b", "c")
+    assert await stored(moving.streams, "shop", "1")
+    await hub.kill("b")
+    await hub.kill("c")
+    hub.carry_over("a", moving.streams)
+    for lost in ("b", "c"):
+        moving.elect("a", dead=lost)
+    moving.state = msgspec.structs.replace(moving.state, hub_servers=("a",))
+    await moving.run()
+    if is_asked:
+        await eventually(lambda: done(moving.keep()))
+        assert await moving.streams.waiting("shop") == 1
+        assert await stored(moving.streams, "shop", "2")
+    await moving.to("a", "d")
+    await eventually(lambda: not hub.files("a").alone.exists())
+    messages = await moving.streams.fetch("shop", 5, 5.0)
+    assert [each.payload for each in messages] == [b"1", b"2"][: 1 + is_asked]
+
+
+async def done(asked: Coroutine[Any, Any, None]) -> bool:
+    """Whether the hub did it."""
+    try:
+        await asked
+    except HubError:
+        return False
+    return True
 
 
 async def test_a_server_that_gets_company_starts_anew_and_brings_its_messages_along(

@@ -32,6 +32,7 @@ from sappers.consul.proxy_registration import register_proxies
 from sappers.decisions.mesh import token_mark
 from sappers.durable import write_durably
 from sappers.errors import ConsulError, SappersError
+from sappers.model.known_types import UNREADABLE
 from sappers.model.mesh import MeshPlan, MeshProxy
 from sappers.ports import OUTPUT_LOG, Clock, Supervisor, UnitSpec, UnitStatus
 
@@ -247,7 +248,7 @@ class ConnectProxies:
         try:
             text = (self._folder / allocation_id / _RECORD).read_bytes()
             return msgspec.json.decode(text, type=_Record)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def _prepare(self, record: _Record) -> None:

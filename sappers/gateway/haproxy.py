@@ -34,6 +34,7 @@ from sappers.gateway.configuration import (
     slot_name,
 )
 from sappers.gateway.runtime import Present, ask, changes, read_servers, read_slots
+from sappers.model.known_types import UNREADABLE
 from sappers.model.route import Route
 from sappers.ports import OUTPUT_LOG, Supervisor, UnitSpec
 
@@ -231,7 +232,7 @@ class HaproxyGateway:
         try:
             text = (self._folder / _LAST_ROUTES).read_bytes()
             return msgspec.json.decode(text, type=tuple[Route, ...])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return ()
 
     def _trim_log(self) -> None:

@@ -23,6 +23,7 @@ import msgspec
 
 from sappers.durable import LACKING
 from sappers.errors import TemplateError
+from sappers.model.known_types import UNREADABLE
 
 FORMAT = 1  # raise it when templates of before must not be used
 _MEMORY, _DEVICE, _RECORD = "memory", "device", "template.json"
@@ -180,7 +181,7 @@ class TemplateFolder:
     def _record(self, folder: Path) -> Template | None:
         try:
             return msgspec.json.decode((folder / _RECORD).read_bytes(), type=Template)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def _read(self, key: str) -> Held:

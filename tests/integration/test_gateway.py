@@ -69,6 +69,8 @@ async def test_services_and_guests_come_and_go_without_a_new_process(world: Worl
     # Another agent, which knows nothing of the one before.
     again = HaproxyGateway(world.folder, world.supervisor, world.listen)
     assert again.routes() == (Route("hello", (one,)),)
+    (world.folder / "routes.json").write_bytes(b'[{"service": "\xff"}]')
+    assert HaproxyGateway(world.folder, world.supervisor, world.listen).routes() == ()
     await again.route([Route("hello", (two,))])
     after = await world.client.get("/hello/")
     assert (before.text, after.text) == ("hello-1\n", "hello-2\n")

@@ -157,7 +157,7 @@ def test_a_host_without_room(bare: Lab, deploy: Deploy, on_host: OnHost, tmp_pat
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("[voters\nlab1\n", ":1:1: ", "no `]` ends"),
+        ("[voters\nlab1\n", ":1:1: ", "malformed section"),
         ("lab1 ansible_port='22\n", ":1", "quot"),
         ("[all:vars]\nnonsense\n", ":2:1: ", "key=value"),
         ("[a:children]\nnobody\n", ":2", "nobody"),

@@ -77,6 +77,9 @@ class Host(msgspec.Struct, frozen=True):
     forget_member_hours: float = FORGET_MEMBER_HOURS
     common_args: SshOptions = SshOptions()
 
+    def __repr__(self) -> str:
+        return f"Host({self.name!r})"  # its variables may hold what no log or traceback shows
+
 
 def build_host(name: str, groups: tuple[str, ...], settings: Settings, inventory: Path) -> Host:
     """A host from its effective variables.

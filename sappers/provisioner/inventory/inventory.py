@@ -58,6 +58,9 @@ class Group(msgspec.Struct, frozen=True):
     children: tuple[str, ...]
     variables: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Group({self.name!r})"  # as a host's
+
 
 class _Source(msgspec.Struct, frozen=True):
     """What an inventory is made of, to make it again with what is beside a playbook.
@@ -81,6 +84,9 @@ class Inventory(msgspec.Struct, frozen=True):
     hosts: tuple[Host, ...]
     groups: Mapping[str, Group]
     source: _Source
+
+    def __repr__(self) -> str:
+        return f"Inventory({str(self.path)!r})"  # as a host's
 
     @property
     def path(self) -> Path:

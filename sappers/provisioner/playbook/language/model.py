@@ -43,6 +43,9 @@ class Role(msgspec.Struct, frozen=True):
     is_again: bool = False
     collection: str = ""
 
+    def __repr__(self) -> str:
+        return f"Role({self.name!r})"  # its variables may hold what no log or traceback shows
+
     @property
     def short_name(self) -> str:
         """Without its collection or folders."""

@@ -90,6 +90,9 @@ class Prepared(msgspec.Struct, frozen=True):
     ignore_unreachable: bool = False
     delegate_facts: bool = False
 
+    def __repr__(self) -> str:
+        return f"Prepared({self.name!r})"  # what it sends may be what no log or traceback shows
+
     @property
     def way(self) -> Way:
         """Where its calls go: all the same way, or the first's (`goes_many_ways`)."""

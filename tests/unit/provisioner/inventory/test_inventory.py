@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from sappers.errors import InventoryError
 from sappers.provisioner.inventory.ini import read_ini
-from sappers.provisioner.inventory.inventory import Host, Inventory, Secret, load_inventory
+from sappers.provisioner.inventory.inventory import (
+    Host,
+    Inventory,
+    Secret,
+    load_inventory,
+    parse_inventory,
+)
 
 
 @pytest.fixture
@@ -235,3 +241,11 @@ def test_any_bytes_are_read_or_refused(
 def test_a_deep_literal_is_refused(load) -> None:
     with pytest.raises(InventoryError, match="literal"):
         load(f"h x={'-' * 100_000}1")
+
+
+def test_no_log_or_traceback_shows_what_variables_hold() -> None:
+    text = "[web]\nw1 token=of-the-host ansible_password=hush\n[web:vars]\nk=of-the-group\n"
+    found = parse_inventory(text, None)
+    assert "w1" in repr(found.hosts)
+    for shown in (found, found.hosts, found.groups):
+        assert not any(one in repr(shown) for one in ("of-the-host", "hush", "of-the-group"))

@@ -68,4 +68,4 @@ def plan_streams(
 def _replicas(servers: int, found: StreamReading | None) -> int:
     """How many a stream should have; a server that is alone keeps it in another way."""
     had = found.replicas if found is not None and servers > 1 else 0
-    return max(min(REPLICAS_MAX, servers), min(REPLICAS_MAX, had)) if servers else 0
+    return min(REPLICAS_MAX, max(servers, had))

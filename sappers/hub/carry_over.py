@@ -102,10 +102,11 @@ class CarryOver:
 
     async def _empty(self, before: NatsStreams, *, patient: bool) -> int:
         count, wanted = 0, await self._streams.streams()
+        found = await before.streams()
         # What it had as one of several it takes up only as streams are made.
-        for workload in sorted(wanted.keys() - (await before.streams()).keys()):
+        for workload in sorted(wanted.keys() - found.keys()):
             await before.keep(workload, 1)
-        for workload in sorted(await before.streams()):
+        for workload in sorted(wanted.keys() | found.keys()):
             # Asked before anything is fetched: what was comes again after half a minute only.
             if workload not in wanted:
                 if patient:

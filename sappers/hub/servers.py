@@ -76,7 +76,6 @@ class NatsHubServers:
         if len(servers) == 1:
             return HubReading(peers={servers[0].id: True})
         groups: list[tuple[int, api.ClusterInfo | None]] = []
-        missing = False
         leaderless: set[str] = set()
         async with said_plainly("the hub's servers"):
             streams, offset = self._client.jetstream(_CALL_SECONDS), 0
@@ -87,21 +86,20 @@ class NatsHubServers:
                     if not name.startswith(STREAM_PREFIX):
                         continue
                     replicas = info.config.num_replicas or 1
-                    groups.append((replicas, info.cluster))
+                    consumer = None
                     try:
-                        consumer = await streams.consumer_info(name, CONSUMER)
+                        consumer = (await streams.consumer_info(name, CONSUMER)).cluster
                     except NotFoundError:
-                        missing = True  # it is about to be made
+                        pass  # it is about to be made
                     except ServiceUnavailableError:  # of others, and of servers, there is word
                         leaderless.add(name.removeprefix(STREAM_PREFIX))
-                    else:
-                        groups.append((replicas, consumer.cluster))
+                    groups += (replicas, info.cluster), (replicas, consumer)
         async with self._system(servers) as system:
             said = await self._ask(system, _LEADER, {"leader_only": True}, _Said)
         meta = said.data.meta_cluster
         peers = {peer.name: peer.is_online for peer in meta.replicas} | {meta.leader: True}
         holders: set[str] = set()
-        settled = not missing and not leaderless
+        settled = True
         for replicas, group in groups:
             names, current = _members_of(group)
             holders |= names

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -25,6 +26,15 @@ from tests.unit.worlds import founded
 from tests.waiting import eventually
 
 FIRST = Genesis("c1", "m1", ("m1", "m2", "m3"), {})
+
+
+def failing(number: int) -> Callable[..., NoReturn]:
+    """A function that always fails with this errno."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 class Log:
@@ -443,10 +453,7 @@ async def test_a_file_that_cannot_be_read_keeps_nobody_from_beginning_again(
     world.seat.attend()
     await eventually(lambda: world.seat.log is not voter and world.is_seated())
 
-    def copy(source: object, target: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(vote_memory.shutil, "copy2", copy)
+    monkeypatch.setattr(vote_memory.shutil, "copy2", failing(errno.EIO))
     await is_removed_and_begins_again(world)
 
 
@@ -564,11 +571,8 @@ async def test_for_want_of_descriptors_it_does_not_start_and_gives_no_vote_up(
     await world.seat.stop()
     world.seat = world.new_seat()
 
-    def fail(_: Path) -> bytes:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", fail)
+        patched.setattr(Path, "read_bytes", failing(errno.EMFILE))
         with pytest.raises(SappersError, match="Too many open files"):
             await world.seat.start()
     assert world.seat.trouble == ""
@@ -583,11 +587,8 @@ async def test_a_raft_folder_that_cannot_be_read_keeps_it_from_voting_and_not_fr
     await world.seat.stop()
     world.seat = world.new_seat()
 
-    def fail(_: Path) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "iterdir", fail)
+        patched.setattr(Path, "iterdir", failing(errno.EIO))
         await world.seat.start()
     assert str(world.folder.raft) in world.seat.trouble
     assert world.says_it_is_damaged
@@ -605,7 +606,7 @@ async def test_a_first_voter_whose_vote_fails_at_first_votes_when_it_is_told_aga
         if where == "the raft process":
             world.next_fails = True
         else:
-            patched.setattr(vote_memory, "note_raft_started", fail_for_want_of_room)
+            patched.setattr(vote_memory, "note_raft_started", failing(errno.ENOSPC))
         with pytest.raises((SappersError, OSError)):
             await world.seat.accept_genesis(FIRST)
     assert not any(log.runs for log in world.opened if log.votes), "the folder is taken"
@@ -613,10 +614,6 @@ async def test_a_first_voter_whose_vote_fails_at_first_votes_when_it_is_told_aga
     assert world.seat.log.votes
     assert [log.runs for log in world.opened] == [False, False, True]
     await world.seat.stop()
-
-
-def fail_for_want_of_room(*_: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def test_an_empty_disk_under_an_old_id_has_no_vote_until_it_is_given_a_new_one(
